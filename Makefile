@@ -1,0 +1,36 @@
+GO     ?= go
+LINT   := $(GO) run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+PKGS   ?= ./...
+FUZZTIME ?= 60s
+
+.PHONY: help build test soak lint bench fuzz
+
+help: ## Show this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-8s %s\n", $$1, $$2}'
+
+build: ## Build Caddy with this plugin, without cgo, into bin/caddy
+	CGO_ENABLED=0 $(GO) build -trimpath -o bin/caddy ./cmd/caddy
+
+test: ## Run all tests with the race detector, on real databases (installs what is missing)
+	@.ci/needs
+	$(GO) test -race -timeout 20m $(PKGS)
+
+soak: ## Run the long tests at their full counts
+	@.ci/needs
+	SOAK=1 $(GO) test -count=1 -timeout 60m $(PKGS)
+
+lint: ## Run the linters
+	$(LINT) run
+
+bench: ## Measure the warm check, and requests through the plugin against bare Caddy
+	@.ci/needs
+	$(GO) test -run '^$$' -bench . -benchmem ./internal/token ./internal/header ./internal/verify
+	$(GO) run ./bench
+
+fuzz: ## Run every fuzz target for FUZZTIME
+	@for p in $$($(GO) list $(PKGS)); do \
+		for f in $$($(GO) test -list '^Fuzz' $$p | grep '^Fuzz'); do \
+			$(GO) test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) $$p || exit 1; done; done
+
+cover: ## Show the coverage of the tests, package by package
+	$(GO) test -cover $(PKGS)

@@ -1,0 +1,95 @@
+package admin
+
+import (
+	"encoding/json"
+	"net/http"
+	"time"
+
+	"github.com/lumio-vision/caddy-system-keys/store"
+)
+
+// KeyJSON is a key as the API, and the command line with --json, show it. The
+// members that may be null are always there.
+type KeyJSON struct {
+	ID          store.ID   `json:"id"`
+	Label       string     `json:"label"`
+	Permissions []string   `json:"permissions"`
+	IsSystem    bool       `json:"is_system"`
+	CreatedAt   time.Time  `json:"created_at"`
+	CreatedBy   *string    `json:"created_by"`
+	ExpiresAt   *time.Time `json:"expires_at"`
+	LastUsedAt  *time.Time `json:"last_used_at"`
+	// Key is the key in clear, in the answer to its creation alone.
+	Key string `json:"key,omitempty"`
+}
+
+// RevokedJSON is a revocation as the API and the command line show it.
+type RevokedJSON struct {
+	ID        store.ID  `json:"id"`
+	Label     string    `json:"label"`
+	RevokedAt time.Time `json:"revoked_at"`
+}
+
+// ShowKey gives the public form of a key.
+func ShowKey(k *store.Key) KeyJSON {
+	shown := KeyJSON{
+		ID:          k.ID,
+		Label:       k.Label,
+		Permissions: k.Permissions,
+		IsSystem:    k.IsSystem,
+		CreatedAt:   k.CreatedAt,
+		ExpiresAt:   orNull(k.ExpiresAt),
+		LastUsedAt:  orNull(k.LastUsedAt),
+	}
+	if shown.Permissions == nil {
+		shown.Permissions = []string{}
+	}
+	if k.CreatedBy != "" {
+		shown.CreatedBy = &k.CreatedBy
+	}
+	return shown
+}
+
+// ShowRevoked gives the public form of a revocation.
+func ShowRevoked(r *Revoked) RevokedJSON {
+	return RevokedJSON{ID: r.Key.ID, Label: r.Key.Label, RevokedAt: r.At}
+}
+
+func orNull(t time.Time) *time.Time {
+	if t.IsZero() {
+		return nil
+	}
+	return &t
+}
+
+type link struct {
+	Href string `json:"href"`
+}
+
+type links struct {
+	Self       link  `json:"self"`
+	Collection link  `json:"collection"`
+	Next       *link `json:"next,omitempty"`
+}
+
+type meta struct {
+	Total int `json:"total"`
+}
+
+type envelope struct {
+	Data  any   `json:"data"`
+	Links links `json:"_links"`
+	Meta  *meta `json:"meta,omitempty"`
+}
+
+// Every answer of the admin plane may name keys and who they are: nothing of
+// it belongs in a cache.
+func writeJSON(w http.ResponseWriter, status int, body any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Cache-Control", "no-store")
+	w.Header().Set("X-Content-Type-Options", "nosniff")
+	w.WriteHeader(status)
+	encoder := json.NewEncoder(w)
+	encoder.SetEscapeHTML(false)
+	_ = encoder.Encode(body) // the client is gone if this fails
+}

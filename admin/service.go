@@ -1,0 +1,136 @@
+package admin
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/lumio-vision/caddy-system-keys/internal/token"
+	"github.com/lumio-vision/caddy-system-keys/store"
+)
+
+// Service mints, lists and revokes keys for an [Actor]. All fields are required
+// but Forget.
+type Service struct {
+	Store  store.Store
+	Minter *token.Minter
+	// Hash computes the PHC string of a new key.
+	Hash func(ctx context.Context, key string) (store.Hash, error)
+	// Forget makes this process refuse a revoked key at once. Nil where no
+	// requests are served.
+	Forget func(id store.ID)
+	Now    func() time.Time
+}
+
+// NewKey is what a caller says of the key that it wants.
+type NewKey struct {
+	Label       string
+	Permissions []string
+	// ExpiresAt is zero for a key that never expires.
+	ExpiresAt time.Time
+	IsSystem  bool
+}
+
+// Create mints a key. The key in clear is returned here and never again. The
+// error is [ErrForbidden], [ErrEscalation], a [*store.InvalidError], or one of
+// the store's.
+func (s *Service) Create(ctx context.Context, actor Actor, want NewKey) (*store.Key, string, error) {
+	if err := actor.may(PermissionCreate); err != nil {
+		return nil, "", err
+	}
+	key, err := s.row(actor, want)
+	if err != nil {
+		return nil, "", err
+	}
+	if err := actor.grant(key.Permissions, key.IsSystem); err != nil {
+		return nil, "", err
+	}
+	var secret [32]byte
+	_, _ = rand.Read(secret[:]) // never fails: crypto/rand
+	plain := s.Minter.Mint(key.ID, secret)
+	if key.Hash, err = s.Hash(ctx, plain); err != nil {
+		return nil, "", fmt.Errorf("hash key: %w", err)
+	}
+	if err := s.Store.CreateKey(ctx, key); err != nil {
+		return nil, "", fmt.Errorf("create key: %w", err)
+	}
+	return key, plain, nil
+}
+
+func (s *Service) row(actor Actor, want NewKey) (*store.Key, error) {
+	label, err := store.CleanLabel(want.Label)
+	if err != nil {
+		return nil, err
+	}
+	permissions, err := store.CleanPermissions(want.Permissions)
+	if err != nil {
+		return nil, err
+	}
+	now := s.Now().UTC().Truncate(time.Microsecond)
+	expires := want.ExpiresAt
+	if !expires.IsZero() {
+		expires = expires.UTC().Truncate(time.Microsecond)
+		switch {
+		case !expires.After(now):
+			return nil, &store.InvalidError{Field: "expires_at", Reason: "must lie in the future"}
+		case expires.Year() > 9999:
+			return nil, &store.InvalidError{Field: "expires_at", Reason: "must lie before the year 10000"}
+		}
+	}
+	id, err := uuid.NewV7()
+	if err != nil {
+		return nil, fmt.Errorf("make id: %w", err)
+	}
+	return &store.Key{
+		ID:          store.ID(id),
+		Label:       label,
+		Permissions: permissions,
+		IsSystem:    want.IsSystem,
+		CreatedAt:   now,
+		CreatedBy:   actor.Name,
+		ExpiresAt:   expires,
+	}, nil
+}
+
+// Get returns one key, or [store.ErrNotFound].
+func (s *Service) Get(ctx context.Context, actor Actor, id store.ID) (*store.Key, error) {
+	if err := actor.may(PermissionRead); err != nil {
+		return nil, err
+	}
+	return s.Store.Key(ctx, id)
+}
+
+// List returns one page of keys.
+func (s *Service) List(ctx context.Context, actor Actor, query *store.KeyQuery) (*store.KeyPage, error) {
+	if err := actor.may(PermissionRead); err != nil {
+		return nil, err
+	}
+	return s.Store.Keys(ctx, query)
+}
+
+// Revoked is the answer to a revocation.
+type Revoked struct {
+	Key *store.Key
+	At  time.Time
+}
+
+// Revoke deletes a key for ever. This process refuses it from the moment that
+// Revoke returns; other processes on the same store within [verify.MaxTrust].
+func (s *Service) Revoke(ctx context.Context, actor Actor, id store.ID) (*Revoked, error) {
+	if err := actor.may(PermissionDelete); err != nil {
+		return nil, err
+	}
+	key, err := s.Store.DeleteKey(ctx, id)
+	if s.Forget != nil {
+		// Whatever the store said: if the row is gone already, or if the answer
+		// was lost, a memory of it is not to be trusted.
+		s.Forget(id)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return &Revoked{Key: key, At: s.Now().UTC().Truncate(time.Microsecond)}, nil
+}

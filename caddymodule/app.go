@@ -1,0 +1,187 @@
+package caddymodule
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+
+	"github.com/lumio-vision/caddy-system-keys/internal/engine"
+	"github.com/lumio-vision/caddy-system-keys/internal/verify"
+)
+
+func init() {
+	caddy.RegisterModule(new(App))
+}
+
+// App holds what all handlers of system keys share: the store that keeps the
+// keys, and the engine in front of it. There is one per configuration. The
+// engine survives a reload: caches and connections stay as they are as long as
+// the settings of this app do.
+//
+// All strings may contain Caddy's global placeholders, such as
+// `{env.DATABASE_URL}` or `{file./run/secrets/dsn}`. They are replaced when the
+// configuration starts, not when it is checked.
+type App struct {
+	// Where the keys are kept: `sqlite` or `postgres`. Default: `sqlite`, with
+	// the file `system-keys.db` in Caddy's data folder.
+	StoreRaw json.RawMessage `json:"store,omitempty" caddy:"namespace=system_keys.stores inline_key=driver"`
+
+	// The verification cache that instances share: the URL of one Redis server,
+	// those of a cluster's nodes, or those of the sentinels (`redis://`,
+	// `rediss://` or `unix://`; `?master_name=` makes it sentinels). Optional.
+	// It saves Argon2id work and decides nothing: without it, or while it is
+	// down, every instance verifies each key once itself. Needs `secret`.
+	Redis []string `json:"redis,omitempty"`
+
+	// The cost of the hashes that are stored of new keys. A key with a weaker
+	// hash is hashed again after its next use. Default: 19 MiB, 2 iterations,
+	// 1 lane.
+	Argon2id *Argon2id `json:"argon2id,omitempty"`
+
+	// How much memory all Argon2id computations together may take, in bytes.
+	// Default: 268435456 (256 MiB).
+	HashMemory int64 `json:"hash_memory,omitempty"`
+
+	// How long an instance may trust its cache unproven, from 500ms to 2m.
+	// Default: 30s. Until leases are part of this version a verified key is
+	// trusted for the shorter of this and 1s.
+	Lease caddy.Duration `json:"lease,omitempty"`
+
+	// What happens to the requests in flight when the lease runs out: `cut` or
+	// `keep`. Default: `cut`.
+	OnLapse string `json:"on_lapse,omitempty"`
+
+	// Secrets of this installation, the same on all instances. They authenticate
+	// what is kept in Redis. The first is used, the others are still accepted,
+	// so that one can be replaced. Use `{env.…}` or `{file.…}`: a literal secret
+	// is echoed by Caddy's `/config/` endpoint.
+	Secret []string `json:"secret,omitempty"`
+
+	// How often last uses are written to the store. A crash loses one interval
+	// at most. Default: 10s.
+	LastUsedInterval caddy.Duration `json:"last_used_interval,omitempty"`
+
+	source   Source
+	logger   *slog.Logger
+	lifetime context.Context
+	end      context.CancelFunc
+
+	engine  atomic.Pointer[engine.Engine]
+	started chan struct{} // closed when engine is set
+
+	release sync.Mutex
+	key     *poolKey // of the reference that is held on the pool, or nil
+}
+
+// Argon2id is the cost of a hash (RFC 9106).
+type Argon2id struct {
+	// Memory in bytes, a multiple of 1024.
+	Memory int64 `json:"memory,omitempty"`
+	// Passes over the memory.
+	Iterations int `json:"iterations,omitempty"`
+	// Lanes.
+	Parallelism int `json:"parallelism,omitempty"`
+}
+
+// CaddyModule returns the Caddy module information.
+func (*App) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{
+		ID:  "system_keys",
+		New: func() caddy.Module { return new(App) },
+	}
+}
+
+// Provision loads the store's settings and fills in the defaults. It opens
+// nothing: it also runs when a configuration is only checked.
+func (a *App) Provision(ctx caddy.Context) error {
+	a.logger = ctx.Slogger()
+	a.started = make(chan struct{})
+	a.lifetime, a.end = context.WithCancel(context.Background())
+	a.setDefaults()
+	if a.StoreRaw == nil {
+		a.StoreRaw = json.RawMessage(`{"driver":"sqlite"}`)
+	}
+	module, err := ctx.LoadModule(a, "StoreRaw")
+	if err != nil {
+		return fmt.Errorf("store: %w", err)
+	}
+	a.source = module.(Source)
+	return nil
+}
+
+// Start resolves the placeholders and opens the store, or takes over the engine
+// of the configuration before if the settings are the same.
+func (a *App) Start() error {
+	settings, err := a.resolve(caddy.NewReplacer())
+	if err != nil {
+		return err
+	}
+	e, err := a.acquire(settings)
+	if err != nil {
+		return err
+	}
+	e.SetLogger(a.logger)
+	if err := e.Start(a.lifetime); err != nil {
+		return err
+	}
+	a.engine.Store(e)
+	close(a.started)
+	return nil
+}
+
+// Stop does nothing: on a reload requests of this configuration are still being
+// served after it. What the app holds is given back by Cleanup.
+func (*App) Stop() error { return nil }
+
+// Cleanup gives back the engine. The last app that does so closes it.
+func (a *App) Cleanup() error {
+	if a.end != nil {
+		a.end()
+	}
+	return a.giveBack()
+}
+
+// startGrace is how long a request waits for the app to start. Caddy starts
+// apps in random order, so the first requests of a new configuration may come
+// before the store is open.
+const startGrace = 5 * time.Second
+
+// running returns the engine, or an error that makes a request unavailable.
+func (a *App) running(ctx context.Context) (*engine.Engine, error) {
+	if e := a.engine.Load(); e != nil {
+		return e, nil
+	}
+	grace := time.NewTimer(startGrace)
+	defer grace.Stop()
+	select {
+	case <-a.started:
+		return a.engine.Load(), nil
+	case <-grace.C:
+	case <-ctx.Done():
+	case <-a.lifetime.Done():
+	}
+	return nil, &verify.UnavailableError{RetryAfter: time.Second, Err: engine.ErrNotReady}
+}
+
+// Verify says whose key it is; see [verify.Verifier.Verify].
+func (a *App) Verify(ctx context.Context, key string) (*verify.Identity, error) {
+	e, err := a.running(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return e.Verify(ctx, key)
+}
+
+// Interface guards.
+var (
+	_ caddy.App          = (*App)(nil)
+	_ caddy.Provisioner  = (*App)(nil)
+	_ caddy.Validator    = (*App)(nil)
+	_ caddy.CleanerUpper = (*App)(nil)
+)

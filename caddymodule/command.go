@@ -1,0 +1,104 @@
+package caddymodule
+
+import (
+	"errors"
+	"fmt"
+
+	caddycmd "github.com/caddyserver/caddy/v2/cmd"
+	"github.com/spf13/cobra"
+
+	"github.com/lumio-vision/caddy-system-keys/store"
+)
+
+func init() {
+	caddycmd.RegisterCommand(caddycmd.Command{
+		Name:  "system-keys",
+		Short: "Mints, lists and revokes system keys",
+		Long: `
+Works on the store that the configuration names, or on the one given by --store
+(sqlite:///absolute/file.db or postgres://…), beside a running server or without
+one.
+
+A PostgreSQL password is never taken from the command line, where every user of
+the machine can read it: use PGPASSWORD, PGPASSFILE, or --store '{env.DATABASE_URL}'.
+
+Exit status: 0 done, 1 failed, 2 wrong usage.`,
+		CobraFunc: func(cmd *cobra.Command) {
+			cmd.Args = func(cmd *cobra.Command, args []string) error {
+				if len(args) > 0 {
+					return exit(cmd, &usageError{fmt.Errorf("unknown command %q", args[0])})
+				}
+				return nil
+			}
+			cmd.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
+			cmd.AddCommand(createCommand(), listCommand(), revokeCommand(), migrateCommand())
+			for _, sub := range cmd.Commands() {
+				addStoreFlags(sub)
+				sub.SilenceUsage = true
+				sub.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+					return exit(cmd, &usageError{err})
+				})
+			}
+		},
+	})
+}
+
+// usageError is a call that cannot be carried out as it was typed.
+type usageError struct{ err error }
+
+func (e *usageError) Error() string { return e.err.Error() }
+
+func (e *usageError) Unwrap() error { return e.err }
+
+func usagef(format string, args ...any) error {
+	return &usageError{fmt.Errorf(format, args...)}
+}
+
+// invalidUsage makes a value that breaks a rule a matter of usage.
+func invalidUsage(err error) error {
+	if invalid, ok := errors.AsType[*store.InvalidError](err); ok {
+		return &usageError{invalid}
+	}
+	return err
+}
+
+// exitUsage is the exit status of wrong usage; of any other error it is 1.
+const exitUsage = 2
+
+// exit prints an error and gives it the exit status that belongs to it, in the
+// form that Caddy's main function understands. Caddy would log it as JSON where
+// standard error is not a terminal, which is of no use to a script's reader.
+func exit(cmd *cobra.Command, err error) error {
+	if err == nil {
+		return nil
+	}
+	cmd.SilenceErrors = true
+	fmt.Fprintf(cmd.ErrOrStderr(), "Error: %v\n", err)
+	if _, ok := errors.AsType[*usageError](err); !ok {
+		return err
+	}
+	return caddycmd.WrapCommandFuncForCobra(func(caddycmd.Flags) (int, error) {
+		return exitUsage, nil
+	})(cmd, nil)
+}
+
+// run makes a cobra function of one that works on an open store.
+func run(f func(cmd *cobra.Command, args []string, t *target) error) func(*cobra.Command, []string) error {
+	return func(cmd *cobra.Command, args []string) error {
+		t, err := openTarget(cmd)
+		if err != nil {
+			return exit(cmd, err)
+		}
+		return exit(cmd, errors.Join(f(cmd, args, t), t.store.Close()))
+	}
+}
+
+// arguments checks how many there are, as a matter of usage.
+func arguments(check cobra.PositionalArgs) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if err := check(cmd, args); err != nil {
+			return exit(cmd, &usageError{err})
+		}
+		return nil
+	}
+}

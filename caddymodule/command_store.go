@@ -1,0 +1,185 @@
+package caddymodule
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/url"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	caddycmd "github.com/caddyserver/caddy/v2/cmd"
+	"github.com/spf13/cobra"
+
+	"github.com/lumio-vision/caddy-system-keys/admin"
+	"github.com/lumio-vision/caddy-system-keys/internal/phc"
+	"github.com/lumio-vision/caddy-system-keys/internal/token"
+	"github.com/lumio-vision/caddy-system-keys/internal/verify"
+	"github.com/lumio-vision/caddy-system-keys/store"
+	"github.com/lumio-vision/caddy-system-keys/store/sqlite"
+)
+
+func addStoreFlags(cmd *cobra.Command) {
+	cmd.Flags().StringP("config", "c", "", "Configuration file that names the store (default: Caddyfile in this folder)")
+	cmd.Flags().StringP("adapter", "a", "", "Name of the configuration adapter")
+	cmd.Flags().String("store", "", "The store itself, in place of a configuration: sqlite:///file.db or postgres://…")
+}
+
+// target is the store that a command works on.
+type target struct {
+	store  store.Store
+	params phc.Params
+	now    func() time.Time
+}
+
+// openTarget opens the store that the flags name. Only one that was named by
+// --store may be made; and the schema is brought up to date.
+func openTarget(cmd *cobra.Command) (*target, error) {
+	dsn, _ := cmd.Flags().GetString("store")
+	t := &target{params: phc.Default(), now: time.Now} //nolint:forbidigo // the real clock is wired here
+	var location Location
+	var err error
+	if cmd.Flags().Changed("store") {
+		location, err = locateDSN(dsn)
+	} else {
+		location, t.params, err = locateConfigured(cmd)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if t.store, err = location.Open(cmd.Context()); err != nil {
+		return nil, fmt.Errorf("open store: %w", err)
+	}
+	if err := t.store.Migrate(cmd.Context()); err != nil {
+		_ = t.store.Close()
+		return nil, fmt.Errorf("migrate store: %w", err)
+	}
+	return t, nil
+}
+
+// locateDSN reads the value of --store.
+func locateDSN(dsn string) (Location, error) {
+	if err := refusePassword(dsn); err != nil {
+		return Location{}, err
+	}
+	dsn, err := resolveOne(caddy.NewReplacer(), dsn)
+	if err != nil {
+		return Location{}, usagef("--store: %w", err)
+	}
+	if file, ok := strings.CutPrefix(dsn, "sqlite://"); ok {
+		if !filepath.IsAbs(file) {
+			return Location{}, usagef("--store: the file must be given with its absolute path, such as sqlite:///var/lib/keys.db")
+		}
+		return sqliteAt(file, sqlite.Options{SameOwner: true}), nil
+	}
+	if strings.HasPrefix(dsn, "postgres://") || strings.HasPrefix(dsn, "postgresql://") {
+		return postgresAt(dsn), nil
+	}
+	return Location{}, usagef("--store: must begin with sqlite:// or postgres://")
+}
+
+// refusePassword looks at the flag as it was typed: what a placeholder stands
+// for is not on the command line.
+func refusePassword(dsn string) error {
+	refused := usagef("--store: a password on the command line can be read by every user of this machine: " +
+		"use PGPASSWORD, PGPASSFILE or --store '{env.DATABASE_URL}'")
+	if strings.HasPrefix(dsn, "sqlite://") {
+		return nil
+	}
+	parsed, err := url.Parse(dsn)
+	if err != nil {
+		if strings.ContainsAny(dsn, "@") || strings.Contains(dsn, "password") {
+			return refused // what cannot be read may still hold one
+		}
+		return nil
+	}
+	if password, ok := parsed.User.Password(); ok && !placeholder(password) {
+		return refused
+	}
+	for name, values := range parsed.Query() {
+		if (strings.EqualFold(name, "password") || strings.EqualFold(name, "sslpassword")) && !placeholder(values[0]) {
+			return refused
+		}
+	}
+	return nil
+}
+
+func placeholder(s string) bool {
+	return strings.HasPrefix(s, "{") && strings.HasSuffix(s, "}")
+}
+
+// locateConfigured finds the store in the configuration. It resolves what the
+// store needs and nothing else: the command line has no use for other secrets.
+func locateConfigured(cmd *cobra.Command) (Location, phc.Params, error) {
+	file, _ := cmd.Flags().GetString("config")
+	adapter, _ := cmd.Flags().GetString("adapter")
+	raw, used, _, err := caddycmd.LoadConfig(file, adapter)
+	if err != nil {
+		return Location{}, phc.Params{}, fmt.Errorf("read configuration: %w", err)
+	}
+	if used == "" && len(raw) == 0 {
+		return Location{}, phc.Params{}, usagef("there is no Caddyfile in this folder: name one with --config, or the store with --store")
+	}
+	var config struct {
+		Apps struct {
+			SystemKeys *App `json:"system_keys"`
+		} `json:"apps"`
+	}
+	if err := json.Unmarshal(raw, &config); err != nil {
+		return Location{}, phc.Params{}, fmt.Errorf("read configuration: %w", err)
+	}
+	app := config.Apps.SystemKeys
+	if app == nil {
+		app = new(App)
+	}
+	app.setDefaults()
+	params, err := app.Argon2id.params()
+	if err != nil {
+		return Location{}, phc.Params{}, err
+	}
+	location, err := app.locate(caddy.NewReplacer())
+	return location, params, err
+}
+
+// locate finds the store of an app that is not part of a running configuration.
+// A SQLite file must be there: a command must not make an empty store where the
+// server was meant to look.
+func (a *App) locate(repl *caddy.Replacer) (Location, error) {
+	var named struct {
+		Driver string `json:"driver"`
+		SQLite
+		Postgres
+	}
+	if a.StoreRaw == nil {
+		named.Driver = "sqlite"
+	} else if err := json.Unmarshal(a.StoreRaw, &named); err != nil {
+		return Location{}, fmt.Errorf("store: %w", err)
+	}
+	switch named.Driver {
+	case "sqlite":
+		location, err := named.SQLite.Locate(repl)
+		if err != nil {
+			return Location{}, err
+		}
+		return sqliteAt(location.Name, sqlite.Options{MustExist: true, SameOwner: true}), nil
+	case "postgres":
+		return named.Postgres.Locate(repl)
+	}
+	return Location{}, fmt.Errorf("store: unknown driver %q", named.Driver)
+}
+
+// service makes the rules of the admin plane for the command line.
+func (t *target) service(ctx context.Context) (*admin.Service, error) {
+	mintKey, err := t.store.MintKey(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("read mint key: %w", err)
+	}
+	return &admin.Service{
+		Store:  t.store,
+		Minter: token.New(mintKey),
+		Hash:   verify.NewSlots(t.params, int64(t.params.Memory)<<10).Hash,
+		Now:    t.now,
+	}, nil
+}

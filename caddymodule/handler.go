@@ -1,0 +1,129 @@
+package caddymodule
+
+import (
+	"fmt"
+	"net/http"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/lumio-vision/caddy-system-keys/internal/gate"
+)
+
+func init() {
+	caddy.RegisterModule(new(Handler))
+}
+
+// DefaultHeaderPrefix is the prefix that a handler owns unless it is told
+// another.
+const DefaultHeaderPrefix = "X-Lumio-"
+
+// Handler lets requests pass that carry a live system key
+// (`Authorization: Bearer lm_sys_…`), and tells the upstream whose it is:
+//
+// Header | Description
+// -------|------------
+// `X-Lumio-Auth-Type` | `system_key`
+// `X-Lumio-Key-Id` | The key's public id, a UUID
+// `X-Lumio-Key-Label` | Its label; `%` and whatever is not printable ASCII is percent-encoded UTF-8
+// `X-Lumio-Permissions` | Its permissions, sorted, separated by commas
+//
+// Whatever a client sends under the same prefix is removed from every request,
+// in any spelling, and can neither reach the upstream nor remove what is set
+// here.
+//
+// After a request was let through, these placeholders are available:
+//
+// Placeholder | Description
+// ------------|-------------
+// `{http.auth.user.id}` | The key's id
+// `{http.auth.user.label}` | The key's label
+// `{http.auth.user.permissions}` | Its permissions, separated by commas
+// `{http.auth.user.type}` | `system_key`
+//
+// Access logs carry them as `user_id` and `system_key_label`.
+//
+// A refused request is an error with status 400, 401, 403, 405 or 503, which
+// error routes can handle. Without error routes it is answered with a JSON
+// object.
+type Handler struct {
+	// Let requests without a system key go on, stripped of any identity headers
+	// that the client made up. Requests with a key that is not good are refused
+	// all the same.
+	Passthrough bool `json:"passthrough,omitempty"`
+
+	// Permissions that a key must hold, all of them, or the request is refused
+	// with 403. Not with `passthrough`: give the stricter route a handler of its
+	// own.
+	Require []string `json:"require,omitempty"`
+
+	// The prefix of the headers that the upstream receives, which this handler
+	// owns. Letters, digits and hyphens, at least two parts. Default: `X-Lumio-`.
+	HeaderPrefix string `json:"header_prefix,omitempty"`
+
+	// Forward the `Authorization` header too. By default it is removed.
+	KeepCredential bool `json:"keep_credential,omitempty"`
+
+	app     *App
+	gate    *gate.Gate
+	refuser *refuser
+}
+
+// CaddyModule returns the Caddy module information.
+func (*Handler) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{
+		ID:  "http.handlers.system_key_auth",
+		New: func() caddy.Module { return new(Handler) },
+	}
+}
+
+// Provision checks the settings and finds the app.
+func (h *Handler) Provision(ctx caddy.Context) (err error) {
+	if h.gate, err = h.newGate(); err != nil {
+		return err
+	}
+	h.refuser = newRefuser(ctx.Slogger())
+	h.app, err = appOf(ctx)
+	return err
+}
+
+// newGate makes the gate of these settings, which it checks on the way.
+func (h *Handler) newGate() (*gate.Gate, error) {
+	prefix := h.HeaderPrefix
+	if prefix == "" {
+		prefix = DefaultHeaderPrefix
+	}
+	return gate.New(gate.Config{
+		Prefix:         prefix,
+		Require:        h.Require,
+		Passthrough:    h.Passthrough,
+		KeepCredential: h.KeepCredential,
+	})
+}
+
+// appOf finds the app. Without settings of its own it is made with the defaults.
+func appOf(ctx caddy.Context) (*App, error) {
+	module, err := ctx.App("system_keys")
+	if err != nil {
+		return nil, fmt.Errorf("system_keys: %w", err)
+	}
+	return module.(*App), nil
+}
+
+// ServeHTTP implements [caddyhttp.MiddlewareHandler].
+func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
+	identity, refusal := h.gate.Check(r, h.app, announced(r))
+	if refusal != nil {
+		return h.refuser.refuse(w, r, refusal)
+	}
+	if identity != nil {
+		announce(r, identity)
+	}
+	return next.ServeHTTP(w, r)
+}
+
+// Interface guards.
+var (
+	_ caddy.Provisioner           = (*Handler)(nil)
+	_ caddyhttp.MiddlewareHandler = (*Handler)(nil)
+)

@@ -1,0 +1,99 @@
+package caddymodule
+
+import (
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/lumio-vision/caddy-system-keys/store"
+)
+
+// A directive cannot be ordered after another plugin's, so both are registered
+// here: each lands directly behind basic_auth, the later one before the earlier.
+func init() {
+	httpcaddyfile.RegisterHandlerDirective("system_key_auth", parseHandler)
+	httpcaddyfile.RegisterDirectiveOrder("system_key_auth", httpcaddyfile.After, "basic_auth")
+	httpcaddyfile.RegisterHandlerDirective("system_keys_admin", parseAdmin)
+	httpcaddyfile.RegisterDirectiveOrder("system_keys_admin", httpcaddyfile.After, "basic_auth")
+}
+
+func parseHandler(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
+	handler := new(Handler)
+	err := handler.UnmarshalCaddyfile(h.Dispenser)
+	return handler, err
+}
+
+func parseAdmin(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
+	handler := new(Admin)
+	err := handler.UnmarshalCaddyfile(h.Dispenser)
+	return handler, err
+}
+
+// UnmarshalCaddyfile sets up the handler from a directive. Syntax:
+//
+//	system_key_auth [<matcher>] {
+//		passthrough
+//		require <permission>...
+//		header_prefix <prefix>
+//		keep_credential
+//	}
+func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
+	d.Next() // consume the directive's name
+	if d.NextArg() {
+		return d.ArgErr()
+	}
+	seen := make(map[string]bool)
+	for nesting := d.Nesting(); d.NextBlock(nesting); {
+		name := d.Val()
+		if seen[name] {
+			return d.Errf("%s is already specified", name)
+		}
+		seen[name] = true
+		if err := h.unmarshalOption(d, name); err != nil {
+			return err
+		}
+		// Everything is checked where it stands, so that the error names the line.
+		if _, err := h.newGate(); err != nil {
+			return d.WrapErr(err)
+		}
+	}
+	return nil
+}
+
+func (h *Handler) unmarshalOption(d *caddyfile.Dispenser, name string) error {
+	switch name {
+	case "passthrough":
+		h.Passthrough = true
+		return noArgs(d)
+	case "keep_credential":
+		h.KeepCredential = true
+		return noArgs(d)
+	case "require":
+		if h.Require = d.RemainingArgs(); len(h.Require) == 0 {
+			return d.ArgErr()
+		}
+		return wrap(d, checkRequire(h.Require))
+	case "header_prefix":
+		if !d.AllArgs(&h.HeaderPrefix) {
+			return d.ArgErr()
+		}
+		return nil
+	default:
+		return d.Errf("unrecognized subdirective %q", name)
+	}
+}
+
+func noArgs(d *caddyfile.Dispenser) error {
+	if d.NextArg() {
+		return d.ArgErr()
+	}
+	return nil
+}
+
+func checkRequire(permissions []string) error {
+	_, err := store.CleanPermissions(permissions)
+	return err
+}
+
+// Interface guard.
+var _ caddyfile.Unmarshaler = (*Handler)(nil)

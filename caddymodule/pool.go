@@ -1,0 +1,174 @@
+package caddymodule
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+
+	"github.com/lumio-vision/caddy-system-keys/internal/engine"
+	"github.com/lumio-vision/caddy-system-keys/internal/phc"
+	"github.com/lumio-vision/caddy-system-keys/store/redis"
+)
+
+// engines holds one engine for each set of settings that a running
+// configuration has. During a reload two configurations share one.
+var engines = caddy.NewUsagePool()
+
+// poolKey is the digest of resolved settings. It is what the pool is keyed by:
+// with the settings as written a changed secret file would go unnoticed, and
+// with the resolved ones the secrets would lie about in memory and in panics.
+type poolKey [sha256.Size]byte
+
+// pooled is an engine in the pool. It prints as its name: the pool's panics
+// print what they hold.
+type pooled struct{ engine *engine.Engine }
+
+// Destruct implements [caddy.Destructor].
+func (p pooled) Destruct() error { return p.engine.Close() }
+
+// GoString keeps the settings, secrets among them, out of panics.
+func (pooled) GoString() string { return "system_keys engine" }
+
+// String keeps the settings out of every other text.
+func (p pooled) String() string { return p.GoString() }
+
+// settings are the app's with every placeholder replaced.
+type settings struct {
+	Store            Location
+	Redis            []string
+	Argon2id         phc.Params
+	HashMemory       int64
+	Lease            time.Duration
+	OnLapse          string
+	Secrets          []string
+	LastUsedInterval time.Duration
+}
+
+func (s *settings) key() poolKey {
+	b, err := json.Marshal(s)
+	if err != nil { // strings and numbers always encode
+		panic(err)
+	}
+	return sha256.Sum256(b)
+}
+
+// resolve replaces the placeholders. One that is unknown or empty is an error:
+// an empty secret would authenticate whatever anybody writes.
+func (a *App) resolve(repl *caddy.Replacer) (*settings, error) {
+	params, err := a.Argon2id.params()
+	if err != nil {
+		return nil, err
+	}
+	s := &settings{
+		Argon2id:         params,
+		HashMemory:       a.HashMemory,
+		Lease:            time.Duration(a.Lease),
+		OnLapse:          a.OnLapse,
+		LastUsedInterval: time.Duration(a.LastUsedInterval),
+	}
+	if s.Store, err = a.source.Locate(repl); err != nil {
+		return nil, fmt.Errorf("store: %w", err)
+	}
+	if s.Redis, err = resolveAll(repl, "redis", a.Redis); err != nil {
+		return nil, err
+	}
+	if s.Secrets, err = resolveAll(repl, "secret", a.Secret); err != nil {
+		return nil, err
+	}
+	for i, secret := range s.Secrets {
+		if len(secret) < 16 {
+			a.logger.Warn("secret is short: use 32 random bytes", slog.Int("number", i+1))
+		}
+	}
+	return s, nil
+}
+
+func resolveAll(repl *caddy.Replacer, name string, values []string) ([]string, error) {
+	var resolved []string
+	for i, value := range values {
+		text, err := resolveOne(repl, value)
+		if err != nil {
+			return nil, fmt.Errorf("%s, value %d: %w", name, i+1, err)
+		}
+		resolved = append(resolved, text)
+	}
+	return resolved, nil
+}
+
+func resolveOne(repl *caddy.Replacer, value string) (string, error) {
+	text, err := repl.ReplaceOrErr(value, true, true)
+	if err != nil {
+		return "", err
+	}
+	if text == "" {
+		return "", fmt.Errorf("is empty")
+	}
+	return text, nil
+}
+
+// acquire takes a reference on the engine for these settings, and makes it if
+// there is none.
+func (a *App) acquire(s *settings) (*engine.Engine, error) {
+	key := s.key()
+	value, _, err := engines.LoadOrNew(key, func() (caddy.Destructor, error) {
+		e, err := newEngine(s)
+		return pooled{e}, err
+	})
+	if err != nil {
+		return nil, err
+	}
+	a.release.Lock()
+	a.key = &key
+	a.release.Unlock()
+	return value.(pooled).engine, nil
+}
+
+// giveBack drops the reference, once for each that was taken.
+func (a *App) giveBack() error {
+	a.release.Lock()
+	key := a.key
+	a.key = nil
+	a.release.Unlock()
+	if key == nil {
+		return nil
+	}
+	_, err := engines.Delete(*key)
+	return err
+}
+
+// newEngine makes an engine without any input or output.
+func newEngine(s *settings) (*engine.Engine, error) {
+	config := engine.Config{
+		Open:             s.Store.Open,
+		Embedded:         s.Store.Embedded,
+		Argon2id:         s.Argon2id,
+		HashMemory:       s.HashMemory,
+		Trust:            s.Lease,
+		LastUsedInterval: s.LastUsedInterval,
+	}
+	for _, secret := range s.Secrets {
+		config.Secrets = append(config.Secrets, []byte(secret))
+	}
+	if len(s.Redis) > 0 {
+		cache, err := redis.New(s.Redis, redis.Options{})
+		if err != nil {
+			return nil, err
+		}
+		config.Proofs = cache
+	}
+	return engine.New(config), nil
+}
+
+// live returns the parts of the engine, once its store is open.
+func (a *App) live(ctx context.Context) (*engine.Live, error) {
+	e, err := a.running(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return e.Live()
+}

@@ -1,0 +1,85 @@
+package caddymodule
+
+import (
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"net/http"
+	"slices"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"golang.org/x/time/rate"
+
+	"github.com/lumio-vision/caddy-system-keys/internal/gate"
+)
+
+// logInterval is how often an outage is logged at most.
+const logInterval = time.Second
+
+// refuser turns refusals into Caddy's errors, or into answers where the server
+// has nothing to handle errors with.
+type refuser struct {
+	logger  *slog.Logger
+	outages rate.Sometimes
+}
+
+func newRefuser(logger *slog.Logger) *refuser {
+	return &refuser{logger: logger, outages: rate.Sometimes{First: 1, Interval: logInterval}}
+}
+
+// refuse answers, or returns the error for the error routes to answer. The
+// fields of the header are set in both cases and kept by Caddy.
+func (f *refuser) refuse(w http.ResponseWriter, r *http.Request, refusal *gate.Refusal) error {
+	if refusal.Status >= http.StatusInternalServerError && r.Context().Err() == nil {
+		f.outages.Do(func() {
+			f.logger.ErrorContext(r.Context(), "system key cannot be verified", slog.Any("error", refusal.Err))
+		})
+	}
+	for name, values := range refusal.Header {
+		w.Header()[name] = slices.Clone(values)
+	}
+	if hasErrorRoutes(r) {
+		// Its text is what error routes may show: generic, without the cause.
+		return caddyhttp.Error(refusal.Status, errors.New(refusal.Message))
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Cache-Control", "no-store")
+	w.WriteHeader(refusal.Status)
+	return json.NewEncoder(w).Encode(refusalBody{refusalError{
+		Code:      refusal.Code,
+		Message:   refusal.Message,
+		Status:    refusal.Status,
+		RequestID: requestID(r),
+	}})
+}
+
+type refusalBody struct {
+	Error refusalError `json:"error"`
+}
+
+type refusalError struct {
+	Code      string `json:"code"`
+	Message   string `json:"message"`
+	Status    int    `json:"status"`
+	RequestID string `json:"request_id"`
+}
+
+// hasErrorRoutes reports whether the server of the request handles errors. The
+// routes may still be for other hosts than this one; Caddy then answers with an
+// empty body, as it does for all its errors.
+func hasErrorRoutes(r *http.Request) bool {
+	server, ok := r.Context().Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server)
+	return ok && server.Errors != nil && len(server.Errors.Routes) > 0
+}
+
+// requestID is what Caddy calls {http.request.uuid}: the same in the access log.
+func requestID(r *http.Request) string {
+	repl, ok := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
+	if !ok {
+		return ""
+	}
+	id, _ := repl.GetString("http.request.uuid")
+	return id
+}

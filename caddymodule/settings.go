@@ -1,0 +1,133 @@
+package caddymodule
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+
+	"github.com/lumio-vision/caddy-system-keys/internal/phc"
+	"github.com/lumio-vision/caddy-system-keys/store/redis"
+)
+
+// Defaults and bounds of the app's settings.
+const (
+	defaultHashMemory       = 256 << 20
+	defaultLease            = 30 * time.Second
+	minLease                = 500 * time.Millisecond
+	maxLease                = 2 * time.Minute
+	defaultLastUsedInterval = 10 * time.Second
+	minLastUsedInterval     = 100 * time.Millisecond
+
+	lapseCut  = "cut"
+	lapseKeep = "keep"
+)
+
+func (a *App) setDefaults() {
+	if a.Argon2id == nil {
+		p := phc.Default()
+		a.Argon2id = &Argon2id{
+			Memory:      int64(p.Memory) << 10,
+			Iterations:  int(p.Iterations),
+			Parallelism: int(p.Parallelism),
+		}
+	}
+	if a.HashMemory == 0 {
+		a.HashMemory = defaultHashMemory
+	}
+	if a.Lease == 0 {
+		a.Lease = caddy.Duration(defaultLease)
+	}
+	if a.OnLapse == "" {
+		a.OnLapse = lapseCut
+	}
+	if a.LastUsedInterval == 0 {
+		a.LastUsedInterval = caddy.Duration(defaultLastUsedInterval)
+	}
+}
+
+// Validate checks the settings as far as that can be done without resolving a
+// placeholder, and reports everything that is wrong at once.
+func (a *App) Validate() error {
+	_, argon2idErr := a.Argon2id.params()
+	return errors.Join(
+		argon2idErr,
+		a.checkHashMemory(),
+		checkLease(time.Duration(a.Lease)),
+		checkOnLapse(a.OnLapse),
+		checkInterval(time.Duration(a.LastUsedInterval)),
+		a.checkRedis(),
+	)
+}
+
+func (c *Argon2id) params() (phc.Params, error) {
+	if c.Memory%1024 != 0 {
+		return phc.Params{}, fmt.Errorf("argon2id: memory must be a multiple of 1 KiB, not %d bytes", c.Memory)
+	}
+	const limit = 1 << 31
+	if c.Memory < 0 || c.Memory >= limit<<10 || c.Iterations < 0 || c.Iterations >= limit ||
+		c.Parallelism < 0 || c.Parallelism > 255 {
+		return phc.Params{}, errors.New("argon2id: a parameter is far out of bounds")
+	}
+	p := phc.Params{
+		Memory:      uint32(c.Memory >> 10),
+		Iterations:  uint32(c.Iterations),
+		Parallelism: uint8(c.Parallelism),
+	}
+	if err := p.Validate(); err != nil {
+		return phc.Params{}, fmt.Errorf("argon2id: %w", err)
+	}
+	return p, nil
+}
+
+func (a *App) checkHashMemory() error {
+	if a.HashMemory < a.Argon2id.Memory {
+		return fmt.Errorf("hash_memory: %d bytes is less than one argon2id hash takes (%d)",
+			a.HashMemory, a.Argon2id.Memory)
+	}
+	return nil
+}
+
+func checkLease(d time.Duration) error {
+	if d < minLease || d > maxLease {
+		return fmt.Errorf("lease: must be from %s to %s, not %s", minLease, maxLease, d)
+	}
+	return nil
+}
+
+func checkOnLapse(s string) error {
+	if s != lapseCut && s != lapseKeep {
+		return fmt.Errorf("on_lapse: must be %s or %s, not %q", lapseCut, lapseKeep, s)
+	}
+	return nil
+}
+
+func checkInterval(d time.Duration) error {
+	if d < minLastUsedInterval {
+		return fmt.Errorf("last_used_interval: must be at least %s, not %s", minLastUsedInterval, d)
+	}
+	return nil
+}
+
+// checkRedis checks the URLs that hold no placeholder, and that there is a
+// secret to authenticate what is kept there.
+func (a *App) checkRedis() error {
+	if len(a.Redis) == 0 {
+		return nil
+	}
+	if len(a.Secret) == 0 {
+		return errRedisWithoutSecret
+	}
+	if strings.Contains(strings.Join(a.Redis, ""), "{") {
+		return nil
+	}
+	cache, err := redis.New(a.Redis, redis.Options{})
+	if err != nil {
+		return err // begins with "redis"
+	}
+	return cache.Close()
+}
+
+var errRedisWithoutSecret = errors.New("redis: needs a secret, to authenticate what is kept there")

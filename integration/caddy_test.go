@@ -1,0 +1,248 @@
+package integration_test
+
+import (
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig"
+
+	"github.com/lumio-vision/caddy-system-keys/admin"
+	"github.com/lumio-vision/caddy-system-keys/internal/phc"
+	"github.com/lumio-vision/caddy-system-keys/internal/testenv"
+	"github.com/lumio-vision/caddy-system-keys/internal/token"
+	"github.com/lumio-vision/caddy-system-keys/internal/verify"
+	"github.com/lumio-vision/caddy-system-keys/store"
+	"github.com/lumio-vision/caddy-system-keys/store/postgres"
+	"github.com/lumio-vision/caddy-system-keys/store/sqlite"
+
+	_ "github.com/caddyserver/caddy/v2/modules/standard"
+
+	_ "github.com/lumio-vision/caddy-system-keys"
+)
+
+// There is one Caddy in a process, so the tests of this package that run one do
+// not run in parallel.
+
+// backend is a place for keys that a test may use: what the configuration says
+// of it, and the rules of the admin plane on it, as another process has them.
+type backend struct {
+	name string
+	// options are lines for the system_keys block.
+	options string
+	open    func(tb testing.TB) store.Store
+}
+
+// backends are the embedded default, and what a fleet runs on.
+func backends(tb testing.TB) []*backend {
+	tb.Helper()
+	return []*backend{onSQLite(tb), onPostgres(tb)}
+}
+
+func onSQLite(tb testing.TB) *backend {
+	tb.Helper()
+	file := filepath.Join(tb.TempDir(), "system-keys.db")
+	return &backend{
+		name:    "sqlite",
+		options: "store sqlite " + file,
+		open: func(tb testing.TB) store.Store {
+			tb.Helper()
+			s, err := sqlite.Open(tb.Context(), file, sqlite.Options{})
+			if err != nil {
+				tb.Fatal(err)
+			}
+			return s
+		},
+	}
+}
+
+func onPostgres(tb testing.TB) *backend {
+	tb.Helper()
+	return postgresAt(testenv.Database(tb), "redis "+testenv.RedisURL(tb)+"\nsecret 0123456789abcdef0123456789abcdef")
+}
+
+// onPrivatePostgres is on a server that the test may stop and kill.
+func onPrivatePostgres(tb testing.TB) (*backend, *testenv.Postgres) {
+	tb.Helper()
+	server := testenv.StartPostgres(tb)
+	return postgresAt(server.Database(), ""), server
+}
+
+func postgresAt(dsn, options string) *backend {
+	return &backend{
+		name:    "postgres and redis",
+		options: "store postgres " + dsn + "\n" + options,
+		open: func(tb testing.TB) store.Store {
+			tb.Helper()
+			s, err := postgres.Open(tb.Context(), dsn)
+			if err != nil {
+				tb.Fatal(err)
+			}
+			return s
+		},
+	}
+}
+
+// keys opens the store beside the server, as the command line does.
+func (b *backend) keys(tb testing.TB) *admin.Service {
+	tb.Helper()
+	s := b.open(tb)
+	tb.Cleanup(func() { _ = s.Close() })
+	if err := s.Migrate(tb.Context()); err != nil {
+		tb.Fatal(err)
+	}
+	mintKey, err := s.MintKey(tb.Context())
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return &admin.Service{
+		Store:  s,
+		Minter: token.New(mintKey),
+		Hash:   verify.NewSlots(phc.Params{Memory: 64, Iterations: 1, Parallelism: 1}, 64<<10).Hash,
+		Now:    time.Now,
+	}
+}
+
+// mint makes a key with these permissions.
+func mint(tb testing.TB, keys *admin.Service, label string, permissions ...string) (*store.Key, string) {
+	tb.Helper()
+	key, plain, err := keys.Create(tb.Context(), admin.CLI(), admin.NewKey{Label: label, Permissions: permissions})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return key, plain
+}
+
+// cheap are options that make a test's own hashes cheap.
+const cheap = "argon2id 64KiB 1 1\n"
+
+// run starts a Caddy with a site on a free port, and stops it with the test. It
+// returns the site's address.
+func run(tb testing.TB, b *backend, site string) string {
+	tb.Helper()
+	address := freeAddress(tb)
+	load(tb, globals(b.options+"\n"+cheap)+fmt.Sprintf("http://%s {\n%s\n}\n", address, site))
+	return address
+}
+
+// globals is the block of global options of every test.
+func globals(options string) string {
+	return fmt.Sprintf(`{
+		admin off
+		persist_config off
+		skip_install_trust
+		grace_period 1s
+		log {
+			output discard
+		}
+		system_keys {
+			%s
+		}
+	}
+	`, options)
+}
+
+// load runs a Caddyfile in place of the configuration before, if there is one.
+func load(tb testing.TB, caddyfile string) {
+	tb.Helper()
+	if err := caddy.Load(adapt(tb, caddyfile), true); err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() {
+		if err := caddy.Stop(); err != nil {
+			tb.Error(err)
+		}
+	})
+}
+
+func adapt(tb testing.TB, caddyfile string) []byte {
+	tb.Helper()
+	config, warnings, err := caddyconfig.GetAdapter("caddyfile").Adapt([]byte(caddyfile), nil)
+	if err != nil {
+		tb.Fatalf("%v in\n%s", err, caddyfile)
+	}
+	for _, w := range warnings {
+		if w.Message != "" && w.Directive != "" {
+			tb.Logf("adapt: %s", w)
+		}
+	}
+	return config
+}
+
+// freeAddress is a loopback address that nobody listens on.
+func freeAddress(tb testing.TB) string {
+	tb.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		tb.Fatal(err)
+	}
+	defer func() { _ = listener.Close() }()
+	return listener.Addr().String()
+}
+
+// echo is an upstream that answers with the header it received, one field a
+// line. It returns its address.
+func echo(tb testing.TB) string {
+	tb.Helper()
+	upstream := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_ = r.Header.Write(w)
+	}))
+	tb.Cleanup(upstream.Close)
+	return upstream.Listener.Addr().String()
+}
+
+// get makes one request with a client of its own and returns the answer.
+func get(tb testing.TB, url, authorization string) (status int, header http.Header, body string) {
+	tb.Helper()
+	return do(tb, http.MethodGet, url, authorization, nil)
+}
+
+func do(tb testing.TB, method, url, authorization string, content io.Reader) (int, http.Header, string) {
+	tb.Helper()
+	request, err := http.NewRequestWithContext(tb.Context(), method, url, content)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	if authorization != "" {
+		request.Header.Set("Authorization", authorization)
+	}
+	if content != nil {
+		request.Header.Set("Content-Type", "application/json")
+	}
+	transport := &http.Transport{DisableKeepAlives: true}
+	response, err := transport.RoundTrip(request)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	defer func() { _ = response.Body.Close() }()
+	body, err := io.ReadAll(response.Body)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return response.StatusCode, response.Header, string(body)
+}
+
+// soak reports whether the long tests are to run at their full counts.
+func soak() bool { return os.Getenv("SOAK") != "" }
+
+// TestMain keeps what Caddy writes out of the user's folders.
+func TestMain(m *testing.M) {
+	home, err := os.MkdirTemp("", "caddy-home-")
+	if err != nil {
+		slog.Error("no folder for Caddy", slog.Any("error", err))
+		os.Exit(1)
+	}
+	_ = os.Setenv("XDG_DATA_HOME", home)
+	_ = os.Setenv("XDG_CONFIG_HOME", home)
+	status := m.Run()
+	_ = os.RemoveAll(home)
+	os.Exit(status)
+}

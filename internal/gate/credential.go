@@ -1,0 +1,77 @@
+package gate
+
+import (
+	"net/http"
+	"net/url"
+	"strings"
+
+	"github.com/lumio-vision/caddy-system-keys/internal/token"
+)
+
+const scheme = "bearer"
+
+// Credential finds the system key of a request. The key is empty if the request
+// carries none, nor anything that looks like one. What does look like one and
+// is not a well-formed bearer token is refused, so that it is never passed on.
+//
+// RFC 9110 section 11.6.2 makes Authorization a field with a single value; two
+// of them are read differently by every hop, so nobody may guess. RFC 6750
+// section 2.3 allows a token in the query, and section 5.3 says why not to: URLs
+// are logged. A key that was sent there must not be served, or nobody would
+// notice that it leaks.
+func Credential(r *http.Request) (key string, refusal *Refusal) {
+	if r.URL != nil && keyInQuery(r.URL.RawQuery) {
+		return "", refuseAmbiguous
+	}
+	fields := r.Header["Authorization"]
+	switch len(fields) {
+	case 0:
+		return "", nil
+	case 1:
+	default:
+		return "", refuseAmbiguous
+	}
+	value := fields[0]
+	if len(value) > len(scheme) && strings.EqualFold(value[:len(scheme)], scheme) && value[len(scheme)] == ' ' {
+		if rest := strings.TrimLeft(value[len(scheme):], " "); strings.HasPrefix(rest, token.Prefix) {
+			return rest, nil
+		}
+	}
+	if mentionsKey(value) {
+		return "", refuseInvalid
+	}
+	return "", nil
+}
+
+// keyInQuery reports whether a parameter "token" mentions a key. It reads the
+// query as the most liberal upstream might: both separators, and what cannot be
+// decoded taken as it stands.
+func keyInQuery(query string) bool {
+	if !strings.ContainsRune(query, '%') && !mentionsKey(query) {
+		return false // nearly every request ends here
+	}
+	for pair := range strings.FieldsFuncSeq(query, func(c rune) bool { return c == '&' || c == ';' }) {
+		name, value, _ := strings.Cut(pair, "=")
+		if strings.EqualFold(unescape(name), "token") && mentionsKey(unescape(value)) {
+			return true
+		}
+	}
+	return false
+}
+
+func unescape(s string) string {
+	if plain, err := url.QueryUnescape(s); err == nil {
+		return plain
+	}
+	return s
+}
+
+// mentionsKey reports whether s contains the prefix of a key in any case.
+func mentionsKey(s string) bool {
+	for i := 0; i+len(token.Prefix) <= len(s); i++ {
+		if s[i]|0x20 == 'l' && strings.EqualFold(s[i:i+len(token.Prefix)], token.Prefix) {
+			return true
+		}
+	}
+	return false
+}

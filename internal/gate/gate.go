@@ -1,0 +1,135 @@
+package gate
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"time"
+
+	"github.com/lumio-vision/caddy-system-keys/internal/header"
+	"github.com/lumio-vision/caddy-system-keys/internal/verify"
+)
+
+// Verifier says whose key it is, as [verify.Verifier.Verify] does.
+type Verifier interface {
+	Verify(ctx context.Context, key string) (*verify.Identity, error)
+}
+
+// Config is what a [Gate] does.
+type Config struct {
+	// Prefix is the header prefix that it owns, such as "X-Lumio-".
+	Prefix string
+	// Require lists the permissions that a key must hold, all of them.
+	Require []string
+	// Passthrough lets requests without a system key go on, without identity.
+	Passthrough bool
+	// KeepCredential leaves the Authorization field for the upstream.
+	KeepCredential bool
+}
+
+// Gate checks requests. It is immutable and safe for concurrent use.
+type Gate struct {
+	config Config
+	owner  *header.Owner
+	scope  *Refusal
+}
+
+// New makes a gate. The error says what is wrong with the configuration.
+func New(config Config) (*Gate, error) {
+	owner, err := header.New(config.Prefix)
+	if err != nil {
+		return nil, err
+	}
+	if config.Passthrough && len(config.Require) > 0 {
+		return nil, errors.New("passthrough and require exclude each other: " +
+			"give the stricter route a block of its own")
+	}
+	return &Gate{config: config, owner: owner, scope: refuseScope(config.Require)}, nil
+}
+
+// Check decides on a request, in the order of the documented table, and
+// prepares its header for the upstream.
+//
+// Whatever the outcome, nothing that the client sent under the owned prefix is
+// left. On success the identity's headers are set and the credential is gone,
+// unless it is to be kept. The identity is nil for a request that passes without
+// a key.
+//
+// Earlier is who another gate has let through on the same request, or nil. That
+// gate took the key away, so its word stands; but what this gate requires is
+// checked, and its headers are set.
+//
+// After a refusal a credential of ours is gone too, since an error route may
+// well be another proxy. A request whose client went away while it was
+// verified gets the error of its context, as the cause of an unavailable answer.
+func (g *Gate) Check(
+	r *http.Request, verifier Verifier, earlier *verify.Identity,
+) (*verify.Identity, *Refusal) {
+	g.owner.Strip(r)
+	identity, refusal := g.decide(r, verifier, earlier)
+	if refusal != nil || identity != nil && !g.config.KeepCredential {
+		delete(r.Header, "Authorization")
+	}
+	if identity != nil {
+		g.owner.Inject(r.Header, &identity.Headers)
+	}
+	return identity, refusal
+}
+
+func (g *Gate) decide(
+	r *http.Request, verifier Verifier, earlier *verify.Identity,
+) (*verify.Identity, *Refusal) {
+	switch err := header.CheckUpgrade(r); {
+	case errors.Is(err, header.ErrConnect):
+		return nil, refuseConnect
+	case err != nil:
+		return nil, refuseUpgrade
+	}
+	key, refusal := Credential(r)
+	switch {
+	case refusal != nil:
+		return nil, refusal
+	case key != "":
+		identity, refusal := Identify(r.Context(), key, verifier)
+		if refusal != nil {
+			return nil, refusal
+		}
+		return g.admit(identity)
+	case earlier != nil:
+		return g.admit(earlier)
+	case g.config.Passthrough:
+		return nil, nil
+	}
+	return nil, refuseAnonymous
+}
+
+// admit checks what is required. That is never part of what is remembered of a
+// key: two routes may require different things.
+func (g *Gate) admit(identity *verify.Identity) (*verify.Identity, *Refusal) {
+	for _, permission := range g.config.Require {
+		if !identity.Has(permission) {
+			return nil, g.scope
+		}
+	}
+	return identity, nil
+}
+
+// Identify asks whose key it is, and puts what comes back into a refusal if it
+// is nobody's, or if that cannot be found out.
+func Identify(ctx context.Context, key string, verifier Verifier) (*verify.Identity, *Refusal) {
+	identity, err := verifier.Verify(ctx, key)
+	switch {
+	case err == nil:
+		return identity, nil
+	case errors.Is(err, verify.ErrInvalidToken):
+		return nil, refuseInvalid
+	}
+	retryAfter := time.Second
+	if u, ok := errors.AsType[*verify.UnavailableError](err); ok {
+		retryAfter = u.RetryAfter
+	}
+	return nil, refuseUnavailable(retryAfter, err)
+}
+
+// Anonymous is the answer to a request without a key where one is needed.
+func Anonymous() *Refusal { return refuseAnonymous }

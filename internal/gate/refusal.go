@@ -1,0 +1,87 @@
+package gate
+
+import (
+	"fmt"
+	"math"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Refusal is an answer in place of the upstream's. Its message is generic: it
+// never says what was wrong with a credential, and never contains one.
+type Refusal struct {
+	Status  int
+	Code    string
+	Message string
+	// Header holds the fields that go with the answer.
+	Header http.Header
+	// Err is the cause, for the log; nil where the code says it all.
+	Err error
+}
+
+func (r *Refusal) Error() string { return r.Message }
+
+// Unwrap returns the cause.
+func (r *Refusal) Unwrap() error { return r.Err }
+
+// Realm is the protection space of RFC 9110 section 11.5 in every challenge.
+const Realm = "lumio"
+
+// challenge is a WWW-Authenticate field of RFC 6750 section 3.
+func challenge(attributes ...string) http.Header {
+	value := `Bearer realm="` + Realm + `"`
+	for _, a := range attributes {
+		value += ", " + a
+	}
+	return http.Header{"Www-Authenticate": {value}}
+}
+
+// The answers of the proxy. RFC 6750 section 3.1 names the codes; a request
+// without any credential gets a challenge without one.
+var (
+	refuseConnect = &Refusal{
+		Status: http.StatusMethodNotAllowed, Code: "method_not_allowed",
+		Message: "CONNECT is not served here",
+		Header:  http.Header{"Allow": {"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"}},
+	}
+	refuseUpgrade = &Refusal{
+		Status: http.StatusBadRequest, Code: "invalid_request",
+		Message: "the connection can be upgraded to websocket only",
+	}
+	refuseAmbiguous = &Refusal{
+		Status: http.StatusBadRequest, Code: "invalid_request",
+		Message: "send one system key, in one Authorization header field",
+		Header:  challenge(`error="invalid_request"`),
+	}
+	refuseAnonymous = &Refusal{
+		Status: http.StatusUnauthorized, Code: "unauthorized",
+		Message: "a system key is required",
+		Header:  challenge(),
+	}
+	refuseInvalid = &Refusal{
+		Status: http.StatusUnauthorized, Code: "invalid_token",
+		Message: "the system key is not valid",
+		Header:  challenge(`error="invalid_token"`),
+	}
+)
+
+func refuseUnavailable(retryAfter time.Duration, cause error) *Refusal {
+	seconds := max(1, int(math.Ceil(retryAfter.Seconds())))
+	return &Refusal{
+		Status: http.StatusServiceUnavailable, Code: "unavailable",
+		Message: "the system key cannot be verified at the moment",
+		Header:  http.Header{"Retry-After": {strconv.Itoa(seconds)}},
+		Err:     cause,
+	}
+}
+
+func refuseScope(required []string) *Refusal {
+	return &Refusal{
+		Status: http.StatusForbidden, Code: "insufficient_scope",
+		Message: "the system key lacks a required permission",
+		Header: challenge(`error="insufficient_scope"`,
+			fmt.Sprintf(`scope="%s"`, strings.Join(required, " "))),
+	}
+}

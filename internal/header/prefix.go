@@ -1,0 +1,71 @@
+package header
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+)
+
+// ErrPrefix reports a prefix that cannot be owned. The error that wraps it says
+// why.
+var ErrPrefix = errors.New("header prefix cannot be owned")
+
+// checkPrefix refuses what is not a prefix of field names with a hyphen at its
+// end, and what takes in names that are not for one application to own.
+func checkPrefix(prefix string) error {
+	if prefix == "" {
+		return fmt.Errorf("%w: it is empty", ErrPrefix)
+	}
+	for i := range len(prefix) {
+		// A prefix with another separator would only be reached by spellings
+		// that Caddy itself drops from requests, and would be injected with it.
+		if c := prefix[i]; folded[c] == '-' && c != '-' {
+			return fmt.Errorf("%w: %q has %q in it, only letters, digits and hyphens can be", ErrPrefix, prefix, c)
+		}
+	}
+	parts := strings.Split(prefix, "-")
+	if parts[len(parts)-1] != "" {
+		return fmt.Errorf("%w: %q does not end with a hyphen", ErrPrefix, prefix)
+	}
+	parts = parts[:len(parts)-1]
+	for _, part := range parts {
+		if part == "" {
+			return fmt.Errorf("%w: %q has an empty part", ErrPrefix, prefix)
+		}
+	}
+	if len(parts) < 2 {
+		return fmt.Errorf("%w: %q has one part, at least two are needed, as in X-Lumio-", ErrPrefix, prefix)
+	}
+	for _, name := range common {
+		if hasFoldedPrefix(name, fold(prefix)) {
+			return fmt.Errorf("%w: %q takes in %s, which others need", ErrPrefix, prefix, name)
+		}
+	}
+	return nil
+}
+
+// common lists request fields that clients, Caddy and upstreams give a meaning,
+// and that a prefix of two parts or more could take in. Most are in the field
+// name registry of RFC 9110 section 18.4, the rest is in wide use.
+var common = []string{
+	"Access-Control-Request-Headers",
+	"Access-Control-Request-Method",
+	"Access-Control-Request-Private-Network",
+	"If-Modified-Since",
+	"If-None-Match",
+	"If-Unmodified-Since",
+	"Last-Event-ID",
+	"Sec-CH-UA",
+	"Sec-CH-UA-Mobile",
+	"Sec-Fetch-Site",
+	"Sec-WebSocket-Key",
+	"Upgrade-Insecure-Requests",
+	"X-Accel-Redirect",
+	"X-B3-TraceId",
+	"X-CSRF-Token",
+	"X-Forwarded-For",
+	"X-HTTP-Method-Override",
+	"X-Real-IP",
+	"X-Request-ID",
+	"X-Requested-With",
+}

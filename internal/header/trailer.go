@@ -1,0 +1,52 @@
+package header
+
+import (
+	"io"
+	"net/http"
+)
+
+// stripTrailer removes protected names from the trailers that r has, and from
+// those that it gets when its body ends.
+//
+// The servers differ. HTTP/2 fills the announced names alone. HTTP/1 puts all
+// trailers into the map of the announced ones, which copies of the request
+// share (mergeSetHeader in net/http/transfer.go), and without such a map, as
+// HTTP/3 always does, gives its own request a new one that copies made before
+// never see. So trailers can come if there is a map, or if r is the server's
+// own request and its length is not known.
+func (o *Owner) stripTrailer(r *http.Request) {
+	o.cleanTrailer(r.Trailer)
+	if r.Body == nil || r.Body == http.NoBody || r.Trailer == nil && r.ContentLength >= 0 {
+		return
+	}
+	r.Body = &trailerBody{ReadCloser: r.Body, owner: o, request: r}
+}
+
+func (o *Owner) cleanTrailer(trailer http.Header) {
+	for name := range trailer {
+		if o.protects(name) {
+			delete(trailer, name)
+		}
+	}
+}
+
+// trailerBody cleans the trailers of its request in the Read that finds the
+// end. It must not do so later: reverse_proxy wraps this body and copies the
+// trailers in that same Read. Nor on Close, which may run beside a Read, and
+// after which without an end trailers have no meaning.
+type trailerBody struct {
+	io.ReadCloser
+	owner   *Owner
+	request *http.Request
+}
+
+// Read implements [io.Reader].
+func (b *trailerBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	//nolint:errorlint // readers return io.EOF itself, and callers compare with ==
+	if err == io.EOF && b.request != nil {
+		b.owner.cleanTrailer(b.request.Trailer)
+		b.request = nil // what appears after the end is somebody else's
+	}
+	return n, err
+}

@@ -1,0 +1,131 @@
+package header_test
+
+import (
+	"net/http"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/lumio-vision/caddy-system-keys/internal/header"
+)
+
+const keyID = "0197a1f2-3b4c-7d5e-8f60-718293a4b5c6"
+
+func TestInject(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		name, prefix, label string
+		permissions         []string
+		want                http.Header
+	}{
+		{
+			"permissions come sorted", "X-Lumio-", "deploy bot", []string{"bots:write", "bots:read"},
+			http.Header{
+				"X-Lumio-Auth-Type": {"system_key"}, "X-Lumio-Key-Id": {keyID},
+				"X-Lumio-Key-Label": {"deploy bot"}, "X-Lumio-Permissions": {"bots:read,bots:write"},
+			},
+		},
+		{
+			"without permissions the field is there and empty", "x-acme-edge-", "ci", nil,
+			http.Header{
+				"X-Acme-Edge-Auth-Type": {"system_key"}, "X-Acme-Edge-Key-Id": {keyID},
+				"X-Acme-Edge-Key-Label": {"ci"}, "X-Acme-Edge-Permissions": {""},
+			},
+		},
+		{
+			"label and permissions cannot break out of their field", "X-Lumio-", "é 100%\r\nX-Evil: 1", []string{"a:b\nc"},
+			http.Header{
+				"X-Lumio-Auth-Type": {"system_key"}, "X-Lumio-Key-Id": {keyID},
+				"X-Lumio-Key-Label": {"%C3%A9 100%25%0D%0AX-Evil: 1"}, "X-Lumio-Permissions": {"a:b%0Ac"},
+			},
+		},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			values := header.Render(keyID, tt.label, tt.permissions)
+			h := make(http.Header)
+			newOwner(t, tt.prefix).Inject(h, &values)
+			if diff := cmp.Diff(tt.want, h); diff != "" {
+				t.Errorf("header (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestRenderLeavesPermissionsInTheirOrder(t *testing.T) {
+	t.Parallel()
+	permissions := []string{"b:b", "a:a"}
+	header.Render(keyID, "ci", permissions)
+	if diff := cmp.Diff([]string{"b:b", "a:a"}, permissions); diff != "" {
+		t.Errorf("permissions (-want +got):\n%s", diff)
+	}
+}
+
+func TestInjectReplacesWhatIsThere(t *testing.T) {
+	t.Parallel()
+	values := header.Render(keyID, "ci", nil)
+	h := http.Header{"X-Lumio-Key-Id": {"forged", "twice"}, "Accept": {"*/*"}}
+	newOwner(t, "X-Lumio-").Inject(h, &values)
+	if got := h["X-Lumio-Key-Id"]; !cmp.Equal(got, []string{keyID}) {
+		t.Errorf("X-Lumio-Key-Id = %q, want %q alone", got, keyID)
+	}
+	if got := h.Get("Accept"); got != "*/*" {
+		t.Errorf("Accept = %q, want it left alone", got)
+	}
+}
+
+// Handlers such as request_header edit the values of a field where they are.
+func TestEditsOfOneRequestReachNeitherTheNextNorAnotherField(t *testing.T) {
+	t.Parallel()
+	owner := newOwner(t, "X-Lumio-")
+	values := header.Render(keyID, "ci", []string{"a:b"})
+	first, second := make(http.Header), make(http.Header)
+	owner.Inject(first, &values)
+	for name := range first {
+		first[name][0] = "edited"
+		first.Add(name, "appended")
+	}
+	for name, lines := range first {
+		if diff := cmp.Diff([]string{"edited", "appended"}, lines); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", name, diff)
+		}
+	}
+	owner.Inject(second, &values)
+	want := http.Header{
+		"X-Lumio-Auth-Type": {"system_key"}, "X-Lumio-Key-Id": {keyID},
+		"X-Lumio-Key-Label": {"ci"}, "X-Lumio-Permissions": {"a:b"},
+	}
+	if diff := cmp.Diff(want, second); diff != "" {
+		t.Errorf("second request (-want +got):\n%s", diff)
+	}
+}
+
+func TestInjectAssertion(t *testing.T) {
+	t.Parallel()
+	h := http.Header{"X-Lumio-Assertion": {"forged", "twice"}}
+	newOwner(t, "X-Lumio-").InjectAssertion(h, "a.b.c")
+	if diff := cmp.Diff(http.Header{"X-Lumio-Assertion": {"a.b.c"}}, h); diff != "" {
+		t.Errorf("header (-want +got):\n%s", diff)
+	}
+}
+
+func TestInjectAllocatesOnce(t *testing.T) {
+	owner := newOwner(t, "X-Lumio-")
+	values := header.Render(keyID, "deploy bot", []string{"bots:read"})
+	h := commonRequest().Header
+	owner.Inject(h, &values) // the map grows here
+	if allocs := testing.AllocsPerRun(100, func() { owner.Inject(h, &values) }); allocs != 1 {
+		t.Errorf("Inject allocates %v times, want once", allocs)
+	}
+}
+
+func BenchmarkInject(b *testing.B) {
+	owner := newOwner(b, "X-Lumio-")
+	values := header.Render(keyID, "deploy bot", []string{"bots:read"})
+	h := commonRequest().Header
+	b.ReportAllocs()
+	for b.Loop() {
+		owner.Inject(h, &values)
+	}
+}

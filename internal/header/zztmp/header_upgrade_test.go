@@ -1,0 +1,253 @@
+package integration_test
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/coder/websocket"
+	"github.com/google/go-cmp/cmp"
+	"github.com/quic-go/quic-go"
+	"github.com/quic-go/quic-go/http3"
+)
+
+// webSocketUpstream echoes messages and sends the header of each handshake to
+// the channel.
+func webSocketUpstream(tb testing.TB) (addr string, handshakes <-chan http.Header) {
+	tb.Helper()
+	headers := make(chan http.Header, 1)
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		headers <- r.Header.Clone()
+		conn, err := websocket.Accept(w, r, nil)
+		if err != nil {
+			return
+		}
+		defer conn.CloseNow()
+		for {
+			kind, message, err := conn.Read(r.Context())
+			if err != nil {
+				return
+			}
+			if err := conn.Write(r.Context(), kind, message); err != nil {
+				return
+			}
+		}
+	}))
+	tb.Cleanup(server.Close)
+	return server.Listener.Addr().String(), headers
+}
+
+// identityOf is [received.identity] of what a parser made of a request.
+func identityOf(h http.Header) []string {
+	var r received
+	for name, values := range h {
+		for _, value := range values {
+			r.fields = append(r.fields, name+": "+value)
+		}
+	}
+	return r.identity()
+}
+
+type roundTripperFunc func(*http.Request) (*http.Response, error)
+
+func (f roundTripperFunc) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
+func TestHeaderWebSocketCarriesTheIdentity(t *testing.T) {
+	addr, handshakes := webSocketUpstream(t)
+	p := startHeaderProxyTo(t, nil, addr)
+	handshake := []struct {
+		name                string
+		connection, upgrade []string
+	}{
+		{"an ordinary handshake", []string{"Upgrade"}, []string{"websocket"}},
+		{"Connection names an identity header", []string{"Upgrade, X-Lumio-Key-Id"}, []string{"websocket"}},
+		{"a second line names one", []string{"Upgrade", "x_lumio_key_label,X-LUMIO-PERMISSIONS"}, []string{"websocket"}},
+		{"a first line names one", []string{"\tX-Lumio-Auth-Type ,", "keep-alive, upgrade"}, []string{"WebSocket"}},
+		{"h2c is wished for beside", []string{"Upgrade, HTTP2-Settings"}, []string{"h2c, websocket"}},
+		{"h2c is wished for in another line", []string{"Upgrade"}, []string{"h2c", "websocket"}},
+	}
+	for _, tt := range handshake {
+		for _, r := range p.routes() {
+			t.Run(tt.name+", "+r.name, func(t *testing.T) {
+				transport := new(http.Transport)
+				defer transport.CloseIdleConnections()
+				header := make(http.Header)
+				for _, f := range slices.Concat(r.fields, forged()) {
+					header.Add(f.name, f.value)
+				}
+				conn, response, err := websocket.Dial(t.Context(), "ws://"+p.plain+r.path, &websocket.DialOptions{
+					HTTPHeader: header,
+					HTTPClient: &http.Client{Transport: roundTripperFunc(func(r *http.Request) (*http.Response, error) {
+						r = r.Clone(r.Context())
+						r.Header["Connection"], r.Header["Upgrade"] = tt.connection, tt.upgrade
+						return transport.RoundTrip(r)
+					})},
+				})
+				if err != nil {
+					t.Fatalf("%v, %v", err, response)
+				}
+				defer conn.CloseNow()
+				got := <-handshakes
+				if diff := cmp.Diff(r.want, identityOf(got)); diff != "" {
+					t.Errorf("identity at the upstream (-want +got):\n%s", diff)
+				}
+				if upgrade := got["Upgrade"]; len(upgrade) != 1 || !strings.EqualFold(upgrade[0], "websocket") {
+					t.Errorf("Upgrade %q at the upstream, want websocket alone", upgrade)
+				}
+				if err := conn.Write(t.Context(), websocket.MessageText, []byte("hello")); err != nil {
+					t.Fatal(err)
+				}
+				if _, message, err := conn.Read(t.Context()); err != nil || string(message) != "hello" {
+					t.Errorf("message %q, %v, want its echo", message, err)
+				}
+			})
+		}
+	}
+}
+
+// TestHeaderWebSocketOverHTTP3 writes the frame of one message itself, since no
+// client library speaks RFC 9220.
+func TestHeaderWebSocketOverHTTP3(t *testing.T) {
+	addr, handshakes := webSocketUpstream(t)
+	p := startHeaderProxyTo(t, nil, addr)
+	for _, r := range p.routes() {
+		t.Run(r.name, func(t *testing.T) {
+			fields := slices.Concat(r.fields, forged(), []field{{"sec-websocket-version", "13"}})
+			stream, status := extendedConnect(t, p, r.path, "websocket", fields)
+			if status != http.StatusOK {
+				t.Fatalf("status %d, want 200", status)
+			}
+			if diff := cmp.Diff(r.want, identityOf(<-handshakes)); diff != "" {
+				t.Errorf("identity at the upstream (-want +got):\n%s", diff)
+			}
+			// RFC 6455 section 5.2: final, text, masked with zeros, 5 bytes.
+			if _, err := stream.Write([]byte("\x81\x85\x00\x00\x00\x00hello")); err != nil {
+				t.Fatal(err)
+			}
+			echo := make([]byte, 7)
+			if _, err := io.ReadFull(stream, echo); err != nil || !bytes.Equal(echo, []byte("\x81\x05hello")) {
+				t.Errorf("frame %q, %v, want the echo", echo, err)
+			}
+		})
+	}
+}
+
+func TestHeaderOtherProtocolsOverHTTP3AreRefused(t *testing.T) {
+	p := startHeaderProxy(t)
+	for _, protocol := range []string{"webtransport", "connect-udp", "WebSocket"} {
+		for _, r := range p.routes() {
+			t.Run(protocol+", "+r.name, func(t *testing.T) {
+				if _, status := extendedConnect(t, p, r.path, protocol, r.fields); status != http.StatusBadRequest {
+					t.Errorf("status %d, want 400", status)
+				}
+				p.upstream.nothing(t)
+			})
+		}
+	}
+}
+
+func extendedConnect(t *testing.T, p *headerProxy, path, protocol string, fields []field) (*http3.RequestStream, int) {
+	t.Helper()
+	conn, err := quic.DialAddr(t.Context(), p.secure, p.tls(http3.NextProtoH3), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.CloseWithError(0, "") })
+	transport := new(http3.Transport)
+	t.Cleanup(func() { transport.Close() })
+	stream, err := transport.NewClientConn(conn).OpenRequestStream(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodConnect, "https://localhost"+path, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	request.Proto = protocol
+	for _, f := range fields {
+		request.Header[f.name] = append(request.Header[f.name], f.value)
+	}
+	if err := stream.SendRequestHeader(request); err != nil {
+		t.Fatal(err)
+	}
+	response, err := stream.ReadResponse()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return stream, response.StatusCode
+}
+
+func TestHeaderH2CIsServedAsHTTP1(t *testing.T) {
+	p := startHeaderProxy(t)
+	tests := []struct {
+		name   string
+		fields []field
+	}{
+		{"as curl --http2 asks", []field{
+			{"Connection", "Upgrade, HTTP2-Settings"}, {"Upgrade", "h2c"}, {"HTTP2-Settings", "AAMAAABkAAQAoAAAAAIAAAAA"},
+		}},
+		{"in another case, over several lines", []field{
+			{"Connection", "upgrade"}, {"connection", "http2-settings"}, {"Upgrade", "H2C"}, {"upgrade", "h2c,"}, {"http2-settings", "AAMAAABk"},
+		}},
+		{"beside an identity header in Connection", []field{
+			{"Connection", "Upgrade, HTTP2-Settings, X-Lumio-Key-Id"}, {"Upgrade", "h2c"}, {"HTTP2-Settings", "AAMAAABk"},
+		}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			overAll(t, p, only(hasConnection), func(t *testing.T, s sender, r route) {
+				request := p.expect(t, s, r, exchange{method: "GET", fields: slices.Concat(r.fields, tt.fields)})
+				for _, name := range []string{"Upgrade", "HTTP2-Settings"} {
+					if values := request.values(name); values != nil {
+						t.Errorf("%s %q at the upstream", name, values)
+					}
+				}
+				if connection := strings.Join(request.values("Connection"), ","); strings.Contains(strings.ToLower(connection), "upgrade") {
+					t.Errorf("Connection %q at the upstream", connection)
+				}
+			})
+		})
+	}
+}
+
+func TestHeaderOtherUpgradesAreRefused(t *testing.T) {
+	p := startHeaderProxy(t)
+	for _, upgrade := range []string{"foo", "websocket, foo", "h2c, foo", "TLS/1.2", "websocket/13"} {
+		t.Run(upgrade, func(t *testing.T) {
+			for _, s := range only(hasConnection) {
+				for _, r := range p.routes() {
+					t.Run(s.name+", "+r.name, func(t *testing.T) {
+						got := s.send(t, p, exchange{method: "GET", path: r.path, fields: slices.Concat(r.fields, []field{
+							{"Connection", "Upgrade"}, {"Upgrade", upgrade},
+						})})
+						if got.status != http.StatusBadRequest {
+							t.Errorf("status %d, want 400", got.status)
+						}
+						p.upstream.nothing(t)
+					})
+				}
+			}
+		})
+	}
+}
+
+func TestHeaderConnectIsRefused(t *testing.T) {
+	p := startHeaderProxy(t)
+	for _, s := range senders {
+		t.Run(s.name, func(t *testing.T) {
+			got := s.send(t, p, exchange{
+				method: http.MethodConnect, path: "localhost:443",
+				fields: []field{{"Authorization", fmt.Sprintf("Bearer %s", p.key)}},
+			})
+			if got.status != http.StatusMethodNotAllowed {
+				t.Errorf("status %d %q, want 405", got.status, got.body)
+			}
+			p.upstream.nothing(t)
+		})
+	}
+}

@@ -1,0 +1,169 @@
+package usage_test
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/lumio-vision/caddy-system-keys/internal/usage"
+	"github.com/lumio-vision/caddy-system-keys/store"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// sink keeps the newest use of each key, and can be failed.
+type sink struct {
+	mu      sync.Mutex
+	batches int
+	uses    map[store.ID]time.Time
+	fail    error
+}
+
+func (s *sink) RecordUse(_ context.Context, uses []store.Use) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.batches++
+	if s.fail != nil {
+		return s.fail
+	}
+	for i, u := range uses {
+		if i > 0 && string(uses[i-1].ID[:]) >= string(u.ID[:]) {
+			return errors.New("not in the order of the ids")
+		}
+		if u.At.After(s.uses[u.ID]) {
+			s.uses[u.ID] = u.At
+		}
+	}
+	return nil
+}
+
+func (s *sink) setFail(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.fail = err
+}
+
+func (s *sink) at(id store.ID) time.Time {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.uses[id]
+}
+
+func start(t *testing.T, interval time.Duration) (*sink, *usage.Recorder) {
+	t.Helper()
+	s := &sink{uses: make(map[store.ID]time.Time)}
+	return s, usage.Start(s, interval, slog.New(slog.DiscardHandler))
+}
+
+var noon = time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
+
+func TestASingleUseIsWrittenAtTheEnd(t *testing.T) {
+	t.Parallel()
+	s, r := start(t, time.Hour)
+	id := store.ID{1}
+	r.Touch(usage.NewMark(id), noon)
+	if err := r.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if !s.at(id).Equal(noon) {
+		t.Errorf("last use is %v", s.at(id))
+	}
+}
+
+func TestUsesAreWrittenEveryInterval(t *testing.T) {
+	t.Parallel()
+	s, r := start(t, time.Millisecond)
+	defer func() { _ = r.Close(t.Context()) }()
+	id := store.ID{1}
+	mark := usage.NewMark(id)
+	for i := range 3 {
+		at := noon.Add(time.Duration(i) * time.Second)
+		r.Touch(mark, at)
+		for !s.at(id).Equal(at) {
+			time.Sleep(100 * time.Microsecond)
+		}
+	}
+}
+
+func TestTheNewestUseWinsWhateverTheOrder(t *testing.T) {
+	t.Parallel()
+	s, r := start(t, time.Hour)
+	id := store.ID{1}
+	first, second := usage.NewMark(id), usage.NewMark(id) // a slot that was evicted and came back
+	r.Touch(first, noon.Add(time.Minute))
+	r.Touch(first, noon)
+	r.Touch(second, noon.Add(time.Second))
+	if err := r.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if want := noon.Add(time.Minute); !s.at(id).Equal(want) {
+		t.Errorf("last use is %v, want %v", s.at(id), want)
+	}
+}
+
+func TestWhatTheStoreDidNotTakeIsTriedAgain(t *testing.T) {
+	t.Parallel()
+	s, r := start(t, time.Hour)
+	id, other := store.ID{1}, store.ID{2}
+	down := errors.New("connection refused")
+	s.setFail(down)
+	r.Touch(usage.NewMark(id), noon)
+	if err := r.Flush(t.Context()); !errors.Is(err, down) {
+		t.Fatalf("got %v", err)
+	}
+	s.setFail(nil)
+	r.Touch(usage.NewMark(other), noon.Add(time.Second))
+	if err := r.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if !s.at(id).Equal(noon) || !s.at(other).Equal(noon.Add(time.Second)) {
+		t.Errorf("last uses are %v and %v", s.at(id), s.at(other))
+	}
+}
+
+func TestNothingIsWrittenWhenNothingWasUsed(t *testing.T) {
+	t.Parallel()
+	s, r := start(t, time.Hour)
+	if err := r.Flush(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if s.batches != 0 {
+		t.Errorf("%d batches", s.batches)
+	}
+}
+
+// TestNoUseIsLost touches from many goroutines while the recorder flushes.
+func TestNoUseIsLost(t *testing.T) {
+	t.Parallel()
+	s, r := start(t, 100*time.Microsecond)
+	const keys, touches = 10, 500
+	var wg sync.WaitGroup
+	for k := range keys {
+		mark := usage.NewMark(store.ID{byte(k)})
+		for g := range 2 {
+			wg.Go(func() {
+				for i := range touches {
+					r.Touch(mark, noon.Add(time.Duration(2*i+g)*time.Microsecond))
+				}
+			})
+		}
+	}
+	wg.Wait()
+	if err := r.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	want := noon.Add((2*(touches-1) + 1) * time.Microsecond)
+	for k := range keys {
+		if got := s.at(store.ID{byte(k)}); !got.Equal(want) {
+			t.Errorf("key %d: last use is %v, want %v", k, got, want)
+		}
+	}
+}

@@ -1,0 +1,229 @@
+package verify_test
+
+import (
+	"context"
+	"crypto/rand"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/lumio-vision/caddy-system-keys/internal/phc"
+	"github.com/lumio-vision/caddy-system-keys/internal/token"
+	"github.com/lumio-vision/caddy-system-keys/internal/usage"
+	"github.com/lumio-vision/caddy-system-keys/internal/verify"
+	"github.com/lumio-vision/caddy-system-keys/store"
+)
+
+// cheap are the parameters of the fixtures' hashes: real Argon2id, at its least.
+var cheap = phc.Params{Memory: 64, Iterations: 1, Parallelism: 1}
+
+// fixture is a verifier on a store in memory whose reads can be watched, failed
+// and held up, which no real store lets a test do at the right instant.
+type fixture struct {
+	verifier *verify.Verifier
+	minter   *token.Minter
+	store    *memory
+	proofs   *proofs
+	slots    *verify.Slots
+	clock    *clock
+}
+
+func newFixture(tb testing.TB, options ...func(*verify.Config)) *fixture {
+	tb.Helper()
+	var mintKey [32]byte
+	_, _ = rand.Read(mintKey[:])
+	f := &fixture{
+		minter: token.New(mintKey),
+		store:  &memory{rows: make(map[store.ID]store.Key)},
+		proofs: &proofs{values: make(map[string][]byte)},
+		slots:  verify.NewSlots(cheap, 1<<20),
+		clock:  new(clock),
+	}
+	config := verify.Config{
+		Store:  f.store,
+		Minter: f.minter,
+		Slots:  f.slots,
+		Uses:   new(uses),
+		Logger: slog.New(slog.DiscardHandler),
+		Now:    f.clock.now,
+	}
+	for _, o := range options {
+		o(&config)
+	}
+	f.verifier = verify.New(config)
+	tb.Cleanup(f.verifier.Close)
+	return f
+}
+
+// withProofs gives the verifier a shared cache.
+func (f *fixture) withProofs(c *verify.Config) {
+	c.Proofs = f.proofs
+	c.Secrets = [][]byte{[]byte("first secret of the test")}
+}
+
+// mint puts a key into the store without telling the verifier.
+func (f *fixture) mint(tb testing.TB, label string, permissions ...string) (store.ID, string) {
+	tb.Helper()
+	return f.mintHashed(tb, cheap, store.Key{Label: label, Permissions: permissions})
+}
+
+func (f *fixture) mintHashed(tb testing.TB, params phc.Params, row store.Key) (store.ID, string) {
+	tb.Helper()
+	id, err := uuid.NewV7()
+	if err != nil {
+		tb.Fatal(err)
+	}
+	var secret [32]byte
+	_, _ = rand.Read(secret[:])
+	key := f.minter.Mint(id, secret)
+	hash, err := phc.Hash(key, params)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	row.ID, row.Hash = store.ID(id), store.Hash(hash)
+	f.store.put(row)
+	return row.ID, key
+}
+
+// clock is the real one until it is frozen or moved.
+type clock struct {
+	frozen atomic.Pointer[time.Time]
+	ahead  atomic.Int64
+}
+
+func (c *clock) now() time.Time {
+	t := time.Now()
+	if f := c.frozen.Load(); f != nil {
+		t = *f
+	}
+	return t.Add(time.Duration(c.ahead.Load()))
+}
+
+func (c *clock) freeze() {
+	t := time.Now()
+	c.frozen.Store(&t)
+}
+
+func (c *clock) advance(d time.Duration) { c.ahead.Add(int64(d)) }
+
+// memory is a store whose every read passes through hooks.
+type memory struct {
+	mu    sync.Mutex
+	rows  map[store.ID]store.Key
+	reads int
+	fail  error
+	// after runs when a row was read and before it is returned.
+	after func(id store.ID)
+}
+
+func (m *memory) put(row store.Key) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.rows[row.ID] = row
+}
+
+func (m *memory) remove(id store.ID) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	delete(m.rows, id)
+}
+
+func (m *memory) row(id store.ID) store.Key {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.rows[id]
+}
+
+func (m *memory) setFail(err error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.fail = err
+}
+
+func (m *memory) setAfter(hook func(store.ID)) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.after = hook
+}
+
+func (m *memory) count() int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.reads
+}
+
+func (m *memory) Key(ctx context.Context, id store.ID) (*store.Key, error) {
+	m.mu.Lock()
+	m.reads++
+	row, ok := m.rows[id]
+	fail, after := m.fail, m.after
+	m.mu.Unlock()
+	if after != nil {
+		after(id)
+	}
+	switch {
+	case ctx.Err() != nil:
+		return nil, ctx.Err()
+	case fail != nil:
+		return nil, fail
+	case !ok:
+		return nil, store.ErrNotFound
+	}
+	return &row, nil
+}
+
+func (m *memory) RehashKey(_ context.Context, id store.ID, old, renewed store.Hash) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	row, ok := m.rows[id]
+	switch {
+	case !ok:
+		return store.ErrNotFound
+	case row.Hash != old:
+		return store.ErrConflict
+	}
+	row.Hash = renewed
+	m.rows[id] = row
+	return nil
+}
+
+// proofs is a shared cache that can be looked into, tampered with and failed.
+type proofs struct {
+	mu     sync.Mutex
+	values map[string][]byte
+	fail   error
+	gets   int
+	ttl    time.Duration
+}
+
+func (p *proofs) Get(_ context.Context, address string) ([]byte, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.gets++
+	return p.values[address], p.fail
+}
+
+func (p *proofs) Set(_ context.Context, address string, value []byte, ttl time.Duration) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.values[address] = value
+	p.ttl = ttl
+	return p.fail
+}
+
+// each replaces every value.
+func (p *proofs) each(change func(address string, value []byte) []byte) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for address, value := range p.values {
+		p.values[address] = change(address, value)
+	}
+}
+
+type uses struct{ n atomic.Int64 }
+
+func (u *uses) Touch(*usage.Mark, time.Time) { u.n.Add(1) }

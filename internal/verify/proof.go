@@ -1,0 +1,159 @@
+package verify
+
+import (
+	"context"
+	"crypto/hmac"
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/base64"
+	"errors"
+	"log/slog"
+	"math/rand/v2"
+	"time"
+
+	"github.com/lumio-vision/caddy-system-keys/store"
+)
+
+// Proofs is a cache shared by instances, Redis in practice. It is asked for
+// finished work only, so that whatever it answers, or does not, changes nothing
+// but the time a verification takes.
+type Proofs interface {
+	// Get returns the value at the address, or nil if there is none.
+	Get(ctx context.Context, address string) ([]byte, error)
+	// Set keeps a value for a time.
+	Set(ctx context.Context, address string, value []byte, ttl time.Duration) error
+}
+
+// proofTTL is how long a proof is kept, ± 10 % so that keys that were verified
+// together do not all have to be verified again together.
+const proofTTL = 24 * time.Hour
+
+// The layout of a proof: version, blind, MAC.
+const (
+	proofVersion = 1
+	proofLen     = 1 + sha256.Size + sha256.Size
+)
+
+// finding is what a proof says of a key.
+type finding int
+
+const (
+	unproven finding = iota // nothing is known: compute
+	proven                  // this digest belongs to this hash
+	refuted                 // another digest is known to belong to this hash
+)
+
+// sealer writes and reads proofs under one secret. A proof is
+//
+//	address = "sk1:" ‖ base64url(HMAC(secret, "addr\0" ‖ id))
+//	value   = version ‖ blind ‖ HMAC(secret, "memo\0" ‖ version ‖ id ‖ fingerprint ‖ blind)
+//	blind   = HMAC(secret, "blind\0" ‖ digest)
+//
+// with the fingerprint SHA-256 of the stored PHC string and the digest that of
+// the presented key. A dump of Redis holds outputs of a pseudorandom function
+// and nothing else; whoever writes to Redis can neither make a proof nor move
+// one to another key or another hash. The address depends on the id alone, so
+// that the proof is fetched while the row is read.
+type sealer struct{ secret []byte }
+
+func (s sealer) mac(parts ...[]byte) []byte {
+	h := hmac.New(sha256.New, s.secret)
+	for _, p := range parts {
+		h.Write(p)
+	}
+	return h.Sum(nil)
+}
+
+func (s sealer) address(id store.ID) string {
+	return "sk1:" + base64.RawURLEncoding.EncodeToString(s.mac([]byte("addr\x00"), id[:]))
+}
+
+func (s sealer) seal(id store.ID, fingerprint, digest [32]byte) []byte {
+	value := make([]byte, 0, proofLen)
+	value = append(value, proofVersion)
+	value = append(value, s.mac([]byte("blind\x00"), digest[:])...)
+	return append(value, s.memo(id, fingerprint, value[1:])...)
+}
+
+func (s sealer) memo(id store.ID, fingerprint [32]byte, blind []byte) []byte {
+	return s.mac([]byte("memo\x00"), []byte{proofVersion}, id[:], fingerprint[:], blind)
+}
+
+func (s sealer) open(value []byte, id store.ID, fingerprint, digest [32]byte) finding {
+	if len(value) != proofLen || value[0] != proofVersion {
+		return unproven
+	}
+	blind, memo := value[1:1+sha256.Size], value[1+sha256.Size:]
+	if !hmac.Equal(memo, s.memo(id, fingerprint, blind)) {
+		return unproven
+	}
+	if subtle.ConstantTimeCompare(blind, s.mac([]byte("blind\x00"), digest[:])) != 1 {
+		return refuted
+	}
+	return proven
+}
+
+// prover looks proofs up under every accepted secret and writes them under the
+// first. The zero prover knows nothing and keeps nothing.
+type prover struct {
+	cache   Proofs
+	sealers []sealer
+	logger  *slog.Logger
+}
+
+func newProver(cache Proofs, secrets [][]byte, logger *slog.Logger) *prover {
+	if cache == nil || len(secrets) == 0 {
+		return &prover{}
+	}
+	p := &prover{cache: cache, logger: logger}
+	for _, secret := range secrets {
+		p.sealers = append(p.sealers, sealer{secret})
+	}
+	return p
+}
+
+// fetch starts to read what is kept for the id. Calling the result waits for it.
+func (p *prover) fetch(ctx context.Context, id store.ID) func() [][]byte {
+	if p.cache == nil {
+		return func() [][]byte { return nil }
+	}
+	result := make(chan [][]byte, 1)
+	go func() {
+		values := make([][]byte, len(p.sealers))
+		for i, s := range p.sealers {
+			value, err := p.cache.Get(ctx, s.address(id))
+			if err != nil {
+				p.logger.Debug("proof not read", slog.Any("error", err))
+				break
+			}
+			if values[i] = value; value != nil {
+				break
+			}
+		}
+		result <- values
+	}()
+	return func() [][]byte { return <-result }
+}
+
+// check says what the fetched values prove.
+func (p *prover) check(values [][]byte, id store.ID, fingerprint, digest [32]byte) finding {
+	for i, value := range values {
+		if f := p.sealers[i].open(value, id, fingerprint, digest); f != unproven {
+			return f
+		}
+	}
+	return unproven
+}
+
+// keep writes a proof. That it cannot is no failure of anything.
+func (p *prover) keep(ctx context.Context, id store.ID, fingerprint, digest [32]byte) {
+	if p.cache == nil {
+		return
+	}
+	ttl := proofTTL*9/10 + rand.N(proofTTL/5) //nolint:gosec // spreads expiry, is no secret
+	s := p.sealers[0]
+	err := p.cache.Set(ctx, s.address(id), s.seal(id, fingerprint, digest), ttl)
+	if err != nil && !errors.Is(err, context.Canceled) {
+		p.logger.Debug("proof not kept", slog.Any("error", err))
+	}
+}

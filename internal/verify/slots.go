@@ -1,0 +1,100 @@
+package verify
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/semaphore"
+
+	"github.com/lumio-vision/caddy-system-keys/internal/phc"
+	"github.com/lumio-vision/caddy-system-keys/store"
+)
+
+// Bounds of the queue for Argon2id slots. A cold start of 1,000 keys must find
+// a place in it or a Retry-After, never a pile of memory.
+const (
+	maxQueued  = 128
+	maxWaiting = 2 * time.Second
+)
+
+// ErrBusy says that every Argon2id slot is taken and the queue is full, or did
+// not move for too long.
+var ErrBusy = errors.New("no free slot for argon2id")
+
+// Slots bounds how much Argon2id runs at once, by memory and by processors.
+// More at once than there are processors is not only no faster: 64 at once
+// were measured to lose two thirds of the throughput and to take 1.6 GiB.
+//
+// A slot is held by the work until it is done, not by the request that asked
+// for it: a client that goes away frees nothing early.
+type Slots struct {
+	params  phc.Params
+	slots   int64
+	unit    int64 // KiB that one slot stands for
+	free    *semaphore.Weighted
+	waiting atomic.Int64
+	runs    atomic.Uint64
+}
+
+// NewSlots makes slots for hashes of these parameters, in hashMemory bytes
+// altogether: max(1, min(hashMemory / memory, GOMAXPROCS − 1)) of them. One
+// processor is left to everything else.
+func NewSlots(params phc.Params, hashMemory int64) *Slots {
+	unit := int64(params.Memory)
+	n := max(1, min(hashMemory/1024/unit, int64(runtime.GOMAXPROCS(0)-1)))
+	return &Slots{params: params, slots: n, unit: unit, free: semaphore.NewWeighted(n)}
+}
+
+// Runs counts the Argon2id computations that were made.
+func (s *Slots) Runs() uint64 { return s.runs.Load() }
+
+// Params are the parameters that new hashes get.
+func (s *Slots) Params() phc.Params { return s.params }
+
+// Hash computes the PHC string of a key with the configured parameters.
+// [ErrBusy] when no slot can be had.
+func (s *Slots) Hash(ctx context.Context, key string) (store.Hash, error) {
+	var hash string
+	err := s.run(ctx, s.params.Memory, func() (err error) {
+		hash, err = phc.Hash(key, s.params)
+		return err
+	})
+	return store.Hash(hash), err
+}
+
+// Verify reports whether the key belongs to the hash. [ErrBusy] when no slot
+// can be had.
+func (s *Slots) Verify(ctx context.Context, hashed *phc.Hashed, key string) (bool, error) {
+	var same bool
+	err := s.run(ctx, hashed.Params().Memory, func() error {
+		same = hashed.Verify(key)
+		return nil
+	})
+	return same, err
+}
+
+// run does the work in as many slots as its memory asks for. A stored hash may
+// be dearer than the configured one; it then takes several slots, at most all.
+func (s *Slots) run(ctx context.Context, memory uint32, work func() error) error {
+	weight := min(s.slots, (int64(memory)+s.unit-1)/s.unit)
+	if !s.free.TryAcquire(weight) {
+		if s.waiting.Add(1) > maxQueued {
+			s.waiting.Add(-1)
+			return ErrBusy
+		}
+		ctx, cancel := context.WithTimeout(ctx, maxWaiting)
+		err := s.free.Acquire(ctx, weight)
+		cancel()
+		s.waiting.Add(-1)
+		if err != nil {
+			return fmt.Errorf("%w: %w", ErrBusy, err)
+		}
+	}
+	defer s.free.Release(weight)
+	s.runs.Add(1)
+	return work()
+}

@@ -1,0 +1,282 @@
+package verify_test
+
+import (
+	"errors"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/lumio-vision/caddy-system-keys/internal/verify"
+	"github.com/lumio-vision/caddy-system-keys/store"
+)
+
+func TestIdentityIsThatOfTheRow(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	expires := time.Now().Add(time.Hour).UTC()
+	id, key := f.mintHashed(t, cheap, store.Key{
+		Label: "Twitch Bot", Permissions: []string{"b:write", "a:read"}, IsSystem: true, ExpiresAt: expires,
+	})
+	for range 2 { // from the store, then from memory
+		got, err := f.verifier.Verify(t.Context(), key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got.ID != id || got.Label != "Twitch Bot" || !got.IsSystem || !got.ExpiresAt.Equal(expires) {
+			t.Errorf("identity is %+v", got)
+		}
+		if diff := cmp.Diff([]string{"a:read", "b:write"}, got.Permissions); diff != "" {
+			t.Error(diff)
+		}
+		if !got.Has("a:read") || got.Has("a:write") || got.Has("system-keys:read") {
+			t.Error("a key holds its own permissions and no others, system admin or not")
+		}
+		if got.Boxed.ID != id.String() || got.Boxed.Permissions != "a:read,b:write" {
+			t.Errorf("boxed values are %+v", got.Boxed)
+		}
+	}
+	if n := f.store.count(); n != 1 {
+		t.Errorf("the row was read %d times, not once", n)
+	}
+}
+
+func TestUnmintedStringsCostNoQueryAndNoArgon2id(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	_, key := f.mint(t, "one")
+	for i := range 10_000 {
+		body := []byte(strings.Repeat("0", 76))
+		for j := range 8 {
+			body[75-j] = '0' + byte(i>>(3*j)&7)
+		}
+		for _, s := range []string{"lm_sys_" + string(body), key[:len(key)-1] + "-", key + "0", ""} {
+			if _, err := f.verifier.Verify(t.Context(), s); !errors.Is(err, verify.ReasonUnminted) {
+				t.Fatalf("%q: %v", s, err)
+			}
+		}
+	}
+	stats := f.verifier.Stats()
+	if stats.RowReads != 0 || stats.Argon2Runs != 0 || f.store.count() != 0 {
+		t.Errorf("strings that nobody minted cost %+v", stats)
+	}
+}
+
+func TestOneArgon2idForManyClientsThatStartCold(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	_, key := f.mint(t, "one")
+	start := make(chan struct{})
+	var wg sync.WaitGroup
+	for range 64 {
+		wg.Go(func() {
+			<-start
+			if _, err := f.verifier.Verify(t.Context(), key); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	close(start)
+	wg.Wait()
+	if stats := f.verifier.Stats(); stats.Argon2Runs != 1 {
+		t.Errorf("%d Argon2id computations, not 1", stats.Argon2Runs)
+	}
+}
+
+func TestWhatIsTrustedAndForHowLong(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	f.clock.freeze()
+	id, key := f.mint(t, "one")
+	mustVerify(t, f, key)
+
+	f.store.remove(id)
+	f.clock.advance(verify.MaxTrust - time.Millisecond)
+	mustVerify(t, f, key)
+
+	f.clock.advance(time.Millisecond)
+	mustRefuse(t, f, key, verify.ReasonUnknown)
+}
+
+func TestAnEntryThatRanOutCostsARowAndNoArgon2id(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	f.clock.freeze()
+	_, key := f.mint(t, "one")
+	for range 5 {
+		mustVerify(t, f, key)
+		f.clock.advance(verify.MaxTrust)
+	}
+	if stats := f.verifier.Stats(); stats.Argon2Runs != 1 || stats.RowReads != 5 {
+		t.Errorf("got %+v, want 1 computation and 5 reads", stats)
+	}
+}
+
+func TestForgottenKeysAreLookedUpAgain(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	id, key := f.mint(t, "one")
+	mustVerify(t, f, key)
+	f.store.remove(id)
+	f.verifier.Forget(id)
+	mustRefuse(t, f, key, verify.ReasonUnknown)
+}
+
+// TestAFillThatARevocationOvertakesIsNotKept is race F1: the row is read, the key
+// is revoked and forgotten, and only then would the entry be stored.
+func TestAFillThatARevocationOvertakesIsNotKept(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	id, key := f.mint(t, "one")
+	var once sync.Once
+	f.store.setAfter(func(store.ID) {
+		once.Do(func() {
+			f.store.remove(id)
+			f.verifier.Forget(id)
+		})
+	})
+	mustRefuse(t, f, key, verify.ReasonUnknown)
+	mustRefuse(t, f, key, verify.ReasonUnknown)
+}
+
+// TestALookupIsNotSharedAcrossARevocation is race F3: a request that arrives
+// after a revocation joins the lookup of one that arrived before it.
+func TestALookupIsNotSharedAcrossARevocation(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	id, key := f.mint(t, "one")
+	read, release := make(chan struct{}), make(chan struct{})
+	var first atomic.Bool
+	f.store.setAfter(func(store.ID) {
+		if first.CompareAndSwap(false, true) {
+			close(read)
+			<-release
+		}
+	})
+	results := make(chan error, 2)
+	ask := func() {
+		_, err := f.verifier.Verify(t.Context(), key)
+		results <- err
+	}
+	go ask()
+	<-read
+	f.store.remove(id)
+	f.verifier.Forget(id)
+	go ask()
+	close(release)
+	for range 2 {
+		if err := <-results; !errors.Is(err, verify.ReasonUnknown) {
+			t.Errorf("a request that the revocation overtook got %v", err)
+		}
+	}
+}
+
+func TestAStoreThatDoesNotAnswerIsNoRefusal(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	f.clock.freeze()
+	_, key := f.mint(t, "one")
+	down := errors.New("connection refused")
+	f.store.setFail(down)
+	_, err := f.verifier.Verify(t.Context(), key)
+	unavailable, ok := errors.AsType[*verify.UnavailableError](err)
+	if !ok || !errors.Is(err, down) || errors.Is(err, verify.ErrInvalidToken) {
+		t.Fatalf("got %v", err)
+	}
+	if unavailable.RetryAfter <= 0 {
+		t.Error("the client is not told when to come back")
+	}
+	f.store.setFail(nil)
+	mustVerify(t, f, key)
+}
+
+func TestExpiry(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	f.clock.freeze()
+	expires := f.clock.now().Add(300 * time.Millisecond)
+	_, key := f.mintHashed(t, cheap, store.Key{Label: "short", ExpiresAt: expires})
+	mustVerify(t, f, key)
+	f.clock.advance(300*time.Millisecond - time.Microsecond)
+	mustVerify(t, f, key)
+	f.clock.advance(time.Microsecond)
+	mustRefuse(t, f, key, verify.ReasonExpired) // from memory
+	f.clock.advance(verify.MaxTrust)
+	mustRefuse(t, f, key, verify.ReasonExpired) // from the store
+	reads := f.store.count()
+	mustRefuse(t, f, key, verify.ReasonExpired)
+	if f.store.count() != reads {
+		t.Error("a client that keeps sending an expired key keeps asking the store")
+	}
+}
+
+func TestARevokedKeyThatIsStillSentDoesNotKeepAskingTheStore(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	f.clock.freeze()
+	id, key := f.mint(t, "one")
+	f.store.remove(id)
+	for range 1000 {
+		mustRefuse(t, f, key, verify.ReasonUnknown)
+	}
+	if n := f.store.count(); n != 1 {
+		t.Errorf("the store was asked %d times, not once", n)
+	}
+	if stats := f.verifier.Stats(); stats.Argon2Runs != 0 {
+		t.Errorf("%d Argon2id computations for a key that has no row", stats.Argon2Runs)
+	}
+}
+
+// TestTheWrongSecretForAKnownKey needs the mint key to be made, so it stands for
+// somebody who has read the database.
+func TestTheWrongSecretForAKnownKey(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	id, key := f.mint(t, "one")
+	mustVerify(t, f, key)
+	for i := range 20 {
+		wrong := f.minter.Mint(id, [32]byte{byte(i)})
+		mustRefuse(t, f, wrong, verify.ReasonMismatch)
+	}
+	mustVerify(t, f, key)
+	if stats := f.verifier.Stats(); stats.Argon2Runs != 1 {
+		t.Errorf("%d Argon2id computations, not 1: only one digest fits a known hash", stats.Argon2Runs)
+	}
+}
+
+func TestAClosedVerifierIsUnavailable(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	_, key := f.mint(t, "one")
+	f.verifier.Close()
+	if _, err := f.verifier.Verify(t.Context(), key); !errors.Is(err, store.ErrClosed) || errors.Is(err, verify.ErrInvalidToken) {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestTheWarmCheckDoesNotAllocate(t *testing.T) {
+	f := newFixture(t)
+	_, key := f.mint(t, "one", "bots:read")
+	f.clock.freeze()
+	mustVerify(t, f, key)
+	if n := testing.AllocsPerRun(1000, func() { mustVerify(t, f, key) }); n != 0 {
+		t.Errorf("%v allocations", n)
+	}
+}
+
+func mustVerify(tb testing.TB, f *fixture, key string) {
+	tb.Helper()
+	if _, err := f.verifier.Verify(tb.Context(), key); err != nil {
+		tb.Fatal(err)
+	}
+}
+
+func mustRefuse(tb testing.TB, f *fixture, key string, want verify.Reason) {
+	tb.Helper()
+	if _, err := f.verifier.Verify(tb.Context(), key); !errors.Is(err, want) {
+		tb.Fatalf("got %v, want %v", err, want)
+	}
+}

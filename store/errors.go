@@ -1,0 +1,30 @@
+package store
+
+import "errors"
+
+// The errors that a [Store] returns, to be matched with [errors.Is]. Anything
+// else means that the store could not be asked: its answer is unknown, and a
+// caller fails closed. No error ever carries a key, a hash or a password.
+var (
+	// ErrNotFound says that there is no such key. It is an answer, not a fault.
+	ErrNotFound = errors.New("no such key")
+	// ErrConflict says that the row is not what the caller believed: it exists
+	// already, or it changed since it was read.
+	ErrConflict = errors.New("the key was changed meanwhile")
+	// ErrClosed says that the store was closed.
+	ErrClosed = errors.New("store is closed")
+	// ErrStandby says that the server reached is a read-only standby, whose
+	// word on a key may be old. Only a primary is believed.
+	ErrStandby = errors.New("the database server is a read-only standby")
+)
+
+// InvalidError says which field of a key breaks a rule, and how, in words that
+// can be shown to whoever sent it.
+type InvalidError struct {
+	// Field is the name in the API, such as "label".
+	Field string
+	// Reason continues the sentence that the field's name begins.
+	Reason string
+}
+
+func (e *InvalidError) Error() string { return e.Field + ": " + e.Reason }

@@ -1,0 +1,66 @@
+package postgres_test
+
+import (
+	"context"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/lumio-vision/caddy-system-keys/internal/testenv"
+	"github.com/lumio-vision/caddy-system-keys/store"
+	"github.com/lumio-vision/caddy-system-keys/store/postgres"
+	"github.com/lumio-vision/caddy-system-keys/store/storetest"
+)
+
+func TestConformance(t *testing.T) {
+	t.Parallel()
+	storetest.Run(t, func(tb testing.TB) *storetest.Backend {
+		dsn := testenv.Database(tb)
+		return &storetest.Backend{
+			Open: func(tb testing.TB) store.Store { return open(tb, dsn) },
+			Outdate: func(tb testing.TB) {
+				execute(tb, dsn, "INSERT INTO sidecar.schema_migrations VALUES (9999, 'from the future')")
+			},
+		}
+	})
+}
+
+// open opens a store that its test closes. Four connections for each keep many
+// parallel tests within the server's hundred.
+func open(tb testing.TB, dsn string) *postgres.Store {
+	tb.Helper()
+	s, err := postgres.Open(context.WithoutCancel(tb.Context()), dsn)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			tb.Errorf("close: %v", err)
+		}
+	})
+	return s
+}
+
+// connect connects to the database as another service would.
+func connect(tb testing.TB, dsn string) *pgx.Conn {
+	tb.Helper()
+	ctx := context.WithoutCancel(tb.Context())
+	conn, err := pgx.Connect(ctx, dsn)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() {
+		if err := conn.Close(ctx); err != nil {
+			tb.Errorf("close: %v", err)
+		}
+	})
+	return conn
+}
+
+// execute runs a statement as another service would.
+func execute(tb testing.TB, dsn, statement string, args ...any) {
+	tb.Helper()
+	if _, err := connect(tb, dsn).Exec(tb.Context(), statement, args...); err != nil {
+		tb.Fatal(err)
+	}
+}

@@ -1,0 +1,66 @@
+package postgres
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/puddle/v2"
+
+	"github.com/lumio-vision/caddy-system-keys/store"
+)
+
+// Error codes, https://www.postgresql.org/docs/current/errcodes-appendix.html
+const (
+	uniqueViolation      = "23505"
+	readOnlyTransaction  = "25006"
+	serializationFailure = "40001"
+	deadlockDetected     = "40P01"
+)
+
+// explain turns the errors of pgx into those of the contract.
+func explain(what string, err error) error {
+	if err == nil {
+		return nil
+	}
+	switch {
+	case errors.Is(err, puddle.ErrClosedPool):
+		err = store.ErrClosed
+	case errors.Is(err, pgx.ErrNoRows):
+		err = store.ErrNotFound
+	default:
+		if server, ok := errors.AsType[*pgconn.PgError](err); ok && !connecting(err) {
+			err = explainCode(server)
+		}
+	}
+	return fmt.Errorf("%s: %w", what, err)
+}
+
+func explainCode(server *pgconn.PgError) error {
+	switch server.Code {
+	case uniqueViolation:
+		return store.ErrConflict
+	case readOnlyTransaction:
+		return store.ErrStandby
+	}
+	// The details can quote a whole row, hash included; the message does not.
+	return &pgconn.PgError{
+		Severity: server.Severity, Code: server.Code, Message: server.Message,
+		SchemaName: server.SchemaName, TableName: server.TableName,
+		ColumnName: server.ColumnName, ConstraintName: server.ConstraintName,
+	}
+}
+
+// connecting reports whether the error is from the time before any statement.
+func connecting(err error) bool {
+	_, ok := errors.AsType[*pgconn.ConnectError](err)
+	return ok
+}
+
+// lostRace reports whether the server undid a transaction in favour of another
+// one, so that it can be repeated.
+func lostRace(err error) bool {
+	server, ok := errors.AsType[*pgconn.PgError](err)
+	return ok && (server.Code == deadlockDetected || server.Code == serializationFailure)
+}

@@ -1,0 +1,120 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
+
+	"github.com/lumio-vision/caddy-system-keys/store"
+)
+
+// columns are those of a [store.Key] without its hash, as scanKey reads them.
+const columns = "id, label, permissions, is_system, created_at, created_by, expires_at, last_used_at"
+
+// durable is a condition that holds, and that makes the statement's transaction
+// wait for the disk where the server is set not to. Stricter settings, which
+// wait for standbys too, stay as they are.
+const durable = `(SELECT CASE current_setting('synchronous_commit')
+    WHEN 'off' THEN set_config('synchronous_commit', 'on', true) ELSE '' END) IS NOT NULL`
+
+// CreateKey implements [store.Store].
+func (s *Store) CreateKey(ctx context.Context, key *store.Key) error {
+	_, err := s.pool.Exec(ctx,
+		"INSERT INTO system_keys ("+columns+", key_hash) SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9 WHERE "+durable,
+		uuid(key.ID), key.Label, append([]string{}, key.Permissions...), key.IsSystem,
+		key.CreatedAt, key.CreatedBy, instant(key.ExpiresAt), instant(key.LastUsedAt),
+		// As a store.Hash, pgx would send what its String method returns.
+		string(key.Hash))
+	return explain("create a key", err)
+}
+
+// Key implements [store.Store].
+func (s *Store) Key(ctx context.Context, id store.ID) (*store.Key, error) {
+	const what = "read a key"
+	// One row in any case, and the row and the server's role of one moment.
+	row := s.pool.QueryRow(ctx, "SELECT "+columns+", key_hash, pg_is_in_recovery() "+
+		"FROM (VALUES (true)) AS one LEFT JOIN system_keys ON id = $1", uuid(id))
+	var hash *string
+	var standby bool
+	key, err := scanKey(row, &hash, &standby)
+	switch {
+	case err != nil:
+		return nil, explain(what, err)
+	case standby:
+		return nil, explain(what, store.ErrStandby)
+	case hash == nil:
+		return nil, explain(what, store.ErrNotFound)
+	}
+	key.Hash = store.Hash(*hash)
+	return key, nil
+}
+
+// DeleteKey implements [store.Store].
+func (s *Store) DeleteKey(ctx context.Context, id store.ID) (*store.Key, error) {
+	key, err := scanKey(s.pool.QueryRow(ctx,
+		"DELETE FROM system_keys WHERE id = $1 AND "+durable+" RETURNING "+columns, uuid(id)))
+	if err != nil {
+		return nil, explain("delete a key", err)
+	}
+	return key, nil
+}
+
+// RehashKey implements [store.Store].
+func (s *Store) RehashKey(ctx context.Context, id store.ID, old, renewed store.Hash) error {
+	const what = "rehash a key"
+	tag, err := s.pool.Exec(ctx, "UPDATE system_keys SET key_hash = $3 WHERE id = $1 AND key_hash = $2",
+		uuid(id), string(old), string(renewed))
+	if err != nil || tag.RowsAffected() == 1 {
+		return explain(what, err)
+	}
+	// A key does not come back, so that two statements are enough.
+	if _, err := s.Key(ctx, id); err != nil {
+		return explain(what, err)
+	}
+	return explain(what, store.ErrConflict)
+}
+
+// scanKey reads the columns, and what was selected after them into more. Where
+// more is not empty they may all be NULL.
+func scanKey(row pgx.Row, more ...any) (*store.Key, error) {
+	var (
+		id                         pgtype.UUID
+		label, createdBy           pgtype.Text
+		permissions                []string
+		isSystem                   pgtype.Bool
+		created, expires, lastUsed pgtype.Timestamptz
+	)
+	err := row.Scan(append([]any{
+		&id, &label, &permissions, &isSystem, &created, &createdBy, &expires, &lastUsed,
+	}, more...)...)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return nil, store.ErrNotFound
+	}
+	if err != nil {
+		return nil, err
+	}
+	// Another service may have written the row. A key without permissions has
+	// an empty list, not nil.
+	slices.Sort(permissions)
+	permissions = append([]string{}, slices.Compact(permissions)...)
+	return &store.Key{
+		ID: id.Bytes, Label: label.String, Permissions: permissions, IsSystem: isSystem.Bool,
+		CreatedAt: utc(created), CreatedBy: createdBy.String, ExpiresAt: utc(expires), LastUsedAt: utc(lastUsed),
+	}, nil
+}
+
+func uuid(id store.ID) pgtype.UUID { return pgtype.UUID{Bytes: id, Valid: true} }
+
+// instant gives a time as it is stored: NULL for the zero time.
+func instant(t time.Time) pgtype.Timestamptz { return pgtype.Timestamptz{Time: t, Valid: !t.IsZero()} }
+
+func utc(t pgtype.Timestamptz) time.Time {
+	if !t.Valid {
+		return time.Time{}
+	}
+	return t.Time.UTC()
+}

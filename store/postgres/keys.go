@@ -1,0 +1,110 @@
+package postgres
+
+import (
+	"context"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/lumio-vision/caddy-system-keys/store"
+)
+
+const (
+	// few is how many matches a filter may have for them to be fetched and
+	// sorted. Where it has more, the list is walked in order and filtered, which
+	// fills a page of the largest size within a million keys after some 20,000
+	// rows.
+	few = 5000
+	// crowded is how many rows the counter may have before they are summed up.
+	crowded = 500
+)
+
+// compactCount replaces the rows that are there by their sum. Who comes second
+// finds the lock taken and leaves it.
+const compactCount = `
+WITH turn AS MATERIALIZED (
+    SELECT pg_try_advisory_xact_lock($1) AS mine
+), gone AS (
+    DELETE FROM sidecar.key_count WHERE (SELECT mine FROM turn) RETURNING delta
+)
+INSERT INTO sidecar.key_count (delta) SELECT sum(delta) FROM gone HAVING count(*) > 0`
+
+// compactLock is the advisory lock of compactCount.
+const compactLock = migrationLock + 1
+
+// Keys implements [store.Store].
+func (s *Store) Keys(ctx context.Context, query *store.KeyQuery) (*store.KeyPage, error) {
+	page, err := s.page(ctx, query)
+	if err != nil {
+		return nil, explain("list keys", err)
+	}
+	if len(page.Keys) > query.Limit {
+		page.Keys = page.Keys[:query.Limit]
+		page.Next = store.CursorAt(&page.Keys[query.Limit-1], query.Sort, query.Desc)
+	}
+	return page, nil
+}
+
+func (s *Store) page(ctx context.Context, query *store.KeyQuery) (*store.KeyPage, error) {
+	switch {
+	// Labels are UTF-8 without NUL, and PostgreSQL refuses other text.
+	case !utf8.ValidString(query.Search) || strings.ContainsRune(query.Search, 0):
+		return &store.KeyPage{}, ctx.Err()
+	case query.Search == "" && query.UnusedSince.IsZero():
+		return s.unfiltered(ctx, query)
+	}
+	page := &store.KeyPage{}
+	count := countStatement(query)
+	if err := s.pool.QueryRow(ctx, count.text, count.args...).Scan(&page.Total); err != nil || page.Total == 0 {
+		return page, err
+	}
+	list := pageStatement(query, choose(query, page.Total))
+	rows, err := s.pool.Query(ctx, list.text, list.args...)
+	if err != nil {
+		return nil, err
+	}
+	page.Keys, err = pgx.CollectRows(rows, collectKey)
+	return page, err
+}
+
+// choose returns the access for a list whose filters keep this many keys.
+func choose(query *store.KeyQuery, total int) access {
+	inOrder := query.Search == "" && query.Sort == store.SortLastUsedAt // which the filter's own index gives
+	if total <= few && !inOrder {
+		return gather
+	}
+	return walk
+}
+
+// unfiltered reads a page and the counter in one round trip.
+func (s *Store) unfiltered(ctx context.Context, query *store.KeyQuery) (*store.KeyPage, error) {
+	page := &store.KeyPage{}
+	counters := 0
+	var batch pgx.Batch
+	// The page comes first: TRUNCATE locks the tables in this order.
+	list := pageStatement(query, walk)
+	batch.Queue(list.text, list.args...).Query(func(rows pgx.Rows) (err error) {
+		page.Keys, err = pgx.CollectRows(rows, collectKey)
+		return err
+	})
+	batch.Queue("SELECT coalesce(sum(delta), 0)::bigint, count(*) FROM sidecar.key_count").QueryRow(func(row pgx.Row) error {
+		return row.Scan(&page.Total, &counters)
+	})
+	if err := s.pool.SendBatch(ctx, &batch).Close(); err != nil {
+		return nil, err
+	}
+	if counters > crowded {
+		// Nothing depends on its success.
+		_, _ = s.pool.Exec(ctx, compactCount, int64(compactLock))
+	}
+	return page, nil
+}
+
+func collectKey(row pgx.CollectableRow) (store.Key, error) {
+	key, err := scanKey(row)
+	if err != nil {
+		return store.Key{}, err
+	}
+	return *key, nil
+}

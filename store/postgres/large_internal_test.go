@@ -1,0 +1,101 @@
+package postgres
+
+import (
+	"context"
+	"strings"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/lumio-vision/caddy-system-keys/internal/testenv"
+	"github.com/lumio-vision/caddy-system-keys/store"
+	"github.com/lumio-vision/caddy-system-keys/store/storetest"
+)
+
+// large opens a store with many keys, as storetest.LargeRows describes them.
+func large(tb testing.TB) *Store {
+	tb.Helper()
+	ctx := context.WithoutCancel(tb.Context())
+	s, err := Open(ctx, testenv.Database(tb))
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			tb.Errorf("close: %v", err)
+		}
+	})
+	if err := s.Migrate(ctx); err != nil {
+		tb.Fatal(err)
+	}
+	_, err = s.pool.Exec(ctx, `
+INSERT INTO system_keys (id, label, key_hash, created_at, last_used_at)
+SELECT gen_random_uuid(), format('service %s worker %s', i % 1000, lpad(to_hex(i), 8, '0')),
+    '$argon2id$v=19$m=19456,t=2,p=1$c2FsdHNhbHQ$' || md5(i::text), $2::timestamptz + i * interval '1 second',
+    CASE WHEN i % 1000 <> 0 THEN $2::timestamptz + i * 7919::bigint % $1 * interval '1 second' END
+FROM generate_series(0, $1::int - 1) AS i`, storetest.LargeRows(), storetest.LargeEpoch)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	for _, table := range []string{"system_keys", "sidecar.label_search"} { // as autovacuum does in time
+		if _, err := s.pool.Exec(ctx, "VACUUM ANALYZE "+table); err != nil {
+			tb.Fatal(err)
+		}
+	}
+	return s
+}
+
+func TestLargeListsUseTheirIndexes(t *testing.T) {
+	t.Parallel()
+	s := large(t)
+	storetest.Large(t, s)
+	indexes := map[store.SortField]string{
+		store.SortCreatedAt:  "using system_keys_by_created_at ",
+		store.SortLabel:      "using system_keys_by_label ",
+		store.SortLastUsedAt: "using system_keys_by_last_used_at ",
+	}
+	for _, q := range storetest.LargeQueries() {
+		how, total := walk, 0
+		if q.Query.Search != "" || !q.Query.UnusedSince.IsZero() {
+			count := countStatement(&q.Query)
+			if err := s.pool.QueryRow(t.Context(), count.text, count.args...).Scan(&total); err != nil {
+				t.Fatal(err)
+			}
+			if plan := explainPlan(t, s, count); !q.Scans && strings.Contains(plan, "Seq Scan") {
+				t.Errorf("%s: scans a table to count:\n%s", q.Name, plan)
+			}
+			how = choose(&q.Query, total)
+		}
+		plan := explainPlan(t, s, pageStatement(&q.Query, how))
+		switch {
+		case strings.Contains(plan, "Seq Scan"):
+			t.Errorf("%s: scans a table:\n%s", q.Name, plan)
+		case how == walk && !strings.Contains(plan, indexes[q.Query.Sort]):
+			t.Errorf("%s: does not walk the index of its order:\n%s", q.Name, plan)
+		case how == walk && strings.Contains(plan, "Sort"):
+			t.Errorf("%s: sorts:\n%s", q.Name, plan)
+		case how == walk && q.Query.After != nil && !strings.Contains(plan, "Index Cond: (ROW("):
+			t.Errorf("%s: does not begin at the cursor:\n%s", q.Name, plan)
+		case how == gather && total > few:
+			t.Errorf("%s: sorts %d keys:\n%s", q.Name, total, plan)
+		}
+	}
+}
+
+// explainPlan returns a statement's query plan for its arguments.
+func explainPlan(tb testing.TB, s *Store, statement *statement) string {
+	tb.Helper()
+	rows, err := s.pool.Query(tb.Context(), "EXPLAIN (COSTS OFF) "+statement.text, statement.args...)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	lines, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return strings.Join(lines, "\n")
+}
+
+func BenchmarkKeysPage(b *testing.B) {
+	storetest.BenchmarkLarge(b, large(b))
+}

@@ -1,0 +1,151 @@
+package postgres
+
+import (
+	"context"
+	"crypto/rand"
+	"embed"
+	"errors"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/lumio-vision/caddy-system-keys/store"
+)
+
+// migrations are the files NNNN_name.sql, numbered from 1 without gaps. A file
+// that was released is never edited; the schema changes by another file. Every
+// file runs in a transaction of its own.
+//
+//go:embed migrations/*.sql
+var migrations embed.FS
+
+// migrationLock is the advisory lock that a migrating instance holds. The
+// number is arbitrary; it only has to differ from those of other programs that
+// migrate the same database.
+const migrationLock = 0x6c6d5f7379735f6b // "lm_sys_k"
+
+// Migrate implements [store.Store]. Where the schema is up to date it only
+// reads. Else the role needs the right to create a schema in the database,
+// unless there is a schema sidecar that it owns, and a table in the default
+// schema.
+func (s *Store) Migrate(ctx context.Context) error {
+	files, err := migrations.ReadDir("migrations")
+	if err != nil {
+		return fmt.Errorf("migrate: %w", err)
+	}
+	for {
+		version, err := schemaVersion(ctx, s.pool)
+		switch {
+		case err != nil:
+			return explain("migrate", err)
+		case version == len(files):
+			return nil
+		case version > len(files):
+			return fmt.Errorf("migrate: the schema has version %d, and this program knows %d at most: "+
+				"it was upgraded by a newer one", version, len(files))
+		}
+		file := files[version].Name()
+		err = s.transact(ctx, func(tx pgx.Tx) error { return migrateFrom(ctx, tx, version, file) })
+		if err != nil {
+			return explain("migrate: "+file, err)
+		}
+	}
+}
+
+// migrateFrom applies the file that follows version, unless another instance
+// did so since the version was read.
+func migrateFrom(ctx context.Context, tx pgx.Tx, version int, file string) error {
+	if _, err := tx.Exec(ctx, "SELECT pg_advisory_xact_lock($1)", int64(migrationLock)); err != nil {
+		return err
+	}
+	current, err := schemaVersion(ctx, tx)
+	if err != nil || current != version {
+		return err
+	}
+	if version == 0 {
+		if err := createSchema(ctx, tx); err != nil {
+			return err
+		}
+	}
+	script, err := migrations.ReadFile("migrations/" + file)
+	if err != nil {
+		return err
+	}
+	// Without arguments a query may hold several statements.
+	if _, err := tx.Conn().PgConn().Exec(ctx, string(script)).ReadAll(); err != nil {
+		return err
+	}
+	if version == 0 {
+		var key store.MintKey
+		_, _ = rand.Read(key[:]) // never fails
+		if _, err := tx.Exec(ctx, "INSERT INTO sidecar.mint_key (key) VALUES ($1) ON CONFLICT DO NOTHING", key[:]); err != nil {
+			return err
+		}
+	}
+	_, err = tx.Exec(ctx, "INSERT INTO sidecar.schema_migrations (version, name) VALUES ($1, $2)", version+1, file)
+	return err
+}
+
+// createSchema makes the place where migrations are recorded.
+func createSchema(ctx context.Context, tx pgx.Tx) error {
+	var encoding string
+	if err := tx.QueryRow(ctx, "SELECT current_setting('server_encoding')").Scan(&encoding); err != nil {
+		return err
+	}
+	if encoding != "UTF8" {
+		return fmt.Errorf("the database has the encoding %s, and labels need UTF8", encoding)
+	}
+	var exists bool
+	if err := tx.QueryRow(ctx, "SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = 'sidecar')").Scan(&exists); err != nil {
+		return err
+	}
+	if !exists { // CREATE SCHEMA IF NOT EXISTS asks for the right to create even so
+		if _, err := tx.Exec(ctx, "CREATE SCHEMA sidecar"); err != nil {
+			return err
+		}
+	}
+	for _, statement := range []string{
+		"REVOKE ALL ON SCHEMA sidecar FROM PUBLIC",
+		`CREATE TABLE sidecar.schema_migrations (
+    version    int PRIMARY KEY,
+    name       text NOT NULL,
+    applied_at timestamptz NOT NULL DEFAULT clock_timestamp()
+)`,
+	} {
+		if _, err := tx.Exec(ctx, statement); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// schemaVersion returns the number of the last migration, 0 in a database that
+// has none.
+func schemaVersion(ctx context.Context, db interface {
+	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
+},
+) (version int, err error) {
+	var exists bool
+	// Not to_regclass, which can answer from a cache that is older than the lock.
+	err = db.QueryRow(ctx, "SELECT EXISTS (SELECT FROM pg_tables "+
+		"WHERE schemaname = 'sidecar' AND tablename = 'schema_migrations')").Scan(&exists)
+	if err != nil || !exists {
+		return 0, err
+	}
+	err = db.QueryRow(ctx, "SELECT coalesce(max(version), 0) FROM sidecar.schema_migrations").Scan(&version)
+	return version, err
+}
+
+// MintKey implements [store.Store].
+func (s *Store) MintKey(ctx context.Context) (store.MintKey, error) {
+	var key store.MintKey
+	var b []byte
+	err := s.pool.QueryRow(ctx, "SELECT key FROM sidecar.mint_key").Scan(&b)
+	switch {
+	case errors.Is(err, pgx.ErrNoRows):
+		err = errors.New("there is none")
+	case err == nil && copy(key[:], b) != len(key):
+		err = errors.New("it has the wrong length")
+	}
+	return key, explain("read the mint key", err)
+}

@@ -1,0 +1,139 @@
+CREATE TABLE sidecar.mint_key (
+    only_row boolean PRIMARY KEY DEFAULT true CHECK (only_row),
+    key      bytea NOT NULL CHECK (octet_length(key) = 32)
+);
+
+-- The table that other services read and write.
+CREATE TABLE system_keys (
+    -- The UUIDv7 that is part of the key itself, so there is no default.
+    id           uuid PRIMARY KEY,
+    label        text NOT NULL,
+    -- The Argon2id hash of the whole key as a PHC string, never the key.
+    key_hash     text NOT NULL,
+    permissions  text[] NOT NULL DEFAULT '{}',
+    is_system    boolean NOT NULL DEFAULT false,
+    created_at   timestamptz NOT NULL DEFAULT now(),
+    -- Who minted the key: a key id, or a word such as cli.
+    created_by   text NOT NULL DEFAULT 'sql',
+    -- NULL: never.
+    expires_at   timestamptz,
+    last_used_at timestamptz,
+
+    CONSTRAINT label_is_1_to_100_characters CHECK (char_length(label) BETWEEN 1 AND 100),
+    CONSTRAINT label_has_no_control_characters CHECK (label COLLATE "C" !~ '[\x01-\x1f\x7f]'),
+    CONSTRAINT key_hash_is_argon2id CHECK (key_hash LIKE '$argon2id$%' AND octet_length(key_hash) <= 512),
+    -- The separator, which cannot be part of a permission, keeps the elements
+    -- apart: a CHECK cannot loop over an array.
+    CONSTRAINT permissions_are_resource_action CHECK (
+        coalesce(array_ndims(permissions), 1) = 1
+        AND cardinality(permissions) <= 64
+        AND array_position(permissions, NULL) IS NULL
+        AND array_to_string(permissions, E'\x1f') COLLATE "C"
+            ~ '^([a-z0-9-]+:[a-z0-9-]+(\x1f[a-z0-9-]+:[a-z0-9-]+)*)?$'
+    ),
+    CONSTRAINT times_are_finite CHECK (
+        isfinite(created_at)
+        AND isfinite(coalesce(expires_at, created_at))
+        AND isfinite(coalesce(last_used_at, created_at))
+    )
+);
+
+-- One index for each order of a list. COLLATE "C" folds ASCII letters alone
+-- and compares bytes, whatever the database's locale.
+CREATE INDEX system_keys_by_created_at ON system_keys (created_at, id);
+CREATE INDEX system_keys_by_label ON system_keys (lower(label COLLATE "C"), id);
+-- The column beside its own expression is what lets the planner count in the
+-- index alone.
+CREATE INDEX system_keys_by_last_used_at ON system_keys
+    (coalesce(last_used_at, '-infinity'::timestamptz), id) INCLUDE (last_used_at);
+
+-- The number of rows is the sum of these. A single counter would make every
+-- writer wait for the longest transaction among them; inserts wait for nobody.
+CREATE TABLE sidecar.key_count (
+    delta bigint NOT NULL
+);
+
+-- The labels, folded, for substring search. They are apart from system_keys
+-- because every update of last_used_at writes to all indexes of its table, and
+-- an index by trigrams has some twenty entries for each row.
+CREATE TABLE sidecar.label_search (
+    id     uuid PRIMARY KEY,
+    folded text COLLATE "C" NOT NULL
+);
+
+-- Without the extension, which is in PostgreSQL's contrib, searches scan.
+DO $$
+DECLARE
+    home text;
+BEGIN
+    CREATE EXTENSION IF NOT EXISTS pg_trgm WITH SCHEMA sidecar;
+    SELECT n.nspname INTO home FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace WHERE extname = 'pg_trgm';
+    EXECUTE format('CREATE INDEX label_search_trigrams ON sidecar.label_search USING gin (folded %I.gin_trgm_ops)', home);
+EXCEPTION
+    WHEN insufficient_privilege OR undefined_file OR undefined_object OR feature_not_supported THEN
+        RAISE NOTICE 'label search goes without an index: %', SQLERRM;
+END
+$$;
+
+-- The triggers run with the rights of their owner, so that who may write to
+-- system_keys needs no right in this schema.
+CREATE FUNCTION sidecar.keys_inserted() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    n bigint;
+BEGIN
+    INSERT INTO sidecar.label_search (id, folded) SELECT id, lower(label COLLATE "C") FROM new_rows;
+    GET DIAGNOSTICS n = ROW_COUNT;
+    IF n > 0 THEN
+        INSERT INTO sidecar.key_count (delta) VALUES (n);
+    END IF;
+    RETURN NULL;
+END
+$$;
+
+CREATE FUNCTION sidecar.keys_deleted() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    n bigint;
+BEGIN
+    DELETE FROM sidecar.label_search s USING old_rows o WHERE s.id = o.id;
+    GET DIAGNOSTICS n = ROW_COUNT;
+    IF n > 0 THEN
+        INSERT INTO sidecar.key_count (delta) VALUES (-n);
+    END IF;
+    RETURN NULL;
+END
+$$;
+
+CREATE FUNCTION sidecar.key_relabelled() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    UPDATE sidecar.label_search SET id = NEW.id, folded = lower(NEW.label COLLATE "C") WHERE id = OLD.id;
+    RETURN NULL;
+END
+$$;
+
+CREATE FUNCTION sidecar.keys_truncated() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    -- Not DELETE: it would leave what a serializable snapshot does not see.
+    TRUNCATE sidecar.label_search, sidecar.key_count;
+    RETURN NULL;
+END
+$$;
+
+CREATE TRIGGER sidecar_insert AFTER INSERT ON system_keys
+    REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION sidecar.keys_inserted();
+CREATE TRIGGER sidecar_delete AFTER DELETE ON system_keys
+    REFERENCING OLD TABLE AS old_rows FOR EACH STATEMENT EXECUTE FUNCTION sidecar.keys_deleted();
+-- No column list: it would miss what a BEFORE trigger changes.
+CREATE TRIGGER sidecar_relabel AFTER UPDATE ON system_keys FOR EACH ROW
+    WHEN (OLD.label IS DISTINCT FROM NEW.label OR OLD.id <> NEW.id) EXECUTE FUNCTION sidecar.key_relabelled();
+CREATE TRIGGER sidecar_truncate AFTER TRUNCATE ON system_keys
+    FOR EACH STATEMENT EXECUTE FUNCTION sidecar.keys_truncated();
+
+-- Also under session_replication_role = replica.
+ALTER TABLE system_keys ENABLE ALWAYS TRIGGER sidecar_insert;
+ALTER TABLE system_keys ENABLE ALWAYS TRIGGER sidecar_delete;
+ALTER TABLE system_keys ENABLE ALWAYS TRIGGER sidecar_relabel;
+ALTER TABLE system_keys ENABLE ALWAYS TRIGGER sidecar_truncate;

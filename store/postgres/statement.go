@@ -1,0 +1,132 @@
+package postgres
+
+import (
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgtype"
+
+	"github.com/lumio-vision/caddy-system-keys/store"
+)
+
+// access is a way to reach the rows of a list. The planner only guesses how
+// many rows a filter keeps, so it is told.
+type access int
+
+const (
+	// walk reads the index of the list's order and filters row by row.
+	walk access = iota
+	// gather finds what the filters keep, then sorts it.
+	gather
+)
+
+// lastUse orders the keys that were never used before all others.
+const lastUse = "coalesce(last_used_at, '-infinity'::timestamptz)"
+
+// order is what a list is sorted by. Each has an index.
+var order = map[store.SortField]string{
+	store.SortCreatedAt:  "created_at",
+	store.SortLabel:      `lower(label COLLATE "C")`,
+	store.SortLastUsedAt: lastUse,
+}
+
+// statement is SQL made of the constants in this file, and its arguments.
+type statement struct {
+	text string
+	args []any
+}
+
+// bind adds an argument and returns its placeholder.
+func (s *statement) bind(arg any) string {
+	s.args = append(s.args, arg)
+	return "$" + strconv.Itoa(len(s.args))
+}
+
+// pageStatement selects one row more than the page holds.
+func pageStatement(query *store.KeyQuery, how access) *statement {
+	s := &statement{}
+	by := order[query.Sort]
+	direction, beyond := "", ">"
+	if query.Desc {
+		direction, beyond = " DESC", "<"
+	}
+	source, conditions := "system_keys", s.filters(query, how)
+	if how == gather {
+		s.text = "WITH found AS MATERIALIZED (SELECT " + columns + " FROM system_keys" + where(conditions) + ") "
+		source, conditions = "found", nil
+	}
+	if after := query.After; after != nil {
+		var place string
+		if query.Sort == store.SortLabel {
+			place = "lower(" + s.bind(after.Label) + `::text COLLATE "C")`
+		} else {
+			place = s.bind(cursorTime(after))
+		}
+		conditions = append(conditions, "("+by+", id) "+beyond+" ("+place+", "+s.bind(uuid(after.ID))+")")
+	}
+	s.text += "SELECT " + columns + " FROM " + source + where(conditions) +
+		" ORDER BY " + by + direction + ", id" + direction + " LIMIT " + s.bind(query.Limit+1)
+	return s
+}
+
+// countStatement counts the rows that the filters keep.
+func countStatement(query *store.KeyQuery) *statement {
+	s := &statement{}
+	if query.UnusedSince.IsZero() {
+		s.text = "SELECT count(*) FROM sidecar.label_search WHERE " + s.contains(query.Search)
+	} else {
+		s.text = "SELECT count(*) FROM system_keys" + where(s.filters(query, gather))
+	}
+	return s
+}
+
+// filters are the conditions of the query's filters.
+func (s *statement) filters(query *store.KeyQuery, how access) (conditions []string) {
+	if query.Search != "" {
+		if how == gather {
+			conditions = append(conditions,
+				"id IN (SELECT id FROM sidecar.label_search WHERE "+s.contains(query.Search)+")")
+		} else {
+			conditions = append(conditions,
+				`strpos(lower(label COLLATE "C"), lower(`+s.bind(query.Search)+`::text COLLATE "C")) > 0`)
+		}
+	}
+	if !query.UnusedSince.IsZero() {
+		// Rounded up to what the column can hold.
+		unused := lastUse + " < " + s.bind(query.UnusedSince.Add(time.Microsecond-1))
+		if how == walk && query.Sort != store.SortLastUsedAt {
+			unused = "(" + unused + ") IS TRUE" // in this form no index serves it
+		}
+		conditions = append(conditions, unused)
+	}
+	return conditions
+}
+
+// contains is the condition that a folded label contains the needle.
+//
+// Where the database's locale lowers a letter by its neighbours (ICU and the
+// Greek sigma), the trigrams of a label can lack those of a part of it. That
+// cannot happen to ASCII, so other needles go without the index.
+func (s *statement) contains(needle string) string {
+	if strings.ContainsFunc(needle, func(r rune) bool { return r >= 0x80 }) {
+		return "strpos(folded, lower(" + s.bind(needle) + `::text COLLATE "C")) > 0`
+	}
+	literal := strings.NewReplacer(`\`, `\\`, `%`, `\%`, `_`, `\_`).Replace(strings.ToLower(needle))
+	return "folded LIKE " + s.bind("%"+literal+"%")
+}
+
+// cursorTime is the cursor's place in one of the columns of times.
+func cursorTime(c *store.Cursor) pgtype.Timestamptz {
+	if c.Sort == store.SortLastUsedAt && c.At == 0 {
+		return pgtype.Timestamptz{InfinityModifier: pgtype.NegativeInfinity, Valid: true}
+	}
+	return pgtype.Timestamptz{Time: time.UnixMicro(c.At), Valid: true}
+}
+
+func where(conditions []string) string {
+	if len(conditions) == 0 {
+		return ""
+	}
+	return " WHERE " + strings.Join(conditions, " AND ")
+}

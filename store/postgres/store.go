@@ -1,0 +1,104 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/lumio-vision/caddy-system-keys/store"
+)
+
+const (
+	// maxConns is the size of the pool unless the DSN sets pool_max_conns.
+	maxConns = 8
+	// connectTimeout bounds one attempt to connect unless the DSN or the
+	// environment sets another bound.
+	connectTimeout = 3 * time.Second
+	// applicationName shows in pg_stat_activity unless the DSN sets another.
+	applicationName = "caddy-system-keys"
+)
+
+// Store is a [store.Store] in a PostgreSQL database. See [Open].
+type Store struct {
+	pool *pgxpool.Pool
+}
+
+// Open prepares a pool of connections to the database that the DSN names, a
+// postgres:// URL or libpq's key=value form, with the options of pgxpool
+// (pool_max_conns and so on); what it leaves out comes from the environment
+// (PGPASSWORD, PGPASSFILE). It does not connect: the server need not be there
+// yet, and statements fail as long as it is not. The only errors are those of
+// the DSN, and none repeats a part of it. Call [Store.Migrate] next.
+func Open(ctx context.Context, dsn string) (*Store, error) {
+	config, err := pgxpool.ParseConfig(dsn)
+	if err != nil {
+		return nil, fmt.Errorf("open store: %w", explainDSN(err))
+	}
+	// pgxpool removes its own options from what it has parsed.
+	plain, err := pgconn.ParseConfig(dsn)
+	if err != nil {
+		return nil, fmt.Errorf("open store: %w", explainDSN(err))
+	}
+	if _, set := plain.RuntimeParams["pool_max_conns"]; !set {
+		config.MaxConns = maxConns
+	}
+	conn := config.ConnConfig
+	if _, set := plain.RuntimeParams["default_query_exec_mode"]; !set {
+		// Without named statements: they do not survive a pooler such as
+		// PgBouncer, and the server may plan them without looking at the arguments.
+		conn.DefaultQueryExecMode = pgx.QueryExecModeCacheDescribe
+	}
+	if conn.ConnectTimeout == 0 {
+		conn.ConnectTimeout = connectTimeout
+	}
+	if conn.RuntimeParams["application_name"] == "" {
+		conn.RuntimeParams["application_name"] = applicationName
+	}
+	pool, err := pgxpool.NewWithConfig(ctx, config)
+	if err != nil {
+		return nil, fmt.Errorf("open store: %w", err)
+	}
+	return &Store{pool: pool}, nil
+}
+
+// complaints are what pgx can say about a DSN without quoting it.
+var complaints = []string{
+	"failed to parse as URL", "failed to parse as keyword/value", "failed to configure TLS", "failed to read service",
+	"invalid port", "invalid connect_timeout", "invalid keepalives", "sslmode is invalid", "invalid sslcertmode",
+	"invalid require_auth", "unknown channel_binding value", "unknown target_session_attrs value",
+	"invalid default_query_exec_mode", "cannot parse pool_max_conns", "pool_max_conns too small", "cannot parse pool_",
+}
+
+// explainDSN says what is wrong with a DSN without repeating it. pgx masks the
+// passwords that it recognizes, but in a DSN that cannot be parsed anything may
+// be one.
+func explainDSN(err error) error {
+	text := err.Error()
+	for _, complaint := range complaints {
+		if strings.Contains(text, complaint) {
+			return fmt.Errorf("the DSN: %s", complaint)
+		}
+	}
+	return errors.New("the DSN is neither a postgres:// URL nor of the form key=value")
+}
+
+// Close implements [store.Store].
+func (s *Store) Close() error {
+	s.pool.Close()
+	return nil
+}
+
+// transact runs do in a transaction, and commits it unless do returns an error.
+// The level is set because a database can have another default, under which
+// waiting for a lock would end in a serialization failure.
+func (s *Store) transact(ctx context.Context, do func(tx pgx.Tx) error) error {
+	return pgx.BeginTxFunc(ctx, s.pool, pgx.TxOptions{IsoLevel: pgx.ReadCommitted}, do)
+}
+
+var _ store.Store = (*Store)(nil)

@@ -1,0 +1,118 @@
+package store
+
+import (
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"time"
+)
+
+// Bounds of [KeyQuery.Limit].
+const (
+	DefaultLimit = 25
+	MaxLimit     = 100
+)
+
+// SortField is the column by which a list of keys is ordered. Rows that are
+// equal in it are ordered by id, in the same direction.
+type SortField string
+
+// The columns that a list can be sorted by.
+const (
+	SortCreatedAt SortField = "created_at"
+	// SortLabel compares labels byte by byte with ASCII letters folded to lower
+	// case, so that both databases agree whatever their locale.
+	SortLabel SortField = "label"
+	// SortLastUsedAt puts keys that were never used before all others.
+	SortLastUsedAt SortField = "last_used_at"
+)
+
+// Valid reports whether f is one of the columns above.
+func (f SortField) Valid() bool {
+	return f == SortCreatedAt || f == SortLabel || f == SortLastUsedAt
+}
+
+// KeyQuery asks for one page of keys.
+type KeyQuery struct {
+	// Limit is how many keys at most, 1 to [MaxLimit].
+	Limit int
+	// Sort is the order; Desc turns it round.
+	Sort SortField
+	Desc bool
+	// After is the place behind which the page starts, or nil for the first.
+	After *Cursor
+	// Search keeps keys whose label contains it, ASCII letters in any case.
+	// Empty keeps all.
+	Search string
+	// UnusedSince keeps keys that were not used at or after this time, those
+	// never used included. Zero keeps all.
+	UnusedSince time.Time
+}
+
+// KeyPage is one page of a list.
+type KeyPage struct {
+	Keys []Key
+	// Total counts every key that the query's filters keep, on all pages.
+	Total int
+	// Next is the place behind the last key, or nil on the last page.
+	Next *Cursor
+}
+
+// Cursor is a place in an ordered list of keys: behind the key with this id
+// and this value in the sorted column. It stays good when that key is deleted.
+type Cursor struct {
+	Sort SortField `json:"s"`
+	Desc bool      `json:"d,omitempty"`
+	// Label is set when the list is sorted by label, as it stands in the row.
+	Label string `json:"l,omitempty"`
+	// At is set for the two times, in microseconds since the Unix epoch; zero
+	// for a key that was never used.
+	At int64 `json:"t,omitempty"`
+	ID ID    `json:"i"`
+}
+
+// ErrBadCursor reports a cursor that was not made by [Cursor.Encode], or that
+// belongs to a list in another order.
+var ErrBadCursor = errors.New("the cursor does not belong to this list")
+
+// CursorAt is the place behind k in a list of this order.
+func CursorAt(k *Key, sort SortField, desc bool) *Cursor {
+	c := &Cursor{Sort: sort, Desc: desc, ID: k.ID}
+	switch sort {
+	case SortLabel:
+		c.Label = k.Label
+	case SortLastUsedAt:
+		if !k.LastUsedAt.IsZero() {
+			c.At = k.LastUsedAt.UnixMicro()
+		}
+	case SortCreatedAt:
+		c.At = k.CreatedAt.UnixMicro()
+	}
+	return c
+}
+
+// Encode gives the cursor as an opaque word for a URL.
+func (c *Cursor) Encode() string {
+	b, err := json.Marshal(c)
+	if err != nil { // a struct of strings and numbers always encodes
+		panic(err)
+	}
+	return base64.RawURLEncoding.EncodeToString(b)
+}
+
+// DecodeCursor reads what [Cursor.Encode] wrote and checks that it belongs to a
+// list of this order. Anything else is [ErrBadCursor].
+func DecodeCursor(s string, sort SortField, desc bool) (*Cursor, error) {
+	if len(s) > 2048 {
+		return nil, ErrBadCursor
+	}
+	b, err := base64.RawURLEncoding.Strict().DecodeString(s)
+	if err != nil {
+		return nil, ErrBadCursor
+	}
+	var c Cursor
+	if err := json.Unmarshal(b, &c); err != nil || c.Sort != sort || c.Desc != desc {
+		return nil, ErrBadCursor
+	}
+	return &c, nil
+}

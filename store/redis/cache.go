@@ -1,0 +1,141 @@
+package redis
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// ErrUnavailable says that Redis was not asked, because it has been failing.
+var ErrUnavailable = errors.New("redis is unavailable")
+
+// Defaults of [Options].
+const (
+	DefaultTimeout  = 50 * time.Millisecond
+	DefaultCooldown = time.Second
+)
+
+// Options change how a [Cache] treats its Redis. The zero value is good.
+type Options struct {
+	// Timeout is how long one call may take, connecting included. Zero means
+	// [DefaultTimeout].
+	Timeout time.Duration
+	// Cooldown is how long Redis is left alone after three calls in a row have
+	// failed. Then one call tries again. Zero means [DefaultCooldown].
+	Cooldown time.Duration
+	// Logger is told when Redis goes and when it comes back. Nil means nobody.
+	Logger *slog.Logger
+}
+
+// Cache is a cache in Redis. It is safe for concurrent use.
+//
+// Every method returns within the timeout of [Options], or the deadline of its
+// context if that is earlier. An error other than [ErrUnavailable] means that
+// Redis was asked and did not answer as it should; it never holds a password.
+// A caller that goes away (its context is cancelled) says nothing about Redis
+// and does not count as a failure of it.
+type Cache struct {
+	client  redis.UniversalClient
+	breaker *breaker
+	timeout time.Duration
+	secrets []string
+	close   func() error
+}
+
+// New makes a cache from the URLs of one node, of a cluster, or of sentinels;
+// see the package's documentation. It does not connect: that a URL is well
+// formed is all that is checked, and an error says what is wrong with it.
+func New(urls []string, opts Options) (*Cache, error) {
+	t, err := parseURLs(urls)
+	if err != nil {
+		return nil, err
+	}
+	if opts.Timeout == 0 {
+		opts.Timeout = DefaultTimeout
+	}
+	if opts.Cooldown == 0 {
+		opts.Cooldown = DefaultCooldown
+	}
+	if opts.Timeout < 0 || opts.Cooldown < 0 {
+		return nil, errors.New("redis: a timeout or cooldown is negative")
+	}
+	if opts.Logger == nil {
+		opts.Logger = slog.New(slog.DiscardHandler)
+	}
+	client := newClient(t, opts.Timeout)
+	return &Cache{
+		client:  client,
+		breaker: newBreaker(opts.Cooldown, opts.Logger),
+		timeout: opts.Timeout,
+		secrets: t.secrets(),
+		close:   sync.OnceValue(client.Close),
+	}, nil
+}
+
+// Get returns the value of a key, or nil if there is none. A value that is
+// there but empty is not nil.
+func (c *Cache) Get(ctx context.Context, key string) ([]byte, error) {
+	var value []byte
+	err := c.do(ctx, "get", func(ctx context.Context) error {
+		// Not Bytes, whose result shares memory with a string.
+		found, err := c.client.Get(ctx, key).Result()
+		if errors.Is(err, redis.Nil) {
+			return nil
+		}
+		if err == nil {
+			value = []byte(found)
+		}
+		return err
+	})
+	return value, err
+}
+
+// Set stores a value that Redis forgets after ttl, which must be a millisecond
+// or more: nothing is kept for ever.
+func (c *Cache) Set(ctx context.Context, key string, value []byte, ttl time.Duration) error {
+	if ttl < time.Millisecond {
+		return errors.New("redis set: the time to live is under a millisecond")
+	}
+	return c.do(ctx, "set", func(ctx context.Context) error {
+		return c.client.Set(ctx, key, value, ttl).Err()
+	})
+}
+
+// Delete removes a key, if it is there.
+func (c *Cache) Delete(ctx context.Context, key string) error {
+	return c.do(ctx, "delete", func(ctx context.Context) error {
+		return c.client.Del(ctx, key).Err()
+	})
+}
+
+// Ping asks whether Redis answers.
+func (c *Cache) Ping(ctx context.Context) error {
+	return c.do(ctx, "ping", func(ctx context.Context) error {
+		return c.client.Ping(ctx).Err()
+	})
+}
+
+// Close closes the connections; calls that are running may fail. It can be
+// called more than once.
+func (c *Cache) Close() error { return c.close() }
+
+// do makes one call on Redis, if the breaker lets it.
+func (c *Cache) do(ctx context.Context, what string, call func(context.Context) error) error {
+	err := ctx.Err()
+	if err == nil {
+		err = c.breaker.do(ctx, func(ctx context.Context) error {
+			ctx, cancel := context.WithTimeout(ctx, c.timeout)
+			defer cancel()
+			return redact(call(ctx), c.secrets)
+		})
+	}
+	if err != nil {
+		return fmt.Errorf("redis %s: %w", what, err)
+	}
+	return nil
+}

@@ -1,0 +1,130 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/lumio-vision/caddy-system-keys/store"
+)
+
+// columns are those of a [store.Key] without its hash, as scanKey reads them.
+const columns = "id, label, permissions, is_system, created_at, created_by, expires_at, last_used_at"
+
+// CreateKey implements [store.Store].
+func (s *Store) CreateKey(ctx context.Context, key *store.Key) error {
+	permissions, err := json.Marshal(append([]string{}, key.Permissions...)) // never null
+	if err != nil {
+		return fmt.Errorf("create a key: %w", err)
+	}
+	return s.write(ctx, "create a key", func(tx *sql.Tx) error {
+		_, err := tx.ExecContext(ctx,
+			"INSERT INTO system_keys ("+columns+", key_hash) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+			key.ID.String(), key.Label, string(permissions), key.IsSystem, micros(key.CreatedAt), key.CreatedBy,
+			micros(key.ExpiresAt), micros(key.LastUsedAt), string(key.Hash))
+		return err
+	})
+}
+
+// Key implements [store.Store].
+func (s *Store) Key(ctx context.Context, id store.ID) (*store.Key, error) {
+	var key *store.Key
+	err := s.read(ctx, "read a key", func(tx *sql.Tx) (err error) {
+		var hash string
+		row := tx.QueryRowContext(ctx, "SELECT "+columns+", key_hash FROM system_keys WHERE id = ?", id.String())
+		if key, err = scanKey(row, &hash); err == nil {
+			key.Hash = store.Hash(hash)
+		}
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return key, nil
+}
+
+// DeleteKey implements [store.Store].
+func (s *Store) DeleteKey(ctx context.Context, id store.ID) (*store.Key, error) {
+	var key *store.Key
+	err := s.write(ctx, "delete a key", func(tx *sql.Tx) (err error) {
+		row := tx.QueryRowContext(ctx, "DELETE FROM system_keys WHERE id = ? RETURNING "+columns, id.String())
+		key, err = scanKey(row)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return key, nil
+}
+
+// RehashKey implements [store.Store].
+func (s *Store) RehashKey(ctx context.Context, id store.ID, old, renewed store.Hash) error {
+	return s.write(ctx, "rehash a key", func(tx *sql.Tx) error {
+		result, err := tx.ExecContext(ctx, "UPDATE system_keys SET key_hash = ? WHERE id = ? AND key_hash = ?",
+			string(renewed), id.String(), string(old))
+		if err != nil {
+			return err
+		}
+		if n, err := result.RowsAffected(); err != nil || n == 1 {
+			return err
+		}
+		var exists bool
+		err = tx.QueryRowContext(ctx, "SELECT EXISTS (SELECT 1 FROM system_keys WHERE id = ?)", id.String()).Scan(&exists)
+		switch {
+		case err != nil:
+			return err
+		case exists:
+			return store.ErrConflict
+		}
+		return store.ErrNotFound
+	})
+}
+
+// scanKey reads the columns, and what was selected after them into more.
+func scanKey(row interface{ Scan(dest ...any) error }, more ...any) (*store.Key, error) {
+	var (
+		key                          store.Key
+		id, permissions              string
+		createdAt, expires, lastUsed int64
+	)
+	err := row.Scan(append([]any{
+		&id, &key.Label, &permissions, &key.IsSystem, &createdAt, &key.CreatedBy, &expires, &lastUsed,
+	}, more...)...)
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil, store.ErrNotFound
+	}
+	if err != nil {
+		return nil, err
+	}
+	if key.ID, err = store.ParseID(id); err != nil {
+		return nil, fmt.Errorf("column id: %w", err)
+	}
+	if err := json.Unmarshal([]byte(permissions), &key.Permissions); err != nil {
+		return nil, fmt.Errorf("column permissions of %s: %w", id, err)
+	}
+	// Another program may have written the row.
+	slices.Sort(key.Permissions)
+	key.Permissions = slices.Compact(key.Permissions)
+	key.CreatedAt = time.UnixMicro(createdAt).UTC()
+	key.ExpiresAt, key.LastUsedAt = fromMicros(expires), fromMicros(lastUsed)
+	return &key, nil
+}
+
+// micros gives a time as it is stored: 0 for the zero time.
+func micros(t time.Time) int64 {
+	if t.IsZero() {
+		return 0
+	}
+	return t.UnixMicro()
+}
+
+func fromMicros(n int64) time.Time {
+	if n == 0 {
+		return time.Time{}
+	}
+	return time.UnixMicro(n).UTC()
+}

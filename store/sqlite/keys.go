@@ -1,0 +1,92 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/lumio-vision/caddy-system-keys/store"
+)
+
+// few is how many matches a filter may have for them to be fetched and sorted.
+// Where it has more, the list is walked in order and filtered, which fills a
+// page of the largest size within a million keys after some 20,000 rows.
+const few = 5000
+
+// Keys implements [store.Store].
+func (s *Store) Keys(ctx context.Context, query *store.KeyQuery) (*store.KeyPage, error) {
+	page := &store.KeyPage{}
+	err := s.read(ctx, "list keys", func(tx *sql.Tx) (err error) {
+		if !findable(query.Search) {
+			return nil
+		}
+		how := walk
+		if page.Total, how, err = count(ctx, tx, query); err != nil || page.Total == 0 {
+			return err
+		}
+		page.Keys, err = fetch(ctx, tx, pageStatement(query, how))
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	if len(page.Keys) > query.Limit {
+		page.Keys = page.Keys[:query.Limit]
+		page.Next = store.CursorAt(&page.Keys[query.Limit-1], query.Sort, query.Desc)
+	}
+	return page, nil
+}
+
+// findable reports whether some label could contain the needle: labels are
+// UTF-8 without NUL.
+func findable(needle string) bool {
+	return utf8.ValidString(needle) && !strings.ContainsRune(needle, 0)
+}
+
+// count returns how many keys the query's filters keep, and how best to reach
+// them.
+func count(ctx context.Context, tx *sql.Tx, query *store.KeyQuery) (total int, how access, err error) {
+	number := func(how access, atMost int) (n int, err error) {
+		s := countStatement(query, how, atMost)
+		err = tx.QueryRowContext(ctx, s.text, s.args...).Scan(&n)
+		return n, err
+	}
+	if query.Search == "" && query.UnusedSince.IsZero() {
+		err = tx.QueryRowContext(ctx, "SELECT n FROM key_count").Scan(&total)
+		return total, walk, err
+	}
+	gather := selective(query)
+	if gather == walk {
+		total, err = number(walk, 0)
+		return total, walk, err
+	}
+	if total, err = number(gather, few+1); err != nil || total <= few {
+		return total, gather, err
+	}
+	if gather == byTrigrams {
+		// Scanning all labels is faster than joining long lists of trigrams.
+		total, err = number(walk, 0)
+	} else {
+		total, err = number(gather, 0)
+	}
+	return total, walk, err
+}
+
+// fetch returns the rows of one page.
+func fetch(ctx context.Context, tx *sql.Tx, s statement) ([]store.Key, error) {
+	rows, err := tx.QueryContext(ctx, s.text, s.args...)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = rows.Close() }() // its error is Err's
+	var keys []store.Key
+	for rows.Next() {
+		key, err := scanKey(rows)
+		if err != nil {
+			return nil, err
+		}
+		keys = append(keys, *key)
+	}
+	return keys, rows.Err()
+}

@@ -1,0 +1,160 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+)
+
+const (
+	// busyTimeout is how long a statement waits for another process's lock.
+	busyTimeout = 5 * time.Second
+	// maxReaders bounds the connections that read. Each has a page cache of
+	// 2 MiB (SQLite's default).
+	maxReaders = 4
+)
+
+// Options change how [Open] opens the file. The zero value creates the file if
+// need be, whoever owns it.
+type Options struct {
+	// MustExist refuses to create the file.
+	MustExist bool
+	// SameOwner refuses a file of another user. Root can write everybody's
+	// file, but the -wal and -shm files that it would leave beside it shut the
+	// file's owner out. It has no effect on systems without user ids.
+	SameOwner bool
+	// Now is the store's clock, time.Now by default.
+	Now func() time.Time
+}
+
+// creating is held while a file is created. POSIX drops all locks that a
+// process has on a file when it closes any descriptor of it, SQLite's too
+// (https://sqlite.org/howtocorrupt.html section 2.2): within this process, the
+// one that creates the file must have closed it before another opens it.
+var creating sync.Mutex
+
+// Open opens the database in the file at path, and creates it, readable by this
+// user alone, if it is not there. The path is a plain path: no character in
+// it has a meaning. Every error names it. The schema is not touched; call
+// [Store.Migrate] next.
+func Open(ctx context.Context, path string, opts Options) (*Store, error) {
+	if path == "" || strings.ContainsRune(path, 0) {
+		return nil, fmt.Errorf("open store %q: not the path of a file", path)
+	}
+	path, err := filepath.Abs(path)
+	if err != nil {
+		return nil, fmt.Errorf("open store: %w", err)
+	}
+	if err := prepare(path, opts); err != nil {
+		return nil, fmt.Errorf("open store: %w", err)
+	}
+	s := &Store{path: path, now: opts.Now}
+	if s.now == nil {
+		s.now = time.Now
+	}
+	s.close = sync.OnceValue(s.shut)
+	// The driver applies pragmas to every new connection, busy_timeout first.
+	writer := url.Values{"_pragma": {"synchronous(FULL)"}, "_txlock": {"immediate"}}
+	if s.writer, err = connect(path, writer, 1); err != nil {
+		return nil, fmt.Errorf("open store %q: %w", path, err)
+	}
+	reader := url.Values{"_pragma": {"query_only(1)"}}
+	if s.readers, err = connect(path, reader, maxReaders); err != nil {
+		return nil, errors.Join(fmt.Errorf("open store %q: %w", path, err), s.writer.Close())
+	}
+	if err := s.useWAL(ctx); err != nil {
+		return nil, errors.Join(fmt.Errorf("open store: %w", s.explain(ctx, err)), s.Close())
+	}
+	return s, nil
+}
+
+// prepare checks the file, and creates it if it may.
+func prepare(path string, opts Options) error {
+	creating.Lock()
+	defer creating.Unlock()
+	info, err := os.Stat(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist) && opts.MustExist:
+		return fmt.Errorf("there is no database at %q", path)
+	case errors.Is(err, fs.ErrNotExist):
+		return create(path)
+	case err != nil:
+		return err // os names the path
+	case info.IsDir():
+		return fmt.Errorf("%q is a folder", path)
+	case !info.Mode().IsRegular():
+		return fmt.Errorf("%q is not a regular file", path)
+	case opts.SameOwner:
+		return checkOwner(path, info)
+	}
+	return nil
+}
+
+func create(path string) error {
+	// SQLite would create the file with the umask's rights, and it gives the
+	// -wal and -shm files the rights of the file itself.
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	switch {
+	case errors.Is(err, fs.ErrExist):
+		return nil // another process was faster
+	case errors.Is(err, fs.ErrNotExist):
+		return fmt.Errorf("the folder of %q does not exist", path)
+	case errors.Is(err, fs.ErrPermission):
+		return fmt.Errorf("the folder of %q is not writable by this user: %w", path, err)
+	case err != nil:
+		return err
+	}
+	return f.Close()
+}
+
+func connect(path string, params url.Values, conns int) (*sql.DB, error) {
+	params.Add("_pragma", fmt.Sprintf("busy_timeout(%d)", busyTimeout.Milliseconds()))
+	params.Add("_pragma", "foreign_keys(1)")
+	params.Add("_pragma", "trusted_schema(0)")
+	params.Set("mode", "rw") // prepare created the file; SQLite must not
+	// A URI with an escaped path (https://sqlite.org/uri.html) keeps ?, # and %
+	// in the name apart from the syntax.
+	uri := url.URL{Scheme: "file", OmitHost: true, Path: filepath.ToSlash(path), RawQuery: params.Encode()}
+	db, err := sql.Open("sqlite", uri.String())
+	if err != nil {
+		return nil, err
+	}
+	db.SetMaxOpenConns(conns)
+	db.SetMaxIdleConns(conns)
+	return db, nil
+}
+
+// useWAL switches the file to write-ahead logging, which it keeps for good, and
+// touches the database, so that a file that is something else is found now.
+func (s *Store) useWAL(ctx context.Context) error {
+	var mode string
+	for {
+		// The switch itself does not wait for other connections
+		// (https://sqlite.org/wal.html section 3): wait here.
+		err := s.writer.QueryRowContext(ctx, "PRAGMA journal_mode = WAL").Scan(&mode)
+		if err == nil {
+			break
+		}
+		if !isBusy(err) {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-time.After(5 * time.Millisecond):
+		}
+	}
+	if mode != "wal" {
+		return fmt.Errorf("%q cannot be put in WAL mode: its file system has no shared memory", s.path)
+	}
+	var tables int
+	return s.readers.QueryRowContext(ctx, "SELECT count(*) FROM sqlite_schema").Scan(&tables)
+}

@@ -1,0 +1,133 @@
+package sqlite
+
+import (
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/lumio-vision/caddy-system-keys/store"
+)
+
+// access is a way to reach the rows of a list. The planner does not know how
+// many rows a filter keeps, so it is told.
+type access int
+
+const (
+	// walk reads the index of the list's order and filters row by row.
+	walk access = iota
+	// byLastUse finds the rows in the index by last use, then sorts them.
+	byLastUse
+	// byTrigrams finds the rows in the index of trigrams, then sorts them.
+	byTrigrams
+)
+
+// selective returns the access that makes the most of the query's filters.
+func selective(query *store.KeyQuery) access {
+	switch {
+	case utf8.RuneCountInString(query.Search) >= 3:
+		return byTrigrams
+	case query.Search == "" && !query.UnusedSince.IsZero():
+		return byLastUse
+	}
+	return walk
+}
+
+// order is what a list is sorted by, and the index of that order.
+var order = map[store.SortField]struct{ expression, index string }{
+	store.SortCreatedAt:  {"created_at", "system_keys_by_created_at"},
+	store.SortLabel:      {"folded", "system_keys_by_label"},
+	store.SortLastUsedAt: {"last_used_at", "system_keys_by_last_used_at"},
+}
+
+// statement is SQL made of the constants in this file, and its arguments.
+type statement struct {
+	text string
+	args []any
+}
+
+// pageStatement selects one row more than the page holds.
+func pageStatement(query *store.KeyQuery, how access) statement {
+	by := order[query.Sort]
+	if how == byLastUse && query.Sort == store.SortLastUsedAt {
+		how = walk // the same index, and nothing to sort
+	}
+	direction, beyond := "", ">"
+	if query.Desc {
+		direction, beyond = " DESC", "<"
+	}
+	index := by.index
+	if how != walk {
+		// The unary plus keeps the planner from the order's own index.
+		by.expression = "+" + by.expression
+	}
+	where, args := conditions(query, how)
+	if after := query.After; after != nil {
+		place := "?"
+		var value any = after.At
+		if query.Sort == store.SortLabel {
+			place, value = "lower(?)", after.Label
+		}
+		where = append(where, "("+by.expression+", id) "+beyond+" ("+place+", ?)")
+		args = append(args, value, after.ID.String())
+	}
+	return statement{
+		text: "SELECT " + columns + " FROM " + source(how, index) + filter(where) +
+			" ORDER BY " + by.expression + direction + ", id" + direction + " LIMIT ?",
+		args: append(args, query.Limit+1),
+	}
+}
+
+// countStatement counts the rows that the filters keep, and stops at a number
+// other than 0.
+func countStatement(query *store.KeyQuery, how access, atMost int) statement {
+	index := "system_keys_by_label"
+	if query.Search == "" {
+		index = "system_keys_by_last_used_at"
+	}
+	where, args := conditions(query, how)
+	text := "SELECT 1 FROM " + source(how, index) + filter(where)
+	if atMost > 0 {
+		text += " LIMIT ?"
+		args = append(args, atMost)
+	}
+	return statement{"SELECT count(*) FROM (" + text + ")", args}
+}
+
+// conditions are the query's filters.
+func conditions(query *store.KeyQuery, how access) (where []string, args []any) {
+	if how == byTrigrams {
+		where = append(where, "rid IN (SELECT rowid FROM label_search WHERE label_search MATCH ?)")
+		// One string in the syntax of https://sqlite.org/fts5.html section 3.1. It
+		// folds the case of all letters, and so finds a superset.
+		args = append(args, `"`+strings.ReplaceAll(query.Search, `"`, `""`)+`"`)
+	}
+	if query.Search != "" {
+		where = append(where, "instr(folded, lower(?)) > 0")
+		args = append(args, query.Search)
+	}
+	if !query.UnusedSince.IsZero() {
+		where = append(where, "last_used_at < ?")
+		// Rounded up to what the column can hold. A key that was never used (0) is
+		// kept whatever the time.
+		args = append(args, max(1, query.UnusedSince.Add(time.Microsecond-1).UnixMicro()))
+	}
+	return where, args
+}
+
+func source(how access, index string) string {
+	switch how {
+	case byTrigrams:
+		return "system_keys"
+	case byLastUse:
+		index = "system_keys_by_last_used_at"
+	case walk:
+	}
+	return "system_keys INDEXED BY " + index
+}
+
+func filter(where []string) string {
+	if len(where) == 0 {
+		return ""
+	}
+	return " WHERE " + strings.Join(where, " AND ")
+}

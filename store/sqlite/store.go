@@ -1,0 +1,122 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	sqlite3 "modernc.org/sqlite"
+	codes "modernc.org/sqlite/lib"
+
+	"github.com/lumio-vision/caddy-system-keys/store"
+)
+
+// Store is a [store.Store] in a SQLite file. See [Open].
+type Store struct {
+	path string
+	now  func() time.Time
+	// SQLite has one writer at a time. Queueing for the only connection, which
+	// is fair and honours a context, beats polling for the lock of the file.
+	writer  *sql.DB
+	readers *sql.DB
+
+	mu      sync.Mutex
+	closed  bool
+	running sync.WaitGroup
+	close   func() error
+}
+
+// Path returns the file's absolute path.
+func (s *Store) Path() string { return s.path }
+
+// Close implements [store.Store].
+func (s *Store) Close() error { return s.close() }
+
+func (s *Store) shut() error {
+	s.mu.Lock()
+	s.closed = true
+	s.mu.Unlock()
+	s.running.Wait()
+	if err := errors.Join(s.readers.Close(), s.writer.Close()); err != nil {
+		return fmt.Errorf("close %q: %w", s.path, err)
+	}
+	return nil
+}
+
+// enter counts a call as running, so that Close waits for it.
+func (s *Store) enter() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return store.ErrClosed
+	}
+	s.running.Add(1)
+	return nil
+}
+
+// write runs do in a transaction that holds the write lock from its start,
+// and commits it unless do returns an error.
+func (s *Store) write(ctx context.Context, what string, do func(tx *sql.Tx) error) error {
+	return s.transact(ctx, s.writer, what, do)
+}
+
+// read runs do in a transaction that sees one state of the database.
+func (s *Store) read(ctx context.Context, what string, do func(tx *sql.Tx) error) error {
+	return s.transact(ctx, s.readers, what, do)
+}
+
+func (s *Store) transact(ctx context.Context, db *sql.DB, what string, do func(tx *sql.Tx) error) error {
+	if err := s.enter(); err != nil {
+		return err
+	}
+	defer s.running.Done()
+	tx, err := db.BeginTx(ctx, nil)
+	if err != nil {
+		return fmt.Errorf("%s: %w", what, s.explain(ctx, err))
+	}
+	if err := do(tx); err != nil {
+		_ = tx.Rollback() // the error that counts is the one at hand
+		return fmt.Errorf("%s: %w", what, s.explain(ctx, err))
+	}
+	if err := tx.Commit(); err != nil {
+		return fmt.Errorf("%s: %w", what, s.explain(ctx, err))
+	}
+	return nil
+}
+
+// explain turns SQLite's result codes into what can be done about them. The
+// messages of SQLite name columns and constraints, never values.
+func (s *Store) explain(ctx context.Context, err error) error {
+	code := resultCode(err)
+	switch {
+	case code == codes.SQLITE_INTERRUPT && ctx.Err() != nil:
+		return context.Cause(ctx)
+	case code == codes.SQLITE_CONSTRAINT_PRIMARYKEY, code == codes.SQLITE_CONSTRAINT_UNIQUE:
+		return store.ErrConflict
+	}
+	// The low byte is the primary code: https://sqlite.org/rescode.html
+	switch code & 0xff {
+	case codes.SQLITE_NOTADB, codes.SQLITE_CORRUPT:
+		return fmt.Errorf("%q is not a SQLite database, or is damaged: %w", s.path, err)
+	case codes.SQLITE_CANTOPEN, codes.SQLITE_READONLY, codes.SQLITE_PERM:
+		return fmt.Errorf("%q and its folder must be writable by this user: %w", s.path, err)
+	case codes.SQLITE_BUSY, codes.SQLITE_LOCKED:
+		return fmt.Errorf("%q is locked by another program: %w", s.path, err)
+	}
+	return err
+}
+
+func isBusy(err error) bool { return resultCode(err)&0xff == codes.SQLITE_BUSY }
+
+// resultCode returns SQLite's extended result code, or 0 if err has none.
+func resultCode(err error) int {
+	if e, ok := errors.AsType[*sqlite3.Error](err); ok {
+		return e.Code()
+	}
+	return 0
+}
+
+var _ store.Store = (*Store)(nil)

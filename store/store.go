@@ -1,0 +1,60 @@
+package store
+
+import (
+	"context"
+)
+
+// MintKey is the secret under which this installation's keys are tagged, made
+// by the first migration and shared by all instances through the store. It
+// does not protect the keys (their 256 random bits do); it lets a string that
+// was never minted be refused without a query.
+type MintKey [32]byte
+
+// Store keeps system keys. Every method is safe for concurrent use and honours
+// its context. Methods that are not given an error of their own below return
+// [ErrClosed] after [Store.Close], and any other error when the answer cannot
+// be had.
+type Store interface {
+	// Migrate brings the schema up to date, and makes the mint key when there
+	// is none. Any number of instances may call it at the same time; each
+	// migration is applied once, whole or not at all. A schema that is newer
+	// than this program knows is an error, and is left as it is.
+	Migrate(ctx context.Context) error
+
+	// MintKey returns the mint key. It never changes in the life of a store.
+	MintKey(ctx context.Context) (MintKey, error)
+
+	// CreateKey inserts a key as it is given; the caller has cleaned its label
+	// and permissions. [ErrConflict] if the id is taken.
+	CreateKey(ctx context.Context, key *Key) error
+
+	// Key returns one key as the primary has it now, or [ErrNotFound]. A
+	// standby's word is not taken: [ErrStandby].
+	Key(ctx context.Context, id ID) (*Key, error)
+
+	// Keys returns one page of a list, without the hashes. A page takes
+	// milliseconds at a million keys, wherever in the list it is. A key that is
+	// neither added nor removed while a caller walks the pages, and whose
+	// sorted value stays the same, is met exactly once.
+	Keys(ctx context.Context, query *KeyQuery) (*KeyPage, error)
+
+	// DeleteKey deletes a key for ever and returns what it was, without its
+	// hash; [ErrNotFound] if there is none. When it returns nil the deletion is
+	// durable.
+	DeleteKey(ctx context.Context, id ID) (*Key, error)
+
+	// RehashKey replaces a key's hash if it is still the old one. Nothing else
+	// about the key changes, and the key's users notice nothing. [ErrConflict]
+	// if the hash is another by now, [ErrNotFound] if the key is gone.
+	RehashKey(ctx context.Context, id ID, old, renewed Hash) error
+
+	// RecordUse moves each key's last use forward to the time given, never
+	// backwards, whatever order batches arrive in. Times that lie ahead of the
+	// store's own clock by more than a second are cut to that. Keys that are
+	// gone are passed over. One call is one transaction.
+	RecordUse(ctx context.Context, uses []Use) error
+
+	// Close releases what the store holds, after the calls that are running.
+	// It can be called more than once.
+	Close() error
+}

@@ -1,0 +1,105 @@
+package storetest
+
+import (
+	"context"
+	"errors"
+	"testing"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/lumio-vision/caddy-system-keys/store"
+)
+
+// call is one of the methods that ask the database.
+type call func(ctx context.Context, s store.Store) error
+
+// calls are all of them. Those that take a key are about this one.
+func calls(key *store.Key) map[string]call {
+	return map[string]call{
+		"Migrate":   func(ctx context.Context, s store.Store) error { return s.Migrate(ctx) },
+		"MintKey":   func(ctx context.Context, s store.Store) error { _, err := s.MintKey(ctx); return err },
+		"CreateKey": func(ctx context.Context, s store.Store) error { return s.CreateKey(ctx, key) },
+		"Key":       func(ctx context.Context, s store.Store) error { _, err := s.Key(ctx, key.ID); return err },
+		"Keys": func(ctx context.Context, s store.Store) error {
+			_, err := s.Keys(ctx, &store.KeyQuery{Limit: 1, Sort: store.SortLabel})
+			return err
+		},
+		"DeleteKey": func(ctx context.Context, s store.Store) error { _, err := s.DeleteKey(ctx, key.ID); return err },
+		"RehashKey": func(ctx context.Context, s store.Store) error {
+			return s.RehashKey(ctx, key.ID, key.Hash, newHash())
+		},
+		"RecordUse": func(ctx context.Context, s store.Store) error {
+			return s.RecordUse(ctx, []store.Use{{ID: key.ID, At: epoch}})
+		},
+		"RecordUse of nothing": func(ctx context.Context, s store.Store) error {
+			if err := s.RecordUse(ctx, nil); err != nil {
+				return err
+			}
+			return s.Migrate(ctx) // which asks the database in any case
+		},
+	}
+}
+
+// refusedWithoutAnswer checks an error that says nothing about the key.
+func refusedWithoutAnswer(tb testing.TB, name string, err error) {
+	tb.Helper()
+	if err == nil {
+		tb.Errorf("%s succeeded", name)
+	}
+	for _, answer := range []error{store.ErrNotFound, store.ErrConflict} {
+		if errors.Is(err, answer) {
+			tb.Errorf("%s = %v, which is an answer", name, err)
+		}
+	}
+}
+
+func testClose(t *testing.T, fresh func(tb testing.TB) *Backend) {
+	run(t, fresh, map[string]func(*testing.T, *Backend){
+		"every call after Close says so": func(t *testing.T, b *Backend) {
+			s := migrated(t, b)
+			key := create(t, s, newKey("closed"))[0]
+			must(t, s.Close())
+			for name, call := range calls(key) {
+				if err := call(t.Context(), s); !errors.Is(err, store.ErrClosed) {
+					t.Errorf("%s = %v, want ErrClosed", name, err)
+				}
+			}
+		},
+		"Close can be repeated, also at the same time": func(t *testing.T, b *Backend) {
+			s := migrated(t, b)
+			var group errgroup.Group
+			for range 4 {
+				group.Go(s.Close)
+			}
+			must(t, group.Wait())
+			must(t, s.Close())
+		},
+		"Close lets the calls that run finish": func(t *testing.T, b *Backend) {
+			s := migrated(t, b)
+			key := create(t, s, newKey("busy"))[0]
+			var group errgroup.Group
+			started := make(chan struct{}, 4)
+			for range cap(started) {
+				group.Go(func() error {
+					for first := true; ; first = false {
+						_, err := s.Key(t.Context(), key.ID)
+						if errors.Is(err, store.ErrClosed) {
+							return nil
+						}
+						if err != nil {
+							return err
+						}
+						if first {
+							started <- struct{}{}
+						}
+					}
+				})
+			}
+			for range cap(started) {
+				<-started
+			}
+			must(t, s.Close())
+			must(t, group.Wait())
+		},
+	})
+}

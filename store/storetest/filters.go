@@ -1,0 +1,100 @@
+package storetest
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/lumio-vision/caddy-system-keys/store"
+)
+
+// matches says which keys a list with the query's filters holds.
+func matches(query *store.KeyQuery, key *store.Key) bool {
+	return strings.Contains(foldASCII(key.Label), foldASCII(query.Search)) &&
+		(query.UnusedSince.IsZero() || key.LastUsedAt.Before(query.UnusedSince))
+}
+
+// matching are the keys that the query's filters keep.
+func matching(query *store.KeyQuery, keys []*store.Key) []*store.Key {
+	return slices.DeleteFunc(slices.Clone(keys), func(key *store.Key) bool { return !matches(query, key) })
+}
+
+func testFilters(t *testing.T, fresh func(tb testing.TB) *Backend) {
+	check := func(t *testing.T, s store.Store, keys []*store.Key, query store.KeyQuery) {
+		t.Helper()
+		kept := matching(&query, keys)
+		if got := one(t, s, &query).Total; got != len(kept) {
+			t.Errorf("search %q unused since %v: total = %d, want %d", query.Search, query.UnusedSince, got, len(kept))
+		}
+		if diff := cmp.Diff(ids(kept, query.Sort, query.Desc), idsOf(all(t, s, query))); diff != "" {
+			t.Errorf("search %q unused since %v differs (-want +got):\n%s", query.Search, query.UnusedSince, diff)
+		}
+	}
+	run(t, fresh, map[string]func(*testing.T, *Backend){
+		"a search finds what the label contains, in every order": func(t *testing.T, b *Backend) {
+			s := migrated(t, b)
+			keys := create(t, s, slices.Concat(tied(24), []*store.Key{
+				newKey("100% of it"), newKey("100 of it"), newKey("snake_case_name"), newKey("snakeXcaseYname"),
+				newKey(`back\slash`), newKey(`it's "quoted"`), newKey("a  b"), newKey("ÀÉÎ straße"), newKey("日本語のキー"),
+				newKey("🙂🙃🙂"), newKey("*star* [set] ?"), newKey("AND OR NOT"), newKey(`$1 ?1 :a @b`), newKey("--"),
+			})...)
+			everyOrder(t, func(t *testing.T, query store.KeyQuery) {
+				for _, query.Search = range []string{
+					"", "a", "AL", "alp", "ALPHA", "alphabet", "zeb", "100%", "0% o", "%", "%%%", "_", "e_c", "snake_", "___", `\`,
+					`k\s`, `\\`, "'", `"`, `"quo`, `'s "q`, "  ", "a  b", "é", "É", "ÀÉÎ", "àéî", "straße", "STRASSE", "日本", "日本語", "本語の",
+					"🙂", "🙂🙃", "🙂🙃🙂", "*", "*star*", "[set]", "AND", "or n", "$1", "?1 :a", "--", "-- ", "label:", "^alp", "alp*",
+					"'); DROP TABLE system_keys; --", "ı", "K", "ſ", "\x00", "al\x00", "\xff", "alpha\xff\xfe", strings.Repeat("x", 5000),
+				} {
+					check(t, s, keys, query)
+				}
+			})
+		},
+		"a list of unused keys holds those never used too": func(t *testing.T, b *Backend) {
+			s := migrated(t, b)
+			keys := create(t, s, tied(40)...)
+			everyOrder(t, func(t *testing.T, query store.KeyQuery) {
+				for _, offset := range []time.Duration{
+					-time.Hour, 0, time.Nanosecond, time.Microsecond, 2500 * time.Nanosecond, 4 * time.Microsecond, time.Hour,
+				} {
+					query.UnusedSince = epoch.Add(offset)
+					check(t, s, keys, query)
+				}
+				query.UnusedSince = time.Date(1, 1, 2, 0, 0, 0, 0, time.UTC)
+				check(t, s, keys, query)
+			})
+		},
+		"filters narrow each other": func(t *testing.T, b *Backend) {
+			s := migrated(t, b)
+			keys := create(t, s, tied(40)...)
+			everyOrder(t, func(t *testing.T, query store.KeyQuery) {
+				query.Limit = 2
+				query.UnusedSince = epoch.Add(2 * time.Microsecond)
+				for _, query.Search = range []string{"a", "alpha", "zeb", "nothing"} {
+					check(t, s, keys, query)
+				}
+			})
+		},
+		"filters follow what changes": func(t *testing.T, b *Backend) {
+			s := migrated(t, b)
+			var keys []*store.Key
+			for i := range 6 {
+				keys = append(keys, create(t, s, newKey(fmt.Sprintf("worker %d", i)))...)
+			}
+			query := store.KeyQuery{Limit: 2, Sort: store.SortLabel, Search: "WORKER", UnusedSince: epoch}
+			check(t, s, keys, query)
+			_, err := s.DeleteKey(t.Context(), keys[2].ID)
+			must(t, err)
+			keys = slices.Delete(keys, 2, 3)
+			check(t, s, keys, query)
+			must(t, s.RecordUse(t.Context(), []store.Use{{ID: keys[0].ID, At: epoch}}))
+			keys[0].LastUsedAt = epoch
+			check(t, s, keys, query)
+			keys = append(keys, create(t, s, newKey("Worker 9"))...)
+			check(t, s, keys, query)
+		},
+	})
+}

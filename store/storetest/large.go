@@ -1,0 +1,134 @@
+package storetest
+
+import (
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/lumio-vision/caddy-system-keys/store"
+)
+
+// LargeRows is how many keys a driver's own tests of large lists are to make:
+// 20,000, or a million where the environment has SOAK=1.
+//
+// The driver makes them in SQL, so that key i, counted from 0:
+//   - is called "service M worker X", with M = i mod 1000 and X = i as eight
+//     hex digits in lower case,
+//   - was created i seconds after [LargeEpoch],
+//   - was never used if i mod 1000 is 0, else (i × 7919 mod LargeRows) seconds
+//     after [LargeEpoch].
+func LargeRows() int {
+	if os.Getenv("SOAK") == "1" {
+		return 1_000_000
+	}
+	return 20_000
+}
+
+// LargeEpoch is when the first key of a large list was created.
+var LargeEpoch = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+
+// LargeQuery is a query to put to a large list, and how many keys it counts.
+type LargeQuery struct {
+	Name  string
+	Query store.KeyQuery
+	Total int
+	// Scans says that no index can serve the filter.
+	Scans bool
+}
+
+// LargeQueries are lists in every order, at the start, the middle and the end,
+// and with filters that keep few keys, half of them and all.
+func LargeQueries() []LargeQuery {
+	rows := LargeRows()
+	at := func(i int) int64 { return LargeEpoch.Add(time.Duration(i) * time.Second).UnixMicro() }
+	half := time.UnixMicro(at(rows / 2))
+	var queries []LargeQuery
+	for _, by := range sorts {
+		for _, desc := range []bool{false, true} {
+			query := store.KeyQuery{Limit: store.DefaultLimit, Sort: by, Desc: desc}
+			name := fmt.Sprintf("by %s", by)
+			if desc {
+				name += " descending"
+			}
+			add := func(what string, total int, scans bool, change func(q *store.KeyQuery)) {
+				q := query
+				change(&q)
+				queries = append(queries, LargeQuery{Name: name + ", " + what, Query: q, Total: total, Scans: scans})
+			}
+			add("first page", rows, false, func(*store.KeyQuery) {})
+			add("middle page", rows, false, func(q *store.KeyQuery) {
+				q.After = &store.Cursor{Sort: by, Desc: desc}
+				if by == store.SortLabel {
+					q.After.Label = "service 5"
+				} else {
+					q.After.At = at(rows / 2)
+				}
+			})
+			add("page of the end", rows, false, func(q *store.KeyQuery) {
+				q.After = &store.Cursor{Sort: by, Desc: desc}
+				switch {
+				case by == store.SortLabel && desc:
+					q.After.Label = "service 0 worker 0000ffff"
+				case by == store.SortLabel:
+					q.After.Label = "service 999 worker 00000fff"
+				case desc:
+					q.After.At = at(10)
+				default:
+					q.After.At = at(rows - 10)
+				}
+			})
+			add("never used", rows/1000, false, func(q *store.KeyQuery) { q.UnusedSince = LargeEpoch })
+			// Of those up to the middle, half a thousandth were never used; the
+			// others that were not are counted among the later half.
+			add("half of them unused", -1, false, func(q *store.KeyQuery) { q.UnusedSince = half })
+			add("search for one", 1, false, func(q *store.KeyQuery) { q.Search = "WORKER 00000ABC" })
+			add("search for a thousandth", rows/1000, false, func(q *store.KeyQuery) { q.Search = "vice 777 w" })
+			add("search for all", rows, true, func(q *store.KeyQuery) { q.Search = "worker" })
+			add("search by two letters", rows, true, func(q *store.KeyQuery) { q.Search = "se" })
+			add("search for none", 0, false, func(q *store.KeyQuery) { q.Search = "no such label" })
+			add("search for one, unused", 1, false, func(q *store.KeyQuery) {
+				q.Search, q.UnusedSince = "worker 000007d0", half // key 2000 was never used
+			})
+		}
+	}
+	return queries
+}
+
+// Large checks the totals and the pages' sizes of the large queries.
+func Large(t *testing.T, s store.Store) {
+	t.Helper()
+	for _, large := range LargeQueries() {
+		page := one(t, s, &large.Query)
+		if large.Total >= 0 && page.Total != large.Total {
+			t.Errorf("%s: total = %d, want %d", large.Name, page.Total, large.Total)
+		}
+		if !slices.IsSortedFunc(page.Keys, func(a, b store.Key) int {
+			if large.Query.Desc {
+				a, b = b, a
+			}
+			return compare(large.Query.Sort, &a, &b)
+		}) {
+			t.Errorf("%s: the page is not in order", large.Name)
+		}
+		if large.Query.After == nil && len(page.Keys) != min(large.Query.Limit, page.Total) {
+			t.Errorf("%s: the first page has %d keys of %d", large.Name, len(page.Keys), page.Total)
+		}
+	}
+}
+
+// BenchmarkLarge prints what one page of each large query takes.
+func BenchmarkLarge(b *testing.B, s store.Store) {
+	b.Helper()
+	for _, large := range LargeQueries() {
+		b.Run(strings.ReplaceAll(large.Name, ",", ""), func(b *testing.B) {
+			for b.Loop() {
+				if _, err := s.Keys(b.Context(), &large.Query); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
