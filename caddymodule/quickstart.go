@@ -106,7 +106,7 @@ func quickstartFolder(data string) (folder string, cleanUp func() error, err err
 }
 
 // start brings up the upstream and a Caddy of its own configuration, without
-// Caddy's admin endpoint and without traces in the user's Caddy folders.
+// Caddy's admin endpoint, and with its storage beside the keys.
 func (q *quickstart) start(ctx context.Context, listen string) error {
 	address, err := freeAddress(ctx, listen)
 	if err != nil {
@@ -171,6 +171,9 @@ func (q *quickstart) config(address string) (*caddy.Config, error) {
 		return nil, err
 	}
 	return &caddy.Config{
+		StorageRaw: caddyconfig.JSONModuleObject(map[string]string{
+			"root": filepath.Join(filepath.Dir(q.file), "caddy"),
+		}, "module", "file_system", nil),
 		Admin: &caddy.AdminConfig{Disabled: true, Config: &caddy.ConfigSettings{Persist: &persist}},
 		Logging: &caddy.Logging{Logs: map[string]*caddy.CustomLog{
 			"default": {BaseLog: caddy.BaseLog{Level: "ERROR"}},

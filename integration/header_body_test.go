@@ -46,7 +46,7 @@ func TestHeaderBodiesArriveIntact(t *testing.T) {
 	}
 	for _, c := range clients {
 		for _, b := range bodies {
-			for _, r := range p.routes() {
+			for _, r := range p.routes()[:2] { // with a key, and without
 				t.Run(c.name+", "+b.name+", "+r.name, func(t *testing.T) {
 					request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, c.url+r.path, bytes.NewReader(body))
 					if err != nil {

@@ -20,6 +20,10 @@ import (
 	"golang.org/x/net/http2/hpack"
 )
 
+// answerTimeout bounds every wait for an answer, so that a fault is a failure
+// and not a hang.
+const answerTimeout = 10 * time.Second
+
 // field is a header field or trailer as a client spells it. HTTP/2 and HTTP/3
 // have names in lower case only.
 type field struct{ name, value string }

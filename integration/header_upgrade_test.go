@@ -105,6 +105,9 @@ func TestHeaderWebSocketCarriesTheIdentity(t *testing.T) {
 				if _, message, err := conn.Read(t.Context()); err != nil || string(message) != "hello" {
 					t.Errorf("message %q, %v, want its echo", message, err)
 				}
+				if err := conn.Close(websocket.StatusNormalClosure, ""); err != nil {
+					t.Errorf("close: %v", err)
+				}
 			})
 		}
 	}
@@ -132,6 +135,13 @@ func TestHeaderWebSocketOverHTTP3(t *testing.T) {
 			echo := make([]byte, 7)
 			if _, err := io.ReadFull(stream, echo); err != nil || !bytes.Equal(echo, []byte("\x81\x05hello")) {
 				t.Errorf("frame %q, %v, want the echo", echo, err)
+			}
+			// A close frame, and the end of the stream: Caddy may stop now.
+			if _, err := stream.Write([]byte("\x88\x80\x00\x00\x00\x00")); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := io.ReadAll(stream); err != nil {
+				t.Errorf("the stream did not end well: %v", err)
 			}
 		})
 	}

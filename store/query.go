@@ -4,6 +4,8 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"errors"
+	"fmt"
+	"strings"
 	"time"
 )
 
@@ -47,6 +49,18 @@ type KeyQuery struct {
 	// UnusedSince keeps keys that were not used at or after this time, those
 	// never used included. Zero keeps all.
 	UnusedSince time.Time
+}
+
+// Check reports what no list can answer: a limit out of bounds, or an order
+// that there is not.
+func (q *KeyQuery) Check() error {
+	if q.Limit < 1 || q.Limit > MaxLimit {
+		return fmt.Errorf("limit %d is not between 1 and %d", q.Limit, MaxLimit)
+	}
+	if !q.Sort.Valid() {
+		return fmt.Errorf("there is no order by %q", string(q.Sort))
+	}
+	return nil
 }
 
 // KeyPage is one page of a list.
@@ -111,8 +125,15 @@ func DecodeCursor(s string, sort SortField, desc bool) (*Cursor, error) {
 		return nil, ErrBadCursor
 	}
 	var c Cursor
-	if err := json.Unmarshal(b, &c); err != nil || c.Sort != sort || c.Desc != desc {
+	if err := json.Unmarshal(b, &c); err != nil || c.Sort != sort || c.Desc != desc || !c.possible() {
 		return nil, ErrBadCursor
 	}
 	return &c, nil
+}
+
+// possible reports whether a row could be in the cursor's place. A database
+// refuses text with NUL and times beyond its calendar.
+func (c *Cursor) possible() bool {
+	year := time.UnixMicro(c.At).UTC().Year()
+	return !strings.ContainsRune(c.Label, 0) && year >= 1 && year <= 9999
 }

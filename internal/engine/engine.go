@@ -88,6 +88,10 @@ func New(config Config) *Engine {
 // outlives the configuration that made it, and its logger with it.
 func (e *Engine) SetLogger(logger *slog.Logger) { e.relay.set(logger.Handler()) }
 
+// Logger is what the engine and its parts log to: wherever the last logger that
+// was set leads.
+func (e *Engine) Logger() *slog.Logger { return e.logger }
+
 // Live returns the parts of an open engine, or [ErrNotReady] or
 // [store.ErrClosed].
 func (e *Engine) Live() (*Live, error) {

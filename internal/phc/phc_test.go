@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"testing"
 
@@ -51,6 +52,31 @@ func TestAHashVerifiesItsKeyAndNoOther(t *testing.T) {
 			t.Fatalf("%q verifies as %q", other, key)
 		}
 	})
+}
+
+func TestAHashThatDiffersInOneBitDoesNotVerify(t *testing.T) {
+	t.Parallel()
+	v := loadVectors(t)[0]
+	fields := strings.Split(v.encoded, "$")
+	for _, field := range []int{4, 5} {
+		raw, err := base64.RawStdEncoding.DecodeString(fields[field])
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range raw {
+			changed := slices.Clone(raw)
+			changed[i] ^= 1 << (i % 8)
+			parts := slices.Clone(fields)
+			parts[field] = base64.RawStdEncoding.EncodeToString(changed)
+			hashed, err := phc.Parse(strings.Join(parts, "$"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if hashed.Verify(v.password) {
+				t.Errorf("it verifies with byte %d of field %d changed", i, field)
+			}
+		}
+	}
 }
 
 func TestEveryHashHasASaltOfItsOwn(t *testing.T) {

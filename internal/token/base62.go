@@ -13,7 +13,7 @@ const (
 // The greatest number of each part: 2^128-1, 2^256-1 and 2^64-1.
 const (
 	maxID     = "7n42DGM5Tflk9n8mt7Fhc7"
-	maxSecret = "yhjskwdA6OZ1AL1YmHWZWm8LLG7HjnuCA2j5rOw8Xp1"
+	maxSecret = "yhjskwdA6OZ1AL1YmHWZWm8LLG7HjnuCA2j5rOw8Xp1" //nolint:gosec // a number, and no credential
 	maxTag    = "LygHa16AHYF"
 )
 

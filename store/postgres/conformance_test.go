@@ -25,8 +25,7 @@ func TestConformance(t *testing.T) {
 	})
 }
 
-// open opens a store that its test closes. Four connections for each keep many
-// parallel tests within the server's hundred.
+// open opens a store that its test closes.
 func open(tb testing.TB, dsn string) *postgres.Store {
 	tb.Helper()
 	s, err := postgres.Open(context.WithoutCancel(tb.Context()), dsn)

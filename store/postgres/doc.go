@@ -1,5 +1,5 @@
 // Package postgres keeps system keys in a PostgreSQL database, which any number
-// of instances share. PostgreSQL 13 is the oldest that will do.
+// of instances share. It needs PostgreSQL 13 or later.
 //
 // The table system_keys lies in the default schema, with types that other
 // services can read and write in plain SQL; its constraints refuse what would

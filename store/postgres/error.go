@@ -38,10 +38,7 @@ func explain(what string, err error) error {
 }
 
 func explainCode(server *pgconn.PgError) error {
-	switch server.Code {
-	case uniqueViolation:
-		return store.ErrConflict
-	case readOnlyTransaction:
+	if server.Code == readOnlyTransaction {
 		return store.ErrStandby
 	}
 	// The details can quote a whole row, hash included; the message does not.
@@ -58,9 +55,25 @@ func connecting(err error) bool {
 	return ok
 }
 
-// lostRace reports whether the server undid a transaction in favour of another
-// one, so that it can be repeated.
-func lostRace(err error) bool {
-	server, ok := errors.AsType[*pgconn.PgError](err)
-	return ok && (server.Code == deadlockDetected || server.Code == serializationFailure)
+// code returns the server's code for an error, or "".
+func code(err error) string {
+	if server, ok := errors.AsType[*pgconn.PgError](err); ok {
+		return server.Code
+	}
+	return ""
+}
+
+// attempts is how often a transaction is tried that keeps losing to others.
+const attempts = 5
+
+// again repeats a transaction that the server undid in favour of another one:
+// services that lock rows in an order of their own can wait for us in a circle.
+func again(transaction func() error) (err error) {
+	for range attempts {
+		err = transaction()
+		if code := code(err); code != deadlockDetected && code != serializationFailure {
+			break
+		}
+	}
+	return err
 }

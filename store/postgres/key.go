@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgtype"
 
 	"github.com/lumio-vision/caddy-system-keys/store"
@@ -29,6 +30,9 @@ func (s *Store) CreateKey(ctx context.Context, key *store.Key) error {
 		key.CreatedAt, key.CreatedBy, instant(key.ExpiresAt), instant(key.LastUsedAt),
 		// As a store.Hash, pgx would send what its String method returns.
 		string(key.Hash))
+	if code(err) == uniqueViolation {
+		err = store.ErrConflict
+	}
 	return explain("create a key", err)
 }
 
@@ -55,8 +59,12 @@ func (s *Store) Key(ctx context.Context, id store.ID) (*store.Key, error) {
 
 // DeleteKey implements [store.Store].
 func (s *Store) DeleteKey(ctx context.Context, id store.ID) (*store.Key, error) {
-	key, err := scanKey(s.pool.QueryRow(ctx,
-		"DELETE FROM system_keys WHERE id = $1 AND "+durable+" RETURNING "+columns, uuid(id)))
+	var key *store.Key
+	err := again(func() (err error) {
+		key, err = scanKey(s.pool.QueryRow(ctx,
+			"DELETE FROM system_keys WHERE id = $1 AND "+durable+" RETURNING "+columns, uuid(id)))
+		return err
+	})
 	if err != nil {
 		return nil, explain("delete a key", err)
 	}
@@ -66,8 +74,12 @@ func (s *Store) DeleteKey(ctx context.Context, id store.ID) (*store.Key, error) 
 // RehashKey implements [store.Store].
 func (s *Store) RehashKey(ctx context.Context, id store.ID, old, renewed store.Hash) error {
 	const what = "rehash a key"
-	tag, err := s.pool.Exec(ctx, "UPDATE system_keys SET key_hash = $3 WHERE id = $1 AND key_hash = $2",
-		uuid(id), string(old), string(renewed))
+	var tag pgconn.CommandTag
+	err := again(func() (err error) {
+		tag, err = s.pool.Exec(ctx, "UPDATE system_keys SET key_hash = $3 WHERE id = $1 AND key_hash = $2",
+			uuid(id), string(old), string(renewed))
+		return err
+	})
 	if err != nil || tag.RowsAffected() == 1 {
 		return explain(what, err)
 	}

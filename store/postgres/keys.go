@@ -47,6 +47,9 @@ func (s *Store) Keys(ctx context.Context, query *store.KeyQuery) (*store.KeyPage
 }
 
 func (s *Store) page(ctx context.Context, query *store.KeyQuery) (*store.KeyPage, error) {
+	if err := query.Check(); err != nil {
+		return nil, err
+	}
 	switch {
 	// Labels are UTF-8 without NUL, and PostgreSQL refuses other text.
 	case !utf8.ValidString(query.Search) || strings.ContainsRune(query.Search, 0):

@@ -99,3 +99,7 @@ func explainPlan(tb testing.TB, s *Store, statement *statement) string {
 func BenchmarkKeysPage(b *testing.B) {
 	storetest.BenchmarkLarge(b, large(b))
 }
+
+func BenchmarkRecordUse(b *testing.B) {
+	storetest.BenchmarkUse(b, large(b))
+}

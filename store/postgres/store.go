@@ -69,8 +69,8 @@ func Open(ctx context.Context, dsn string) (*Store, error) {
 
 // complaints are what pgx can say about a DSN without quoting it.
 var complaints = []string{
-	"failed to parse as URL", "failed to parse as keyword/value", "failed to configure TLS", "failed to read service",
-	"invalid port", "invalid connect_timeout", "invalid keepalives", "sslmode is invalid", "invalid sslcertmode",
+	"failed to parse as URL", "failed to parse as keyword/value", "failed to read service", "sslmode is invalid",
+	"failed to configure TLS", "invalid port", "invalid connect_timeout", "invalid sslcertmode",
 	"invalid require_auth", "unknown channel_binding value", "unknown target_session_attrs value",
 	"invalid default_query_exec_mode", "cannot parse pool_max_conns", "pool_max_conns too small", "cannot parse pool_",
 }
@@ -96,7 +96,7 @@ func (s *Store) Close() error {
 
 // transact runs do in a transaction, and commits it unless do returns an error.
 // The level is set because a database can have another default, under which
-// waiting for a lock would end in a serialization failure.
+// who waited for a lock gets a serialization failure for it.
 func (s *Store) transact(ctx context.Context, do func(tx pgx.Tx) error) error {
 	return pgx.BeginTxFunc(ctx, s.pool, pgx.TxOptions{IsoLevel: pgx.ReadCommitted}, do)
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgtype"
 
 	"github.com/lumio-vision/caddy-system-keys/store"
@@ -30,26 +31,21 @@ SET last_used_at = greatest(k.last_used_at, locked.at)
 FROM locked
 WHERE k.id = locked.id`
 
-// attempts is how often a batch is tried that lost to another transaction. It
-// can still wait in a circle with a service that locks rows in its own order.
-const attempts = 5
-
 // RecordUse implements [store.Store].
 func (s *Store) RecordUse(ctx context.Context, uses []store.Use) error {
 	ids := make([]pgtype.UUID, 0, len(uses))
 	times := make([]time.Time, 0, len(uses))
 	for _, use := range uses {
-		if use.At.IsZero() {
-			continue
+		if use.At.UnixMicro() <= 0 {
+			continue // not a time at which a key was used
 		}
 		ids = append(ids, uuid(use.ID))
 		times = append(times, use.At)
 	}
-	var err error
-	for range attempts {
-		if _, err = s.pool.Exec(ctx, recordUse, ids, times); !lostRace(err) {
-			break
-		}
-	}
-	return explain("record use", err)
+	return explain("record use", again(func() error {
+		return s.transact(ctx, func(tx pgx.Tx) error {
+			_, err := tx.Exec(ctx, recordUse, ids, times)
+			return err
+		})
+	}))
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"strings"
 	"testing"
 	"time"
 
@@ -149,6 +150,10 @@ func TestAConnectionCostsOneRoundTrip(t *testing.T) {
 	want := []string{"get", "hello", "ping", "set"}
 	if diff := cmp.Diff(want, commands(t, server)); diff != "" {
 		t.Errorf("the server was given want(-) got(+):\n%s", diff)
+	}
+	// What a server is too old for is not among its commands.
+	if refused := info(t, server, "errorstats"); strings.Contains(refused, "errorstat_") {
+		t.Errorf("the server has refused something:\n%s", refused)
 	}
 }
 

@@ -3,6 +3,7 @@ package sqlite
 import (
 	"context"
 	"database/sql"
+	"fmt"
 	"strings"
 	"unicode/utf8"
 
@@ -16,6 +17,9 @@ const few = 5000
 
 // Keys implements [store.Store].
 func (s *Store) Keys(ctx context.Context, query *store.KeyQuery) (*store.KeyPage, error) {
+	if err := query.Check(); err != nil {
+		return nil, fmt.Errorf("list keys: %w", err)
+	}
 	page := &store.KeyPage{}
 	err := s.read(ctx, "list keys", func(tx *sql.Tx) (err error) {
 		if !findable(query.Search) {

@@ -136,6 +136,8 @@ func connect(path string, params url.Values, conns int) (*sql.DB, error) {
 // touches the database, so that a file that is something else is found now.
 func (s *Store) useWAL(ctx context.Context) error {
 	var mode string
+	patience := time.NewTimer(busyTimeout)
+	defer patience.Stop()
 	for {
 		// The switch itself does not wait for other connections
 		// (https://sqlite.org/wal.html section 3): wait here.
@@ -149,6 +151,8 @@ func (s *Store) useWAL(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return context.Cause(ctx)
+		case <-patience.C:
+			return err
 		case <-time.After(5 * time.Millisecond):
 		}
 	}

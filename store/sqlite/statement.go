@@ -55,12 +55,11 @@ func pageStatement(query *store.KeyQuery, how access) statement {
 	if query.Desc {
 		direction, beyond = " DESC", "<"
 	}
-	index := by.index
 	if how != walk {
 		// The unary plus keeps the planner from the order's own index.
 		by.expression = "+" + by.expression
 	}
-	where, args := conditions(query, how)
+	from, where, args := filters(query, how, by.index)
 	if after := query.After; after != nil {
 		place := "?"
 		var value any = after.At
@@ -71,7 +70,7 @@ func pageStatement(query *store.KeyQuery, how access) statement {
 		args = append(args, value, after.ID.String())
 	}
 	return statement{
-		text: "SELECT " + columns + " FROM " + source(how, index) + filter(where) +
+		text: "SELECT " + columns + " FROM " + from + clause(where) +
 			" ORDER BY " + by.expression + direction + ", id" + direction + " LIMIT ?",
 		args: append(args, query.Limit+1),
 	}
@@ -84,8 +83,8 @@ func countStatement(query *store.KeyQuery, how access, atMost int) statement {
 	if query.Search == "" {
 		index = "system_keys_by_last_used_at"
 	}
-	where, args := conditions(query, how)
-	text := "SELECT 1 FROM " + source(how, index) + filter(where)
+	from, where, args := filters(query, how, index)
+	text := "SELECT 1 FROM " + from + clause(where)
 	if atMost > 0 {
 		text += " LIMIT ?"
 		args = append(args, atMost)
@@ -93,13 +92,21 @@ func countStatement(query *store.KeyQuery, how access, atMost int) statement {
 	return statement{"SELECT count(*) FROM (" + text + ")", args}
 }
 
-// conditions are the query's filters.
-func conditions(query *store.KeyQuery, how access) (where []string, args []any) {
-	if how == byTrigrams {
-		where = append(where, "rid IN (SELECT rowid FROM label_search WHERE label_search MATCH ?)")
+// filters are the query's filters, behind the source of the rows, whose
+// argument comes first.
+func filters(query *store.KeyQuery, how access, index string) (from string, where []string, args []any) {
+	switch how {
+	case byTrigrams:
+		// CROSS JOIN keeps the order of the tables, so that who counts up to a
+		// limit stops there (https://sqlite.org/optoverview.html section 7.1).
+		from = "(SELECT rowid AS match FROM label_search WHERE label_search MATCH ?) CROSS JOIN system_keys ON rid = match"
 		// One string in the syntax of https://sqlite.org/fts5.html section 3.1. It
 		// folds the case of all letters, and so finds a superset.
 		args = append(args, `"`+strings.ReplaceAll(query.Search, `"`, `""`)+`"`)
+	case byLastUse:
+		from = "system_keys INDEXED BY system_keys_by_last_used_at"
+	case walk:
+		from = "system_keys INDEXED BY " + index
 	}
 	if query.Search != "" {
 		where = append(where, "instr(folded, lower(?)) > 0")
@@ -111,21 +118,10 @@ func conditions(query *store.KeyQuery, how access) (where []string, args []any) 
 		// kept whatever the time.
 		args = append(args, max(1, query.UnusedSince.Add(time.Microsecond-1).UnixMicro()))
 	}
-	return where, args
+	return from, where, args
 }
 
-func source(how access, index string) string {
-	switch how {
-	case byTrigrams:
-		return "system_keys"
-	case byLastUse:
-		index = "system_keys_by_last_used_at"
-	case walk:
-	}
-	return "system_keys INDEXED BY " + index
-}
-
-func filter(where []string) string {
+func clause(where []string) string {
 	if len(where) == 0 {
 		return ""
 	}

@@ -24,10 +24,9 @@ func (s *Store) RecordUse(ctx context.Context, uses []store.Use) error {
 	latest := make(map[store.ID]int64, len(uses))
 	limit := s.now().Add(maxAhead).UnixMicro()
 	for _, use := range uses {
-		if use.At.IsZero() {
-			continue
+		if at := min(use.At.UnixMicro(), limit); at > latest[use.ID] { // and so after 1970
+			latest[use.ID] = at
 		}
-		latest[use.ID] = max(latest[use.ID], min(use.At.UnixMicro(), limit))
 	}
 	if len(latest) == 0 {
 		return s.ping(ctx)

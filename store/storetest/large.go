@@ -75,15 +75,13 @@ func LargeQueries() []LargeQuery {
 				case by == store.SortLabel:
 					q.After.Label = "service 999 worker 00000fff"
 				case desc:
-					q.After.At = at(10)
+					q.After.At = at(rows / 20)
 				default:
-					q.After.At = at(rows - 10)
+					q.After.At = at(rows - rows/20)
 				}
 			})
 			add("never used", rows/1000, false, func(q *store.KeyQuery) { q.UnusedSince = LargeEpoch })
-			// Of those up to the middle, half a thousandth were never used; the
-			// others that were not are counted among the later half.
-			add("half of them unused", -1, false, func(q *store.KeyQuery) { q.UnusedSince = half })
+			add("half of them unused", (rows+rows/1000)/2, false, func(q *store.KeyQuery) { q.UnusedSince = half })
 			add("search for one", 1, false, func(q *store.KeyQuery) { q.Search = "WORKER 00000ABC" })
 			add("search for a thousandth", rows/1000, false, func(q *store.KeyQuery) { q.Search = "vice 777 w" })
 			add("search for all", rows, true, func(q *store.KeyQuery) { q.Search = "worker" })
@@ -130,5 +128,29 @@ func BenchmarkLarge(b *testing.B, s store.Store) {
 				}
 			}
 		})
+	}
+}
+
+// BenchmarkUse prints what one batch of uses of 10,000 keys takes among many.
+func BenchmarkUse(b *testing.B, s store.Store) {
+	b.Helper()
+	query := store.KeyQuery{Limit: store.MaxLimit, Sort: store.SortLabel}
+	var uses []store.Use
+	for len(uses) < 10_000 {
+		page := one(b, s, &query)
+		for i := range page.Keys {
+			uses = append(uses, store.Use{ID: page.Keys[i].ID})
+		}
+		query.After = page.Next
+	}
+	at := LargeEpoch.AddDate(0, 6, 0)
+	for b.Loop() {
+		at = at.Add(time.Second)
+		for i := range uses {
+			uses[i].At = at
+		}
+		if err := s.RecordUse(b.Context(), uses); err != nil {
+			b.Fatal(err)
+		}
 	}
 }

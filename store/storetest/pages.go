@@ -119,6 +119,22 @@ func testPages(t *testing.T, fresh func(tb testing.TB) *Backend) {
 				}
 			})
 		},
+		"a query that no list can answer is an error": func(t *testing.T, b *Backend) {
+			s := migrated(t, b)
+			create(t, s, newKey("x"))
+			for _, query := range []store.KeyQuery{
+				{Sort: store.SortLabel},
+				{Sort: store.SortLabel, Limit: -1},
+				{Sort: store.SortLabel, Limit: store.MaxLimit + 1},
+				{Sort: "key_hash", Limit: 1},
+				{Sort: "id; DROP TABLE system_keys", Limit: 1},
+				{Limit: 1},
+			} {
+				if page, err := s.Keys(t.Context(), &query); page != nil || err == nil {
+					t.Errorf("Keys(%+v) = %v, %v; want an error", query, page, err)
+				}
+			}
+		},
 		"an empty store has one empty page": func(t *testing.T, b *Backend) {
 			s := migrated(t, b)
 			everyOrder(t, func(t *testing.T, query store.KeyQuery) {

@@ -28,8 +28,8 @@ CREATE TABLE system_keys (
         coalesce(array_ndims(permissions), 1) = 1
         AND cardinality(permissions) <= 64
         AND array_position(permissions, NULL) IS NULL
-        AND array_to_string(permissions, E'\x1f') COLLATE "C"
-            ~ '^([a-z0-9-]+:[a-z0-9-]+(\x1f[a-z0-9-]+:[a-z0-9-]+)*)?$'
+        AND (cardinality(permissions) = 0 OR array_to_string(permissions, E'\x1f') COLLATE "C"
+            ~ '^[a-z0-9-]+:[a-z0-9-]+(\x1f[a-z0-9-]+:[a-z0-9-]+)*$')
     ),
     CONSTRAINT times_are_finite CHECK (
         isfinite(created_at)
@@ -61,12 +61,13 @@ CREATE TABLE sidecar.label_search (
     folded text COLLATE "C" NOT NULL
 );
 
--- Without the extension, which is in PostgreSQL's contrib, searches scan.
+-- Without the extension, which is one of PostgreSQL's contrib modules, searches
+-- scan.
 DO $$
 DECLARE
     home text;
 BEGIN
-    CREATE EXTENSION IF NOT EXISTS pg_trgm WITH SCHEMA sidecar;
+    CREATE EXTENSION IF NOT EXISTS pg_trgm;
     SELECT n.nspname INTO home FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace WHERE extname = 'pg_trgm';
     EXECUTE format('CREATE INDEX label_search_trigrams ON sidecar.label_search USING gin (folded %I.gin_trgm_ops)', home);
 EXCEPTION
@@ -121,6 +122,9 @@ BEGIN
     RETURN NULL;
 END
 $$;
+
+REVOKE ALL ON FUNCTION
+    sidecar.keys_inserted(), sidecar.keys_deleted(), sidecar.key_relabelled(), sidecar.keys_truncated() FROM PUBLIC;
 
 CREATE TRIGGER sidecar_insert AFTER INSERT ON system_keys
     REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION sidecar.keys_inserted();

@@ -1,0 +1,98 @@
+// Command bench compares requests through the plugin with requests through bare
+// Caddy, on this machine and in one run: both sites are served by one Caddy in a
+// process of its own, the rounds alternate, and each pair of rounds gives one
+// ratio. It sends to loopback only, for a bounded time.
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"os"
+	"runtime"
+	"slices"
+	"time"
+
+	caddycmd "github.com/caddyserver/caddy/v2/cmd"
+
+	_ "github.com/caddyserver/caddy/v2/modules/standard"
+
+	_ "github.com/lumio-vision/caddy-system-keys"
+)
+
+// asCaddy makes this program be Caddy: the server that is measured.
+const asCaddy = "SYSTEM_KEYS_BENCH_CADDY"
+
+func main() {
+	if os.Getenv(asCaddy) != "" {
+		caddycmd.Main()
+		return
+	}
+	rounds := flag.Int("rounds", 5, "pairs of rounds")
+	length := flag.Duration("length", 3*time.Second, "length of a round")
+	clients := flag.Int("clients", 16, "connections that send at once")
+	flag.Parse()
+	if err := bench(context.Background(), *rounds, *length, *clients); err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+func bench(ctx context.Context, rounds int, length time.Duration, clients int) error {
+	server, err := startServer(ctx)
+	if err != nil {
+		return err
+	}
+	defer server.stop()
+	fmt.Printf("%s, %d processors, %s; %d pairs of %s with %d connections\n\n",
+		processor(), runtime.NumCPU(), runtime.Version(), rounds, length, clients)
+
+	bare := target{"bare reverse_proxy", server.bare, ""}
+	keyed := target{"with system_key_auth", server.keyed, "Bearer " + server.key}
+	for _, t := range []target{bare, keyed} { // warm both
+		if _, err := t.load(ctx, server, time.Second, clients); err != nil {
+			return err
+		}
+	}
+	var results [2][]result
+	for i := range 2 * rounds {
+		t := []target{bare, keyed}[i%2]
+		r, err := t.load(ctx, server, length, clients)
+		if err != nil {
+			return err
+		}
+		results[i%2] = append(results[i%2], r)
+	}
+	report(bare.name, results[0])
+	report(keyed.name, results[1])
+
+	var rates, costs []float64
+	for i := range rounds {
+		rates = append(rates, results[1][i].rate()/results[0][i].rate())
+		costs = append(costs, results[1][i].cost()/results[0][i].cost())
+	}
+	fmt.Printf("\nwith ÷ bare, median (min to max) of %d pairs\n", rounds)
+	fmt.Printf("  requests per second  %s\n", spread(rates, "%.3f"))
+	fmt.Printf("  CPU per request      %s\n", spread(costs, "%.3f"))
+	return nil
+}
+
+func report(name string, results []result) {
+	var rates, costs, p50s, p99s []float64
+	for _, r := range results {
+		rates = append(rates, r.rate())
+		costs = append(costs, r.cost())
+		p50s = append(p50s, r.quantile(0.50))
+		p99s = append(p99s, r.quantile(0.99))
+	}
+	fmt.Printf("%s\n", name)
+	fmt.Printf("  requests per second  %s\n", spread(rates, "%.0f"))
+	fmt.Printf("  CPU per request, µs  %s\n", spread(costs, "%.1f"))
+	fmt.Printf("  p50, ms              %s\n", spread(p50s, "%.2f"))
+	fmt.Printf("  p99, ms              %s\n", spread(p99s, "%.2f"))
+}
+
+func spread(values []float64, format string) string {
+	sorted := slices.Sorted(slices.Values(values))
+	return fmt.Sprintf(format+" ("+format+" to "+format+")", sorted[len(sorted)/2], sorted[0], sorted[len(sorted)-1])
+}

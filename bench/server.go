@@ -1,0 +1,171 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// server is a Caddy in a process of its own, with a bare site and one with the
+// plugin, in front of the same upstream.
+type server struct {
+	bare, keyed string
+	key         string
+	process     *exec.Cmd
+	stop        func()
+}
+
+func startServer(ctx context.Context) (*server, error) {
+	folder, err := os.MkdirTemp("", "caddy-system-keys-bench-")
+	if err != nil {
+		return nil, err
+	}
+	upstream := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = w.Write([]byte("hello"))
+	}))
+	s := &server{stop: func() {
+		upstream.Close()
+		_ = os.RemoveAll(folder)
+	}}
+	if err := s.start(ctx, folder, upstream.Listener.Addr().String()); err != nil {
+		s.stop()
+		return nil, err
+	}
+	return s, nil
+}
+
+func (s *server) start(ctx context.Context, folder, upstream string) error {
+	bare, keyed := freeAddress(), freeAddress()
+	store := filepath.Join(folder, "keys.db")
+	config := filepath.Join(folder, "Caddyfile")
+	err := os.WriteFile(config, fmt.Appendf(nil, `{
+	admin off
+	persist_config off
+	log {
+		level ERROR
+	}
+	system_keys {
+		store sqlite %s
+	}
+}
+http://%s {
+	reverse_proxy %s
+}
+http://%s {
+	system_key_auth
+	reverse_proxy %s
+}
+`, store, bare, upstream, keyed, upstream), 0o600)
+	if err != nil {
+		return err
+	}
+	create, err := caddy(ctx, folder, "system-keys", "create", "--label", "bench", "--permission", "bots:read", "--store", "sqlite://"+store)
+	if err != nil {
+		return err
+	}
+	key, err := create.Output()
+	if err != nil {
+		return err
+	}
+	s.key = string(bytes.TrimSpace(key))
+	s.bare, s.keyed = "http://"+bare+"/", "http://"+keyed+"/"
+	if s.process, err = caddy(ctx, folder, "run", "--config", config); err != nil {
+		return err
+	}
+	s.process.Stderr = os.Stderr
+	if err := s.process.Start(); err != nil {
+		return err
+	}
+	cleanUp := s.stop
+	s.stop = func() {
+		_ = s.process.Process.Signal(syscall.SIGTERM)
+		_ = s.process.Wait()
+		cleanUp()
+	}
+	return await(ctx, bare, keyed)
+}
+
+// caddy is a command of this program as Caddy.
+func caddy(ctx context.Context, folder string, args ...string) (*exec.Cmd, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	cmd := exec.CommandContext(ctx, self, args...) //nolint:gosec // this program itself
+	cmd.Env = append(os.Environ(), asCaddy+"=1", "XDG_DATA_HOME="+folder, "XDG_CONFIG_HOME="+folder)
+	return cmd, nil
+}
+
+func await(ctx context.Context, addresses ...string) error {
+	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
+	defer cancel()
+	var dialer net.Dialer
+	for _, address := range addresses {
+		for {
+			conn, err := dialer.DialContext(ctx, "tcp", address)
+			if err == nil {
+				_ = conn.Close()
+				break
+			}
+			select {
+			case <-ctx.Done():
+				return fmt.Errorf("caddy does not listen: %w", err)
+			case <-time.After(20 * time.Millisecond):
+			}
+		}
+	}
+	return nil
+}
+
+// cpu is the processor time that the server has used (proc(5), stat).
+func (s *server) cpu() (time.Duration, error) {
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", s.process.Process.Pid))
+	if err != nil {
+		return 0, err
+	}
+	_, rest, ok := strings.Cut(string(stat), ") ")
+	fields := strings.Fields(rest)
+	if !ok || len(fields) < 13 {
+		return 0, errors.New("cannot read the server's processor time")
+	}
+	user, err := strconv.ParseInt(fields[11], 10, 64)
+	if err != nil {
+		return 0, err
+	}
+	system, err := strconv.ParseInt(fields[12], 10, 64)
+	return time.Duration(user+system) * (time.Second / 100), err // USER_HZ is 100 on Linux
+}
+
+func freeAddress() string {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "127.0.0.1:0"
+	}
+	defer func() { _ = listener.Close() }()
+	return listener.Addr().String()
+}
+
+// processor names the machine.
+func processor() string {
+	info, err := os.ReadFile("/proc/cpuinfo")
+	if err != nil {
+		return "unknown processor"
+	}
+	for line := range strings.Lines(string(info)) {
+		if name, value, ok := strings.Cut(line, ":"); ok && strings.TrimSpace(name) == "model name" {
+			return strings.TrimSpace(value)
+		}
+	}
+	return "unknown processor"
+}

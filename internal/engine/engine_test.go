@@ -1,0 +1,197 @@
+package engine_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"log/slog"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/lumio-vision/caddy-system-keys/internal/engine"
+	"github.com/lumio-vision/caddy-system-keys/internal/phc"
+	"github.com/lumio-vision/caddy-system-keys/internal/verify"
+	"github.com/lumio-vision/caddy-system-keys/store"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// empty is a store without keys that counts how often it was opened and closed.
+type empty struct {
+	store.Store
+	opened, closed atomic.Int32
+	migrate        error
+}
+
+func (e *empty) open(context.Context) (store.Store, error) {
+	e.opened.Add(1)
+	return e, nil
+}
+
+func (e *empty) Migrate(context.Context) error                   { return e.migrate }
+func (*empty) MintKey(context.Context) (store.MintKey, error)    { return store.MintKey{1}, nil }
+func (*empty) Key(context.Context, store.ID) (*store.Key, error) { return nil, store.ErrNotFound }
+func (*empty) RecordUse(context.Context, []store.Use) error      { return nil }
+func (e *empty) Close() error                                    { e.closed.Add(1); return nil }
+func configOf(open func(context.Context) (store.Store, error)) engine.Config {
+	return engine.Config{
+		Open:             open,
+		Argon2id:         phc.Params{Memory: 64, Iterations: 1, Parallelism: 1},
+		HashMemory:       1 << 20,
+		LastUsedInterval: time.Hour,
+	}
+}
+
+func TestAnEmbeddedStoreThatCannotBeOpenedIsFinal(t *testing.T) {
+	t.Parallel()
+	broken := errors.New("disk full")
+	config := configOf(func(context.Context) (store.Store, error) { return nil, broken })
+	config.Embedded = true
+	e := engine.New(config)
+	if err := e.Start(t.Context()); !errors.Is(err, broken) {
+		t.Errorf("got %v", err)
+	}
+	if err := e.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestAStoreThatCannotBeMigratedIsClosedAgain(t *testing.T) {
+	t.Parallel()
+	s := &empty{migrate: errors.New("schema is newer")}
+	config := configOf(s.open)
+	config.Embedded = true
+	e := engine.New(config)
+	if err := e.Start(t.Context()); !errors.Is(err, s.migrate) {
+		t.Errorf("got %v", err)
+	}
+	if s.closed.Load() != s.opened.Load() {
+		t.Errorf("opened %d times, closed %d times", s.opened.Load(), s.closed.Load())
+	}
+	_ = e.Close()
+}
+
+// TestAServerThatIsNotThereIsWaitedFor tries again until it is, and says so twice.
+func TestAServerThatIsNotThereIsWaitedFor(t *testing.T) {
+	t.Parallel()
+	s := new(empty)
+	var attempts atomic.Int32
+	e := engine.New(configOf(func(ctx context.Context) (store.Store, error) {
+		if attempts.Add(1) < 3 {
+			return nil, errors.New("connection refused")
+		}
+		return s.open(ctx)
+	}))
+	var log safeBuffer
+	e.SetLogger(slog.New(slog.NewTextHandler(&log, nil)))
+
+	if _, err := e.Live(); !errors.Is(err, engine.ErrNotReady) {
+		t.Errorf("before the start: %v", err)
+	}
+	_, err := e.Verify(t.Context(), "lm_sys_x")
+	if _, ok := errors.AsType[*verify.UnavailableError](err); !ok || errors.Is(err, verify.ErrInvalidToken) {
+		t.Errorf("before the start: %v", err)
+	}
+	if err := e.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := e.Verify(t.Context(), "lm_sys_x"); !errors.Is(err, verify.ReasonUnminted) {
+		t.Errorf("with the store open: %v", err)
+	}
+	if err := e.Close(); err != nil {
+		t.Error(err)
+	}
+	if s.opened.Load() != 1 || s.closed.Load() != 1 {
+		t.Errorf("opened %d times, closed %d times", s.opened.Load(), s.closed.Load())
+	}
+	if out := log.String(); strings.Count(out, "cannot be opened") != 1 || strings.Count(out, "store is open") != 1 {
+		t.Errorf("logged\n%s", out)
+	}
+	if _, err := e.Live(); !errors.Is(err, store.ErrClosed) {
+		t.Errorf("after the end: %v", err)
+	}
+}
+
+func TestManyConfigurationsStartOneEngine(t *testing.T) {
+	t.Parallel()
+	s := new(empty)
+	e := engine.New(configOf(s.open))
+	var wg sync.WaitGroup
+	for range 8 {
+		wg.Go(func() {
+			if err := e.Start(t.Context()); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	for range 3 {
+		if err := e.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+	if s.opened.Load() != 1 || s.closed.Load() != 1 {
+		t.Errorf("opened %d times, closed %d times", s.opened.Load(), s.closed.Load())
+	}
+	if err := e.Start(t.Context()); !errors.Is(err, store.ErrClosed) {
+		t.Errorf("a start after the end: %v", err)
+	}
+}
+
+// TestClosingWhileWaiting gives up on a server that never comes.
+func TestClosingWhileWaiting(t *testing.T) {
+	t.Parallel()
+	tried := make(chan struct{}, 100)
+	e := engine.New(configOf(func(ctx context.Context) (store.Store, error) {
+		tried <- struct{}{}
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}))
+	ctx, cancel := context.WithCancel(t.Context())
+	started := make(chan error, 1)
+	go func() { started <- e.Start(ctx) }()
+	<-tried
+	cancel()
+	if err := <-started; !errors.Is(err, context.Canceled) {
+		t.Errorf("a start that was given up: %v", err)
+	}
+	if err := e.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestTheLoggerCanBeReplaced(t *testing.T) {
+	t.Parallel()
+	s := new(empty)
+	e := engine.New(configOf(s.open))
+	var first, second safeBuffer
+	e.SetLogger(slog.New(slog.NewTextHandler(&first, nil)))
+	e.SetLogger(slog.New(slog.NewTextHandler(&second, nil)))
+	e.Logger().With(slog.String("a", "b")).WithGroup("g").Info("hello", slog.Int("n", 1))
+	if first.String() != "" || !strings.Contains(second.String(), "msg=hello a=b g.n=1") {
+		t.Errorf("first %q, second %q", first.String(), second.String())
+	}
+	_ = e.Close()
+}
+
+type safeBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (s *safeBuffer) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.Write(p)
+}
+
+func (s *safeBuffer) String() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.String()
+}

@@ -1,0 +1,59 @@
+package store_test
+
+import (
+	"encoding/base64"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/lumio-vision/caddy-system-keys/store"
+)
+
+func TestCursorRoundTrip(t *testing.T) {
+	t.Parallel()
+	key := &store.Key{
+		ID: store.ID{1, 2, 3}, Label: "Bot \"x\" é", CreatedAt: time.UnixMicro(1234567).UTC(), LastUsedAt: time.UnixMicro(7654321).UTC(),
+	}
+	for _, field := range []store.SortField{store.SortCreatedAt, store.SortLabel, store.SortLastUsedAt} {
+		for _, desc := range []bool{false, true} {
+			want := store.CursorAt(key, field, desc)
+			got, err := store.DecodeCursor(want.Encode(), field, desc)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(want, got); diff != "" {
+				t.Error(diff)
+			}
+			if _, err := store.DecodeCursor(want.Encode(), field, !desc); !errors.Is(err, store.ErrBadCursor) {
+				t.Errorf("%s: the cursor of the other direction: %v", field, err)
+			}
+		}
+	}
+	never := store.CursorAt(&store.Key{}, store.SortLastUsedAt, false)
+	if never.At != 0 {
+		t.Errorf("never used is at %d", never.At)
+	}
+}
+
+func TestWhatIsNoCursor(t *testing.T) {
+	t.Parallel()
+	raw := base64.RawURLEncoding.EncodeToString
+	for _, s := range []string{
+		"", "x", "!", raw([]byte(`{}`)), raw([]byte(`null`)), raw([]byte(`{"s":"created_at","i":"x"}`)), raw([]byte(`{"s":"label","i":"0197f000-0000-7000-8000-000000000000"}`)),
+		raw([]byte(`{"s":"created_at","t":"x"}`)), strings.Repeat("A", 4096),
+	} {
+		if _, err := store.DecodeCursor(s, store.SortCreatedAt, false); !errors.Is(err, store.ErrBadCursor) {
+			t.Errorf("%q: %v", s, err)
+		}
+	}
+}
+
+func TestSortFields(t *testing.T) {
+	t.Parallel()
+	if store.SortField("key_hash").Valid() || store.SortField("").Valid() || !store.SortLabel.Valid() {
+		t.Error("the wrong columns can be sorted by")
+	}
+}
