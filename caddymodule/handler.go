@@ -8,6 +8,7 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
 	"github.com/lumio-vision/caddy-system-keys/internal/gate"
+	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
 func init() {
@@ -89,6 +90,9 @@ func (h *Handler) Provision(ctx caddy.Context) (err error) {
 
 // newGate makes the gate of these settings, which it checks on the way.
 func (h *Handler) newGate() (*gate.Gate, error) {
+	if _, err := store.CleanPermissions(h.Require); err != nil {
+		return nil, fmt.Errorf("require: %w", err)
+	}
 	prefix := h.HeaderPrefix
 	if prefix == "" {
 		prefix = DefaultHeaderPrefix

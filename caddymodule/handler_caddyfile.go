@@ -4,8 +4,6 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
-
-	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
 // A directive cannot be ordered after another plugin's, so both are registered
@@ -72,7 +70,7 @@ func (h *Handler) unmarshalOption(d *caddyfile.Dispenser, name string) error {
 		if h.Require = d.RemainingArgs(); len(h.Require) == 0 {
 			return d.ArgErr()
 		}
-		return wrap(d, checkRequire(h.Require))
+		return nil
 	case "header_prefix":
 		if !d.AllArgs(&h.HeaderPrefix) {
 			return d.ArgErr()
@@ -88,11 +86,6 @@ func noArgs(d *caddyfile.Dispenser) error {
 		return d.ArgErr()
 	}
 	return nil
-}
-
-func checkRequire(permissions []string) error {
-	_, err := store.CleanPermissions(permissions)
-	return err
 }
 
 // Interface guard.

@@ -117,7 +117,11 @@ func (a *App) acquire(s *settings) (*engine.Engine, error) {
 	key := s.key()
 	value, _, err := engines.LoadOrNew(key, func() (caddy.Destructor, error) {
 		e, err := newEngine(s)
-		return pooled{e}, err
+		if err != nil {
+			return nil, err
+		}
+		e.SetLogger(a.logger)
+		return pooled{e}, nil
 	})
 	if err != nil {
 		return nil, err
@@ -155,13 +159,11 @@ func newEngine(s *settings) (*engine.Engine, error) {
 		config.Secrets = append(config.Secrets, []byte(secret))
 	}
 	if len(s.Redis) > 0 {
-		cache, err := redis.New(s.Redis, redis.Options{})
-		if err != nil {
-			return nil, err
+		config.Proofs = func(logger *slog.Logger) (engine.Proofs, error) {
+			return redis.New(s.Redis, redis.Options{Logger: logger})
 		}
-		config.Proofs = cache
 	}
-	return engine.New(config), nil
+	return engine.New(config)
 }
 
 // live returns the parts of the engine, once its store is open.

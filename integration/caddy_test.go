@@ -153,7 +153,12 @@ func globals(options string) string {
 // load runs a Caddyfile in place of the configuration before, if there is one.
 func load(tb testing.TB, caddyfile string) {
 	tb.Helper()
-	if err := caddy.Load(adapt(tb, caddyfile), true); err != nil {
+	loadJSON(tb, adapt(tb, caddyfile))
+}
+
+func loadJSON(tb testing.TB, config []byte) {
+	tb.Helper()
+	if err := caddy.Load(config, true); err != nil {
 		tb.Fatal(err)
 	}
 	tb.Cleanup(func() {

@@ -32,8 +32,8 @@ type Config struct {
 	// Embedded says that the store is part of this process: that it cannot be
 	// opened is final.
 	Embedded bool
-	// Proofs is nil for none.
-	Proofs Proofs
+	// Proofs makes the shared cache, without connecting to it. Nil for none.
+	Proofs func(logger *slog.Logger) (Proofs, error)
 	// Secrets authenticate the proofs; the first writes, all are accepted.
 	Secrets [][]byte
 	// Argon2id are the parameters of new hashes.
@@ -52,6 +52,7 @@ type Engine struct {
 	relay  *relay
 	logger *slog.Logger
 	slots  *verify.Slots
+	proofs Proofs // or nil
 	live   atomic.Pointer[Live]
 
 	mu      sync.Mutex // guards the life cycle
@@ -71,10 +72,11 @@ type Live struct {
 	Recorder *usage.Recorder
 }
 
-// New makes an engine that does nothing until it is started.
-func New(config Config) *Engine {
+// New makes an engine that does nothing until it is started. The error is that
+// of [Config.Proofs].
+func New(config Config) (*Engine, error) {
 	r := newRelay()
-	return &Engine{
+	e := &Engine{
 		config: config,
 		relay:  r,
 		logger: slog.New(r),
@@ -82,6 +84,13 @@ func New(config Config) *Engine {
 		opened: make(chan struct{}),
 		done:   make(chan struct{}),
 	}
+	if config.Proofs != nil {
+		var err error
+		if e.proofs, err = config.Proofs(e.logger); err != nil {
+			return nil, err
+		}
+	}
+	return e, nil
 }
 
 // SetLogger sends what the engine logs from now on to the logger. The engine
@@ -140,8 +149,8 @@ func (e *Engine) Close() error {
 			errs = append(errs, fmt.Errorf("close store: %w", err))
 		}
 	}
-	if e.config.Proofs != nil {
-		if err := e.config.Proofs.Close(); err != nil {
+	if e.proofs != nil {
+		if err := e.proofs.Close(); err != nil {
 			errs = append(errs, fmt.Errorf("close proof cache: %w", err))
 		}
 	}

@@ -47,12 +47,21 @@ func configOf(open func(context.Context) (store.Store, error)) engine.Config {
 	}
 }
 
+func newEngine(t *testing.T, config engine.Config) *engine.Engine {
+	t.Helper()
+	e, err := engine.New(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return e
+}
+
 func TestAnEmbeddedStoreThatCannotBeOpenedIsFinal(t *testing.T) {
 	t.Parallel()
 	broken := errors.New("disk full")
 	config := configOf(func(context.Context) (store.Store, error) { return nil, broken })
 	config.Embedded = true
-	e := engine.New(config)
+	e := newEngine(t, config)
 	if err := e.Start(t.Context()); !errors.Is(err, broken) {
 		t.Errorf("got %v", err)
 	}
@@ -66,7 +75,7 @@ func TestAStoreThatCannotBeMigratedIsClosedAgain(t *testing.T) {
 	s := &empty{migrate: errors.New("schema is newer")}
 	config := configOf(s.open)
 	config.Embedded = true
-	e := engine.New(config)
+	e := newEngine(t, config)
 	if err := e.Start(t.Context()); !errors.Is(err, s.migrate) {
 		t.Errorf("got %v", err)
 	}
@@ -81,7 +90,7 @@ func TestAServerThatIsNotThereIsWaitedFor(t *testing.T) {
 	t.Parallel()
 	s := new(empty)
 	var attempts atomic.Int32
-	e := engine.New(configOf(func(ctx context.Context) (store.Store, error) {
+	e := newEngine(t, configOf(func(ctx context.Context) (store.Store, error) {
 		if attempts.Add(1) < 3 {
 			return nil, errors.New("connection refused")
 		}
@@ -120,7 +129,7 @@ func TestAServerThatIsNotThereIsWaitedFor(t *testing.T) {
 func TestManyConfigurationsStartOneEngine(t *testing.T) {
 	t.Parallel()
 	s := new(empty)
-	e := engine.New(configOf(s.open))
+	e := newEngine(t, configOf(s.open))
 	var wg sync.WaitGroup
 	for range 8 {
 		wg.Go(func() {
@@ -147,7 +156,7 @@ func TestManyConfigurationsStartOneEngine(t *testing.T) {
 func TestClosingWhileWaiting(t *testing.T) {
 	t.Parallel()
 	tried := make(chan struct{}, 100)
-	e := engine.New(configOf(func(ctx context.Context) (store.Store, error) {
+	e := newEngine(t, configOf(func(ctx context.Context) (store.Store, error) {
 		tried <- struct{}{}
 		<-ctx.Done()
 		return nil, ctx.Err()
@@ -168,7 +177,7 @@ func TestClosingWhileWaiting(t *testing.T) {
 func TestTheLoggerCanBeReplaced(t *testing.T) {
 	t.Parallel()
 	s := new(empty)
-	e := engine.New(configOf(s.open))
+	e := newEngine(t, configOf(s.open))
 	var first, second safeBuffer
 	e.SetLogger(slog.New(slog.NewTextHandler(&first, nil)))
 	e.SetLogger(slog.New(slog.NewTextHandler(&second, nil)))

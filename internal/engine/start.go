@@ -121,8 +121,8 @@ func (e *Engine) open(ctx context.Context) error {
 		Secrets: e.config.Secrets,
 		Trust:   e.config.Trust,
 	}
-	if e.config.Proofs != nil {
-		config.Proofs = e.config.Proofs
+	if e.proofs != nil {
+		config.Proofs = e.proofs
 	}
 	e.live.Store(&Live{
 		Store:    s,

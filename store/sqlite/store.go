@@ -92,7 +92,9 @@ func (s *Store) transact(ctx context.Context, db *sql.DB, what string, do func(t
 func (s *Store) explain(ctx context.Context, err error) error {
 	code := resultCode(err)
 	switch {
-	case code == codes.SQLITE_INTERRUPT && ctx.Err() != nil:
+	// database/sql rolls back on its own when the context ends, and then the next
+	// call finds the transaction gone.
+	case ctx.Err() != nil && (code == codes.SQLITE_INTERRUPT || errors.Is(err, sql.ErrTxDone)):
 		return context.Cause(ctx)
 	case code == codes.SQLITE_CONSTRAINT_PRIMARYKEY, code == codes.SQLITE_CONSTRAINT_UNIQUE:
 		return store.ErrConflict
