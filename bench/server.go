@@ -102,7 +102,7 @@ func caddy(ctx context.Context, folder string, args ...string) (*exec.Cmd, error
 	if err != nil {
 		return nil, err
 	}
-	cmd := exec.CommandContext(ctx, self, args...) //nolint:gosec // this program itself
+	cmd := exec.CommandContext(ctx, self, args...)
 	cmd.Env = append(os.Environ(), asCaddy+"=1", "XDG_DATA_HOME="+folder, "XDG_CONFIG_HOME="+folder)
 	return cmd, nil
 }

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"strings"
 	"time"
@@ -124,9 +125,7 @@ func (st *step) call(ctx context.Context, client *http.Client, url string) (int,
 	if err != nil {
 		return 0, nil, err
 	}
-	for name, values := range st.header {
-		request.Header[name] = values
-	}
+	maps.Copy(request.Header, st.header)
 	if st.key != "" {
 		request.Header.Set("Authorization", "Bearer "+st.key)
 	}

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"strings"
 	"testing"
@@ -156,9 +157,7 @@ func (c call) send(t *testing.T, address string) (int, http.Header, string) {
 		request.Body = io.NopCloser(strings.NewReader(c.body))
 		request.Header.Set("Content-Type", "application/json; charset=utf-8")
 	}
-	for name, values := range c.header {
-		request.Header[name] = values
-	}
+	maps.Copy(request.Header, c.header)
 	response, err := (&http.Transport{DisableKeepAlives: true}).RoundTrip(request)
 	if err != nil {
 		t.Fatal(err)

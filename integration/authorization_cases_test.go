@@ -49,7 +49,7 @@ func schemes() []attempt {
 	var cases []attempt
 	for _, scheme := range []string{
 		"", "Basic", "Digest", "Token", "Negotiate", "DPoP", "MAC", "Bearer:", "Bearer,", "Bearer=", "Bearer;", "Bearers",
-		"Beare", "xBearer", "Bear er", "Bearer Bearer", `"Bearer"`, "Bearer\x0b", "\u00a0Bearer", "Βearer", "Ｂearer",
+		"Beare", "xBearer", "Bear er", "Bearer bearer", `"Bearer"`, "Bearer\x0b", "\u00a0Bearer", "Βearer", "Ｂearer",
 		"Authorization: Bearer", "Basic Bearer", "X", "ApiKey", "lm_sys_", "Bearer lm_sys_", "AWS4-HMAC-SHA256 Credential=",
 	} {
 		cases = append(cases, line(strings.TrimLeft(scheme+" {live}", " ")))

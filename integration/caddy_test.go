@@ -14,7 +14,9 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig"
+	_ "github.com/caddyserver/caddy/v2/modules/standard"
 
+	_ "github.com/lumio-vision/caddy-system-keys"
 	"github.com/lumio-vision/caddy-system-keys/admin"
 	"github.com/lumio-vision/caddy-system-keys/internal/phc"
 	"github.com/lumio-vision/caddy-system-keys/internal/testenv"
@@ -23,10 +25,6 @@ import (
 	"github.com/lumio-vision/caddy-system-keys/store"
 	"github.com/lumio-vision/caddy-system-keys/store/postgres"
 	"github.com/lumio-vision/caddy-system-keys/store/sqlite"
-
-	_ "github.com/caddyserver/caddy/v2/modules/standard"
-
-	_ "github.com/lumio-vision/caddy-system-keys"
 )
 
 // There is one Caddy in a process, so the tests of this package that run one do

@@ -54,6 +54,12 @@ func startHeaderProxyTo(t *testing.T, upstream *recorder, addr string) *headerPr
 			}
 			reverse_proxy %[1]s
 		}
+		handle /edit/* {
+			system_key_auth
+			request_header X-Lumio-Key-Label ^(.*)$ "$1, edited"
+			request_header +X-Lumio-Key-Label added
+			reverse_proxy %[1]s
+		}
 		handle {
 			system_key_auth
 			reverse_proxy %[1]s

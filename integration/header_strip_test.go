@@ -231,3 +231,19 @@ func TestHeaderTwoAuthorizationsAreRefused(t *testing.T) {
 		}
 	}
 }
+
+// TestHeaderEditsStayInTheirRequest has another handler edit what was injected,
+// which must not reach what is kept of the key.
+func TestHeaderEditsStayInTheirRequest(t *testing.T) {
+	p := startHeaderProxy(t)
+	want := slices.Clone(p.identity)
+	label := slices.IndexFunc(want, func(line string) bool { return strings.HasPrefix(line, "X-Lumio-Key-Label") })
+	want[label] += ", edited"
+	want = append(want, "X-Lumio-Key-Label: added")
+	slices.Sort(want)
+	credential := []field{{"Authorization", "Bearer " + p.key}}
+	for range 3 {
+		p.expect(t, senders[1], route{path: "/edit/1", want: want}, exchange{method: "GET", fields: credential})
+		p.expect(t, senders[1], route{path: "/with-key", want: p.identity}, exchange{method: "GET", fields: credential})
+	}
+}

@@ -170,11 +170,13 @@ func TestWhatPasses(t *testing.T) {
 		{"a live key", http.Header{"Authorization": {"Bearer " + live}}, nil, identified, 1},
 		{"the scheme in another case and with more spaces", http.Header{"Authorization": {"bEARER   " + live}}, nil, identified, 1},
 		{
-			"a live key that holds what is required", http.Header{"Authorization": {"Bearer " + live}},
+			"a live key that holds what is required",
+			http.Header{"Authorization": {"Bearer " + live}},
 			func(c *gate.Config) { c.Require = []string{"bots:write", "bots:read"} }, identified, 1,
 		},
 		{
-			"with the credential, if it is to be kept", http.Header{"Authorization": {"Bearer " + live}},
+			"with the credential, if it is to be kept",
+			http.Header{"Authorization": {"Bearer " + live}},
 			func(c *gate.Config) { c.KeepCredential = true }, with("Authorization", "Bearer "+live), 1,
 		},
 		{
@@ -184,8 +186,11 @@ func TestWhatPasses(t *testing.T) {
 		},
 		{"nobody, through an open gate", http.Header{"X-Lumio-Key-Id": {"forged"}}, func(c *gate.Config) { c.Passthrough = true }, http.Header{}, 0},
 		{
-			"another credential, through an open gate and untouched", http.Header{"Authorization": {"Bearer lm_eyJ.x.y"}, "X-Lumio-Key-Id": {"forged"}},
-			func(c *gate.Config) { c.Passthrough = true }, http.Header{"Authorization": {"Bearer lm_eyJ.x.y"}}, 0,
+			"another credential, through an open gate and untouched",
+			http.Header{"Authorization": {"Bearer lm_eyJ.x.y"}, "X-Lumio-Key-Id": {"forged"}},
+			func(c *gate.Config) { c.Passthrough = true },
+			http.Header{"Authorization": {"Bearer lm_eyJ.x.y"}},
+			0,
 		},
 	}
 	for _, test := range tests {

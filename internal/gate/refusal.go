@@ -31,11 +31,8 @@ const Realm = "lumio"
 
 // challenge is a WWW-Authenticate field of RFC 6750 section 3.
 func challenge(attributes ...string) http.Header {
-	value := `Bearer realm="` + Realm + `"`
-	for _, a := range attributes {
-		value += ", " + a
-	}
-	return http.Header{"Www-Authenticate": {value}}
+	all := append([]string{`Bearer realm="` + Realm + `"`}, attributes...)
+	return http.Header{"Www-Authenticate": {strings.Join(all, ", ")}}
 }
 
 // The answers of the proxy. RFC 6750 section 3.1 names the codes; a request

@@ -3,6 +3,7 @@ package header
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -28,10 +29,8 @@ func checkPrefix(prefix string) error {
 		return fmt.Errorf("%w: %q does not end with a hyphen", ErrPrefix, prefix)
 	}
 	parts = parts[:len(parts)-1]
-	for _, part := range parts {
-		if part == "" {
-			return fmt.Errorf("%w: %q has an empty part", ErrPrefix, prefix)
-		}
+	if slices.Contains(parts, "") {
+		return fmt.Errorf("%w: %q has an empty part", ErrPrefix, prefix)
 	}
 	if len(parts) < 2 {
 		return fmt.Errorf("%w: %q has one part, at least two are needed, as in X-Lumio-", ErrPrefix, prefix)

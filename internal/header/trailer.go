@@ -43,7 +43,6 @@ type trailerBody struct {
 // Read implements [io.Reader].
 func (b *trailerBody) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
-	//nolint:errorlint // readers return io.EOF itself, and callers compare with ==
 	if err == io.EOF && b.request != nil {
 		b.owner.cleanTrailer(b.request.Trailer)
 		b.request = nil // what appears after the end is somebody else's

@@ -152,16 +152,19 @@ func TestTrailersOfTheServer(t *testing.T) {
 		{
 			"announced", "Trailer: X-Lumio-Key-Id, X-Sum, Authorization\r\n",
 			"X-Lumio-Key-Id: 1\r\nAuthorization: 2\r\nX-Sum: 3\r\n",
-			http.Header{"X-Sum": {"3"}}, http.Header{"X-Sum": {"3"}},
+			http.Header{"X-Sum": {"3"}},
+			http.Header{"X-Sum": {"3"}},
 		},
 		{
 			"not announced beside others that are", "Trailer: X-Sum\r\n",
 			"x_lumio_key_id: 1\r\nX-LUMIO-KEY-ID: 2\r\nX-Sum: 3\r\nX-More: 4\r\n",
-			http.Header{"X-Sum": {"3"}, "X-More": {"4"}}, http.Header{"X-Sum": {"3"}, "X-More": {"4"}},
+			http.Header{"X-Sum": {"3"}, "X-More": {"4"}},
+			http.Header{"X-Sum": {"3"}, "X-More": {"4"}},
 		},
 		{
 			"not announced at all", "", "X-Lumio-Key-Id: 1\r\nX-More: 2\r\n",
-			nil, http.Header{"X-More": {"2"}},
+			nil,
+			http.Header{"X-More": {"2"}},
 		},
 	}
 	for _, tt := range tests {

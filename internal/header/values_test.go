@@ -19,7 +19,8 @@ func TestInject(t *testing.T) {
 		want                http.Header
 	}{
 		{
-			"permissions come sorted", "X-Lumio-", "deploy bot", []string{"bots:write", "bots:read"},
+			"permissions come sorted", "X-Lumio-", "deploy bot",
+			[]string{"bots:write", "bots:read"},
 			http.Header{
 				"X-Lumio-Auth-Type": {"system_key"}, "X-Lumio-Key-Id": {keyID},
 				"X-Lumio-Key-Label": {"deploy bot"}, "X-Lumio-Permissions": {"bots:read,bots:write"},
@@ -33,7 +34,8 @@ func TestInject(t *testing.T) {
 			},
 		},
 		{
-			"label and permissions cannot break out of their field", "X-Lumio-", "é 100%\r\nX-Evil: 1", []string{"a:b\nc"},
+			"label and permissions cannot break out of their field", "X-Lumio-", "é 100%\r\nX-Evil: 1",
+			[]string{"a:b\nc"},
 			http.Header{
 				"X-Lumio-Auth-Type": {"system_key"}, "X-Lumio-Key-Id": {keyID},
 				"X-Lumio-Key-Label": {"%C3%A9 100%25%0D%0AX-Evil: 1"}, "X-Lumio-Permissions": {"a:b%0Ac"},

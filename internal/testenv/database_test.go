@@ -23,7 +23,7 @@ func TestDatabaseIsEmptyAndPrivate(t *testing.T) {
 	}
 }
 
-func TestDatabaseIsDroppedWithItsTest(t *testing.T) {
+func TestDatabaseIsDroppedWithItsTest(t *testing.T) { //nolint:tparallel // looks at what its subtest leaves
 	t.Parallel()
 	var dsn string
 	t.Run("uses a database and leaves a connection open", func(t *testing.T) {

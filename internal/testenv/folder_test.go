@@ -34,7 +34,7 @@ func TestNothingOutlivesTheTestBinary(t *testing.T) {
 	}
 }
 
-func TestNothingOutlivesItsTest(t *testing.T) {
+func TestNothingOutlivesItsTest(t *testing.T) { //nolint:tparallel // looks at what its subtest leaves
 	t.Parallel()
 	var folders []string
 	t.Run("uses servers", func(t *testing.T) {

@@ -27,8 +27,11 @@ func testUse(t *testing.T, fresh func(tb testing.TB) *Backend) {
 			s := migrated(t, b)
 			keys := create(t, s, newKey("a"), newKey("b"), newKey("untouched"))
 			must(t, s.RecordUse(t.Context(), []store.Use{
-				{ID: keys[0].ID, At: at(1)}, {ID: keys[1].ID, At: at(9)}, {ID: keys[0].ID, At: at(3)},
-				{ID: keys[0].ID, At: at(2)}, {ID: keys[1].ID, At: at(8)},
+				{ID: keys[0].ID, At: at(1)},
+				{ID: keys[1].ID, At: at(9)},
+				{ID: keys[0].ID, At: at(3)},
+				{ID: keys[0].ID, At: at(2)},
+				{ID: keys[1].ID, At: at(8)},
 			}))
 			keys[0].LastUsedAt, keys[1].LastUsedAt = at(3), at(9)
 			for _, key := range keys {
