@@ -3,6 +3,7 @@ package gate_test
 import (
 	"context"
 	"errors"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -235,9 +236,7 @@ func request(method, target string, h http.Header) *http.Request {
 	r := httptest.NewRequest(http.MethodGet, target, http.NoBody)
 	r.Method = method
 	r.Header = http.Header{}
-	for name, values := range h {
-		r.Header[name] = values
-	}
+	maps.Copy(r.Header, h)
 	return r
 }
 

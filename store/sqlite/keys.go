@@ -25,7 +25,7 @@ func (s *Store) Keys(ctx context.Context, query *store.KeyQuery) (*store.KeyPage
 		if !findable(query.Search) {
 			return nil
 		}
-		how := walk
+		var how access
 		if page.Total, how, err = count(ctx, tx, query); err != nil || page.Total == 0 {
 			return err
 		}

@@ -58,7 +58,7 @@ func Open(ctx context.Context, path string, opts Options) (*Store, error) {
 	}
 	s := &Store{path: path, now: opts.Now}
 	if s.now == nil {
-		s.now = time.Now
+		s.now = time.Now //nolint:forbidigo // the default clock
 	}
 	s.close = sync.OnceValue(s.shut)
 	// The driver applies pragmas to every new connection, busy_timeout first.
