@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"slices"
 	"strings"
@@ -56,9 +57,7 @@ func TestHeaderBodiesArriveIntact(t *testing.T) {
 					for _, f := range r.fields {
 						request.Header.Add(f.name, f.value)
 					}
-					for name, values := range b.header {
-						request.Header[name] = values
-					}
+					maps.Copy(request.Header, b.header)
 					if b.sum {
 						request.Trailer = http.Header{"X-Sum": {"kept"}, "X-Lumio-Key-Id": {"forged"}}
 					}

@@ -3,6 +3,7 @@ package integration_test
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -274,7 +275,9 @@ func sendHTTP3(tb testing.TB, p *headerProxy, e exchange) answer {
 	if e.method != http.MethodConnect {
 		target += e.path
 	}
-	request, err := http.NewRequestWithContext(tb.Context(), e.method, target, nil)
+	ctx, cancel := context.WithTimeout(tb.Context(), answerTimeout)
+	defer cancel()
+	request, err := http.NewRequestWithContext(ctx, e.method, target, nil)
 	if err != nil {
 		tb.Fatal(err)
 	}

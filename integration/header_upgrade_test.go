@@ -2,13 +2,16 @@ package integration_test
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/coder/websocket"
 	"github.com/google/go-cmp/cmp"
@@ -16,30 +19,49 @@ import (
 	"github.com/quic-go/quic-go/http3"
 )
 
-// webSocketUpstream echoes messages and sends the header of each handshake to
-// the channel.
-func webSocketUpstream(tb testing.TB) (addr string, handshakes <-chan http.Header) {
+// webSocketUpstream echoes messages and keeps the header of the last handshake.
+type webSocketUpstream struct {
+	addr string
+	last atomic.Pointer[http.Header]
+}
+
+func newWebSocketUpstream(tb testing.TB) *webSocketUpstream {
 	tb.Helper()
-	headers := make(chan http.Header, 1)
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		headers <- r.Header.Clone()
-		conn, err := websocket.Accept(w, r, nil)
+	u := new(webSocketUpstream)
+	server := httptest.NewServer(u)
+	tb.Cleanup(server.Close)
+	u.addr = server.Listener.Addr().String()
+	return u
+}
+
+// ServeHTTP implements [http.Handler].
+func (u *webSocketUpstream) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	header := r.Header.Clone()
+	u.last.Store(&header)
+	conn, err := websocket.Accept(w, r, nil)
+	if err != nil {
+		return
+	}
+	defer conn.CloseNow()
+	for {
+		kind, message, err := conn.Read(r.Context())
 		if err != nil {
 			return
 		}
-		defer conn.CloseNow()
-		for {
-			kind, message, err := conn.Read(r.Context())
-			if err != nil {
-				return
-			}
-			if err := conn.Write(r.Context(), kind, message); err != nil {
-				return
-			}
+		if err := conn.Write(r.Context(), kind, message); err != nil {
+			return
 		}
-	}))
-	tb.Cleanup(server.Close)
-	return server.Listener.Addr().String(), headers
+	}
+}
+
+// handshake returns the header of the handshake that the client has just made.
+func (u *webSocketUpstream) handshake(tb testing.TB) http.Header {
+	tb.Helper()
+	header := u.last.Swap(nil)
+	if header == nil {
+		tb.Fatal("upstream received no handshake")
+	}
+	return *header
 }
 
 // identityOf is [received.identity] of what a parser made of a request.
@@ -58,8 +80,8 @@ type roundTripperFunc func(*http.Request) (*http.Response, error)
 func (f roundTripperFunc) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
 func TestHeaderWebSocketCarriesTheIdentity(t *testing.T) {
-	addr, handshakes := webSocketUpstream(t)
-	p := startHeaderProxyTo(t, nil, addr)
+	upstream := newWebSocketUpstream(t)
+	p := startHeaderProxyTo(t, nil, upstream.addr)
 	handshake := []struct {
 		name                string
 		connection, upgrade []string
@@ -74,13 +96,15 @@ func TestHeaderWebSocketCarriesTheIdentity(t *testing.T) {
 	for _, tt := range handshake {
 		for _, r := range p.routes() {
 			t.Run(tt.name+", "+r.name, func(t *testing.T) {
+				ctx, cancel := context.WithTimeout(t.Context(), answerTimeout)
+				defer cancel()
 				transport := new(http.Transport)
 				defer transport.CloseIdleConnections()
 				header := make(http.Header)
 				for _, f := range slices.Concat(r.fields, forged()) {
 					header.Add(f.name, f.value)
 				}
-				conn, response, err := websocket.Dial(t.Context(), "ws://"+p.plain+r.path, &websocket.DialOptions{
+				conn, response, err := websocket.Dial(ctx, "ws://"+p.plain+r.path, &websocket.DialOptions{
 					HTTPHeader: header,
 					HTTPClient: &http.Client{Transport: roundTripperFunc(func(r *http.Request) (*http.Response, error) {
 						r = r.Clone(r.Context())
@@ -92,17 +116,17 @@ func TestHeaderWebSocketCarriesTheIdentity(t *testing.T) {
 					t.Fatalf("%v, %v", err, response)
 				}
 				defer conn.CloseNow()
-				got := <-handshakes
+				got := upstream.handshake(t)
 				if diff := cmp.Diff(r.want, identityOf(got)); diff != "" {
 					t.Errorf("identity at the upstream (-want +got):\n%s", diff)
 				}
 				if upgrade := got["Upgrade"]; len(upgrade) != 1 || !strings.EqualFold(upgrade[0], "websocket") {
 					t.Errorf("Upgrade %q at the upstream, want websocket alone", upgrade)
 				}
-				if err := conn.Write(t.Context(), websocket.MessageText, []byte("hello")); err != nil {
+				if err := conn.Write(ctx, websocket.MessageText, []byte("hello")); err != nil {
 					t.Fatal(err)
 				}
-				if _, message, err := conn.Read(t.Context()); err != nil || string(message) != "hello" {
+				if _, message, err := conn.Read(ctx); err != nil || string(message) != "hello" {
 					t.Errorf("message %q, %v, want its echo", message, err)
 				}
 				if err := conn.Close(websocket.StatusNormalClosure, ""); err != nil {
@@ -116,8 +140,8 @@ func TestHeaderWebSocketCarriesTheIdentity(t *testing.T) {
 // TestHeaderWebSocketOverHTTP3 writes the frame of one message itself, since no
 // client library speaks RFC 9220.
 func TestHeaderWebSocketOverHTTP3(t *testing.T) {
-	addr, handshakes := webSocketUpstream(t)
-	p := startHeaderProxyTo(t, nil, addr)
+	upstream := newWebSocketUpstream(t)
+	p := startHeaderProxyTo(t, nil, upstream.addr)
 	for _, r := range p.routes() {
 		t.Run(r.name, func(t *testing.T) {
 			fields := slices.Concat(r.fields, forged(), []field{{"sec-websocket-version", "13"}})
@@ -125,7 +149,7 @@ func TestHeaderWebSocketOverHTTP3(t *testing.T) {
 			if status != http.StatusOK {
 				t.Fatalf("status %d, want 200", status)
 			}
-			if diff := cmp.Diff(r.want, identityOf(<-handshakes)); diff != "" {
+			if diff := cmp.Diff(r.want, identityOf(upstream.handshake(t))); diff != "" {
 				t.Errorf("identity at the upstream (-want +got):\n%s", diff)
 			}
 			// RFC 6455 section 5.2: final, text, masked with zeros, 5 bytes.
@@ -163,24 +187,29 @@ func TestHeaderOtherProtocolsOverHTTP3AreRefused(t *testing.T) {
 
 func extendedConnect(t *testing.T, p *headerProxy, path, protocol string, fields []field) (*http3.RequestStream, int) {
 	t.Helper()
-	conn, err := quic.DialAddr(t.Context(), p.secure, p.tls(http3.NextProtoH3), nil)
+	ctx, cancel := context.WithTimeout(t.Context(), answerTimeout)
+	t.Cleanup(cancel)
+	conn, err := quic.DialAddr(ctx, p.secure, p.tls(http3.NextProtoH3), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { conn.CloseWithError(0, "") })
 	transport := new(http3.Transport)
 	t.Cleanup(func() { transport.Close() })
-	stream, err := transport.NewClientConn(conn).OpenRequestStream(t.Context())
+	stream, err := transport.NewClientConn(conn).OpenRequestStream(ctx)
 	if err != nil {
 		t.Fatal(err)
 	}
-	request, err := http.NewRequestWithContext(t.Context(), http.MethodConnect, "https://localhost"+path, nil)
+	request, err := http.NewRequestWithContext(ctx, http.MethodConnect, "https://localhost"+path, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	request.Proto = protocol
 	for _, f := range fields {
 		request.Header[f.name] = append(request.Header[f.name], f.value)
+	}
+	if err := stream.SetDeadline(time.Now().Add(answerTimeout)); err != nil {
+		t.Fatal(err)
 	}
 	if err := stream.SendRequestHeader(request); err != nil {
 		t.Fatal(err)

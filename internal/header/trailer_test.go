@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"errors"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -71,9 +72,7 @@ func TestStripTrailer(t *testing.T) {
 			t.Parallel()
 			r := &http.Request{ContentLength: -1, Header: http.Header{}, Trailer: tt.announced}
 			body := &scriptedBody{Reader: strings.NewReader("data"), err: io.EOF, atEnd: func() {
-				for name, lines := range tt.arrives {
-					r.Trailer[name] = lines
-				}
+				maps.Copy(r.Trailer, tt.arrives)
 			}}
 			r.Body = body
 			newOwner(t, "X-Lumio-").Strip(r)
