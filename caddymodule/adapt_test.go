@@ -11,6 +11,7 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig"
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	_ "github.com/caddyserver/caddy/v2/modules/standard"
 	"github.com/google/go-cmp/cmp"
 
@@ -71,4 +72,18 @@ func adaptAndValidate(t *testing.T, input string) string {
 		return indented.String() + "\nvalidate: " + err.Error() + "\n"
 	}
 	return indented.String() + "\n"
+}
+
+// TestTheExampleIsValid checks Caddyfile.example with nothing of what it names.
+func TestTheExampleIsValid(t *testing.T) {
+	example, err := os.ReadFile("../Caddyfile.example")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := adaptAndValidate(t, string(example)); !strings.HasPrefix(got, "{") || strings.Contains(got, "validate: ") {
+		t.Error(got)
+	}
+	if formatted := caddyfile.Format(example); !bytes.Equal(formatted, example) {
+		t.Error("`caddy fmt` would change Caddyfile.example")
+	}
 }
