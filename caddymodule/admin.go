@@ -80,14 +80,9 @@ func (a *Admin) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp
 //
 //	system_keys_admin [<matcher>]
 func (*Admin) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
-	d.Next() // consume the directive's name
-	if d.NextArg() {
-		return d.ArgErr()
-	}
-	for nesting := d.Nesting(); d.NextBlock(nesting); {
-		return d.Errf("unrecognized subdirective %q", d.Val())
-	}
-	return nil
+	return eachOption(d, func(name string) error {
+		return d.Errf("unrecognized subdirective %q", name)
+	})
 }
 
 // Interface guards.

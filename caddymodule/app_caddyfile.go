@@ -41,20 +41,9 @@ func parseApp(d *caddyfile.Dispenser, existing any) (any, error) {
 //		last_used_interval <duration>
 //	}
 func (a *App) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
-	d.Next() // consume the option's name
-	if d.NextArg() {
-		return d.ArgErr()
-	}
-	seen := make(map[string]bool)
-	for nesting := d.Nesting(); d.NextBlock(nesting); {
-		name := d.Val()
-		if seen[name] {
-			return d.Errf("%s is already specified", name)
-		}
-		seen[name] = true
-		if err := a.unmarshalOption(d, name); err != nil {
-			return err
-		}
+	err := eachOption(d, func(name string) error { return a.unmarshalOption(d, name) })
+	if err != nil {
+		return err
 	}
 	if len(a.Redis) > 0 && len(a.Secret) == 0 {
 		return d.WrapErr(errRedisWithoutSecret)
@@ -172,6 +161,28 @@ func unmarshalDuration(d *caddyfile.Dispenser) (time.Duration, error) {
 		return 0, d.Errf("not a duration, such as 30s: %q", text)
 	}
 	return duration, nil
+}
+
+// eachOption reads a directive or global option that has no arguments, and calls
+// read for the name of each option in its block. An option that is there twice
+// is a mistake.
+func eachOption(d *caddyfile.Dispenser, read func(name string) error) error {
+	d.Next() // consume the name
+	if d.NextArg() {
+		return d.ArgErr()
+	}
+	seen := make(map[string]bool)
+	for nesting := d.Nesting(); d.NextBlock(nesting); {
+		name := d.Val()
+		if seen[name] {
+			return d.Errf("%s is already specified", name)
+		}
+		seen[name] = true
+		if err := read(name); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // wrap gives an error its file and line; nil stays nil.

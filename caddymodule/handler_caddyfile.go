@@ -36,26 +36,14 @@ func parseAdmin(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
 //		keep_credential
 //	}
 func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
-	d.Next() // consume the directive's name
-	if d.NextArg() {
-		return d.ArgErr()
-	}
-	seen := make(map[string]bool)
-	for nesting := d.Nesting(); d.NextBlock(nesting); {
-		name := d.Val()
-		if seen[name] {
-			return d.Errf("%s is already specified", name)
-		}
-		seen[name] = true
+	return eachOption(d, func(name string) error {
 		if err := h.unmarshalOption(d, name); err != nil {
 			return err
 		}
 		// Everything is checked where it stands, so that the error names the line.
-		if _, err := h.newGate(); err != nil {
-			return d.WrapErr(err)
-		}
-	}
-	return nil
+		_, err := h.newGate()
+		return wrap(d, err)
+	})
 }
 
 func (h *Handler) unmarshalOption(d *caddyfile.Dispenser, name string) error {
