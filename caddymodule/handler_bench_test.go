@@ -1,0 +1,65 @@
+package caddymodule
+
+import (
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"path/filepath"
+	"testing"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/lumio-vision/caddy-system-keys/admin"
+)
+
+// BenchmarkHandler is everything that a request with a warm key pays here,
+// without the proxy behind it. What it costs to make the request is in "bare".
+func BenchmarkHandler(b *testing.B) {
+	config := fmt.Sprintf(`{"admin": {"disabled": true}, "logging": {"logs": {"default": {"level": "ERROR"}}},
+		"apps": {"system_keys": {"store": {"driver": "sqlite", "file": %q}}}}`, filepath.Join(b.TempDir(), "keys.db"))
+	if err := caddy.Load([]byte(config), true); err != nil {
+		b.Fatal(err)
+	}
+	defer func() { _ = caddy.Stop() }()
+	module, err := caddy.ActiveContext().AppIfConfigured("system_keys")
+	if err != nil {
+		b.Fatal(err)
+	}
+	app := module.(*App)
+	live, err := app.live(b.Context())
+	if err != nil {
+		b.Fatal(err)
+	}
+	_, key, err := serviceOn(live).Create(b.Context(), admin.CLI(), admin.NewKey{Label: "bench", Permissions: []string{"bots:read"}})
+	if err != nil {
+		b.Fatal(err)
+	}
+	handler := &Handler{app: app}
+	if handler.gate, err = handler.newGate(); err != nil {
+		b.Fatal(err)
+	}
+	next := caddyhttp.HandlerFunc(func(http.ResponseWriter, *http.Request) error { return nil })
+	for name, serve := range map[string]func(http.ResponseWriter, *http.Request) error{
+		"bare": next.ServeHTTP,
+		"with system_key_auth": func(w http.ResponseWriter, r *http.Request) error {
+			return handler.ServeHTTP(w, r, next)
+		},
+	} {
+		b.Run(name, func(b *testing.B) {
+			authorization := []string{"Bearer " + key}
+			bare := httptest.NewRequest(http.MethodGet, "http://localhost/hello?a=b", http.NoBody)
+			w := httptest.NewRecorder()
+			b.ReportAllocs()
+			for b.Loop() {
+				r := caddyhttp.PrepareRequest(bare, caddy.NewReplacer(), w, nil)
+				r.Header = http.Header{
+					"Authorization": authorization, "Accept": {"*/*"}, "User-Agent": {"bench"}, "X-Forwarded-For": {"::1"},
+				}
+				if err := serve(w, r); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
