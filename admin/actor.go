@@ -4,8 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/lumio-vision/caddy-system-keys/internal/verify"
+	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
 // The permissions of the admin plane.
@@ -25,6 +27,10 @@ var (
 
 // Actor is who acts on the admin plane.
 type Actor struct {
+	// Key is the acting key, or zero for who needs none. A write reads it again
+	// in its own transaction: what was true of it when the request came in does
+	// not count any more.
+	Key store.ID
 	// Name is what the keys that it mints carry as their creator: the id of the
 	// acting key, or a word such as "cli".
 	Name string
@@ -40,10 +46,25 @@ func CLI() Actor { return Actor{Name: "cli", IsSystem: true} }
 
 func actorOf(identity *verify.Identity) Actor {
 	return Actor{
+		Key:         identity.ID,
 		Name:        identity.ID.String(),
 		Permissions: identity.Permissions,
 		IsSystem:    identity.IsSystem,
 	}
+}
+
+// acting has the store lock and read the acting key in the transaction of a
+// write, and check what it may do as it is then.
+func (a Actor) acting(now func() time.Time, check func(Actor) error) *store.Acting {
+	if a.Key == (store.ID{}) {
+		return nil
+	}
+	return &store.Acting{ID: a.Key, Allow: func(key *store.Key) error {
+		if key.Expired(now()) {
+			return store.ErrActorGone
+		}
+		return check(Actor{Key: key.ID, Name: a.Name, Permissions: key.Permissions, IsSystem: key.IsSystem})
+	}}
 }
 
 func (a Actor) holds(permission string) bool {

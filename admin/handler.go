@@ -5,9 +5,14 @@ import (
 	"log/slog"
 	"mime"
 	"net/http"
+	"strconv"
 	"strings"
+	"time"
+
+	"golang.org/x/time/rate"
 
 	"github.com/lumio-vision/caddy-system-keys/internal/gate"
+	"github.com/lumio-vision/caddy-system-keys/internal/verify"
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
@@ -20,17 +25,22 @@ type Config struct {
 	Verifier gate.Verifier
 	// RequestID names a request, in errors and in the log.
 	RequestID func(r *http.Request) string
-	Logger    *slog.Logger
+	// Announce is told who calls.
+	Announce func(r *http.Request, identity *verify.Identity)
+	Logger   *slog.Logger
 }
 
 // Handler answers the REST API of the admin plane. It is to be given the
 // requests for which [Owns] is true. It is safe for concurrent use.
 type Handler struct {
-	config Config
+	config  Config
+	outages rate.Sometimes // limits what anybody can make the log grow by
 }
 
 // NewHandler makes a handler.
-func NewHandler(config Config) *Handler { return &Handler{config} }
+func NewHandler(config Config) *Handler {
+	return &Handler{config: config, outages: rate.Sometimes{First: 1, Interval: time.Second}}
+}
 
 // ServeHTTP implements [http.Handler].
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -104,15 +114,14 @@ func (h *Handler) actor(r *http.Request) (Actor, error) {
 		refusal = gate.Anonymous()
 	}
 	if refusal == nil {
-		identity, refused := gate.Identify(r.Context(), key, h.config.Verifier)
-		if refused == nil {
+		identity, denied := gate.Identify(r.Context(), key, h.config.Verifier)
+		if denied == nil {
+			h.config.Announce(r, identity)
 			return actorOf(identity), nil
 		}
-		refusal = refused
+		refusal = denied
 	}
-	return Actor{}, &problem{
-		status: refusal.Status, code: refusal.Code, message: refusal.Message, header: refusal.Header,
-	}
+	return Actor{}, refused(refusal)
 }
 
 // acceptsJSON reads Accept as RFC 9110 section 12.5.1 has it, as far as one
@@ -123,7 +132,10 @@ func acceptsJSON(accept []string) bool {
 	}
 	for part := range strings.SplitSeq(strings.Join(accept, ","), ",") {
 		mediaType, parameters, err := mime.ParseMediaType(part)
-		if err != nil || parameters["q"] == "0" {
+		if err != nil {
+			continue
+		}
+		if q, err := strconv.ParseFloat(parameters["q"], 64); err == nil && q == 0 {
 			continue
 		}
 		switch mediaType {
@@ -134,6 +146,17 @@ func acceptsJSON(accept []string) bool {
 	return false
 }
 
-// detached keeps a write going when its client goes away: it is either not
-// begun or carried through.
-func detached(r *http.Request) context.Context { return context.WithoutCancel(r.Context()) }
+// callTimeout bounds what a call asks of the store, so that one that hangs holds
+// neither its connections nor the end of the process.
+const callTimeout = 10 * time.Second
+
+// bounded is the context of a call that reads.
+func bounded(r *http.Request) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(r.Context(), callTimeout)
+}
+
+// detached is the context of a call that writes. It goes on when the client goes
+// away: a write is either not begun or carried through.
+func detached(r *http.Request) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(context.WithoutCancel(r.Context()), callTimeout)
+}

@@ -4,6 +4,7 @@ import (
 	"path"
 	"strings"
 
+	"github.com/lumio-vision/caddy-system-keys/internal/gate"
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
@@ -11,54 +12,41 @@ import (
 const keysPath = "/v1/admin/system-keys"
 
 // Owns reports whether a request for this decoded path is answered by the admin
-// plane. Every spelling that some upstream might clean into one of ours counts:
+// plane. Every spelling that some upstream might read as one of ours counts:
 // doubled and back slashes, dot segments, percent signs that were encoded twice,
-// letters in another case, a slash at the end. What is ours but is not spelled
-// exactly is answered with 404, and never handed on to an endpoint of the same
-// name that checks nothing.
+// letters in another case, a slash at the end, parameters of a segment. What is
+// ours but is not spelled exactly is answered with 404, and never handed on to
+// an endpoint of the same name that checks nothing.
 func Owns(decoded string) bool {
-	cleaned := clean(decoded)
-	return cleaned == keysPath || strings.HasPrefix(cleaned, keysPath+"/")
-}
-
-func clean(p string) string {
-	for range 3 { // deeper nesting than any chain of proxies decodes
-		again := decodeOnce(p)
-		if again == p {
-			break
+	for range 4 { // deeper nesting than any chain of proxies decodes
+		if ours(decoded) || ours(strings.ReplaceAll(decoded, `\`, "/")) {
+			return true
 		}
-		p = again
-	}
-	return strings.ToLower(path.Clean("/" + strings.ReplaceAll(p, `\`, "/")))
-}
-
-func decodeOnce(p string) string {
-	if !strings.Contains(p, "%") {
-		return p
-	}
-	var b strings.Builder
-	for i := 0; i < len(p); i++ {
-		if p[i] == '%' && i+2 < len(p) {
-			high, low := unhex(p[i+1]), unhex(p[i+2])
-			if high >= 0 && low >= 0 {
-				b.WriteByte(byte(high<<4 | low))
-				i += 2
-				continue
-			}
+		again := gate.Unescape(decoded)
+		if again == decoded {
+			return false
 		}
-		b.WriteByte(p[i])
+		decoded = again
 	}
-	return b.String()
+	return false
 }
 
-func unhex(c byte) int {
-	if c >= '0' && c <= '9' {
-		return int(c - '0')
+// ours looks at one reading of a path, with and without what some servers cut
+// off the end of a segment: parameters (RFC 3986 section 3.3), blanks and NUL.
+func ours(p string) bool {
+	segments := strings.Split(p, "/")
+	for i, s := range segments {
+		if end := strings.IndexAny(s, "; \x00"); end >= 0 {
+			segments[i] = s[:end]
+		}
 	}
-	if c |= 0x20; c >= 'a' && c <= 'f' {
-		return int(c-'a') + 10
+	for _, reading := range []string{p, strings.Join(segments, "/")} {
+		cleaned := strings.ToLower(path.Clean("/" + reading))
+		if cleaned == keysPath || strings.HasPrefix(cleaned, keysPath+"/") {
+			return true
+		}
 	}
-	return -1
+	return false
 }
 
 // resource says what a path names: the collection, or one key. The path must be

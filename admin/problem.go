@@ -3,9 +3,12 @@ package admin
 import (
 	"errors"
 	"log/slog"
+	"maps"
 	"net/http"
+	"slices"
 	"strings"
 
+	"github.com/lumio-vision/caddy-system-keys/internal/gate"
 	"github.com/lumio-vision/caddy-system-keys/internal/verify"
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
@@ -17,9 +20,13 @@ type problem struct {
 	message string
 	fields  map[string]string
 	header  http.Header
+	cause   error // for the log
 }
 
 func (p *problem) Error() string { return p.message }
+
+// Unwrap returns the cause.
+func (p *problem) Unwrap() error { return p.cause }
 
 func badRequest(message string) *problem {
 	return &problem{status: http.StatusBadRequest, code: "invalid_request", message: message}
@@ -31,14 +38,19 @@ func problemOf(err error) *problem {
 	if p, ok := errors.AsType[*problem](err); ok {
 		return p
 	}
-	if invalid, ok := errors.AsType[*store.InvalidError](err); ok {
+	if fields := invalidFields(err); len(fields) > 0 {
+		var reasons []string
+		for _, name := range slices.Sorted(maps.Keys(fields)) {
+			reasons = append(reasons, name+" "+fields[name])
+		}
 		return &problem{
 			status: http.StatusUnprocessableEntity, code: "validation_failed",
-			message: invalid.Field + " " + invalid.Reason,
-			fields:  map[string]string{invalid.Field: invalid.Reason},
+			message: strings.Join(reasons, "; "), fields: fields,
 		}
 	}
 	switch {
+	case errors.Is(err, store.ErrActorGone):
+		return refused(gate.Invalid())
 	case errors.Is(err, store.ErrNotFound):
 		return &problem{status: http.StatusNotFound, code: "not_found", message: "there is no such system key"}
 	case errors.Is(err, ErrEscalation):
@@ -59,6 +71,31 @@ func problemOf(err error) *problem {
 	}
 }
 
+// invalidFields collects what is wrong with a value, field by field.
+func invalidFields(err error) map[string]string {
+	fields := make(map[string]string)
+	var collect func(err error)
+	collect = func(err error) {
+		switch e := err.(type) { //nolint:errorlint // walks the tree itself
+		case *store.InvalidError:
+			fields[e.Field] = e.Reason
+		case interface{ Unwrap() []error }:
+			for _, one := range e.Unwrap() {
+				collect(one)
+			}
+		case interface{ Unwrap() error }:
+			collect(e.Unwrap())
+		}
+	}
+	collect(err)
+	return fields
+}
+
+// refused is a refusal of the proxy's kind, as the admin plane answers it.
+func refused(r *gate.Refusal) *problem {
+	return &problem{status: r.Status, code: r.Code, message: r.Message, header: r.Header, cause: r.Err}
+}
+
 type problemJSON struct {
 	Error problemBody `json:"error"`
 }
@@ -75,8 +112,13 @@ func (h *Handler) fail(w http.ResponseWriter, r *http.Request, err error) {
 	p := problemOf(err)
 	requestID := h.config.RequestID(r)
 	if p.status >= http.StatusInternalServerError {
-		h.config.Logger.ErrorContext(r.Context(), "admin call failed",
-			slog.String("request_id", requestID), slog.Any("error", err))
+		if p.cause != nil {
+			err = p.cause
+		}
+		h.outages.Do(func() {
+			h.config.Logger.ErrorContext(r.Context(), "admin call failed",
+				slog.String("request_id", requestID), slog.Any("error", err))
+		})
 	}
 	for name, values := range p.header {
 		w.Header()[name] = append([]string(nil), values...)

@@ -12,7 +12,9 @@ func list(w http.ResponseWriter, r *http.Request, x *exchange) error {
 	if err != nil {
 		return err
 	}
-	page, err := x.service.List(r.Context(), x.actor, query)
+	ctx, cancel := bounded(r)
+	defer cancel()
+	page, err := x.service.List(ctx, x.actor, query)
 	if err != nil {
 		return err
 	}
@@ -52,7 +54,9 @@ func create(w http.ResponseWriter, r *http.Request, x *exchange) error {
 			want.ExpiresAt = time.Unix(0, 0) // the year 1 is a time like any other that is over
 		}
 	}
-	key, plain, err := x.service.Create(detached(r), x.actor, want)
+	ctx, cancel := detached(r)
+	defer cancel()
+	key, plain, err := x.service.Create(ctx, x.actor, want)
 	if err != nil {
 		return err
 	}
@@ -65,7 +69,9 @@ func create(w http.ResponseWriter, r *http.Request, x *exchange) error {
 }
 
 func get(w http.ResponseWriter, r *http.Request, x *exchange) error {
-	key, err := x.service.Get(r.Context(), x.actor, x.id)
+	ctx, cancel := bounded(r)
+	defer cancel()
+	key, err := x.service.Get(ctx, x.actor, x.id)
 	if err != nil {
 		return err
 	}
@@ -74,7 +80,9 @@ func get(w http.ResponseWriter, r *http.Request, x *exchange) error {
 }
 
 func revoke(w http.ResponseWriter, r *http.Request, x *exchange) error {
-	revoked, err := x.service.Revoke(detached(r), x.actor, x.id)
+	ctx, cancel := detached(r)
+	defer cancel()
+	revoked, err := x.service.Revoke(ctx, x.actor, x.id)
 	if err != nil {
 		return err
 	}

@@ -3,6 +3,7 @@ package admin
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"time"
 
@@ -35,8 +36,9 @@ type NewKey struct {
 }
 
 // Create mints a key. The key in clear is returned here and never again. The
-// error is [ErrForbidden], [ErrEscalation], a [*store.InvalidError], or one of
-// the store's.
+// error is [ErrForbidden], [ErrEscalation], one or more [*store.InvalidError],
+// or one of the store's: [store.ErrActorGone] if the acting key was revoked or
+// expired before the new one was written.
 func (s *Service) Create(ctx context.Context, actor Actor, want NewKey) (*store.Key, string, error) {
 	if err := actor.may(PermissionCreate); err != nil {
 		return nil, "", err
@@ -48,37 +50,33 @@ func (s *Service) Create(ctx context.Context, actor Actor, want NewKey) (*store.
 	if err := actor.grant(key.Permissions, key.IsSystem); err != nil {
 		return nil, "", err
 	}
+	// Once more, on the actor as it is when the row is written: hashing took a
+	// while, and the body may have taken any time.
+	check := func(a Actor) error {
+		if err := a.may(PermissionCreate); err != nil {
+			return err
+		}
+		return a.grant(key.Permissions, key.IsSystem)
+	}
 	var secret [32]byte
 	_, _ = rand.Read(secret[:]) // never fails: crypto/rand
 	plain := s.Minter.Mint(key.ID, secret)
 	if key.Hash, err = s.Hash(ctx, plain); err != nil {
 		return nil, "", fmt.Errorf("hash key: %w", err)
 	}
-	if err := s.Store.CreateKey(ctx, key); err != nil {
+	if err := s.Store.CreateKey(ctx, key, actor.acting(s.Now, check)); err != nil {
 		return nil, "", fmt.Errorf("create key: %w", err)
 	}
 	return key, plain, nil
 }
 
 func (s *Service) row(actor Actor, want NewKey) (*store.Key, error) {
-	label, err := store.CleanLabel(want.Label)
-	if err != nil {
-		return nil, err
-	}
-	permissions, err := store.CleanPermissions(want.Permissions)
-	if err != nil {
-		return nil, err
-	}
+	label, labelErr := store.CleanLabel(want.Label)
+	permissions, permissionsErr := store.CleanPermissions(want.Permissions)
 	now := s.Now().UTC().Truncate(time.Microsecond)
-	expires := want.ExpiresAt
-	if !expires.IsZero() {
-		expires = expires.UTC().Truncate(time.Microsecond)
-		switch {
-		case !expires.After(now):
-			return nil, &store.InvalidError{Field: "expires_at", Reason: "must lie in the future"}
-		case expires.Year() > 9999:
-			return nil, &store.InvalidError{Field: "expires_at", Reason: "must lie before the year 10000"}
-		}
+	expires, expiresErr := cleanExpiry(want.ExpiresAt, now)
+	if err := errors.Join(labelErr, permissionsErr, expiresErr); err != nil {
+		return nil, err
 	}
 	id, err := uuid.NewV7()
 	if err != nil {
@@ -93,6 +91,20 @@ func (s *Service) row(actor Actor, want NewKey) (*store.Key, error) {
 		CreatedBy:   actor.Name,
 		ExpiresAt:   expires,
 	}, nil
+}
+
+func cleanExpiry(expires, now time.Time) (time.Time, error) {
+	if expires.IsZero() {
+		return expires, nil
+	}
+	expires = expires.UTC().Truncate(time.Microsecond)
+	switch {
+	case !expires.After(now):
+		return expires, &store.InvalidError{Field: "expires_at", Reason: "must lie in the future"}
+	case expires.Year() > 9999:
+		return expires, &store.InvalidError{Field: "expires_at", Reason: "must lie before the year 10000"}
+	}
+	return expires, nil
 }
 
 // Get returns one key, or [store.ErrNotFound].
@@ -120,10 +132,11 @@ type Revoked struct {
 // Revoke deletes a key for ever. This process refuses it from the moment that
 // Revoke returns; other processes on the same store within [verify.MaxTrust].
 func (s *Service) Revoke(ctx context.Context, actor Actor, id store.ID) (*Revoked, error) {
-	if err := actor.may(PermissionDelete); err != nil {
+	check := func(a Actor) error { return a.may(PermissionDelete) }
+	if err := check(actor); err != nil {
 		return nil, err
 	}
-	key, err := s.Store.DeleteKey(ctx, id)
+	key, err := s.Store.DeleteKey(ctx, id, actor.acting(s.Now, check))
 	if s.Forget != nil {
 		// Whatever the store said: if the row is gone already, or if the answer
 		// was lost, a memory of it is not to be trusted.

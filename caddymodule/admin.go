@@ -51,6 +51,7 @@ func (a *Admin) Provision(ctx caddy.Context) error {
 		},
 		Verifier:  app,
 		RequestID: requestID,
+		Announce:  announce,
 		Logger:    ctx.Slogger(),
 	})
 	return nil

@@ -75,8 +75,8 @@ type App struct {
 	engine  atomic.Pointer[engine.Engine]
 	started chan struct{} // closed when engine is set
 
-	release sync.Mutex
-	key     *poolKey // of the reference that is held on the pool, or nil
+	holding sync.Mutex
+	release func() error // gives back the reference on the pool; nil without one
 }
 
 // Argon2id is the cost of a hash (RFC 9106).
@@ -126,7 +126,6 @@ func (a *App) Start() error {
 	if err != nil {
 		return err
 	}
-	e.SetLogger(a.logger)
 	if err := e.Start(a.lifetime); err != nil {
 		return err
 	}

@@ -37,8 +37,9 @@ type Authenticator struct {
 	// key was found good.
 	KeepCredential bool `json:"keep_credential,omitempty"`
 
-	app  *App
-	gate *gate.Gate
+	app     *App
+	gate    *gate.Gate
+	refuser *refuser
 }
 
 // CaddyModule returns the Caddy module information.
@@ -55,6 +56,7 @@ func (a *Authenticator) Provision(ctx caddy.Context) (err error) {
 	if a.gate, err = settings.newGate(); err != nil {
 		return err
 	}
+	a.refuser = newRefuser(ctx.Slogger())
 	a.app, err = appOf(ctx)
 	return err
 }
@@ -76,6 +78,7 @@ func (a *Authenticator) Authenticate(w http.ResponseWriter, r *http.Request) (ca
 	for name, values := range refusal.Header {
 		w.Header()[name] = slices.Clone(values)
 	}
+	a.refuser.log(r, refusal)
 	if refusal.Status >= http.StatusInternalServerError {
 		return caddyauth.User{}, false, refusal
 	}

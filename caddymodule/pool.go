@@ -4,8 +4,10 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
+	"regexp"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -100,13 +102,17 @@ func resolveAll(repl *caddy.Replacer, name string, values []string) ([]string, e
 	return resolved, nil
 }
 
+// named finds placeholders that may be named in an error. What else stands in
+// braces may be part of a secret.
+var named = regexp.MustCompile(`\{(?:env|file|system)\.[^{}]*\}`)
+
 func resolveOne(repl *caddy.Replacer, value string) (string, error) {
 	text, err := repl.ReplaceOrErr(value, true, true)
 	if err != nil {
-		return "", err
+		return "", fmt.Errorf("a placeholder is unknown or empty %s", named.FindAllString(value, -1))
 	}
 	if text == "" {
-		return "", fmt.Errorf("is empty")
+		return "", errors.New("is empty")
 	}
 	return text, nil
 }
@@ -120,29 +126,33 @@ func (a *App) acquire(s *settings) (*engine.Engine, error) {
 		if err != nil {
 			return nil, err
 		}
-		e.SetLogger(a.logger)
 		return pooled{e}, nil
 	})
 	if err != nil {
 		return nil, err
 	}
-	a.release.Lock()
-	a.key = &key
-	a.release.Unlock()
-	return value.(pooled).engine, nil
+	e := value.(pooled).engine
+	detach := e.Attach(a.logger)
+	a.holding.Lock()
+	defer a.holding.Unlock()
+	a.release = func() error {
+		_, err := engines.Delete(key)
+		detach() // what the end of the engine has to say is logged still
+		return err
+	}
+	return e, nil
 }
 
 // giveBack drops the reference, once for each that was taken.
 func (a *App) giveBack() error {
-	a.release.Lock()
-	key := a.key
-	a.key = nil
-	a.release.Unlock()
-	if key == nil {
+	a.holding.Lock()
+	defer a.holding.Unlock()
+	if a.release == nil {
 		return nil
 	}
-	_, err := engines.Delete(*key)
-	return err
+	release := a.release
+	a.release = nil
+	return release()
 }
 
 // newEngine makes an engine without any input or output.

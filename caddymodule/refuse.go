@@ -32,11 +32,7 @@ func newRefuser(logger *slog.Logger) *refuser {
 // refuse answers, or returns the error for the error routes to answer. The
 // fields of the header are set in both cases and kept by Caddy.
 func (f *refuser) refuse(w http.ResponseWriter, r *http.Request, refusal *gate.Refusal) error {
-	if refusal.Status >= http.StatusInternalServerError && r.Context().Err() == nil {
-		f.outages.Do(func() {
-			f.logger.ErrorContext(r.Context(), "system key cannot be verified", slog.Any("error", refusal.Err))
-		})
-	}
+	f.log(r, refusal)
 	for name, values := range refusal.Header {
 		w.Header()[name] = slices.Clone(values)
 	}
@@ -53,6 +49,16 @@ func (f *refuser) refuse(w http.ResponseWriter, r *http.Request, refusal *gate.R
 		Status:    refusal.Status,
 		RequestID: requestID(r),
 	}})
+}
+
+// log says why a key could not be verified, unless its client has gone away.
+func (f *refuser) log(r *http.Request, refusal *gate.Refusal) {
+	if refusal.Status < http.StatusInternalServerError || r.Context().Err() != nil {
+		return
+	}
+	f.outages.Do(func() {
+		f.logger.ErrorContext(r.Context(), "system key cannot be verified", slog.Any("error", refusal.Err))
+	})
 }
 
 type refusalBody struct {

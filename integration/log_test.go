@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 
+	"golang.org/x/crypto/bcrypt"
+
 	"github.com/lumio-vision/caddy-system-keys/admin"
 )
 
@@ -108,15 +110,19 @@ func TestAuthenticationProvider(t *testing.T) {
 	key, plain := mint(t, keys, "bot", "bots:read")
 	_, other := mint(t, keys, "other")
 	address := freeAddress(t)
+	password, err := bcrypt.GenerateFromPassword([]byte("secret"), bcrypt.MinCost)
+	if err != nil {
+		t.Fatal(err)
+	}
 	config := adapt(t, globals(b.options+"\n"+cheap)+fmt.Sprintf(`
 		http://%s {
 			basic_auth {
-				bob $2a$04$Kir86gp9ahOYUoPAuMWlIO7fDq5ghpPn7/8GpqtFdV8c2XxHuuQl2
+				bob %s
 			}
 			reverse_proxy %s {
 				header_down X-Seen "{http.auth.user.id}|{http.auth.user.label}|{http.auth.user.permissions}|{http.auth.user.type}"
 			}
-		}`, address, echo(t)))
+		}`, address, password, echo(t)))
 	config = []byte(strings.Replace(string(config), `"providers":{`, `"providers":{"system_key":{"require":["bots:read"]},`, 1))
 	loadJSON(t, config)
 
@@ -126,6 +132,14 @@ func TestAuthenticationProvider(t *testing.T) {
 	}
 	if !strings.Contains(body, "X-Lumio-Key-Id: "+key.ID.String()) || strings.Contains(body, "lm_sys_") {
 		t.Errorf("the upstream received\n%s", body)
+	}
+	// Caddy asks its providers in random order: ours must leave the credential of
+	// another one alone.
+	for range 50 {
+		status, header, body := get(t, "http://"+address, "Basic Ym9iOnNlY3JldA==")
+		if status != http.StatusOK || !strings.HasPrefix(header.Get("X-Seen"), "bob|") || strings.Contains(body, "X-Lumio") {
+			t.Fatalf("basic authentication got %d, seen %q", status, header.Get("X-Seen"))
+		}
 	}
 	for _, bad := range []string{"", "Bearer " + other, "Bearer " + plain + "x", "Basic Ym9iOndyb25n"} {
 		if status, header, _ := get(t, "http://"+address, bad); status != http.StatusUnauthorized || header.Get("Www-Authenticate") == "" {

@@ -11,6 +11,9 @@ var (
 	// ErrConflict says that the row is not what the caller believed: it exists
 	// already, or it changed since it was read.
 	ErrConflict = errors.New("the key was changed meanwhile")
+	// ErrActorGone says that the key on whose word a write was to be made is not
+	// there any more. See [Acting].
+	ErrActorGone = errors.New("the acting key is gone")
 	// ErrClosed says that the store was closed.
 	ErrClosed = errors.New("store is closed")
 	// ErrStandby says that the server reached is a read-only standby, whose

@@ -25,8 +25,10 @@ type Store interface {
 	MintKey(ctx context.Context) (MintKey, error)
 
 	// CreateKey inserts a key as it is given; the caller has cleaned its label
-	// and permissions. [ErrConflict] if the id is taken.
-	CreateKey(ctx context.Context, key *Key) error
+	// and permissions. [ErrConflict] if the id is taken; [ErrActorGone], or the
+	// error of [Acting.Allow], if the acting key may not. A nil acting is nobody's
+	// word: whoever has the store in hands.
+	CreateKey(ctx context.Context, key *Key, acting *Acting) error
 
 	// Key returns one key as the primary has it now, or [ErrNotFound]. A
 	// standby's word is not taken: [ErrStandby].
@@ -40,8 +42,8 @@ type Store interface {
 
 	// DeleteKey deletes a key for ever and returns what it was, without its
 	// hash; [ErrNotFound] if there is none. When it returns nil the deletion is
-	// durable.
-	DeleteKey(ctx context.Context, id ID) (*Key, error)
+	// durable. The acting key is as for CreateKey, and may delete itself.
+	DeleteKey(ctx context.Context, id ID, acting *Acting) (*Key, error)
 
 	// RehashKey replaces a key's hash if it is still the old one. Nothing else
 	// about the key changes, and the key's users notice nothing. [ErrConflict]

@@ -57,7 +57,7 @@ type Engine struct {
 
 	mu      sync.Mutex // guards the life cycle
 	started bool
-	closed  bool
+	closed  atomic.Bool   // written under mu
 	opened  chan struct{} // closed when the store is open
 	cancel  context.CancelFunc
 	done    chan struct{}
@@ -93,9 +93,13 @@ func New(config Config) (*Engine, error) {
 	return e, nil
 }
 
-// SetLogger sends what the engine logs from now on to the logger. The engine
-// outlives the configuration that made it, and its logger with it.
-func (e *Engine) SetLogger(logger *slog.Logger) { e.relay.set(logger.Handler()) }
+// Attach sends what the engine logs from now on to the logger, until detach is
+// called; then to the newest one that is still attached. The engine outlives the
+// configuration that made it, and a configuration that failed to load must not
+// keep the log.
+func (e *Engine) Attach(logger *slog.Logger) (detach func()) {
+	return e.relay.attach(logger.Handler())
+}
 
 // Logger is what the engine and its parts log to: wherever the last logger that
 // was set leads.
@@ -107,9 +111,7 @@ func (e *Engine) Live() (*Live, error) {
 	if l := e.live.Load(); l != nil {
 		return l, nil
 	}
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if e.closed {
+	if e.closed.Load() {
 		return nil, store.ErrClosed
 	}
 	return nil, ErrNotReady
@@ -125,16 +127,19 @@ func (e *Engine) Verify(ctx context.Context, key string) (*verify.Identity, erro
 	return nil, &verify.UnavailableError{RetryAfter: time.Second, Err: err}
 }
 
+// closeTimeout bounds how long [Engine.Close] waits for the store, which waits
+// for the statements that are running.
+const closeTimeout = 5 * time.Second
+
 // Close writes the last uses that are left and closes the store, after the
 // lookups that are running. It can be called more than once, and before Start.
-// The time that writing may take is bounded.
+// A store that hangs does not hold it for more than some seconds.
 func (e *Engine) Close() error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.closed {
+	if e.closed.Swap(true) {
 		return nil
 	}
-	e.closed = true
 	if e.started {
 		e.cancel()
 		<-e.done
@@ -145,7 +150,7 @@ func (e *Engine) Close() error {
 		if err := l.Recorder.Close(context.Background()); err != nil {
 			errs = append(errs, fmt.Errorf("write last uses: %w", err))
 		}
-		if err := l.Store.Close(); err != nil {
+		if err := closeStore(l.Store); err != nil {
 			errs = append(errs, fmt.Errorf("close store: %w", err))
 		}
 	}
@@ -155,4 +160,17 @@ func (e *Engine) Close() error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+func closeStore(s store.Store) error {
+	closed := make(chan error, 1)
+	go func() { closed <- s.Close() }()
+	patience := time.NewTimer(closeTimeout)
+	defer patience.Stop()
+	select {
+	case err := <-closed:
+		return err
+	case <-patience.C:
+		return errors.New("statements are still running, it is left to them")
+	}
 }

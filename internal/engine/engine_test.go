@@ -97,7 +97,7 @@ func TestAServerThatIsNotThereIsWaitedFor(t *testing.T) {
 		return s.open(ctx)
 	}))
 	var log safeBuffer
-	e.SetLogger(slog.New(slog.NewTextHandler(&log, nil)))
+	e.Attach(slog.New(slog.NewTextHandler(&log, nil)))
 
 	if _, err := e.Live(); !errors.Is(err, engine.ErrNotReady) {
 		t.Errorf("before the start: %v", err)
@@ -174,18 +174,69 @@ func TestClosingWhileWaiting(t *testing.T) {
 	}
 }
 
-func TestTheLoggerCanBeReplaced(t *testing.T) {
+// TestTheLogGoesToTheNewestConfiguration attaches a second one, as a reload does,
+// and detaches either: the second after a failure, the first after a success.
+func TestTheLogGoesToTheNewestConfiguration(t *testing.T) {
 	t.Parallel()
 	s := new(empty)
 	e := newEngine(t, configOf(s.open))
+	logger := e.Logger().With(slog.String("a", "b")).WithGroup("g")
 	var first, second safeBuffer
-	e.SetLogger(slog.New(slog.NewTextHandler(&first, nil)))
-	e.SetLogger(slog.New(slog.NewTextHandler(&second, nil)))
-	e.Logger().With(slog.String("a", "b")).WithGroup("g").Info("hello", slog.Int("n", 1))
-	if first.String() != "" || !strings.Contains(second.String(), "msg=hello a=b g.n=1") {
-		t.Errorf("first %q, second %q", first.String(), second.String())
+	detachFirst := e.Attach(slog.New(slog.NewTextHandler(&first, nil)))
+	detachSecond := e.Attach(slog.New(slog.NewTextHandler(&second, nil)))
+	logger.Info("one", slog.Int("n", 1))
+	detachSecond()
+	logger.Info("two")
+	e.Attach(slog.New(slog.NewTextHandler(&second, nil)))
+	detachFirst()
+	logger.Info("three")
+	if out := first.String(); !strings.Contains(out, "msg=two") || strings.Count(out, "msg=") != 1 {
+		t.Errorf("the first log is\n%s", out)
+	}
+	if out := second.String(); !strings.Contains(out, "msg=one a=b g.n=1") || !strings.Contains(out, "msg=three") || strings.Count(out, "msg=") != 2 {
+		t.Errorf("the second log is\n%s", out)
 	}
 	_ = e.Close()
+}
+
+// TestRequestsDoNotWaitForTheEnd asks while the engine is closing, and the store
+// does not let it.
+func TestRequestsDoNotWaitForTheEnd(t *testing.T) {
+	t.Parallel()
+	release := make(chan struct{})
+	s := &slow{release: release}
+	e := newEngine(t, configOf(func(context.Context) (store.Store, error) { return s, nil }))
+	if err := e.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	closed := make(chan error, 1)
+	go func() { closed <- e.Close() }()
+	for {
+		if _, err := e.Live(); errors.Is(err, store.ErrClosed) {
+			break
+		}
+		time.Sleep(time.Millisecond)
+	}
+	select {
+	case <-closed:
+		t.Error("the engine did not wait for its store at all")
+	default:
+	}
+	close(release)
+	if err := <-closed; err != nil {
+		t.Error(err)
+	}
+}
+
+// slow is a store that takes its time to close.
+type slow struct {
+	empty
+	release chan struct{}
+}
+
+func (s *slow) Close() error {
+	<-s.release
+	return nil
 }
 
 type safeBuffer struct {

@@ -3,32 +3,61 @@ package engine
 import (
 	"context"
 	"log/slog"
+	"slices"
+	"sync"
 	"sync/atomic"
 )
 
 // relay is a log handler whose target can be replaced while it is in use.
 type relay struct {
-	target *atomic.Pointer[slog.Handler]
+	targets *targets
 	// derive is what With and WithGroup asked for, done anew on each target.
 	derive func(slog.Handler) slog.Handler
 }
 
+// targets are the handlers that are attached, the newest last.
+type targets struct {
+	current atomic.Pointer[slog.Handler]
+
+	mu       sync.Mutex
+	attached []*slog.Handler
+}
+
 func newRelay() *relay {
-	r := &relay{
-		target: new(atomic.Pointer[slog.Handler]),
-		derive: func(h slog.Handler) slog.Handler { return h },
-	}
-	r.set(slog.DiscardHandler)
+	r := &relay{targets: new(targets), derive: func(h slog.Handler) slog.Handler { return h }}
+	r.targets.use()
 	return r
 }
 
-func (r *relay) set(h slog.Handler) { r.target.Store(&h) }
+func (r *relay) attach(h slog.Handler) (detach func()) {
+	t := r.targets
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.attached = append(t.attached, &h)
+	t.use()
+	return func() {
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		t.attached = slices.DeleteFunc(t.attached, func(other *slog.Handler) bool { return other == &h })
+		t.use()
+	}
+}
 
-func (r *relay) current() slog.Handler { return r.derive(*r.target.Load()) }
+// use makes the newest one current. The caller holds the lock.
+func (t *targets) use() {
+	newest := new(slog.Handler)
+	*newest = slog.DiscardHandler
+	if n := len(t.attached); n > 0 {
+		newest = t.attached[n-1]
+	}
+	t.current.Store(newest)
+}
+
+func (r *relay) current() slog.Handler { return r.derive(*r.targets.current.Load()) }
 
 func (r *relay) with(step func(slog.Handler) slog.Handler) slog.Handler {
 	derive := r.derive
-	return &relay{target: r.target, derive: func(h slog.Handler) slog.Handler { return step(derive(h)) }}
+	return &relay{targets: r.targets, derive: func(h slog.Handler) slog.Handler { return step(derive(h)) }}
 }
 
 // Enabled implements [slog.Handler].

@@ -29,7 +29,7 @@ const (
 // Start, by another configuration that shares the engine, only waits.
 func (e *Engine) Start(ctx context.Context) error {
 	e.mu.Lock()
-	if e.closed {
+	if e.closed.Load() {
 		e.mu.Unlock()
 		return store.ErrClosed
 	}

@@ -2,7 +2,6 @@ package gate
 
 import (
 	"net/http"
-	"net/url"
 	"strings"
 
 	"github.com/lumio-vision/caddy-system-keys/internal/token"
@@ -52,18 +51,11 @@ func keyInQuery(query string) bool {
 	}
 	for pair := range strings.FieldsFuncSeq(query, func(c rune) bool { return c == '&' || c == ';' }) {
 		name, value, _ := strings.Cut(pair, "=")
-		if strings.EqualFold(unescape(name), "token") && mentionsKey(unescape(value)) {
+		if strings.EqualFold(Unescape(name), "token") && mentionsKey(Unescape(value)) {
 			return true
 		}
 	}
 	return false
-}
-
-func unescape(s string) string {
-	if plain, err := url.QueryUnescape(s); err == nil {
-		return plain
-	}
-	return s
 }
 
 // mentionsKey reports whether s contains the prefix of a key in any case.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/lumio-vision/caddy-system-keys/internal/header"
@@ -67,8 +68,9 @@ func (g *Gate) Check(
 ) (*verify.Identity, *Refusal) {
 	g.owner.Strip(r)
 	identity, refusal := g.decide(r, verifier, earlier)
-	if refusal != nil || identity != nil && !g.config.KeepCredential {
-		delete(r.Header, "Authorization")
+	spent := refusal != nil || identity != nil && !g.config.KeepCredential
+	if spent && slices.ContainsFunc(r.Header["Authorization"], mentionsKey) {
+		delete(r.Header, "Authorization") // others' credentials are left alone
 	}
 	if identity != nil {
 		g.owner.Inject(r.Header, &identity.Headers)
@@ -130,6 +132,9 @@ func Identify(ctx context.Context, key string, verifier Verifier) (*verify.Ident
 	}
 	return nil, refuseUnavailable(retryAfter, err)
 }
+
+// Invalid is the answer to a key that is not, or no longer, good.
+func Invalid() *Refusal { return refuseInvalid }
 
 // Anonymous is the answer to a request without a key where one is needed.
 func Anonymous() *Refusal { return refuseAnonymous }

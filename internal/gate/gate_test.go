@@ -60,6 +60,7 @@ func TestOrderOfChecks(t *testing.T) {
 	down := &verify.UnavailableError{RetryAfter: 1500 * time.Millisecond, Err: errors.New("down")}
 	tests := []struct {
 		name    string
+		left    string // of Authorization, for another handler
 		method  string
 		target  string
 		header  http.Header
@@ -96,7 +97,7 @@ func TestOrderOfChecks(t *testing.T) {
 			name: "no key", status: 401, code: "unauthorized", headers: http.Header{"Www-Authenticate": {`Bearer realm="lumio"`}},
 		},
 		{
-			name: "another credential is no key", header: http.Header{"Authorization": {"Basic x"}},
+			name: "another credential is no key", header: http.Header{"Authorization": {"Basic x"}}, left: "Basic x",
 			status: 401, code: "unauthorized", headers: http.Header{"Www-Authenticate": {`Bearer realm="lumio"`}},
 		},
 		{
@@ -145,6 +146,9 @@ func TestOrderOfChecks(t *testing.T) {
 			}
 			if _, ok := r.Header["Authorization"]; ok && mentioned {
 				t.Error("a key is left for an error route that is a proxy")
+			}
+			if got := r.Header.Get("Authorization"); test.left != "" && got != test.left {
+				t.Errorf("%q is left of another handler's credential", got)
 			}
 		})
 	}
@@ -263,5 +267,28 @@ func TestTwoGatesInARow(t *testing.T) {
 	}
 	if _, refusal = stricter.Check(r, new(verifier), identity); refusal == nil || refusal.Status != http.StatusForbidden {
 		t.Errorf("the second gate's own requirement was not checked: %v", refusal)
+	}
+}
+
+func TestKeysInTheQuery(t *testing.T) {
+	t.Parallel()
+	for query, want := range map[string]int{
+		"token=" + live:          400,
+		"TOKEN=" + live:          400,
+		"%74oken=lm%5fsys_x":     400,
+		"token=lm%5fsys_abc%zz":  400,
+		"token=lm%5fsys_abc%":    400,
+		"a=b;token=Lm_sys_x":     400,
+		"token=abc":              401,
+		"q=" + live:              401,
+		"token":                  401,
+		"":                       401,
+		"token=lm%255fsys_x":     401, // decoded once, as an upstream does
+		"tokens=lm_sys_x&x=%zz%": 401,
+	} {
+		_, refusal := newGate(t, nil).Check(request("", "/?"+query, nil), new(verifier), nil)
+		if refusal == nil || refusal.Status != want {
+			t.Errorf("%q: %v", query, refusal)
+		}
 	}
 }

@@ -18,7 +18,24 @@ const lookupTimeout = 2 * time.Second
 // fill finds out whether the key is good and, if so, puts it into L1. It
 // returns nil also when the entry was not stored because the key was forgotten
 // meanwhile; the caller looks and tries again.
+//
+// A proof that had to be computed may have waited for a slot, long enough for
+// the row to be gone. It is then read again, which costs no second computation.
 func (v *Verifier) fill(ctx context.Context, id store.ID, key string, digest [32]byte) error {
+	for range attempts {
+		took, err := v.fillOnce(ctx, id, key, digest)
+		if err != nil || took <= v.config.Trust/4 {
+			return err
+		}
+	}
+	return nil
+}
+
+// fillOnce is one attempt. It says how long after the row was read the entry was
+// stored.
+func (v *Verifier) fillOnce(
+	ctx context.Context, id store.ID, key string, digest [32]byte,
+) (took time.Duration, err error) {
 	generation := v.l1.generation(id) // before the row is read
 	started := v.config.Now()
 
@@ -29,40 +46,46 @@ func (v *Verifier) fill(ctx context.Context, id store.ID, key string, digest [32
 		// have been served from memory.
 		v.l1.forget(id)
 		v.gone.add(id, ReasonUnknown, started)
-		return ReasonUnknown
+		return 0, ReasonUnknown
 	case err != nil:
-		return unavailable(fmt.Errorf("read key %s: %w", id, err))
+		return 0, unavailable(fmt.Errorf("read key %s: %w", id, err))
 	case row.Expired(started):
 		v.l1.forget(id)
 		v.gone.add(id, ReasonExpired, started)
-		return ReasonExpired
+		return 0, ReasonExpired
 	}
+	received := v.config.Now()
 
 	hashed, err := phc.Parse(string(row.Hash))
 	if err != nil {
-		v.config.Logger.Error("stored hash is unusable, the key cannot be verified",
-			slog.String("key_id", id.String()), slog.Any("error", err))
-		return unavailable(fmt.Errorf("key %s: %w", id, err))
+		v.unusable.Do(func() {
+			v.config.Logger.Error("stored hash is unusable, the key cannot be verified",
+				slog.String("key_id", id.String()), slog.Any("error", err))
+		})
+		return 0, unavailable(fmt.Errorf("key %s: %w", id, err))
 	}
 	if err := v.prove(ctx, row, hashed, key, digest, values); err != nil {
-		return err
+		return 0, err
 	}
 	if hashed.Params().WeakerThan(v.config.Slots.Params()) {
 		v.renewer.offer(renewal{id: id, key: key, digest: digest, old: row.Hash})
 	}
 	v.l1.put(generation, newEntry(digest, identityOf(row), started.Add(v.config.Trust)))
-	return nil
+	return v.config.Now().Sub(received), nil
 }
 
 // read gets the row and, at the same time, what the shared cache has for it.
 func (v *Verifier) read(ctx context.Context, id store.ID) (*store.Key, func() [][]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, lookupTimeout)
 	defer cancel()
-	values := func() [][]byte { return nil }
+	// Not the deadline of the row: cancelling a read of the cache after the row
+	// has come would count as a failure of the cache.
+	detached := context.WithoutCancel(ctx)
+	// Where a hash is known already the cache is most likely not needed, and is
+	// asked only if it turns out that the hash is another by now.
+	values := func() [][]byte { return v.prover.fetch(detached, id)() }
 	if !v.known.has(id) {
-		// Not the deadline of the row: cancelling a read of the cache after the
-		// row has come would count as a failure of the cache.
-		values = v.prover.fetch(context.WithoutCancel(ctx), id)
+		values = v.prover.fetch(detached, id)
 	}
 	v.rowReads.Add(1)
 	row, err := v.config.Store.Key(ctx, id)
@@ -95,6 +118,7 @@ func (v *Verifier) prove(
 	case err != nil:
 		return unavailable(err)
 	case !same:
+		v.known.refute(fingerprint, digest)
 		return ReasonMismatch
 	}
 	v.known.keep(row.ID, fingerprint, digest)

@@ -93,9 +93,16 @@ func (f *fixture) mintHashed(tb testing.TB, params phc.Params, row store.Key) (s
 type clock struct {
 	frozen atomic.Pointer[time.Time]
 	ahead  atomic.Int64
+	next   atomic.Pointer[func()]
 }
 
+// onNext runs something when the clock was read once more.
+func (c *clock) onNext(hook func()) { c.next.Store(&hook) }
+
 func (c *clock) now() time.Time {
+	if hook := c.next.Swap(nil); hook != nil {
+		defer (*hook)()
+	}
 	t := time.Now()
 	if f := c.frozen.Load(); f != nil {
 		t = *f
@@ -116,6 +123,8 @@ type memory struct {
 	rows  map[store.ID]store.Key
 	reads int
 	fail  error
+	// rehash is what a new hash is refused with.
+	rehash error
 	// after runs when a row was read and before it is returned.
 	after func(id store.ID)
 }
@@ -142,6 +151,12 @@ func (m *memory) setFail(err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.fail = err
+}
+
+func (m *memory) setRehash(err error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.rehash = err
 }
 
 func (m *memory) setAfter(hook func(store.ID)) {
@@ -181,6 +196,8 @@ func (m *memory) RehashKey(_ context.Context, id store.ID, old, renewed store.Ha
 	defer m.mu.Unlock()
 	row, ok := m.rows[id]
 	switch {
+	case m.rehash != nil:
+		return m.rehash
 	case !ok:
 		return store.ErrNotFound
 	case row.Hash != old:

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"log/slog"
 	"sync"
+	"time"
 
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
@@ -33,7 +34,13 @@ type renewer struct {
 
 	mu      sync.Mutex
 	waiting map[store.ID]struct{}
+	resume  time.Time // nothing is taken before; set after a failure
 }
+
+// renewalPause is how long the renewer rests after a failure. Each attempt costs
+// a whole Argon2id, and what failed once, such as a role that may not update,
+// will most likely fail again.
+const renewalPause = time.Minute
 
 func startRenewer(v *Verifier) *renewer {
 	ctx, cancel := context.WithCancel(context.Background())
@@ -51,7 +58,7 @@ func startRenewer(v *Verifier) *renewer {
 func (r *renewer) offer(job renewal) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if _, ok := r.waiting[job.id]; ok {
+	if _, ok := r.waiting[job.id]; ok || r.v.config.Now().Before(r.resume) {
 		return
 	}
 	select {
@@ -73,19 +80,37 @@ func (r *renewer) run(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case job := <-r.queue:
-			if err := r.renew(ctx, job); err != nil && ctx.Err() == nil {
-				r.v.config.Logger.Warn("key not rehashed, will be tried at its next use",
-					slog.String("key_id", job.id.String()), slog.Any("error", err))
-			}
+			err := r.renew(ctx, job)
 			r.mu.Lock()
 			delete(r.waiting, job.id)
+			if err != nil {
+				r.drop()
+				r.resume = r.v.config.Now().Add(renewalPause)
+			}
 			r.mu.Unlock()
+			if err != nil && ctx.Err() == nil {
+				r.v.config.Logger.Warn("key not rehashed, no more are for a while",
+					slog.String("key_id", job.id.String()), slog.Any("error", err))
+			}
 		}
 	}
 }
 
-// renew keeps the proof before it changes the row, so that no instance has to
-// compute the new hash that this one just did. A conflict means that somebody
+// drop empties the queue. The caller holds the lock.
+func (r *renewer) drop() {
+	for {
+		select {
+		case job := <-r.queue:
+			delete(r.waiting, job.id)
+		default:
+			return
+		}
+	}
+}
+
+// renew changes the row and then keeps the proof: before, it would take the
+// place of the proof for the hash that is there. An instance that looks between
+// the two computes the new hash once more. A conflict means that somebody
 // else changed the row first, another instance with the same idea for the most
 // part, and is no failure.
 func (r *renewer) renew(ctx context.Context, job renewal) error {
@@ -93,8 +118,6 @@ func (r *renewer) renew(ctx context.Context, job renewal) error {
 	if err != nil {
 		return err
 	}
-	fingerprint := sha256.Sum256([]byte(hash))
-	r.v.prover.keep(ctx, job.id, fingerprint, job.digest)
 	ctx, cancel := context.WithTimeout(ctx, lookupTimeout)
 	defer cancel()
 	err = r.v.config.Store.RehashKey(ctx, job.id, job.old, hash)
@@ -104,7 +127,9 @@ func (r *renewer) renew(ctx context.Context, job renewal) error {
 	case err != nil:
 		return err
 	}
+	fingerprint := sha256.Sum256([]byte(hash))
 	r.v.known.keep(job.id, fingerprint, job.digest)
+	r.v.prover.keep(ctx, job.id, fingerprint, job.digest)
 	r.v.config.Logger.Info("key rehashed with the configured parameters", slog.String("key_id", job.id.String()))
 	return nil
 }

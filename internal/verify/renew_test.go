@@ -1,6 +1,7 @@
 package verify_test
 
 import (
+	"errors"
 	"runtime"
 	"testing"
 
@@ -67,5 +68,53 @@ func TestAKeyRevokedBeforeItsRenewalStaysRevoked(t *testing.T) {
 	f.verifier.Close()
 	if f.store.row(id).ID == id {
 		t.Error("a renewal brought a revoked key back")
+	}
+}
+
+// TestARehashElsewhereCostsNoArgon2id has an instance that knows a key by its old
+// hash when another one stores a new hash and a proof for it.
+func TestARehashElsewhereCostsNoArgon2id(t *testing.T) {
+	t.Parallel()
+	a := withFixtureProofs(t)
+	a.clock.freeze()
+	id, key := a.mint(t, "weak")
+	mustVerify(t, a, key)
+
+	b := a.second(t, firstSecret)
+	hash, err := phc.Hash(key, strong)
+	if err != nil {
+		t.Fatal(err)
+	}
+	row := a.store.row(id)
+	row.Hash = store.Hash(hash)
+	a.store.put(row)
+	mustVerify(t, b, key) // computes, and keeps the proof
+	runs := a.verifier.Stats().Argon2Runs
+	a.clock.advance(verify.MaxTrust)
+	mustVerify(t, a, key)
+	if n := a.verifier.Stats().Argon2Runs - runs; n != 0 {
+		t.Errorf("%d Argon2id computations beside the proof", n)
+	}
+}
+
+// TestAStoreThatRefusesNewHashesIsLeftAlone has a role that may not update.
+func TestAStoreThatRefusesNewHashesIsLeftAlone(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, func(c *verify.Config) { c.Slots = verify.NewSlots(strong, 1<<20) })
+	f.clock.freeze()
+	f.store.setRehash(errors.New("permission denied"))
+	_, key := f.mint(t, "weak")
+	mustVerify(t, f, key)
+	for f.verifier.Stats().Argon2Runs < 2 { // the verification and one renewal
+		runtime.Gosched()
+	}
+	for range 20 {
+		f.clock.advance(verify.MaxTrust)
+		mustVerify(t, f, key)
+	}
+	// One more at most: the renewal may not have failed yet when it was next offered.
+	f.verifier.Close()
+	if n := f.verifier.Stats().Argon2Runs; n > 3 {
+		t.Errorf("%d Argon2id computations", n)
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"golang.org/x/sync/singleflight"
+	"golang.org/x/time/rate"
 
 	"github.com/lumio-vision/caddy-system-keys/internal/token"
 	"github.com/lumio-vision/caddy-system-keys/internal/usage"
@@ -75,6 +76,7 @@ type Verifier struct {
 	renewer *renewer
 
 	rowReads atomic.Uint64
+	unusable rate.Sometimes // limits what is logged of rows that are broken
 
 	// closing guards fills: none begins after Close began to wait.
 	closing sync.Mutex
@@ -102,6 +104,8 @@ func New(config Config) *Verifier {
 		known:  newKnown(config.MaxEntries),
 		gone:   newGone(),
 		prover: newProver(config.Proofs, config.Secrets, config.Logger),
+
+		unusable: rate.Sometimes{First: 1, Interval: time.Second},
 	}
 	v.renewer = startRenewer(v)
 	return v

@@ -280,3 +280,41 @@ func mustRefuse(tb testing.TB, f *fixture, key string, want verify.Reason) {
 		tb.Fatalf("got %v, want %v", err, want)
 	}
 }
+
+// TestAWaitForASlotDoesNotOutliveARevocation has a computation wait for a slot so
+// long that the key is revoked by another process meanwhile.
+func TestAWaitForASlotDoesNotOutliveARevocation(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	id, key := f.mint(t, "one")
+	var once sync.Once
+	f.store.setAfter(func(store.ID) {
+		// The row was read. What is computed now takes a second on the clock, and
+		// nobody tells this process of the revocation.
+		once.Do(func() {
+			f.clock.onNext(func() {
+				f.store.remove(id)
+				f.clock.advance(time.Second)
+			})
+		})
+	})
+	mustRefuse(t, f, key, verify.ReasonUnknown)
+}
+
+// TestAKeyThatGoesOnAfterItsHashWasReplaced costs one computation, not one a
+// request.
+func TestAKeyThatGoesOnAfterItsHashWasReplaced(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	id, key := f.mint(t, "one")
+	other, _ := f.mint(t, "other")
+	row := f.store.row(id)
+	row.Hash = f.store.row(other).Hash
+	f.store.put(row)
+	for range 50 {
+		mustRefuse(t, f, key, verify.ReasonMismatch)
+	}
+	if stats := f.verifier.Stats(); stats.Argon2Runs != 1 {
+		t.Errorf("%d Argon2id computations, not 1", stats.Argon2Runs)
+	}
+}

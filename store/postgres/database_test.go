@@ -45,7 +45,7 @@ func TestCreatingAndDeletingWaitForTheDiskWhateverTheDefault(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		if _, err := s.DeleteKey(t.Context(), sample(t, s, "x").ID); err != nil {
+		if _, err := s.DeleteKey(t.Context(), sample(t, s, "x").ID, nil); err != nil {
 			t.Fatal(err)
 		}
 		var got string

@@ -22,14 +22,17 @@ const columns = "id, label, permissions, is_system, created_at, created_by, expi
 const durable = `(SELECT CASE current_setting('synchronous_commit')
     WHEN 'off' THEN set_config('synchronous_commit', 'on', true) ELSE '' END) IS NOT NULL`
 
+const insertKey = "INSERT INTO system_keys (" + columns + ", key_hash) SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9 WHERE " + durable
+
 // CreateKey implements [store.Store].
-func (s *Store) CreateKey(ctx context.Context, key *store.Key) error {
-	_, err := s.pool.Exec(ctx,
-		"INSERT INTO system_keys ("+columns+", key_hash) SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9 WHERE "+durable,
-		uuid(key.ID), key.Label, append([]string{}, key.Permissions...), key.IsSystem,
-		key.CreatedAt, key.CreatedBy, instant(key.ExpiresAt), instant(key.LastUsedAt),
-		// As a store.Hash, pgx would send what its String method returns.
-		string(key.Hash))
+func (s *Store) CreateKey(ctx context.Context, key *store.Key, acting *store.Acting) error {
+	err := s.on(ctx, acting, forCreation, func(db querier) error {
+		_, err := db.Exec(ctx, insertKey, uuid(key.ID), key.Label, append([]string{}, key.Permissions...), key.IsSystem,
+			key.CreatedAt, key.CreatedBy, instant(key.ExpiresAt), instant(key.LastUsedAt),
+			// As a store.Hash, pgx would send what its String method returns.
+			string(key.Hash))
+		return err
+	})
 	if code(err) == uniqueViolation {
 		err = store.ErrConflict
 	}
@@ -58,10 +61,10 @@ func (s *Store) Key(ctx context.Context, id store.ID) (*store.Key, error) {
 }
 
 // DeleteKey implements [store.Store].
-func (s *Store) DeleteKey(ctx context.Context, id store.ID) (*store.Key, error) {
+func (s *Store) DeleteKey(ctx context.Context, id store.ID, acting *store.Acting) (*store.Key, error) {
 	var key *store.Key
-	err := again(func() (err error) {
-		key, err = scanKey(s.pool.QueryRow(ctx,
+	err := s.on(ctx, acting, forDeletion, func(db querier) (err error) {
+		key, err = scanKey(db.QueryRow(ctx,
 			"DELETE FROM system_keys WHERE id = $1 AND "+durable+" RETURNING "+columns, uuid(id)))
 		return err
 	})

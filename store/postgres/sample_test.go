@@ -31,7 +31,7 @@ func sample(tb testing.TB, s store.Store, label string) *store.Key {
 		CreatedAt: time.UnixMicro(1_800_000_000_000_000).UTC(), CreatedBy: "test",
 	}
 	copy(key.ID[:], label)
-	if err := s.CreateKey(tb.Context(), key); err != nil {
+	if err := s.CreateKey(tb.Context(), key, nil); err != nil {
 		tb.Fatal(err)
 	}
 	return key

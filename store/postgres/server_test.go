@@ -36,13 +36,13 @@ func TestAStandbyIsNotBelieved(t *testing.T) {
 			t.Errorf("%s: Key = %v, %v; want nil, ErrStandby", what, key, err)
 		}
 	}
-	if err := s.CreateKey(t.Context(), &store.Key{ID: store.ID{1}, Label: "x", Hash: hash}); !errors.Is(err, store.ErrStandby) {
+	if err := s.CreateKey(t.Context(), &store.Key{ID: store.ID{1}, Label: "x", Hash: hash}, nil); !errors.Is(err, store.ErrStandby) {
 		t.Errorf("CreateKey = %v, want ErrStandby", err)
 	}
-	if _, err := s.DeleteKey(t.Context(), key.ID); !errors.Is(err, store.ErrStandby) {
+	if _, err := s.DeleteKey(t.Context(), key.ID, nil); !errors.Is(err, store.ErrStandby) {
 		t.Errorf("DeleteKey = %v, want ErrStandby", err)
 	}
-	if _, err := s.DeleteKey(t.Context(), store.ID{1}); !errors.Is(err, store.ErrStandby) {
+	if _, err := s.DeleteKey(t.Context(), store.ID{1}, nil); !errors.Is(err, store.ErrStandby) {
 		t.Errorf("DeleteKey of what the standby has not = %v, want ErrStandby", err)
 	}
 	if err := s.RehashKey(t.Context(), key.ID, key.Hash, hash+"AAAA"); !errors.Is(err, store.ErrStandby) {
@@ -101,14 +101,14 @@ func TestWaitingForAnotherServicesLockEndsWithTheContext(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
 	defer cancel()
-	if _, err := s.DeleteKey(ctx, key.ID); !errors.Is(err, context.DeadlineExceeded) {
+	if _, err := s.DeleteKey(ctx, key.ID, nil); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("DeleteKey = %v, want context.DeadlineExceeded", err)
 	}
 	if _, err := other.Exec(t.Context(), "ROLLBACK"); err != nil {
 		t.Fatal(err)
 	}
 	// The server may have granted the lock to the call that was given up.
-	if _, err := s.DeleteKey(t.Context(), key.ID); err != nil && !errors.Is(err, store.ErrNotFound) {
+	if _, err := s.DeleteKey(t.Context(), key.ID, nil); err != nil && !errors.Is(err, store.ErrNotFound) {
 		t.Errorf("DeleteKey after the lock was released: %v", err)
 	}
 	if _, err := s.Key(t.Context(), key.ID); !errors.Is(err, store.ErrNotFound) {
@@ -129,7 +129,7 @@ func TestALongTransactionOfAnotherServiceHoldsUpNoOtherKey(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if _, err := s.DeleteKey(t.Context(), free.ID); err != nil {
+	if _, err := s.DeleteKey(t.Context(), free.ID, nil); err != nil {
 		t.Errorf("DeleteKey beside a long transaction: %v", err)
 	}
 	sample(t, s, "ours")

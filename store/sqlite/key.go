@@ -16,12 +16,15 @@ import (
 const columns = "id, label, permissions, is_system, created_at, created_by, expires_at, last_used_at"
 
 // CreateKey implements [store.Store].
-func (s *Store) CreateKey(ctx context.Context, key *store.Key) error {
+func (s *Store) CreateKey(ctx context.Context, key *store.Key, acting *store.Acting) error {
 	permissions, err := json.Marshal(append([]string{}, key.Permissions...)) // never null
 	if err != nil {
 		return fmt.Errorf("create a key: %w", err)
 	}
 	return s.write(ctx, "create a key", func(tx *sql.Tx) error {
+		if err := allow(ctx, tx, acting); err != nil {
+			return err
+		}
 		_, err := tx.ExecContext(ctx,
 			"INSERT INTO system_keys ("+columns+", key_hash) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
 			key.ID.String(), key.Label, string(permissions), key.IsSystem, micros(key.CreatedAt), key.CreatedBy,
@@ -48,9 +51,12 @@ func (s *Store) Key(ctx context.Context, id store.ID) (*store.Key, error) {
 }
 
 // DeleteKey implements [store.Store].
-func (s *Store) DeleteKey(ctx context.Context, id store.ID) (*store.Key, error) {
+func (s *Store) DeleteKey(ctx context.Context, id store.ID, acting *store.Acting) (*store.Key, error) {
 	var key *store.Key
 	err := s.write(ctx, "delete a key", func(tx *sql.Tx) (err error) {
+		if err := allow(ctx, tx, acting); err != nil {
+			return err
+		}
 		row := tx.QueryRowContext(ctx, "DELETE FROM system_keys WHERE id = ? RETURNING "+columns, id.String())
 		key, err = scanKey(row)
 		return err

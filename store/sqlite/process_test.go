@@ -39,7 +39,7 @@ func deleteAll(ctx context.Context, path string) error {
 		return err
 	}
 	for i := range page.Keys {
-		if _, err := s.DeleteKey(ctx, page.Keys[i].ID); err != nil {
+		if _, err := s.DeleteKey(ctx, page.Keys[i].ID, nil); err != nil {
 			return err
 		}
 	}
@@ -54,7 +54,7 @@ func sample(tb testing.TB, s store.Store, label string) *store.Key {
 		CreatedAt: time.UnixMicro(1_800_000_000_000_000).UTC(), CreatedBy: "test",
 	}
 	copy(key.ID[:], label)
-	if err := s.CreateKey(tb.Context(), key); err != nil {
+	if err := s.CreateKey(tb.Context(), key, nil); err != nil {
 		tb.Fatal(err)
 	}
 	return key
@@ -141,13 +141,13 @@ func TestWaitingForAnotherProgramsLockEndsWithTheContext(t *testing.T) {
 	// Well before the busy timeout, at whose end the error would be another.
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
 	defer cancel()
-	if _, err := s.DeleteKey(ctx, key.ID); !errors.Is(err, context.DeadlineExceeded) {
+	if _, err := s.DeleteKey(ctx, key.ID, nil); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("DeleteKey = %v, want context.DeadlineExceeded", err)
 	}
 	if _, err := db.ExecContext(t.Context(), "ROLLBACK"); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.DeleteKey(t.Context(), key.ID); err != nil {
+	if _, err := s.DeleteKey(t.Context(), key.ID, nil); err != nil {
 		t.Errorf("DeleteKey after the lock was released: %v", err)
 	}
 }

@@ -52,7 +52,7 @@ func TestAUseIsCutToASecondAheadOfTheClock(t *testing.T) {
 		t.Fatal(err)
 	}
 	key := &store.Key{ID: store.ID{1}, Label: "x", Hash: "$argon2id$x", CreatedAt: now}
-	if err := s.CreateKey(t.Context(), key); err != nil {
+	if err := s.CreateKey(t.Context(), key, nil); err != nil {
 		t.Fatal(err)
 	}
 	for _, step := range []struct{ ahead, want time.Duration }{

@@ -18,13 +18,13 @@ func calls(key *store.Key) map[string]call {
 	return map[string]call{
 		"Migrate":   func(ctx context.Context, s store.Store) error { return s.Migrate(ctx) },
 		"MintKey":   func(ctx context.Context, s store.Store) error { _, err := s.MintKey(ctx); return err },
-		"CreateKey": func(ctx context.Context, s store.Store) error { return s.CreateKey(ctx, key) },
+		"CreateKey": func(ctx context.Context, s store.Store) error { return s.CreateKey(ctx, key, nil) },
 		"Key":       func(ctx context.Context, s store.Store) error { _, err := s.Key(ctx, key.ID); return err },
 		"Keys": func(ctx context.Context, s store.Store) error {
 			_, err := s.Keys(ctx, &store.KeyQuery{Limit: 1, Sort: store.SortLabel})
 			return err
 		},
-		"DeleteKey": func(ctx context.Context, s store.Store) error { _, err := s.DeleteKey(ctx, key.ID); return err },
+		"DeleteKey": func(ctx context.Context, s store.Store) error { _, err := s.DeleteKey(ctx, key.ID, nil); return err },
 		"RehashKey": func(ctx context.Context, s store.Store) error {
 			return s.RehashKey(ctx, key.ID, key.Hash, newHash())
 		},

@@ -36,9 +36,9 @@ func testCancellation(t *testing.T, fresh func(tb testing.TB) *Backend) {
 					for range 40 {
 						ctx, cancel := context.WithTimeout(t.Context(), rand.N(4*time.Millisecond))
 						key := newKey("maybe")
-						err := s.CreateKey(ctx, key)
+						err := s.CreateKey(ctx, key, nil)
 						if err == nil {
-							_, err = s.DeleteKey(ctx, key.ID)
+							_, err = s.DeleteKey(ctx, key.ID, nil)
 						}
 						cancel()
 						if err != nil && !errors.Is(err, context.DeadlineExceeded) {
@@ -54,7 +54,7 @@ func testCancellation(t *testing.T, fresh func(tb testing.TB) *Backend) {
 			list := all(t, s, store.KeyQuery{Limit: 100, Sort: store.SortCreatedAt})
 			total(t, s, len(list))
 			for i := range list {
-				_, err := s.DeleteKey(t.Context(), list[i].ID)
+				_, err := s.DeleteKey(t.Context(), list[i].ID, nil)
 				must(t, err)
 			}
 			total(t, s, 0)

@@ -87,7 +87,7 @@ func testFilters(t *testing.T, fresh func(tb testing.TB) *Backend) {
 			}
 			query := store.KeyQuery{Limit: 2, Sort: store.SortLabel, Search: "WORKER", UnusedSince: epoch}
 			check(t, s, keys, query)
-			_, err := s.DeleteKey(t.Context(), keys[2].ID)
+			_, err := s.DeleteKey(t.Context(), keys[2].ID, nil)
 			must(t, err)
 			keys = slices.Delete(keys, 2, 3)
 			check(t, s, keys, query)

@@ -83,7 +83,7 @@ func testKeys(t *testing.T, fresh func(tb testing.TB) *Backend) {
 			first := create(t, s, newKey("first"))[0]
 			second := newKey("second")
 			second.ID = first.ID
-			if err := s.CreateKey(t.Context(), second); !errors.Is(err, store.ErrConflict) {
+			if err := s.CreateKey(t.Context(), second, nil); !errors.Is(err, store.ErrConflict) {
 				t.Errorf("CreateKey = %v, want ErrConflict", err)
 			}
 			same(t, read(t, s, first.ID), first)
@@ -93,7 +93,7 @@ func testKeys(t *testing.T, fresh func(tb testing.TB) *Backend) {
 			one, other := migrated(t, b), migrated(t, b)
 			key := create(t, one, newKey("shared"))[0]
 			same(t, read(t, other, key.ID), key)
-			_, err := one.DeleteKey(t.Context(), key.ID)
+			_, err := one.DeleteKey(t.Context(), key.ID, nil)
 			must(t, err)
 			if _, err := other.Key(t.Context(), key.ID); !errors.Is(err, store.ErrNotFound) {
 				t.Errorf("Key after the deletion = %v, want ErrNotFound", err)
@@ -105,10 +105,10 @@ func testKeys(t *testing.T, fresh func(tb testing.TB) *Backend) {
 			key.Permissions = []string{"bots:read"}
 			key.LastUsedAt = epoch.Add(time.Minute)
 			create(t, s, key)
-			deleted, err := s.DeleteKey(t.Context(), key.ID)
+			deleted, err := s.DeleteKey(t.Context(), key.ID, nil)
 			must(t, err)
 			same(t, deleted, withoutHash(key))
-			deleted, err = s.DeleteKey(t.Context(), key.ID)
+			deleted, err = s.DeleteKey(t.Context(), key.ID, nil)
 			if deleted != nil || !errors.Is(err, store.ErrNotFound) {
 				t.Errorf("the second DeleteKey = %v, %v; want nil, ErrNotFound", deleted, err)
 			}
@@ -122,7 +122,7 @@ func testKeys(t *testing.T, fresh func(tb testing.TB) *Backend) {
 			for i := range cap(won) {
 				instance := []store.Store{s, other}[i%2]
 				group.Go(func() error {
-					_, err := instance.DeleteKey(t.Context(), key.ID)
+					_, err := instance.DeleteKey(t.Context(), key.ID, nil)
 					if err == nil {
 						won <- struct{}{}
 					} else if !errors.Is(err, store.ErrNotFound) {
@@ -143,7 +143,7 @@ func testKeys(t *testing.T, fresh func(tb testing.TB) *Backend) {
 				for range 4 {
 					group.Go(func() error {
 						for range 5 {
-							if err := s.CreateKey(t.Context(), newKey("one of many")); err != nil {
+							if err := s.CreateKey(t.Context(), newKey("one of many"), nil); err != nil {
 								return err
 							}
 						}

@@ -42,7 +42,7 @@ func testLabels(t *testing.T, fresh func(tb testing.TB) *Backend) {
 		"a label that no list could show is not stored": func(t *testing.T, b *Backend) {
 			s := migrated(t, b)
 			for _, label := range []string{"", strings.Repeat("x", store.MaxLabel+1), "NUL \x00 inside"} {
-				if err := s.CreateKey(t.Context(), newKey(label)); err == nil {
+				if err := s.CreateKey(t.Context(), newKey(label), nil); err == nil {
 					t.Errorf("label %q was stored", label)
 				}
 			}
@@ -52,7 +52,7 @@ func testLabels(t *testing.T, fresh func(tb testing.TB) *Backend) {
 			s := migrated(t, b)
 			key := newKey("clear text")
 			key.Hash = store.Hash("lm_sys_" + strings.Repeat("A", 76))
-			err := s.CreateKey(t.Context(), key)
+			err := s.CreateKey(t.Context(), key, nil)
 			if err == nil {
 				t.Fatal("a key was stored in the place of its hash")
 			}

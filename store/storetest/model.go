@@ -46,7 +46,7 @@ func testModel(t *testing.T, fresh func(tb testing.TB) *Backend) {
 	rapid.Check(t, func(t *rapid.T) {
 		m := model{}
 		for _, key := range all(t, s, store.KeyQuery{Limit: store.MaxLimit, Sort: store.SortLabel}) {
-			_, err := s.DeleteKey(ctx, key.ID)
+			_, err := s.DeleteKey(ctx, key.ID, nil)
 			must(t, err)
 		}
 		t.Repeat(map[string]func(*rapid.T){
@@ -54,7 +54,7 @@ func testModel(t *testing.T, fresh func(tb testing.TB) *Backend) {
 				key := newKey(rapid.StringMatching(`[aAbB%_ é]{1,6}`).Draw(t, "label"))
 				key.ID = m.draw(t)
 				key.CreatedAt = drawTime(t, "created")
-				err := s.CreateKey(ctx, key)
+				err := s.CreateKey(ctx, key, nil)
 				if _, taken := m[key.ID]; taken {
 					if !errors.Is(err, store.ErrConflict) {
 						t.Fatalf("CreateKey = %v, want ErrConflict", err)
@@ -66,7 +66,7 @@ func testModel(t *testing.T, fresh func(tb testing.TB) *Backend) {
 			},
 			"delete": func(t *rapid.T) {
 				id := m.draw(t)
-				got, err := other.DeleteKey(ctx, id)
+				got, err := other.DeleteKey(ctx, id, nil)
 				want, there := m[id]
 				if !there {
 					if !errors.Is(err, store.ErrNotFound) {

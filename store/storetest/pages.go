@@ -156,7 +156,7 @@ func testPages(t *testing.T, fresh func(tb testing.TB) *Backend) {
 					// Two leave and one comes after every page.
 					for i := range 2 {
 						if n := 40 + 2*page + i; n < len(keys) {
-							_, err := s.DeleteKey(t.Context(), keys[n].ID)
+							_, err := s.DeleteKey(t.Context(), keys[n].ID, nil)
 							must(t, err)
 						}
 					}
@@ -179,7 +179,7 @@ func testPages(t *testing.T, fresh func(tb testing.TB) *Backend) {
 				query.After = page.Next
 				want := one(t, s, &query)
 				last := read(t, s, page.Keys[len(page.Keys)-1].ID)
-				_, err := s.DeleteKey(t.Context(), last.ID)
+				_, err := s.DeleteKey(t.Context(), last.ID, nil)
 				must(t, err)
 				got := one(t, s, &query)
 				if diff := gocmp.Diff(idsOf(want.Keys), idsOf(got.Keys)); diff != "" {

@@ -33,7 +33,7 @@ func testRehash(t *testing.T, fresh func(tb testing.TB) *Backend) {
 		"a key that is gone is not found and does not come back": func(t *testing.T, b *Backend) {
 			s := migrated(t, b)
 			key := create(t, s, newKey("gone"))[0]
-			_, err := s.DeleteKey(t.Context(), key.ID)
+			_, err := s.DeleteKey(t.Context(), key.ID, nil)
 			must(t, err)
 			if err := s.RehashKey(t.Context(), key.ID, key.Hash, newHash()); !errors.Is(err, store.ErrNotFound) {
 				t.Errorf("RehashKey = %v, want ErrNotFound", err)

@@ -33,6 +33,7 @@ func Run(t *testing.T, fresh func(tb testing.TB) *Backend) {
 	}{
 		{"migrations", testMigrations},
 		{"keys", testKeys},
+		{"acting", testActing},
 		{"rehash", testRehash},
 		{"use", testUse},
 		{"pages", testPages},
@@ -100,7 +101,7 @@ func must(tb reporter, err error) {
 func create(tb reporter, s store.Store, keys ...*store.Key) []*store.Key {
 	tb.Helper()
 	for _, key := range keys {
-		must(tb, s.CreateKey(tb.Context(), key))
+		must(tb, s.CreateKey(tb.Context(), key, nil))
 	}
 	return keys
 }

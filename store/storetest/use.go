@@ -68,7 +68,7 @@ func testUse(t *testing.T, fresh func(tb testing.TB) *Backend) {
 		"keys that are gone are passed over": func(t *testing.T, b *Backend) {
 			s := migrated(t, b)
 			keys := create(t, s, newKey("gone"), newKey("here"))
-			_, err := s.DeleteKey(t.Context(), keys[0].ID)
+			_, err := s.DeleteKey(t.Context(), keys[0].ID, nil)
 			must(t, err)
 			must(t, s.RecordUse(t.Context(), []store.Use{
 				{ID: keys[0].ID, At: at(1)}, {ID: newID(), At: at(1)}, {ID: keys[1].ID, At: at(1)},

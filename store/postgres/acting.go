@@ -1,0 +1,50 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/lumio-vision/caddy-system-keys/store"
+)
+
+// querier is a pool or a transaction.
+type querier interface {
+	Exec(ctx context.Context, sql string, arguments ...any) (pgconn.CommandTag, error)
+	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
+}
+
+// The locks keep the acting key from being deleted or changed until the write is
+// committed. FOR SHARE lets several creations of one key go on at the same time;
+// a deletion may be of the acting key itself, and two that share a lock on it
+// would wait for each other. Two keys that delete one another wait in a circle
+// too, which the server breaks.
+const (
+	forCreation = " FOR SHARE"
+	forDeletion = " FOR UPDATE"
+)
+
+// on makes a write on the word of the acting key, in one transaction with the
+// reading of that key, or as a statement of its own on nobody's word.
+func (s *Store) on(ctx context.Context, acting *store.Acting, lock string, write func(db querier) error) error {
+	return again(func() error {
+		if acting == nil {
+			return write(s.pool)
+		}
+		return s.transact(ctx, func(tx pgx.Tx) error {
+			key, err := scanKey(tx.QueryRow(ctx, "SELECT "+columns+" FROM system_keys WHERE id = $1"+lock, uuid(acting.ID)))
+			if errors.Is(err, store.ErrNotFound) {
+				return store.ErrActorGone
+			}
+			if err != nil {
+				return err
+			}
+			if err := acting.Allow(key); err != nil {
+				return err
+			}
+			return write(tx)
+		})
+	})
+}
