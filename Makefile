@@ -13,7 +13,7 @@ build: ## Build Caddy with this plugin, without cgo, into bin/caddy
 
 test: ## Run all tests with the race detector, on real databases (installs what is missing)
 	@.ci/needs
-	$(GO) test -race -timeout 20m $(PKGS)
+	CGO_ENABLED=1 $(GO) test -race -timeout 20m $(PKGS)
 
 soak: ## Run the long tests at their full counts
 	@.ci/needs
@@ -25,6 +25,7 @@ lint: ## Run the linters
 bench: ## Measure the warm check, and requests through the plugin against bare Caddy
 	@.ci/needs
 	$(GO) test -run '^$$' -bench . -benchmem ./internal/token ./internal/header ./internal/verify
+	$(GO) test -run '^$$' -bench Handler -benchmem ./caddymodule 2>/dev/null
 	$(GO) run ./bench
 
 fuzz: ## Run every fuzz target for FUZZTIME

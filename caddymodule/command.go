@@ -6,8 +6,6 @@ import (
 
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
 	"github.com/spf13/cobra"
-
-	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
 func init() {
@@ -31,13 +29,14 @@ Exit status: 0 done, 1 failed, 2 wrong usage.`,
 				return nil
 			}
 			cmd.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
+			cmd.SilenceUsage = true
+			cmd.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+				return exit(cmd, &usageError{err})
+			})
 			cmd.AddCommand(createCommand(), listCommand(), revokeCommand(), migrateCommand())
 			for _, sub := range cmd.Commands() {
 				addStoreFlags(sub)
 				sub.SilenceUsage = true
-				sub.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
-					return exit(cmd, &usageError{err})
-				})
 			}
 		},
 	})
@@ -52,14 +51,6 @@ func (e *usageError) Unwrap() error { return e.err }
 
 func usagef(format string, args ...any) error {
 	return &usageError{fmt.Errorf(format, args...)}
-}
-
-// invalidUsage makes a value that breaks a rule a matter of usage.
-func invalidUsage(err error) error {
-	if invalid, ok := errors.AsType[*store.InvalidError](err); ok {
-		return &usageError{invalid}
-	}
-	return err
 }
 
 // exitUsage is the exit status of wrong usage; of any other error it is 1.
@@ -82,14 +73,23 @@ func exit(cmd *cobra.Command, err error) error {
 	})(cmd, nil)
 }
 
-// run makes a cobra function of one that works on an open store.
-func run(f func(cmd *cobra.Command, args []string, t *target) error) func(*cobra.Command, []string) error {
+// act is what a command does to an open store.
+type act func(cmd *cobra.Command, t *target) error
+
+// run makes a cobra function of one that reads the flags and arguments and says
+// what to do. The store is opened, made and migrated only for a call that is
+// well formed.
+func run(parse func(cmd *cobra.Command, args []string) (act, error)) func(*cobra.Command, []string) error {
 	return func(cmd *cobra.Command, args []string) error {
+		do, err := parse(cmd, args)
+		if err != nil {
+			return exit(cmd, err)
+		}
 		t, err := openTarget(cmd)
 		if err != nil {
 			return exit(cmd, err)
 		}
-		return exit(cmd, errors.Join(f(cmd, args, t), t.store.Close()))
+		return exit(cmd, errors.Join(do(cmd, t), t.store.Close()))
 	}
 }
 

@@ -2,13 +2,16 @@ package caddymodule
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/spf13/cobra"
 
 	"github.com/lumio-vision/caddy-system-keys/admin"
+	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
 func createCommand() *cobra.Command {
@@ -31,33 +34,57 @@ shown again.`,
 	return cmd
 }
 
-func create(cmd *cobra.Command, _ []string, t *target) error {
-	want := admin.NewKey{}
-	want.Label, _ = cmd.Flags().GetString("label")
-	want.Permissions, _ = cmd.Flags().GetStringArray("permission")
-	want.IsSystem, _ = cmd.Flags().GetBool("system-admin")
-	if want.Label == "" {
-		return usagef("--label is required")
+func create(cmd *cobra.Command, _ []string) (act, error) {
+	label, _ := cmd.Flags().GetString("label")
+	permissions, _ := cmd.Flags().GetStringArray("permission")
+	isSystem, _ := cmd.Flags().GetBool("system-admin")
+	asJSON, _ := cmd.Flags().GetBool("json")
+	if label == "" {
+		return nil, usagef("--label is required")
 	}
+	_, labelErr := store.CleanLabel(label)
+	_, permissionsErr := store.CleanPermissions(permissions)
+	if err := errors.Join(labelErr, permissionsErr); err != nil {
+		return nil, &usageError{err}
+	}
+	var lifetime time.Duration
 	if text, _ := cmd.Flags().GetString("expires-in"); text != "" {
-		duration, err := caddy.ParseDuration(text)
-		if err != nil || duration <= 0 {
-			return usagef("--expires-in: not a duration that lies ahead, such as 90d: %q", text)
+		var err error
+		if lifetime, err = caddy.ParseDuration(text); err != nil || lifetime <= 0 {
+			return nil, usagef("--expires-in: not a duration that lies ahead, such as 90d: %q", text)
 		}
-		want.ExpiresAt = t.now().Add(duration)
 	}
-	service, err := t.service(cmd.Context())
-	if err != nil {
-		return err
-	}
-	key, plain, err := service.Create(cmd.Context(), admin.CLI(), want)
-	if err != nil {
-		return invalidUsage(err)
-	}
-	if asJSON, _ := cmd.Flags().GetBool("json"); asJSON {
+	return func(cmd *cobra.Command, t *target) error {
+		want := admin.NewKey{Label: label, Permissions: permissions, IsSystem: isSystem}
+		if lifetime > 0 {
+			want.ExpiresAt = t.now().Add(lifetime)
+		}
+		service, err := t.service(cmd.Context())
+		if err != nil {
+			return err
+		}
+		key, plain, err := service.Create(cmd.Context(), admin.CLI(), want)
+		if err != nil {
+			return err
+		}
+		if err := show(cmd, key, plain, asJSON); err != nil {
+			// Nobody has seen the key, so nobody could ever use or revoke it.
+			_, undo := service.Revoke(cmd.Context(), admin.CLI(), key.ID)
+			return errors.Join(fmt.Errorf("the key could not be printed and was revoked again: %w", err), undo)
+		}
+		return nil
+	}, nil
+}
+
+// show prints a new key to standard output, and what else there is to say of it
+// to standard error.
+func show(cmd *cobra.Command, key *store.Key, plain string, asJSON bool) error {
+	if asJSON {
 		shown := admin.ShowKey(key)
 		shown.Key = plain
-		return json.NewEncoder(cmd.OutOrStdout()).Encode(shown)
+		encoder := json.NewEncoder(cmd.OutOrStdout())
+		encoder.SetEscapeHTML(false)
+		return encoder.Encode(shown)
 	}
 	fmt.Fprintf(cmd.ErrOrStderr(), "Created %q (%s)\n", key.Label, key.ID)
 	if len(key.Permissions) > 0 {
@@ -67,6 +94,6 @@ func create(cmd *cobra.Command, _ []string, t *target) error {
 		fmt.Fprintf(cmd.ErrOrStderr(), "Expires: %s\n", key.ExpiresAt.Format(timeLayout))
 	}
 	fmt.Fprintln(cmd.ErrOrStderr(), "This key is shown once. Copy it now and store it securely:")
-	_, err = fmt.Fprintln(cmd.OutOrStdout(), plain)
+	_, err := fmt.Fprintln(cmd.OutOrStdout(), plain)
 	return err
 }

@@ -44,30 +44,41 @@ with those never used before all others.`,
 	return cmd
 }
 
-func list(cmd *cobra.Command, _ []string, t *target) error {
+func list(cmd *cobra.Command, _ []string) (act, error) {
 	sort, _ := cmd.Flags().GetString("sort")
 	query, ok := orders[sort]
 	if !ok {
-		return usagef("--sort: must be created, label or last-used, not %q", sort)
+		return nil, usagef("--sort: must be created, label or last-used, not %q", sort)
 	}
 	query.Limit = store.MaxLimit
-	if text, _ := cmd.Flags().GetString("unused-for"); text != "" {
-		duration, err := caddy.ParseDuration(text)
-		if err != nil || duration < 0 {
-			return usagef("--unused-for: not a duration, such as 90d: %q", text)
+	unused, _ := cmd.Flags().GetString("unused-for")
+	var idle time.Duration
+	if unused != "" {
+		var err error
+		if idle, err = caddy.ParseDuration(unused); err != nil || idle < 0 {
+			return nil, usagef("--unused-for: not a duration, such as 90d: %q", unused)
 		}
-		query.UnusedSince = t.now().Add(-duration)
-	}
-	service, err := t.service(cmd.Context())
-	if err != nil {
-		return err
 	}
 	printer := newTable(cmd.OutOrStdout())
 	if asJSON, _ := cmd.Flags().GetBool("json"); asJSON {
 		printer = newLines(cmd.OutOrStdout())
 	}
+	return func(cmd *cobra.Command, t *target) error {
+		if unused != "" {
+			query.UnusedSince = t.now().Add(-idle)
+		}
+		return printAll(cmd, t, &query, printer)
+	}, nil
+}
+
+// printAll prints every page of a list.
+func printAll(cmd *cobra.Command, t *target, query *store.KeyQuery, printer printer) error {
+	service, err := t.service(cmd.Context())
+	if err != nil {
+		return err
+	}
 	for {
-		page, err := service.List(cmd.Context(), admin.CLI(), &query)
+		page, err := service.List(cmd.Context(), admin.CLI(), query)
 		if err != nil {
 			return err
 		}

@@ -30,18 +30,30 @@ second. Asks before it does so on a terminal; elsewhere --yes is needed.`,
 
 // revoke reads all ids before it deletes the first key, and goes on when one of
 // them is gone.
-func revoke(cmd *cobra.Command, args []string, t *target) error {
+func revoke(cmd *cobra.Command, args []string) (act, error) {
 	var ids []store.ID
 	for _, arg := range args {
 		id, err := store.ParseID(arg)
 		if err != nil {
-			return usagef("%q: %w", arg, err)
+			return nil, usagef("%q: %w", arg, err)
 		}
 		ids = append(ids, id)
 	}
-	if err := confirm(cmd, t, ids); err != nil {
-		return err
+	yes, _ := cmd.Flags().GetBool("yes")
+	if in, ok := cmd.InOrStdin().(*os.File); !yes && (!ok || !term.IsTerminal(int(in.Fd()))) {
+		return nil, usagef("not a terminal, so nobody can be asked: use --yes")
 	}
+	return func(cmd *cobra.Command, t *target) error {
+		if !yes {
+			if err := confirm(cmd, t, ids); err != nil {
+				return err
+			}
+		}
+		return revokeAll(cmd, t, ids)
+	}, nil
+}
+
+func revokeAll(cmd *cobra.Command, t *target, ids []store.ID) error {
 	service, err := t.service(cmd.Context())
 	if err != nil {
 		return err
@@ -59,14 +71,12 @@ func revoke(cmd *cobra.Command, args []string, t *target) error {
 }
 
 func confirm(cmd *cobra.Command, t *target, ids []store.ID) error {
-	if yes, _ := cmd.Flags().GetBool("yes"); yes {
-		return nil
-	}
-	if in, ok := cmd.InOrStdin().(*os.File); !ok || !term.IsTerminal(int(in.Fd())) {
-		return usagef("not a terminal, so nobody can be asked: use --yes")
-	}
 	for _, id := range ids {
 		key, err := t.store.Key(cmd.Context(), id)
+		if errors.Is(err, store.ErrNotFound) {
+			fmt.Fprintf(cmd.ErrOrStderr(), "%s  no such key\n", id)
+			continue
+		}
 		if err != nil {
 			return fmt.Errorf("%s: %w", id, err)
 		}

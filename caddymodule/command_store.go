@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"net/url"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -72,6 +74,9 @@ func locateDSN(dsn string) (Location, error) {
 		if !filepath.IsAbs(file) {
 			return Location{}, usagef("--store: the file must be given with its absolute path, such as sqlite:///var/lib/keys.db")
 		}
+		if strings.Contains(file, "?") {
+			return Location{}, usagef("--store: sqlite:// takes the path of a file and no options")
+		}
 		return sqliteAt(file, sqlite.Options{SameOwner: true}), nil
 	}
 	if strings.HasPrefix(dsn, "postgres://") || strings.HasPrefix(dsn, "postgresql://") {
@@ -79,6 +84,9 @@ func locateDSN(dsn string) (Location, error) {
 	}
 	return Location{}, usagef("--store: must begin with sqlite:// or postgres://")
 }
+
+// anyPlaceholder is what stands for something that is not on the command line.
+var anyPlaceholder = regexp.MustCompile(`\{[^{}]*\}`)
 
 // refusePassword looks at the flag as it was typed: what a placeholder stands
 // for is not on the command line.
@@ -88,26 +96,25 @@ func refusePassword(dsn string) error {
 	if strings.HasPrefix(dsn, "sqlite://") {
 		return nil
 	}
-	parsed, err := url.Parse(dsn)
+	const harmless = "placeholder"
+	typed := anyPlaceholder.ReplaceAllLiteralString(dsn, harmless)
+	parsed, err := url.Parse(typed)
 	if err != nil {
-		if strings.ContainsAny(dsn, "@") || strings.Contains(dsn, "password") {
+		if strings.Contains(typed, "@") || strings.Contains(typed, "password") {
 			return refused // what cannot be read may still hold one
 		}
 		return nil
 	}
-	if password, ok := parsed.User.Password(); ok && !placeholder(password) {
+	if password, ok := parsed.User.Password(); ok && password != harmless {
 		return refused
 	}
 	for name, values := range parsed.Query() {
-		if (strings.EqualFold(name, "password") || strings.EqualFold(name, "sslpassword")) && !placeholder(values[0]) {
+		secret := strings.EqualFold(name, "password") || strings.EqualFold(name, "sslpassword")
+		if secret && slices.ContainsFunc(values, func(v string) bool { return v != harmless }) {
 			return refused
 		}
 	}
 	return nil
-}
-
-func placeholder(s string) bool {
-	return strings.HasPrefix(s, "{") && strings.HasSuffix(s, "}")
 }
 
 // locateConfigured finds the store in the configuration. It resolves what the
@@ -124,15 +131,18 @@ func locateConfigured(cmd *cobra.Command) (Location, phc.Params, error) {
 	}
 	var config struct {
 		Apps struct {
-			SystemKeys *App `json:"system_keys"`
+			SystemKeys json.RawMessage `json:"system_keys"`
 		} `json:"apps"`
 	}
 	if err := json.Unmarshal(raw, &config); err != nil {
 		return Location{}, phc.Params{}, fmt.Errorf("read configuration: %w", err)
 	}
-	app := config.Apps.SystemKeys
-	if app == nil {
-		app = new(App)
+	app := new(App)
+	if len(config.Apps.SystemKeys) > 0 {
+		// As strictly as Caddy does: a mistyped setting must not mean another store.
+		if err := caddy.StrictUnmarshalJSON(config.Apps.SystemKeys, app); err != nil {
+			return Location{}, phc.Params{}, fmt.Errorf("read configuration: system_keys: %w", err)
+		}
 	}
 	app.setDefaults()
 	params, err := app.Argon2id.params()
@@ -147,25 +157,39 @@ func locateConfigured(cmd *cobra.Command) (Location, phc.Params, error) {
 // A SQLite file must be there: a command must not make an empty store where the
 // server was meant to look.
 func (a *App) locate(repl *caddy.Replacer) (Location, error) {
-	var named struct {
+	raw := a.StoreRaw
+	if raw == nil {
+		raw = json.RawMessage(`{"driver":"sqlite"}`)
+	}
+	var sqliteStore struct {
 		Driver string `json:"driver"`
 		SQLite
+	}
+	var postgresStore struct {
+		Driver string `json:"driver"`
 		Postgres
 	}
-	if a.StoreRaw == nil {
-		named.Driver = "sqlite"
-	} else if err := json.Unmarshal(a.StoreRaw, &named); err != nil {
+	var named struct {
+		Driver string `json:"driver"`
+	}
+	if err := json.Unmarshal(raw, &named); err != nil {
 		return Location{}, fmt.Errorf("store: %w", err)
 	}
 	switch named.Driver {
 	case "sqlite":
-		location, err := named.SQLite.Locate(repl)
+		if err := caddy.StrictUnmarshalJSON(raw, &sqliteStore); err != nil {
+			return Location{}, fmt.Errorf("store: %w", err)
+		}
+		location, err := sqliteStore.Locate(repl)
 		if err != nil {
 			return Location{}, err
 		}
 		return sqliteAt(location.Name, sqlite.Options{MustExist: true, SameOwner: true}), nil
 	case "postgres":
-		return named.Postgres.Locate(repl)
+		if err := caddy.StrictUnmarshalJSON(raw, &postgresStore); err != nil {
+			return Location{}, fmt.Errorf("store: %w", err)
+		}
+		return postgresStore.Locate(repl)
 	}
 	return Location{}, fmt.Errorf("store: unknown driver %q", named.Driver)
 }

@@ -60,13 +60,19 @@ type quickstart struct {
 }
 
 func runQuickstart(cmd *cobra.Command) (err error) {
-	ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)
+	ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
+	// A reader that goes away (`| head -1`) is an error of the write, and not the
+	// end before the temporary folder is removed.
+	signal.Ignore(syscall.SIGPIPE)
 
 	check, _ := cmd.Flags().GetBool("check")
 	listen, _ := cmd.Flags().GetString("listen")
 	if check && !cmd.Flags().Changed("listen") {
 		listen = "127.0.0.1:0" // nobody is to type it, so it need not be 8080
+	}
+	if _, _, err := net.SplitHostPort(listen); err != nil {
+		return usagef("--listen: must be host:port: %w", err)
 	}
 	data, _ := cmd.Flags().GetString("data")
 	folder, cleanUp, err := quickstartFolder(data)
@@ -114,7 +120,7 @@ func (q *quickstart) start(ctx context.Context, listen string) error {
 	}
 	host, port, err := net.SplitHostPort(address)
 	if err != nil {
-		return usagef("--listen: %w", err)
+		return err
 	}
 	if ip := net.ParseIP(host); host == "" || ip.IsUnspecified() {
 		host = "127.0.0.1"

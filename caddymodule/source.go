@@ -101,12 +101,11 @@ func sqliteAt(file string, options sqlite.Options) Location {
 func (s *SQLite) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	d.Next() // consume the driver's name
 	if d.NextArg() {
-		s.File = d.Val()
+		if s.File = d.Val(); s.File == "" {
+			return d.Err("sqlite: the name of the file is empty")
+		}
 	}
-	if d.NextArg() {
-		return d.ArgErr()
-	}
-	return nil
+	return noMore(d)
 }
 
 // Postgres keeps the keys in a PostgreSQL database that any number of servers
@@ -185,11 +184,19 @@ func (p *Postgres) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		return d.ArgErr()
 	}
 	p.DSN = d.Val()
+	if err := p.Validate(); err != nil {
+		return d.WrapErr(err)
+	}
+	return noMore(d)
+}
+
+// noMore refuses further arguments, and a block, which would be passed over.
+func noMore(d *caddyfile.Dispenser) error {
 	if d.NextArg() {
 		return d.ArgErr()
 	}
-	if err := p.Validate(); err != nil {
-		return d.WrapErr(err)
+	for nesting := d.Nesting(); d.NextBlock(nesting); {
+		return d.Errf("unrecognized option %q", d.Val())
 	}
 	return nil
 }
