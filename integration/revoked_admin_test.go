@@ -104,6 +104,8 @@ func TestAStoreThatHangsDoesNotHoldTheEnd(t *testing.T) {
 	case <-time.After(60 * time.Second): // many times the bounds that there are
 		t.Error("the end waits for a database that hangs")
 		server.Resume()
-		<-stopped
+		if err := <-stopped; err != nil {
+			t.Error(err)
+		}
 	}
 }

@@ -218,8 +218,8 @@ func TestRequestsDoNotWaitForTheEnd(t *testing.T) {
 		time.Sleep(time.Millisecond)
 	}
 	select {
-	case <-closed:
-		t.Error("the engine did not wait for its store at all")
+	case err := <-closed:
+		t.Errorf("the engine did not wait for its store at all: %v", err)
 	default:
 	}
 	close(release)
