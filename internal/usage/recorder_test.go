@@ -140,6 +140,23 @@ func TestNothingIsWrittenWhenNothingWasUsed(t *testing.T) {
 	}
 }
 
+func TestAUseIsWrittenOnce(t *testing.T) {
+	t.Parallel()
+	s, r := start(t, time.Hour)
+	r.Touch(usage.NewMark(store.ID{1}), noon)
+	for range 3 {
+		if err := r.Flush(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := r.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if s.batches != 1 {
+		t.Errorf("%d batches, want 1", s.batches)
+	}
+}
+
 // TestNoUseIsLost touches from many goroutines while the recorder flushes.
 func TestNoUseIsLost(t *testing.T) {
 	t.Parallel()

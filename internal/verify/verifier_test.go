@@ -267,6 +267,32 @@ func TestTheWarmCheckDoesNotAllocate(t *testing.T) {
 	}
 }
 
+// TestADigestBelongsToItsHash has a key that is known by its hash when the row is
+// given the hash of another.
+func TestADigestBelongsToItsHash(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	f.clock.freeze()
+	id, key := f.mint(t, "one")
+	other, _ := f.mint(t, "other")
+	mustVerify(t, f, key)
+	row := f.store.row(id)
+	row.Hash = f.store.row(other).Hash
+	f.store.put(row)
+	f.clock.advance(verify.MaxTrust)
+	mustRefuse(t, f, key, verify.ReasonMismatch)
+}
+
+func TestAnExpiredKeyCostsNoArgon2id(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	_, key := f.mintHashed(t, cheap, store.Key{Label: "over", ExpiresAt: time.Now().Add(-time.Hour)})
+	mustRefuse(t, f, key, verify.ReasonExpired)
+	if stats := f.verifier.Stats(); stats.Argon2Runs != 0 {
+		t.Errorf("%d Argon2id computations", stats.Argon2Runs)
+	}
+}
+
 func mustVerify(tb testing.TB, f *fixture, key string) {
 	tb.Helper()
 	if _, err := f.verifier.Verify(tb.Context(), key); err != nil {

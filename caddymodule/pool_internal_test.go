@@ -1,0 +1,59 @@
+package caddymodule
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/caddyserver/caddy/v2"
+
+	"github.com/lumio-vision/caddy-system-keys/internal/engine"
+	"github.com/lumio-vision/caddy-system-keys/internal/phc"
+)
+
+func TestResolve(t *testing.T) {
+	t.Setenv("SYSTEM_KEYS_TEST_SECRET", "from the environment")
+	t.Setenv("SYSTEM_KEYS_TEST_EMPTY", "")
+	file := filepath.Join(t.TempDir(), "secret")
+	if err := os.WriteFile(file, []byte("from a file\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for value, want := range map[string]string{
+		"literal":                         "literal",
+		"{env.SYSTEM_KEYS_TEST_SECRET}":   "from the environment",
+		"a {env.SYSTEM_KEYS_TEST_SECRET}": "a from the environment",
+		"{file." + file + "}":             "from a file",
+		"":                                "",
+		"{env.SYSTEM_KEYS_TEST_EMPTY}":    "",
+		"{env.SYSTEM_KEYS_TEST_UNSET}":    "",
+		"{file." + file + ".not-there}":   "",
+		"half-{of.a-secret}":              "",
+	} {
+		got, err := resolveOne(caddy.NewReplacer(), value)
+		if got != want || (err == nil) != (want != "") {
+			t.Errorf("%q became %q, %v", value, got, err)
+		}
+		if err != nil && strings.Contains(err.Error(), "a-secret") {
+			t.Errorf("the error repeats a part of the value: %v", err)
+		}
+	}
+}
+
+// TestTheEngineInThePoolPrintsNoSecret prints it as the pool's panics do.
+func TestTheEngineInThePoolPrintsNoSecret(t *testing.T) {
+	t.Parallel()
+	e, err := engine.New(engine.Config{
+		Argon2id: phc.Default(), HashMemory: defaultHashMemory, Secrets: [][]byte{[]byte("topsecret")},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := pooled{e}
+	for _, verb := range []string{"%v", "%+v", "%#v", "%s"} {
+		if text := fmt.Sprintf(verb, p); text != "system_keys engine" {
+			t.Errorf("%s prints %s", verb, text)
+		}
+	}
+}
