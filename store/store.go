@@ -42,12 +42,16 @@ type Store interface {
 
 	// DeleteKey deletes a key for ever and returns what it was, without its
 	// hash; [ErrNotFound] if there is none. When it returns nil the deletion is
-	// durable. The acting key is as for CreateKey, and may delete itself.
+	// durable. The acting key is as for CreateKey, and may delete itself. After
+	// an error that is no answer the key may be deleted or not; see
+	// [Store.Barrier].
 	DeleteKey(ctx context.Context, id ID, acting *Acting) (*Key, error)
 
-	// RehashKey replaces a key's hash if it is still the old one. Nothing else
-	// about the key changes, and the key's users notice nothing. [ErrConflict]
-	// if the hash is another by now, [ErrNotFound] if the key is gone.
+	// RehashKey replaces a key's hash if it is still the old one, by another
+	// hash of the same key. Nothing else about the key changes, and the key's
+	// users notice nothing: it is entered in the log as [KeyRehashed].
+	// [ErrConflict] if the hash is another by now, [ErrNotFound] if the key is
+	// gone.
 	RehashKey(ctx context.Context, id ID, old, renewed Hash) error
 
 	// RecordUse moves each key's last use forward to the time given, never
@@ -55,6 +59,32 @@ type Store interface {
 	// store's own clock by more than a second are cut to that. Keys that are
 	// gone are passed over. One call is one transaction.
 	RecordUse(ctx context.Context, uses []Use) error
+
+	// Follow opens a session on the change log. The instance has not joined
+	// yet. Sessions that are open when the store is closed end by their own
+	// Close, before or after.
+	Follow(ctx context.Context) (Feed, error)
+
+	// Barrier enters a [Barrier] into the change log and returns its rev.
+	// Whatever was committed before, by whomever, is before it in the log and
+	// is durable when it returns nil.
+	Barrier(ctx context.Context) (rev int64, err error)
+
+	// Progress says who the members are and how far they have come, and how
+	// many requests were cut for the deletion of this key.
+	Progress(ctx context.Context, key ID) (*Progress, error)
+
+	// Leave removes a member. No row is not an error.
+	Leave(ctx context.Context, member ID) error
+
+	// Reap removes a member if its beat is still the one given, and reports
+	// whether it did.
+	Reap(ctx context.Context, member ID, beat int64) (bool, error)
+
+	// Prune removes the oldest entries of the change log, so that the newest
+	// keep of them are left; at least one is, always. It removes what belongs to
+	// those entries too.
+	Prune(ctx context.Context, keep int) error
 
 	// Close releases what the store holds, after the calls that are running.
 	// It can be called more than once.

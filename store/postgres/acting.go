@@ -30,21 +30,28 @@ const (
 // reading of that key, or as a statement of its own on nobody's word.
 func (s *Store) on(ctx context.Context, acting *store.Acting, lock string, write func(db querier) error) error {
 	return again(func() error {
-		if acting == nil {
-			return write(s.pool)
-		}
-		return s.transact(ctx, func(tx pgx.Tx) error {
-			key, err := scanKey(tx.QueryRow(ctx, "SELECT "+columns+" FROM system_keys WHERE id = $1"+lock, uuid(acting.ID)))
-			if errors.Is(err, store.ErrNotFound) {
-				return store.ErrActorGone
+		return s.durably(ctx, func(conn connection) error {
+			if acting == nil {
+				return write(conn)
 			}
-			if err != nil {
-				return err
-			}
-			if err := acting.Allow(key); err != nil {
-				return err
-			}
-			return write(tx)
+			return transact(ctx, conn, func(tx pgx.Tx) error {
+				if err := allow(ctx, tx, acting, lock); err != nil {
+					return err
+				}
+				return write(tx)
+			})
 		})
 	})
+}
+
+// allow reads and locks the acting key.
+func allow(ctx context.Context, tx pgx.Tx, acting *store.Acting, lock string) error {
+	key, err := scanKey(tx.QueryRow(ctx, "SELECT "+columns+" FROM system_keys WHERE id = $1"+lock, uuid(acting.ID)))
+	if errors.Is(err, store.ErrNotFound) {
+		return store.ErrActorGone
+	}
+	if err != nil {
+		return err
+	}
+	return acting.Allow(key)
 }

@@ -74,13 +74,17 @@ func (s *Store) DeleteKey(ctx context.Context, id store.ID, acting *store.Acting
 	return key, nil
 }
 
+// rehash tells the trigger that logs it, in a setting that ends with the
+// statement's transaction, that the new hash belongs to the same key.
+const rehash = `UPDATE system_keys SET key_hash = $3 WHERE id = $1 AND key_hash = $2
+    AND set_config('sidecar.rehashing', id || ':' || encode(sha256(convert_to($3, 'UTF8')), 'hex'), true) <> ''`
+
 // RehashKey implements [store.Store].
 func (s *Store) RehashKey(ctx context.Context, id store.ID, old, renewed store.Hash) error {
 	const what = "rehash a key"
 	var tag pgconn.CommandTag
 	err := again(func() (err error) {
-		tag, err = s.pool.Exec(ctx, "UPDATE system_keys SET key_hash = $3 WHERE id = $1 AND key_hash = $2",
-			uuid(id), string(old), string(renewed))
+		tag, err = s.pool.Exec(ctx, rehash, uuid(id), string(old), string(renewed))
 		return err
 	})
 	if err != nil || tag.RowsAffected() == 1 {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -26,7 +27,9 @@ const (
 
 // Store is a [store.Store] in a PostgreSQL database. See [Open].
 type Store struct {
-	pool *pgxpool.Pool
+	pool    *pgxpool.Pool
+	closed  atomic.Bool
+	origins atomic.Pointer[string] // SQL; see origin
 }
 
 // Open prepares a pool of connections to the database that the DSN names, a
@@ -54,6 +57,7 @@ func Open(ctx context.Context, dsn string) (*Store, error) {
 		// PgBouncer, and the server may plan them without looking at the arguments.
 		conn.DefaultQueryExecMode = pgx.QueryExecModeCacheDescribe
 	}
+	conn.OnNotice = onNotice
 	if conn.ConnectTimeout == 0 {
 		conn.ConnectTimeout = connectTimeout
 	}
@@ -90,6 +94,7 @@ func explainDSN(err error) error {
 
 // Close implements [store.Store].
 func (s *Store) Close() error {
+	s.closed.Store(true)
 	s.pool.Close()
 	return nil
 }
@@ -98,7 +103,14 @@ func (s *Store) Close() error {
 // The level is set because a database can have another default, under which
 // who waited for a lock gets a serialization failure for it.
 func (s *Store) transact(ctx context.Context, do func(tx pgx.Tx) error) error {
-	return pgx.BeginTxFunc(ctx, s.pool, pgx.TxOptions{IsoLevel: pgx.ReadCommitted}, do)
+	return transact(ctx, s.pool, do)
+}
+
+func transact(ctx context.Context, db interface {
+	BeginTx(ctx context.Context, options pgx.TxOptions) (pgx.Tx, error)
+}, do func(tx pgx.Tx) error,
+) error {
+	return pgx.BeginTxFunc(ctx, db, pgx.TxOptions{IsoLevel: pgx.ReadCommitted}, do)
 }
 
 var _ store.Store = (*Store)(nil)

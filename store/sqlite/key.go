@@ -70,9 +70,17 @@ func (s *Store) DeleteKey(ctx context.Context, id store.ID, acting *store.Acting
 // RehashKey implements [store.Store].
 func (s *Store) RehashKey(ctx context.Context, id store.ID, old, renewed store.Hash) error {
 	return s.write(ctx, "rehash a key", func(tx *sql.Tx) error {
+		// The trigger that logs the change looks for it here.
+		_, err := tx.ExecContext(ctx, "INSERT INTO rehashing (id, key_hash) VALUES (?, ?)", id.String(), string(renewed))
+		if err != nil {
+			return err
+		}
 		result, err := tx.ExecContext(ctx, "UPDATE system_keys SET key_hash = ? WHERE id = ? AND key_hash = ?",
 			string(renewed), id.String(), string(old))
 		if err != nil {
+			return err
+		}
+		if _, err := tx.ExecContext(ctx, "DELETE FROM rehashing"); err != nil {
 			return err
 		}
 		if n, err := result.RowsAffected(); err != nil || n == 1 {

@@ -26,6 +26,7 @@ type Store struct {
 	mu      sync.Mutex
 	closed  bool
 	running sync.WaitGroup
+	feeds   map[*feed]struct{}
 	close   func() error
 }
 
@@ -60,7 +61,11 @@ func (s *Store) enter() error {
 // write runs do in a transaction that holds the write lock from its start,
 // and commits it unless do returns an error.
 func (s *Store) write(ctx context.Context, what string, do func(tx *sql.Tx) error) error {
-	return s.transact(ctx, s.writer, what, do)
+	err := s.transact(ctx, s.writer, what, do)
+	if err == nil {
+		s.wake()
+	}
+	return err
 }
 
 // read runs do in a transaction that sees one state of the database.

@@ -31,6 +31,18 @@ func calls(key *store.Key) map[string]call {
 		"RecordUse": func(ctx context.Context, s store.Store) error {
 			return s.RecordUse(ctx, []store.Use{{ID: key.ID, At: epoch}})
 		},
+		"Follow": func(ctx context.Context, s store.Store) error {
+			feed, err := s.Follow(ctx)
+			if err == nil {
+				err = feed.Close()
+			}
+			return err
+		},
+		"Barrier":  func(ctx context.Context, s store.Store) error { _, err := s.Barrier(ctx); return err },
+		"Progress": func(ctx context.Context, s store.Store) error { _, err := s.Progress(ctx, key.ID); return err },
+		"Leave":    func(ctx context.Context, s store.Store) error { return s.Leave(ctx, key.ID) },
+		"Reap":     func(ctx context.Context, s store.Store) error { _, err := s.Reap(ctx, key.ID, 1); return err },
+		"Prune":    func(ctx context.Context, s store.Store) error { return s.Prune(ctx, 1) },
 		"RecordUse of nothing": func(ctx context.Context, s store.Store) error {
 			if err := s.RecordUse(ctx, nil); err != nil {
 				return err

@@ -21,6 +21,8 @@ type Backend struct {
 	// Outdate records in the schema, behind the store's back, a migration that
 	// this program does not know.
 	Outdate func(tb testing.TB)
+	// Exec runs a statement that every dialect knows, as another service would.
+	Exec func(tb testing.TB, statement string)
 }
 
 // Run runs the suite. It calls fresh once for each test, possibly several times
@@ -42,6 +44,9 @@ func Run(t *testing.T, fresh func(tb testing.TB) *Backend) {
 		{"close", testClose},
 		{"cancellation", testCancellation},
 		{"model", testModel},
+		{"feed", testFeed},
+		{"turns", testTurns},
+		{"members", testMembers},
 	} {
 		t.Run(group.name, func(t *testing.T) {
 			t.Parallel()

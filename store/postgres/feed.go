@@ -1,0 +1,153 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/lumio-vision/caddy-system-keys/store"
+)
+
+// Bounds of a feed.
+const (
+	// probeTimeout is how long its own notification may take to reach a feed.
+	probeTimeout = time.Second
+	// pollInterval is how often one looks that gets no notifications.
+	pollInterval = 250 * time.Millisecond
+	closeTimeout = time.Second
+	channel      = "system_keys"
+)
+
+// feed is a [store.Feed] on a connection of its own, which it listens on too, so
+// that each turn that is answered shows that notifications can arrive.
+type feed struct {
+	conn    *pgx.Conn
+	origin  string // SQL
+	polls   bool   // no notifications arrive, as behind a pooler
+	standby string // synchronous_standby_names when it was opened
+	close   func() error
+}
+
+// Follow implements [store.Store].
+func (s *Store) Follow(ctx context.Context) (store.Feed, error) {
+	f, err := s.follow(ctx)
+	if err != nil {
+		return nil, explain("follow changes", err)
+	}
+	return f, nil
+}
+
+func (s *Store) follow(ctx context.Context) (_ *feed, err error) {
+	if s.closed.Load() {
+		return nil, store.ErrClosed
+	}
+	f := &feed{}
+	if f.origin, err = s.origin(ctx, s.pool); err != nil {
+		return nil, err
+	}
+	if f.conn, err = pgx.ConnectConfig(ctx, s.pool.Config().ConnConfig.Copy()); err != nil {
+		return nil, err
+	}
+	f.close = sync.OnceValue(f.shut)
+	if err := f.open(ctx); err != nil {
+		_ = f.Close()
+		return nil, err
+	}
+	return f, nil
+}
+
+// open makes the session what it is to be.
+func (f *feed) open(ctx context.Context) error {
+	var isolation string
+	var rev int64
+	err := f.conn.QueryRow(ctx, "SELECT max(rev), current_setting('default_transaction_isolation'), "+
+		"current_setting('synchronous_standby_names') FROM sidecar.change_log").Scan(&rev, &isolation, &f.standby)
+	if err != nil {
+		return err
+	}
+	if isolation != "read committed" {
+		// Turns would fail for the sake of other instances' turns.
+		if _, err := f.conn.Exec(ctx, "SET default_transaction_isolation = 'read committed'"); err != nil {
+			return err
+		}
+	}
+	if err := f.listen(ctx); err != nil || f.polls || f.standby != "" {
+		return err
+	}
+	// A lost renewal does no harm: it loses its beat as well. With standbys it is
+	// to wait for them, so that an old primary that was cut off grants no leases.
+	_, err = f.conn.Exec(ctx, "SET synchronous_commit = off")
+	return err
+}
+
+// listen finds out whether notifications arrive.
+func (f *feed) listen(ctx context.Context) error {
+	if _, err := f.conn.Exec(ctx, "LISTEN "+channel); err != nil {
+		return err
+	}
+	if _, err := f.conn.Exec(ctx, "SELECT pg_notify($1, '')", channel); err != nil {
+		return err
+	}
+	waiting, cancel := context.WithTimeout(ctx, probeTimeout)
+	defer cancel()
+	_, err := f.conn.WaitForNotification(waiting)
+	if err != nil && waiting.Err() != nil && ctx.Err() == nil {
+		f.polls = true
+		return nil
+	}
+	return err
+}
+
+// Close implements [store.Feed].
+func (f *feed) Close() error { return f.close() }
+
+func (f *feed) shut() error {
+	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
+	defer cancel()
+	return f.conn.Close(ctx)
+}
+
+// Wait implements [store.Feed].
+func (f *feed) Wait(ctx context.Context, patience time.Duration) error {
+	if f.conn.IsClosed() {
+		return explain("wait for changes", errors.New("the session has ended"))
+	}
+	if f.polls {
+		select {
+		case <-ctx.Done():
+		case <-time.After(min(patience, pollInterval)):
+		}
+		return nil
+	}
+	waiting, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	_, err := f.conn.WaitForNotification(waiting)
+	if err != nil && waiting.Err() != nil && !f.conn.IsClosed() {
+		return nil
+	}
+	return explain("wait for changes", err)
+}
+
+// Join implements [store.Feed].
+func (f *feed) Join(ctx context.Context, m *store.Member) error {
+	member, err := m.Clean()
+	if err != nil {
+		return fmt.Errorf("join: %w", err)
+	}
+	err = replicated(f.conn, func() error {
+		_, err := f.conn.Exec(ctx, "INSERT INTO sidecar.member (id, beat, ttl_ms, name) "+
+			"SELECT $1, sidecar.random_tag(), $2, $3 WHERE "+durable,
+			uuid(member.ID), member.TTL.Milliseconds(), member.Name)
+		return err
+	})
+	if code(err) == uniqueViolation {
+		err = store.ErrConflict
+	}
+	return explain("join", err)
+}
+
+var _ store.Feed = (*feed)(nil)

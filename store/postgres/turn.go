@@ -1,0 +1,129 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
+
+	"github.com/lumio-vision/caddy-system-keys/store"
+)
+
+// watched is whether all changes of system_keys get into the log: a condition on
+// the table that this role sees by that name.
+const watched = `(
+    SELECT count(*) = 3 FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid
+    WHERE t.tgrelid = to_regclass('system_keys') AND t.tgenabled = 'A' AND p.pronamespace = to_regnamespace('sidecar')
+        AND t.tgname IN ('sidecar_log_delete', 'sidecar_log_update', 'sidecar_log_truncate')
+)`
+
+// placed is the turn's place, if it is in the log.
+const placed = `place AS MATERIALIZED (
+    SELECT EXISTS (SELECT FROM sidecar.change_log WHERE rev = $2 AND tag = $3) AS known
+)`
+
+// renewed touches the member's row. All parts of a statement see the state from
+// before it, which is one with all changes up to some rev and none after.
+const renewed = `, renewed AS (
+    UPDATE sidecar.member SET beat = sidecar.random_tag(), seen_at = clock_timestamp(),
+        applied = CASE WHEN (SELECT known FROM place) THEN greatest(applied, $2) ELSE applied END
+    WHERE id = $1
+    RETURNING id
+), reported AS (
+    INSERT INTO sidecar.change_cut (rev, member, requests)
+    SELECT cut.rev, $1, cut.requests
+    FROM unnest($5::bigint[], $6::bigint[]) AS cut (rev, requests) JOIN sidecar.change_log USING (rev), renewed
+    ON CONFLICT (rev, member) DO UPDATE SET requests = excluded.requests
+)`
+
+// viewed is what a turn gets to see. The changes are arrays, as a view has one
+// row.
+const viewed = `
+, (SELECT known FROM place), pg_is_in_recovery(), current_setting('synchronous_standby_names'), ` + watched + `,
+    head.rev, head.tag, log.revs, log.tags, log.ops, log.keys, log.times
+FROM (SELECT rev, tag FROM sidecar.change_log ORDER BY rev DESC LIMIT 1) AS head, (
+    SELECT coalesce(array_agg(rev ORDER BY rev), '{}') AS revs, coalesce(array_agg(tag ORDER BY rev), '{}') AS tags,
+        coalesce(array_agg(op ORDER BY rev), '{}') AS ops, coalesce(array_agg(key_id ORDER BY rev), '{}') AS keys,
+        coalesce(array_agg(at ORDER BY rev), '{}') AS times
+    FROM (
+        SELECT * FROM sidecar.change_log WHERE rev > $2 AND (SELECT known FROM place) ORDER BY rev LIMIT $4
+    ) AS next
+) AS log`
+
+// Renew implements [store.Feed].
+func (f *feed) Renew(ctx context.Context, turn *store.Turn) (*store.View, error) {
+	const what = "renew the lease"
+	revs, requests := make([]int64, 0, len(turn.Cuts)), make([]int64, 0, len(turn.Cuts))
+	for _, cut := range turn.Cuts {
+		revs, requests = append(revs, cut.Rev), append(requests, int64(cut.Requests))
+	}
+	var view *store.View
+	err := replicated(f.conn, func() (err error) {
+		view, err = f.view(ctx, "WITH "+placed+renewed+" SELECT EXISTS (SELECT FROM renewed)",
+			append(arguments(turn), revs, requests)...)
+		return err
+	})
+	if code(err) == readOnlyTransaction {
+		return &store.View{Standby: true}, nil
+	}
+	if err != nil {
+		return nil, explain(what, err)
+	}
+	return view, nil
+}
+
+// Pull implements [store.Feed].
+func (f *feed) Pull(ctx context.Context, turn *store.Turn) (*store.View, error) {
+	view, err := f.view(ctx, "WITH "+placed+" SELECT EXISTS (SELECT FROM sidecar.member WHERE id = $1)", arguments(turn)...)
+	if err != nil {
+		return nil, explain("read changes", err)
+	}
+	return view, nil
+}
+
+func arguments(turn *store.Turn) []any {
+	return []any{uuid(turn.Member), turn.Applied.Rev, turn.Applied.Tag, turn.Limit}
+}
+
+// view runs a statement that begins with whether the instance is a member. An
+// error of its commit, which comes after its row, is an error too.
+func (f *feed) view(ctx context.Context, member string, args ...any) (*store.View, error) {
+	rows, err := f.conn.Query(ctx, member+", "+f.origin+viewed, args...)
+	if err != nil {
+		return nil, err
+	}
+	view, err := pgx.CollectExactlyOneRow(rows, func(row pgx.CollectableRow) (*store.View, error) {
+		var view store.View
+		var standby string
+		var revs, tags []int64
+		var ops []string
+		var keys []pgtype.UUID
+		var times []time.Time
+		err := row.Scan(&view.Member, &view.Origin, &view.InLog, &view.Standby, &standby, &view.Watched,
+			&view.Head.Rev, &view.Head.Tag, &revs, &tags, &ops, &keys, &times)
+		if err == nil && standby != f.standby {
+			err = errors.New("the server's synchronous_standby_names were changed")
+		}
+		view.Changes = changes(revs, tags, ops, keys, times)
+		return &view, err
+	})
+	return view, err
+}
+
+// changes puts the columns together.
+func changes(revs, tags []int64, ops []string, keys []pgtype.UUID, times []time.Time) []store.Change {
+	all := make([]store.Change, 0, len(revs))
+	for i := range revs {
+		change := store.Change{
+			Position: store.Position{Rev: revs[i], Tag: tags[i]},
+			Kind:     store.ChangeKind(ops[i][0]), At: times[i].UTC(),
+		}
+		if keys[i].Valid {
+			change.Key = keys[i].Bytes
+		}
+		all = append(all, change)
+	}
+	return all
+}

@@ -1,0 +1,147 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"net/url"
+	"sync"
+	"time"
+
+	"github.com/lumio-vision/caddy-system-keys/store"
+)
+
+// pollInterval is how often a feed looks whether another process has written.
+const pollInterval = 20 * time.Millisecond
+
+// feed is a [store.Feed]. It waits on a connection of its own: SQLite counts the
+// commits of all others for each connection
+// (https://sqlite.org/pragma.html#pragma_data_version).
+type feed struct {
+	store *Store
+	db    *sql.DB
+	conn  *sql.Conn
+	hints chan struct{} // this process has written
+	close func() error
+
+	version int64 // of the data, when it was last looked at
+	head    int64 // the newest rev that was seen
+}
+
+// Follow implements [store.Store].
+func (s *Store) Follow(ctx context.Context) (store.Feed, error) {
+	if err := s.enter(); err != nil {
+		return nil, fmt.Errorf("follow changes: %w", err)
+	}
+	defer s.running.Done()
+	db, err := connect(s.path, url.Values{"_pragma": {"query_only(1)"}}, 1)
+	if err != nil {
+		return nil, fmt.Errorf("follow changes: %w", err)
+	}
+	f := &feed{store: s, db: db, hints: make(chan struct{}, 1)}
+	f.close = sync.OnceValue(f.shut)
+	if f.conn, err = db.Conn(ctx); err == nil {
+		_, err = f.look(ctx)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("follow changes: %w", errors.Join(s.explain(ctx, err), f.Close()))
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.feeds == nil {
+		s.feeds = make(map[*feed]struct{})
+	}
+	s.feeds[f] = struct{}{}
+	return f, nil
+}
+
+// wake tells the feeds of this store that something was written.
+func (s *Store) wake() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for f := range s.feeds {
+		select {
+		case f.hints <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// Close implements [store.Feed].
+func (f *feed) Close() error { return f.close() }
+
+func (f *feed) shut() error {
+	f.store.mu.Lock()
+	delete(f.store.feeds, f)
+	f.store.mu.Unlock()
+	var err error
+	if f.conn != nil {
+		err = f.conn.Close()
+	}
+	return errors.Join(err, f.db.Close())
+}
+
+// Wait implements [store.Feed].
+func (f *feed) Wait(ctx context.Context, patience time.Duration) error {
+	over := time.NewTimer(patience)
+	defer over.Stop()
+	poll := time.NewTicker(pollInterval)
+	defer poll.Stop()
+	for {
+		news, err := f.look(ctx)
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case err != nil:
+			return fmt.Errorf("wait for changes: %w", f.store.explain(ctx, err))
+		case news:
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-over.C:
+			return nil
+		case <-f.hints:
+		case <-poll.C:
+		}
+	}
+}
+
+// look reports whether the log has grown. Most of what is written are last uses
+// and the beats of members, which are none of a feed's business.
+func (f *feed) look(ctx context.Context) (bool, error) {
+	version, err := f.dataVersion(ctx)
+	if err != nil || version == f.version {
+		return false, err
+	}
+	var head int64
+	if err := f.conn.QueryRowContext(ctx, "SELECT max(rev) FROM change_log").Scan(&head); err != nil {
+		return false, err
+	}
+	f.version = version
+	news := head != f.head
+	f.head = head
+	return news, nil
+}
+
+func (f *feed) dataVersion(ctx context.Context) (version int64, err error) {
+	err = f.conn.QueryRowContext(ctx, "PRAGMA data_version").Scan(&version)
+	return version, err
+}
+
+// Join implements [store.Feed].
+func (f *feed) Join(ctx context.Context, m *store.Member) error {
+	member, err := m.Clean()
+	if err != nil {
+		return fmt.Errorf("join: %w", err)
+	}
+	return f.store.write(ctx, "join", func(tx *sql.Tx) error {
+		_, err := tx.ExecContext(ctx, "INSERT INTO member (id, ttl_ms, name) VALUES (?, ?, ?)",
+			member.ID.String(), member.TTL.Milliseconds(), member.Name)
+		return err
+	})
+}
+
+var _ store.Feed = (*feed)(nil)

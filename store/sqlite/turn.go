@@ -1,0 +1,124 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"time"
+
+	"github.com/lumio-vision/caddy-system-keys/store"
+)
+
+// Renew implements [store.Feed].
+func (f *feed) Renew(ctx context.Context, turn *store.Turn) (*store.View, error) {
+	var view *store.View
+	err := f.store.write(ctx, "renew the lease", func(tx *sql.Tx) (err error) {
+		if view, err = look(ctx, tx, turn); err != nil || !view.Member {
+			return err
+		}
+		return renew(ctx, tx, turn, view.InLog)
+	})
+	return f.seen(view), err
+}
+
+// Pull implements [store.Feed].
+func (f *feed) Pull(ctx context.Context, turn *store.Turn) (*store.View, error) {
+	var view *store.View
+	err := f.store.read(ctx, "read changes", func(tx *sql.Tx) (err error) {
+		view, err = look(ctx, tx, turn)
+		return err
+	})
+	return f.seen(view), err
+}
+
+// seen notes how far the log goes, so that Wait waits for more.
+func (f *feed) seen(view *store.View) *store.View {
+	if view != nil {
+		f.head = view.Head.Rev
+	}
+	return view
+}
+
+func renew(ctx context.Context, tx *sql.Tx, turn *store.Turn, inLog bool) error {
+	applied := int64(0) // of another history it says nothing
+	if inLog {
+		applied = turn.Applied.Rev
+	}
+	_, err := tx.ExecContext(ctx, `
+UPDATE member SET beat = random(), applied = max(applied, ?),
+    seen_at = CAST(unixepoch('subsec') * 1000000 AS INTEGER) WHERE id = ?`, applied, turn.Member.String())
+	if err != nil {
+		return err
+	}
+	for _, c := range turn.Cuts {
+		// The change may have been pruned.
+		_, err := tx.ExecContext(ctx, `
+INSERT INTO change_cut (rev, member, requests) SELECT rev, ?, ? FROM change_log WHERE rev = ?
+ON CONFLICT DO UPDATE SET requests = excluded.requests`, turn.Member.String(), c.Requests, c.Rev)
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// look is what a turn gets to see.
+func look(ctx context.Context, tx *sql.Tx, turn *store.Turn) (*store.View, error) {
+	view := &store.View{Origin: origin}
+	err := tx.QueryRowContext(ctx, `
+SELECT EXISTS (SELECT 1 FROM member WHERE id = ?), EXISTS (SELECT 1 FROM change_log WHERE rev = ? AND tag = ?)`,
+		turn.Member.String(), turn.Applied.Rev, turn.Applied.Tag).Scan(&view.Member, &view.InLog)
+	if err != nil {
+		return nil, err
+	}
+	if view.Head, view.Watched, err = head(ctx, tx); err != nil || !view.InLog {
+		return view, err
+	}
+	view.Changes, err = changes(ctx, tx, turn.Applied.Rev, turn.Limit)
+	return view, err
+}
+
+// origin is that of every file: one that is put in the place of another while it
+// is open goes unnoticed by SQLite itself.
+const origin = "sqlite"
+
+// logTriggers is how many triggers write the log.
+const logTriggers = 3
+
+// head returns the newest place in the log, and whether all changes get there.
+func head(ctx context.Context, tx *sql.Tx) (head store.Position, watched bool, err error) {
+	err = tx.QueryRowContext(ctx, `
+SELECT rev, tag, ? = (
+    SELECT count(*) FROM sqlite_schema
+    WHERE type = 'trigger' AND tbl_name = 'system_keys' AND name GLOB 'system_keys_log_*'
+) FROM change_log ORDER BY rev DESC LIMIT 1`, logTriggers).Scan(&head.Rev, &head.Tag, &watched)
+	return head, watched, err
+}
+
+func changes(ctx context.Context, tx *sql.Tx, after int64, limit int) ([]store.Change, error) {
+	rows, err := tx.QueryContext(ctx, "SELECT rev, tag, op, key_id, at FROM change_log WHERE rev > ? ORDER BY rev LIMIT ?", after, limit)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = rows.Close() }() // its error is Err's
+	var all []store.Change
+	for rows.Next() {
+		var change store.Change
+		var op string
+		var id sql.NullString
+		var at int64
+		if err := rows.Scan(&change.Rev, &change.Tag, &op, &id, &at); err != nil {
+			return nil, err
+		}
+		if len(op) != 1 {
+			return nil, errors.New("column op: not a kind of change")
+		}
+		change.Kind, change.At = store.ChangeKind(op[0]), time.UnixMicro(at).UTC()
+		if id.Valid {
+			// A row that no driver has written may have any id. No key has it then.
+			change.Key, _ = store.ParseID(id.String)
+		}
+		all = append(all, change)
+	}
+	return all, rows.Err()
+}

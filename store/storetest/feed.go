@@ -1,0 +1,235 @@
+package storetest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/lumio-vision/caddy-system-keys/store"
+)
+
+// follow opens a feed that its test closes.
+func follow(tb testing.TB, s store.Store) store.Feed {
+	tb.Helper()
+	feed, err := s.Follow(context.WithoutCancel(tb.Context()))
+	must(tb, err)
+	tb.Cleanup(func() {
+		if err := feed.Close(); err != nil {
+			tb.Errorf("close: %v", err)
+		}
+	})
+	return feed
+}
+
+// pull is a view from this place in the log on.
+func pull(tb testing.TB, feed store.Feed, from store.Position) *store.View {
+	tb.Helper()
+	view, err := feed.Pull(tb.Context(), &store.Turn{Applied: from, Limit: 1000})
+	must(tb, err)
+	return view
+}
+
+// entry is what a test says of a change: which key, and how.
+type entry struct {
+	Kind store.ChangeKind
+	Key  store.ID
+}
+
+// logged returns what was logged after a place.
+func logged(tb testing.TB, feed store.Feed, from store.Position) []entry {
+	tb.Helper()
+	view := pull(tb, feed, from)
+	if !view.InLog {
+		tb.Fatalf("the place %+v is not in the log", from)
+	}
+	var all []entry
+	last := from
+	for _, c := range view.Changes {
+		if c.Rev <= last.Rev || c.At.IsZero() {
+			tb.Errorf("change %+v follows %+v", c, last)
+		}
+		last = c.Position
+		all = append(all, entry{c.Kind, c.Key})
+	}
+	if last != view.Head {
+		tb.Errorf("the last change is at %+v, the head at %+v", last, view.Head)
+	}
+	return all
+}
+
+func testFeed(t *testing.T, fresh func(tb testing.TB) *Backend) {
+	run(t, fresh, map[string]func(*testing.T, *Backend){
+		"the log is never empty": func(t *testing.T, b *Backend) {
+			feed := follow(t, migrated(t, b))
+			view := pull(t, feed, store.Position{})
+			if view.Head.Rev < 1 || view.InLog || !view.Watched || view.Standby || view.Member {
+				t.Errorf("a new store says %+v", view)
+			}
+			if view = pull(t, feed, view.Head); !view.InLog || len(view.Changes) != 0 {
+				t.Errorf("from its head a new store says %+v", view)
+			}
+		},
+		"what is logged, by whom it may be done": func(t *testing.T, b *Backend) { testKinds(t, b) },
+		"what is not logged": func(t *testing.T, b *Backend) {
+			s := migrated(t, b)
+			feed := follow(t, s)
+			head := pull(t, feed, store.Position{}).Head
+			key := create(t, s, newKey("quiet"))[0]
+			must(t, s.RecordUse(t.Context(), []store.Use{{ID: key.ID, At: epoch.Add(time.Hour)}}))
+			if _, err := s.DeleteKey(t.Context(), newKey("not there").ID, nil); !errors.Is(err, store.ErrNotFound) {
+				t.Errorf("deleting no key: %v", err)
+			}
+			refused := errors.New("refused")
+			acting := &store.Acting{ID: key.ID, Allow: func(*store.Key) error { return refused }}
+			if _, err := s.DeleteKey(t.Context(), key.ID, acting); !errors.Is(err, refused) {
+				t.Errorf("deleting without being allowed to: %v", err)
+			}
+			if err := s.RehashKey(t.Context(), key.ID, newHash(), newHash()); !errors.Is(err, store.ErrConflict) {
+				t.Errorf("rehashing from another hash: %v", err)
+			}
+			if all := logged(t, feed, head); len(all) != 0 {
+				t.Errorf("logged %v", all)
+			}
+		},
+		"nothing is skipped while many delete": func(t *testing.T, b *Backend) { testDeleters(t, b) },
+		"a wait ends early when another instance deletes": func(t *testing.T, b *Backend) {
+			s, other := migrated(t, b), open(t, b)
+			key := create(t, s, newKey("waited for"))[0]
+			feed := follow(t, s)
+			head := pull(t, feed, store.Position{}).Head
+			deleted := make(chan error, 1)
+			go func() {
+				_, err := other.DeleteKey(t.Context(), key.ID, nil)
+				deleted <- err
+			}()
+			for began := time.Now(); len(logged(t, feed, head)) == 0; {
+				must(t, feed.Wait(t.Context(), time.Minute))
+				if time.Since(began) > 30*time.Second {
+					t.Fatal("the wait lasted too long")
+				}
+			}
+			must(t, <-deleted)
+		},
+		"a wait ends with its patience, and with its context": func(t *testing.T, b *Backend) {
+			feed := follow(t, migrated(t, b))
+			must(t, feed.Wait(t.Context(), time.Millisecond))
+			ctx, cancel := context.WithCancel(t.Context())
+			cancel()
+			must(t, feed.Wait(ctx, time.Hour))
+			pull(t, feed, store.Position{}) // is of use still
+		},
+		"a feed is closed, and more than once": func(t *testing.T, b *Backend) {
+			s := migrated(t, b)
+			feed := follow(t, s)
+			must(t, feed.Close())
+			must(t, feed.Close())
+			if err := feed.Wait(t.Context(), time.Millisecond); err == nil {
+				t.Error("a feed that was closed waits")
+			}
+		},
+		"a store is closed before its feed": func(t *testing.T, b *Backend) {
+			s := migrated(t, b)
+			feed := follow(t, s)
+			must(t, s.Close())
+			must(t, feed.Close())
+		},
+	})
+}
+
+func testKinds(t *testing.T, b *Backend) {
+	s := migrated(t, b)
+	feed := follow(t, s)
+	head := pull(t, feed, store.Position{}).Head
+	keys := create(t, s, newKey("a"), newKey("b"), newKey("c"), newKey("d"), newKey("e"), newKey("f"))
+	moved := newKey("moved").ID
+	at := func(n int) string { return fmt.Sprintf(" WHERE id = '%s'", keys[n].ID) }
+
+	_, err := s.DeleteKey(t.Context(), keys[0].ID, nil)
+	must(t, err)
+	must(t, s.RehashKey(t.Context(), keys[1].ID, keys[1].Hash, newHash()))
+	b.Exec(t, "DELETE FROM system_keys"+at(2))
+	b.Exec(t, "UPDATE system_keys SET label = 'another'"+at(3))
+	b.Exec(t, fmt.Sprintf("UPDATE system_keys SET key_hash = '%s'", string(newHash()))+at(3))
+	b.Exec(t, fmt.Sprintf("UPDATE system_keys SET key_hash = '%s', label = 'both'", string(newHash()))+at(3))
+	b.Exec(t, "UPDATE system_keys SET label = 'both'"+at(3)) // no change
+	b.Exec(t, fmt.Sprintf("UPDATE system_keys SET id = '%s'", moved)+at(4))
+	want := []entry{
+		{store.KeyDeleted, keys[0].ID},
+		{store.KeyRehashed, keys[1].ID},
+		{store.KeyDeleted, keys[2].ID},
+		{store.KeyChanged, keys[3].ID},
+		{store.KeyRekeyed, keys[3].ID},
+		{store.KeyRekeyed, keys[3].ID},
+		{store.KeyDeleted, keys[4].ID},
+		{store.KeyRekeyed, moved},
+	}
+	if diff := cmp.Diff(want, logged(t, feed, head)); diff != "" {
+		t.Error(diff)
+	}
+	// A rehash leaves nothing behind that would hide what another service does.
+	renewed := newHash()
+	must(t, s.RehashKey(t.Context(), keys[5].ID, keys[5].Hash, renewed))
+	head = pull(t, feed, head).Head
+	b.Exec(t, fmt.Sprintf("UPDATE system_keys SET key_hash = '%s'", string(keys[5].Hash))+at(5))
+	b.Exec(t, fmt.Sprintf("UPDATE system_keys SET key_hash = '%s'", string(renewed))+at(5))
+	want = []entry{{store.KeyRekeyed, keys[5].ID}, {store.KeyRekeyed, keys[5].ID}}
+	if diff := cmp.Diff(want, logged(t, feed, head)); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// testDeleters has many delete at the same time, and followers that read on in
+// small steps meanwhile.
+func testDeleters(t *testing.T, b *Backend) {
+	s, other := migrated(t, b), open(t, b)
+	start := pull(t, follow(t, s), store.Position{}).Head
+	const deleters, each = 8, 12
+	var keys []*store.Key
+	for n := range deleters * each {
+		keys = append(keys, newKey(fmt.Sprint("deleted ", n)))
+	}
+	create(t, s, keys...)
+	rand.Shuffle(len(keys), func(i, j int) { keys[i], keys[j] = keys[j], keys[i] })
+	var group errgroup.Group
+	for n := range deleters {
+		from := []store.Store{s, other}[n%2]
+		group.Go(func() error {
+			for _, key := range keys[n*each : (n+1)*each] {
+				if _, err := from.DeleteKey(t.Context(), key.ID, nil); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	}
+	for _, from := range []store.Store{s, other} {
+		feed := follow(t, from)
+		group.Go(func() error {
+			place, seen := start, 0
+			for seen < len(keys) {
+				view, err := feed.Pull(t.Context(), &store.Turn{Applied: place, Limit: 3})
+				if err != nil {
+					return err
+				}
+				if !view.InLog || len(view.Changes) > 3 {
+					return fmt.Errorf("a step from %+v is %+v", place, view)
+				}
+				for _, c := range view.Changes {
+					if c.Rev != place.Rev+1 {
+						return fmt.Errorf("change %d follows %d", c.Rev, place.Rev)
+					}
+					place = c.Position
+					seen++
+				}
+			}
+			return nil
+		})
+	}
+	must(t, group.Wait())
+}
