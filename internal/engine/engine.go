@@ -3,12 +3,13 @@ package engine
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"github.com/lumio-vision/caddy-system-keys/internal/coherence"
+	"github.com/lumio-vision/caddy-system-keys/internal/cut"
 	"github.com/lumio-vision/caddy-system-keys/internal/phc"
 	"github.com/lumio-vision/caddy-system-keys/internal/token"
 	"github.com/lumio-vision/caddy-system-keys/internal/usage"
@@ -40,8 +41,13 @@ type Config struct {
 	Argon2id phc.Params
 	// HashMemory bounds all Argon2id at once, in bytes.
 	HashMemory int64
-	// Trust is how long a verified key is believed; see [verify.Config].
-	Trust time.Duration
+	// Lease is how long this instance trusts its memory unproven, from
+	// [store.MinTTL] to [store.MaxTTL].
+	Lease time.Duration
+	// KeepOnLapse leaves requests in flight alone when the lease runs out.
+	KeepOnLapse bool
+	// Name is what this instance is called in lists of instances.
+	Name string
 	// LastUsedInterval is how often last uses are written.
 	LastUsedInterval time.Duration
 }
@@ -70,6 +76,12 @@ type Live struct {
 	Verifier *verify.Verifier
 	Slots    *verify.Slots
 	Recorder *usage.Recorder
+	// Lease, Flights and Follower make revocations true; see
+	// [github.com/lumio-vision/caddy-system-keys/internal/coherence].
+	Lease    *coherence.Lease
+	Flights  *coherence.Flights
+	Follower *coherence.Follower
+	Revoker  *coherence.Revoker
 }
 
 // New makes an engine that does nothing until it is started. The error is that
@@ -117,60 +129,22 @@ func (e *Engine) Live() (*Live, error) {
 	return nil, ErrNotReady
 }
 
-// Verify is [verify.Verifier.Verify], and unavailable while the store is not
+// Admit is [verify.Verifier.Admit], and unavailable while the store is not
 // open.
-func (e *Engine) Verify(ctx context.Context, key string) (*verify.Identity, error) {
-	if l := e.live.Load(); l != nil {
-		return l.Verifier.Verify(ctx, key)
+func (e *Engine) Admit(ctx context.Context, key string, flight *coherence.Flight) (*verify.Identity, error) {
+	l, err := e.Live()
+	if err != nil {
+		return nil, &verify.UnavailableError{RetryAfter: time.Second, Err: err}
 	}
-	_, err := e.Live()
-	return nil, &verify.UnavailableError{RetryAfter: time.Second, Err: err}
+	return l.Verifier.Admit(ctx, key, flight)
 }
 
-// closeTimeout bounds how long [Engine.Close] waits for the store, which waits
-// for the statements that are running.
-const closeTimeout = 5 * time.Second
-
-// Close writes the last uses that are left and closes the store, after the
-// lookups that are running. It can be called more than once, and before Start.
-// A store that hangs does not hold it for more than some seconds.
-func (e *Engine) Close() error {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if e.closed.Swap(true) {
-		return nil
+// Alive returns [cut.ErrLapsed] when requests that were let through may not go
+// on: the lease has run out, or the engine is closed.
+func (e *Engine) Alive() error {
+	l := e.live.Load()
+	if l == nil || l.Lease.Lapsed() && !e.config.KeepOnLapse {
+		return cut.ErrLapsed
 	}
-	if e.started {
-		e.cancel()
-		<-e.done
-	}
-	var errs []error
-	if l := e.live.Swap(nil); l != nil {
-		l.Verifier.Close()
-		if err := l.Recorder.Close(context.Background()); err != nil {
-			errs = append(errs, fmt.Errorf("write last uses: %w", err))
-		}
-		if err := closeStore(l.Store); err != nil {
-			errs = append(errs, fmt.Errorf("close store: %w", err))
-		}
-	}
-	if e.proofs != nil {
-		if err := e.proofs.Close(); err != nil {
-			errs = append(errs, fmt.Errorf("close proof cache: %w", err))
-		}
-	}
-	return errors.Join(errs...)
-}
-
-func closeStore(s store.Store) error {
-	closed := make(chan error, 1)
-	go func() { closed <- s.Close() }()
-	patience := time.NewTimer(closeTimeout)
-	defer patience.Stop()
-	select {
-	case err := <-closed:
-		return err
-	case <-patience.C:
-		return errors.New("statements are still running, it is left to them")
-	}
+	return nil
 }

@@ -38,11 +38,44 @@ func (*empty) MintKey(context.Context) (store.MintKey, error)    { return store.
 func (*empty) Key(context.Context, store.ID) (*store.Key, error) { return nil, store.ErrNotFound }
 func (*empty) RecordUse(context.Context, []store.Use) error      { return nil }
 func (e *empty) Close() error                                    { e.closed.Add(1); return nil }
+func (*empty) Follow(context.Context) (store.Feed, error)        { return quiet{}, nil }
+func (*empty) Leave(context.Context, store.ID) error             { return nil }
+func (*empty) Prune(context.Context, int) error                  { return nil }
+func (*empty) Progress(context.Context, store.ID) (*store.Progress, error) {
+	return &store.Progress{Head: start, Watched: true}, nil
+}
+
+// start is the only place in the log of an empty store.
+var start = store.Position{Rev: 1, Tag: 1}
+
+// quiet is a feed on which nothing happens.
+type quiet struct{}
+
+func (quiet) Join(context.Context, *store.Member) error { return nil }
+func (quiet) Close() error                              { return nil }
+
+func (quiet) Renew(_ context.Context, turn *store.Turn) (*store.View, error) {
+	return &store.View{Member: true, InLog: turn.Applied == start, Watched: true, Head: start}, nil
+}
+
+func (q quiet) Pull(ctx context.Context, turn *store.Turn) (*store.View, error) {
+	return q.Renew(ctx, turn)
+}
+
+func (quiet) Wait(ctx context.Context, patience time.Duration) error {
+	select {
+	case <-ctx.Done():
+	case <-time.After(patience):
+	}
+	return nil
+}
+
 func configOf(open func(context.Context) (store.Store, error)) engine.Config {
 	return engine.Config{
 		Open:             open,
 		Argon2id:         phc.Params{Memory: 64, Iterations: 1, Parallelism: 1},
 		HashMemory:       1 << 20,
+		Lease:            10 * time.Second,
 		LastUsedInterval: time.Hour,
 	}
 }
@@ -102,14 +135,14 @@ func TestAServerThatIsNotThereIsWaitedFor(t *testing.T) {
 	if _, err := e.Live(); !errors.Is(err, engine.ErrNotReady) {
 		t.Errorf("before the start: %v", err)
 	}
-	_, err := e.Verify(t.Context(), "lm_sys_x")
+	_, err := e.Admit(t.Context(), "lm_sys_x", nil)
 	if _, ok := errors.AsType[*verify.UnavailableError](err); !ok || errors.Is(err, verify.ErrInvalidToken) {
 		t.Errorf("before the start: %v", err)
 	}
 	if err := e.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := e.Verify(t.Context(), "lm_sys_x"); !errors.Is(err, verify.ReasonUnminted) {
+	if _, err := e.Admit(t.Context(), "lm_sys_x", nil); !errors.Is(err, verify.ReasonUnminted) {
 		t.Errorf("with the store open: %v", err)
 	}
 	if err := e.Close(); err != nil {

@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"time"
 
+	"github.com/lumio-vision/caddy-system-keys/internal/coherence"
 	"github.com/lumio-vision/caddy-system-keys/internal/token"
 	"github.com/lumio-vision/caddy-system-keys/internal/usage"
 	"github.com/lumio-vision/caddy-system-keys/internal/verify"
@@ -24,17 +25,46 @@ const (
 )
 
 // Start opens the store, migrates it and makes the engine live. It returns when
-// that is done; with an error if the store is embedded and cannot be opened; or
+// that is done and the instance has its first lease; with an error if the store is embedded and cannot be opened; or
 // after a few seconds if a server does not answer, and goes on trying. A second
 // Start, by another configuration that shares the engine, only waits.
 func (e *Engine) Start(ctx context.Context) error {
-	e.mu.Lock()
-	if e.closed.Load() {
-		e.mu.Unlock()
-		return store.ErrClosed
+	if err := e.begin(ctx); err != nil {
+		return err
 	}
-	if !e.started && e.config.Embedded {
-		defer e.mu.Unlock()
+	patience := time.NewTimer(firstWait)
+	defer patience.Stop()
+	select {
+	case <-e.opened:
+	case <-patience.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	l, err := e.Live()
+	if err != nil {
+		return err
+	}
+	select {
+	case <-l.Follower.Ready():
+	case <-patience.C:
+		e.logger.Warn("this instance has no lease yet, requests get 503 until it has")
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	return nil
+}
+
+// begin opens an embedded store, or begins to try to open a server.
+func (e *Engine) begin(ctx context.Context) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	switch {
+	case e.closed.Load():
+		return store.ErrClosed
+	case e.started:
+		return nil
+	case e.config.Embedded:
 		attempt, cancel := context.WithTimeout(ctx, openTimeout)
 		defer cancel()
 		if err := e.open(attempt); err != nil {
@@ -43,23 +73,11 @@ func (e *Engine) Start(ctx context.Context) error {
 		e.started = true
 		e.cancel = func() {}
 		close(e.done)
-		return nil
-	}
-	if !e.started {
+	default:
 		e.started = true
 		var background context.Context
 		background, e.cancel = context.WithCancel(context.Background())
 		go e.keepOpening(background)
-	}
-	e.mu.Unlock()
-
-	patience := time.NewTimer(firstWait)
-	defer patience.Stop()
-	select {
-	case <-e.opened:
-	case <-patience.C:
-	case <-ctx.Done():
-		return ctx.Err()
 	}
 	return nil
 }
@@ -110,27 +128,46 @@ func (e *Engine) open(ctx context.Context) error {
 		_ = s.Close()
 		return fmt.Errorf("read mint key: %w", err)
 	}
-	minter := token.New(mintKey)
-	recorder := usage.Start(s, e.config.LastUsedInterval, e.logger)
+	e.live.Store(e.assemble(s, token.New(mintKey)))
+	close(e.opened)
+	return nil
+}
+
+// assemble makes the parts and starts to follow the store.
+func (e *Engine) assemble(s store.Store, minter *token.Minter) *Live {
+	now := time.Now //nolint:forbidigo // the real clock is wired here
+	l := &Live{
+		Store:    s,
+		Minter:   minter,
+		Slots:    e.slots,
+		Recorder: usage.Start(s, e.config.LastUsedInterval, e.logger),
+		Lease:    coherence.NewLease(e.config.Lease, now),
+		Flights:  coherence.NewFlights(now),
+	}
 	config := verify.Config{
 		Store:   s,
+		Lease:   l.Lease,
+		Flights: l.Flights,
 		Minter:  minter,
 		Slots:   e.slots,
-		Uses:    recorder,
+		Uses:    l.Recorder,
 		Logger:  e.logger,
 		Secrets: e.config.Secrets,
-		Trust:   e.config.Trust,
 	}
 	if e.proofs != nil {
 		config.Proofs = e.proofs
 	}
-	e.live.Store(&Live{
-		Store:    s,
-		Minter:   minter,
-		Verifier: verify.New(config),
-		Slots:    e.slots,
-		Recorder: recorder,
+	l.Verifier = verify.New(config)
+	l.Follower = coherence.Start(coherence.Config{
+		Store:       s,
+		Cache:       l.Verifier,
+		Lease:       l.Lease,
+		Flights:     l.Flights,
+		Name:        e.config.Name,
+		Logger:      e.logger,
+		Now:         now,
+		KeepOnLapse: e.config.KeepOnLapse,
 	})
-	close(e.opened)
-	return nil
+	l.Revoker = l.Follower.Revoker()
+	return l
 }

@@ -74,6 +74,11 @@ func refuseUnavailable(retryAfter time.Duration, cause error) *Refusal {
 	}
 }
 
+// Unavailable is the answer while nothing can be said about a key.
+func Unavailable(retryAfter time.Duration, cause error) *Refusal {
+	return refuseUnavailable(retryAfter, cause)
+}
+
 func refuseScope(required []string) *Refusal {
 	return &Refusal{
 		Status: http.StatusForbidden, Code: "insufficient_scope",

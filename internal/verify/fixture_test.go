@@ -11,6 +11,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/lumio-vision/caddy-system-keys/internal/coherence"
 	"github.com/lumio-vision/caddy-system-keys/internal/phc"
 	"github.com/lumio-vision/caddy-system-keys/internal/token"
 	"github.com/lumio-vision/caddy-system-keys/internal/usage"
@@ -30,7 +31,12 @@ type fixture struct {
 	proofs   *proofs
 	slots    *verify.Slots
 	clock    *clock
+	lease    *lease
+	flights  *coherence.Flights
 }
+
+// maxAge is what entries are surely older than.
+const maxAge = verify.DefaultMaxAge * 11 / 10
 
 func newFixture(tb testing.TB, options ...func(*verify.Config)) *fixture {
 	tb.Helper()
@@ -42,14 +48,19 @@ func newFixture(tb testing.TB, options ...func(*verify.Config)) *fixture {
 		proofs: &proofs{values: make(map[string][]byte)},
 		slots:  verify.NewSlots(cheap, 1<<20),
 		clock:  new(clock),
+		lease:  new(lease),
 	}
+	f.lease.standing.Store(uint32(coherence.Cached))
+	f.flights = coherence.NewFlights(f.clock.now)
 	config := verify.Config{
-		Store:  f.store,
-		Minter: f.minter,
-		Slots:  f.slots,
-		Uses:   new(uses),
-		Logger: slog.New(slog.DiscardHandler),
-		Now:    f.clock.now,
+		Store:   f.store,
+		Lease:   f.lease,
+		Flights: f.flights,
+		Minter:  f.minter,
+		Slots:   f.slots,
+		Uses:    new(uses),
+		Logger:  slog.New(slog.DiscardHandler),
+		Now:     f.clock.now,
 	}
 	for _, o := range options {
 		o(&config)
@@ -88,6 +99,16 @@ func (f *fixture) mintHashed(tb testing.TB, params phc.Params, row store.Key) (s
 	f.store.put(row)
 	return row.ID, key
 }
+
+// lease stands as the test says.
+type lease struct {
+	standing atomic.Uint32
+	wants    atomic.Int32
+}
+
+func (l *lease) Standing(time.Time) coherence.Standing { return coherence.Standing(l.standing.Load()) }
+func (l *lease) Want()                                 { l.wants.Add(1) }
+func (l *lease) set(s coherence.Standing)              { l.standing.Store(uint32(s)) }
 
 // clock is the real one until it is frozen or moved.
 type clock struct {

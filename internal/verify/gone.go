@@ -45,3 +45,5 @@ func (g *gone) add(id store.ID, reason Reason, now time.Time) {
 }
 
 func (g *gone) forget(id store.ID) { g.verdicts.Remove(id) }
+
+func (g *gone) forgetAll() { g.verdicts.Purge() }

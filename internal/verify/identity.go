@@ -38,6 +38,10 @@ func (id *Identity) Has(permission string) bool {
 	return found
 }
 
+func (id *Identity) expired(now time.Time) bool {
+	return !id.ExpiresAt.IsZero() && !now.Before(id.ExpiresAt)
+}
+
 func identityOf(key *store.Key) *Identity {
 	id := key.ID.String()
 	permissions := slices.Sorted(slices.Values(key.Permissions))

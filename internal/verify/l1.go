@@ -8,6 +8,7 @@ import (
 
 	"github.com/puzpuzpuz/xsync/v4"
 
+	"github.com/lumio-vision/caddy-system-keys/internal/coherence"
 	"github.com/lumio-vision/caddy-system-keys/internal/usage"
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
@@ -17,7 +18,9 @@ import (
 type entry struct {
 	digest   [32]byte
 	identity *Identity
+	claim    *coherence.Claim
 	until    time.Time // carries a monotonic reading; see store.Key for expiry
+	epoch    uint64    // of l1, from before the row was read
 	size     int64     // bytes, roughly
 }
 
@@ -25,12 +28,13 @@ type entry struct {
 // the boxed values, the map's bucket and the queue's element.
 const entryOverhead = 640
 
-func newEntry(digest [32]byte, identity *Identity, until time.Time) *entry {
+func newEntry(digest [32]byte, row *store.Key, until time.Time) *entry {
+	identity := identityOf(row)
 	size := int64(entryOverhead + 4*len(identity.Label))
 	for _, p := range identity.Permissions {
 		size += int64(2*len(p) + 16)
 	}
-	return &entry{digest: digest, identity: identity, until: until, size: size}
+	return &entry{digest: digest, identity: identity, claim: coherence.ClaimOf(row), until: until, size: size}
 }
 
 // slot is the place of one key in L1. It stays when its entry runs out and is
@@ -65,6 +69,9 @@ type l1 struct {
 	// Sharing a stripe costs a needless second read and nothing else, and no
 	// eviction can ever lose a count.
 	generations [1024]atomic.Uint64
+	// epoch counts how often everything was forgotten. An entry of another one
+	// does not count.
+	epoch atomic.Uint64
 
 	mu    sync.Mutex
 	queue *list.List // newest in front
@@ -88,14 +95,27 @@ func (c *l1) get(id store.ID) (*slot, *entry) {
 		return nil, nil
 	}
 	e := s.entry.Load()
-	if e != nil && !s.visited.Load() {
+	if e == nil || e.epoch != c.epoch.Load() {
+		return s, nil
+	}
+	if !s.visited.Load() {
 		s.visited.Store(true)
 	}
 	return s, e
 }
 
+// holds reports whether the entry is still what the slot holds.
+func (c *l1) holds(s *slot, e *entry) bool {
+	return s.entry.Load() == e && e.epoch == c.epoch.Load()
+}
+
+// generation is what was forgotten so far, of a stripe and of everything.
+type generation struct{ stripe, epoch uint64 }
+
 // generation is to be read before the row is.
-func (c *l1) generation(id store.ID) uint64 { return c.stripe(id).Load() }
+func (c *l1) generation(id store.ID) generation {
+	return generation{c.stripe(id).Load(), c.epoch.Load()}
+}
 
 // stripe spreads by the last bytes of a UUIDv7, which are random.
 func (c *l1) stripe(id store.ID) *atomic.Uint64 {
@@ -105,11 +125,12 @@ func (c *l1) stripe(id store.ID) *atomic.Uint64 {
 // put stores the entry if nothing was forgotten under its stripe since the
 // generation was read, and reports whether it did. The test and the store are
 // one step with respect to [l1.forget]: both run under the map's lock of the id.
-func (c *l1) put(generation uint64, e *entry) bool {
+func (c *l1) put(g generation, e *entry) bool {
 	id := e.identity.ID
+	e.epoch = g.epoch
 	stored := false
 	s, _ := c.slots.Compute(id, func(s *slot, loaded bool) (*slot, xsync.ComputeOp) {
-		if c.stripe(id).Load() != generation {
+		if c.stripe(id).Load() != g.stripe {
 			return s, xsync.CancelOp
 		}
 		stored = true
@@ -125,6 +146,18 @@ func (c *l1) put(generation uint64, e *entry) bool {
 		c.account(s, e.size)
 	}
 	return stored
+}
+
+// mark returns the key's mark of last use, and makes a slot without an entry if
+// there is none.
+func (c *l1) mark(id store.ID) *usage.Mark {
+	s, loaded := c.slots.LoadOrCompute(id, func() (*slot, bool) {
+		return &slot{id: id, mark: usage.NewMark(id)}, false
+	})
+	if !loaded {
+		c.account(s, entryOverhead)
+	}
+	return s.mark
 }
 
 // forget drops the entry and voids every fill of it that is under way.
@@ -145,6 +178,9 @@ func (c *l1) forget(id store.ID) {
 		c.mu.Unlock()
 	}
 }
+
+// forgetAll makes every entry void, and every fill that is under way.
+func (c *l1) forgetAll() { c.epoch.Add(1) }
 
 // len is the number of slots.
 func (c *l1) len() int { return c.slots.Size() }
@@ -170,6 +206,9 @@ func (c *l1) account(s *slot, size int64) {
 			if !loaded || current != victim {
 				return current, xsync.CancelOp
 			}
+			// A request that has the slot in hands must find it empty: nobody could
+			// tell it of a revocation any more.
+			current.entry.Store(nil)
 			return nil, xsync.DeleteOp
 		})
 	}

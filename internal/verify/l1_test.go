@@ -17,7 +17,59 @@ func testID(i int) store.ID {
 }
 
 func testEntry(i int, label string) *entry {
-	return newEntry([32]byte{byte(i)}, &Identity{ID: testID(i), Label: label}, time.Time{})
+	return newEntry([32]byte{byte(i)}, &store.Key{ID: testID(i), Label: label}, time.Time{})
+}
+
+// TestL1EvictsWhatIsInHands has a request that holds a slot and its entry while
+// they are evicted: no revocation would find them any more.
+func TestL1EvictsWhatIsInHands(t *testing.T) {
+	t.Parallel()
+	c := newL1(1, 1<<30)
+	c.put(c.generation(testID(1)), testEntry(1, ""))
+	s, e := c.get(testID(1))
+	c.put(c.generation(testID(2)), testEntry(2, ""))
+	if _, there := c.get(testID(1)); there != nil {
+		t.Fatal("nothing was evicted")
+	}
+	if c.holds(s, e) {
+		t.Error("an entry that was evicted is still held")
+	}
+}
+
+func TestL1ForgetsEverythingAtOnce(t *testing.T) {
+	t.Parallel()
+	c := newL1(100, 1<<30)
+	c.put(c.generation(testID(1)), testEntry(1, ""))
+	s, e := c.get(testID(1))
+	before := c.generation(testID(2))
+	c.forgetAll()
+	if _, there := c.get(testID(1)); there != nil || c.holds(s, e) {
+		t.Error("an entry outlived it")
+	}
+	c.put(before, testEntry(2, "stale"))
+	if _, there := c.get(testID(2)); there != nil {
+		t.Error("a fill that began before can be read")
+	}
+	c.put(c.generation(testID(2)), testEntry(2, "fresh"))
+	if _, there := c.get(testID(2)); there == nil {
+		t.Error("nothing is remembered any more")
+	}
+}
+
+func TestL1MarksAreKeptOnceAKey(t *testing.T) {
+	t.Parallel()
+	c := newL1(10, 1<<30)
+	first := c.mark(testID(1))
+	c.put(c.generation(testID(1)), testEntry(1, ""))
+	if s, e := c.get(testID(1)); e == nil || s.mark != first || c.mark(testID(1)) != first {
+		t.Error("the key has another mark")
+	}
+	for i := range 100 {
+		c.mark(testID(i))
+	}
+	if c.len() != 10 {
+		t.Errorf("%d slots", c.len())
+	}
 }
 
 func TestL1IsBoundedByEntries(t *testing.T) {

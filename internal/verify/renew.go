@@ -2,12 +2,12 @@ package verify
 
 import (
 	"context"
-	"crypto/sha256"
 	"errors"
 	"log/slog"
 	"sync"
 	"time"
 
+	"github.com/lumio-vision/caddy-system-keys/internal/coherence"
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
@@ -127,7 +127,7 @@ func (r *renewer) renew(ctx context.Context, job renewal) error {
 	case err != nil:
 		return err
 	}
-	fingerprint := sha256.Sum256([]byte(hash))
+	fingerprint := coherence.Fingerprint(hash)
 	r.v.known.keep(job.id, fingerprint, job.digest)
 	r.v.prover.keep(ctx, job.id, fingerprint, job.digest)
 	r.v.config.Logger.Info("key rehashed with the configured parameters", slog.String("key_id", job.id.String()))

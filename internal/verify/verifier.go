@@ -3,7 +3,6 @@ package verify
 import (
 	"context"
 	"crypto/subtle"
-	"errors"
 	"log/slog"
 	"sync"
 	"sync/atomic"
@@ -12,6 +11,7 @@ import (
 	"golang.org/x/sync/singleflight"
 	"golang.org/x/time/rate"
 
+	"github.com/lumio-vision/caddy-system-keys/internal/coherence"
 	"github.com/lumio-vision/caddy-system-keys/internal/token"
 	"github.com/lumio-vision/caddy-system-keys/internal/usage"
 	"github.com/lumio-vision/caddy-system-keys/store"
@@ -21,9 +21,9 @@ import (
 const (
 	DefaultMaxEntries = 100_000
 	DefaultMaxBytes   = 128 << 20
-	// MaxTrust is how long a verified key is believed to exist without asking
-	// the store again.
-	MaxTrust = time.Second
+	// DefaultMaxAge is how long a verified key is believed to exist without
+	// asking the store again, while the lease holds.
+	DefaultMaxAge = 5 * time.Minute
 )
 
 // Store is what the verifier asks of a [store.Store].
@@ -37,14 +37,24 @@ type Uses interface {
 	Touch(mark *usage.Mark, at time.Time)
 }
 
-// Config is what a [Verifier] is made of. Store, Minter, Slots, Uses and Logger
-// are required.
+// Lease says what may be trusted at a moment; *[coherence.Lease] does. Want asks
+// for a renewal.
+type Lease interface {
+	Standing(now time.Time) coherence.Standing
+	Want()
+}
+
+// Config is what a [Verifier] is made of. Store, Lease, Flights, Minter, Slots,
+// Uses and Logger are required.
 type Config struct {
 	Store  Store
+	Lease  Lease
 	Minter *token.Minter
 	Slots  *Slots
 	Uses   Uses
 	Logger *slog.Logger
+	// Flights is where the requests that [Verifier.Admit] lets through enter.
+	Flights *coherence.Flights
 
 	// Proofs is the shared cache of finished work, or nil for none. It serves
 	// only if there is at least one secret.
@@ -55,9 +65,10 @@ type Config struct {
 	// MaxEntries and MaxBytes bound the memory of verified keys.
 	MaxEntries int
 	MaxBytes   int64
-	// Trust is how long a verified key is believed to exist; at most, and by
-	// default, [MaxTrust].
-	Trust time.Duration
+	// MaxAge is how long a verified key is believed to exist, give or take a
+	// tenth, however long the lease holds. It bounds what a fault in the
+	// protocol could do. [DefaultMaxAge] by default.
+	MaxAge time.Duration
 
 	// Now is the clock; [time.Now] by default. Its readings must carry the
 	// monotonic clock, so that a stepped wall clock prolongs nothing.
@@ -92,8 +103,8 @@ func New(config Config) *Verifier {
 	if config.MaxBytes <= 0 {
 		config.MaxBytes = DefaultMaxBytes
 	}
-	if config.Trust <= 0 || config.Trust > MaxTrust {
-		config.Trust = MaxTrust
+	if config.MaxAge <= 0 {
+		config.MaxAge = DefaultMaxAge
 	}
 	if config.Now == nil {
 		config.Now = time.Now //nolint:forbidigo // the default clock
@@ -116,20 +127,55 @@ func New(config Config) *Verifier {
 // that could not be found out; nothing else comes back, apart from the error of
 // ctx when the caller went away. Neither carries the key.
 //
-// A key that was verified less than [Config.Trust] ago costs no allocation, no
-// lock and no input or output.
+// A key that is remembered costs no allocation, no lock and no input or output.
 func (v *Verifier) Verify(ctx context.Context, key string) (*Identity, error) {
+	return v.Admit(ctx, key, nil)
+}
+
+// Admit is Verify for a request that can be cut. On success the flight has
+// entered, before the last check of the key, and is to be taken out with
+// [coherence.Flight.Leave] when the request has ended.
+func (v *Verifier) Admit(ctx context.Context, key string, flight *coherence.Flight) (*Identity, error) {
 	id, err := v.config.Minter.Parse(key)
 	if err != nil {
 		return nil, ReasonUnminted
 	}
 	digest := token.Digest(key)
-	now := v.config.Now()
-	if s, e := v.l1.get(id); e != nil && now.Before(e.until) &&
-		subtle.ConstantTimeCompare(e.digest[:], digest[:]) == 1 {
-		return v.accept(s, e, now)
+	if identity, err := v.recall(id, &digest, flight); identity != nil || err != nil {
+		return identity, err
 	}
-	return v.lookUp(ctx, id, key, digest)
+	if reason, ok := v.gone.why(id, v.config.Now()); ok {
+		return nil, reason
+	}
+	return v.lookUp(ctx, id, key, digest, flight)
+}
+
+// recall accepts a key that is remembered, if memory may be trusted now. It
+// returns nothing if the store is to be asked.
+//
+// The flight enters first, and then the entry is looked at once more: a
+// revocation drops the entry and then cuts the flights, so that one of the two
+// meets the other. The clock is read after that, so that a process that was
+// paused here does not go by the lease that it had before.
+func (v *Verifier) recall(id store.ID, digest *[32]byte, flight *coherence.Flight) (*Identity, error) {
+	s, e := v.l1.get(id)
+	if e == nil || subtle.ConstantTimeCompare(e.digest[:], digest[:]) != 1 {
+		return nil, nil
+	}
+	if flight != nil {
+		v.config.Flights.Enter(flight, e.claim)
+	}
+	now := v.config.Now()
+	if !v.l1.holds(s, e) || !now.Before(e.until) || v.config.Lease.Standing(now) != coherence.Cached {
+		flight.Leave()
+		return nil, nil
+	}
+	if e.identity.expired(now) {
+		flight.Leave()
+		return nil, ReasonExpired
+	}
+	v.config.Uses.Touch(s.mark, now)
+	return e.identity, nil
 }
 
 // Forget makes the verifier ask the store for this key at its next use, and
@@ -137,6 +183,12 @@ func (v *Verifier) Verify(ctx context.Context, key string) (*Identity, error) {
 func (v *Verifier) Forget(id store.ID) {
 	v.l1.forget(id)
 	v.gone.forget(id)
+}
+
+// ForgetAll is Forget for every key.
+func (v *Verifier) ForgetAll() {
+	v.l1.forgetAll()
+	v.gone.forgetAll()
 }
 
 // Close ends the background work and waits for it and for the lookups that are
@@ -177,56 +229,4 @@ func (v *Verifier) Stats() Stats {
 		Argon2Runs: v.config.Slots.Runs(),
 		Entries:    v.l1.len(),
 	}
-}
-
-func (v *Verifier) accept(s *slot, e *entry, now time.Time) (*Identity, error) {
-	identity := e.identity
-	if !identity.ExpiresAt.IsZero() && !now.Before(identity.ExpiresAt) {
-		return nil, ReasonExpired
-	}
-	v.config.Uses.Touch(s.mark, now)
-	return identity, nil
-}
-
-// attempts is how often a lookup starts over because the key was changed while
-// it was read.
-const attempts = 3
-
-var errChanging = errors.New("the key changed while it was read")
-
-// lookUp asks the store, once for all requests that wait for this key. The
-// flight is shared by requests with the same whole key only, and what it found
-// is taken only if the key was not forgotten since: a request that joins a
-// flight whose row was read before a revocation must not profit from it.
-func (v *Verifier) lookUp(ctx context.Context, id store.ID, key string, digest [32]byte) (*Identity, error) {
-	if reason, ok := v.gone.why(id, v.config.Now()); ok {
-		return nil, reason
-	}
-	for range attempts {
-		asked := v.config.Now()
-		flight := v.flights.DoChan(string(digest[:]), func() (any, error) {
-			if !v.begin() {
-				return nil, unavailable(store.ErrClosed)
-			}
-			defer v.fills.Done()
-			// The work outlives the request that started it: others wait for it,
-			// and pgx would close the connection of a cancelled statement.
-			return nil, v.fill(context.WithoutCancel(ctx), id, key, digest)
-		})
-		select {
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		case result := <-flight:
-			if result.Err != nil {
-				return nil, result.Err
-			}
-		}
-		// Judged by when this request asked, not by how long the answer took: a
-		// slow store must not make a good answer look old.
-		if s, e := v.l1.get(id); e != nil && asked.Before(e.until) &&
-			subtle.ConstantTimeCompare(e.digest[:], digest[:]) == 1 {
-			return v.accept(s, e, v.config.Now())
-		}
-	}
-	return nil, unavailable(errChanging)
 }

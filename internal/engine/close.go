@@ -1,0 +1,99 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/lumio-vision/caddy-system-keys/store"
+)
+
+// Bounds of the end of an engine.
+const (
+	// drainTimeout is how long [Engine.Close] waits for requests in flight.
+	drainTimeout = 5 * time.Second
+	// closeTimeout is how long it waits for the store, which waits for the
+	// statements that are running.
+	closeTimeout = 5 * time.Second
+	drainLook    = 20 * time.Millisecond
+)
+
+// Idle reports whether no request is in flight.
+func (e *Engine) Idle() bool {
+	l := e.live.Load()
+	return l == nil || l.Flights.Len() == 0
+}
+
+// Drain returns when no request is in flight, or ctx ends. Until then the engine
+// goes on as before, so that they can be cut.
+func (e *Engine) Drain(ctx context.Context) {
+	for !e.Idle() {
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(drainLook):
+		}
+	}
+}
+
+// Close ends the engine: it waits a little for the requests in flight, cuts those
+// that are left, leaves the instances, writes the last uses that are left and
+// closes the store, after the lookups that are running. It can be called more
+// than once, and before Start. A store that hangs does not hold it for more than
+// some seconds.
+func (e *Engine) Close() error {
+	drain, cancel := context.WithTimeout(context.Background(), drainTimeout)
+	defer cancel()
+	e.Drain(drain)
+
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.closed.Swap(true) {
+		return nil
+	}
+	if e.started {
+		e.cancel()
+		<-e.done
+	}
+	var errs []error
+	if l := e.live.Swap(nil); l != nil {
+		errs = append(errs, l.close())
+	}
+	if e.proofs != nil {
+		if err := e.proofs.Close(); err != nil {
+			errs = append(errs, fmt.Errorf("close proof cache: %w", err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// close ends the parts. The instance leaves when nothing is let through any more,
+// and while the store is open.
+func (l *Live) close() error {
+	var errs []error
+	if err := l.Follower.Close(); err != nil {
+		errs = append(errs, fmt.Errorf("leave the instances: %w", err))
+	}
+	l.Verifier.Close()
+	if err := l.Recorder.Close(context.Background()); err != nil {
+		errs = append(errs, fmt.Errorf("write last uses: %w", err))
+	}
+	if err := closeStore(l.Store); err != nil {
+		errs = append(errs, fmt.Errorf("close store: %w", err))
+	}
+	return errors.Join(errs...)
+}
+
+func closeStore(s store.Store) error {
+	closed := make(chan error, 1)
+	go func() { closed <- s.Close() }()
+	patience := time.NewTimer(closeTimeout)
+	defer patience.Stop()
+	select {
+	case err := <-closed:
+		return err
+	case <-patience.C:
+		return errors.New("statements are still running, it is left to them")
+	}
+}

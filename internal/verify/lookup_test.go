@@ -1,0 +1,188 @@
+package verify_test
+
+import (
+	"errors"
+	"sync"
+	"testing"
+
+	"github.com/lumio-vision/caddy-system-keys/internal/coherence"
+	"github.com/lumio-vision/caddy-system-keys/internal/verify"
+	"github.com/lumio-vision/caddy-system-keys/store"
+)
+
+func mustBeUnavailable(tb testing.TB, f *fixture, key string) {
+	tb.Helper()
+	_, err := f.verifier.Verify(tb.Context(), key)
+	unavailable, ok := errors.AsType[*verify.UnavailableError](err)
+	if !ok || errors.Is(err, verify.ErrInvalidToken) || unavailable.RetryAfter <= 0 {
+		tb.Fatalf("got %v, which is no word on the key", err)
+	}
+}
+
+func TestWithoutALeaseNothingIsAccepted(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	_, warm := f.mint(t, "warm")
+	_, cold := f.mint(t, "cold")
+	mustVerify(t, f, warm)
+	reads := f.store.count()
+	f.lease.set(coherence.None)
+	for _, key := range []string{warm, cold} {
+		mustBeUnavailable(t, f, key)
+	}
+	if f.store.count() != reads {
+		t.Error("the store was asked")
+	}
+	if f.lease.wants.Load() != 2 {
+		t.Errorf("a lease was asked for %d times", f.lease.wants.Load())
+	}
+	f.lease.set(coherence.Cached)
+	mustVerify(t, f, warm)
+	if f.store.count() != reads {
+		t.Error("what was remembered did not outlive the gap, in which nothing was forgotten")
+	}
+}
+
+// TestALeaseThatRunsOutDuringALookup has a computation wait for so long that the
+// key may be revoked elsewhere meanwhile.
+func TestALeaseThatRunsOutDuringALookup(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	_, key := f.mint(t, "one")
+	f.store.setAfter(func(store.ID) { f.lease.set(coherence.None) })
+	mustBeUnavailable(t, f, key)
+}
+
+// TestARevocationBetweenTheLookAndTheCheck has a revocation drop the entry after
+// the request got hold of it. The request is in flight by then, for the
+// revocation to cut.
+func TestARevocationBetweenTheLookAndTheCheck(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	id, key := f.mint(t, "one")
+	mustVerify(t, f, key)
+	var flight coherence.Flight
+	entered := false
+	f.clock.onNext(func() {
+		entered = f.flights.Has(id)
+		f.store.remove(id)
+		f.verifier.Forget(id)
+	})
+	if _, err := f.verifier.Admit(t.Context(), key, &flight); !errors.Is(err, verify.ReasonUnknown) {
+		t.Errorf("got %v", err)
+	}
+	if !entered {
+		t.Error("the key was checked before the request could be cut")
+	}
+	if f.flights.Len() != 0 {
+		t.Error("a refused request is in flight")
+	}
+}
+
+func TestARequestThatIsLetThroughIsInFlight(t *testing.T) {
+	t.Parallel()
+	for _, standing := range []coherence.Standing{coherence.Cached, coherence.Direct} {
+		f := newFixture(t)
+		f.lease.set(standing)
+		id, key := f.mint(t, "one")
+		for range 2 { // cold, and warm
+			var flight coherence.Flight
+			if _, err := f.verifier.Admit(t.Context(), key, &flight); err != nil {
+				t.Fatal(err)
+			}
+			if f.flights.Len() != 1 || !f.flights.Has(id) {
+				t.Error("the request cannot be cut")
+			}
+			flight.Leave()
+			if f.flights.Len() != 0 {
+				t.Error("the request has not left")
+			}
+		}
+		wrong := f.minter.Mint(id, [32]byte{1})
+		var flight coherence.Flight
+		if _, err := f.verifier.Admit(t.Context(), wrong, &flight); err == nil || f.flights.Len() != 0 {
+			t.Errorf("the wrong secret got %v, and %d are in flight", err, f.flights.Len())
+		}
+	}
+}
+
+// TestWithoutTriggersEachRequestReadsItsRow has a database that does not say
+// which keys were changed.
+func TestWithoutTriggersEachRequestReadsItsRow(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	id, key := f.mint(t, "one")
+	mustVerify(t, f, key) // is remembered, which must not count
+	f.lease.set(coherence.Direct)
+	before := f.store.count()
+	for range 3 {
+		mustVerify(t, f, key)
+	}
+	if n := f.store.count() - before; n != 6 {
+		t.Errorf("%d reads for three requests, want two each: before it is in flight, and after", n)
+	}
+	f.store.remove(id)
+	mustRefuse(t, f, key, verify.ReasonUnknown)
+	if stats := f.verifier.Stats(); stats.Argon2Runs != 1 {
+		t.Errorf("%d Argon2id computations, not 1", stats.Argon2Runs)
+	}
+}
+
+// TestWithoutTriggersARequestIsInFlightBeforeItsLastRead has the key revoked
+// between the two reads.
+func TestWithoutTriggersARequestIsInFlightBeforeItsLastRead(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		change func(f *fixture, id store.ID)
+		want   error
+	}{
+		"deleted": {func(f *fixture, id store.ID) { f.store.remove(id) }, verify.ReasonUnknown},
+		"a permission is gone": {func(f *fixture, id store.ID) {
+			row := f.store.row(id)
+			row.Permissions = nil
+			f.store.put(row)
+		}, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f := newFixture(t)
+			f.lease.set(coherence.Direct)
+			id, key := f.mint(t, "one", "bots:read")
+			var once sync.Once
+			f.store.setAfter(func(store.ID) { once.Do(func() { test.change(f, id) }) })
+			var flight coherence.Flight
+			_, err := f.verifier.Admit(t.Context(), key, &flight)
+			if err == nil || test.want != nil && !errors.Is(err, test.want) {
+				t.Errorf("got %v", err)
+			}
+			if f.flights.Len() != 0 {
+				t.Error("a refused request is in flight")
+			}
+		})
+	}
+}
+
+func TestEverythingForgottenIsLookedUpAgain(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	kept, keptKey := f.mint(t, "kept")
+	gone, goneKey := f.mint(t, "gone")
+	mustVerify(t, f, keptKey)
+	mustVerify(t, f, goneKey)
+	f.store.remove(gone)
+	f.verifier.ForgetAll()
+	reads := f.store.count()
+	mustVerify(t, f, keptKey)
+	mustRefuse(t, f, goneKey, verify.ReasonUnknown)
+	if f.store.count() != reads+2 || f.store.row(kept).ID != kept {
+		t.Errorf("%d reads", f.store.count()-reads)
+	}
+	// A refusal that is remembered is forgotten as well: the row is back.
+	row := f.store.row(kept)
+	f.store.remove(kept)
+	f.verifier.ForgetAll()
+	mustRefuse(t, f, keptKey, verify.ReasonUnknown)
+	f.store.put(row)
+	f.verifier.ForgetAll()
+	mustVerify(t, f, keptKey)
+}
