@@ -28,6 +28,22 @@ type RevokedJSON struct {
 	ID        store.ID  `json:"id"`
 	Label     string    `json:"label"`
 	RevokedAt time.Time `json:"revoked_at"`
+	// Instances says who refuses the key, and why.
+	Instances InstancesJSON `json:"instances"`
+	// RequestsCut is how many requests in flight were cut on all instances.
+	RequestsCut int `json:"requests_cut"`
+}
+
+// InstancesJSON is how far a revocation has come.
+type InstancesJSON struct {
+	// Total is the number of instances when the key was deleted.
+	Total int `json:"total"`
+	// Acknowledged have applied it.
+	Acknowledged int `json:"acknowledged"`
+	// Expired were silent until they could not accept the key any more.
+	Expired int `json:"expired"`
+	// Awaited names the others, in an answer that did not wait for the end.
+	Awaited []string `json:"awaited,omitempty"`
 }
 
 // ShowKey gives the public form of a key.
@@ -52,7 +68,17 @@ func ShowKey(k *store.Key) KeyJSON {
 
 // ShowRevoked gives the public form of a revocation.
 func ShowRevoked(r *Revoked) RevokedJSON {
-	return RevokedJSON{ID: r.Key.ID, Label: r.Key.Label, RevokedAt: r.At}
+	shown := RevokedJSON{
+		ID: r.Key.ID, Label: r.Key.Label, RevokedAt: r.At,
+		Instances: InstancesJSON{
+			Total: r.Report.Total, Acknowledged: r.Report.Acknowledged, Expired: len(r.Report.Expired),
+		},
+		RequestsCut: r.Report.Cut,
+	}
+	for _, m := range r.Report.Awaited {
+		shown.Instances.Awaited = append(shown.Instances.Awaited, m.Name)
+	}
+	return shown
 }
 
 func orNull(t time.Time) *time.Time {

@@ -79,17 +79,6 @@ func get(w http.ResponseWriter, r *http.Request, x *exchange) error {
 	return nil
 }
 
-func revoke(w http.ResponseWriter, r *http.Request, x *exchange) error {
-	ctx, cancel := detached(r)
-	defer cancel()
-	revoked, err := x.service.Revoke(ctx, x.actor, x.id)
-	if err != nil {
-		return err
-	}
-	writeJSON(w, http.StatusOK, one(ShowRevoked(revoked), r.URL.Path))
-	return nil
-}
-
 func one(data any, href string) envelope {
 	return envelope{Data: data, Links: links{Self: link{href}, Collection: link{keysPath}}}
 }

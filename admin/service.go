@@ -22,8 +22,9 @@ type Service struct {
 	Hash func(ctx context.Context, key string) (store.Hash, error)
 	// Forget makes this process refuse a revoked key at once. Nil where no
 	// requests are served.
-	Forget func(id store.ID)
-	Now    func() time.Time
+	Forget  func(id store.ID)
+	Revoker Revoker
+	Now     func() time.Time
 }
 
 // NewKey is what a caller says of the key that it wants.
@@ -121,29 +122,4 @@ func (s *Service) List(ctx context.Context, actor Actor, query *store.KeyQuery) 
 		return nil, err
 	}
 	return s.Store.Keys(ctx, query)
-}
-
-// Revoked is the answer to a revocation.
-type Revoked struct {
-	Key *store.Key
-	At  time.Time
-}
-
-// Revoke deletes a key for ever. This process refuses it from the moment that
-// Revoke returns; other processes on the same store within [verify.MaxTrust].
-func (s *Service) Revoke(ctx context.Context, actor Actor, id store.ID) (*Revoked, error) {
-	check := func(a Actor) error { return a.may(PermissionDelete) }
-	if err := check(actor); err != nil {
-		return nil, err
-	}
-	key, err := s.Store.DeleteKey(ctx, id, actor.acting(s.Now, check))
-	if s.Forget != nil {
-		// Whatever the store said: if the row is gone already, or if the answer
-		// was lost, a memory of it is not to be trusted.
-		s.Forget(id)
-	}
-	if err != nil {
-		return nil, err
-	}
-	return &Revoked{Key: key, At: s.Now().UTC().Truncate(time.Microsecond)}, nil
 }

@@ -60,11 +60,12 @@ func (a *Admin) Provision(ctx caddy.Context) error {
 // serviceOn puts the rules of the admin plane on a live engine.
 func serviceOn(live *engine.Live) *admin.Service {
 	return &admin.Service{
-		Store:  live.Store,
-		Minter: live.Minter,
-		Hash:   live.Slots.Hash,
-		Forget: live.Verifier.Forget,
-		Now:    time.Now, //nolint:forbidigo // the real clock is wired here
+		Store:   live.Store,
+		Minter:  live.Minter,
+		Hash:    live.Slots.Hash,
+		Forget:  live.Verifier.Forget,
+		Revoker: live.Revoker,
+		Now:     time.Now, //nolint:forbidigo // the real clock is wired here
 	}
 }
 

@@ -48,13 +48,15 @@ type App struct {
 	// Default: 268435456 (256 MiB).
 	HashMemory int64 `json:"hash_memory,omitempty"`
 
-	// How long an instance may trust its cache unproven, from 500ms to 2m.
-	// Default: 30s. Until leases are part of this version a verified key is
-	// trusted for the shorter of this and 1s.
+	// How long an instance may trust its cache unproven, from 500ms to 2m. An
+	// instance that cannot reach the store for so long answers 503 until it can
+	// again, and a revocation waits for so long at most for an instance that does
+	// not answer. Default: 30s.
 	Lease caddy.Duration `json:"lease,omitempty"`
 
-	// What happens to the requests in flight when the lease runs out: `cut` or
-	// `keep`. Default: `cut`.
+	// What happens to the requests in flight when the lease runs out: `cut`, or
+	// `keep`, which lets them go on although their keys may have been revoked.
+	// Default: `cut`.
 	OnLapse string `json:"on_lapse,omitempty"`
 
 	// Secrets of this installation, the same on all instances. They authenticate
@@ -168,16 +170,15 @@ func (a *App) running(ctx context.Context) (*engine.Engine, error) {
 	return nil, &verify.UnavailableError{RetryAfter: time.Second, Err: engine.ErrNotReady}
 }
 
-// Verify says whose key it is; see [verify.Verifier.Verify].
+// Verify implements the gate's verifier for a request that is not cut.
 func (a *App) Verify(ctx context.Context, key string) (*verify.Identity, error) {
 	e, err := a.running(ctx)
 	if err != nil {
 		return nil, err
 	}
-	return e.Verify(ctx, key)
+	return e.Admit(ctx, key, nil)
 }
 
-// Interface guards.
 var (
 	_ caddy.App          = (*App)(nil)
 	_ caddy.Provisioner  = (*App)(nil)

@@ -33,7 +33,7 @@ Exit status: 0 done, 1 failed, 2 wrong usage.`,
 			cmd.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 				return exit(cmd, &usageError{err})
 			})
-			cmd.AddCommand(createCommand(), listCommand(), revokeCommand(), migrateCommand())
+			cmd.AddCommand(createCommand(), listCommand(), revokeCommand(), statusCommand(), migrateCommand())
 			for _, sub := range cmd.Commands() {
 				addStoreFlags(sub)
 				sub.SilenceUsage = true

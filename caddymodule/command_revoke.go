@@ -19,8 +19,12 @@ func revokeCommand() *cobra.Command {
 		Use:   "revoke ID... [--yes]",
 		Short: "Revokes keys, for ever",
 		Long: `
-Deletes the keys. Servers that run on the same store refuse them within a
-second. Asks before it does so on a terminal; elsewhere --yes is needed.`,
+Deletes the keys, and returns when no server that runs on the same store accepts
+them any more. A server that does not answer is waited for until its lease has
+run out. Asks before it does so on a terminal; elsewhere --yes is needed.
+
+Interrupted while it waits, the keys are deleted, and servers may accept them
+until they have noticed. Revoking a key again waits again.`,
 		Args: arguments(cobra.MinimumNArgs(1)),
 		RunE: run(revoke),
 	}
@@ -53,19 +57,33 @@ func revoke(cmd *cobra.Command, args []string) (act, error) {
 	}, nil
 }
 
+// revokeAll deletes every key before it waits for the first.
 func revokeAll(cmd *cobra.Command, t *target, ids []store.ID) error {
 	service, err := t.service(cmd.Context())
 	if err != nil {
 		return err
 	}
 	var errs []error
+	fail := func(id store.ID, err error) { errs = append(errs, fmt.Errorf("%s: %w", id, err)) }
+	revocations := make(map[store.ID]*admin.Revocation)
 	for _, id := range ids {
-		revoked, err := service.Revoke(cmd.Context(), admin.CLI(), id)
-		if err != nil {
-			errs = append(errs, fmt.Errorf("%s: %w", id, err))
+		if revocations[id], err = service.Revoke(cmd.Context(), admin.CLI(), id); err != nil {
+			fail(id, err)
+		}
+	}
+	for _, id := range ids {
+		revocation := revocations[id]
+		if revocation == nil {
 			continue
 		}
-		fmt.Fprintf(cmd.ErrOrStderr(), "Revoked %q (%s)\n", printable(revoked.Key.Label), id)
+		delete(revocations, id) // named twice, revoked once
+		progress := &revokeProgress{out: cmd.ErrOrStderr(), id: id, now: t.now}
+		revoked, err := revocation.Wait(cmd.Context(), progress.watch)
+		if err != nil {
+			fail(id, err)
+			continue
+		}
+		progress.end(revoked)
 	}
 	return errors.Join(errs...)
 }

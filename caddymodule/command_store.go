@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"log/slog"
 	"net/url"
 	"path/filepath"
 	"regexp"
@@ -16,6 +17,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/lumio-vision/caddy-system-keys/admin"
+	"github.com/lumio-vision/caddy-system-keys/internal/coherence"
 	"github.com/lumio-vision/caddy-system-keys/internal/phc"
 	"github.com/lumio-vision/caddy-system-keys/internal/token"
 	"github.com/lumio-vision/caddy-system-keys/internal/verify"
@@ -201,9 +203,10 @@ func (t *target) service(ctx context.Context) (*admin.Service, error) {
 		return nil, fmt.Errorf("read mint key: %w", err)
 	}
 	return &admin.Service{
-		Store:  t.store,
-		Minter: token.New(mintKey),
-		Hash:   verify.NewSlots(t.params, int64(t.params.Memory)<<10).Hash,
-		Now:    t.now,
+		Store:   t.store,
+		Minter:  token.New(mintKey),
+		Hash:    verify.NewSlots(t.params, int64(t.params.Memory)<<10).Hash,
+		Revoker: coherence.NewRevoker(t.store, t.now, slog.New(slog.DiscardHandler)),
+		Now:     t.now,
 	}, nil
 }

@@ -115,15 +115,23 @@ func appOf(ctx caddy.Context) (*App, error) {
 }
 
 // ServeHTTP implements [caddyhttp.MiddlewareHandler].
-func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
-	identity, refusal := h.gate.Check(r, h.app, announced(r))
+func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) (err error) {
+	pass := newPassage(h.app, w, r)
+	defer pass.leave()
+	identity, refusal := h.gate.Check(r, pass, announced(r))
 	if refusal != nil {
 		return h.refuser.refuse(w, r, refusal)
 	}
 	if identity != nil {
 		announce(r, identity)
 	}
-	return next.ServeHTTP(w, r)
+	if !pass.entered() {
+		return next.ServeHTTP(w, r)
+	}
+	if refusal, err = pass.through(next); refusal != nil {
+		return h.refuser.refuse(w, r, refusal)
+	}
+	return err
 }
 
 // Interface guards.

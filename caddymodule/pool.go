@@ -30,8 +30,11 @@ type poolKey [sha256.Size]byte
 // print what they hold.
 type pooled struct{ engine *engine.Engine }
 
-// Destruct implements [caddy.Destructor].
-func (p pooled) Destruct() error { return p.engine.Close() }
+// Destruct implements [caddy.Destructor]. The requests that an earlier
+// configuration let through may still be running when it is unloaded: the engine
+// goes on in the background until the last has ended, so that they can be cut.
+// Only the end of the process does not wait so long.
+func (p pooled) Destruct() error { return retired.retire(p.engine) }
 
 // GoString keeps the settings, secrets among them, out of panics.
 func (pooled) GoString() string { return "system_keys engine" }
@@ -162,7 +165,9 @@ func newEngine(s *settings) (*engine.Engine, error) {
 		Embedded:         s.Store.Embedded,
 		Argon2id:         s.Argon2id,
 		HashMemory:       s.HashMemory,
-		Trust:            s.Lease,
+		Lease:            s.Lease,
+		KeepOnLapse:      s.OnLapse == lapseKeep,
+		Name:             instanceName(),
 		LastUsedInterval: s.LastUsedInterval,
 	}
 	for _, secret := range s.Secrets {

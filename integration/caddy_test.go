@@ -18,6 +18,7 @@ import (
 
 	_ "github.com/lumio-vision/caddy-system-keys"
 	"github.com/lumio-vision/caddy-system-keys/admin"
+	"github.com/lumio-vision/caddy-system-keys/internal/coherence"
 	"github.com/lumio-vision/caddy-system-keys/internal/phc"
 	"github.com/lumio-vision/caddy-system-keys/internal/testenv"
 	"github.com/lumio-vision/caddy-system-keys/internal/token"
@@ -102,10 +103,11 @@ func (b *backend) keys(tb testing.TB) *admin.Service {
 		tb.Fatal(err)
 	}
 	return &admin.Service{
-		Store:  s,
-		Minter: token.New(mintKey),
-		Hash:   verify.NewSlots(phc.Params{Memory: 64, Iterations: 1, Parallelism: 1}, 64<<10).Hash,
-		Now:    time.Now,
+		Store:   s,
+		Minter:  token.New(mintKey),
+		Hash:    verify.NewSlots(phc.Params{Memory: 64, Iterations: 1, Parallelism: 1}, 64<<10).Hash,
+		Revoker: coherence.NewRevoker(s, time.Now, slog.New(slog.DiscardHandler)),
+		Now:     time.Now,
 	}
 }
 

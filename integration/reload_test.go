@@ -182,6 +182,7 @@ func (s site) call(tb testing.TB, key string, want int) {
 // TestStoreThatIsNotThereYet starts before PostgreSQL does.
 func TestStoreThatIsNotThereYet(t *testing.T) {
 	b, server := onPrivatePostgres(t)
+	b.options += "lease 1s\n"
 	_, plain := mint(t, b.keys(t), "bot")
 	server.Stop()
 	address := run(t, b, "system_key_auth {\npassthrough\n}\nreverse_proxy "+echo(t))
@@ -198,7 +199,7 @@ func TestStoreThatIsNotThereYet(t *testing.T) {
 		status, _, _ := get(t, "http://"+address, "Bearer "+plain)
 		return status == http.StatusOK
 	})
-	// And is lost again: cached for a moment, then 503, never 401.
+	// And is lost again: cached for the length of the lease, then 503, never 401.
 	server.Kill()
 	eventually(t, "the loss is noticed", func() bool {
 		status, _, _ := get(t, "http://"+address, "Bearer "+plain)

@@ -1,0 +1,81 @@
+package caddymodule
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"time"
+
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/lumio-vision/caddy-system-keys/internal/coherence"
+	"github.com/lumio-vision/caddy-system-keys/internal/cut"
+	"github.com/lumio-vision/caddy-system-keys/internal/engine"
+	"github.com/lumio-vision/caddy-system-keys/internal/gate"
+	"github.com/lumio-vision/caddy-system-keys/internal/verify"
+)
+
+// passage is a request on its way through the handler, which can be cut from the
+// moment its key is checked.
+type passage struct {
+	app      *App
+	w        http.ResponseWriter
+	r        *http.Request
+	engine   *engine.Engine // that let it through
+	exchange *cut.Exchange
+	flight   coherence.Flight
+}
+
+func newPassage(app *App, w http.ResponseWriter, r *http.Request) *passage {
+	return &passage{app: app, w: w, r: r}
+}
+
+// Verify implements the gate's verifier.
+func (p *passage) Verify(ctx context.Context, key string) (*verify.Identity, error) {
+	e, err := p.app.running(ctx)
+	if err != nil {
+		return nil, err
+	}
+	p.exchange = cut.New(p.w, p.r)
+	p.flight.Request = p.exchange
+	identity, err := e.Admit(ctx, key, &p.flight)
+	if err == nil {
+		p.engine = e
+	}
+	return identity, err
+}
+
+// entered reports whether the request was let through by its own key.
+func (p *passage) entered() bool { return p.engine != nil }
+
+func (p *passage) leave() { p.flight.Leave() }
+
+// through calls the next handler. If the request was cut before anything was
+// sent the answer is the refusal. If it was cut later it panics, so that the
+// server closes the connection, or resets the stream, and a part never passes
+// for the whole: see [http.ErrAbortHandler].
+func (p *passage) through(next caddyhttp.Handler) (refusal *gate.Refusal, err error) {
+	defer func() {
+		outcome := p.exchange.Finish()
+		switch {
+		case outcome.Cause == nil:
+			return // also a panic that has nothing to do with us
+		case outcome.Sent:
+			panic(http.ErrAbortHandler)
+		}
+		reason := recover()
+		if err, ok := reason.(error); reason != nil && !(ok && errors.Is(err, http.ErrAbortHandler)) {
+			panic(reason)
+		}
+		refusal = refusalOf(outcome.Cause)
+	}()
+	return nil, next.ServeHTTP(p.exchange.Wrap(p.engine.Alive))
+}
+
+// refusalOf is the answer to a request that was cut.
+func refusalOf(cause error) *gate.Refusal {
+	if errors.Is(cause, cut.ErrLapsed) {
+		return gate.Unavailable(time.Second, cut.ErrLapsed)
+	}
+	return gate.Invalid()
+}
