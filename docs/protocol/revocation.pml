@@ -1,0 +1,495 @@
+/*
+ * The revocation protocol of one key on one instance; README.md says what it is
+ * about, and how to check this.
+ *
+ * One instance is enough: instances know nothing of each other. Whoever revokes
+ * waits for each of them by its own row in members, so that what holds for one
+ * row holds for all. Likewise one key: changes of other keys are in the log as
+ * entries that change nothing here.
+ *
+ * Time is discrete, and every clock counts down, so that there is no horizon: the
+ * search covers runs of any length. A tick can come between any two steps, and
+ * any number of ticks can. Messages are late, lost, and carried out after they
+ * were given up.
+ *
+ * A macro FAULT_X seeds a fault that the safety check has to find, a macro STALL_X
+ * one that a liveness check has to find.
+ */
+
+#ifndef TTL
+#define TTL 2 /* ticks */
+#endif
+#ifndef REVS
+#define REVS 3 /* entries that the log can have */
+#endif
+
+#ifdef FAULT_LEASE_LONGER
+#define LEASE (TTL + 1)
+#else
+#define LEASE TTL
+#endif
+
+#ifdef FAULT_SHORT_WAIT
+#define WAIT (TTL - 1)
+#else
+#define WAIT TTL
+#endif
+
+/* The database. Every statement is one step. */
+
+bit row = 1;           /* the key's */
+byte head = 1;         /* newest entry of the log */
+byte oldest = 1;       /* that was not pruned */
+bit gone[REVS + 1];    /* the entry says that the key was deleted */
+bit tag[REVS + 1];     /* the history that the entry was written in */
+bit history;           /* 1 after a backup was restored */
+
+bit member;            /* the instance's row in members */
+byte applied;          /* how far it says it has come */
+bit beatSeen;          /* its beat is still the one that the reaper has seen */
+
+#ifdef FAULT_PLAIN_SEQUENCE
+byte drawn = 1;        /* last number, of a change that may not be committed */
+#else
+#define drawn head
+#endif
+
+#ifdef FAULT_NO_TAG
+#define IN_LOG(rev, t) (rev >= oldest && rev <= head)
+#else
+#define IN_LOG(rev, t) (rev >= oldest && rev <= head && tag[rev] == t)
+#endif
+
+/* The instance. */
+
+byte lease;            /* ticks left; 0: none */
+bit joined;            /* as far as it knows */
+byte place; bit placeTag;
+bit cached;            /* the key is remembered as good */
+bit bumped;            /* its generation is not the one that the fill began with */
+mtype:flight = { OUT, ENTERED, LET_IN };
+mtype:flight flying = OUT;
+
+/* Its call of the database, and the answer. */
+
+mtype:call = { IDLE, SENT, ANSWERED };
+mtype:call call = IDLE;
+mtype:verb = { JOIN, RENEW, PULL };
+mtype:verb verb = JOIN;
+byte age;              /* ticks since before it was sent, TTL at most */
+bit isMember, inLog, nextGone, nextTag;
+byte next, seenHead;   /* the place that the view leads to, and its head */
+
+/* A renewal that was given up, and may be carried out all the same. */
+bit stray; byte strayPlace; bit strayTag;
+
+/* Who revokes. */
+
+bit waiting;
+byte rev;              /* to be acknowledged */
+bit awaited;           /* the member has to acknowledge it, and is there */
+byte left;             /* ticks that the commit has to be old */
+byte unsettled;        /* ticks until the members that are there are all */
+byte silence;          /* ticks that the reaper has to see no other beat */
+
+bit answered;          /* a revocation of the key, which is gone since */
+bit late;              /* the request began after that */
+bit calm;              /* from now on nothing is lost or late */
+
+#define QUIET (call == IDLE && resting)
+bit resting = 1;       /* the instance is between two turns */
+
+inline forget() {
+	cached = 0;
+	bumped = 1
+}
+
+inline cutFlights() {
+	flying = OUT
+}
+
+/* Entering a change: numbers are in the order of the commits. */
+inline enter(isGone) {
+	head++;
+	gone[head] = isGone;
+	tag[head] = history
+}
+
+inline acknowledge(at, atTag) {
+	if
+	:: member ->
+		beatSeen = 0;
+		if
+#ifdef FAULT_ACK_FOREIGN
+		:: at > applied -> applied = at
+#else
+		:: IN_LOG(at, atTag) && at > applied -> applied = at
+#endif
+		:: else
+		fi
+	:: else
+	fi
+}
+
+/* The database's side of a call: one transaction, one snapshot. */
+active proctype Database() {
+end:
+	do
+	:: d_step { call == SENT && verb == JOIN ->
+		member = 1; applied = 0; beatSeen = 0;
+		call = ANSWERED }
+
+	:: d_step { call == SENT && verb != JOIN ->
+		isMember = member;
+		inLog = IN_LOG(place, placeTag);
+		seenHead = head;
+		if
+		:: inLog && place < head ->
+			next = place + 1; nextGone = gone[next] /* a page of one entry */
+		:: else -> next = head; nextGone = 0
+		fi;
+		nextTag = tag[next];
+		if
+		:: verb == RENEW ->
+			acknowledge(place, placeTag)
+#ifdef FAULT_ACK_BEFORE_APPLY
+			; if
+			:: member && inLog && next > applied -> applied = next
+			:: else
+			fi
+#endif
+		:: else
+		fi;
+		call = ANSWERED }
+
+	:: d_step { stray ->
+		acknowledge(strayPlace, strayTag);
+		stray = 0; strayPlace = 0; strayTag = 0 }
+	od
+}
+
+inline send(what) {
+	d_step { verb = what; age = 0; call = SENT; resting = 0 }
+}
+
+inline hangUp() {
+	d_step {
+		isMember = 0; inLog = 0; next = 0; nextTag = 0; nextGone = 0; seenHead = 0;
+		age = 0; verb = JOIN; call = IDLE; resting = 1
+	}
+}
+
+/* The session fails: the answer is lost, or the call itself, or it comes late. */
+inline giveUp() {
+	d_step {
+		!calm && call != IDLE;
+		if
+		:: call == SENT && verb == RENEW && !stray ->
+			stray = 1; strayPlace = place; strayTag = placeTag
+		:: else
+		fi
+	}
+	hangUp()
+}
+
+inline extend(from) {
+	d_step {
+		if
+		:: from > lease -> lease = from
+		:: else
+		fi
+	}
+}
+
+#ifdef FAULT_LEASE_FROM_ANSWER
+#define GRANT LEASE
+#else
+#define GRANT (LEASE - age)
+#endif
+
+/* Takes in a view. What follows the forgetting comes in steps of its own. */
+inline apply() {
+	bit there;
+	if
+	:: !inLog ->
+		d_step { lease = 0; forget() }
+#ifndef FAULT_FLUSH_KEEPS_FLIGHTS
+		there = row;
+		d_step {
+			if
+			:: !there -> cutFlights()
+			:: else
+			fi;
+			there = 0
+		}
+#endif
+	:: inLog && nextGone ->
+		d_step { forget() }
+		d_step { cutFlights() }
+	:: else
+	fi;
+#ifdef STALL_PLACE_KEPT
+	if
+	:: inLog || place == 0 -> d_step { place = next; placeTag = nextTag }
+	:: else
+	fi
+#else
+	d_step { place = next; placeTag = nextTag }
+#endif
+}
+
+active proctype Instance() {
+#ifdef FAULT_CURSOR_FIRST
+	byte granted;
+#endif
+end:
+	do
+	:: !joined ->
+#ifdef FAULT_CURSOR_FIRST
+		send(PULL);
+		if
+		:: call == ANSWERED -> apply()
+		:: giveUp(); goto end
+		fi;
+		d_step {
+			if
+			:: place == seenHead -> granted = LEASE - age
+			:: else -> granted = 0
+			fi
+		}
+		hangUp();
+#endif
+		send(JOIN);
+		if
+		:: call == ANSWERED ->
+			d_step { joined = 1 }
+#ifdef FAULT_CURSOR_FIRST
+			extend(granted);
+			granted = 0;
+#endif
+			hangUp()
+		:: giveUp()
+		fi
+
+	:: joined && !calm ->
+		send(PULL);
+		if
+		:: call == ANSWERED -> apply(); hangUp()
+		:: giveUp()
+		fi
+
+	:: joined ->
+		send(RENEW);
+		if
+		:: call == ANSWERED ->
+			if
+#ifndef FAULT_EVICTION_IGNORED
+			:: !isMember -> d_step { lease = 0; joined = 0 }
+			:: else ->
+#else
+			:: true ->
+#endif
+#ifdef FAULT_EXTEND_BEFORE_APPLY
+				if
+				:: inLog && next == seenHead -> extend(GRANT)
+				:: else
+				fi;
+#endif
+				apply();
+				if
+#ifdef FAULT_EXTEND_BEFORE_HEAD
+				:: true -> extend(GRANT)
+#else
+				:: place == seenHead && placeTag == nextTag -> extend(GRANT)
+				:: else
+#endif
+				fi
+			fi;
+			hangUp()
+		:: giveUp()
+		fi
+	od
+}
+
+/* Reads the row for the cache. */
+active proctype Fill() {
+	bit found;
+end:
+	do
+	:: d_step { !cached -> bumped = 0 }
+#ifdef FAULT_STANDBY_READ
+		found = 1;
+#else
+		found = row;
+#endif
+		d_step {
+			if
+#ifdef FAULT_NO_GENERATION
+			:: found -> cached = 1
+#else
+			:: found && !bumped -> cached = 1
+#endif
+			:: else
+			fi;
+			found = 0; bumped = 0
+		}
+	od
+}
+
+/* A request with the key, and then the next one. */
+active proctype Request() {
+	bit leased;
+end:
+	do
+	:: d_step { true -> late = answered; leased = lease > 0 } /* one reading of the clock */
+#ifdef FAULT_LEASE_IGNORED
+		leased = 1;
+#endif
+#ifdef FAULT_CHECK_BEFORE_ENTERING
+		if
+		:: cached && leased -> d_step { assert(!late); leased = 0 }; flying = LET_IN
+		:: else
+		fi;
+#else
+		flying = ENTERED;
+		d_step {
+			if
+			:: flying == ENTERED && cached && leased -> assert(!late); flying = LET_IN
+			:: else -> flying = OUT
+			fi;
+			leased = 0
+		}
+#endif
+		d_step { true -> flying = OUT; late = 0; leased = 0 } /* it ends, some time, or was cut */
+	od
+}
+
+/* Deletes the key, and answers. */
+active proctype Revoker() {
+#ifdef FAULT_PLAIN_SEQUENCE
+	byte mine;
+#endif
+end:
+	do
+	:: !answered && (!row || drawn < REVS) ->
+#ifdef FAULT_PLAIN_SEQUENCE
+		if
+		:: d_step { row && drawn < REVS -> drawn++; mine = drawn }
+			d_step {
+				row = 0; gone[mine] = 1; tag[mine] = history;
+				if
+				:: mine > head -> head = mine
+				:: else
+				fi;
+				mine = 0; waiting = 1; left = WAIT
+			}
+		:: else -> d_step { waiting = 1; left = WAIT }
+		fi;
+#else
+		d_step {
+#ifdef FAULT_GONE_UNAWAITED
+			if
+			:: !row -> answered = 1
+			:: else
+			fi;
+#endif
+			if
+			:: row && head < REVS -> row = 0; enter(1); waiting = 1; left = WAIT
+			:: !row -> waiting = 1; left = WAIT /* already gone: waits in the same way */
+			:: else /* restored between the two */
+			fi
+		}
+#endif
+		if
+		:: !waiting -> goto end
+		:: else
+		fi;
+		d_step { rev = head; awaited = member && applied < rev } /* the first look */
+		do
+		:: d_step { awaited && applied >= rev -> awaited = 0 }
+#ifndef STALL_WAIT_FOR_ACK_ONLY
+		:: d_step { awaited && left == 0 -> awaited = 0 }
+#endif
+#ifdef FAULT_NO_WAIT
+		:: d_step { awaited -> awaited = 0 }
+#endif
+		:: d_step { !awaited && unsettled == 0 ->
+			answered = !row; waiting = 0; rev = 0; left = 0 }
+			break
+		od
+	od
+}
+
+/* Removes the member if it is silent for a whole ttl. */
+active proctype Reaper() {
+end:
+	do
+	:: member ->
+#ifdef FAULT_REAP_CLOCK_EARLY
+		silence = TTL;
+		d_step { beatSeen = member }
+#else
+		d_step { beatSeen = member }
+		silence = TTL; /* after the answer */
+#endif
+		d_step { silence == 0 ->
+			if
+#ifdef FAULT_REAP_BLIND
+			:: member ->
+#else
+			:: member && beatSeen ->
+#endif
+				member = 0; applied = 0; awaited = 0; stray = 0; strayPlace = 0; strayTag = 0
+			:: else
+			fi;
+			beatSeen = 0
+		}
+	od
+}
+
+active proctype Clock() {
+end:
+	do
+	:: d_step { !calm || QUIET ->
+		lease = (lease > 0 -> lease - 1 : 0);
+		left = (left > 0 -> left - 1 : 0);
+		unsettled = (unsettled > 0 -> unsettled - 1 : 0);
+		silence = (silence > 0 -> silence - 1 : 0);
+		age = (call != IDLE && age < TTL -> age + 1 : age) }
+	od
+}
+
+/* Everybody else. */
+active proctype World() {
+	byte to;
+end:
+	do
+	:: d_step { drawn < REVS && !calm -> /* a change of another key */
+#ifdef FAULT_PLAIN_SEQUENCE
+		drawn++; head = drawn; gone[head] = 0; tag[head] = history
+#else
+		enter(0)
+#endif
+		}
+	:: d_step { row && drawn < REVS && drawn == head && !calm -> /* plain SQL */
+#ifdef FAULT_PLAIN_SEQUENCE
+		drawn++;
+		head = drawn; gone[head] = 1; tag[head] = history; row = 0
+#else
+		row = 0; enter(1)
+#endif
+		}
+	:: d_step { oldest < head && !calm -> oldest++ } /* pruned */
+	:: atomic { !history && !calm && drawn == head -> /* a backup is restored */
+		to = oldest;
+		do
+		:: to < head -> to++
+		:: break
+		od;
+		if
+		:: true -> skip
+		od_kept:
+		fi
+	}
+	od
+}
