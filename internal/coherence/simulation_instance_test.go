@@ -92,9 +92,8 @@ const simulatedTTL = 2 * time.Second
 var simulatedCost = phc.Params{Memory: 8, Iterations: 1, Parallelism: 1}
 
 func (s *simulation) start(random *rand.Rand) *instance {
-	s.started++
 	i := &instance{
-		name:  fmt.Sprintf("instance-%d", s.started),
+		name:  fmt.Sprintf("instance-%d", s.started.Add(1)),
 		clock: &hardware{rate: 0.991 + 0.018*random.Float64(), epoch: time.Now()},
 		link:  newLink(s.database, random.Uint64()),
 		born:  time.Now(),

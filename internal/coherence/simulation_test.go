@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -39,7 +40,7 @@ type simulation struct {
 	end      time.Time
 
 	mu        sync.Mutex
-	started   int
+	started   atomic.Int64
 	instances []*instance
 	keys      []*simulatedKey
 	injected  map[string]int

@@ -1,0 +1,130 @@
+package coherence_test
+
+import (
+	"encoding/json"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// mutant is the program with one of its rules left out.
+type mutant struct {
+	name string
+	// file is relative to this folder; old stands in it once.
+	file, old, new string
+	// environment is for what is left out of the database.
+	environment string
+}
+
+var mutants = []mutant{
+	{
+		name: "the lease is not checked",
+		file: "lease.go",
+		old:  "if g == nil || !g.covers(l.clock.split(now)) {\n\t\treturn None",
+		new:  "if g == nil {\n\t\treturn None",
+	},
+	{
+		name: "a fill is stored although the key was forgotten meanwhile",
+		file: "../verify/l1.go",
+		old:  "if c.stripe(id).Load() != g.stripe {",
+		new:  "if false {",
+	},
+	{
+		name:        "changes are numbered before they are committed",
+		environment: plainSequenceVariable + "=1",
+	},
+	{
+		name: "a revocation waits for nobody",
+		file: "revoker.go",
+		old:  "return len(w.members) == 0\n",
+		new:  "return true\n",
+	},
+	{
+		name: "a revocation waits for half a lease",
+		file: "revoker.go",
+		old:  "return now.Sub(w.committed) >= m.TTL })",
+		new:  "return now.Sub(w.committed) >= m.TTL/2 })",
+	},
+	{
+		name: "a change is acknowledged and not applied",
+		file: "turn.go",
+		old:  "\tcase store.KeyDeleted:\n\t\tf.config.Cache.Forget(change.Key)\n",
+		new:  "\tcase store.KeyDeleted:\n",
+	},
+	{
+		name: "requests in flight go on",
+		file: "turn.go",
+		old:  "return f.config.Flights.Cut(change.Key, cut.ErrRevoked), nil",
+		new:  "return 0 * f.config.Flights.Cut(store.ID{}, cut.ErrRevoked), nil",
+	},
+	{
+		name: "a place in another history passes for one in this",
+		file: "turn.go",
+		old:  "if !view.InLog {",
+		new:  "if false {",
+	},
+	{
+		name: "an instance that was removed keeps its lease",
+		file: "turn.go",
+		old:  "f.config.Lease.drop()\n\t\tf.joined = false\n\t\treturn true, nil",
+		new:  "f.config.Lease.extend(t0, Cached)\n\t\treturn false, nil",
+	},
+}
+
+// TestMutants checks the check: the simulation finds every rule that is left out.
+func TestMutants(t *testing.T) {
+	t.Parallel()
+	for _, m := range mutants {
+		t.Run(m.name, func(t *testing.T) {
+			if out, err := m.simulate(t); err == nil || !strings.Contains(out, "repeat it with") {
+				t.Errorf("the simulation has not found it: %v\n%s", err, out)
+			}
+		})
+	}
+}
+
+// simulate runs the simulation of the mutant, which is built beside the program,
+// until it fails.
+func (m *mutant) simulate(t *testing.T) (string, error) {
+	t.Helper()
+	arguments := []string{"test", "-count=1", "-run", "^TestSimulation$"}
+	if m.file != "" {
+		arguments = append(arguments, "-overlay", m.overlay(t))
+	}
+	command := exec.CommandContext(t.Context(), "go", arguments...) //nolint:gosec // a test's own arguments
+	command.Env = append(os.Environ(), seedsVariable+"=200", m.environment)
+	out, err := command.CombinedOutput()
+	return string(out), err
+}
+
+func (m *mutant) overlay(t *testing.T) string {
+	t.Helper()
+	original, err := filepath.Abs(m.file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	source, err := os.ReadFile(original)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := strings.Count(string(source), m.old); n != 1 {
+		t.Fatalf("%s has the text %d times, not once:\n%s", m.file, n, m.old)
+	}
+	folder := t.TempDir()
+	mutated := filepath.Join(folder, "mutated.go")
+	overlay, err := json.Marshal(map[string]any{"Replace": map[string]string{original: mutated}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(folder, "overlay.json")
+	for name, content := range map[string][]byte{
+		mutated: []byte(strings.Replace(string(source), m.old, m.new, 1)), file: overlay,
+	} {
+		if err := os.WriteFile(name, content, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return file
+}
