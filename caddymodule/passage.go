@@ -63,9 +63,10 @@ func (p *passage) through(next caddyhttp.Handler) (refusal *gate.Refusal, err er
 		case outcome.Sent:
 			panic(http.ErrAbortHandler)
 		}
-		reason := recover()
-		if err, ok := reason.(error); reason != nil && !(ok && errors.Is(err, http.ErrAbortHandler)) {
-			panic(reason)
+		if reason := recover(); reason != nil {
+			if err, ok := reason.(error); !ok || !errors.Is(err, http.ErrAbortHandler) {
+				panic(reason)
+			}
 		}
 		refusal = refusalOf(outcome.Cause)
 	}()

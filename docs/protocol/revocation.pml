@@ -35,6 +35,18 @@
 #define WAIT TTL
 #endif
 
+#ifdef FAULT_GONE_UNAWAITED
+#define GONE_WAIT 0
+#else
+#define GONE_WAIT WAIT
+#endif
+
+#ifdef FAULT_RESTORE_UNNOTICED
+#define SETTLE 0
+#else
+#define SETTLE TTL
+#endif
+
 /* The database. Every statement is one step. */
 
 bit row = 1;           /* the key's */
@@ -209,7 +221,6 @@ inline extend(from) {
 
 /* Takes in a view. What follows the forgetting comes in steps of its own. */
 inline apply() {
-	bit there;
 	if
 	:: !inLog ->
 		d_step { lease = 0; forget() }
@@ -239,6 +250,7 @@ inline apply() {
 }
 
 active proctype Instance() {
+	bit there;
 #ifdef FAULT_CURSOR_FIRST
 	byte granted;
 #endif
@@ -387,15 +399,9 @@ end:
 		fi;
 #else
 		d_step {
-#ifdef FAULT_GONE_UNAWAITED
-			if
-			:: !row -> answered = 1
-			:: else
-			fi;
-#endif
 			if
 			:: row && head < REVS -> row = 0; enter(1); waiting = 1; left = WAIT
-			:: !row -> waiting = 1; left = WAIT /* already gone: waits in the same way */
+			:: !row -> waiting = 1; left = GONE_WAIT /* already gone: waits in the same way */
 			:: else /* restored between the two */
 			fi
 		}
@@ -461,7 +467,7 @@ end:
 
 /* Everybody else. */
 active proctype World() {
-	byte to;
+	byte to, at;
 end:
 	do
 	:: d_step { drawn < REVS && !calm -> /* a change of another key */
@@ -480,16 +486,58 @@ end:
 #endif
 		}
 	:: d_step { oldest < head && !calm -> oldest++ } /* pruned */
-	:: atomic { !history && !calm && drawn == head -> /* a backup is restored */
+#ifndef FAULT_PLAIN_SEQUENCE
+	:: atomic { !history && !calm -> /* a backup is restored, of any time after the last pruning */
 		to = oldest;
 		do
 		:: to < head -> to++
 		:: break
 		od;
 		if
-		:: true -> skip
-		od_kept:
-		fi
-	}
+		:: member = 0; applied = 0; awaited = 0; beatSeen = 0;
+			unsettled = SETTLE
+		:: joined -> member = 1; applied = (applied < to -> applied : to); beatSeen = 1;
+			unsettled = SETTLE
+		:: member -> applied = (applied < to -> applied : to); beatSeen = 0 /* nobody is missing */
+		fi;
+		d_step {
+			history = 1;
+			for (at : 1 .. REVS) {
+				if
+				:: at > to ->
+					row = row || gone[at];
+					gone[at] = 0; tag[at] = 0
+				:: else
+				fi
+			}
+			head = to;
+			rev = (rev < to -> rev : to);
+			if
+			:: row -> answered = 0; late = 0 /* the key is back */
+			:: else
+			fi;
+			to = 0; at = 0
+		} }
+#endif
+#ifdef LIVENESS
+	:: d_step { !calm -> calm = 1 }
+#endif
 	od
 }
+
+/* The promise. A request that is let through later is found in Request. */
+active proctype Monitor() {
+end:
+	if
+	:: d_step { answered && flying == LET_IN && lease > 0 -> assert(false) }
+#ifndef PROMISE_ONLY
+	:: d_step { lease > 0 && unsettled == 0 && !member -> assert(false) }
+#endif
+	fi
+}
+
+/* Once messages arrive. The clock, the database and the members do not stop. */
+#ifdef LIVENESS
+ltl answers { [] (waiting -> <> !waiting) }
+ltl returns { [] (calm -> <> (lease > 0)) }
+#endif

@@ -78,6 +78,7 @@ func TestMutants(t *testing.T) {
 	t.Parallel()
 	for _, m := range mutants {
 		t.Run(m.name, func(t *testing.T) {
+			t.Parallel()
 			if out, err := m.simulate(t); err == nil || !strings.Contains(out, "repeat it with") {
 				t.Errorf("the simulation has not found it: %v\n%s", err, out)
 			}
@@ -93,7 +94,7 @@ func (m *mutant) simulate(t *testing.T) (string, error) {
 	if m.file != "" {
 		arguments = append(arguments, "-overlay", m.overlay(t))
 	}
-	command := exec.CommandContext(t.Context(), "go", arguments...) //nolint:gosec // a test's own arguments
+	command := exec.CommandContext(t.Context(), "go", arguments...)
 	command.Env = append(os.Environ(), seedsVariable+"=200", m.environment)
 	out, err := command.CombinedOutput()
 	return string(out), err
