@@ -1,6 +1,6 @@
 /*
  * The revocation protocol of one key on one instance; README.md says what it is
- * about, and how to check this.
+ * about. internal/coherence/model_test.go checks this, with every fault.
  *
  * One instance is enough: instances know nothing of each other. Whoever revokes
  * waits for each of them by its own row in members, so that what holds for one
@@ -12,8 +12,16 @@
  * any number of ticks can. Messages are late, lost, and carried out after they
  * were given up.
  *
+ * The whole is too large to be searched at each build. These leave something out,
+ * and no two checks leave out the same:
+ *
+ *	ATOMIC_REQUESTS  a fill, and a request's way in, are one step each
+ *	NO_REAPER        nobody removes silent members
+ *	NO_RESTORE       the database does not go back to a backup
+ *	NO_STRAY         a renewal that was given up is not carried out later
+ *
  * A macro FAULT_X seeds a fault that the safety check has to find, a macro STALL_X
- * one that a liveness check has to find.
+ * one that a check of LIVENESS has to find.
  */
 
 #ifndef TTL
@@ -78,7 +86,7 @@ byte lease;            /* ticks left; 0: none */
 bit joined;            /* as far as it knows */
 byte place; bit placeTag;
 bit cached;            /* the key is remembered as good */
-bit bumped;            /* its generation is not the one that the fill began with */
+bit filling, bumped;   /* the generation is not the one that the fill began with */
 mtype:flight = { OUT, ENTERED, LET_IN };
 mtype:flight flying = OUT;
 
@@ -98,6 +106,7 @@ bit stray; byte strayPlace; bit strayTag;
 /* Who revokes. */
 
 bit waiting;
+bit undone;            /* by a restored backup: there is nothing to answer for */
 byte rev;              /* to be acknowledged */
 bit awaited;           /* the member has to acknowledge it, and is there */
 byte left;             /* ticks that the commit has to be old */
@@ -108,12 +117,12 @@ bit answered;          /* a revocation of the key, which is gone since */
 bit late;              /* the request began after that */
 bit calm;              /* from now on nothing is lost or late */
 
-#define QUIET (call == IDLE && resting)
-bit resting = 1;       /* the instance is between two turns */
+bit turned;            /* and there was a turn in this tick, */
+bit dead;              /* or there never is one again */
 
 inline forget() {
 	cached = 0;
-	bumped = 1
+	bumped = filling
 }
 
 inline cutFlights() {
@@ -181,13 +190,13 @@ end:
 }
 
 inline send(what) {
-	d_step { verb = what; age = 0; call = SENT; resting = 0 }
+	d_step { verb = what; age = 0; call = SENT }
 }
 
 inline hangUp() {
 	d_step {
 		isMember = 0; inLog = 0; next = 0; nextTag = 0; nextGone = 0; seenHead = 0;
-		age = 0; verb = JOIN; call = IDLE; resting = 1
+		age = 0; verb = JOIN; call = IDLE
 	}
 }
 
@@ -196,8 +205,10 @@ inline giveUp() {
 	d_step {
 		!calm && call != IDLE;
 		if
+		#ifndef NO_STRAY
 		:: call == SENT && verb == RENEW && !stray ->
 			stray = 1; strayPlace = place; strayTag = placeTag
+#endif
 		:: else
 		fi
 	}
@@ -290,7 +301,7 @@ end:
 		:: giveUp()
 		fi
 
-	:: joined ->
+	:: joined && (!calm || !turned) ->
 		send(RENEW);
 		if
 		:: call == ANSWERED ->
@@ -317,18 +328,37 @@ end:
 #endif
 				fi
 			fi;
+			turned = calm;
 			hangUp()
 		:: giveUp()
 		fi
+
+#ifdef LIVENESS
+	:: d_step { !calm -> dead = 1 } break
+#endif
 	od
 }
+
+#ifdef ATOMIC_REQUESTS
+
+/* Fills and requests in one step each. */
+active proctype Request() {
+end:
+	do
+	:: d_step { row && !cached -> cached = 1 }
+	:: d_step { cached && lease > 0 -> assert(!answered); flying = LET_IN }
+	:: d_step { flying == LET_IN -> flying = OUT }
+	od
+}
+
+#else
 
 /* Reads the row for the cache. */
 active proctype Fill() {
 	bit found;
 end:
 	do
-	:: d_step { !cached -> bumped = 0 }
+	:: d_step { !cached -> filling = 1 }
 #ifdef FAULT_STANDBY_READ
 		found = 1;
 #else
@@ -343,38 +373,46 @@ end:
 #endif
 			:: else
 			fi;
-			found = 0; bumped = 0
+			found = 0; bumped = 0; filling = 0
 		}
 	od
 }
 
-/* A request with the key, and then the next one. */
+/* A request with the key, and then the next one. That it is in flight, it says
+ * before it looks at anything. */
 active proctype Request() {
 	bit leased;
 end:
 	do
-	:: d_step { true -> late = answered; leased = lease > 0 } /* one reading of the clock */
-#ifdef FAULT_LEASE_IGNORED
-		leased = 1;
-#endif
+	:: true ->
 #ifdef FAULT_CHECK_BEFORE_ENTERING
+		d_step { late = answered; leased = lease > 0 }
 		if
-		:: cached && leased -> d_step { assert(!late); leased = 0 }; flying = LET_IN
-		:: else
+		:: cached && leased ->
+			d_step { assert(!late); late = 0; leased = 0 }
+			flying = LET_IN
+		:: else -> d_step { late = 0; leased = 0 }
 		fi;
 #else
-		flying = ENTERED;
+		d_step { late = answered; flying = ENTERED }
+#ifdef FAULT_LEASE_IGNORED
+		leased = 1;
+#else
+		leased = lease > 0; /* one reading of the clock */
+#endif
 		d_step {
 			if
 			:: flying == ENTERED && cached && leased -> assert(!late); flying = LET_IN
 			:: else -> flying = OUT
 			fi;
-			leased = 0
+			late = 0; leased = 0
 		}
 #endif
-		d_step { true -> flying = OUT; late = 0; leased = 0 } /* it ends, some time, or was cut */
+		flying = OUT /* it has ended, some time, or was cut */
 	od
 }
+
+#endif
 
 /* Deletes the key, and answers. */
 active proctype Revoker() {
@@ -420,11 +458,13 @@ end:
 		:: d_step { awaited -> awaited = 0 }
 #endif
 		:: d_step { !awaited && unsettled == 0 ->
-			answered = !row; waiting = 0; rev = 0; left = 0 }
+			answered = !undone; undone = 0; waiting = 0; rev = 0; left = 0 }
 			break
 		od
 	od
 }
+
+#ifndef NO_REAPER
 
 /* Removes the member if it is silent for a whole ttl. */
 active proctype Reaper() {
@@ -453,10 +493,13 @@ end:
 	od
 }
 
+#endif
+
 active proctype Clock() {
 end:
 	do
-	:: d_step { !calm || QUIET ->
+	:: d_step { !calm || turned || dead ->
+		turned = 0;
 		lease = (lease > 0 -> lease - 1 : 0);
 		left = (left > 0 -> left - 1 : 0);
 		unsettled = (unsettled > 0 -> unsettled - 1 : 0);
@@ -486,7 +529,7 @@ end:
 #endif
 		}
 	:: d_step { oldest < head && !calm -> oldest++ } /* pruned */
-#ifndef FAULT_PLAIN_SEQUENCE
+#if !defined(FAULT_PLAIN_SEQUENCE) && !defined(NO_RESTORE)
 	:: atomic { !history && !calm -> /* a backup is restored, of any time after the last pruning */
 		to = oldest;
 		do
@@ -513,7 +556,7 @@ end:
 			head = to;
 			rev = (rev < to -> rev : to);
 			if
-			:: row -> answered = 0; late = 0 /* the key is back */
+			:: row -> answered = 0; late = 0; undone = waiting /* the key is back */
 			:: else
 			fi;
 			to = 0; at = 0
@@ -539,5 +582,5 @@ end:
 /* Once messages arrive. The clock, the database and the members do not stop. */
 #ifdef LIVENESS
 ltl answers { [] (waiting -> <> !waiting) }
-ltl returns { [] (calm -> <> (lease > 0)) }
+ltl returns { [] (calm && !dead -> <> (lease > 0)) }
 #endif

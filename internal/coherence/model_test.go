@@ -1,0 +1,165 @@
+package coherence_test
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+// check is a search of the model of docs/protocol.
+type check struct {
+	name    string
+	without []string // macros of the model that leave something out
+	revs    string   // entries that the log can have
+	// property is a formula of the model, or none for the assertions.
+	property string
+	fault    string // macro that seeds a fault; none for the protocol itself
+	long     bool   // searched where the environment has SOAK=1
+}
+
+// What the checks leave out: each leaves in what the other two do not have
+// together, and each fault has to be found where it can do harm.
+var (
+	requests = []string{"NO_REAPER", "NO_RESTORE"}
+	members  = []string{"ATOMIC_REQUESTS", "NO_RESTORE"}
+	restores = []string{"ATOMIC_REQUESTS", "NO_REAPER"}
+	pages    = []string{"ATOMIC_REQUESTS", "NO_REAPER", "NO_RESTORE"}
+)
+
+var checks = []check{
+	{name: "requests", without: requests, revs: "2"},
+	{name: "members", without: members, revs: "2"},
+	{name: "restored backups", without: restores, revs: "2"},
+	{name: "answers", without: pages, revs: "2", property: "answers"},
+	{name: "returns", without: pages, revs: "2", property: "returns"},
+
+	{name: "requests, long log", without: requests, revs: "3", long: true},
+	{name: "members, long log", without: members, revs: "3", long: true},
+	{name: "members and restored backups", without: []string{"ATOMIC_REQUESTS", "NO_STRAY"}, revs: "2", long: true},
+	{name: "requests and restored backups", without: []string{"NO_REAPER", "NO_STRAY"}, revs: "2", long: true},
+	{name: "answers, members", without: members, revs: "2", property: "answers", long: true},
+	{name: "returns, members", without: members, revs: "2", property: "returns", long: true},
+	{name: "answers, restored backups", without: restores, revs: "2", property: "answers", long: true},
+	{name: "returns, restored backups", without: restores, revs: "2", property: "returns", long: true},
+
+	{fault: "FAULT_LEASE_IGNORED", without: requests, revs: "2"},
+	{fault: "FAULT_LEASE_FROM_ANSWER", without: pages, revs: "2"},
+	{fault: "FAULT_LEASE_LONGER", without: pages, revs: "2"},
+	{fault: "FAULT_EXTEND_BEFORE_APPLY", without: pages, revs: "2"},
+	{fault: "FAULT_EXTEND_BEFORE_HEAD", without: pages, revs: "3"},
+	{fault: "FAULT_ACK_BEFORE_APPLY", without: pages, revs: "2"},
+	{fault: "FAULT_NO_GENERATION", without: requests, revs: "2"},
+	{fault: "FAULT_STANDBY_READ", without: requests, revs: "2"},
+	{fault: "FAULT_CHECK_BEFORE_ENTERING", without: requests, revs: "2"},
+	{fault: "FAULT_FLUSH_KEEPS_FLIGHTS", without: restores, revs: "2"},
+	{fault: "FAULT_CURSOR_FIRST", without: pages, revs: "2"},
+	{fault: "FAULT_PLAIN_SEQUENCE", without: pages, revs: "2"},
+	{fault: "FAULT_NO_WAIT", without: pages, revs: "2"},
+	{fault: "FAULT_SHORT_WAIT", without: pages, revs: "2"},
+	{fault: "FAULT_GONE_UNAWAITED", without: pages, revs: "2"},
+	{fault: "FAULT_EVICTION_IGNORED", without: members, revs: "2"},
+	{fault: "FAULT_REAP_BLIND", without: members, revs: "2"},
+	{fault: "FAULT_REAP_CLOCK_EARLY", without: members, revs: "2"},
+	{fault: "FAULT_NO_TAG", without: restores, revs: "2"},
+	{fault: "FAULT_ACK_FOREIGN", without: restores, revs: "2"},
+	{fault: "FAULT_RESTORE_UNNOTICED", without: restores, revs: "2"},
+	{fault: "STALL_WAIT_FOR_ACK_ONLY", without: pages, revs: "2", property: "answers"},
+	{fault: "STALL_PLACE_KEPT", without: pages, revs: "2", property: "returns"},
+}
+
+// TestModel has spin search all runs of the protocol's model, and has it find
+// every fault that can be seeded there.
+func TestModel(t *testing.T) {
+	t.Parallel()
+	for _, c := range checks {
+		if c.long && os.Getenv("SOAK") != "1" {
+			continue
+		}
+		t.Run(c.name+c.fault, func(t *testing.T) {
+			t.Parallel()
+			c.check(t)
+		})
+	}
+}
+
+// TestModelFaults holds the table against the model: no fault is left out.
+func TestModelFaults(t *testing.T) {
+	t.Parallel()
+	source, err := os.ReadFile(modelFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	seeded := make(map[string]bool)
+	for _, c := range checks {
+		seeded[c.fault] = true
+	}
+	for _, m := range regexp.MustCompile(`#ifn?def ((?:FAULT|STALL)_\w+)`).FindAllSubmatch(source, -1) {
+		if !seeded[string(m[1])] {
+			t.Errorf("no check seeds %s", m[1])
+		}
+	}
+}
+
+const modelFile = "../../docs/protocol/revocation.pml"
+
+var searched = regexp.MustCompile(`errors: (\d+)`)
+
+func (c *check) check(t *testing.T) {
+	t.Helper()
+	model, err := filepath.Abs(modelFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	generate := []string{"-a", "-DREVS=" + c.revs}
+	for _, macro := range append(c.without, c.fault) {
+		if macro != "" {
+			generate = append(generate, "-D"+macro)
+		}
+	}
+	compile := []string{"-O2", "-DCOLLAPSE", "-DNOBOUNDCHECK", "-o", "pan", "pan.c"}
+	search := []string{"-n", "-m2000000"}
+	if c.property != "" {
+		generate = append(generate, "-DLIVENESS")
+		compile = append(compile, "-DNFAIR=3")
+		search = append(search, "-a", "-f", "-N", c.property) // each process that can act does, in the end
+	} else {
+		compile = append(compile, "-DSAFETY")
+	}
+	folder := t.TempDir()
+	runIn(t, folder, "spin", append(generate, model)...)
+	runIn(t, folder, "gcc", compile...)
+	out := runIn(t, folder, "./pan", search...)
+	found := searched.FindStringSubmatch(out)
+	if found == nil {
+		t.Fatalf("the search has no result:\n%s", out)
+	}
+	if c.fault != "" {
+		if found[1] == "0" {
+			t.Errorf("the fault was not found:\n%s", out)
+		}
+		return
+	}
+	if found[1] != "0" {
+		t.Errorf("the model has an error:\n%s", out)
+	}
+	for _, partial := range []string{"search depth too small", "Search not completed", "out of memory"} {
+		if strings.Contains(out, partial) {
+			t.Errorf("the search was not exhaustive:\n%s", out)
+		}
+	}
+	t.Log(regexp.MustCompile(`.*states, stored.*`).FindString(out))
+}
+
+func runIn(t *testing.T, folder, name string, arguments ...string) string {
+	t.Helper()
+	command := exec.CommandContext(t.Context(), name, arguments...)
+	command.Dir = folder
+	out, err := command.CombinedOutput()
+	if err != nil {
+		t.Fatalf("%s: %v\n%s", name, err, out)
+	}
+	return string(out)
+}
