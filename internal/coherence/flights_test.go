@@ -1,0 +1,128 @@
+package coherence
+
+import (
+	"errors"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/lumio-vision/caddy-system-keys/internal/cut"
+	"github.com/lumio-vision/caddy-system-keys/store"
+)
+
+func TestFlightsKnowWhoIsIn(t *testing.T) {
+	f := NewFlights(time.Now)
+	claim, other := ClaimOf(rowOf(1)), ClaimOf(rowOf(1+shards)) // of the same shard
+	flights := make([]Flight, 100)
+	for i := range flights {
+		flights[i].Request = new(cutRequest)
+		f.Enter(&flights[i], claim)
+	}
+	second := &Flight{Request: new(cutRequest)}
+	f.Enter(second, other)
+	if f.Len() != 101 || len(f.Keys()) != 2 || !f.Has(claim.ID) || f.Has(testID(9)) {
+		t.Errorf("%d are in, of %v", f.Len(), f.Keys())
+	}
+	for _, i := range []int{0, 99, 50} { // first, last, in between
+		flights[i].Leave()
+		flights[i].Leave() // again
+	}
+	if n := f.Cut(claim.ID, cut.ErrRevoked); n != 97 {
+		t.Errorf("%d were cut", n)
+	}
+	if n := f.Cut(claim.ID, cut.ErrRevoked); n != 0 {
+		t.Errorf("%d were cut twice", n)
+	}
+	for i := range flights {
+		flights[i].Leave()
+	}
+	if f.Has(claim.ID) || f.Len() != 1 {
+		t.Errorf("%d are in after all have left", f.Len())
+	}
+	if n := f.CutAll(cut.ErrLapsed); n != 1 {
+		t.Errorf("%d were cut when all were", n)
+	}
+	(*Flight)(nil).Leave()
+	new(Flight).Leave()
+}
+
+// A request that has entered is cut, or sees what a cut comes after: the key is
+// forgotten first, then cut, and a request enters first and then looks.
+func TestFlightsAndChecksMissNoCut(t *testing.T) {
+	f := NewFlights(time.Now)
+	claim := ClaimOf(rowOf(1))
+	for range 2000 {
+		var forgotten atomic.Bool
+		request := new(cutRequest)
+		var letIn bool
+		var both sync.WaitGroup
+		both.Go(func() {
+			f.Enter(&Flight{Request: request}, claim)
+			letIn = !forgotten.Load()
+		})
+		both.Go(func() {
+			forgotten.Store(true)
+			f.Cut(claim.ID, cut.ErrRevoked)
+		})
+		both.Wait()
+		if letIn && request.reason() == nil {
+			t.Fatal("it was let in, and not cut")
+		}
+	}
+}
+
+func TestFlightsEndWhenTheirKeyExpires(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := NewFlights(time.Now)
+		row := rowOf(1)
+		row.ExpiresAt = time.Now().Add(time.Second)
+		expiring, extended := new(cutRequest), new(cutRequest)
+		f.Enter(&Flight{Request: expiring}, ClaimOf(row))
+		longer := rowOf(2)
+		longer.ExpiresAt = row.ExpiresAt
+		f.Enter(&Flight{Request: extended}, ClaimOf(longer))
+		longer.ExpiresAt = time.Now().Add(time.Minute)
+		f.Review(longer.ID, longer, false)
+		time.Sleep(time.Second - time.Millisecond)
+		if expiring.reason() != nil {
+			t.Error("it was cut early")
+		}
+		time.Sleep(expiryInterval + time.Millisecond)
+		synctest.Wait()
+		if !errors.Is(expiring.reason(), cut.ErrExpired) || extended.reason() != nil {
+			t.Errorf("expired: %v, extended meanwhile: %v", expiring.reason(), extended.reason())
+		}
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		if !errors.Is(extended.reason(), cut.ErrExpired) {
+			t.Errorf("the extended one: %v", extended.reason())
+		}
+		f.CutAll(cut.ErrLapsed)
+		for _, id := range f.Keys() { // no timer is left behind once they are gone
+			for s := range f.stripesOf(id) {
+				s.groups = map[store.ID]*group{}
+			}
+		}
+		time.Sleep(time.Second)
+	})
+}
+
+func TestFlightsGetAnExpiryLater(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := NewFlights(time.Now)
+		row, request := rowOf(1), new(cutRequest)
+		flight := &Flight{Request: request}
+		f.Enter(flight, ClaimOf(row))
+		row.ExpiresAt = time.Now().Add(time.Second)
+		f.Review(row.ID, row, false)
+		time.Sleep(time.Second + expiryInterval)
+		synctest.Wait()
+		if !errors.Is(request.reason(), cut.ErrExpired) {
+			t.Errorf("it was cut for %v", request.reason())
+		}
+		flight.Leave()
+		time.Sleep(time.Second)
+	})
+}

@@ -1,0 +1,141 @@
+package coherence
+
+import (
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+func newTestLease() (*Lease, *testClock) {
+	clock := newTestClock()
+	return NewLeaseOn(testTTL, clock.now, clock.split), clock
+}
+
+func (c *testClock) wantStanding(t *testing.T, l *Lease, want Standing) {
+	t.Helper()
+	if got := l.Standing(c.now()); got != want {
+		t.Errorf("the standing is %v, not %v", got, want)
+	}
+}
+
+func TestLeaseIsShorterThanItsTTL(t *testing.T) {
+	l, clock := newTestLease()
+	clock.wantStanding(t, l, None)
+	l.extend(clock.now(), Cached)
+	clock.wantStanding(t, l, Cached)
+	clock.advance(testTTL*98/100 - 1)
+	clock.wantStanding(t, l, Cached)
+	if l.Lapsed() {
+		t.Error("it has lapsed a nanosecond early")
+	}
+	clock.advance(1)
+	clock.wantStanding(t, l, None)
+	if !l.Lapsed() {
+		t.Error("it has not lapsed")
+	}
+}
+
+func TestLeaseFromALateAnswer(t *testing.T) {
+	l, clock := newTestLease()
+	first := clock.now()
+	clock.advance(time.Second)
+	l.extend(clock.now(), Cached)
+	l.extend(first, Cached) // overtaken
+	clock.advance(testTTL*98/100 - time.Second/2)
+	clock.wantStanding(t, l, Cached)
+}
+
+func TestLeaseUnderASuspendedMachine(t *testing.T) {
+	// CLOCK_MONOTONIC stands still on Linux while the machine is suspended.
+	l, clock := newTestLease()
+	l.extend(clock.now(), Cached)
+	clock.step(testTTL)
+	clock.wantStanding(t, l, None)
+}
+
+func TestLeaseUnderSteppedWallClocks(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		step time.Duration
+		want Standing
+	}{
+		{"an hour ahead", time.Hour, None},
+		{"an hour back", -time.Hour, None},
+		{"a slew ahead", 5 * time.Millisecond, Cached},
+		{"a slew back", -5 * time.Millisecond, Cached},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			l, clock := newTestLease()
+			l.extend(clock.now(), Cached)
+			clock.step(c.step)
+			clock.wantStanding(t, l, c.want)
+			l.extend(clock.now(), Cached) // the step costs one lease at most
+			clock.wantStanding(t, l, Cached)
+		})
+	}
+}
+
+func TestDroppedLeaseHasNotLapsed(t *testing.T) {
+	l, clock := newTestLease()
+	l.extend(clock.now(), Cached)
+	l.drop()
+	clock.wantStanding(t, l, None)
+	if l.Lapsed() {
+		t.Error("what it has let through would be cut")
+	}
+	clock.advance(testTTL)
+	if !l.Lapsed() {
+		t.Error("it has not lapsed when it would have run out")
+	}
+}
+
+func TestDirectLeaseEndsWithTheOther(t *testing.T) {
+	l, clock := newTestLease()
+	l.extend(clock.now(), Cached)
+	clock.advance(testTTL / 2)
+	l.direct()
+	clock.wantStanding(t, l, Direct)
+	clock.advance(testTTL / 2)
+	clock.wantStanding(t, l, None)
+}
+
+func TestClosedLeaseIsNotExtended(t *testing.T) {
+	l, clock := newTestLease()
+	l.extend(clock.now(), Cached)
+	l.close()
+	if clock.wantStanding(t, l, None); !l.Lapsed() {
+		t.Error("it has not lapsed")
+	}
+	l.extend(clock.now(), Cached)
+	clock.wantStanding(t, l, None)
+}
+
+func TestLeaseSaysWhenItLapses(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := NewLease(testTTL, time.Now)
+		defer l.close()
+		began := time.Now()
+		var lapses []time.Duration
+		l.watch(func() { lapses = append(lapses, time.Since(began)) })
+		l.extend(time.Now(), Cached)
+		time.Sleep(testTTL / 2)
+		l.extend(time.Now(), Cached)
+		time.Sleep(2 * testTTL)
+		synctest.Wait()
+		if want := testTTL/2 + testTTL*98/100; len(lapses) != 1 || lapses[0] != want {
+			t.Errorf("it lapsed after %v, not once after %v", lapses, want)
+		}
+	})
+}
+
+func TestLeaseIsWantedOnce(t *testing.T) {
+	l, _ := newTestLease()
+	l.Want()
+	l.Want() // does not block
+	<-l.wanted
+	select {
+	case <-l.wanted:
+		t.Error("it is wanted twice")
+	default:
+	}
+}

@@ -1,0 +1,306 @@
+package coherence
+
+import (
+	"errors"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/lumio-vision/caddy-system-keys/internal/cut"
+	"github.com/lumio-vision/caddy-system-keys/store"
+)
+
+func TestLeaseCountsFromBeforeTheTurnWasSent(t *testing.T) {
+	f := newFixture(t)
+	f.settle(t, 1)
+	f.stub.renew = func(*store.Turn) (*store.View, error) {
+		f.clock.advance(testTTL / 2) // the answer is late
+		return calm(1), nil
+	}
+	if _, err := f.renew(t.Context(), f.stub); err != nil {
+		t.Fatal(err)
+	}
+	f.clock.advance(testTTL*98/100 - testTTL/2)
+	if f.standing() != None {
+		t.Error("the lease counts from the answer")
+	}
+}
+
+func TestAnswerLaterThanALease(t *testing.T) {
+	f := newFixture(t)
+	f.settle(t, 1)
+	f.stub.renew = func(*store.Turn) (*store.View, error) {
+		f.clock.advance(testTTL * 3 / 2)
+		return calm(1), nil
+	}
+	if _, err := f.renew(t.Context(), f.stub); err != nil {
+		t.Fatal(err)
+	}
+	if f.standing() != None {
+		t.Error("a lease was granted that has already run out")
+	}
+}
+
+func TestNoLeaseBeforeAChangeIsApplied(t *testing.T) {
+	f := newFixture(t)
+	f.settle(t, 1)
+	f.clock.advance(testTTL) // run out
+	var during []Standing
+	f.cache.during = func() { during = append(during, f.standing()) }
+	view := calm(2)
+	view.Changes = []store.Change{{Position: at(2), Kind: store.KeyDeleted, Key: testID(1)}}
+	if again := f.mustRenew(t, view); !again {
+		t.Error("the next turn, which acknowledges, is not due at once")
+	}
+	if len(during) == 0 || slices.Contains(during, Cached) {
+		t.Errorf("while a change was applied the standing was %v", during)
+	}
+	if f.standing() != Cached {
+		t.Error("there is no lease after it was applied")
+	}
+}
+
+func TestNoLeaseBeforeTheHead(t *testing.T) {
+	f := newFixture(t)
+	f.settle(t, 1)
+	f.clock.advance(testTTL)
+	view := calm(3)
+	view.Changes = []store.Change{{Position: at(2), Kind: store.Barrier}} // a page that is full
+	if again := f.mustRenew(t, view); !again || f.standing() != None {
+		t.Errorf("halfway to the head the standing is %v, and the next turn is due: %v", f.standing(), again)
+	}
+}
+
+func TestOnlyWhatWasAppliedIsAcknowledged(t *testing.T) {
+	f := newFixture(t)
+	f.settle(t, 1)
+	row := rowOf(7)
+	request := f.enter(row)
+	down := errors.New("down")
+	f.stub.key = func(store.ID) (*store.Key, error) { return nil, down }
+	view := calm(3)
+	view.Changes = []store.Change{
+		{Position: at(2), Kind: store.KeyDeleted, Key: testID(1)},
+		{Position: at(3), Kind: store.KeyChanged, Key: row.ID}, // its row cannot be read
+	}
+	f.stub.renew = func(*store.Turn) (*store.View, error) { return view, nil }
+	if _, err := f.renew(t.Context(), f.stub); !errors.Is(err, down) {
+		t.Fatalf("the error is %v", err)
+	}
+	var said store.Turn
+	f.stub.renew = func(turn *store.Turn) (*store.View, error) {
+		said = *turn
+		view.Changes = view.Changes[1:]
+		return view, nil
+	}
+	f.stub.key = nil // now it is gone
+	if _, err := f.renew(t.Context(), f.stub); err != nil {
+		t.Fatal(err)
+	}
+	if said.Applied != at(2) {
+		t.Errorf("%v is acknowledged; only 2 was applied", said.Applied)
+	}
+	if f.Place().Applied != at(3) || request.reason() == nil {
+		t.Error("the change was not applied when the row could be read again")
+	}
+}
+
+func TestCutsAreReportedUntilATurnIsAnswered(t *testing.T) {
+	f := newFixture(t)
+	f.settle(t, 1)
+	f.enter(rowOf(1))
+	view := calm(2)
+	view.Changes = []store.Change{{Position: at(2), Kind: store.KeyDeleted, Key: testID(1)}}
+	f.mustRenew(t, view)
+	var said [][]store.Cut
+	lost := errors.New("lost")
+	for _, err := range []error{lost, nil, nil} {
+		f.stub.renew = func(turn *store.Turn) (*store.View, error) {
+			said = append(said, turn.Cuts)
+			return calm(2), err
+		}
+		_, _ = f.renew(t.Context(), f.stub)
+	}
+	want := []store.Cut{{Rev: 2, Requests: 1}}
+	if !slices.Equal(said[0], want) || !slices.Equal(said[1], want) || len(said[2]) != 0 {
+		t.Errorf("the turns reported %v", said)
+	}
+}
+
+func TestRemovedMemberJoinsUnderANewID(t *testing.T) {
+	f := newFixture(t)
+	var joined []store.ID
+	f.stub.join = func(m *store.Member) error {
+		joined = append(joined, m.ID)
+		return nil
+	}
+	f.settle(t, 4)
+	view := calm(4)
+	view.Member = false
+	if again := f.mustRenew(t, view); !again || f.standing() != None {
+		t.Fatalf("once removed, the standing is %v, and it joins at once: %v", f.standing(), again)
+	}
+	all := f.cache.all
+	f.mustRenew(t, calm(4))
+	if len(joined) != 2 || joined[0] == joined[1] {
+		t.Errorf("it joined as %v", joined)
+	}
+	if f.standing() != Cached || f.Place().Applied != at(4) || f.cache.all != all {
+		t.Error("it has forgotten what the log kept true")
+	}
+}
+
+func TestMemoryDoesNotOutliveALapsedLease(t *testing.T) {
+	f := newFixture(t)
+	f.settle(t, 4)
+	f.clock.advance(testTTL)
+	all := f.cache.all
+	f.mustRenew(t, calm(4))
+	if f.cache.all != all+1 || f.standing() != Cached {
+		t.Errorf("everything was forgotten %d times", f.cache.all-all)
+	}
+}
+
+func TestJoinComesBeforeTheLogIsRead(t *testing.T) {
+	f := newFixture(t)
+	var order []string
+	f.stub.join = func(*store.Member) error {
+		order = append(order, "join")
+		return store.ErrConflict // the answer to an attempt before was lost
+	}
+	f.stub.renew = func(*store.Turn) (*store.View, error) {
+		order = append(order, "renew")
+		return calm(1), nil
+	}
+	if _, err := f.renew(t.Context(), f.stub); err != nil {
+		t.Fatal(err)
+	}
+	if !slices.Equal(order, []string{"join", "renew"}) {
+		t.Errorf("the order is %v", order)
+	}
+}
+
+func TestLostHistoryIsForgottenAndFlightsAreLookedUp(t *testing.T) {
+	f := newFixture(t)
+	f.settle(t, 5)
+	kept, gone := f.enter(rowOf(1)), f.enter(rowOf(2))
+	f.stub.key = func(id store.ID) (*store.Key, error) {
+		if f.standing() != None {
+			t.Error("there is a lease while it is looked up who is still there")
+		}
+		if id == testID(1) {
+			return rowOf(1), nil
+		}
+		return nil, store.ErrNotFound
+	}
+	view := calm(3)
+	view.InLog = false // pruned, or a backup
+	all := f.cache.all
+	f.mustRenew(t, view)
+	if f.cache.all != all+1 || kept.reason() != nil || !errors.Is(gone.reason(), cut.ErrRevoked) {
+		t.Errorf("forgotten %d times; kept: %v, gone: %v", f.cache.all-all, kept.reason(), gone.reason())
+	}
+	if f.standing() != Cached || f.Place().Applied != at(3) {
+		t.Error("it is not at the head of the new history")
+	}
+	if f.history.settled().Before(f.clock.now()) {
+		t.Error("revocations are answered at once, although members may be missing in the new history")
+	}
+}
+
+func TestStandbyGivesNoLease(t *testing.T) {
+	f := newFixture(t)
+	f.settle(t, 1)
+	f.stub.renew = func(*store.Turn) (*store.View, error) { return &store.View{Standby: true}, nil }
+	if _, err := f.renew(t.Context(), f.stub); err == nil || f.standing() != None {
+		t.Errorf("on a standby the standing is %v, the error %v", f.standing(), err)
+	}
+	f.settleAgain(t, 1)
+	f.stub.pull = func(*store.Turn) (*store.View, error) { return &store.View{Standby: true}, nil }
+	if err := f.pull(t.Context(), f.stub); err == nil || f.standing() != None {
+		t.Errorf("after a pull from a standby the standing is %v, the error %v", f.standing(), err)
+	}
+}
+
+func (f *fixture) settleAgain(t *testing.T, rev int64) {
+	t.Helper()
+	if f.mustRenew(t, calm(rev)); f.standing() != Cached {
+		t.Fatal("there is no lease")
+	}
+}
+
+func TestPullNeverExtendsTheLease(t *testing.T) {
+	f := newFixture(t)
+	f.settle(t, 1)
+	f.clock.advance(testTTL)
+	f.stub.pull = func(*store.Turn) (*store.View, error) { return calm(1), nil }
+	if err := f.pull(t.Context(), f.stub); err != nil || f.standing() != None {
+		t.Errorf("after a pull the standing is %v, the error %v", f.standing(), err)
+	}
+}
+
+func TestMissingTriggersMakeEveryRequestReadItsKey(t *testing.T) {
+	f := newFixture(t)
+	f.settle(t, 1)
+	gone := f.enter(rowOf(2))
+	view := calm(1)
+	view.Watched = false
+	f.mustRenew(t, view)
+	if f.standing() != Direct || gone.reason() == nil {
+		t.Errorf("without triggers the standing is %v, and a request whose key is gone: %v", f.standing(), gone.reason())
+	}
+	f.mustRenew(t, calm(1))
+	if f.standing() != Cached {
+		t.Error("they are back, and nothing is remembered")
+	}
+}
+
+func TestWhatAChangeCuts(t *testing.T) {
+	soon := testEpoch.Add(time.Second)
+	for _, c := range []struct {
+		name   string
+		kind   store.ChangeKind
+		change func(*store.Key)
+		want   error
+	}{
+		{"deleted", store.KeyDeleted, nil, cut.ErrRevoked},
+		{"rehashed", store.KeyRehashed, func(k *store.Key) { k.Hash = "another of the same key" }, nil},
+		{"relabelled", store.KeyChanged, func(k *store.Key) { k.Label = "another" }, nil},
+		{"given a permission", store.KeyChanged, func(k *store.Key) { k.Permissions = []string{"a:read", "b:read", "c:read"} }, nil},
+		{"lost a permission", store.KeyChanged, func(k *store.Key) { k.Permissions = []string{"b:read"} }, cut.ErrRevoked},
+		{"expired", store.KeyChanged, func(k *store.Key) { k.ExpiresAt = testEpoch }, cut.ErrExpired},
+		{"will expire", store.KeyChanged, func(k *store.Key) { k.ExpiresAt = soon }, nil},
+		{"another key's hash", store.KeyRekeyed, func(k *store.Key) { k.Hash = "of another" }, cut.ErrRevoked},
+		{"the same hash again", store.KeyRekeyed, func(*store.Key) {}, nil},
+		{"all changed", store.AllChanged, func(*store.Key) {}, nil},
+		{"a barrier", store.Barrier, nil, nil},
+		{"a kind of the future", store.ChangeKind('z'), func(k *store.Key) { k.Permissions = nil }, cut.ErrRevoked},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			f := newFixture(t)
+			f.settle(t, 1)
+			row := rowOf(1, "a:read", "b:read")
+			request, other := f.enter(row), f.enter(rowOf(2, "a:read"))
+			f.stub.key = func(id store.ID) (*store.Key, error) {
+				if id != row.ID {
+					return rowOf(2, "a:read"), nil
+				}
+				now := *row
+				c.change(&now)
+				return &now, nil
+			}
+			view := calm(2)
+			view.Changes = []store.Change{{Position: at(2), Kind: c.kind, Key: row.ID}}
+			f.mustRenew(t, view)
+			if got := request.reason(); !errors.Is(got, c.want) || (got == nil) != (c.want == nil) {
+				t.Errorf("it was cut for %v, not %v", got, c.want)
+			}
+			if other.reason() != nil {
+				t.Errorf("another key's request was cut for %v", other.reason())
+			}
+			if c.kind != store.Barrier && len(f.cache.keys) == 0 && f.cache.all < 2 {
+				t.Error("the key was not forgotten")
+			}
+		})
+	}
+}
