@@ -91,7 +91,7 @@ var mutants = []mutant{
 		name:     "the reaper counts from before its question",
 		file:     "reaper.go",
 		old:      "progress, err := r.store.Progress(ctx, store.ID{})",
-		new:      "asked, now := r.now(), r.now\n\tr.now = func() time.Time { return asked }\n\tdefer func() { r.now = now }()\n\tprogress, err := r.store.Progress(ctx, store.ID{})",
+		new:      "now := r.now\n\tasked := now()\n\tr.now = func() time.Time { return asked }\n\tdefer func() { r.now = now }()\n\tprogress, err := r.store.Progress(ctx, store.ID{})",
 		directed: "TestReaperCountsFromTheAnswer",
 	},
 	{

@@ -1,0 +1,136 @@
+package fleet_test
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"maps"
+	"net/http"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/lumio-vision/caddy-system-keys/store"
+)
+
+// load is clients that use one key at some servers without a pause.
+type load struct {
+	key    *store.Key
+	cancel context.CancelFunc
+	ended  sync.WaitGroup
+
+	mu       sync.Mutex
+	statuses map[*instance]map[int]int // 0: no answer
+	accepted map[*instance][]time.Time // when requests began that were let through
+}
+
+// clientsPerServer that use the key at the same time.
+const clientsPerServer = 3
+
+func hammer(tb testing.TB, key *store.Key, plain string, instances ...*instance) *load {
+	tb.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	l := &load{key: key, cancel: cancel, statuses: make(map[*instance]map[int]int), accepted: make(map[*instance][]time.Time)}
+	for _, i := range instances {
+		l.statuses[i] = make(map[int]int)
+		for range clientsPerServer {
+			l.ended.Go(func() { l.run(ctx, i, plain) })
+		}
+	}
+	tb.Cleanup(l.stop)
+	for _, i := range instances {
+		eventually(tb, "requests are served", func() bool { return l.count(i, http.StatusOK) > 20 })
+	}
+	return l
+}
+
+func (l *load) run(ctx context.Context, i *instance, plain string) {
+	for ctx.Err() == nil {
+		began := time.Now()
+		response, err := i.do(ctx, http.MethodGet, "/ok", plain)
+		if ctx.Err() != nil {
+			return
+		}
+		status := 0
+		if err == nil {
+			status = response.StatusCode
+			_, _ = io.Copy(io.Discard, response.Body)
+			_ = response.Body.Close()
+		}
+		l.mu.Lock()
+		l.statuses[i][status]++
+		if status == http.StatusOK {
+			l.accepted[i] = append(l.accepted[i], began)
+		}
+		l.mu.Unlock()
+		if status == 0 {
+			time.Sleep(5 * time.Millisecond)
+		}
+	}
+}
+
+// stop ends the load. It can be called more than once.
+func (l *load) stop() {
+	l.cancel()
+	l.ended.Wait()
+}
+
+func (l *load) count(i *instance, status int) int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.statuses[i][status]
+}
+
+// last is when the last request began that the server let through.
+func (l *load) last(i *instance) time.Time {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	times := l.accepted[i]
+	if len(times) == 0 {
+		return time.Time{}
+	}
+	return slices.MaxFunc(times, time.Time.Compare)
+}
+
+// wantNoneAfter checks that no server has let a request through that began later.
+func (l *load) wantNoneAfter(tb testing.TB, answer time.Time) {
+	tb.Helper()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for i, times := range l.accepted {
+		late := 0
+		for _, began := range times {
+			if began.After(answer) {
+				late++
+			}
+		}
+		if late > 0 {
+			tb.Errorf("%s let %d requests through after the answer", i.name, late)
+		}
+	}
+}
+
+// wantRefused waits until the key is refused everywhere.
+func (l *load) wantRefused(tb testing.TB, within time.Duration) {
+	tb.Helper()
+	began := time.Now()
+	for i := range l.statuses {
+		before := l.count(i, http.StatusUnauthorized)
+		eventually(tb, i.name+" refuses the key", func() bool { return l.count(i, http.StatusUnauthorized) > before })
+		if took := l.last(i).Sub(began); took > within {
+			tb.Errorf("%s let requests through for %v", i.name, took)
+		}
+	}
+}
+
+// summary is what the clients got, by server.
+func (l *load) summary() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var out string
+	for _, i := range slices.SortedFunc(maps.Keys(l.statuses), func(a, b *instance) int { return len(a.name) - len(b.name) }) {
+		out += fmt.Sprintf("%s: %v ", i.name, l.statuses[i])
+	}
+	return out
+}
