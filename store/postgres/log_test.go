@@ -1,0 +1,277 @@
+package postgres_test
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/lumio-vision/caddy-system-keys/store"
+)
+
+// follow opens a feed that its test closes.
+func follow(tb testing.TB, s store.Store) store.Feed {
+	tb.Helper()
+	feed, err := s.Follow(context.WithoutCancel(tb.Context()))
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() { _ = feed.Close() })
+	return feed
+}
+
+// pull is a view from a place in the log on.
+func pull(tb testing.TB, feed store.Feed, from store.Position) *store.View {
+	tb.Helper()
+	view, err := feed.Pull(tb.Context(), &store.Turn{Applied: from, Limit: 1000})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return view
+}
+
+// kinds of what was logged after a place.
+func kinds(tb testing.TB, feed store.Feed, from store.Position) string {
+	tb.Helper()
+	var all []byte
+	for _, c := range pull(tb, feed, from).Changes {
+		all = append(all, byte(c.Kind))
+	}
+	return string(all)
+}
+
+func TestWhatPlainSQLLogs(t *testing.T) {
+	t.Parallel()
+	s, dsn := migrated(t)
+	feed := follow(t, s)
+	for _, c := range []struct{ name, statements, want string }{
+		{"a permission", "UPDATE system_keys SET permissions = '{\"a:read\"}' WHERE label = 'one'", "u"},
+		{"is_system", "UPDATE system_keys SET is_system = NOT is_system WHERE label = 'one'", "u"},
+		{"an expiry", "UPDATE system_keys SET expires_at = now() WHERE label = 'one'", "u"},
+		{"a last use", "UPDATE system_keys SET last_used_at = clock_timestamp()", ""},
+		{"rolled back", "BEGIN; DELETE FROM system_keys; ROLLBACK", ""},
+		{"rolled back to a savepoint", "BEGIN; SAVEPOINT s; DELETE FROM system_keys; ROLLBACK TO s; COMMIT", ""},
+		{"under session_replication_role = replica", "SET session_replication_role = replica; UPDATE system_keys SET label = 'uno' WHERE label = 'one'; " +
+			"UPDATE system_keys SET label = 'one' WHERE label = 'uno'; RESET session_replication_role", "uu"},
+		{"by a trigger of another service", "CREATE FUNCTION shout() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN NEW.permissions = '{\"b:read\"}'; RETURN NEW; END $$; " +
+			"CREATE TRIGGER shout BEFORE UPDATE ON system_keys FOR EACH ROW EXECUTE FUNCTION shout(); " +
+			"UPDATE system_keys SET last_used_at = clock_timestamp() WHERE label = 'one'; DROP TRIGGER shout ON system_keys", "u"},
+		{"many at once", "DELETE FROM system_keys", "ddd"},
+		{"TRUNCATE", "TRUNCATE system_keys", "f"},
+	} {
+		if c.name == "a permission" {
+			for _, label := range []string{"one", "two", "three"} {
+				sample(t, s, label)
+			}
+		}
+		head := pull(t, feed, store.Position{}).Head
+		execute(t, dsn, c.statements)
+		if got := kinds(t, feed, head); got != c.want {
+			t.Errorf("%s: logged %q, want %q", c.name, got, c.want)
+		}
+	}
+}
+
+func TestLastUsesAreNotLogged(t *testing.T) {
+	t.Parallel()
+	s, dsn := migrated(t)
+	feed := follow(t, s)
+	execute(t, dsn, `INSERT INTO system_keys (id, label, key_hash) SELECT gen_random_uuid(), 'bulk ' || n, '`+hash+`' FROM generate_series(1, 20000) n`)
+	head := pull(t, feed, store.Position{}).Head
+	execute(t, dsn, "UPDATE system_keys SET last_used_at = now()")
+	if view := pull(t, feed, head); view.Head != head {
+		t.Errorf("%d changes were logged", len(view.Changes))
+	}
+}
+
+// appendWithoutLock is append as it would be with a sequence alone.
+const appendWithoutLock = `CREATE OR REPLACE FUNCTION sidecar.append(key uuid, op text) RETURNS bigint
+    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE drawn bigint := nextval('sidecar.rev_seq');
+BEGIN
+    INSERT INTO sidecar.change_log (rev, tag, key_id, op) VALUES (drawn, sidecar.random_tag(), key, op);
+    RETURN drawn;
+END $$`
+
+// TestNoChangeIsSkipped has sixteen sessions delete in transactions that take their
+// time after the change has got its number, and a follower that reads on from the
+// highest it has seen. Without the lock it must be found to skip some.
+func TestNoChangeIsSkipped(t *testing.T) {
+	t.Parallel()
+	for _, locked := range []bool{true, false} {
+		t.Run(fmt.Sprint("locked ", locked), func(t *testing.T) {
+			t.Parallel()
+			s, dsn := migrated(t)
+			if !locked {
+				execute(t, dsn, appendWithoutLock)
+			}
+			const deleters, each = 16, 10
+			var labels []string
+			for n := range deleters * each {
+				label := fmt.Sprintf("%03d", n)
+				sample(t, s, label)
+				labels = append(labels, label)
+			}
+			feed := follow(t, s)
+			place := pull(t, feed, store.Position{}).Head
+			done := make(chan struct{})
+			var deleting sync.WaitGroup
+			for n := range deleters {
+				conn := connect(t, dsn)
+				deleting.Go(func() {
+					for _, label := range labels[n*each : (n+1)*each] {
+						if err := deleteSlowly(t.Context(), conn, label); err != nil {
+							t.Error(err)
+						}
+					}
+				})
+			}
+			go func() {
+				deleting.Wait()
+				close(done)
+			}()
+			var seen []store.ID
+			for over := false; ; {
+				view := pull(t, feed, place)
+				for _, c := range view.Changes {
+					place, seen = c.Position, append(seen, c.Key)
+				}
+				if over {
+					break
+				}
+				select {
+				case <-done:
+					over = true
+				default:
+				}
+			}
+			skipped := deleters*each - len(slices.Compact(seen))
+			if locked != (skipped == 0) {
+				t.Errorf("%d of %d changes were skipped", skipped, deleters*each)
+			}
+		})
+	}
+}
+
+// deleteSlowly takes a moment between the trigger and the end of the transaction.
+func deleteSlowly(ctx context.Context, conn *pgx.Conn, label string) error {
+	return pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
+		_, err := tx.Exec(ctx, "DELETE FROM system_keys WHERE label = $1", label)
+		if err == nil {
+			_, err = tx.Exec(ctx, "SET CONSTRAINTS ALL IMMEDIATE") // as COMMIT does
+		}
+		time.Sleep(time.Duration(rand.Int64N(int64(4 * time.Millisecond))))
+		return err
+	})
+}
+
+// TestOtherIsolationLevelsCanDelete has services that use them delete at the same
+// time. A counter in a row would have all but one fail.
+func TestOtherIsolationLevelsCanDelete(t *testing.T) {
+	t.Parallel()
+	s, dsn := migrated(t)
+	feed := follow(t, s)
+	for _, level := range []pgx.TxIsoLevel{pgx.RepeatableRead, pgx.Serializable} {
+		var txs []pgx.Tx
+		head := pull(t, feed, store.Position{}).Head
+		var keys []*store.Key
+		for n := range 4 {
+			keys = append(keys, sample(t, s, fmt.Sprint(level, n)))
+		}
+		for n := range 4 {
+			tx, err := connect(t, dsn).BeginTx(t.Context(), pgx.TxOptions{IsoLevel: level})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := tx.Exec(t.Context(), "DELETE FROM system_keys WHERE id = $1", keys[n].ID.String()); err != nil {
+				t.Fatal(err)
+			}
+			txs = append(txs, tx)
+		}
+		for _, tx := range txs {
+			if err := tx.Commit(t.Context()); err != nil && level != pgx.Serializable {
+				t.Errorf("%s: %v", level, err)
+			}
+		}
+		if got := kinds(t, feed, head); level != pgx.Serializable && got != "dddd" {
+			t.Errorf("%s: logged %q", level, got)
+		}
+	}
+}
+
+func TestADeletionIsDurableHoweverTheServiceIsSet(t *testing.T) {
+	t.Parallel()
+	s, dsn := migrated(t)
+	conn := connect(t, dsn)
+	for setting, want := range map[string]string{"off": "on", "local": "on", "on": "on", "remote_apply": "remote_apply"} {
+		label := setting
+		sample(t, s, label)
+		if _, err := conn.Exec(t.Context(), "SET synchronous_commit = "+setting); err != nil {
+			t.Fatal(err)
+		}
+		var got, after string
+		err := pgx.BeginFunc(t.Context(), conn, func(tx pgx.Tx) error {
+			if _, err := tx.Exec(t.Context(), "DELETE FROM system_keys WHERE label = $1", label); err != nil {
+				return err
+			}
+			if _, err := tx.Exec(t.Context(), "SET CONSTRAINTS ALL IMMEDIATE"); err != nil {
+				return err
+			}
+			return tx.QueryRow(t.Context(), "SHOW synchronous_commit").Scan(&got)
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := conn.QueryRow(t.Context(), "SHOW synchronous_commit").Scan(&after); err != nil {
+			t.Fatal(err)
+		}
+		if got != want || after != setting {
+			t.Errorf("%s: it is %s when the change is committed, and %s after", setting, got, after)
+		}
+	}
+}
+
+func TestTriggersThatAreGoneAreNoticed(t *testing.T) {
+	t.Parallel()
+	s, dsn := migrated(t)
+	feed := follow(t, s)
+	watched := func() bool {
+		t.Helper()
+		progress, err := s.Progress(t.Context(), store.ID{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		view := pull(t, feed, store.Position{})
+		if view.Watched != progress.Watched {
+			t.Errorf("a turn says %v, a look at the members %v", view.Watched, progress.Watched)
+		}
+		return view.Watched
+	}
+	if !watched() {
+		t.Fatal("a new store is not watched")
+	}
+	for _, c := range []struct{ broken, repaired string }{
+		{"ALTER TABLE system_keys DISABLE TRIGGER sidecar_log_delete", "ALTER TABLE system_keys ENABLE ALWAYS TRIGGER sidecar_log_delete"},
+		{"ALTER TABLE system_keys DISABLE TRIGGER sidecar_log_truncate", "ALTER TABLE system_keys ENABLE ALWAYS TRIGGER sidecar_log_truncate"},
+		{"ALTER TABLE system_keys ENABLE TRIGGER sidecar_log_update", "ALTER TABLE system_keys ENABLE ALWAYS TRIGGER sidecar_log_update"}, // not for replicas
+		{"ALTER TABLE system_keys RENAME TO old; CREATE TABLE system_keys (LIKE old INCLUDING ALL)", "DROP TABLE system_keys; ALTER TABLE old RENAME TO system_keys"},
+		{"DROP TRIGGER sidecar_log_delete ON system_keys", ""},
+	} {
+		execute(t, dsn, c.broken)
+		if watched() {
+			t.Errorf("not noticed: %s", c.broken)
+		}
+		if c.repaired == "" {
+			continue
+		}
+		execute(t, dsn, c.repaired)
+		if !watched() {
+			t.Errorf("not noticed: %s", c.repaired)
+		}
+	}
+}

@@ -1,0 +1,143 @@
+package postgres_test
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/lumio-vision/caddy-system-keys/internal/testenv"
+	"github.com/lumio-vision/caddy-system-keys/store"
+)
+
+// TestAStandbyGrantsNoLease asks a server that became a standby between two turns,
+// and one that was a standby from the start.
+func TestAStandbyGrantsNoLease(t *testing.T) {
+	t.Parallel()
+	server := testenv.StartPostgres(t)
+	dsn := server.Database()
+	s := open(t, dsn)
+	if err := s.Migrate(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	feed := follow(t, s)
+	member := store.ID{7}
+	if err := feed.Join(t.Context(), &store.Member{ID: member, TTL: time.Second}); err != nil {
+		t.Fatal(err)
+	}
+	server.Stop()
+	if err := os.WriteFile(filepath.Join(server.Folder(), "data", "standby.signal"), nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	server.Start()
+	if _, err := feed.Renew(t.Context(), &store.Turn{Member: member, Limit: 1}); err == nil {
+		t.Error("a session of before was renewed")
+	}
+	s = open(t, dsn)
+	feed, err := s.Follow(t.Context())
+	if err == nil {
+		defer func() { _ = feed.Close() }()
+		view, renewing := feed.Renew(t.Context(), &store.Turn{Member: member, Limit: 1})
+		if renewing == nil && !view.Standby {
+			t.Errorf("a standby has renewed: %+v", view)
+		}
+		err = renewing
+	}
+	if err != nil && !errors.Is(err, store.ErrStandby) {
+		t.Errorf("a standby is told as %v", err)
+	}
+	if _, err := s.Progress(t.Context(), store.ID{}); !errors.Is(err, store.ErrStandby) {
+		t.Errorf("a standby says who the members are: %v", err)
+	}
+	if _, err := s.Barrier(t.Context()); !errors.Is(err, store.ErrStandby) {
+		t.Errorf("a standby has a barrier: %v", err)
+	}
+}
+
+// TestACancelledWaitForStandbysIsNoSuccess cancels the wait for a standby that
+// never comes. The server then reports success, with a warning.
+func TestACancelledWaitForStandbysIsNoSuccess(t *testing.T) {
+	t.Parallel()
+	server := testenv.StartPostgres(t)
+	dsn := server.Database()
+	s := open(t, dsn)
+	if err := s.Migrate(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	key := sample(t, s, "to be revoked")
+	feed := follow(t, s)
+	member := store.ID{7}
+	if err := feed.Join(t.Context(), &store.Member{ID: member, TTL: time.Second}); err != nil {
+		t.Fatal(err)
+	}
+	control := connect(t, dsn)
+	for _, statement := range []string{"ALTER SYSTEM SET synchronous_standby_names = 'nobody'", "SELECT pg_reload_conf()"} {
+		if _, err := control.Exec(t.Context(), statement); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// The checkpointer tells the others, in its own time.
+	prober := connect(t, dsn)
+	for n, cancelled := 0, 0; cancelled == 0; n++ {
+		if n == 1000 {
+			t.Fatal("no commit waits for a standby")
+		}
+		cancelled, _ = cancelWait(t, control, func() error {
+			_, err := prober.Exec(t.Context(), fmt.Sprintf("CREATE TABLE probe%d ()", n))
+			return err
+		})
+	}
+	for _, c := range []struct {
+		name string
+		call func() error
+	}{
+		{"a deletion", func() error { _, err := s.DeleteKey(t.Context(), key.ID, nil); return err }},
+		{"a barrier", func() error { _, err := s.Barrier(t.Context()); return err }},
+		{"a member", func() error {
+			feed := follow(t, s)
+			return feed.Join(t.Context(), &store.Member{ID: store.ID{8}, TTL: time.Second})
+		}},
+		{"a renewal", func() error {
+			feed := follow(t, s)
+			_, err := feed.Renew(t.Context(), &store.Turn{Member: member, Limit: 1})
+			return err
+		}},
+	} {
+		cancelled, err := cancelWait(t, control, c.call)
+		if err == nil {
+			t.Errorf("%s succeeded, and no standby has it", c.name)
+		}
+		if cancelled == 0 {
+			t.Errorf("%s did not wait for a standby", c.name)
+		}
+	}
+	// A session that was opened before says that the setting is another now.
+	if _, err := feed.Renew(t.Context(), &store.Turn{Member: member, Limit: 1}); err == nil {
+		t.Error("a session of before has renewed without waiting")
+	}
+}
+
+// cancelWait has a call's waits for standbys cancelled, and says how many there
+// were.
+func cancelWait(tb testing.TB, control *pgx.Conn, call func() error) (cancelled int, err error) {
+	tb.Helper()
+	done := make(chan error, 1)
+	go func() { done <- call() }()
+	for {
+		select {
+		case err := <-done:
+			return cancelled, err
+		case <-time.After(20 * time.Millisecond):
+		}
+		const cancel = "SELECT count(pg_cancel_backend(pid)) FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
+		var n int
+		if err := control.QueryRow(tb.Context(), cancel).Scan(&n); err != nil {
+			tb.Fatal(err)
+		}
+		cancelled += n
+	}
+}
