@@ -27,6 +27,7 @@ import (
 	"github.com/lumio-vision/caddy-system-keys/internal/verify"
 	"github.com/lumio-vision/caddy-system-keys/store"
 	"github.com/lumio-vision/caddy-system-keys/store/postgres"
+	"github.com/lumio-vision/caddy-system-keys/store/sqlite"
 )
 
 // caddy is the program, built once.
@@ -53,6 +54,7 @@ type fleet struct {
 	tb        testing.TB
 	postgres  *testenv.Postgres
 	dsn       string
+	file      string // of SQLite, in place of PostgreSQL
 	options   string
 	lease     time.Duration
 	upstream  *upstream
@@ -71,14 +73,37 @@ func newFleet(t *testing.T, n int, lease time.Duration, options string) *fleet {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = s.Close() })
-	f.store = s
-	if err := s.Migrate(t.Context()); err != nil {
-		t.Fatal(err)
+	f.use(s)
+	for range n {
+		f.start()
 	}
-	mintKey, err := s.MintKey(t.Context())
+	return f
+}
+
+// newEmbedded starts a server on SQLite.
+func newEmbedded(t *testing.T, lease time.Duration) *fleet {
+	t.Helper()
+	f := &fleet{tb: t, file: filepath.Join(t.TempDir(), "system-keys.db"), lease: lease, upstream: newUpstream(t)}
+	s, err := sqlite.Open(t.Context(), f.file, sqlite.Options{})
 	if err != nil {
 		t.Fatal(err)
+	}
+	f.use(s)
+	f.start()
+	return f
+}
+
+// use makes the admin plane of the test's own process, and a key for theirs.
+func (f *fleet) use(s store.Store) {
+	f.tb.Helper()
+	f.tb.Cleanup(func() { _ = s.Close() })
+	f.store = s
+	if err := s.Migrate(f.tb.Context()); err != nil {
+		f.tb.Fatal(err)
+	}
+	mintKey, err := s.MintKey(f.tb.Context())
+	if err != nil {
+		f.tb.Fatal(err)
 	}
 	f.admin = &admin.Service{
 		Store:   s,
@@ -88,10 +113,6 @@ func newFleet(t *testing.T, n int, lease time.Duration, options string) *fleet {
 		Now:     time.Now,
 	}
 	_, f.adminKey = f.mint("admin", "admin:access", "system-keys:delete", "system-keys:read")
-	for range n {
-		f.start()
-	}
-	return f
 }
 
 func (f *fleet) mint(label string, permissions ...string) (*store.Key, string) {
@@ -117,16 +138,20 @@ type instance struct {
 // start adds a server, and returns when it serves.
 func (f *fleet) start() *instance {
 	f.tb.Helper()
-	dsn, err := url.Parse(f.dsn)
-	if err != nil {
-		f.tb.Fatal(err)
-	}
-	link := testenv.Proxy(f.tb, dsn.Host)
-	dsn.Host = link.Addr()
 	folder := f.tb.TempDir()
 	i := &instance{
-		fleet: f, name: fmt.Sprintf("instance %d", len(f.instances)+1), address: freeAddress(f.tb), link: link,
+		fleet: f, name: fmt.Sprintf("instance %d", len(f.instances)+1), address: freeAddress(f.tb),
 		log: filepath.Join(folder, "log"),
+	}
+	place := "sqlite " + f.file
+	if f.file == "" {
+		dsn, err := url.Parse(f.dsn)
+		if err != nil {
+			f.tb.Fatal(err)
+		}
+		i.link = testenv.Proxy(f.tb, dsn.Host)
+		dsn.Host = i.link.Addr()
+		place = "postgres " + dsn.String()
 	}
 	caddyfile := fmt.Sprintf(`{
 	admin off
@@ -134,7 +159,7 @@ func (f *fleet) start() *instance {
 	skip_install_trust
 	grace_period 2s
 	system_keys {
-		store postgres %s
+		store %s
 		lease %v
 		argon2id 64KiB 1 1
 		%s
@@ -149,7 +174,7 @@ http://%s {
 		fail_duration 30s
 	}
 }
-`, dsn, f.lease, f.options, i.address, f.upstream.address)
+`, place, f.lease, f.options, i.address, f.upstream.address)
 	i.config = filepath.Join(folder, "Caddyfile")
 	if err := os.WriteFile(i.config, []byte(caddyfile), 0o600); err != nil {
 		f.tb.Fatal(err)

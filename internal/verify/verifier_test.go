@@ -10,6 +10,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/lumio-vision/caddy-system-keys/internal/coherence"
 	"github.com/lumio-vision/caddy-system-keys/internal/verify"
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
@@ -322,5 +323,26 @@ func TestAKeyThatGoesOnAfterItsHashWasReplaced(t *testing.T) {
 	}
 	if stats := f.verifier.Stats(); stats.Argon2Runs != 1 {
 		t.Errorf("%d Argon2id computations, not 1", stats.Argon2Runs)
+	}
+}
+
+// The recorder of last uses has its own.
+func TestAWarmCheckAllocatesNothing(t *testing.T) {
+	f := newFixture(t)
+	_, key := f.mint(t, "warm", "a:read")
+	if _, err := f.verifier.Verify(t.Context(), key); err != nil {
+		t.Fatal(err)
+	}
+	ctx := t.Context()
+	flight := new(coherence.Flight)
+	allocs := testing.AllocsPerRun(100, func() {
+		*flight = coherence.Flight{}
+		if _, err := f.verifier.Admit(ctx, key, flight); err != nil {
+			t.Error(err)
+		}
+		flight.Leave()
+	})
+	if allocs != 0 {
+		t.Errorf("a warm check with its registration allocates %v times", allocs)
 	}
 }

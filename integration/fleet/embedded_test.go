@@ -1,0 +1,68 @@
+package fleet_test
+
+import (
+	"database/sql"
+	"net/http"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// Case 38: processes on one file.
+func TestOtherProcessesOnOneFile(t *testing.T) {
+	t.Parallel()
+	f := newEmbedded(t, 10*time.Second)
+	server := f.instances[0]
+
+	key, plain := f.mint("revoked by the command line")
+	l, stream := hammer(t, key, plain, server), openEvents(t, server, plain)
+	asked := time.Now()
+	_, said, err := f.command("revoke", key.ID.String(), "--yes")
+	answered := time.Now()
+	if err != nil || !strings.Contains(said, "1 of 1 server(s) acknowledged") {
+		t.Errorf("%v: %s", err, said)
+	}
+	stream.wantEnd(t, asked, time.Second)
+	settle()
+	l.stop()
+	l.wantNoneAfter(t, answered)
+	if l.count(server, http.StatusUnauthorized) == 0 {
+		t.Errorf("clients got %s", l.summary())
+	}
+
+	key, plain = f.mint("deleted by plain SQL")
+	l, stream = hammer(t, key, plain, server), openEvents(t, server, plain)
+	db, err := sql.Open("sqlite", "file:"+f.file+"?_pragma=busy_timeout(5000)")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = db.Close() }()
+	asked = time.Now()
+	if _, err := db.ExecContext(t.Context(), "DELETE FROM system_keys WHERE label = 'deleted by plain SQL'"); err != nil {
+		t.Fatal(err)
+	}
+	l.wantRefused(t, time.Second)
+	stream.wantEnd(t, asked, time.Second)
+	l.stop()
+}
+
+// A server on SQLite that is stopped is waited for like any other.
+func TestStoppedOnOneFile(t *testing.T) {
+	t.Parallel()
+	f := newEmbedded(t, shortLease)
+	server := f.instances[0]
+	key, plain := f.mint("bot")
+	l := hammer(t, key, plain, server)
+	server.signal(syscall.SIGSTOP)
+	began := time.Now()
+	_, said, err := f.command("revoke", key.ID.String(), "--yes")
+	answered := time.Now()
+	if err != nil || answered.Sub(began) < shortLease*8/10 {
+		t.Errorf("after %v: %v: %s", answered.Sub(began), err, said)
+	}
+	server.signal(syscall.SIGCONT)
+	settle()
+	l.stop()
+	l.wantNoneAfter(t, answered)
+}

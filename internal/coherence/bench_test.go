@@ -1,0 +1,154 @@
+package coherence_test
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"math/rand/v2"
+	"net/http"
+	"net/http/httptest"
+	"testing"
+	"time"
+
+	"github.com/lumio-vision/caddy-system-keys/internal/coherence"
+	"github.com/lumio-vision/caddy-system-keys/internal/cut"
+	"github.com/lumio-vision/caddy-system-keys/internal/verify"
+	"github.com/lumio-vision/caddy-system-keys/store"
+)
+
+// always is a lease that is not looked at.
+type always struct{}
+
+func (always) Standing(time.Time) coherence.Standing { return coherence.Cached }
+func (always) Want()                                 {}
+
+// BenchmarkWarmLease compares, in turns of one run, the check of a key that is
+// remembered without a lease, with one, and with a lease and a registration of the
+// request in flight.
+func BenchmarkWarmLease(b *testing.B) {
+	db := newDatabase(rand.New(rand.NewPCG(1, 2)))
+	flights := coherence.NewFlights(time.Now)
+	lease := coherence.NewLease(time.Minute, time.Now)
+	f := coherence.Start(coherence.Config{
+		Store: newLink(db, 1), Cache: noCache{}, Lease: lease, Flights: flights,
+		Logger: slog.New(slog.DiscardHandler), Now: time.Now,
+	})
+	defer func() { _ = f.Close() }()
+	<-f.Ready()
+	s := &simulation{database: db, minter: simulatedMintKey, history: new(history)}
+	key := s.mint(rand.New(rand.NewPCG(3, 4)))
+	verifier := func(l verify.Lease) *verify.Verifier {
+		v := verify.New(verify.Config{
+			Store: newLink(db, 2), Lease: l, Flights: flights, Minter: s.minter,
+			Slots: verify.NewSlots(simulatedCost, 1<<20), Uses: noUses{}, Logger: slog.New(slog.DiscardHandler),
+		})
+		b.Cleanup(v.Close)
+		if _, err := v.Verify(b.Context(), key.plain); err != nil {
+			b.Fatal(err)
+		}
+		return v
+	}
+	without, with := verifier(always{}), verifier(lease)
+	ways := []struct {
+		name  string
+		check func(context.Context) error
+	}{
+		{"without", func(ctx context.Context) error { _, err := without.Verify(ctx, key.plain); return err }},
+		{"leased", func(ctx context.Context) error { _, err := with.Verify(ctx, key.plain); return err }},
+		{"registered", func(ctx context.Context) error {
+			var flight coherence.Flight
+			_, err := with.Admit(ctx, key.plain, &flight)
+			flight.Leave()
+			return err
+		}},
+	}
+	const turn = 1000
+	took := make([]time.Duration, len(ways))
+	rounds := 0
+	b.ReportAllocs()
+	for b.Loop() {
+		for i, way := range ways {
+			began := time.Now()
+			for range turn {
+				if err := way.check(b.Context()); err != nil {
+					b.Fatal(err)
+				}
+			}
+			took[i] += time.Since(began)
+		}
+		rounds++
+	}
+	for i, way := range ways {
+		b.ReportMetric(float64(took[i].Nanoseconds())/float64(rounds*turn), way.name+"-ns")
+	}
+	b.ReportMetric(float64(took[1])/float64(took[0]), "leased/without")
+}
+
+// BenchmarkFlight is what a request pays to be found by a revocation: to enter and
+// to leave.
+func BenchmarkFlight(b *testing.B) {
+	flights := coherence.NewFlights(time.Now)
+	claim := coherence.ClaimOf(&store.Key{ID: store.ID{1}})
+	b.ReportAllocs()
+	var flight coherence.Flight
+	for b.Loop() {
+		flight = coherence.Flight{}
+		flights.Enter(&flight, claim)
+		flight.Leave()
+	}
+}
+
+// BenchmarkFlightParallel is the same for one key on all processors, beside 10,000
+// other requests.
+func BenchmarkFlightParallel(b *testing.B) {
+	flights := coherence.NewFlights(time.Now)
+	claim := coherence.ClaimOf(&store.Key{ID: store.ID{1}})
+	for range 10_000 {
+		flights.Enter(new(coherence.Flight), claim)
+	}
+	b.ReportAllocs()
+	b.RunParallel(func(pb *testing.PB) {
+		for pb.Next() {
+			var flight coherence.Flight
+			flights.Enter(&flight, claim)
+			flight.Leave()
+		}
+	})
+}
+
+// BenchmarkRevoke is the revocation of a key with 10,000 requests in flight, and as
+// many of other keys: until all of them know. Each is a real exchange.
+func BenchmarkRevoke(b *testing.B) {
+	const n = 10_000
+	flights := coherence.NewFlights(time.Now)
+	claim, other := coherence.ClaimOf(&store.Key{ID: store.ID{1}}), coherence.ClaimOf(&store.Key{ID: store.ID{2}})
+	for range n {
+		flights.Enter(&coherence.Flight{Request: cut.New(nil, nil)}, other)
+	}
+	for b.Loop() {
+		b.StopTimer()
+		own := make([]coherence.Flight, n)
+		requests := make([]*http.Request, n)
+		exchanges := make([]*cut.Exchange, n)
+		for i := range own {
+			exchanges[i] = cut.New(httptest.NewRecorder(), httptest.NewRequest(http.MethodGet, "/", http.NoBody))
+			_, requests[i] = exchanges[i].Wrap(nil)
+			own[i].Request = exchanges[i]
+			flights.Enter(&own[i], claim)
+		}
+		b.StartTimer()
+		if got := flights.Cut(claim.ID, cut.ErrRevoked); got != n {
+			b.Fatalf("%d were cut", got)
+		}
+		b.StopTimer()
+		for i := range own {
+			if !errors.Is(context.Cause(requests[i].Context()), cut.ErrRevoked) {
+				b.Fatal("one does not know")
+			}
+			own[i].Leave()
+			exchanges[i].Finish()
+		}
+		b.StartTimer()
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/n, "ns/request")
+}
