@@ -158,6 +158,30 @@ func TestPartitionedServesUntilItsLeaseEnds(t *testing.T) {
 	}
 }
 
+// With on_lapse keep, requests in flight outlive the lease, and are cut by the
+// revocation when it can be heard of again.
+func TestRequestsInFlightCanOutliveTheLease(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, 2, shortLease, "on_lapse keep")
+	cut := f.instances[1]
+	key, plain := f.mint("bot")
+	stream := openEvents(t, cut, plain)
+	cut.link.BlackHole()
+	eventually(t, "new requests are refused", func() bool {
+		status, _ := cut.get("/ok", plain)
+		return status == http.StatusServiceUnavailable
+	})
+	mustRevoke(t, f.instances[0], key)
+	select {
+	case e := <-stream.ended:
+		t.Fatalf("the stream ended with the lease: %v", e.err)
+	case <-time.After(time.Second):
+	}
+	healed := time.Now()
+	cut.link.Heal()
+	stream.wantEnd(t, healed, 5*time.Second)
+}
+
 // Case 11: the database restarts without warning, under load.
 func TestDatabaseRestartsUnderLoad(t *testing.T) {
 	t.Parallel()

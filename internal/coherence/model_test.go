@@ -1,6 +1,7 @@
 package coherence_test
 
 import (
+	"cmp"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -99,6 +100,41 @@ func TestModelFaults(t *testing.T) {
 	for _, m := range regexp.MustCompile(`#ifn?def ((?:FAULT|STALL)_\w+)`).FindAllSubmatch(source, -1) {
 		if !seeded[string(m[1])] {
 			t.Errorf("no check seeds %s", m[1])
+		}
+	}
+}
+
+// TestModelDocumentation holds the page about the protocol against both: it names
+// every fault, and no test that is not there.
+func TestModelDocumentation(t *testing.T) {
+	t.Parallel()
+	page, err := os.ReadFile("../../docs/protocol/README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range checks {
+		_, name, _ := strings.Cut(c.fault, "FAULT_")
+		if c.fault != "" && !strings.Contains(string(page), "`"+cmp.Or(name, c.fault)+"`") {
+			t.Errorf("the page does not name %s", c.fault)
+		}
+	}
+	var tests strings.Builder
+	for _, folder := range []string{".", "../verify", "../../admin", "../../store/postgres", "../../store/sqlite", "../../integration/fleet"} {
+		files, err := filepath.Glob(folder + "/*_test.go")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, file := range files {
+			source, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, _ = tests.Write(source)
+		}
+	}
+	for _, name := range regexp.MustCompile("`(Test\\w+)`").FindAllStringSubmatch(string(page), -1) {
+		if !strings.Contains(tests.String(), "func "+name[1]+"(") {
+			t.Errorf("the page names %s, which is no test", name[1])
 		}
 	}
 }
