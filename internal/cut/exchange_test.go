@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -341,4 +342,24 @@ func TestCutsThatRace(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestNoGoroutinePerExchange has many requests in flight, with the contexts that a
+// server makes.
+func TestNoGoroutinePerExchange(t *testing.T) {
+	ctx, cancel := context.WithCancel(context.WithValue(t.Context(), http.ServerContextKey, new(http.Server)))
+	defer cancel()
+	before := runtime.NumGoroutine()
+	exchanges := make([]*cut.Exchange, 1000)
+	for i := range exchanges {
+		r := httptest.NewRequestWithContext(ctx, http.MethodPost, "/", strings.NewReader("body"))
+		exchanges[i] = cut.New(httptest.NewRecorder(), r)
+		exchanges[i].Wrap(func() error { return nil })
+	}
+	if n := runtime.NumGoroutine() - before; n > 10 {
+		t.Errorf("%d goroutines for %d requests", n, len(exchanges))
+	}
+	for _, x := range exchanges {
+		x.Finish()
+	}
 }
