@@ -19,6 +19,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/lumio-vision/caddy-system-keys/admin"
+	"github.com/lumio-vision/caddy-system-keys/internal/testenv"
 )
 
 var update = flag.Bool("update", false, "write the files that tests generate")
@@ -48,7 +49,7 @@ func TestAuthorizationTable(t *testing.T) {
 	words["body"] = strings.TrimPrefix(words["live"], "lm_sys_")
 	words["unminted"] = "lm_sys_" + flip(words["body"])
 
-	strict, open := freeAddress(t), freeAddress(t)
+	strict, open := testenv.FreeAddress(t), testenv.FreeAddress(t)
 	upstream := echo(t)
 	load(t, globals(b.options+"\n"+cheap)+fmt.Sprintf(`
 		http://%s {

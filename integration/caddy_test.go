@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -128,7 +127,7 @@ const cheap = "argon2id 64KiB 1 1\n"
 // returns the site's address.
 func run(tb testing.TB, b *backend, site string) string {
 	tb.Helper()
-	address := freeAddress(tb)
+	address := testenv.FreeAddress(tb)
 	load(tb, globals(b.options+"\n"+cheap)+fmt.Sprintf("http://%s {\n%s\n}\n", address, site))
 	return address
 }
@@ -180,17 +179,6 @@ func adapt(tb testing.TB, caddyfile string) []byte {
 		}
 	}
 	return config
-}
-
-// freeAddress is a loopback address that nobody listens on.
-func freeAddress(tb testing.TB) string {
-	tb.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		tb.Fatal(err)
-	}
-	defer func() { _ = listener.Close() }()
-	return listener.Addr().String()
 }
 
 // echo is an upstream that answers with the header it received, one field a

@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/lumio-vision/caddy-system-keys/internal/testenv"
 )
 
 // TestTheExample plays Caddyfile.example, with its store, its names and its log
@@ -19,7 +21,7 @@ func TestTheExample(t *testing.T) {
 	keys := b.keys(t)
 	bot, plain := mint(t, keys, "bot", "bots:read")
 	_, internal := mint(t, keys, "worker", "internal:call")
-	address, log := freeAddress(t), filepath.Join(t.TempDir(), "log")
+	address, log := testenv.FreeAddress(t), filepath.Join(t.TempDir(), "log")
 	text := string(example)
 	for old, renewed := range map[string]string{
 		"store postgres {env.DATABASE_URL}":      strings.Split(b.options, "\n")[0],

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/crypto/bcrypt"
 
 	"github.com/lumio-vision/caddy-system-keys/admin"
+	"github.com/lumio-vision/caddy-system-keys/internal/testenv"
 )
 
 // TestLogsNameTheCallerAndHoldNoKey logs everything that Caddy can log, through
@@ -32,7 +33,7 @@ func TestLogsNameTheCallerAndHoldNoKey(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	address, file := freeAddress(t), filepath.Join(t.TempDir(), "log")
+	address, file := testenv.FreeAddress(t), filepath.Join(t.TempDir(), "log")
 	load(t, fmt.Sprintf(`{
 		admin off
 		persist_config off
@@ -109,7 +110,7 @@ func TestAuthenticationProvider(t *testing.T) {
 	keys := b.keys(t)
 	key, plain := mint(t, keys, "bot", "bots:read")
 	_, other := mint(t, keys, "other")
-	address := freeAddress(t)
+	address := testenv.FreeAddress(t)
 	password, err := bcrypt.GenerateFromPassword([]byte("secret"), bcrypt.MinCost)
 	if err != nil {
 		t.Fatal(err)

@@ -50,7 +50,7 @@ func TestNoRequestFailsForRedis(t *testing.T) {
 func TestRedisSparesARestartedInstanceTheWork(t *testing.T) {
 	b := onPostgres(t)
 	_, plain := mint(t, b.keys(t), "bot")
-	s := site{address: freeAddress(t), options: b.options, body: "system_key_auth\nreverse_proxy " + echo(t)}
+	s := site{address: testenv.FreeAddress(t), options: b.options, body: "system_key_auth\nreverse_proxy " + echo(t)}
 	load(t, s.caddyfile())
 	s.call(t, plain, http.StatusOK)
 	if n := caddymodule.Stats().Argon2Runs; n != 1 {

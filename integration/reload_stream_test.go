@@ -10,6 +10,7 @@ import (
 
 	"github.com/lumio-vision/caddy-system-keys/admin"
 	"github.com/lumio-vision/caddy-system-keys/caddymodule"
+	"github.com/lumio-vision/caddy-system-keys/internal/testenv"
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
@@ -38,7 +39,7 @@ func TestAReloadLeavesOldStreamsCuttable(t *testing.T) {
 			t.Run(b.name+", "+name, func(t *testing.T) {
 				keys := b.keys(t)
 				key, plain := mint(t, keys, "bot")
-				s := site{address: freeAddress(t), options: b.options, body: "system_key_auth\nreverse_proxy " + ticks(t)}
+				s := site{address: testenv.FreeAddress(t), options: b.options, body: "system_key_auth\nreverse_proxy " + ticks(t)}
 				load(t, s.caddyfile())
 				ended := make(chan error, 1)
 				began := make(chan struct{})

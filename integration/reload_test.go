@@ -16,6 +16,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 
 	"github.com/lumio-vision/caddy-system-keys/caddymodule"
+	"github.com/lumio-vision/caddy-system-keys/internal/testenv"
 )
 
 // site is a configuration that can be loaded again, changed a little.
@@ -33,7 +34,7 @@ func (s site) caddyfile() string {
 func TestReloadKeepsTheEngine(t *testing.T) {
 	b := onSQLite(t)
 	_, plain := mint(t, b.keys(t), "bot")
-	s := site{address: freeAddress(t), options: b.options, body: "system_key_auth\nreverse_proxy " + echo(t)}
+	s := site{address: testenv.FreeAddress(t), options: b.options, body: "system_key_auth\nreverse_proxy " + echo(t)}
 	load(t, s.caddyfile())
 	s.call(t, plain, http.StatusOK)
 	before := caddymodule.Stats()
@@ -52,7 +53,7 @@ func TestReloadOnAnotherStore(t *testing.T) {
 	first, second := onSQLite(t), onSQLite(t)
 	_, old := mint(t, first.keys(t), "old")
 	_, renewed := mint(t, second.keys(t), "new")
-	s := site{address: freeAddress(t), options: first.options, body: "system_key_auth\nreverse_proxy " + echo(t)}
+	s := site{address: testenv.FreeAddress(t), options: first.options, body: "system_key_auth\nreverse_proxy " + echo(t)}
 	load(t, s.caddyfile())
 	s.call(t, old, http.StatusOK)
 	s.call(t, renewed, http.StatusUnauthorized)
@@ -70,7 +71,7 @@ func TestReloadOnAnotherStore(t *testing.T) {
 func TestFailedReload(t *testing.T) {
 	b := onSQLite(t)
 	_, plain := mint(t, b.keys(t), "bot")
-	s := site{address: freeAddress(t), options: b.options, body: "system_key_auth\nreverse_proxy " + echo(t)}
+	s := site{address: testenv.FreeAddress(t), options: b.options, body: "system_key_auth\nreverse_proxy " + echo(t)}
 	load(t, s.caddyfile())
 	blocker := httptest.NewUnstartedServer(http.NotFoundHandler())
 	defer blocker.Close()
@@ -112,7 +113,7 @@ func TestRequestInFlightAcrossAReload(t *testing.T) {
 		_, _ = io.WriteString(w, r.Header.Get("X-Lumio-Key-Label"))
 	}))
 	defer upstream.Close()
-	s := site{address: freeAddress(t), options: first.options, body: "system_key_auth\nreverse_proxy " + upstream.Listener.Addr().String()}
+	s := site{address: testenv.FreeAddress(t), options: first.options, body: "system_key_auth\nreverse_proxy " + upstream.Listener.Addr().String()}
 	load(t, s.caddyfile())
 	answered := make(chan string, 1)
 	go func() {
@@ -144,7 +145,7 @@ func TestManyReloadsDoNotGrow(t *testing.T) {
 	}
 	b := onSQLite(t)
 	_, plain := mint(t, b.keys(t), "bot")
-	s := site{address: freeAddress(t), options: b.options, body: "system_key_auth\nreverse_proxy " + echo(t)}
+	s := site{address: testenv.FreeAddress(t), options: b.options, body: "system_key_auth\nreverse_proxy " + echo(t)}
 	load(t, s.caddyfile())
 	s.call(t, plain, http.StatusOK)
 	var before int

@@ -3,11 +3,11 @@
 package fleet_test
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -55,6 +55,7 @@ type fleet struct {
 	postgres  *testenv.Postgres
 	dsn       string
 	file      string // of SQLite, in place of PostgreSQL
+	pooler    string // the address at which servers reach PostgreSQL, if it is another
 	options   string
 	lease     time.Duration
 	upstream  *upstream
@@ -140,7 +141,7 @@ func (f *fleet) start() *instance {
 	f.tb.Helper()
 	folder := f.tb.TempDir()
 	i := &instance{
-		fleet: f, name: fmt.Sprintf("instance %d", len(f.instances)+1), address: freeAddress(f.tb),
+		fleet: f, name: fmt.Sprintf("instance %d", len(f.instances)+1), address: testenv.FreeAddress(f.tb),
 		log: filepath.Join(folder, "log"),
 	}
 	place := "sqlite " + f.file
@@ -149,7 +150,7 @@ func (f *fleet) start() *instance {
 		if err != nil {
 			f.tb.Fatal(err)
 		}
-		i.link = testenv.Proxy(f.tb, dsn.Host)
+		i.link = testenv.Proxy(f.tb, cmp.Or(f.pooler, dsn.Host))
 		dsn.Host = i.link.Addr()
 		place = "postgres " + dsn.String()
 	}
@@ -273,16 +274,6 @@ func eventually(tb testing.TB, what string, condition func() bool) {
 		}
 	}
 	tb.Fatalf("it did not come to this: %s", what)
-}
-
-func freeAddress(tb testing.TB) string {
-	tb.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		tb.Fatal(err)
-	}
-	defer func() { _ = listener.Close() }()
-	return listener.Addr().String()
 }
 
 // upstream is what the servers stand in front of.

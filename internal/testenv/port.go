@@ -6,6 +6,7 @@ import (
 	"net"
 	"strconv"
 	"strings"
+	"testing"
 )
 
 // freePort finds a port of the loopback interface that nobody listens on. It
@@ -38,4 +39,15 @@ func onFreePort(start func(port string) error) error {
 		}
 	}
 	return err
+}
+
+// FreeAddress is a loopback host:port that nobody listens on. Nobody is given it
+// for an outgoing connection either.
+func FreeAddress(tb testing.TB) string {
+	tb.Helper()
+	port, err := freePort()
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return net.JoinHostPort("127.0.0.1", port)
 }

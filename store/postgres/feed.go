@@ -53,7 +53,7 @@ func (s *Store) follow(ctx context.Context) (_ *feed, err error) {
 		return nil, err
 	}
 	f.close = sync.OnceValue(f.shut)
-	if err := f.open(ctx); err != nil {
+	if err := f.open(ctx, s.pool); err != nil {
 		_ = f.Close()
 		return nil, err
 	}
@@ -61,7 +61,7 @@ func (s *Store) follow(ctx context.Context) (_ *feed, err error) {
 }
 
 // open makes the session what it is to be.
-func (f *feed) open(ctx context.Context) error {
+func (f *feed) open(ctx context.Context, other querier) error {
 	var isolation string
 	var rev int64
 	err := f.conn.QueryRow(ctx, "SELECT max(rev), current_setting('default_transaction_isolation'), "+
@@ -69,14 +69,17 @@ func (f *feed) open(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := f.listen(ctx, other); err != nil || f.polls {
+		return err // a pooler would give the session's settings to others
+	}
 	if isolation != "read committed" {
 		// Turns would fail for the sake of other instances' turns.
 		if _, err := f.conn.Exec(ctx, "SET default_transaction_isolation = 'read committed'"); err != nil {
 			return err
 		}
 	}
-	if err := f.listen(ctx); err != nil || f.polls || f.standby != "" {
-		return err
+	if f.standby != "" {
+		return nil
 	}
 	// A lost renewal does no harm: it loses its beat as well. With standbys it is
 	// to wait for them, so that an old primary that was cut off grants no leases.
@@ -84,12 +87,14 @@ func (f *feed) open(ctx context.Context) error {
 	return err
 }
 
-// listen finds out whether notifications arrive.
-func (f *feed) listen(ctx context.Context) error {
+// listen finds out whether notifications arrive that another session sends. One
+// of its own would: a pooler that lends it a connection for each statement passes
+// on what arrives during the statement.
+func (f *feed) listen(ctx context.Context, other querier) error {
 	if _, err := f.conn.Exec(ctx, "LISTEN "+channel); err != nil {
 		return err
 	}
-	if _, err := f.conn.Exec(ctx, "SELECT pg_notify($1, '')", channel); err != nil {
+	if _, err := other.Exec(ctx, "SELECT pg_notify($1, '')", channel); err != nil {
 		return err
 	}
 	waiting, cancel := context.WithTimeout(ctx, probeTimeout)
