@@ -338,5 +338,4 @@ func report(t *testing.T, h *history, injected map[string]int, first uint64, cou
 	fmt.Fprintf(&out, "revoke to answer: p50 %v, p99 %v (lease %v)\n", percentile(h.toAnswer, 50), percentile(h.toAnswer, 99), simulatedTTL)
 	fmt.Fprintf(&out, "revoke to the last request served: p50 %v, p99 %v\n", percentile(h.toLast, 50), percentile(h.toLast, 99))
 	t.Log("\n" + out.String())
-	fmt.Print(out.String())
 }

@@ -2,10 +2,12 @@ package verify_test
 
 import (
 	"errors"
+	"fmt"
 	"sync"
 	"testing"
 
 	"github.com/lumio-vision/caddy-system-keys/internal/coherence"
+	"github.com/lumio-vision/caddy-system-keys/internal/cut"
 	"github.com/lumio-vision/caddy-system-keys/internal/verify"
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
@@ -185,4 +187,40 @@ func TestEverythingForgottenIsLookedUpAgain(t *testing.T) {
 	f.store.put(row)
 	f.verifier.ForgetAll()
 	mustVerify(t, f, keptKey)
+}
+
+// TestRequestsOutliveTheirKeysEntry has a memory that is far too small for the keys
+// in use: a key that is not remembered any more has its requests cut all the same.
+func TestRequestsOutliveTheirKeysEntry(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, func(c *verify.Config) { c.MaxEntries = 1 })
+	type inFlight struct {
+		id      store.ID
+		request *request
+		flight  coherence.Flight
+	}
+	all := make([]inFlight, 300)
+	for i := range all {
+		var key string
+		all[i].id, key = f.mint(t, fmt.Sprint(i))
+		all[i].request = new(request)
+		all[i].flight.Request = all[i].request
+		if _, err := f.verifier.Admit(t.Context(), key, &all[i].flight); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i := range all {
+		f.verifier.Forget(all[i].id)
+		if n := f.flights.Cut(all[i].id, cut.ErrRevoked); n != 1 || !all[i].request.cut {
+			t.Fatalf("request %d: %d were cut", i, n)
+		}
+		all[i].flight.Leave()
+	}
+}
+
+type request struct{ cut bool }
+
+func (r *request) Cut(error) bool {
+	r.cut = true
+	return true
 }
