@@ -2,6 +2,8 @@ package fleet_test
 
 import (
 	"net/http"
+	"os/exec"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -320,4 +322,71 @@ func TestRevocationNeedsNoRedis(t *testing.T) {
 		l.stop()
 		l.wantNoneAfter(t, answered)
 	}
+}
+
+// Case 24: a backup is restored. Revisions are given out again, to other changes,
+// and a key comes back. The next revocation of it has to hold.
+func TestBackupIsRestored(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, 2, shortLease, "")
+	key, plain := f.mint("bot")
+	other, otherPlain := f.mint("another bot")
+	l, stays := hammer(t, key, plain, f.instances...), hammer(t, other, otherPlain, f.instances...)
+	data, saved := filepath.Join(f.postgres.Folder(), "data"), filepath.Join(t.TempDir(), "saved")
+	f.postgres.Stop()
+	mustRun(t, "cp", "-a", data, saved)
+	f.postgres.Start()
+	f.mintEventually("a sign of life")
+	answered := revokeEventually(t, f.instances[0], key)
+	l.wantRefused(t, time.Second)
+	l.stop()
+	l.wantNoneAfter(t, answered)
+
+	f.postgres.Stop()
+	mustRun(t, "rm", "-rf", data)
+	mustRun(t, "cp", "-a", saved, data)
+	f.postgres.Start()
+	// The same revision as the first revocation had, for another key.
+	f.mustPSQLEventually("DELETE FROM system_keys WHERE id = '" + other.ID.String() + "'")
+	stays.wantRefused(t, 2*time.Second)
+	stays.stop()
+	for _, i := range f.instances {
+		eventually(t, "the key is back", func() bool {
+			status, _ := i.get("/ok", plain)
+			return status == http.StatusOK
+		})
+	}
+	again := hammer(t, key, plain, f.instances...)
+	answered = revokeEventually(t, f.instances[1], key)
+	settle()
+	again.stop()
+	again.wantNoneAfter(t, answered)
+}
+
+// revokeEventually asks until there is an answer. An attempt whose outcome was not
+// known may have deleted the key.
+func revokeEventually(tb testing.TB, i *instance, key *store.Key) (answered time.Time) {
+	tb.Helper()
+	eventually(tb, "the key is revoked", func() bool {
+		status, body, took := i.revoke(key)
+		answered = time.Now()
+		tb.Logf("%s answered %d after %v: %s", i.name, status, took.Round(time.Millisecond), body[:min(len(body), 220)])
+		return status == http.StatusOK || status == http.StatusNotFound
+	})
+	return answered
+}
+
+func mustRun(tb testing.TB, name string, arguments ...string) {
+	tb.Helper()
+	if out, err := exec.CommandContext(tb.Context(), name, arguments...).CombinedOutput(); err != nil {
+		tb.Fatalf("%s: %v: %s", name, err, out)
+	}
+}
+
+func (f *fleet) mustPSQLEventually(statements string) {
+	f.tb.Helper()
+	eventually(f.tb, "the database takes "+statements, func() bool {
+		_, err := f.psqlEach(statements)
+		return err == nil
+	})
 }
