@@ -34,6 +34,8 @@ func hammer(tb testing.TB, key *store.Key, plain string, instances ...*instance)
 	l := &load{key: key, cancel: cancel, statuses: make(map[*instance]map[int]int), accepted: make(map[*instance][]time.Time)}
 	for _, i := range instances {
 		l.statuses[i] = make(map[int]int)
+	}
+	for _, i := range instances {
 		for range clientsPerServer {
 			l.ended.Go(func() { l.run(ctx, i, plain) })
 		}
