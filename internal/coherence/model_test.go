@@ -21,8 +21,8 @@ type check struct {
 	long     bool   // searched where the environment has SOAK=1
 }
 
-// What the checks leave out: each leaves in what the other two do not have
-// together, and each fault has to be found where it can do harm.
+// What the checks leave out. The long ones have any two of the four together, and
+// each fault has to be found where it can do harm.
 var (
 	requests = []string{"NO_REAPER", "NO_RESTORE"}
 	members  = []string{"ATOMIC_REQUESTS", "NO_RESTORE"}
@@ -41,6 +41,7 @@ var checks = []check{
 	{name: "members, long log", without: members, revs: "3", long: true},
 	{name: "members and restored backups", without: []string{"ATOMIC_REQUESTS", "NO_STRAY"}, revs: "2", long: true},
 	{name: "requests and restored backups", without: []string{"NO_REAPER", "NO_STRAY"}, revs: "2", long: true},
+	{name: "requests and members", without: []string{"NO_RESTORE"}, revs: "2", long: true},
 	{name: "answers, members", without: members, revs: "2", property: "answers", long: true},
 	{name: "returns, members", without: members, revs: "2", property: "returns", long: true},
 	{name: "answers, restored backups", without: restores, revs: "2", property: "answers", long: true},
