@@ -113,13 +113,16 @@ func (l *load) wantNoneAfter(tb testing.TB, answer time.Time) {
 	}
 }
 
-// wantRefused waits until the key is refused everywhere.
+// wantRefused waits until the key is refused everywhere, and stays so.
 func (l *load) wantRefused(tb testing.TB, within time.Duration) {
 	tb.Helper()
 	began := time.Now()
 	for i := range l.statuses {
 		before := l.count(i, http.StatusUnauthorized)
 		eventually(tb, i.name+" refuses the key", func() bool { return l.count(i, http.StatusUnauthorized) > before })
+	}
+	settle()
+	for i := range l.statuses {
 		if took := l.last(i).Sub(began); took > within {
 			tb.Errorf("%s let requests through for %v", i.name, took)
 		}

@@ -169,7 +169,7 @@ func calm(rev int64) *store.View {
 // standing is what the instance may do now.
 func (f *fixture) standing() Standing { return f.config.Lease.Standing(f.clock.now()) }
 
-// turn takes one that has to work, with the view as its answer.
+// mustRenew takes a turn that has to work, with the view as its answer.
 func (f *fixture) mustRenew(t *testing.T, view *store.View) (again bool) {
 	t.Helper()
 	f.stub.renew = func(*store.Turn) (*store.View, error) { return view, nil }

@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/lumio-vision/caddy-system-keys/internal/cut"
-	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
 func TestFlightsKnowWhoIsIn(t *testing.T) {
@@ -79,10 +78,11 @@ func TestFlightsEndWhenTheirKeyExpires(t *testing.T) {
 		row := rowOf(1)
 		row.ExpiresAt = time.Now().Add(time.Second)
 		expiring, extended := new(cutRequest), new(cutRequest)
-		f.Enter(&Flight{Request: expiring}, ClaimOf(row))
+		flights := []*Flight{{Request: expiring}, {Request: extended}}
+		f.Enter(flights[0], ClaimOf(row))
 		longer := rowOf(2)
 		longer.ExpiresAt = row.ExpiresAt
-		f.Enter(&Flight{Request: extended}, ClaimOf(longer))
+		f.Enter(flights[1], ClaimOf(longer))
 		longer.ExpiresAt = time.Now().Add(time.Minute)
 		f.Review(longer.ID, longer, false)
 		time.Sleep(time.Second - time.Millisecond)
@@ -99,12 +99,8 @@ func TestFlightsEndWhenTheirKeyExpires(t *testing.T) {
 		if !errors.Is(extended.reason(), cut.ErrExpired) {
 			t.Errorf("the extended one: %v", extended.reason())
 		}
-		f.CutAll(cut.ErrLapsed)
-		for _, id := range f.Keys() { // no timer is left behind once they are gone
-			for s := range f.stripesOf(id) {
-				s.groups = map[store.ID]*group{}
-			}
-		}
+		flights[0].Leave()
+		flights[1].Leave()
 		time.Sleep(time.Second)
 	})
 }

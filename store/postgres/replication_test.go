@@ -3,14 +3,11 @@ package postgres_test
 import (
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 	"testing"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 
-	"github.com/lumio-vision/caddy-system-keys/internal/testenv"
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
@@ -18,22 +15,13 @@ import (
 // and one that was a standby from the start.
 func TestAStandbyGrantsNoLease(t *testing.T) {
 	t.Parallel()
-	server := testenv.StartPostgres(t)
-	dsn := server.Database()
-	s := open(t, dsn)
-	if err := s.Migrate(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	s, server, dsn := private(t)
 	feed := follow(t, s)
 	member := store.ID{7}
 	if err := feed.Join(t.Context(), &store.Member{ID: member, TTL: time.Second}); err != nil {
 		t.Fatal(err)
 	}
-	server.Stop()
-	if err := os.WriteFile(filepath.Join(server.Folder(), "data", "standby.signal"), nil, 0o644); err != nil {
-		t.Fatal(err)
-	}
-	server.Start()
+	demote(t, server)
 	if _, err := feed.Renew(t.Context(), &store.Turn{Member: member, Limit: 1}); err == nil {
 		t.Error("a session of before was renewed")
 	}
@@ -62,12 +50,7 @@ func TestAStandbyGrantsNoLease(t *testing.T) {
 // never comes. The server then reports success, with a warning.
 func TestACancelledWaitForStandbysIsNoSuccess(t *testing.T) {
 	t.Parallel()
-	server := testenv.StartPostgres(t)
-	dsn := server.Database()
-	s := open(t, dsn)
-	if err := s.Migrate(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	s, _, dsn := private(t)
 	key := sample(t, s, "to be revoked")
 	feed := follow(t, s)
 	member := store.ID{7}
@@ -91,6 +74,15 @@ func TestACancelledWaitForStandbysIsNoSuccess(t *testing.T) {
 			return err
 		})
 	}
+	during := func(call func(store.Feed) error) error {
+		feed, err := s.Follow(t.Context())
+		if err != nil {
+			t.Errorf("no feed: %v", err)
+			return err
+		}
+		defer func() { _ = feed.Close() }()
+		return call(feed)
+	}
 	for _, c := range []struct {
 		name string
 		call func() error
@@ -98,13 +90,15 @@ func TestACancelledWaitForStandbysIsNoSuccess(t *testing.T) {
 		{"a deletion", func() error { _, err := s.DeleteKey(t.Context(), key.ID, nil); return err }},
 		{"a barrier", func() error { _, err := s.Barrier(t.Context()); return err }},
 		{"a member", func() error {
-			feed := follow(t, s)
-			return feed.Join(t.Context(), &store.Member{ID: store.ID{8}, TTL: time.Second})
+			return during(func(feed store.Feed) error {
+				return feed.Join(t.Context(), &store.Member{ID: store.ID{8}, TTL: time.Second})
+			})
 		}},
 		{"a renewal", func() error {
-			feed := follow(t, s)
-			_, err := feed.Renew(t.Context(), &store.Turn{Member: member, Limit: 1})
-			return err
+			return during(func(feed store.Feed) error {
+				_, err := feed.Renew(t.Context(), &store.Turn{Member: member, Limit: 1})
+				return err
+			})
 		}},
 	} {
 		cancelled, err := cancelWait(t, control, c.call)

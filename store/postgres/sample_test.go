@@ -1,6 +1,8 @@
 package postgres_test
 
 import (
+	"os"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -21,6 +23,29 @@ func migrated(tb testing.TB) (*postgres.Store, string) {
 		tb.Fatal(err)
 	}
 	return s, dsn
+}
+
+// private opens a store on a server that its test may stop.
+func private(tb testing.TB) (*postgres.Store, *testenv.Postgres, string) {
+	tb.Helper()
+	server := testenv.StartPostgres(tb)
+	dsn := server.Database()
+	s := open(tb, dsn)
+	if err := s.Migrate(tb.Context()); err != nil {
+		tb.Fatal(err)
+	}
+	return s, server, dsn
+}
+
+// demote makes a standby of the server, without a primary. A clean shutdown with
+// this file beside it does so (PostgreSQL's manual, section 27.2.4).
+func demote(tb testing.TB, server *testenv.Postgres) {
+	tb.Helper()
+	server.Stop()
+	if err := os.WriteFile(filepath.Join(server.Folder(), "data", "standby.signal"), nil, 0o644); err != nil {
+		tb.Fatal(err)
+	}
+	server.Start()
 }
 
 // sample creates a key whose id begins with the label, and returns it.

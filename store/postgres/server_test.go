@@ -3,8 +3,6 @@ package postgres_test
 import (
 	"context"
 	"errors"
-	"os"
-	"path/filepath"
 	"testing"
 	"time"
 
@@ -14,21 +12,9 @@ import (
 
 func TestAStandbyIsNotBelieved(t *testing.T) {
 	t.Parallel()
-	server := testenv.StartPostgres(t)
-	dsn := server.Database()
-	s := open(t, dsn)
-	if err := s.Migrate(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	s, server, dsn := private(t)
 	key := sample(t, s, "perhaps revoked")
-	// A clean shutdown with this file beside it makes a standby of the server
-	// (PostgreSQL's manual, section 27.2.4).
-	server.Stop()
-	signal := filepath.Join(server.Folder(), "data", "standby.signal")
-	if err := os.WriteFile(signal, nil, 0o644); err != nil {
-		t.Fatal(err)
-	}
-	server.Start()
+	demote(t, server)
 	s = open(t, dsn)
 
 	for what, id := range map[string]store.ID{"a key that the standby has": key.ID, "a key that it has not": {1}} {
