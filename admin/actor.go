@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -15,6 +16,7 @@ const (
 	PermissionRead   = "system-keys:read"
 	PermissionCreate = "system-keys:create"
 	PermissionDelete = "system-keys:delete"
+	PermissionAudit  = "audit-log:read"
 )
 
 // The errors of [Service] beside those of package store.
@@ -31,26 +33,73 @@ type Actor struct {
 	// in its own transaction: what was true of it when the request came in does
 	// not count any more.
 	Key store.ID
-	// Name is what the keys that it mints carry as their creator: the id of the
-	// acting key, or a word such as "cli".
+	// Type is one of the kinds of [store.AuditActor].
+	Type string
+	// Name is what the audit log has as its id: that of the acting key, what a
+	// token says of its subject, or a word such as "cli".
 	Name string
+	// Label is for people, and may be empty.
+	Label string
 	// Permissions is what the actor holds, and so may grant.
 	Permissions []string
 	// IsSystem gives every permission of the admin plane, and the right to
 	// grant any permission and IsSystem itself.
 	IsSystem bool
+	// Request is what it acts by, for the audit log; zero on the command line. The
+	// status is that of success.
+	Request store.AuditRequest
 }
 
 // CLI is whoever has the store in hands: the command line on its machine.
-func CLI() Actor { return Actor{Name: "cli", IsSystem: true} }
+func CLI() Actor { return Actor{Type: store.ActorCLI, Name: "cli", IsSystem: true} }
 
-func actorOf(identity *verify.Identity) Actor {
+// KeyActor is who presents a system key.
+func KeyActor(identity *verify.Identity) Actor {
 	return Actor{
 		Key:         identity.ID,
+		Type:        store.ActorKey,
 		Name:        identity.ID.String(),
+		Label:       identity.Label,
 		Permissions: identity.Permissions,
 		IsSystem:    identity.IsSystem,
 	}
+}
+
+// creator is what the keys that the actor mints carry as their creator: a key's
+// id or a word. A person's name says that it is one, so that a token cannot claim
+// to be a key by calling its subject so.
+func (a Actor) creator() string {
+	if a.Type == store.ActorUser {
+		return "user:" + a.Name
+	}
+	return a.Name
+}
+
+// record is the audit record of what the actor does to a key.
+func (a Actor) record(event store.AuditEvent, key *store.Key, at time.Time, status int, details map[string]any) store.AuditRecord {
+	request := a.Request
+	if request != (store.AuditRequest{}) {
+		request.Status = status
+	}
+	return store.AuditRecord{
+		Event:   event,
+		At:      at,
+		Actor:   store.AuditActor{Type: a.Type, ID: a.Name, Label: a.Label},
+		Key:     store.AuditKey{ID: key.ID, Label: key.Label},
+		Request: request,
+		Details: encodeDetails(details),
+	}
+}
+
+func encodeDetails(details map[string]any) json.RawMessage {
+	if len(details) == 0 {
+		return nil
+	}
+	b, err := json.Marshal(details)
+	if err != nil { // texts, numbers, times and lists of them always encode
+		panic(err)
+	}
+	return b
 }
 
 // acting has the store lock and read the acting key in the transaction of a
@@ -63,7 +112,9 @@ func (a Actor) acting(now func() time.Time, check func(Actor) error) *store.Acti
 		if key.Expired(now()) {
 			return store.ErrActorGone
 		}
-		return check(Actor{Key: key.ID, Name: a.Name, Permissions: key.Permissions, IsSystem: key.IsSystem})
+		now := a
+		now.Permissions, now.IsSystem = key.Permissions, key.IsSystem
+		return check(now)
 	}}
 }
 

@@ -117,7 +117,7 @@ func (h *Handler) actor(r *http.Request) (Actor, error) {
 		identity, denied := gate.Identify(r.Context(), key, h.config.Verifier)
 		if denied == nil {
 			h.config.Announce(r, identity)
-			return actorOf(identity), nil
+			return KeyActor(identity), nil
 		}
 		refusal = denied
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"time"
 
 	"github.com/lumio-vision/caddy-system-keys/internal/coherence"
@@ -48,10 +49,13 @@ func (s *Service) Revoke(ctx context.Context, actor Actor, id store.ID) (*Revoca
 	if err != nil && !errors.Is(err, store.ErrNotFound) {
 		return nil, err
 	}
-	acting := actor.acting(s.Now, check)
-	key, err := s.Store.DeleteKey(ctx, id, acting)
+	write := &store.Write{Acting: actor.acting(s.Now, check), Sealer: s.Sealer}
+	write.Record = func(key *store.Key) store.AuditRecord {
+		return actor.record(store.AuditRevoked, key, s.Now(), http.StatusOK, revokedDetails(key))
+	}
+	key, err := s.Store.DeleteKey(ctx, id, write)
 	if err != nil && !settled(err) {
-		key, err = s.Store.DeleteKey(ctx, id, acting)
+		key, err = s.Store.DeleteKey(ctx, id, write)
 		if errors.Is(err, store.ErrNotFound) || errors.Is(err, store.ErrActorGone) && actor.Key == id {
 			key, err = before, nil // by the first attempt, or by somebody else meanwhile
 		}
@@ -73,6 +77,16 @@ func (s *Service) Revoke(ctx context.Context, actor Actor, id store.ID) (*Revoca
 		return nil, err
 	}
 	return &Revocation{service: s, id: id, key: key, committed: committed}, nil
+}
+
+// revokedDetails are the details of a key's revocation: what it was.
+func revokedDetails(key *store.Key) map[string]any {
+	details := granted(key)
+	details["created_by"], details["created_at"] = key.CreatedBy, key.CreatedAt
+	if !key.LastUsedAt.IsZero() {
+		details["last_used_at"] = key.LastUsedAt
+	}
+	return details
 }
 
 // settled reports whether the error says that nothing was deleted.

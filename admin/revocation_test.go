@@ -36,7 +36,7 @@ func (l *lossy) Key(context.Context, store.ID) (*store.Key, error) {
 	return l.key, nil
 }
 
-func (l *lossy) DeleteKey(context.Context, store.ID, *store.Acting) (*store.Key, error) {
+func (l *lossy) DeleteKey(context.Context, store.ID, *store.Write) (*store.Key, error) {
 	l.calls = append(l.calls, "delete")
 	if l.failed > 0 {
 		l.failed--

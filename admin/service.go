@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"net/http"
 	"time"
 
 	"github.com/google/uuid"
@@ -13,8 +14,8 @@ import (
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
-// Service mints, lists and revokes keys for an [Actor]. All fields are required
-// but Forget.
+// Service mints, lists and revokes keys for an [Actor], and shows the audit log.
+// All fields are required but Forget and Sealer.
 type Service struct {
 	Store  store.Store
 	Minter *token.Minter
@@ -24,7 +25,10 @@ type Service struct {
 	// requests are served.
 	Forget  func(id store.ID)
 	Revoker Revoker
-	Now     func() time.Time
+	// Sealer chains the audit records of changes. Nil where the secret is not
+	// known: a server on the same store does it then.
+	Sealer store.Sealer
+	Now    func() time.Time
 }
 
 // NewKey is what a caller says of the key that it wants.
@@ -65,10 +69,23 @@ func (s *Service) Create(ctx context.Context, actor Actor, want NewKey) (*store.
 	if key.Hash, err = s.Hash(ctx, plain); err != nil {
 		return nil, "", fmt.Errorf("hash key: %w", err)
 	}
-	if err := s.Store.CreateKey(ctx, key, actor.acting(s.Now, check)); err != nil {
+	write := &store.Write{Acting: actor.acting(s.Now, check), Sealer: s.Sealer}
+	write.Record = func(key *store.Key) store.AuditRecord {
+		return actor.record(store.AuditCreated, key, s.Now(), http.StatusCreated, granted(key))
+	}
+	if err := s.Store.CreateKey(ctx, key, write); err != nil {
 		return nil, "", fmt.Errorf("create key: %w", err)
 	}
 	return key, plain, nil
+}
+
+// granted are the details of a key's creation.
+func granted(key *store.Key) map[string]any {
+	details := map[string]any{"permissions": key.Permissions, "is_system": key.IsSystem}
+	if !key.ExpiresAt.IsZero() {
+		details["expires_at"] = key.ExpiresAt
+	}
+	return details
 }
 
 func (s *Service) row(actor Actor, want NewKey) (*store.Key, error) {
@@ -89,7 +106,7 @@ func (s *Service) row(actor Actor, want NewKey) (*store.Key, error) {
 		Permissions: permissions,
 		IsSystem:    want.IsSystem,
 		CreatedAt:   now,
-		CreatedBy:   actor.Name,
+		CreatedBy:   actor.creator(),
 		ExpiresAt:   expires,
 	}, nil
 }
@@ -122,4 +139,12 @@ func (s *Service) List(ctx context.Context, actor Actor, query *store.KeyQuery) 
 		return nil, err
 	}
 	return s.Store.Keys(ctx, query)
+}
+
+// AuditLog returns one page of the audit log.
+func (s *Service) AuditLog(ctx context.Context, actor Actor, query *store.AuditQuery) (*store.AuditPage, error) {
+	if err := actor.may(PermissionAudit); err != nil {
+		return nil, err
+	}
+	return s.Store.Audit(ctx, query)
 }

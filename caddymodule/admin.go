@@ -65,6 +65,7 @@ func serviceOn(live *engine.Live) *admin.Service {
 		Hash:    live.Slots.Hash,
 		Forget:  live.Verifier.Forget,
 		Revoker: live.Revoker,
+		Sealer:  live.Sealer,
 		Now:     time.Now, //nolint:forbidigo // the real clock is wired here
 	}
 }

@@ -60,7 +60,7 @@ type App struct {
 	OnLapse string `json:"on_lapse,omitempty"`
 
 	// Secrets of this installation, the same on all instances. They authenticate
-	// what is kept in Redis. The first is used, the others are still accepted,
+	// what is kept in Redis, and the audit log. The first is used, the others are still accepted,
 	// so that one can be replaced. Use `{env.…}` or `{file.…}`: a literal secret
 	// is echoed by Caddy's `/config/` endpoint.
 	Secret []string `json:"secret,omitempty"`
@@ -68,6 +68,16 @@ type App struct {
 	// How often last uses are written to the store. A crash loses one interval
 	// at most. Default: 10s.
 	LastUsedInterval caddy.Duration `json:"last_used_interval,omitempty"`
+
+	// Which requests that were let through get into the audit log: `all`,
+	// `writes` (all but GET, HEAD, OPTIONS and TRACE) or `none`. What happens to
+	// keys, and the use of keys that are not good any more, is always recorded.
+	// Records are written behind; a crash loses about a second of them.
+	// Default: `writes`.
+	AuditRequests string `json:"audit_requests,omitempty"`
+
+	// How long audit records are kept, at least 1h. Default: 90 days.
+	AuditRetention caddy.Duration `json:"audit_retention,omitempty"`
 
 	source   Source
 	logger   *slog.Logger

@@ -39,6 +39,8 @@ func parseApp(d *caddyfile.Dispenser, existing any) (any, error) {
 //		on_lapse cut|keep
 //		secret <value>...
 //		last_used_interval <duration>
+//		audit_requests all|writes|none
+//		audit_retention <duration>
 //	}
 func (a *App) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	err := eachOption(d, func(name string) error { return a.unmarshalOption(d, name) })
@@ -96,6 +98,18 @@ func (a *App) unmarshalOption(d *caddyfile.Dispenser, name string) error {
 		}
 		a.LastUsedInterval = caddy.Duration(interval)
 		return wrap(d, checkInterval(interval))
+	case "audit_requests":
+		if !d.AllArgs(&a.AuditRequests) {
+			return d.ArgErr()
+		}
+		return wrap(d, checkAuditRequests(a.AuditRequests))
+	case "audit_retention":
+		retention, err := unmarshalDuration(d)
+		if err != nil {
+			return err
+		}
+		a.AuditRetention = caddy.Duration(retention)
+		return wrap(d, checkRetention(retention))
 	default:
 		return d.Errf("unrecognized option %q", name)
 	}

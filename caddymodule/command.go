@@ -11,7 +11,7 @@ import (
 func init() {
 	caddycmd.RegisterCommand(caddycmd.Command{
 		Name:  "system-keys",
-		Short: "Mints, lists and revokes system keys",
+		Short: "Mints, lists and revokes system keys, and shows what was done with them",
 		Long: `
 Works on the store that the configuration names, or on the one given by --store
 (sqlite:///absolute/file.db or postgres://…), beside a running server or without
@@ -33,7 +33,7 @@ Exit status: 0 done, 1 failed, 2 wrong usage.`,
 			cmd.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 				return exit(cmd, &usageError{err})
 			})
-			cmd.AddCommand(createCommand(), listCommand(), revokeCommand(), statusCommand(), migrateCommand())
+			cmd.AddCommand(createCommand(), listCommand(), revokeCommand(), auditCommand(), statusCommand(), migrateCommand())
 			for _, sub := range cmd.Commands() {
 				addStoreFlags(sub)
 				sub.SilenceUsage = true

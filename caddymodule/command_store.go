@@ -17,6 +17,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/lumio-vision/caddy-system-keys/admin"
+	"github.com/lumio-vision/caddy-system-keys/internal/audit"
 	"github.com/lumio-vision/caddy-system-keys/internal/coherence"
 	"github.com/lumio-vision/caddy-system-keys/internal/phc"
 	"github.com/lumio-vision/caddy-system-keys/internal/token"
@@ -36,19 +37,26 @@ type target struct {
 	store  store.Store
 	params phc.Params
 	now    func() time.Time
+	// secrets are those of the configuration; none without one.
+	secrets func() ([][]byte, error)
+	// configured says that there is one.
+	configured bool
 }
 
 // openTarget opens the store that the flags name. Only one that was named by
 // --store may be made; and the schema is brought up to date.
 func openTarget(cmd *cobra.Command) (*target, error) {
 	dsn, _ := cmd.Flags().GetString("store")
-	t := &target{params: phc.Default(), now: time.Now} //nolint:forbidigo // the real clock is wired here
+	t := &target{
+		params: phc.Default(), now: time.Now, //nolint:forbidigo // the real clock is wired here
+		secrets: func() ([][]byte, error) { return nil, nil },
+	}
 	var location Location
 	var err error
 	if cmd.Flags().Changed("store") {
 		location, err = locateDSN(dsn)
 	} else {
-		location, t.params, err = locateConfigured(cmd)
+		location, err = t.locateConfigured(cmd)
 	}
 	if err != nil {
 		return nil, err
@@ -120,16 +128,16 @@ func refusePassword(dsn string) error {
 }
 
 // locateConfigured finds the store in the configuration. It resolves what the
-// store needs and nothing else: the command line has no use for other secrets.
-func locateConfigured(cmd *cobra.Command) (Location, phc.Params, error) {
+// store needs; the secrets may be for others to read than who runs a command.
+func (t *target) locateConfigured(cmd *cobra.Command) (Location, error) {
 	file, _ := cmd.Flags().GetString("config")
 	adapter, _ := cmd.Flags().GetString("adapter")
 	raw, used, _, err := caddycmd.LoadConfig(file, adapter)
 	if err != nil {
-		return Location{}, phc.Params{}, fmt.Errorf("read configuration: %w", err)
+		return Location{}, fmt.Errorf("read configuration: %w", err)
 	}
 	if used == "" && len(raw) == 0 {
-		return Location{}, phc.Params{}, usagef("there is no Caddyfile in this folder: name one with --config, or the store with --store")
+		return Location{}, usagef("there is no Caddyfile in this folder: name one with --config, or the store with --store")
 	}
 	var config struct {
 		Apps struct {
@@ -137,22 +145,29 @@ func locateConfigured(cmd *cobra.Command) (Location, phc.Params, error) {
 		} `json:"apps"`
 	}
 	if err := json.Unmarshal(raw, &config); err != nil {
-		return Location{}, phc.Params{}, fmt.Errorf("read configuration: %w", err)
+		return Location{}, fmt.Errorf("read configuration: %w", err)
 	}
 	app := new(App)
 	if len(config.Apps.SystemKeys) > 0 {
 		// As strictly as Caddy does: a mistyped setting must not mean another store.
 		if err := caddy.StrictUnmarshalJSON(config.Apps.SystemKeys, app); err != nil {
-			return Location{}, phc.Params{}, fmt.Errorf("read configuration: system_keys: %w", err)
+			return Location{}, fmt.Errorf("read configuration: system_keys: %w", err)
 		}
 	}
 	app.setDefaults()
-	params, err := app.Argon2id.params()
-	if err != nil {
-		return Location{}, phc.Params{}, err
+	if t.params, err = app.Argon2id.params(); err != nil {
+		return Location{}, err
 	}
-	location, err := app.locate(caddy.NewReplacer())
-	return location, params, err
+	t.configured = true
+	t.secrets = func() ([][]byte, error) {
+		texts, err := resolveAll(caddy.NewReplacer(), "secret", app.Secret)
+		secrets := make([][]byte, 0, len(texts))
+		for _, text := range texts {
+			secrets = append(secrets, []byte(text))
+		}
+		return secrets, err
+	}
+	return app.locate(caddy.NewReplacer())
 }
 
 // locate finds the store of an app that is not part of a running configuration.
@@ -202,11 +217,16 @@ func (t *target) service(ctx context.Context) (*admin.Service, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read mint key: %w", err)
 	}
-	return &admin.Service{
+	service := &admin.Service{
 		Store:   t.store,
 		Minter:  token.New(mintKey),
 		Hash:    verify.NewSlots(t.params, int64(t.params.Memory)<<10).Hash,
 		Revoker: coherence.NewRevoker(t.store, t.now, slog.New(slog.DiscardHandler)),
 		Now:     t.now,
-	}, nil
+	}
+	// What is not sealed here a server seals.
+	if secrets, err := t.secrets(); err == nil && t.configured {
+		service.Sealer = audit.NewSealer(append(secrets, nil)[0])
+	}
+	return service, nil
 }

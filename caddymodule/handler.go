@@ -1,6 +1,7 @@
 package caddymodule
 
 import (
+	"cmp"
 	"fmt"
 	"net/http"
 
@@ -68,6 +69,7 @@ type Handler struct {
 	app     *App
 	gate    *gate.Gate
 	refuser *refuser
+	auditor *auditor
 }
 
 // CaddyModule returns the Caddy module information.
@@ -85,6 +87,7 @@ func (h *Handler) Provision(ctx caddy.Context) (err error) {
 	}
 	h.refuser = newRefuser(ctx.Slogger())
 	h.app, err = appOf(ctx)
+	h.auditor = newAuditor(h.app)
 	return err
 }
 
@@ -118,8 +121,10 @@ func appOf(ctx caddy.Context) (*App, error) {
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) (err error) {
 	pass := newPassage(h.app, w, r)
 	defer pass.leave()
-	identity, refusal := h.gate.Check(r, pass, announced(r))
+	earlier := announced(r)
+	identity, refusal := h.gate.Check(r, pass, earlier)
 	if refusal != nil {
+		h.auditor.refused(r, pass.key, cmp.Or(pass.identity, earlier), pass.denied, refusal.Status)
 		return h.refuser.refuse(w, r, refusal)
 	}
 	if identity != nil {
@@ -128,7 +133,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	if !pass.entered() {
 		return next.ServeHTTP(w, r)
 	}
-	if refusal, err = pass.through(next); refusal != nil {
+	if refusal, err = pass.through(next, h.auditor); refusal != nil {
 		return h.refuser.refuse(w, r, refusal)
 	}
 	return err

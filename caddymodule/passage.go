@@ -22,6 +22,9 @@ type passage struct {
 	w        http.ResponseWriter
 	r        *http.Request
 	engine   *engine.Engine // that let it through
+	key      string         // that it came with
+	identity *verify.Identity
+	denied   error // why the key is not good
 	exchange *cut.Exchange
 	flight   coherence.Flight
 }
@@ -38,11 +41,12 @@ func (p *passage) Verify(ctx context.Context, key string) (*verify.Identity, err
 	}
 	p.exchange = cut.New(p.w, p.r)
 	p.flight.Request = p.exchange
-	identity, err := e.Admit(ctx, key, &p.flight)
-	if err == nil {
+	p.key = key
+	p.identity, p.denied = e.Admit(ctx, key, &p.flight)
+	if p.denied == nil {
 		p.engine = e
 	}
-	return identity, err
+	return p.identity, p.denied
 }
 
 // entered reports whether the request was let through by its own key.
@@ -50,13 +54,17 @@ func (p *passage) entered() bool { return p.engine != nil }
 
 func (p *passage) leave() { p.flight.Leave() }
 
-// through calls the next handler. If the request was cut before anything was
+// through calls the next handler, and has the request recorded if it is to be. If the request was cut before anything was
 // sent the answer is the refusal. If it was cut later it panics, so that the
 // server closes the connection, or resets the stream, and a part never passes
 // for the whole: see [http.ErrAbortHandler].
-func (p *passage) through(next caddyhttp.Handler) (refusal *gate.Refusal, err error) {
+func (p *passage) through(next caddyhttp.Handler, auditor *auditor) (refusal *gate.Refusal, err error) {
+	recorded := auditor.wants(p.r)
 	defer func() {
 		outcome := p.exchange.Finish()
+		if recorded {
+			auditor.used(p.r, p.identity, outcome, err)
+		}
 		switch {
 		case outcome.Cause == nil:
 			return // also a panic that has nothing to do with us

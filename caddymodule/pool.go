@@ -52,6 +52,7 @@ type settings struct {
 	OnLapse          string
 	Secrets          []string
 	LastUsedInterval time.Duration
+	AuditRetention   time.Duration
 }
 
 func (s *settings) key() poolKey {
@@ -75,6 +76,7 @@ func (a *App) resolve(repl *caddy.Replacer) (*settings, error) {
 		Lease:            time.Duration(a.Lease),
 		OnLapse:          a.OnLapse,
 		LastUsedInterval: time.Duration(a.LastUsedInterval),
+		AuditRetention:   time.Duration(a.AuditRetention),
 	}
 	if s.Store, err = a.source.Locate(repl); err != nil {
 		return nil, fmt.Errorf("store: %w", err)
@@ -169,6 +171,7 @@ func newEngine(s *settings) (*engine.Engine, error) {
 		KeepOnLapse:      s.OnLapse == lapseKeep,
 		Name:             instanceName(),
 		LastUsedInterval: s.LastUsedInterval,
+		AuditRetention:   s.AuditRetention,
 	}
 	for _, secret := range s.Secrets {
 		config.Secrets = append(config.Secrets, []byte(secret))

@@ -20,6 +20,8 @@ const (
 	maxLease                = 2 * time.Minute
 	defaultLastUsedInterval = 10 * time.Second
 	minLastUsedInterval     = 100 * time.Millisecond
+	defaultAuditRetention   = 90 * 24 * time.Hour
+	minAuditRetention       = time.Hour
 
 	lapseCut  = "cut"
 	lapseKeep = "keep"
@@ -46,6 +48,12 @@ func (a *App) setDefaults() {
 	if a.LastUsedInterval == 0 {
 		a.LastUsedInterval = caddy.Duration(defaultLastUsedInterval)
 	}
+	if a.AuditRequests == "" {
+		a.AuditRequests = auditWrites
+	}
+	if a.AuditRetention == 0 {
+		a.AuditRetention = caddy.Duration(defaultAuditRetention)
+	}
 }
 
 // Validate checks the settings as far as that can be done without resolving a
@@ -58,6 +66,8 @@ func (a *App) Validate() error {
 		checkLease(time.Duration(a.Lease)),
 		checkOnLapse(a.OnLapse),
 		checkInterval(time.Duration(a.LastUsedInterval)),
+		checkAuditRequests(a.AuditRequests),
+		checkRetention(time.Duration(a.AuditRetention)),
 		a.checkRedis(),
 	)
 }
@@ -107,6 +117,20 @@ func checkOnLapse(s string) error {
 func checkInterval(d time.Duration) error {
 	if d < minLastUsedInterval {
 		return fmt.Errorf("last_used_interval: must be at least %s, not %s", minLastUsedInterval, d)
+	}
+	return nil
+}
+
+func checkAuditRequests(s string) error {
+	if s != auditAll && s != auditWrites && s != auditNone {
+		return fmt.Errorf("audit_requests: must be %s, %s or %s, not %q", auditAll, auditWrites, auditNone, s)
+	}
+	return nil
+}
+
+func checkRetention(d time.Duration) error {
+	if d < minAuditRetention {
+		return fmt.Errorf("audit_retention: must be at least %s, not %s", minAuditRetention, d)
 	}
 	return nil
 }

@@ -26,9 +26,9 @@ type Store interface {
 
 	// CreateKey inserts a key as it is given; the caller has cleaned its label
 	// and permissions. [ErrConflict] if the id is taken; [ErrActorGone], or the
-	// error of [Acting.Allow], if the acting key may not. A nil acting is nobody's
-	// word: whoever has the store in hands.
-	CreateKey(ctx context.Context, key *Key, acting *Acting) error
+	// error of [Acting.Allow], if the acting key may not. A nil write is nobody's
+	// word, and leaves no record.
+	CreateKey(ctx context.Context, key *Key, write *Write) error
 
 	// Key returns one key as the primary has it now, or [ErrNotFound]. A
 	// standby's word is not taken: [ErrStandby].
@@ -42,10 +42,10 @@ type Store interface {
 
 	// DeleteKey deletes a key for ever and returns what it was, without its
 	// hash; [ErrNotFound] if there is none. When it returns nil the deletion is
-	// durable. The acting key is as for CreateKey, and may delete itself. After
-	// an error that is no answer the key may be deleted or not; see
-	// [Store.Barrier].
-	DeleteKey(ctx context.Context, id ID, acting *Acting) (*Key, error)
+	// durable, and so is its record. The acting key is as for CreateKey, and may
+	// delete itself. After an error that is no answer the key may be deleted or
+	// not; see [Store.Barrier].
+	DeleteKey(ctx context.Context, id ID, write *Write) (*Key, error)
 
 	// RehashKey replaces a key's hash if it is still the old one, by another
 	// hash of the same key. Nothing else about the key changes, and the key's
@@ -85,6 +85,8 @@ type Store interface {
 	// keep of them are left; at least one is, always. It removes what belongs to
 	// those entries too.
 	Prune(ctx context.Context, keep int) error
+
+	AuditLog
 
 	// Close releases what the store holds, after the calls that are running.
 	// It can be called more than once.

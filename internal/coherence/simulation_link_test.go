@@ -135,7 +135,7 @@ func (l *link) Key(ctx context.Context, id store.ID) (key *store.Key, err error)
 	return key, err
 }
 
-func (l *link) DeleteKey(ctx context.Context, id store.ID, _ *store.Acting) (key *store.Key, err error) {
+func (l *link) DeleteKey(ctx context.Context, id store.ID, _ *store.Write) (key *store.Key, err error) {
 	l.mu.Lock()
 	pause := time.Duration(l.random("delete").Int64N(int64(3 * time.Millisecond)))
 	l.mu.Unlock()

@@ -29,6 +29,7 @@ type Exchange struct {
 	cause    error
 	cancel   context.CancelCauseFunc // nil until Wrap
 	sent     bool                    // a part of the answer has left
+	status   int                     // of the answer, once it has begun
 	hijacked net.Conn
 	again    *time.Timer
 	finished bool
@@ -94,6 +95,8 @@ type Outcome struct {
 	// panic with [http.ErrAbortHandler], so that the client does not take it for
 	// the whole. Otherwise the client has got nothing, and is to be answered.
 	Sent bool
+	// Status is that of the answer, or 0 if none has begun.
+	Status int
 }
 
 // Finish is to be called when the next handler has returned, or panicked. What
@@ -104,7 +107,7 @@ func (x *Exchange) Finish() Outcome {
 	if x.again != nil {
 		x.again.Stop()
 	}
-	outcome := Outcome{Cause: x.cause, Sent: x.sent}
+	outcome := Outcome{Cause: x.cause, Sent: x.sent, Status: x.status}
 	cancel := x.cancel
 	x.mu.Unlock()
 	if cancel != nil {
@@ -144,8 +147,9 @@ func (x *Exchange) check() error {
 	return x.cause
 }
 
-// send is check, and notes that a part of the answer leaves.
-func (x *Exchange) send() error {
+// send is check, and notes that a part of the answer leaves. Its status is that
+// with which it began.
+func (x *Exchange) send(status int) error {
 	if err := x.check(); err != nil {
 		return err
 	}
@@ -153,6 +157,9 @@ func (x *Exchange) send() error {
 	defer x.mu.Unlock()
 	if x.cause == nil {
 		x.sent = true
+		if x.status == 0 {
+			x.status = status
+		}
 	}
 	return x.cause
 }

@@ -19,7 +19,7 @@ func (w *writer) Unwrap() http.ResponseWriter { return w.x.response }
 // WriteHeader passes informational answers (RFC 9110 section 15.2), which are no
 // part of the final one. Only 101 is final.
 func (w *writer) WriteHeader(status int) {
-	pass := w.x.send
+	pass := func() error { return w.x.send(status) }
 	if status < http.StatusOK && status != http.StatusSwitchingProtocols {
 		pass = w.x.check
 	}
@@ -29,7 +29,7 @@ func (w *writer) WriteHeader(status int) {
 }
 
 func (w *writer) Write(p []byte) (int, error) {
-	if err := w.x.send(); err != nil {
+	if err := w.x.send(http.StatusOK); err != nil {
 		return 0, err
 	}
 	n, err := w.x.response.Write(p)
@@ -47,7 +47,7 @@ func (w *writer) ReadFrom(source io.Reader) (n int64, err error) {
 		return io.Copy(struct{ io.Writer }{w}, source)
 	}
 	for {
-		if err := w.x.send(); err != nil {
+		if err := w.x.send(http.StatusOK); err != nil {
 			return n, err
 		}
 		limited := io.LimitedReader{R: source, N: chunk}
@@ -64,7 +64,7 @@ func (w *writer) Flush() { _ = w.FlushError() }
 
 // FlushError is what [http.ResponseController] prefers to Flush.
 func (w *writer) FlushError() error {
-	if err := w.x.send(); err != nil {
+	if err := w.x.send(http.StatusOK); err != nil {
 		return err
 	}
 	return w.x.explain(http.NewResponseController(w.x.response).Flush())
@@ -81,6 +81,9 @@ func (w *writer) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	}
 	w.x.mu.Lock()
 	w.x.hijacked, w.x.sent = conn, true
+	if w.x.status == 0 {
+		w.x.status = http.StatusSwitchingProtocols
+	}
 	cause := w.x.cause
 	w.x.mu.Unlock()
 	if cause != nil {

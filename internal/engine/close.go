@@ -38,8 +38,8 @@ func (e *Engine) Drain(ctx context.Context) {
 }
 
 // Close ends the engine: it waits a little for the requests in flight, cuts those
-// that are left, leaves the instances, writes the last uses that are left and
-// closes the store, after the lookups that are running. It can be called more
+// that are left, leaves the instances, writes the last uses and audit records
+// that are left and closes the store, after the lookups that are running. It can be called more
 // than once, and before Start. A store that hangs does not hold it for more than
 // some seconds.
 func (e *Engine) Close() error {
@@ -78,6 +78,10 @@ func (l *Live) close() error {
 	l.Verifier.Close()
 	if err := l.Recorder.Close(context.Background()); err != nil {
 		errs = append(errs, fmt.Errorf("write last uses: %w", err))
+	}
+	l.Keeper.Close()
+	if err := l.Audit.Close(context.Background()); err != nil {
+		errs = append(errs, fmt.Errorf("write audit records: %w", err))
 	}
 	if err := closeStore(l.Store); err != nil {
 		errs = append(errs, fmt.Errorf("close store: %w", err))

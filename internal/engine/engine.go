@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/lumio-vision/caddy-system-keys/internal/audit"
 	"github.com/lumio-vision/caddy-system-keys/internal/coherence"
 	"github.com/lumio-vision/caddy-system-keys/internal/cut"
 	"github.com/lumio-vision/caddy-system-keys/internal/phc"
@@ -35,7 +36,8 @@ type Config struct {
 	Embedded bool
 	// Proofs makes the shared cache, without connecting to it. Nil for none.
 	Proofs func(logger *slog.Logger) (Proofs, error)
-	// Secrets authenticate the proofs; the first writes, all are accepted.
+	// Secrets authenticate the proofs and the audit log; the first writes, all are
+	// accepted.
 	Secrets [][]byte
 	// Argon2id are the parameters of new hashes.
 	Argon2id phc.Params
@@ -50,6 +52,8 @@ type Config struct {
 	Name string
 	// LastUsedInterval is how often last uses are written.
 	LastUsedInterval time.Duration
+	// AuditRetention is how long audit records are kept.
+	AuditRetention time.Duration
 }
 
 // Engine is safe for concurrent use.
@@ -76,6 +80,11 @@ type Live struct {
 	Verifier *verify.Verifier
 	Slots    *verify.Slots
 	Recorder *usage.Recorder
+	// Audit writes behind what requests leave in the audit log, Sealer chains it,
+	// Keeper looks after it.
+	Audit  *audit.Writer
+	Sealer *audit.Sealer
+	Keeper *audit.Keeper
 	// Lease, Flights and Follower make revocations true; see
 	// [github.com/lumio-vision/caddy-system-keys/internal/coherence].
 	Lease    *coherence.Lease

@@ -39,8 +39,14 @@ func (*empty) Key(context.Context, store.ID) (*store.Key, error) { return nil, s
 func (*empty) RecordUse(context.Context, []store.Use) error      { return nil }
 func (e *empty) Close() error                                    { e.closed.Add(1); return nil }
 func (*empty) Follow(context.Context) (store.Feed, error)        { return quiet{}, nil }
-func (*empty) Leave(context.Context, store.ID) error             { return nil }
-func (*empty) Prune(context.Context, int) error                  { return nil }
+func (*empty) SealAudit(context.Context, int, store.Sealer) (int, error) {
+	return 0, nil
+}
+func (*empty) PruneAudit(context.Context, time.Time, int, store.Sealer) (int, error) {
+	return 0, nil
+}
+func (*empty) Leave(context.Context, store.ID) error { return nil }
+func (*empty) Prune(context.Context, int) error      { return nil }
 func (*empty) Progress(context.Context, store.ID) (*store.Progress, error) {
 	return &store.Progress{Head: start, Watched: true}, nil
 }

@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"time"
 
+	"github.com/lumio-vision/caddy-system-keys/internal/audit"
 	"github.com/lumio-vision/caddy-system-keys/internal/coherence"
 	"github.com/lumio-vision/caddy-system-keys/internal/token"
 	"github.com/lumio-vision/caddy-system-keys/internal/usage"
@@ -144,6 +145,13 @@ func (e *Engine) assemble(s store.Store, minter *token.Minter) *Live {
 		Lease:    coherence.NewLease(e.config.Lease, now),
 		Flights:  coherence.NewFlights(now),
 	}
+	var secret []byte
+	if len(e.config.Secrets) > 0 {
+		secret = e.config.Secrets[0]
+	}
+	l.Sealer = audit.NewSealer(secret)
+	log := audit.Config{Log: s, Sealer: l.Sealer, Logger: e.logger, Now: now, Name: e.config.Name}
+	l.Audit, l.Keeper = audit.Start(log), audit.Keep(log, e.config.AuditRetention)
 	config := verify.Config{
 		Store:   s,
 		Lease:   l.Lease,

@@ -26,19 +26,28 @@ const (
 	forDeletion = " FOR UPDATE"
 )
 
-// on makes a write on the word of the acting key, in one transaction with the
-// reading of that key, or as a statement of its own on nobody's word.
-func (s *Store) on(ctx context.Context, acting *store.Acting, lock string, write func(db querier) error) error {
+// on makes a change of a key in one transaction with the reading of the acting
+// key and with its record, or, without either, as a statement of its own. The
+// chain of records is locked last, when nothing but the commit is to come.
+func (s *Store) on(ctx context.Context, write *store.Write, lock string, change func(db querier) (*store.Key, error)) error {
 	return again(func() error {
 		return s.durably(ctx, func(conn connection) error {
-			if acting == nil {
-				return write(conn)
+			if write == nil {
+				_, err := change(conn)
+				return err
 			}
 			return transact(ctx, conn, func(tx pgx.Tx) error {
-				if err := allow(ctx, tx, acting, lock); err != nil {
+				if err := allow(ctx, tx, write.Acting, lock); err != nil {
 					return err
 				}
-				return write(tx)
+				key, err := change(tx)
+				if err != nil {
+					return err
+				}
+				if record, ok := write.Records(key); ok {
+					return appendAudit(ctx, tx, store.SharedChain, []store.AuditRecord{record}, write.Sealer)
+				}
+				return nil
 			})
 		})
 	})
@@ -46,6 +55,9 @@ func (s *Store) on(ctx context.Context, acting *store.Acting, lock string, write
 
 // allow reads and locks the acting key.
 func allow(ctx context.Context, tx pgx.Tx, acting *store.Acting, lock string) error {
+	if acting == nil {
+		return nil
+	}
 	key, err := scanKey(tx.QueryRow(ctx, "SELECT "+columns+" FROM system_keys WHERE id = $1"+lock, uuid(acting.ID)))
 	if errors.Is(err, store.ErrNotFound) {
 		return store.ErrActorGone

@@ -21,7 +21,8 @@ func TestConformance(t *testing.T) {
 			Outdate: func(tb testing.TB) {
 				execute(tb, dsn, "INSERT INTO sidecar.schema_migrations VALUES (9999, 'from the future')")
 			},
-			Exec: func(tb testing.TB, statement string) { execute(tb, dsn, statement) },
+			Exec:   func(tb testing.TB, statement string) { execute(tb, dsn, statement) },
+			Schema: "sidecar.",
 		}
 	})
 }

@@ -25,13 +25,13 @@ const durable = `(SELECT CASE current_setting('synchronous_commit')
 const insertKey = "INSERT INTO system_keys (" + columns + ", key_hash) SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9 WHERE " + durable
 
 // CreateKey implements [store.Store].
-func (s *Store) CreateKey(ctx context.Context, key *store.Key, acting *store.Acting) error {
-	err := s.on(ctx, acting, forCreation, func(db querier) error {
+func (s *Store) CreateKey(ctx context.Context, key *store.Key, write *store.Write) error {
+	err := s.on(ctx, write, forCreation, func(db querier) (*store.Key, error) {
 		_, err := db.Exec(ctx, insertKey, uuid(key.ID), key.Label, append([]string{}, key.Permissions...), key.IsSystem,
 			key.CreatedAt, key.CreatedBy, instant(key.ExpiresAt), instant(key.LastUsedAt),
 			// As a store.Hash, pgx would send what its String method returns.
 			string(key.Hash))
-		return err
+		return key, err
 	})
 	if code(err) == uniqueViolation {
 		err = store.ErrConflict
@@ -61,12 +61,12 @@ func (s *Store) Key(ctx context.Context, id store.ID) (*store.Key, error) {
 }
 
 // DeleteKey implements [store.Store].
-func (s *Store) DeleteKey(ctx context.Context, id store.ID, acting *store.Acting) (*store.Key, error) {
+func (s *Store) DeleteKey(ctx context.Context, id store.ID, write *store.Write) (*store.Key, error) {
 	var key *store.Key
-	err := s.on(ctx, acting, forDeletion, func(db querier) (err error) {
+	err := s.on(ctx, write, forDeletion, func(db querier) (_ *store.Key, err error) {
 		key, err = scanKey(db.QueryRow(ctx,
 			"DELETE FROM system_keys WHERE id = $1 AND "+durable+" RETURNING "+columns, uuid(id)))
-		return err
+		return key, err
 	})
 	if err != nil {
 		return nil, explain("delete a key", err)

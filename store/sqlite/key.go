@@ -16,20 +16,23 @@ import (
 const columns = "id, label, permissions, is_system, created_at, created_by, expires_at, last_used_at"
 
 // CreateKey implements [store.Store].
-func (s *Store) CreateKey(ctx context.Context, key *store.Key, acting *store.Acting) error {
+func (s *Store) CreateKey(ctx context.Context, key *store.Key, write *store.Write) error {
 	permissions, err := json.Marshal(append([]string{}, key.Permissions...)) // never null
 	if err != nil {
 		return fmt.Errorf("create a key: %w", err)
 	}
 	return s.write(ctx, "create a key", func(tx *sql.Tx) error {
-		if err := allow(ctx, tx, acting); err != nil {
+		if err := allow(ctx, tx, write.By()); err != nil {
 			return err
 		}
 		_, err := tx.ExecContext(ctx,
 			"INSERT INTO system_keys ("+columns+", key_hash) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
 			key.ID.String(), key.Label, string(permissions), key.IsSystem, micros(key.CreatedAt), key.CreatedBy,
 			micros(key.ExpiresAt), micros(key.LastUsedAt), string(key.Hash))
-		return err
+		if err != nil {
+			return err
+		}
+		return record(ctx, tx, key, write)
 	})
 }
 
@@ -51,15 +54,26 @@ func (s *Store) Key(ctx context.Context, id store.ID) (*store.Key, error) {
 }
 
 // DeleteKey implements [store.Store].
-func (s *Store) DeleteKey(ctx context.Context, id store.ID, acting *store.Acting) (*store.Key, error) {
+func (s *Store) DeleteKey(ctx context.Context, id store.ID, write *store.Write) (*store.Key, error) {
 	var key *store.Key
 	err := s.write(ctx, "delete a key", func(tx *sql.Tx) (err error) {
-		if err := allow(ctx, tx, acting); err != nil {
+		if err := allow(ctx, tx, write.By()); err != nil {
 			return err
 		}
+		recorded := write != nil && write.Record != nil
+		if recorded { // the trigger looks for it here
+			if _, err := tx.ExecContext(ctx, "INSERT INTO auditing (id) VALUES (?)", id.String()); err != nil {
+				return err
+			}
+		}
 		row := tx.QueryRowContext(ctx, "DELETE FROM system_keys WHERE id = ? RETURNING "+columns, id.String())
-		key, err = scanKey(row)
-		return err
+		if key, err = scanKey(row); err != nil || !recorded {
+			return err
+		}
+		if _, err := tx.ExecContext(ctx, "DELETE FROM auditing"); err != nil {
+			return err
+		}
+		return record(ctx, tx, key, write)
 	})
 	if err != nil {
 		return nil, err

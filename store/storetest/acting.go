@@ -11,6 +11,11 @@ import (
 // yes allows whatever the acting key is.
 func yes(*store.Key) error { return nil }
 
+// onWord is a write on the word of a key.
+func onWord(id store.ID, allow func(*store.Key) error) *store.Write {
+	return &store.Write{Acting: &store.Acting{ID: id, Allow: allow}}
+}
+
 func testActing(t *testing.T, fresh func(tb testing.TB) *Backend) {
 	run(t, fresh, map[string]func(*testing.T, *Backend){
 		"the acting key is shown as it is, without its hash": func(t *testing.T, b *Backend) {
@@ -19,13 +24,13 @@ func testActing(t *testing.T, fresh func(tb testing.TB) *Backend) {
 			actor.Permissions, actor.IsSystem = []string{"bots:read"}, true
 			create(t, s, actor)
 			shown := 0
-			acting := &store.Acting{ID: actor.ID, Allow: func(k *store.Key) error {
+			acting := onWord(actor.ID, func(k *store.Key) error {
 				shown++
 				want := *actor
 				want.Hash = ""
 				same(t, k, &want)
 				return nil
-			}}
+			})
 			made := newKey("made")
 			must(t, s.CreateKey(t.Context(), made, acting))
 			_, err := s.DeleteKey(t.Context(), made.ID, acting)
@@ -38,7 +43,7 @@ func testActing(t *testing.T, fresh func(tb testing.TB) *Backend) {
 			s := migrated(t, b)
 			keys := create(t, s, newKey("actor"), newKey("victim"))
 			denied := errors.New("denied")
-			acting := &store.Acting{ID: keys[0].ID, Allow: func(*store.Key) error { return denied }}
+			acting := onWord(keys[0].ID, func(*store.Key) error { return denied })
 			if err := s.CreateKey(t.Context(), newKey("never"), acting); !errors.Is(err, denied) {
 				t.Errorf("CreateKey = %v, want the error of Allow", err)
 			}
@@ -50,7 +55,7 @@ func testActing(t *testing.T, fresh func(tb testing.TB) *Backend) {
 		"a key that is gone acts no more": func(t *testing.T, b *Backend) {
 			s := migrated(t, b)
 			victim := create(t, s, newKey("victim"))[0]
-			acting := &store.Acting{ID: newKey("gone").ID, Allow: yes}
+			acting := onWord(newKey("gone").ID, yes)
 			if err := s.CreateKey(t.Context(), newKey("never"), acting); !errors.Is(err, store.ErrActorGone) {
 				t.Errorf("CreateKey = %v, want ErrActorGone", err)
 			}
@@ -65,7 +70,7 @@ func testActing(t *testing.T, fresh func(tb testing.TB) *Backend) {
 			results := make(chan error, 2)
 			for _, s := range []store.Store{one, other} {
 				go func() {
-					_, err := s.DeleteKey(context.WithoutCancel(t.Context()), self.ID, &store.Acting{ID: self.ID, Allow: yes})
+					_, err := s.DeleteKey(context.WithoutCancel(t.Context()), self.ID, onWord(self.ID, yes))
 					results <- err
 				}()
 			}
@@ -82,13 +87,11 @@ func testActing(t *testing.T, fresh func(tb testing.TB) *Backend) {
 			created, deleted := make(chan error, 1), make(chan error, 1)
 			made := newKey("made")
 			go func() {
-				created <- one.CreateKey(context.WithoutCancel(t.Context()), made, &store.Acting{
-					ID: actor.ID, Allow: func(*store.Key) error {
-						close(allowed)
-						<-decide
-						return nil
-					},
-				})
+				created <- one.CreateKey(context.WithoutCancel(t.Context()), made, onWord(actor.ID, func(*store.Key) error {
+					close(allowed)
+					<-decide
+					return nil
+				}))
 			}()
 			<-allowed
 			go func() {
@@ -109,7 +112,7 @@ func testActing(t *testing.T, fresh func(tb testing.TB) *Backend) {
 			results := make(chan error, 2)
 			for i, s := range []store.Store{one, other} {
 				go func() {
-					_, err := s.DeleteKey(context.WithoutCancel(t.Context()), keys[1-i].ID, &store.Acting{ID: keys[i].ID, Allow: yes})
+					_, err := s.DeleteKey(context.WithoutCancel(t.Context()), keys[1-i].ID, onWord(keys[i].ID, yes))
 					results <- err
 				}()
 			}

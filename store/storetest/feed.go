@@ -86,7 +86,7 @@ func testFeed(t *testing.T, fresh func(tb testing.TB) *Backend) {
 				t.Errorf("deleting no key: %v", err)
 			}
 			refused := errors.New("refused")
-			acting := &store.Acting{ID: key.ID, Allow: func(*store.Key) error { return refused }}
+			acting := onWord(key.ID, func(*store.Key) error { return refused })
 			if _, err := s.DeleteKey(t.Context(), key.ID, acting); !errors.Is(err, refused) {
 				t.Errorf("deleting without being allowed to: %v", err)
 			}

@@ -23,6 +23,9 @@ type Backend struct {
 	Outdate func(tb testing.TB)
 	// Exec runs a statement that every dialect knows, as another service would.
 	Exec func(tb testing.TB, statement string)
+	// Schema is where tables are that are not for other services, as a prefix of
+	// their names.
+	Schema string
 }
 
 // Run runs the suite. It calls fresh once for each test, possibly several times
@@ -47,6 +50,7 @@ func Run(t *testing.T, fresh func(tb testing.TB) *Backend) {
 		{"feed", testFeed},
 		{"turns", testTurns},
 		{"members", testMembers},
+		{"audit", testAudit},
 	} {
 		t.Run(group.name, func(t *testing.T) {
 			t.Parallel()

@@ -1,0 +1,74 @@
+package audit
+
+import (
+	"encoding/json"
+	"sync"
+	"time"
+
+	lru "github.com/hashicorp/golang-lru/v2"
+	"golang.org/x/time/rate"
+
+	"github.com/lumio-vision/caddy-system-keys/store"
+)
+
+// How many denials are recorded: of one key, and of all.
+const (
+	denialsPerSecond    = 1
+	denialsAtOnce       = 20
+	allDenialsPerSecond = 100
+	allDenialsAtOnce    = 2000
+	// floodKeys bounds the keys of which it is known how often they were denied.
+	floodKeys = 4096
+)
+
+// floods holds records of denials back.
+type floods struct {
+	mu   sync.Mutex
+	keys *lru.Cache[store.ID, *flood]
+	all  *rate.Limiter
+}
+
+type flood struct {
+	limiter *rate.Limiter
+	held    int64
+}
+
+func newFloods() *floods {
+	keys, err := lru.New[store.ID, *flood](floodKeys)
+	if err != nil { // the size is a positive constant
+		panic(err)
+	}
+	return &floods{keys: keys, all: rate.NewLimiter(allDenialsPerSecond, allDenialsAtOnce)}
+}
+
+// pass reports whether a denial of the key is to be recorded, and how many were
+// not since the last one that was.
+func (f *floods) pass(key store.ID, at time.Time) (pass bool, held int64) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	of, ok := f.keys.Get(key)
+	if !ok {
+		of = &flood{limiter: rate.NewLimiter(denialsPerSecond, denialsAtOnce)}
+		f.keys.Add(key, of)
+	}
+	if !of.limiter.AllowN(at, 1) || !f.all.AllowN(at, 1) {
+		of.held++
+		return false, 0
+	}
+	held, of.held = of.held, 0
+	return true, held
+}
+
+// withRepeated adds the number to the details, which are an object or nothing.
+func withRepeated(details json.RawMessage, n int64) json.RawMessage {
+	members := map[string]any{}
+	if details != nil && json.Unmarshal(details, &members) != nil {
+		return details
+	}
+	members["not_recorded_before"] = n
+	whole, err := json.Marshal(members)
+	if err != nil { // what was decoded encodes again
+		panic(err)
+	}
+	return whole
+}

@@ -1,0 +1,94 @@
+package audit
+
+import (
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/binary"
+
+	"github.com/lumio-vision/caddy-system-keys/store"
+)
+
+// Sealer is a [store.Sealer] under one secret. The MAC of a record is
+//
+//	HMAC-SHA256(key, "record\0" ‖ MAC of the record before ‖ chain ‖ seq ‖ the record)
+//
+// with key = HMAC-SHA256(secret, "audit chain\0") and every text of the record
+// behind its length. It is a hash chain in the sense of Schneier and Kelsey
+// ("Secure Audit Logs to Support Computer Forensics", 1999), without the forward
+// security: who has the secret can write the past anew.
+//
+// Without a secret the key is that of an empty one, which everybody knows: the
+// chain then shows accidents, and no forger.
+type Sealer struct{ key []byte }
+
+// NewSealer makes a sealer. The secret may be empty.
+func NewSealer(secret []byte) *Sealer {
+	h := hmac.New(sha256.New, secret)
+	h.Write([]byte("audit chain\x00"))
+	return &Sealer{key: h.Sum(nil)}
+}
+
+// Seal implements [store.Sealer].
+func (s *Sealer) Seal(chain store.ID, head store.AuditMark, records []store.AuditRecord) store.AuditMark {
+	for i := range records {
+		r := &records[i]
+		r.Link = store.AuditLink{Chain: chain, Seq: head.Seq + 1}
+		r.Link.MAC = s.record(head.MAC, r)
+		head = store.AuditMark{Seq: r.Link.Seq, MAC: r.Link.MAC}
+	}
+	head.Signature = s.mark(headMark, chain, head)
+	return head
+}
+
+// Anchor implements [store.Sealer].
+func (s *Sealer) Anchor(link store.AuditLink) store.AuditMark {
+	mark := store.AuditMark{Seq: link.Seq, MAC: link.MAC}
+	mark.Signature = s.mark(anchorMark, link.Chain, mark)
+	return mark
+}
+
+// The kinds of marks that are signed, so that one cannot stand for another.
+const (
+	headMark   = "head\x00"
+	anchorMark = "anchor\x00"
+)
+
+func (s *Sealer) mark(kind string, chain store.ID, mark store.AuditMark) []byte {
+	h := hmac.New(sha256.New, s.key)
+	h.Write([]byte(kind))
+	h.Write(chain[:])
+	h.Write(binary.BigEndian.AppendUint64(nil, uint64(mark.Seq)))
+	h.Write(mark.MAC)
+	return h.Sum(nil)
+}
+
+func (s *Sealer) record(before []byte, r *store.AuditRecord) []byte {
+	h := hmac.New(sha256.New, s.key)
+	h.Write([]byte("record\x00"))
+	h.Write(encode(before, r))
+	return h.Sum(nil)
+}
+
+// encode writes a record in the one way that there is. Details that are absent
+// and those that are empty are not the same.
+func encode(before []byte, r *store.AuditRecord) []byte {
+	b := make([]byte, 0, 512)
+	text := func(s string) { b = append(binary.AppendUvarint(b, uint64(len(s))), s...) }
+	text(string(before))
+	b = append(b, r.Link.Chain[:]...)
+	b = binary.BigEndian.AppendUint64(b, uint64(r.Link.Seq))
+	b = append(b, r.ID[:]...)
+	b = binary.BigEndian.AppendUint64(b, uint64(r.At.UnixMicro()))
+	b = append(b, r.Key.ID[:]...)
+	b = binary.BigEndian.AppendUint64(b, uint64(r.Request.Status))
+	for _, s := range []string{
+		string(r.Event), r.Actor.Type, r.Actor.ID, r.Actor.Label, r.Key.Label,
+		r.Request.ID, r.Request.Method, r.Request.Path, r.Request.ClientIP,
+	} {
+		text(s)
+	}
+	if r.Details != nil {
+		text(string(r.Details))
+	}
+	return b
+}

@@ -1,0 +1,105 @@
+package jwtauth
+
+import (
+	"errors"
+	"fmt"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/lestrrat-go/jwx/v3/jwa"
+)
+
+// Defaults of [Config].
+const (
+	DefaultPermissionsClaim = "permissions"
+	DefaultSystemClaim      = "is_system"
+)
+
+// Config says which tokens are accepted. One of JWKS and Key is required, and so
+// are Algorithms, Issuer and Audience.
+type Config struct {
+	// JWKS is where the keys of the issuer are: an http(s) URL, or the path of a
+	// file, each holding a JSON Web Key Set (RFC 7517 section 5).
+	JWKS string
+	// Key is the one key, in PEM form if it is a public key, or the secret itself.
+	Key []byte
+	// Algorithms are the signature algorithms that are accepted (RFC 7518 section
+	// 3.1, RFC 8037), such as RS256 or EdDSA.
+	Algorithms []string
+	Issuer     string
+	Audience   string
+	// PermissionsClaim names the claim that lists permissions, as an array of
+	// strings or as one string with blanks between them (RFC 8693 section 4.2).
+	PermissionsClaim string
+	// SystemClaim names the claim that makes a system admin if it is the boolean
+	// true.
+	SystemClaim string
+	// Now is the clock, time.Now by default.
+	Now func() time.Time
+}
+
+// Algorithms are those that can be configured. "none" is not among them.
+var algorithms = map[string]jwa.SignatureAlgorithm{
+	"HS256": jwa.HS256(), "HS384": jwa.HS384(), "HS512": jwa.HS512(),
+	"RS256": jwa.RS256(), "RS384": jwa.RS384(), "RS512": jwa.RS512(),
+	"PS256": jwa.PS256(), "PS384": jwa.PS384(), "PS512": jwa.PS512(),
+	"ES256": jwa.ES256(), "ES384": jwa.ES384(), "ES512": jwa.ES512(),
+	"EdDSA": jwa.EdDSA(),
+}
+
+// Check reports what is wrong with the settings. It reads nothing, and does not
+// look at what still holds placeholders.
+func (c *Config) Check() error {
+	for _, required := range []struct{ name, value string }{
+		{"issuer", c.Issuer}, {"audience", c.Audience}, {"algorithms", strings.Join(c.Algorithms, "")},
+	} {
+		if required.value == "" {
+			return fmt.Errorf("jwt: %s is required", required.name)
+		}
+	}
+	if (c.JWKS == "") == (len(c.Key) == 0) {
+		return errors.New("jwt: either jwks or key is required, and not both")
+	}
+	secret := 0
+	for _, name := range c.Algorithms {
+		if _, ok := algorithms[name]; !ok {
+			return fmt.Errorf("jwt: there is no algorithm %q; there are RS, PS, ES and HS with 256, 384 and 512, and EdDSA", name)
+		}
+		if isSecret(name) {
+			secret++
+		}
+	}
+	switch {
+	case secret > 0 && c.JWKS != "":
+		return errors.New("jwt: the keys of a jwks are public: no HS algorithm can be used with them")
+	case secret > 0 && secret < len(c.Algorithms):
+		return errors.New("jwt: a key is a secret (HS algorithms) or public (the others), and never both")
+	}
+	if strings.Contains(c.JWKS, "{") {
+		return nil
+	}
+	return c.checkURL()
+}
+
+func (c *Config) checkURL() error {
+	if !c.remote() {
+		return nil
+	}
+	if u, err := url.Parse(c.JWKS); err != nil || u.Host == "" || u.User != nil {
+		return errors.New("jwt: jwks is not a URL of the form https://host/path")
+	}
+	return nil
+}
+
+// remote reports whether the keys are fetched over the network.
+func (c *Config) remote() bool {
+	return strings.HasPrefix(c.JWKS, "https://") || strings.HasPrefix(c.JWKS, "http://")
+}
+
+func isSecret(algorithm string) bool { return strings.HasPrefix(algorithm, "HS") }
+
+func (c *Config) allows(algorithm jwa.SignatureAlgorithm) bool {
+	return slices.Contains(c.Algorithms, algorithm.String())
+}

@@ -1,0 +1,207 @@
+package jwtauth
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/lestrrat-go/jwx/v3/jwk"
+)
+
+const (
+	// freshFor is how long a set is used without looking for a newer one.
+	freshFor = 5 * time.Minute
+	// staleFor is how long it is used while a newer one cannot be had.
+	staleFor = time.Hour
+	// refetchFloor is the least time between two attempts. A key that is not in
+	// the set may be a new one, or any name that somebody made up.
+	refetchFloor = 10 * time.Second
+	loadTimeout  = 5 * time.Second
+	maxSet       = 1 << 20 // bytes
+)
+
+// keys are the keys of an issuer, loaded when they are needed.
+type keys struct {
+	load func(ctx context.Context) ([]byte, error)
+	now  func() time.Time
+
+	mu      sync.Mutex
+	set     jwk.Set   // nil until it was loaded once
+	loaded  time.Time // when it was
+	tried   time.Time // when that was last tried
+	failure error     // of the last attempt
+	loading chan struct{}
+}
+
+// one is a set that is never loaded again.
+func one(key jwk.Key, now func() time.Time) (*keys, error) {
+	set := jwk.NewSet()
+	if err := set.AddKey(key); err != nil {
+		return nil, err
+	}
+	return &keys{set: set, now: now}, nil
+}
+
+// find returns the keys that may have signed a token with this key id; all of
+// them if it names none. The error says that it is not known which there are now:
+// a key that is not in an old set may be in the newest.
+func (k *keys) find(ctx context.Context, id string) ([]jwk.Key, error) {
+	set, age, _ := k.current()
+	if k.load == nil || set != nil && age < freshFor {
+		if found := pick(set, id); len(found) > 0 || k.load == nil {
+			return found, nil
+		}
+	}
+	if err := k.reload(ctx); err != nil {
+		return nil, err
+	}
+	set, age, failure := k.current()
+	if set != nil && age < staleFor {
+		if found := pick(set, id); len(found) > 0 || failure == nil {
+			return found, nil
+		}
+	}
+	if failure == nil {
+		failure = errors.New("the keys of the issuer were not read yet")
+	}
+	return nil, failure
+}
+
+func (k *keys) current() (set jwk.Set, age time.Duration, failure error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.set, k.now().Sub(k.loaded), k.failure
+}
+
+// reload loads the set, once for all who wait for it, and not too often. The
+// error is that of ctx.
+func (k *keys) reload(ctx context.Context) error {
+	k.mu.Lock()
+	loading := k.loading
+	if loading == nil {
+		if !k.tried.IsZero() && k.now().Sub(k.tried) < refetchFloor {
+			k.mu.Unlock()
+			return nil
+		}
+		loading = make(chan struct{})
+		k.loading, k.tried = loading, k.now()
+		go k.fetch(loading)
+	}
+	k.mu.Unlock()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-loading:
+		return nil
+	}
+}
+
+// fetch outlives the request that began it.
+func (k *keys) fetch(done chan struct{}) {
+	ctx, cancel := context.WithTimeout(context.Background(), loadTimeout)
+	defer cancel()
+	var set jwk.Set
+	text, err := k.load(ctx)
+	if err == nil {
+		// Keys that are not understood are passed over, as RFC 7517 section 5 says.
+		if set, err = jwk.Parse(text, jwk.WithIgnoreParseError(true)); err != nil {
+			err = errors.New("it is not a JSON Web Key Set") // the library quotes what it was given
+		}
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.failure = nil; err != nil {
+		k.failure = fmt.Errorf("read the keys of the issuer: %w", err)
+	} else {
+		k.set, k.loaded = set, k.now()
+	}
+	k.loading = nil
+	close(done)
+}
+
+func pick(set jwk.Set, id string) []jwk.Key {
+	var found []jwk.Key
+	for i := range set.Len() {
+		key, ok := set.Key(i)
+		if !ok {
+			continue
+		}
+		if use, ok := key.KeyUsage(); ok && use != string(jwk.ForSignature) {
+			continue
+		}
+		if kid, _ := key.KeyID(); id == "" || kid == id {
+			found = append(found, key)
+		}
+	}
+	return found
+}
+
+func fromFile(path string) func(context.Context) ([]byte, error) {
+	return func(context.Context) ([]byte, error) {
+		f, err := os.Open(path)
+		if err != nil {
+			return nil, err
+		}
+		defer func() { _ = f.Close() }() // it was only read
+		return limited(f)
+	}
+}
+
+func fromURL(url string) func(context.Context) ([]byte, error) {
+	client := &http.Client{Transport: &http.Transport{Proxy: http.ProxyFromEnvironment, MaxIdleConns: 1}}
+	return func(ctx context.Context) ([]byte, error) {
+		request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+		if err != nil {
+			return nil, err
+		}
+		request.Header.Set("Accept", "application/jwk-set+json, application/json")
+		response, err := client.Do(request)
+		if err != nil {
+			return nil, err
+		}
+		defer func() { _ = response.Body.Close() }() // what was read counts
+		if response.StatusCode != http.StatusOK {
+			return nil, errors.New("the status is " + strconv.Itoa(response.StatusCode))
+		}
+		return limited(response.Body)
+	}
+}
+
+func limited(r io.Reader) ([]byte, error) {
+	text, err := io.ReadAll(io.LimitReader(r, maxSet+1))
+	if err == nil && len(text) > maxSet {
+		err = errors.New("it is too long")
+	}
+	return text, err
+}
+
+// parseKey reads the one key of a configuration. It does not repeat it.
+func parseKey(text []byte, secret bool, least int) (jwk.Key, error) {
+	isPEM := bytes.Contains(text, []byte("-----BEGIN"))
+	switch {
+	case secret && isPEM:
+		return nil, errors.New("jwt: the key is in PEM form, and the algorithms take a secret: " +
+			"a public key must never serve as one")
+	case secret && len(text) < least:
+		return nil, fmt.Errorf("jwt: the key must be at least %d bytes long (RFC 7518 section 3.2)", least)
+	case secret:
+		return jwk.Import(text)
+	case !isPEM:
+		return nil, errors.New("jwt: the key must be a public key in PEM form")
+	case strings.Contains(string(text), "PRIVATE KEY"):
+		return nil, errors.New("jwt: the key is a private one; what verifies is the public key")
+	}
+	key, err := jwk.ParseKey(text, jwk.WithPEM(true))
+	if err != nil {
+		return nil, errors.New("jwt: the key is not a public key in PEM form")
+	}
+	return key, nil
+}

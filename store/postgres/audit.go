@@ -1,0 +1,163 @@
+package postgres
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgtype"
+
+	"github.com/lumio-vision/caddy-system-keys/store"
+)
+
+// auditColumns are those of a [store.AuditRecord], as scanAudit reads them.
+var auditColumns = []string{
+	"id", "event", "at", "actor_type", "actor", "actor_label", "key_id", "key_label",
+	"request_id", "method", "path", "status", "client_ip", "details", "chain", "seq", "mac",
+}
+
+const auditList = "id, event, at, actor_type, actor, actor_label, key_id, key_label, " +
+	"request_id, method, path, status, client_ip, details::text, chain, seq, mac"
+
+// AppendAudit implements [store.AuditLog].
+func (s *Store) AppendAudit(ctx context.Context, chain store.ID, records []store.AuditRecord, sealer store.Sealer) error {
+	err := again(func() error {
+		return s.transact(ctx, func(tx pgx.Tx) error { return appendAudit(ctx, tx, chain, records, sealer) })
+	})
+	// Not by their place in the chain: that would be somebody else's record.
+	if server, ok := errors.AsType[*pgconn.PgError](err); ok && server.ConstraintName == "audit_log_pkey" {
+		err = store.ErrConflict
+	}
+	return explain("write audit records", err)
+}
+
+// appendAudit seals and writes records in a transaction, the longer ones by COPY.
+func appendAudit(ctx context.Context, tx pgx.Tx, chain store.ID, records []store.AuditRecord, sealer store.Sealer) error {
+	if sealer != nil {
+		if err := sealNext(ctx, tx, chain, records, sealer); err != nil {
+			return err
+		}
+	}
+	_, err := tx.CopyFrom(ctx, pgx.Identifier{"sidecar", "audit_log"}, auditColumns,
+		pgx.CopyFromSlice(len(records), func(i int) ([]any, error) { return auditRow(&records[i]), nil }))
+	return err
+}
+
+// sealNext gives the records their places behind the head of the chain, whose row
+// it locks until the transaction ends.
+func sealNext(ctx context.Context, tx pgx.Tx, chain store.ID, records []store.AuditRecord, sealer store.Sealer) error {
+	head, err := lockHead(ctx, tx, chain)
+	if err != nil {
+		return err
+	}
+	head = sealer.Seal(chain, head, records)
+	_, err = tx.Exec(ctx, "UPDATE sidecar.audit_chain SET seq = $2, mac = $3, signature = $4 WHERE id = $1",
+		uuid(chain), head.Seq, head.MAC, head.Signature)
+	return err
+}
+
+// lockHead returns where the chain ends. Were its row set back, the records that
+// are there would still be what the next one follows.
+func lockHead(ctx context.Context, tx pgx.Tx, chain store.ID) (head store.AuditMark, err error) {
+	const lock = "SELECT seq, mac, signature FROM sidecar.audit_chain WHERE id = $1 FOR UPDATE"
+	for range 2 {
+		err = tx.QueryRow(ctx, lock, uuid(chain)).Scan(&head.Seq, &head.MAC, &head.Signature)
+		if !errors.Is(err, pgx.ErrNoRows) {
+			break
+		}
+		if _, err := tx.Exec(ctx, "INSERT INTO sidecar.audit_chain (id) VALUES ($1) ON CONFLICT DO NOTHING", uuid(chain)); err != nil {
+			return head, err
+		}
+	}
+	if err != nil {
+		return head, err
+	}
+	// A statement of its own: the one that waited for the lock sees the state from
+	// before it.
+	var last store.AuditMark
+	err = tx.QueryRow(ctx, "SELECT seq, mac FROM sidecar.audit_log WHERE chain = $1 ORDER BY seq DESC LIMIT 1", uuid(chain)).
+		Scan(&last.Seq, &last.MAC)
+	if errors.Is(err, pgx.ErrNoRows) {
+		err = nil
+	}
+	if last.Seq > head.Seq {
+		head = last
+	}
+	return head, err
+}
+
+// SealAudit implements [store.AuditLog].
+func (s *Store) SealAudit(ctx context.Context, limit int, sealer store.Sealer) (sealed int, err error) {
+	err = again(func() error {
+		return s.transact(ctx, func(tx pgx.Tx) (err error) {
+			sealed, err = sealWaiting(ctx, tx, limit, sealer)
+			return err
+		})
+	})
+	return sealed, explain("seal audit records", err)
+}
+
+// sealWaiting takes the records that no other instance is about to seal.
+func sealWaiting(ctx context.Context, tx pgx.Tx, limit int, sealer store.Sealer) (int, error) {
+	rows, err := tx.Query(ctx, "SELECT "+auditList+" FROM sidecar.audit_log "+
+		"WHERE chain IS NULL AND actor_type IN ('cli', 'sql') ORDER BY id LIMIT $1 FOR UPDATE SKIP LOCKED", limit)
+	if err != nil {
+		return 0, err
+	}
+	records, err := pgx.CollectRows(rows, scanAudit)
+	if err != nil || len(records) == 0 {
+		return 0, err
+	}
+	if err := sealNext(ctx, tx, store.SharedChain, records, sealer); err != nil {
+		return 0, err
+	}
+	var batch pgx.Batch
+	for i := range records {
+		r := &records[i]
+		batch.Queue("UPDATE sidecar.audit_log SET chain = $2, seq = $3, mac = $4 WHERE id = $1",
+			uuid(r.ID), uuid(r.Link.Chain), r.Link.Seq, r.Link.MAC)
+	}
+	return len(records), tx.SendBatch(ctx, &batch).Close()
+}
+
+func auditRow(r *store.AuditRecord) []any {
+	var key, chain pgtype.UUID
+	if r.Key.ID != (store.ID{}) {
+		key = uuid(r.Key.ID)
+	}
+	var seq pgtype.Int8
+	if r.Link.Seq > 0 {
+		chain, seq = uuid(r.Link.Chain), pgtype.Int8{Int64: r.Link.Seq, Valid: true}
+	}
+	var details any
+	if r.Details != nil {
+		details = r.Details
+	}
+	return []any{
+		uuid(r.ID), string(r.Event), r.At, r.Actor.Type, r.Actor.ID, r.Actor.Label, key, r.Key.Label,
+		r.Request.ID, r.Request.Method, r.Request.Path, r.Request.Status, r.Request.ClientIP, details, chain, seq, r.Link.MAC,
+	}
+}
+
+// scanAudit reads a row of auditList.
+func scanAudit(row pgx.CollectableRow) (store.AuditRecord, error) {
+	var (
+		r              store.AuditRecord
+		id, key, chain pgtype.UUID
+		event          string
+		at             pgtype.Timestamptz
+		details        *string
+		seq            pgtype.Int8
+	)
+	err := row.Scan(&id, &event, &at, &r.Actor.Type, &r.Actor.ID, &r.Actor.Label, &key, &r.Key.Label,
+		&r.Request.ID, &r.Request.Method, &r.Request.Path, &r.Request.Status, &r.Request.ClientIP,
+		&details, &chain, &seq, &r.Link.MAC)
+	r.ID, r.Key.ID, r.Link.Chain, r.Link.Seq = id.Bytes, key.Bytes, chain.Bytes, seq.Int64
+	r.Event, r.At = store.AuditEvent(event), utc(at)
+	if details != nil {
+		r.Details = json.RawMessage(*details)
+	}
+	return r, err
+}

@@ -1,0 +1,118 @@
+package postgres
+
+import (
+	"bytes"
+	"context"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
+
+	"github.com/lumio-vision/caddy-system-keys/store"
+)
+
+const chainColumns = "id, seq, mac, signature, anchor_seq, anchor_mac, anchor_signature"
+
+func scanChain(row pgx.CollectableRow) (chain store.AuditChain, err error) {
+	var id pgtype.UUID
+	head, anchor := &chain.Head, &chain.Anchor
+	err = row.Scan(&id, &head.Seq, &head.MAC, &head.Signature, &anchor.Seq, &anchor.MAC, &anchor.Signature)
+	chain.ID = id.Bytes
+	return chain, err
+}
+
+// AuditChains implements [store.AuditLog].
+func (s *Store) AuditChains(ctx context.Context) ([]store.AuditChain, error) {
+	chains, err := s.chains(ctx, s.pool)
+	return chains, explain("read the chains of audit records", err)
+}
+
+func (*Store) chains(ctx context.Context, db interface {
+	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
+},
+) ([]store.AuditChain, error) {
+	rows, err := db.Query(ctx, "SELECT "+chainColumns+" FROM sidecar.audit_chain ORDER BY id")
+	if err != nil {
+		return nil, err
+	}
+	return pgx.CollectRows(rows, scanChain)
+}
+
+const auditLinks = "SELECT " + auditList + " FROM sidecar.audit_log WHERE chain = $1 AND seq > $2 ORDER BY seq LIMIT $3"
+
+// AuditLinks implements [store.AuditLog].
+func (s *Store) AuditLinks(ctx context.Context, chain store.ID, seq int64, limit int) ([]store.AuditRecord, error) {
+	const what = "read a chain of audit records"
+	rows, err := s.pool.Query(ctx, auditLinks, uuid(chain), seq, limit)
+	if err != nil {
+		return nil, explain(what, err)
+	}
+	records, err := pgx.CollectRows(rows, scanAudit)
+	return records, explain(what, err)
+}
+
+// AuditUnsealed implements [store.AuditLog].
+func (s *Store) AuditUnsealed(ctx context.Context) (all, foreign int, err error) {
+	err = s.pool.QueryRow(ctx, "SELECT count(*), count(*) FILTER (WHERE actor_type NOT IN ('cli', 'sql')) "+
+		"FROM sidecar.audit_log WHERE chain IS NULL").Scan(&all, &foreign)
+	return all, foreign, explain("count audit records", err)
+}
+
+// PruneAudit implements [store.AuditLog].
+func (s *Store) PruneAudit(ctx context.Context, before time.Time, limit int, sealer store.Sealer) (int, error) {
+	const what = "prune the audit log"
+	chains, err := s.chains(ctx, s.pool)
+	if err != nil {
+		return 0, explain(what, err)
+	}
+	floor := store.AuditFloor(before)
+	pruned := 0
+	for _, chain := range chains {
+		err := s.transact(ctx, func(tx pgx.Tx) error {
+			n, err := pruneChain(ctx, tx, chain.ID, floor, limit, sealer)
+			pruned += n
+			return err
+		})
+		if err != nil {
+			return pruned, explain(what, err)
+		}
+	}
+	tag, err := s.pool.Exec(ctx, "DELETE FROM sidecar.audit_log WHERE id IN ("+
+		"SELECT id FROM sidecar.audit_log WHERE chain IS NULL AND id < $1 ORDER BY id LIMIT $2)", uuid(floor), limit)
+	return pruned + int(tag.RowsAffected()), explain(what, err)
+}
+
+// pruneChain removes the records at the beginning of a chain that are from before
+// the floor, up to the first that is not.
+func pruneChain(ctx context.Context, tx pgx.Tx, chain, floor store.ID, limit int, sealer store.Sealer) (int, error) {
+	if _, err := lockHead(ctx, tx, chain); err != nil {
+		return 0, err
+	}
+	rows, err := tx.Query(ctx, "SELECT l.id, l.seq, l.mac FROM sidecar.audit_log l JOIN sidecar.audit_chain c ON c.id = l.chain "+
+		"WHERE c.id = $1 AND l.seq > c.anchor_seq ORDER BY l.seq LIMIT $2", uuid(chain), limit)
+	if err != nil {
+		return 0, err
+	}
+	n, last := 0, store.AuditLink{Chain: chain}
+	over := false
+	_, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (struct{}, error) {
+		var id pgtype.UUID
+		var seq int64
+		var mac []byte
+		err := row.Scan(&id, &seq, &mac)
+		if over = over || bytes.Compare(id.Bytes[:], floor[:]) >= 0; !over {
+			n, last.Seq, last.MAC = n+1, seq, mac
+		}
+		return struct{}{}, err
+	})
+	if err != nil || n == 0 {
+		return 0, err
+	}
+	if _, err := tx.Exec(ctx, "DELETE FROM sidecar.audit_log WHERE chain = $1 AND seq <= $2", uuid(chain), last.Seq); err != nil {
+		return 0, err
+	}
+	anchor := sealer.Anchor(last)
+	_, err = tx.Exec(ctx, "UPDATE sidecar.audit_chain SET anchor_seq = $2, anchor_mac = $3, anchor_signature = $4 WHERE id = $1",
+		uuid(chain), anchor.Seq, anchor.MAC, anchor.Signature)
+	return n, err
+}

@@ -1,0 +1,91 @@
+-- Who did what to which key.
+CREATE TABLE sidecar.audit_log (
+    -- A UUIDv7 that begins with at, so that its order is that of time.
+    id          uuid PRIMARY KEY,
+    event       text NOT NULL,
+    at          timestamptz NOT NULL,
+    actor_type  text NOT NULL,
+    actor       text NOT NULL,
+    actor_label text NOT NULL DEFAULT '',
+    key_id      uuid,
+    key_label   text NOT NULL DEFAULT '',
+    request_id  text NOT NULL DEFAULT '',
+    method      text NOT NULL DEFAULT '',
+    path        text NOT NULL DEFAULT '',
+    status      integer NOT NULL DEFAULT 0,
+    client_ip   text NOT NULL DEFAULT '',
+    -- As it was written, since it is part of what mac is over.
+    details     json,
+    -- The record's place in a chain, NULL until it is sealed.
+    chain       uuid,
+    seq         bigint,
+    mac         bytea,
+    CONSTRAINT sealed_or_not CHECK ((chain IS NULL) = (seq IS NULL) AND (chain IS NULL) = (mac IS NULL)),
+    UNIQUE (chain, seq)
+);
+
+-- The event behind the column, since nearly all records are of one event, and
+-- what is looked for are mostly the others.
+CREATE INDEX audit_log_by_event ON sidecar.audit_log (event, id);
+CREATE INDEX audit_log_by_key ON sidecar.audit_log (key_id, event, id);
+CREATE INDEX audit_log_by_actor ON sidecar.audit_log (actor, event, id);
+CREATE INDEX audit_log_by_label ON sidecar.audit_log (lower(key_label COLLATE "C"), event, id);
+CREATE INDEX audit_log_unsealed ON sidecar.audit_log (id) WHERE chain IS NULL;
+
+-- Where each chain begins and ends. See AuditMark in store/audit_log.go.
+CREATE TABLE sidecar.audit_chain (
+    id               uuid PRIMARY KEY,
+    seq              bigint NOT NULL DEFAULT 0,
+    mac              bytea NOT NULL DEFAULT '',
+    signature        bytea NOT NULL DEFAULT '',
+    anchor_seq       bigint NOT NULL DEFAULT 0,
+    anchor_mac       bytea NOT NULL DEFAULT '',
+    anchor_signature bytea NOT NULL DEFAULT ''
+);
+
+-- As NewAuditID in store/audit_id.go.
+CREATE FUNCTION sidecar.audit_id(at timestamptz) RETURNS uuid
+    LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT (lpad(to_hex(us / 1000), 12, '0') || '7' || lpad(to_hex(us % 1000 * 4096 / 1000), 3, '0')
+        || right(replace(gen_random_uuid()::text, '-', ''), 16))::uuid
+    FROM (SELECT (extract(epoch FROM at) * 1000000)::bigint AS us) AS t
+$$;
+
+-- At the end of a transaction: what was deleted and not recorded in it was
+-- deleted by plain SQL. There is no setting by which it could say that it was not.
+CREATE FUNCTION sidecar.audit_deletion() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    now_at timestamptz := clock_timestamp();
+BEGIN
+    IF NOT EXISTS (
+        SELECT FROM sidecar.audit_log
+        WHERE key_id = OLD.id AND event = 'api_key.revoked' AND xmin = pg_current_xact_id()::xid
+    ) THEN
+        INSERT INTO sidecar.audit_log (id, event, at, actor_type, actor, actor_label, key_id, key_label)
+        VALUES (sidecar.audit_id(now_at), 'api_key.revoked', now_at, 'sql', 'sql', session_user, OLD.id, OLD.label);
+    END IF;
+    RETURN NULL;
+END
+$$;
+
+CREATE FUNCTION sidecar.audit_truncation() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    now_at timestamptz := clock_timestamp();
+BEGIN
+    INSERT INTO sidecar.audit_log (id, event, at, actor_type, actor, actor_label, details)
+    VALUES (sidecar.audit_id(now_at), 'api_key.revoked', now_at, 'sql', 'sql', session_user, '{"truncate":true}');
+    RETURN NULL;
+END
+$$;
+
+CREATE CONSTRAINT TRIGGER sidecar_audit_delete AFTER DELETE ON system_keys
+    DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION sidecar.audit_deletion();
+CREATE TRIGGER sidecar_audit_truncate AFTER TRUNCATE ON system_keys
+    FOR EACH STATEMENT EXECUTE FUNCTION sidecar.audit_truncation();
+ALTER TABLE system_keys ENABLE ALWAYS TRIGGER sidecar_audit_delete;
+ALTER TABLE system_keys ENABLE ALWAYS TRIGGER sidecar_audit_truncate;
+
+REVOKE ALL ON FUNCTION
+    sidecar.audit_id(timestamptz), sidecar.audit_deletion(), sidecar.audit_truncation() FROM PUBLIC;

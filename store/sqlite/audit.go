@@ -1,0 +1,179 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	codes "modernc.org/sqlite/lib"
+
+	"github.com/lumio-vision/caddy-system-keys/store"
+)
+
+// auditColumns are those of a [store.AuditRecord], as scanAudit reads them.
+const auditColumns = "id, event, at, actor_type, actor, actor_label, key_id, key_label, " +
+	"request_id, method, path, status, client_ip, details, chain, seq, mac"
+
+const insertAudit = "INSERT INTO audit_log (" + auditColumns + ") VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+
+// AppendAudit implements [store.AuditLog].
+func (s *Store) AppendAudit(ctx context.Context, chain store.ID, records []store.AuditRecord, sealer store.Sealer) error {
+	return s.write(ctx, "write audit records", func(tx *sql.Tx) error {
+		return appendAudit(ctx, tx, chain, records, sealer)
+	})
+}
+
+// record writes the record of a change in its transaction.
+func record(ctx context.Context, tx *sql.Tx, key *store.Key, write *store.Write) error {
+	record, ok := write.Records(key)
+	if !ok {
+		return nil
+	}
+	return appendAudit(ctx, tx, store.SharedChain, []store.AuditRecord{record}, write.Sealer)
+}
+
+// errTakenPlace says that the chain has another record in a record's place.
+var errTakenPlace = errors.New("the place in the chain is taken")
+
+func appendAudit(ctx context.Context, tx *sql.Tx, chain store.ID, records []store.AuditRecord, sealer store.Sealer) error {
+	if sealer != nil {
+		if err := sealNext(ctx, tx, chain, records, sealer); err != nil {
+			return err
+		}
+	}
+	insert, err := tx.PrepareContext(ctx, insertAudit)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = insert.Close() }() // its error is that of the transaction
+	for i := range records {
+		_, err := insert.ExecContext(ctx, auditRow(&records[i])...)
+		if resultCode(err) == codes.SQLITE_CONSTRAINT_UNIQUE {
+			return errTakenPlace // not a conflict: that would be the same record
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// sealNext gives the records their places behind the head of the chain. The
+// transaction is the only one that writes.
+func sealNext(ctx context.Context, tx *sql.Tx, chain store.ID, records []store.AuditRecord, sealer store.Sealer) error {
+	var head store.AuditMark
+	// The head, or the last record that is there if somebody set the head back.
+	err := tx.QueryRowContext(ctx, "SELECT seq, mac FROM audit_chain WHERE id = ?1 UNION ALL SELECT * FROM "+
+		"(SELECT seq, mac FROM audit_log WHERE chain = ?1 ORDER BY seq DESC LIMIT 1) ORDER BY seq DESC LIMIT 1", chain.String()).
+		Scan(&head.Seq, &head.MAC)
+	if err != nil && !errors.Is(err, sql.ErrNoRows) {
+		return err
+	}
+	head = sealer.Seal(chain, head, records)
+	_, err = tx.ExecContext(ctx, "INSERT INTO audit_chain (id, seq, mac, signature) VALUES (?, ?, ?, ?) "+
+		"ON CONFLICT (id) DO UPDATE SET seq = excluded.seq, mac = excluded.mac, signature = excluded.signature",
+		chain.String(), head.Seq, head.MAC, head.Signature)
+	return err
+}
+
+// SealAudit implements [store.AuditLog].
+func (s *Store) SealAudit(ctx context.Context, limit int, sealer store.Sealer) (sealed int, err error) {
+	const what = "seal audit records"
+	const waiting = "SELECT " + auditColumns + " FROM audit_log " +
+		"WHERE chain IS NULL AND actor_type IN ('cli', 'sql') ORDER BY id LIMIT ?"
+	// Mostly there is nothing to do, and a look costs no writer's turn.
+	var records []store.AuditRecord
+	look := func(tx *sql.Tx) (err error) {
+		records, err = auditRecords(tx.QueryContext(ctx, waiting, limit))
+		return err
+	}
+	if err := s.read(ctx, what, look); err != nil || len(records) == 0 {
+		return 0, err
+	}
+	err = s.write(ctx, what, func(tx *sql.Tx) error {
+		if err := look(tx); err != nil || len(records) == 0 {
+			return err
+		}
+		if err := sealNext(ctx, tx, store.SharedChain, records, sealer); err != nil {
+			return err
+		}
+		for i := range records {
+			r := &records[i]
+			if _, err := tx.ExecContext(ctx, "UPDATE audit_log SET chain = ?, seq = ?, mac = ? WHERE id = ?",
+				r.Link.Chain.String(), r.Link.Seq, r.Link.MAC, r.ID.String()); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	return len(records), err
+}
+
+func auditRow(r *store.AuditRecord) []any {
+	var key, chain, seq, details any
+	if r.Key.ID != (store.ID{}) {
+		key = r.Key.ID.String()
+	}
+	if r.Link.Seq > 0 {
+		chain, seq = r.Link.Chain.String(), r.Link.Seq
+	}
+	if r.Details != nil {
+		details = string(r.Details)
+	}
+	return []any{
+		r.ID.String(), string(r.Event), r.At.UnixMicro(), r.Actor.Type, r.Actor.ID, r.Actor.Label, key, r.Key.Label,
+		r.Request.ID, r.Request.Method, r.Request.Path, r.Request.Status, r.Request.ClientIP, details, chain, seq, r.Link.MAC,
+	}
+}
+
+// auditRecords reads all rows of a query for the columns.
+func auditRecords(rows *sql.Rows, err error) ([]store.AuditRecord, error) {
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = rows.Close() }() // its error is Err's
+	var records []store.AuditRecord
+	for rows.Next() {
+		record, err := scanAudit(rows)
+		if err != nil {
+			return nil, err
+		}
+		records = append(records, record)
+	}
+	return records, rows.Err()
+}
+
+func scanAudit(rows *sql.Rows) (store.AuditRecord, error) {
+	var (
+		r                   store.AuditRecord
+		id, event           string
+		key, details, chain sql.NullString
+		at                  int64
+		seq                 sql.NullInt64
+	)
+	err := rows.Scan(&id, &event, &at, &r.Actor.Type, &r.Actor.ID, &r.Actor.Label, &key, &r.Key.Label,
+		&r.Request.ID, &r.Request.Method, &r.Request.Path, &r.Request.Status, &r.Request.ClientIP,
+		&details, &chain, &seq, &r.Link.MAC)
+	if err != nil {
+		return r, err
+	}
+	r.Event, r.At, r.Link.Seq = store.AuditEvent(event), time.UnixMicro(at).UTC(), seq.Int64
+	if details.Valid {
+		r.Details = json.RawMessage(details.String)
+	}
+	for _, column := range []struct {
+		text sql.NullString
+		into *store.ID
+	}{{sql.NullString{String: id, Valid: true}, &r.ID}, {key, &r.Key.ID}, {chain, &r.Link.Chain}} {
+		if !column.text.Valid {
+			continue
+		}
+		if *column.into, err = store.ParseID(column.text.String); err != nil {
+			return r, fmt.Errorf("record %.40q: %w", id, err)
+		}
+	}
+	return r, nil
+}
