@@ -100,6 +100,8 @@ type links struct {
 
 type meta struct {
 	Total int `json:"total"`
+	// Relation is "gte" where there are more than that, which were not counted.
+	Relation string `json:"total_relation,omitempty"`
 }
 
 type envelope struct {
@@ -108,10 +110,30 @@ type envelope struct {
 	Meta  *meta `json:"meta,omitempty"`
 }
 
+// one is the answer about one key.
+func one(data any, href string) envelope {
+	return envelope{Data: data, Links: links{Self: link{href}, Collection: link{keysPath}}}
+}
+
+// many is a page of a list.
+func many(r *http.Request, collection string, data any, m meta, next string) envelope {
+	self := collection
+	if r.URL.RawQuery != "" {
+		self += "?" + r.URL.RawQuery
+	}
+	return envelope{
+		Data:  data,
+		Links: links{Self: link{self}, Collection: link{collection}, Next: nextLink(collection, r.URL.RawQuery, next)},
+		Meta:  &m,
+	}
+}
+
 // Every answer of the admin plane may name keys and who they are: nothing of
 // it belongs in a cache.
 func writeJSON(w http.ResponseWriter, status int, body any) {
-	w.Header().Set("Content-Type", "application/json")
+	if w.Header().Get("Content-Type") == "" {
+		w.Header().Set("Content-Type", mediaJSON)
+	}
 	w.Header().Set("Cache-Control", "no-store")
 	w.Header().Set("X-Content-Type-Options", "nosniff")
 	w.WriteHeader(status)

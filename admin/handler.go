@@ -3,147 +3,153 @@ package admin
 import (
 	"context"
 	"log/slog"
-	"mime"
 	"net/http"
-	"strconv"
+	"slices"
 	"strings"
 	"time"
 
 	"golang.org/x/time/rate"
 
-	"github.com/lumio-vision/caddy-system-keys/internal/gate"
-	"github.com/lumio-vision/caddy-system-keys/internal/verify"
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
-// Config is what a [Handler] needs. All fields are required.
+// Config is what a [Handler] needs. The functions and Logger are required.
 type Config struct {
 	// Service returns the rules on the store that is open now, or an error
 	// while none is.
 	Service func(ctx context.Context) (*Service, error)
-	// Verifier says whose key a caller presents.
-	Verifier gate.Verifier
-	// RequestID names a request, in errors and in the log.
-	RequestID func(r *http.Request) string
-	// Announce is told who calls.
-	Announce func(r *http.Request, identity *verify.Identity)
-	Logger   *slog.Logger
+	// Identities finds out who calls.
+	Identities Identities
+	// Describe says of a request what the audit log keeps of it, its id among it.
+	Describe func(r *http.Request) store.AuditRequest
+	// Denied takes the audit record of a call that its caller may not make.
+	Denied func(record store.AuditRecord)
+	Now    func() time.Time
+	Logger *slog.Logger
+	// AllowedHosts are the hosts, without port, under which the admin plane can be
+	// reached. Empty for any.
+	AllowedHosts []string
+	// GraphQLPassthrough hands documents on that have nothing to do with system
+	// keys.
+	GraphQLPassthrough bool
 }
 
-// Handler answers the REST API of the admin plane. It is to be given the
-// requests for which [Owns] is true. It is safe for concurrent use.
+// Handler answers the REST API and the GraphQL endpoint of the admin plane. It is
+// to be given the requests for which [Owns] is true. It is safe for concurrent
+// use.
 type Handler struct {
 	config  Config
+	origins *http.CrossOriginProtection
+	graphQL *graphQL
 	outages rate.Sometimes // limits what anybody can make the log grow by
 }
 
 // NewHandler makes a handler.
 func NewHandler(config Config) *Handler {
-	return &Handler{config: config, outages: rate.Sometimes{First: 1, Interval: time.Second}}
+	h := &Handler{
+		config:  config,
+		origins: http.NewCrossOriginProtection(),
+		outages: rate.Sometimes{First: 1, Interval: time.Second},
+	}
+	h.graphQL = newGraphQL(h)
+	return h
 }
 
-// ServeHTTP implements [http.Handler].
-func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if err := h.serve(w, r); err != nil {
-		h.fail(w, r, err)
-	}
-}
+// Next hands a request on.
+type Next func(w http.ResponseWriter, r *http.Request) error
 
-func (h *Handler) serve(w http.ResponseWriter, r *http.Request) error {
-	id, collection, ok := resource(r.URL.EscapedPath())
-	if !ok {
-		return &problem{status: http.StatusNotFound, code: "not_found", message: "there is nothing here"}
+// Serve answers a request, or, if it is a GraphQL document that is not ours,
+// hands it on. The error is that of next.
+func (h *Handler) Serve(w http.ResponseWriter, r *http.Request, next Next) error {
+	x := &exchange{handler: h, next: next, request: h.config.Describe(r)}
+	err := h.serve(w, r, x)
+	if handed, ok := err.(*handedOn); ok { //nolint:errorlint // it is never wrapped
+		return handed.err
 	}
-	call, allow := h.call(r.Method, collection)
-	if call == nil {
-		return &problem{
-			status: http.StatusMethodNotAllowed, code: "method_not_allowed",
-			message: "a key can be listed, created, read and deleted; it is never changed",
-			header:  http.Header{"Allow": {allow}},
-		}
-	}
-	if !acceptsJSON(r.Header.Values("Accept")) {
-		return &problem{
-			status: http.StatusNotAcceptable, code: "not_acceptable",
-			message: "the answer is application/json",
-		}
-	}
-	actor, err := h.actor(r)
 	if err != nil {
-		return err
+		h.fail(w, r, x, err)
 	}
-	service, err := h.config.Service(r.Context())
-	if err != nil {
-		return err
-	}
-	return call(w, r, &exchange{service: service, actor: actor, id: id})
+	return nil
 }
 
 // exchange is what a call works on.
 type exchange struct {
+	handler *Handler
+	next    Next
+	request store.AuditRequest
+	route   *route
+	id      store.ID // of the key that the path names
 	service *Service
 	actor   Actor
-	id      store.ID
 }
 
-type call func(w http.ResponseWriter, r *http.Request, x *exchange) error
+// handedOn is the outcome of a request that was somebody else's to answer.
+type handedOn struct{ err error }
 
-func (h *Handler) call(method string, collection bool) (c call, allow string) {
-	if collection {
-		switch method {
-		case http.MethodGet, http.MethodHead:
-			return list, ""
-		case http.MethodPost:
-			return create, ""
+func (*handedOn) Error() string { return "handed on" }
+
+func (h *Handler) serve(w http.ResponseWriter, r *http.Request, x *exchange) error {
+	if err := h.checkHost(r); err != nil {
+		return err
+	}
+	var ok bool
+	if x.route, x.id, ok = h.route(r.URL.EscapedPath()); !ok {
+		return &problem{status: http.StatusNotFound, code: "not_found", message: "there is nothing here"}
+	}
+	call, ok := x.route.calls[r.Method]
+	if !ok {
+		return &problem{
+			status: http.StatusMethodNotAllowed, code: "method_not_allowed", message: x.route.only,
+			header: http.Header{"Allow": {strings.Join(x.route.methods(), ", ")}},
 		}
-		return nil, "GET, HEAD, POST"
 	}
-	switch method {
-	case http.MethodGet, http.MethodHead:
-		return get, ""
-	case http.MethodDelete:
-		return revoke, ""
+	if err := checkContentType(r); err != nil {
+		return err
 	}
-	return nil, "GET, HEAD, DELETE"
+	return call(w, r, x)
 }
 
-// actor finds out who calls. Only system keys are known here.
-func (h *Handler) actor(r *http.Request) (Actor, error) {
-	key, refusal := gate.Credential(r)
-	if refusal == nil && key == "" {
-		refusal = gate.Anonymous()
+// checkHost refuses requests that a browser was led here with, by a name that its
+// owner has pointed at this address (DNS rebinding).
+func (h *Handler) checkHost(r *http.Request) error {
+	if len(h.config.AllowedHosts) == 0 || slices.ContainsFunc(h.config.AllowedHosts, func(allowed string) bool {
+		return strings.EqualFold(allowed, hostOf(r.Host))
+	}) {
+		return nil
 	}
-	if refusal == nil {
-		identity, denied := gate.Identify(r.Context(), key, h.config.Verifier)
-		if denied == nil {
-			h.config.Announce(r, identity)
-			return KeyActor(identity), nil
-		}
-		refusal = denied
-	}
-	return Actor{}, refused(refusal)
+	return &problem{status: http.StatusForbidden, code: "host_not_allowed", message: "the admin plane is not served under this host"}
 }
 
-// acceptsJSON reads Accept as RFC 9110 section 12.5.1 has it, as far as one
-// representation needs it.
-func acceptsJSON(accept []string) bool {
-	if len(accept) == 0 {
-		return true
+// identify refuses what a page of another site makes a browser send, and what
+// asks for a form that there is not, and then finds out who calls. Every call
+// does so that is not open to all.
+func (x *exchange) identify(r *http.Request) (err error) {
+	h := x.handler
+	if err := h.origins.Check(r); err != nil {
+		return &problem{status: http.StatusForbidden, code: "cross_origin", message: "a page of another site may not do this", cause: err}
 	}
-	for part := range strings.SplitSeq(strings.Join(accept, ","), ",") {
-		mediaType, parameters, err := mime.ParseMediaType(part)
-		if err != nil {
-			continue
-		}
-		if q, err := strconv.ParseFloat(parameters["q"], 64); err == nil && q == 0 {
-			continue
-		}
-		switch mediaType {
-		case "application/json", "application/*", "*/*":
-			return true
-		}
+	if err := x.route.accepts(r); err != nil {
+		return err
 	}
-	return false
+	if x.actor, err = h.config.Identities.actor(r); err != nil {
+		return err
+	}
+	x.actor.Request = x.request
+	x.service, err = h.config.Service(r.Context())
+	return err
+}
+
+// denied records that an actor was not allowed to do something.
+func (x *exchange) denied(err error, p *problem) {
+	if p.status != http.StatusForbidden || x.actor.Name == "" {
+		return
+	}
+	key := store.Key{ID: x.actor.Key, Label: x.actor.Label}
+	if key.ID == (store.ID{}) {
+		key.Label = ""
+	}
+	x.handler.config.Denied(x.actor.record(store.AuditDenied, &key, x.handler.config.Now(), p.status,
+		map[string]any{"reason": p.code, "message": err.Error()}))
 }
 
 // callTimeout bounds what a call asks of the store, so that one that hangs holds
@@ -151,12 +157,12 @@ func acceptsJSON(accept []string) bool {
 const callTimeout = 10 * time.Second
 
 // bounded is the context of a call that reads.
-func bounded(r *http.Request) (context.Context, context.CancelFunc) {
-	return context.WithTimeout(r.Context(), callTimeout)
+func bounded(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(ctx, callTimeout)
 }
 
 // detached is the context of a call that writes. It goes on when the client goes
 // away: a write is either not begun or carried through.
-func detached(r *http.Request) (context.Context, context.CancelFunc) {
-	return context.WithTimeout(context.WithoutCancel(r.Context()), callTimeout)
+func detached(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(context.WithoutCancel(ctx), callTimeout)
 }

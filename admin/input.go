@@ -6,17 +6,18 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"mime"
 	"net/http"
 	"slices"
 	"time"
 	"unicode/utf8"
+
+	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
 // maxBody bounds a request body, in bytes.
 const maxBody = 64 << 10
 
-// createInput is the body of a POST.
+// createInput is what a caller says of the key that it wants.
 type createInput struct {
 	Label       *string    `json:"label"`
 	Permissions []string   `json:"permissions"`
@@ -24,30 +25,42 @@ type createInput struct {
 	IsSystem    bool       `json:"is_system"`
 }
 
-// decode reads one JSON object, strictly: unknown and duplicate members, text
-// that is not UTF-8 and anything behind the object are refused. Two readers of
-// a lenient body can see two different things.
-func decode(w http.ResponseWriter, r *http.Request, into any, members ...string) error {
-	mediaType, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
-	if err != nil || mediaType != "application/json" {
-		return &problem{
-			status: http.StatusUnsupportedMediaType, code: "unsupported_media_type",
-			message: "the body must be application/json",
+// key checks what can be checked without looking at the values.
+func (c *createInput) key() (NewKey, error) {
+	if c.Label == nil {
+		return NewKey{}, &store.InvalidError{Field: "label", Reason: "is required"}
+	}
+	want := NewKey{Label: *c.Label, Permissions: c.Permissions, IsSystem: c.IsSystem}
+	if c.ExpiresAt != nil {
+		if want.ExpiresAt = *c.ExpiresAt; want.ExpiresAt.IsZero() {
+			want.ExpiresAt = time.Unix(0, 0) // the year 1 is a time like any other that is over
 		}
 	}
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
+	return want, nil
+}
+
+// read reads a whole body of a bounded length, which must be UTF-8.
+func read(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, error) {
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, limit))
 	if err != nil {
 		if _, tooLarge := errors.AsType[*http.MaxBytesError](err); tooLarge {
-			return &problem{
+			return nil, &problem{
 				status: http.StatusRequestEntityTooLarge, code: "too_large",
-				message: fmt.Sprintf("the body must be at most %d bytes long", maxBody),
+				message: fmt.Sprintf("the body must be at most %d bytes long", limit),
 			}
 		}
-		return badRequest("the body could not be read")
+		return nil, badRequest("the body could not be read")
 	}
 	if !utf8.Valid(body) {
-		return badRequest("the body must be UTF-8")
+		return nil, badRequest("the body must be UTF-8")
 	}
+	return body, nil
+}
+
+// decode reads one JSON object, strictly: unknown members, duplicate ones at any
+// depth, and anything behind the object are refused. Two readers of a lenient
+// body can see two different things.
+func decode(body []byte, into any, members ...string) error {
 	if err := checkMembers(body, members); err != nil {
 		return err
 	}
@@ -80,6 +93,16 @@ func checkMembers(body []byte, known []string) error {
 	if first, err := decoder.Token(); err != nil || first != json.Delim('{') {
 		return badRequest("malformed body: one JSON object is expected")
 	}
+	return eachMember(decoder, func(name string) error {
+		if !slices.Contains(known, name) {
+			return badRequest(fmt.Sprintf("malformed body: unknown field %.100q", name))
+		}
+		return nil
+	})
+}
+
+// eachMember reads an object whose opening brace was read.
+func eachMember(decoder *json.Decoder, check func(name string) error) error {
 	seen := make(map[string]bool)
 	for decoder.More() {
 		token, err := decoder.Token()
@@ -87,17 +110,44 @@ func checkMembers(body []byte, known []string) error {
 			return badRequest("malformed body: " + err.Error())
 		}
 		name, _ := token.(string)
-		switch {
-		case !slices.Contains(known, name):
-			return badRequest(fmt.Sprintf("malformed body: unknown field %.100q", name))
-		case seen[name]:
-			return badRequest(fmt.Sprintf("malformed body: %q is there twice", name))
+		if err := check(name); err != nil {
+			return err
+		}
+		if seen[name] {
+			return badRequest(fmt.Sprintf("malformed body: %.100q is there twice", name))
 		}
 		seen[name] = true
-		var value json.RawMessage
-		if err := decoder.Decode(&value); err != nil {
-			return badRequest("malformed body: " + err.Error())
+		if err := anyValue(decoder); err != nil {
+			return err
 		}
+	}
+	return end(decoder)
+}
+
+// anyValue reads a value of any kind, in which no object has a member twice.
+func anyValue(decoder *json.Decoder) error {
+	token, err := decoder.Token()
+	if err != nil {
+		return badRequest("malformed body: " + err.Error())
+	}
+	switch token {
+	case json.Delim('{'):
+		return eachMember(decoder, func(string) error { return nil })
+	case json.Delim('['):
+		for decoder.More() {
+			if err := anyValue(decoder); err != nil {
+				return err
+			}
+		}
+		return end(decoder)
+	}
+	return nil
+}
+
+// end reads the closing bracket.
+func end(decoder *json.Decoder) error {
+	if _, err := decoder.Token(); err != nil {
+		return badRequest("malformed body: " + err.Error())
 	}
 	return nil
 }

@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"errors"
 	"fmt"
 	"net/url"
 	"slices"
@@ -12,14 +13,18 @@ import (
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
-// parseList reads the query of a list. Unknown and repeated parameters are
-// refused: a mistyped filter that is ignored shows more than was asked for.
-func parseList(raw string) (*store.KeyQuery, error) {
+// parameters are those of a list, by the names that they have in a query. A
+// GraphQL field has the same in another spelling.
+type parameters map[string]string
+
+// parseQuery reads a query. Unknown and repeated parameters are refused: a
+// mistyped filter that is ignored shows more than was asked for.
+func parseQuery(raw string, known ...string) (parameters, error) {
 	values, err := url.ParseQuery(raw)
 	if err != nil {
 		return nil, badRequest("malformed query")
 	}
-	known := []string{"limit", "cursor", "sort", "q", "unused_since"}
+	p := make(parameters)
 	for name, all := range values {
 		if !slices.Contains(known, name) {
 			return nil, badRequest(fmt.Sprintf("unknown parameter %.100q", name))
@@ -27,41 +32,84 @@ func parseList(raw string) (*store.KeyQuery, error) {
 		if len(all) > 1 {
 			return nil, badRequest(name + " is there twice")
 		}
+		p[name] = all[0]
 	}
-	query := &store.KeyQuery{Limit: store.DefaultLimit}
-	if text := values.Get("limit"); values.Has("limit") {
-		query.Limit, err = strconv.Atoi(text)
-		if err != nil || query.Limit < 1 || query.Limit > store.MaxLimit {
-			return nil, &store.InvalidError{Field: "limit", Reason: fmt.Sprintf("must be a number from 1 to %d", store.MaxLimit)}
-		}
-	}
-	if query.Sort, query.Desc, err = parseSort(values); err != nil {
-		return nil, err
-	}
-	if query.Search = values.Get("q"); !utf8.ValidString(query.Search) || len(query.Search) > 4*store.MaxLabel ||
-		strings.Contains(query.Search, "\x00") {
-		return nil, &store.InvalidError{Field: "q", Reason: "must be text that can be part of a label"}
-	}
-	if text := values.Get("unused_since"); values.Has("unused_since") {
-		if query.UnusedSince, err = time.Parse(time.RFC3339, text); err != nil {
-			return nil, &store.InvalidError{Field: "unused_since", Reason: "must be a time of the form 2006-01-02T15:04:05Z (RFC 3339)"}
-		}
-	}
-	if text := values.Get("cursor"); values.Has("cursor") {
-		if query.After, err = store.DecodeCursor(text, query.Sort, query.Desc); err != nil {
-			return nil, &store.InvalidError{Field: "cursor", Reason: "does not belong to this list"}
-		}
-	}
-	return query, nil
+	return p, nil
 }
 
-// parseSort reads a column, with a hyphen in front for descending. The newest
-// keys come first by default.
-func parseSort(values url.Values) (store.SortField, bool, error) {
-	if !values.Has("sort") {
+// keyParameters are those of the list of keys.
+var keyParameters = []string{"limit", "cursor", "sort", "q", "unused_since"}
+
+// keyQuery checks the parameters of the list of keys, and says of all that are
+// wrong what is.
+func keyQuery(p parameters) (*store.KeyQuery, error) {
+	query := &store.KeyQuery{}
+	var errs [5]error
+	query.Limit, errs[0] = p.limit()
+	query.Sort, query.Desc, errs[1] = p.sort()
+	query.Search, errs[2] = p.text("q")
+	query.UnusedSince, errs[3] = p.time("unused_since")
+	if cursor, ok := p["cursor"]; ok && errs[1] == nil {
+		var err error
+		if query.After, err = store.DecodeCursor(cursor, query.Sort, query.Desc); err != nil {
+			errs[4] = errCursor
+		}
+	}
+	return query, errors.Join(errs[:]...)
+}
+
+// auditParameters are those of the audit log.
+var auditParameters = []string{"key_id", "label", "event", "actor", "since", "until", "limit", "cursor"}
+
+// auditQuery checks the parameters of the audit log.
+func auditQuery(p parameters) (*store.AuditQuery, error) {
+	query := &store.AuditQuery{Event: store.AuditEvent(p["event"])}
+	var errs [8]error
+	query.Limit, errs[0] = p.limit()
+	query.Label, errs[1] = p.text("label")
+	query.Actor, errs[2] = p.text("actor")
+	query.Since, errs[3] = p.time("since")
+	query.Until, errs[4] = p.time("until")
+	if _, ok := p["event"]; ok && !query.Event.Valid() {
+		errs[5] = &store.InvalidError{Field: "event", Reason: "must be one of " + store.AuditEventNames()}
+	}
+	if text, ok := p["key_id"]; ok {
+		var err error
+		if query.Key, err = store.ParseID(text); err != nil {
+			errs[6] = &store.InvalidError{Field: "key_id", Reason: "must be the id of a key, a UUID"}
+		}
+	}
+	if text, ok := p["cursor"]; ok {
+		var err error
+		if query.Before, err = store.ParseID(text); err != nil || query.Before == (store.ID{}) {
+			errs[7] = errCursor
+		}
+	}
+	return query, errors.Join(errs[:]...)
+}
+
+var errCursor = &store.InvalidError{Field: "cursor", Reason: "does not belong to this list"}
+
+func (p parameters) limit() (int, error) {
+	text, ok := p["limit"]
+	if !ok {
+		return store.DefaultLimit, nil
+	}
+	limit, err := strconv.Atoi(text)
+	if err != nil || limit < 1 || limit > store.MaxLimit {
+		return 0, &store.InvalidError{Field: "limit", Reason: fmt.Sprintf("must be a number from 1 to %d", store.MaxLimit)}
+	}
+	return limit, nil
+}
+
+// sort reads a column, with a hyphen in front for descending. The newest keys
+// come first by default.
+func (p parameters) sort() (store.SortField, bool, error) {
+	text, ok := p["sort"]
+	if !ok {
 		return store.SortCreatedAt, true, nil
 	}
-	name, desc := strings.CutPrefix(values.Get("sort"), "-")
+	name, desc := strings.CutPrefix(text, "-")
 	if field := store.SortField(name); field.Valid() {
 		return field, desc, nil
 	}
@@ -70,12 +118,33 @@ func parseSort(values url.Values) (store.SortField, bool, error) {
 	}
 }
 
-// nextLink is the same list behind the cursor.
-func nextLink(raw string, next *store.Cursor) *link {
-	if next == nil {
+// text reads what may be a part of some name.
+func (p parameters) text(name string) (string, error) {
+	text := p[name]
+	if !utf8.ValidString(text) || len(text) > 4*store.MaxLabel || strings.Contains(text, "\x00") {
+		return "", &store.InvalidError{Field: name, Reason: "must be text that can be part of a label"}
+	}
+	return text, nil
+}
+
+func (p parameters) time(name string) (time.Time, error) {
+	text, ok := p[name]
+	if !ok {
+		return time.Time{}, nil
+	}
+	at, err := time.Parse(time.RFC3339, text)
+	if err != nil {
+		return time.Time{}, &store.InvalidError{Field: name, Reason: "must be a time of the form 2006-01-02T15:04:05Z (RFC 3339)"}
+	}
+	return at, nil
+}
+
+// nextLink is the same list behind the cursor; none without one.
+func nextLink(collection, raw, cursor string) *link {
+	if cursor == "" {
 		return nil
 	}
 	values, _ := url.ParseQuery(raw) // was parsed before
-	values.Set("cursor", next.Encode())
-	return &link{Href: keysPath + "?" + values.Encode()}
+	values.Set("cursor", cursor)
+	return &link{Href: collection + "?" + values.Encode()}
 }

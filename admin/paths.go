@@ -8,8 +8,14 @@ import (
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
-// keysPath is the collection of keys.
-const keysPath = "/v1/admin/system-keys"
+// The paths of the admin plane.
+const (
+	keysPath    = "/v1/admin/system-keys"
+	auditPath   = "/v1/admin/audit-log"
+	graphQLPath = "/v1/gql"
+	openAPIPath = keysPath + "/openapi.json"
+	sdlPath     = keysPath + "/schema.graphql"
+)
 
 // Owns reports whether a request for this decoded path is answered by the admin
 // plane. Every spelling that some upstream might read as one of ours counts:
@@ -42,26 +48,22 @@ func ours(p string) bool {
 	}
 	for _, reading := range []string{p, strings.Join(segments, "/")} {
 		cleaned := strings.ToLower(path.Clean("/" + reading))
-		if cleaned == keysPath || strings.HasPrefix(cleaned, keysPath+"/") {
+		switch {
+		case cleaned == graphQLPath, cleaned == keysPath, cleaned == auditPath,
+			strings.HasPrefix(cleaned, keysPath+"/"), strings.HasPrefix(cleaned, auditPath+"/"):
 			return true
 		}
 	}
 	return false
 }
 
-// resource says what a path names: the collection, or one key. The path must be
+// keyOf returns the key that a path names below the collection. The id must be
 // spelled exactly.
-func resource(escaped string) (id store.ID, collection, ok bool) {
-	if escaped == keysPath {
-		return store.ID{}, true, true
-	}
+func keyOf(escaped string) (id store.ID, ok bool) {
 	text, found := strings.CutPrefix(escaped, keysPath+"/")
 	if !found {
-		return store.ID{}, false, false
+		return store.ID{}, false
 	}
 	id, err := store.ParseID(text)
-	if err != nil || id.String() != text {
-		return store.ID{}, false, false
-	}
-	return id, false, true
+	return id, err == nil && id.String() == text
 }

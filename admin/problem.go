@@ -98,6 +98,8 @@ func refused(r *gate.Refusal) *problem {
 
 type problemJSON struct {
 	Error problemBody `json:"error"`
+	// Errors is the same for who expects GraphQL.
+	Errors []graphQLError `json:"errors,omitempty"`
 }
 
 type problemBody struct {
@@ -108,26 +110,41 @@ type problemBody struct {
 	Fields    map[string]string `json:"fields,omitempty"`
 }
 
-func (h *Handler) fail(w http.ResponseWriter, r *http.Request, err error) {
+func (h *Handler) fail(w http.ResponseWriter, r *http.Request, x *exchange, err error) {
+	p := h.report(r, x, err)
+	for name, values := range p.header {
+		w.Header()[name] = append([]string(nil), values...)
+	}
+	body := problemJSON{Error: p.body(x.request.ID)}
+	if x.route != nil && x.route == h.graphQL.route {
+		body.Errors = []graphQLError{p.graphQL(x.request.ID)}
+	}
+	writeJSON(w, p.status, body)
+}
+
+// report makes a problem of an error, and tells the logs of it what they are to
+// know.
+func (h *Handler) report(r *http.Request, x *exchange, err error) *problem {
 	p := problemOf(err)
-	requestID := h.config.RequestID(r)
+	x.denied(err, p)
 	if p.status >= http.StatusInternalServerError {
 		if p.cause != nil {
 			err = p.cause
 		}
 		h.outages.Do(func() {
 			h.config.Logger.ErrorContext(r.Context(), "admin call failed",
-				slog.String("request_id", requestID), slog.Any("error", err))
+				slog.String("request_id", x.request.ID), slog.Any("error", err))
 		})
 	}
-	for name, values := range p.header {
-		w.Header()[name] = append([]string(nil), values...)
-	}
-	writeJSON(w, p.status, problemJSON{Error: problemBody{
+	return p
+}
+
+func (p *problem) body(requestID string) problemBody {
+	return problemBody{
 		Code:      p.code,
 		Message:   strings.ToValidUTF8(p.message, "�"),
 		Status:    p.status,
 		RequestID: requestID,
 		Fields:    p.fields,
-	}})
+	}
 }

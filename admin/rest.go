@@ -2,17 +2,20 @@ package admin
 
 import (
 	"net/http"
-	"time"
 
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
 func list(w http.ResponseWriter, r *http.Request, x *exchange) error {
-	query, err := parseList(r.URL.RawQuery)
+	parameters, err := parseQuery(r.URL.RawQuery, keyParameters...)
 	if err != nil {
 		return err
 	}
-	ctx, cancel := bounded(r)
+	query, err := keyQuery(parameters)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := bounded(r.Context())
 	defer cancel()
 	page, err := x.service.List(ctx, x.actor, query)
 	if err != nil {
@@ -22,39 +25,69 @@ func list(w http.ResponseWriter, r *http.Request, x *exchange) error {
 	for i := range page.Keys {
 		data = append(data, ShowKey(&page.Keys[i]))
 	}
-	self := keysPath
-	if r.URL.RawQuery != "" {
-		self += "?" + r.URL.RawQuery
+	next := ""
+	if page.Next != nil {
+		next = page.Next.Encode()
 	}
-	writeJSON(w, http.StatusOK, envelope{
-		Data: data,
-		Links: links{
-			Self: link{self}, Collection: link{keysPath},
-			Next: nextLink(r.URL.RawQuery, page.Next),
-		},
-		Meta: &meta{Total: page.Total},
-	})
+	writeJSON(w, http.StatusOK, many(r, keysPath, data, meta{Total: page.Total}, next))
 	return nil
+}
+
+func listAudit(w http.ResponseWriter, r *http.Request, x *exchange) error {
+	parameters, err := parseQuery(r.URL.RawQuery, auditParameters...)
+	if err != nil {
+		return err
+	}
+	query, err := auditQuery(parameters)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := bounded(r.Context())
+	defer cancel()
+	page, err := x.service.AuditLog(ctx, x.actor, query)
+	if err != nil {
+		return err
+	}
+	data := make([]AuditJSON, 0, len(page.Records))
+	for i := range page.Records {
+		data = append(data, ShowAudit(&page.Records[i]))
+	}
+	writeJSON(w, http.StatusOK, many(r, auditPath, data, auditMeta(page), auditCursor(page)))
+	return nil
+}
+
+func auditMeta(page *store.AuditPage) meta {
+	m := meta{Total: page.Total}
+	if page.More {
+		m.Relation = "gte"
+	}
+	return m
+}
+
+func auditCursor(page *store.AuditPage) string {
+	if page.Next == (store.ID{}) {
+		return ""
+	}
+	return page.Next.String()
 }
 
 func create(w http.ResponseWriter, r *http.Request, x *exchange) error {
 	if err := x.actor.may(PermissionCreate); err != nil {
 		return err // before the body is read
 	}
-	var input createInput
-	if err := decode(w, r, &input, "label", "permissions", "expires_at", "is_system"); err != nil {
+	body, err := read(w, r, maxBody)
+	if err != nil {
 		return err
 	}
-	if input.Label == nil {
-		return &store.InvalidError{Field: "label", Reason: "is required"}
+	var input createInput
+	if err := decode(body, &input, "label", "permissions", "expires_at", "is_system"); err != nil {
+		return err
 	}
-	want := NewKey{Label: *input.Label, Permissions: input.Permissions, IsSystem: input.IsSystem}
-	if input.ExpiresAt != nil {
-		if want.ExpiresAt = *input.ExpiresAt; want.ExpiresAt.IsZero() {
-			want.ExpiresAt = time.Unix(0, 0) // the year 1 is a time like any other that is over
-		}
+	want, err := input.key()
+	if err != nil {
+		return err
 	}
-	ctx, cancel := detached(r)
+	ctx, cancel := detached(r.Context())
 	defer cancel()
 	key, plain, err := x.service.Create(ctx, x.actor, want)
 	if err != nil {
@@ -69,7 +102,7 @@ func create(w http.ResponseWriter, r *http.Request, x *exchange) error {
 }
 
 func get(w http.ResponseWriter, r *http.Request, x *exchange) error {
-	ctx, cancel := bounded(r)
+	ctx, cancel := bounded(r.Context())
 	defer cancel()
 	key, err := x.service.Get(ctx, x.actor, x.id)
 	if err != nil {
@@ -77,8 +110,4 @@ func get(w http.ResponseWriter, r *http.Request, x *exchange) error {
 	}
 	writeJSON(w, http.StatusOK, one(ShowKey(key), r.URL.Path))
 	return nil
-}
-
-func one(data any, href string) envelope {
-	return envelope{Data: data, Links: links{Self: link{href}, Collection: link{keysPath}}}
 }

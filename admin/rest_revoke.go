@@ -16,7 +16,7 @@ import (
 // wait goes on whatever becomes of the caller.
 func revoke(w http.ResponseWriter, r *http.Request, x *exchange) error {
 	patience, limited := preferredWait(r.Header)
-	deleting, cancel := detached(r)
+	deleting, cancel := detached(r.Context())
 	defer cancel()
 	revocation, err := x.service.Revoke(deleting, x.actor, x.id)
 	if err != nil {

@@ -6,24 +6,52 @@ import (
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
-	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
 	"github.com/lumio-vision/caddy-system-keys/admin"
 	"github.com/lumio-vision/caddy-system-keys/internal/engine"
+	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
 func init() {
 	caddy.RegisterModule(new(Admin))
 }
 
-// Admin answers the REST API by which system keys are minted, listed and
-// revoked, under `/v1/admin/system-keys`. Every other request is handed on.
+// Admin answers the admin plane, by which system keys are minted, listed and
+// revoked, and the audit log is read. Every other request is handed on.
 //
-// A caller presents a system key that is a system admin, or that holds the
-// permission for the call: `system-keys:read`, `system-keys:create` or
-// `system-keys:delete`.
+// Path | What
+// -----|-----
+// `/v1/admin/system-keys` | REST API of keys
+// `/v1/admin/audit-log` | REST API of the audit log
+// `/v1/gql` | The same by GraphQL
+// `/v1/admin/system-keys/openapi.json` | Description of the REST API
+// `/v1/admin/system-keys/schema.graphql` | Schema of the GraphQL API
+//
+// A caller presents a system key, or is a person by a JWT or by another handler's
+// word. Each needs the permission for the call (`system-keys:read`,
+// `system-keys:create`, `system-keys:delete`, `audit-log:read`) or is a system
+// admin, and nobody but a system admin grants what they do not hold.
 type Admin struct {
+	// JSON Web Tokens of people, sent as `Authorization: Bearer lm_` followed by
+	// the token. None by default.
+	JWT *JWT `json:"jwt,omitempty"`
+
+	// Trust the user that an earlier handler, such as `basic_auth`, has let
+	// through. Off by default.
+	TrustAuthUser *TrustAuthUser `json:"trust_auth_user,omitempty"`
+
+	// The hosts, without port, under which the admin plane is served; others get
+	// 403. Keeps a page of another site from reaching it under a name of its own
+	// (DNS rebinding). Default: any.
+	AllowedHosts []string `json:"allowed_hosts,omitempty"`
+
+	// Hand GraphQL documents on that have no field about system keys. A document
+	// that has both is refused.
+	GraphQLPassthrough bool `json:"graphql_passthrough,omitempty"`
+
+	app     *App
+	tokens  *tokens
 	handler *admin.Handler
 }
 
@@ -35,12 +63,17 @@ func (*Admin) CaddyModule() caddy.ModuleInfo {
 	}
 }
 
-// Provision finds the app.
+// Provision checks the settings and finds the app.
 func (a *Admin) Provision(ctx caddy.Context) error {
+	if err := a.check(); err != nil {
+		return err
+	}
 	app, err := appOf(ctx)
 	if err != nil {
 		return err
 	}
+	a.app = app
+	auditor := newAuditor(app)
 	a.handler = admin.NewHandler(admin.Config{
 		Service: func(ctx context.Context) (*admin.Service, error) {
 			live, err := app.live(ctx)
@@ -49,12 +82,40 @@ func (a *Admin) Provision(ctx caddy.Context) error {
 			}
 			return serviceOn(live), nil
 		},
-		Verifier:  app,
-		RequestID: requestID,
-		Announce:  announce,
-		Logger:    ctx.Slogger(),
+		Identities: a.identities(auditor),
+		Describe:   auditRequest,
+		Denied: func(record store.AuditRecord) {
+			if w := auditor.writer(); w != nil {
+				w.Deny(record)
+			}
+		},
+		Now:                time.Now, //nolint:forbidigo // the real clock is wired here
+		Logger:             ctx.Slogger(),
+		AllowedHosts:       a.AllowedHosts,
+		GraphQLPassthrough: a.GraphQLPassthrough,
 	})
 	return nil
+}
+
+// identities says who may be an admin.
+func (a *Admin) identities(auditor *auditor) admin.Identities {
+	identities := admin.Identities{
+		Verifier: a.app,
+		Earlier:  announced,
+		Announce: announce,
+		Refused: func(r *http.Request, key string, why error) {
+			auditor.refused(r, key, nil, why, http.StatusUnauthorized)
+		},
+	}
+	if a.JWT != nil {
+		a.tokens = &tokens{app: a.app}
+		a.app.onStart(func(repl *caddy.Replacer) error { return a.tokens.start(a.JWT, repl) })
+		identities.Tokens = a.tokens
+	}
+	if a.TrustAuthUser != nil {
+		identities.Trusted = a.TrustAuthUser.person
+	}
+	return identities
 }
 
 // serviceOn puts the rules of the admin plane on a live engine.
@@ -75,22 +136,11 @@ func (a *Admin) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp
 	if !admin.Owns(r.URL.Path) {
 		return next.ServeHTTP(w, r)
 	}
-	a.handler.ServeHTTP(w, r)
-	return nil
-}
-
-// UnmarshalCaddyfile sets up the handler from a directive. Syntax:
-//
-//	system_keys_admin [<matcher>]
-func (*Admin) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
-	return eachOption(d, func(name string) error {
-		return d.Errf("unrecognized subdirective %q", name)
-	})
+	return a.handler.Serve(w, r, next.ServeHTTP)
 }
 
 // Interface guards.
 var (
 	_ caddy.Provisioner           = (*Admin)(nil)
 	_ caddyhttp.MiddlewareHandler = (*Admin)(nil)
-	_ caddyfile.Unmarshaler       = (*Admin)(nil)
 )

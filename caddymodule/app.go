@@ -87,6 +87,8 @@ type App struct {
 	engine  atomic.Pointer[engine.Engine]
 	started chan struct{} // closed when engine is set
 
+	starters []func(repl *caddy.Replacer) error
+
 	holding sync.Mutex
 	release func() error // gives back the reference on the pool; nil without one
 }
@@ -127,12 +129,24 @@ func (a *App) Provision(ctx caddy.Context) error {
 	return nil
 }
 
+// onStart has something done when the placeholders may be resolved. Handlers call
+// it while they are provisioned.
+func (a *App) onStart(do func(repl *caddy.Replacer) error) {
+	a.starters = append(a.starters, do)
+}
+
 // Start resolves the placeholders and opens the store, or takes over the engine
 // of the configuration before if the settings are the same.
 func (a *App) Start() error {
-	settings, err := a.resolve(caddy.NewReplacer())
+	repl := caddy.NewReplacer()
+	settings, err := a.resolve(repl)
 	if err != nil {
 		return err
+	}
+	for _, start := range a.starters {
+		if err := start(repl); err != nil {
+			return err
+		}
 	}
 	e, err := a.acquire(settings)
 	if err != nil {

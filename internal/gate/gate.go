@@ -120,17 +120,22 @@ func (g *Gate) admit(identity *verify.Identity) (*verify.Identity, *Refusal) {
 // is nobody's, or if that cannot be found out.
 func Identify(ctx context.Context, key string, verifier Verifier) (*verify.Identity, *Refusal) {
 	identity, err := verifier.Verify(ctx, key)
-	switch {
-	case err == nil:
-		return identity, nil
-	case errors.Is(err, verify.ErrInvalidToken):
-		return nil, refuseInvalid
+	if err != nil {
+		return nil, Refuse(err)
+	}
+	return identity, nil
+}
+
+// Refuse is the answer to a key that a verifier has not accepted.
+func Refuse(err error) *Refusal {
+	if errors.Is(err, verify.ErrInvalidToken) {
+		return refuseInvalid
 	}
 	retryAfter := time.Second
 	if u, ok := errors.AsType[*verify.UnavailableError](err); ok {
 		retryAfter = u.RetryAfter
 	}
-	return nil, refuseUnavailable(retryAfter, err)
+	return refuseUnavailable(retryAfter, err)
 }
 
 // Invalid is the answer to a key that is not, or no longer, good.

@@ -1,0 +1,170 @@
+package admin
+
+import (
+	"bytes"
+	"context"
+	_ "embed"
+	"encoding/json"
+	"fmt"
+	"io"
+	"maps"
+	"net/http"
+	"strings"
+
+	"github.com/graph-gophers/graphql-go"
+	gqlerrors "github.com/graph-gophers/graphql-go/errors"
+)
+
+//go:embed schema.graphql
+var sdl []byte
+
+const (
+	// maxGraphQLBody bounds the body of a GraphQL request, in bytes.
+	maxGraphQLBody = 1 << 20
+	// mediaGraphQL is the media type of the GraphQL over HTTP specification.
+	mediaGraphQL = "application/graphql-response+json"
+	mediaSDL     = "application/graphql"
+)
+
+// graphQL is the endpoint for GraphQL documents.
+type graphQL struct {
+	handler *Handler
+	schema  *graphql.Schema
+	route   *route
+}
+
+func newGraphQL(h *Handler) *graphQL {
+	g := &graphQL{handler: h}
+	g.schema = graphql.MustParseSchema(string(sdl), &resolvers{},
+		graphql.UseFieldResolvers(), graphql.MaxDepth(maxDepth), graphql.MaxSelections(maxSelections),
+		// A document is bounded by its body, and by what was looked at before.
+		graphql.MaxQueryLength(maxGraphQLBody), graphql.MaxParallelism(2), graphql.Logger(panics{h}))
+	g.route = &route{
+		calls: map[string]call{http.MethodPost: g.post},
+		only:  "a document is sent by POST", produces: []string{mediaJSON, mediaGraphQL},
+	}
+	if h.config.GraphQLPassthrough {
+		// What a browser asks before it sends a document to somebody else.
+		g.route.calls[http.MethodOptions] = handOn
+	}
+	return g
+}
+
+func handOn(w http.ResponseWriter, r *http.Request, x *exchange) error {
+	return &handedOn{x.next(w, r)}
+}
+
+// graphQLRequest is the body of a request (GraphQL over HTTP, section 5.4).
+type graphQLRequest struct {
+	Query         string         `json:"query"`
+	OperationName string         `json:"operationName"`
+	Variables     map[string]any `json:"variables"`
+	Extensions    map[string]any `json:"extensions"`
+}
+
+// post answers a document whose root fields are ours, and hands on one that has
+// none of them, if that is configured. It is looked at before the caller is: who
+// asks somebody else for something need not be known here.
+func (g *graphQL) post(w http.ResponseWriter, r *http.Request, x *exchange) error {
+	body, err := read(w, r, maxGraphQLBody)
+	if err != nil {
+		return err
+	}
+	var request graphQLRequest
+	if err := decode(body, &request, "query", "operationName", "variables", "extensions"); err != nil {
+		return err
+	}
+	if strings.TrimSpace(request.Query) == "" {
+		return badRequest("query is required: a document that is named but not sent cannot be looked at")
+	}
+	document, err := analyse(request.Query)
+	if err != nil {
+		return err
+	}
+	if g.handler.config.GraphQLPassthrough && document.ours == 0 {
+		r.Body = io.NopCloser(bytes.NewReader(body))
+		r.ContentLength, r.TransferEncoding = int64(len(body)), nil
+		return handOn(w, r, x)
+	}
+	if g.handler.config.GraphQLPassthrough && document.others > 0 {
+		return &problem{
+			status: http.StatusBadRequest, code: "mixed_document",
+			message: fmt.Sprintf("fields about system keys are answered apart from others: send %.100q in a document of its own", document.other),
+		}
+	}
+	if err := x.identify(r); err != nil {
+		return err
+	}
+	return g.execute(w, r, x, &request)
+}
+
+func (g *graphQL) execute(w http.ResponseWriter, r *http.Request, x *exchange, request *graphQLRequest) error {
+	ctx := context.WithValue(r.Context(), resolving{}, &graphQLCall{r: r, x: x})
+	response := g.schema.Exec(ctx, request.Query, request.OperationName, request.Variables)
+	for _, e := range response.Errors {
+		g.complete(e, x.request.ID)
+	}
+	status := http.StatusOK
+	if response.Data == nil { // it was not executed
+		status = http.StatusBadRequest
+	}
+	mediaType, _ := x.route.preferred(r)
+	w.Header().Set("Content-Type", mediaType)
+	writeJSON(w, status, response)
+	return nil
+}
+
+// complete gives an error of the library, about the document, what the errors of
+// our own have.
+func (*graphQL) complete(e *gqlerrors.QueryError, requestID string) {
+	if e.Extensions == nil {
+		e.Extensions = (&problem{code: "invalid_document", status: http.StatusBadRequest}).extensions(requestID)
+	}
+	if e.Rule != "" {
+		e.Extensions["rule"] = e.Rule
+	}
+}
+
+// graphQLError is an error as GraphQL shows it.
+type graphQLError struct {
+	Message    string         `json:"message"`
+	Extensions map[string]any `json:"extensions"`
+}
+
+func (p *problem) graphQL(requestID string) graphQLError {
+	return graphQLError{Message: p.body(requestID).Message, Extensions: p.extensions(requestID)}
+}
+
+func (p *problem) extensions(requestID string) map[string]any {
+	extensions := map[string]any{"code": p.code, "status": p.status, "request_id": requestID}
+	if len(p.fields) > 0 {
+		extensions["fields"] = maps.Clone(p.fields)
+	}
+	if after := p.header.Get("Retry-After"); after != "" {
+		extensions["retry_after"] = after
+	}
+	return extensions
+}
+
+// panics is where the library says that a resolver has panicked. The value may
+// hold anything and is not logged.
+type panics struct{ handler *Handler }
+
+// LogPanic implements the library's logger.
+func (p panics) LogPanic(ctx context.Context, _ any) {
+	p.handler.config.Logger.ErrorContext(ctx, "a GraphQL call panicked")
+}
+
+// jsonObject is the scalar JSON.
+type jsonObject json.RawMessage
+
+// ImplementsGraphQLType implements [decode.Unmarshaler] of the library.
+func (jsonObject) ImplementsGraphQLType(name string) bool { return name == "JSON" }
+
+// UnmarshalGraphQL implements it too; the scalar is not used in inputs.
+func (*jsonObject) UnmarshalGraphQL(any) error {
+	return badRequest("JSON is not taken as an input")
+}
+
+// MarshalJSON implements [json.Marshaler].
+func (j jsonObject) MarshalJSON() ([]byte, error) { return j, nil }

@@ -1,0 +1,175 @@
+package admin
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/vektah/gqlparser/v2/ast"
+	"github.com/vektah/gqlparser/v2/parser"
+)
+
+// Bounds of a document. They are far above what a dashboard asks for, and what
+// is handed on keeps to them too.
+const (
+	maxTokens     = 20_000
+	maxNesting    = 64
+	maxAliases    = 10
+	maxRootFields = 10
+	maxSelections = 2000
+	maxDepth      = 15 // introspection, as tools write it, has 13
+)
+
+// ourFields are the root fields that are answered here.
+var ourFields = map[string]bool{
+	"adminSystemKeys": true, "adminAuditLog": true, "adminCreateSystemKey": true, "adminDeleteSystemKey": true,
+}
+
+// document is what a GraphQL document asks for, with its fragments expanded.
+type document struct {
+	// ours, others and meta count root fields: those answered here, those of
+	// another schema, and those of introspection.
+	ours, others, meta int
+	// first of others, for a message.
+	other string
+
+	aliases, selections int
+	fragments           ast.FragmentDefinitionList
+}
+
+// analyse reads a document. It must hold one operation; every fragment that is
+// used must be there.
+func analyse(query string) (*document, error) {
+	if nesting(query) > maxNesting {
+		return nil, badRequest(fmt.Sprintf("the document is nested more than %d deep", maxNesting))
+	}
+	parsed, err := parser.ParseQueryWithTokenLimit(&ast.Source{Input: query}, maxTokens)
+	if err != nil {
+		return nil, badRequest("malformed document: " + err.Error())
+	}
+	if len(parsed.Operations) != 1 {
+		return nil, badRequest(fmt.Sprintf("a document must hold one operation, and not %d", len(parsed.Operations)))
+	}
+	seen := make(map[string]bool)
+	for _, fragment := range parsed.Fragments {
+		if seen[fragment.Name] {
+			return nil, badRequest(fmt.Sprintf("there are two fragments %.100q", fragment.Name))
+		}
+		seen[fragment.Name] = true
+	}
+	d := &document{fragments: parsed.Fragments}
+	if err := d.walk(parsed.Operations[0].SelectionSet, 1, nil); err != nil {
+		return nil, err
+	}
+	if d.ours+d.others+d.meta > maxRootFields {
+		return nil, badRequest(fmt.Sprintf("a document may have %d root fields at most", maxRootFields))
+	}
+	return d, nil
+}
+
+// walk looks at all selections. Depth is that of fields; open are the fragments
+// that are being expanded.
+func (d *document) walk(set ast.SelectionSet, depth int, open []string) error {
+	for _, selection := range set {
+		if d.selections++; d.selections > maxSelections {
+			return badRequest(fmt.Sprintf("a document may have %d selections at most", maxSelections))
+		}
+		var err error
+		switch s := selection.(type) {
+		case *ast.Field:
+			err = d.field(s, depth, open)
+		case *ast.InlineFragment:
+			err = d.walk(s.SelectionSet, depth, open)
+		case *ast.FragmentSpread:
+			err = d.spread(s, depth, open)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (d *document) field(f *ast.Field, depth int, open []string) error {
+	if depth > maxDepth {
+		return badRequest(fmt.Sprintf("a document may be %d fields deep at most", maxDepth))
+	}
+	if f.Alias != f.Name {
+		if d.aliases++; d.aliases > maxAliases {
+			return badRequest(fmt.Sprintf("a document may have %d aliases at most", maxAliases))
+		}
+	}
+	if depth == 1 {
+		switch {
+		case ourFields[f.Name]:
+			d.ours++
+		case strings.HasPrefix(f.Name, "__"):
+			d.meta++
+		default:
+			if d.others++; d.other == "" {
+				d.other = f.Name
+			}
+		}
+	}
+	return d.walk(f.SelectionSet, depth+1, open)
+}
+
+func (d *document) spread(s *ast.FragmentSpread, depth int, open []string) error {
+	for _, name := range open {
+		if name == s.Name {
+			return badRequest(fmt.Sprintf("the fragment %.100q contains itself", s.Name))
+		}
+	}
+	fragment := d.fragments.ForName(s.Name)
+	if fragment == nil {
+		return badRequest(fmt.Sprintf("there is no fragment %.100q", s.Name))
+	}
+	return d.walk(fragment.SelectionSet, depth, append(open[:len(open):len(open)], s.Name))
+}
+
+// nesting is how deep the brackets of a document are nested, outside of strings
+// and comments. Parsers call themselves for each.
+func nesting(query string) int {
+	depth, deepest := 0, 0
+	for i := 0; i < len(query); i++ {
+		switch query[i] {
+		case '{', '[', '(':
+			depth++
+			deepest = max(deepest, depth)
+		case '}', ']', ')':
+			depth--
+		case '#':
+			if end := strings.IndexAny(query[i:], "\r\n"); end >= 0 {
+				i += end
+			} else {
+				return deepest
+			}
+		case '"':
+			i += stringLength(query[i:]) - 1
+		}
+	}
+	return deepest
+}
+
+// stringLength is the length of the string or block string that s begins with.
+func stringLength(s string) int {
+	if strings.HasPrefix(s, `"""`) {
+		for i := 3; i < len(s); i++ {
+			switch {
+			case strings.HasPrefix(s[i:], `\"""`):
+				i += 3
+			case strings.HasPrefix(s[i:], `"""`):
+				return i + 3
+			}
+		}
+		return len(s)
+	}
+	for i := 1; i < len(s); i++ {
+		switch s[i] {
+		case '\\':
+			i++
+		case '"', '\n', '\r':
+			return i + 1
+		}
+	}
+	return len(s)
+}

@@ -1,0 +1,122 @@
+package admin
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/lumio-vision/caddy-system-keys/internal/gate"
+	"github.com/lumio-vision/caddy-system-keys/internal/jwtauth"
+	"github.com/lumio-vision/caddy-system-keys/internal/verify"
+	"github.com/lumio-vision/caddy-system-keys/store"
+)
+
+// Tokens verifies the tokens of people; *[jwtauth.Verifier] does.
+type Tokens interface {
+	Verify(ctx context.Context, token string) (*jwtauth.Claims, error)
+}
+
+// Person is somebody for whom another part of the server vouches.
+type Person struct {
+	ID          string
+	Permissions []string
+	IsSystem    bool
+}
+
+// Identities finds out who calls, for every surface of the admin plane. Verifier
+// is required.
+type Identities struct {
+	// Verifier says whose key a caller presents.
+	Verifier gate.Verifier
+	// Tokens verifies `Bearer lm_` + JWT. Nil: nobody has one.
+	Tokens Tokens
+	// Earlier returns whom a handler of ours has let through before on the same
+	// request, and so has taken the key away. Nil for never.
+	Earlier func(r *http.Request) *verify.Identity
+	// Trusted returns the person for whom another handler vouches, or nil. Nil
+	// where nobody's word is trusted.
+	Trusted func(r *http.Request) *Person
+	// Announce is told whose key was good, and Refused which was not, and why. Both
+	// may be nil.
+	Announce func(r *http.Request, identity *verify.Identity)
+	Refused  func(r *http.Request, key string, why error)
+}
+
+// personPrefix is what the tokens of people begin with.
+const personPrefix = "lm_"
+
+// actor finds out who calls. A credential that the request carries decides: one
+// that is not good is refused, whoever else might vouch. Without one it is whom
+// an earlier handler has let through.
+func (i *Identities) actor(r *http.Request) (Actor, error) {
+	key, refusal := gate.Credential(r)
+	if refusal != nil {
+		return Actor{}, refused(refusal)
+	}
+	if key != "" {
+		return i.byKey(r, key)
+	}
+	if token, ok := personToken(r); ok && i.Tokens != nil {
+		return i.byToken(r.Context(), token)
+	}
+	if i.Earlier != nil {
+		if identity := i.Earlier(r); identity != nil {
+			return KeyActor(identity), nil
+		}
+	}
+	if i.Trusted != nil {
+		if person := i.Trusted(r); person != nil {
+			return personActor(person.ID, "", person.Permissions, person.IsSystem), nil
+		}
+	}
+	return Actor{}, refused(gate.Anonymous())
+}
+
+func (i *Identities) byKey(r *http.Request, key string) (Actor, error) {
+	identity, err := i.Verifier.Verify(r.Context(), key)
+	if err != nil {
+		if i.Refused != nil {
+			i.Refused(r, key, err)
+		}
+		return Actor{}, refused(gate.Refuse(err))
+	}
+	if i.Announce != nil {
+		i.Announce(r, identity)
+	}
+	return KeyActor(identity), nil
+}
+
+func (i *Identities) byToken(ctx context.Context, token string) (Actor, error) {
+	claims, err := i.Tokens.Verify(ctx, token)
+	switch {
+	case errors.Is(err, jwtauth.ErrInvalid):
+		return Actor{}, refused(gate.Invalid())
+	case err != nil:
+		return Actor{}, refused(gate.Unavailable(time.Second, err))
+	}
+	return personActor(claims.Subject, claims.Name, claims.Permissions, claims.IsSystem), nil
+}
+
+// personActor is a person. Permissions that no key could hold count for nothing:
+// nobody could be granted them.
+func personActor(id, name string, permissions []string, isSystem bool) Actor {
+	actor := Actor{Type: store.ActorUser, Name: id, Label: name, IsSystem: isSystem}
+	for _, p := range permissions {
+		if store.ValidPermission(p) {
+			actor.Permissions = append(actor.Permissions, p)
+		}
+	}
+	return actor
+}
+
+// personToken returns the JWT of a bearer token that begins like one of a
+// person.
+func personToken(r *http.Request) (string, bool) {
+	scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
+	if !strings.EqualFold(scheme, "Bearer") {
+		return "", false
+	}
+	return strings.CutPrefix(strings.TrimSpace(token), personPrefix)
+}
