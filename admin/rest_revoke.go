@@ -27,9 +27,14 @@ func revoke(w http.ResponseWriter, r *http.Request, x *exchange) error {
 		err     error
 	}
 	var last atomic.Pointer[coherence.Report]
+	looked := make(chan struct{})
 	done := make(chan result, 1)
 	go func() {
-		revoked, err := revocation.Wait(context.WithoutCancel(r.Context()), func(now coherence.Report) { last.Store(&now) })
+		revoked, err := revocation.Wait(context.WithoutCancel(r.Context()), func(now coherence.Report) {
+			if last.Swap(&now) == nil {
+				close(looked)
+			}
+		})
 		done <- result{revoked, err}
 	}()
 	var over <-chan time.Time
@@ -49,6 +54,16 @@ func revoke(w http.ResponseWriter, r *http.Request, x *exchange) error {
 		if revocation.key == nil {
 			result := <-done // there is nothing to say but the end of it
 			return result.err
+		}
+		select { // at least who is awaited is to be said
+		case <-looked:
+		case result := <-done:
+			if result.err != nil {
+				return result.err
+			}
+			writeJSON(w, http.StatusOK, one(ShowRevoked(result.revoked), r.URL.Path))
+			return nil
+		case <-time.After(callTimeout):
 		}
 		var report coherence.Report
 		if now := last.Load(); now != nil {

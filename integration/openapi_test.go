@@ -24,13 +24,13 @@ type openAPI struct {
 	validator validator.Validator
 	// documented are operations and their statuses, as "operation status".
 	documented map[string]bool
-	paths      []openAPIPath
+	paths      []describedPath
 
 	mu   sync.Mutex
 	seen map[string]bool
 }
 
-type openAPIPath struct {
+type describedPath struct {
 	matches    *regexp.Regexp
 	operations map[string]string // method to operation id
 }
@@ -51,7 +51,7 @@ func readOpenAPI(tb testing.TB) *openAPI {
 	}
 	o := &openAPI{validator: v, documented: map[string]bool{}, seen: map[string]bool{}}
 	for path, item := range describedPaths(tb, text) {
-		p := openAPIPath{
+		p := describedPath{
 			matches:    regexp.MustCompile("^" + strings.ReplaceAll(regexp.QuoteMeta(path), `\{id\}`, "[0-9a-f-]{36}") + "$"),
 			operations: map[string]string{},
 		}

@@ -1,0 +1,295 @@
+package integration_test
+
+import (
+	"fmt"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/lumio-vision/caddy-system-keys/admin"
+)
+
+// keyList, oneKey, oneRevoked and auditList are answers of the API.
+type (
+	envelopeLinks struct{ Self, Collection, Next struct{ Href string } }
+	keyList       struct {
+		Data  []admin.KeyJSON
+		Links envelopeLinks `json:"_links"`
+		Meta  struct{ Total int }
+	}
+	oneKey struct {
+		Data  admin.KeyJSON
+		Links envelopeLinks `json:"_links"`
+	}
+	oneRevoked struct {
+		Data  admin.RevokedJSON
+		Links envelopeLinks `json:"_links"`
+	}
+	auditList struct {
+		Data  []admin.AuditJSON
+		Links envelopeLinks `json:"_links"`
+		Meta  struct {
+			Total    int
+			Relation string `json:"total_relation"`
+		}
+	}
+)
+
+const (
+	keysPath  = "/v1/admin/system-keys"
+	auditPath = "/v1/admin/audit-log"
+)
+
+// TestTheAdminPlane is the whole of what an admin can do, by a caller of each
+// kind, on each store, over real sockets. Every answer is compared with the
+// description of the API on the way.
+func TestTheAdminPlane(t *testing.T) {
+	for _, b := range backends(t) {
+		t.Run(b.name, func(t *testing.T) {
+			p := newPlane(t, b, "audit_requests all\n")
+			for _, c := range p.systemAdmins(t) {
+				t.Run(c.kind, func(t *testing.T) {
+					bot := c.creates(t)
+					c.lists(t, bot)
+					c.watches(t, bot)
+					c.revokes(t, bot)
+					c.readsTheLog(t, bot)
+					c.doesItByGraphQL(t)
+				})
+			}
+		})
+	}
+}
+
+func (c *caller) creates(t *testing.T) admin.KeyJSON {
+	t.Helper()
+	expires := time.Now().Add(time.Hour).UTC().Truncate(time.Second)
+	var created oneKey
+	a := c.call(t, http.MethodPost, keysPath, fmt.Sprintf(
+		`{"label":"  Bot of %s ","permissions":["bots:write","bots:read","bots:read"],"expires_at":%q,"is_system":false}`,
+		c.kind, expires.Format(time.RFC3339))).must(t, http.StatusCreated, &created)
+	bot := created.Data
+	if bot.Label != "Bot of "+c.kind || !slices.Equal(bot.Permissions, []string{"bots:read", "bots:write"}) || bot.IsSystem ||
+		bot.ExpiresAt == nil || !bot.ExpiresAt.Equal(expires) || bot.LastUsedAt != nil || *bot.CreatedBy != c.creator ||
+		!keyPattern.MatchString(bot.Key) {
+		t.Fatalf("created %+v", bot)
+	}
+	if href := keysPath + "/" + bot.ID.String(); a.header.Get("Location") != href || created.Links.Self.Href != href ||
+		created.Links.Collection.Href != keysPath || a.header.Get("Cache-Control") != "no-store" {
+		t.Errorf("Location %q, links %+v, %v", a.header.Get("Location"), created.Links, a.header)
+	}
+	var read oneKey
+	text := c.call(t, http.MethodGet, keysPath+"/"+bot.ID.String(), "").must(t, http.StatusOK, &read).body
+	if read.Data.ID != bot.ID || read.Data.Label != bot.Label || strings.Contains(text, "lm_sys_") || strings.Contains(text, "argon2") {
+		t.Errorf("read %s", text)
+	}
+	return bot
+}
+
+func (c *caller) lists(t *testing.T, bot admin.KeyJSON) {
+	t.Helper()
+	for i := range 3 {
+		c.call(t, http.MethodPost, keysPath, fmt.Sprintf(`{"label":"%s %d"}`, c.kind, i)).must(t, http.StatusCreated, nil)
+	}
+	for _, sort := range []string{"label", "-label", "created_at", "-created_at", "last_used_at", "-last_used_at"} {
+		var labels []string
+		path := keysPath + "?limit=2&q=" + url.QueryEscape(strings.ToUpper(c.kind)) + "&sort=" + sort
+		for path != "" {
+			var page keyList
+			c.call(t, http.MethodGet, path, "").must(t, http.StatusOK, &page)
+			if page.Links.Self.Href != path || page.Links.Collection.Href != keysPath || page.Meta.Total != 4 || len(page.Data) > 2 {
+				t.Fatalf("%s: %+v", path, page)
+			}
+			for _, k := range page.Data {
+				labels = append(labels, k.Label)
+			}
+			path = page.Links.Next.Href
+		}
+		want := []string{c.kind + " 0", c.kind + " 1", c.kind + " 2", bot.Label}
+		if sort == "label" {
+			want = []string{bot.Label, c.kind + " 0", c.kind + " 1", c.kind + " 2"}
+			if c.kind < "bot" {
+				slices.Sort(want)
+			}
+		}
+		slices.Sort(want)
+		got := slices.Sorted(slices.Values(labels))
+		if !slices.Equal(got, want) {
+			t.Errorf("%s gives %v", sort, labels)
+		}
+		if sort == "label" && !slices.IsSortedFunc(labels, func(a, b string) int { return strings.Compare(strings.ToLower(a), strings.ToLower(b)) }) {
+			t.Errorf("by label: %v", labels)
+		}
+	}
+}
+
+// watches has the bot call through the proxy, and sees that it did.
+func (c *caller) watches(t *testing.T, bot admin.KeyJSON) {
+	t.Helper()
+	before := time.Now().Add(-time.Second)
+	upstream := &caller{plane: c.plane, url: c.plane.url, authorize: bearer(bot.Key)}
+	upstream.call(t, http.MethodPost, "/work/%C3%A9?secret=1", "{}").must(t, http.StatusOK, nil)
+	upstream.call(t, http.MethodGet, "/privileged", "").must(t, http.StatusForbidden, nil)
+	unused := keysPath + "?limit=100&unused_since=" + url.QueryEscape(before.UTC().Format(time.RFC3339))
+	var one oneKey
+	eventually(t, "the last use is written", func() bool {
+		c.call(t, http.MethodGet, keysPath+"/"+bot.ID.String(), "").must(t, http.StatusOK, &one)
+		return one.Data.LastUsedAt != nil
+	})
+	var list keyList
+	c.call(t, http.MethodGet, unused, "").must(t, http.StatusOK, &list)
+	if list.Meta.Total == 0 || slices.ContainsFunc(list.Data, func(k admin.KeyJSON) bool { return k.ID == bot.ID }) {
+		t.Errorf("a key in use is among %d idle ones", list.Meta.Total)
+	}
+	c.call(t, http.MethodGet, keysPath+"?sort=-last_used_at&q=bot", "").must(t, http.StatusOK, &list)
+	if list.Data[0].ID != bot.ID {
+		t.Errorf("the newest use is that of %q", list.Data[0].Label)
+	}
+}
+
+func (c *caller) revokes(t *testing.T, bot admin.KeyJSON) {
+	t.Helper()
+	path := keysPath + "/" + bot.ID.String()
+	var revoked oneRevoked
+	c.call(t, http.MethodDelete, path, "").must(t, http.StatusOK, &revoked)
+	if r := revoked.Data; r.ID != bot.ID || r.Label != bot.Label || r.RevokedAt.IsZero() || r.Instances.Total != 1 ||
+		r.Instances.Acknowledged != 1 || revoked.Links.Self.Href != path {
+		t.Errorf("revoked %+v", revoked)
+	}
+	gone := &caller{plane: c.plane, url: c.plane.url, authorize: bearer(bot.Key)}
+	gone.call(t, http.MethodPost, "/work", "{}").must(t, http.StatusUnauthorized, nil)
+	gone.call(t, http.MethodGet, keysPath, "").must(t, http.StatusUnauthorized, nil)
+	c.call(t, http.MethodDelete, path, "").must(t, http.StatusNotFound, nil)
+	c.call(t, http.MethodGet, path, "").must(t, http.StatusNotFound, nil)
+}
+
+// readsTheLog looks for everything that was done to the bot and by it.
+func (c *caller) readsTheLog(t *testing.T, bot admin.KeyJSON) {
+	t.Helper()
+	var log auditList
+	eventually(t, "all is recorded", func() bool {
+		c.call(t, http.MethodGet, auditPath+"?key_id="+bot.ID.String(), "").must(t, http.StatusOK, &log)
+		return log.Meta.Total == 6
+	})
+	var lines []string
+	for _, r := range log.Data {
+		if r.Key == nil || r.Key.ID != bot.ID || r.Key.Label == nil || *r.Key.Label != bot.Label || r.Request == nil || r.Request.ClientIP != "127.0.0.1" || r.Request.ID == "" {
+			t.Errorf("record %+v of %+v by %+v", r, r.Key, r.Request)
+			continue
+		}
+		actor := r.Actor.Type + " " + r.Actor.ID
+		if r.Actor.ID == bot.ID.String() {
+			actor = "itself"
+		}
+		lines = append(lines, fmt.Sprintf("%s by %s: %s %s %d %s", r.Event, actor, r.Request.Method, r.Request.Path, r.Request.Status, reason(string(r.Details))))
+	}
+	admin := c.actor + " " + c.id
+	want := []string{
+		"api_key.denied by itself: GET " + keysPath + " 401 revoked",
+		"api_key.denied by itself: POST /work 401 revoked",
+		"api_key.revoked by " + admin + ": DELETE " + keysPath + "/" + bot.ID.String() + " 200 ",
+		"api_key.denied by itself: GET /privileged 403 insufficient_scope",
+		"api_key.used by itself: POST /work/%C3%A9 200 ",
+		"api_key.created by " + admin + ": POST " + keysPath + " 201 ",
+	}
+	if !slices.Equal(lines, want) {
+		t.Errorf("the log is\n%s\nand not\n%s", strings.Join(lines, "\n"), strings.Join(want, "\n"))
+	}
+	for filter, n := range map[string]int{
+		"event=api_key.denied&key_id=" + bot.ID.String():                                                           3,
+		"label=" + url.QueryEscape(strings.ToUpper(bot.Label)):                                                     6,
+		"event=api_key.created&label=" + url.QueryEscape(bot.Label) + "&actor=" + url.QueryEscape(c.id):            1,
+		"actor=" + bot.ID.String():                                                                                 4,
+		"key_id=" + bot.ID.String() + "&until=2020-01-01T00:00:00Z":                                                0,
+		"key_id=" + bot.ID.String() + "&since=" + url.QueryEscape(log.Data[0].At.Format(time.RFC3339Nano)):         1,
+		"key_id=" + bot.ID.String() + "&limit=1&until=" + url.QueryEscape(log.Data[0].At.Format(time.RFC3339Nano)): 5,
+	} {
+		var some auditList
+		c.call(t, http.MethodGet, auditPath+"?"+filter, "").must(t, http.StatusOK, &some)
+		if some.Meta.Total != n {
+			t.Errorf("%s keeps %d records, want %d", filter, some.Meta.Total, n)
+		}
+	}
+	path, walked := auditPath+"?limit=4&key_id="+bot.ID.String(), 0
+	for path != "" {
+		var page auditList
+		c.call(t, http.MethodGet, path, "").must(t, http.StatusOK, &page)
+		walked += len(page.Data)
+		path = page.Links.Next.Href
+	}
+	if walked != 6 {
+		t.Errorf("the pages have %d records", walked)
+	}
+}
+
+// reason takes the reason out of details.
+func reason(details string) string {
+	_, rest, found := strings.Cut(details, `"reason":"`)
+	if !found {
+		return ""
+	}
+	reason, _, _ := strings.Cut(rest, `"`)
+	return reason
+}
+
+func (c *caller) doesItByGraphQL(t *testing.T) {
+	t.Helper()
+	var created struct {
+		AdminCreateSystemKey struct {
+			ID, Label, Key string
+			Permissions    []string
+			IsSystem       bool
+			CreatedBy      string
+		}
+	}
+	label := "graph of " + c.kind
+	codes := c.graphQL(t, `mutation M($in: CreateSystemKeyInput!) { adminCreateSystemKey(input: $in) { ...all } }
+		fragment all on CreatedSystemKey { id label key permissions isSystem createdBy expiresAt }`,
+		map[string]any{"in": map[string]any{"label": label, "permissions": []string{"bots:read"}, "expiresAt": time.Now().Add(time.Hour).Format(time.RFC3339)}}, &created)
+	key := created.AdminCreateSystemKey
+	if codes != nil || key.Label != label || !keyPattern.MatchString(key.Key) || key.CreatedBy != c.creator || len(key.Permissions) != 1 {
+		t.Fatalf("created %+v, %v", key, codes)
+	}
+	var list struct {
+		AdminSystemKeys struct {
+			Total int
+			Next  *string
+			Data  []struct{ ID, Label string }
+		}
+		AdminAuditLog struct {
+			Total int
+			Data  []struct {
+				Event string
+				Actor struct{ Type, ID string }
+				Key   struct{ Label string }
+			}
+		}
+	}
+	codes = c.graphQL(t, `query Q($q: String, $id: ID) {
+		adminSystemKeys(q: $q, limit: 1, sort: "label") { total next data { id label lastUsedAt createdAt } }
+		adminAuditLog(keyId: $id, event: "api_key.created") { total more data { event actor { type id label } key { label } request { path } details } }
+	}`, map[string]any{"q": label, "id": key.ID}, &list)
+	keys, log := list.AdminSystemKeys, list.AdminAuditLog
+	if codes != nil || keys.Total != 1 || keys.Next != nil || keys.Data[0].ID != key.ID || log.Total != 1 ||
+		log.Data[0].Actor.Type != c.actor || log.Data[0].Actor.ID != c.id || log.Data[0].Key.Label != label {
+		t.Errorf("listed %+v, %v", list, codes)
+	}
+	var revoked struct {
+		AdminDeleteSystemKey *struct {
+			ID, Label string
+			Instances struct{ Total, Acknowledged int }
+		}
+	}
+	revoke := `mutation($id: ID!) { adminDeleteSystemKey(id: $id) { id label revokedAt requestsCut instances { total acknowledged expired } } }`
+	codes = c.graphQL(t, revoke, map[string]any{"id": key.ID}, &revoked)
+	if r := revoked.AdminDeleteSystemKey; codes != nil || r == nil || r.Label != label || r.Instances.Acknowledged != 1 {
+		t.Errorf("revoked %+v, %v", revoked, codes)
+	}
+	revoked.AdminDeleteSystemKey = nil
+	if codes := c.graphQL(t, revoke, map[string]any{"id": key.ID}, &revoked); !slices.Equal(codes, []string{"not_found"}) || revoked.AdminDeleteSystemKey != nil {
+		t.Errorf("revoked again: %v", codes)
+	}
+}

@@ -1,0 +1,148 @@
+package integration_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/lumio-vision/caddy-system-keys/admin"
+	"github.com/lumio-vision/caddy-system-keys/store"
+)
+
+// grant is a set of permissions, and whether it is that of a system admin.
+type grant struct {
+	permissions []string
+	isSystem    bool
+}
+
+func (g grant) String() string {
+	s := strings.Join(g.permissions, "+")
+	if g.isSystem {
+		s += "(system)"
+	}
+	return "{" + s + "}"
+}
+
+// grants are all sets of a permission of the admin plane and two of others, with
+// and without is_system.
+func grants() []grant {
+	universe := []string{admin.PermissionCreate, "a:read", "b:write"}
+	var all []grant
+	for bits := range 1 << (len(universe) + 1) {
+		var g grant
+		for i, p := range universe {
+			if bits&(1<<i) != 0 {
+				g.permissions = append(g.permissions, p)
+			}
+		}
+		g.isSystem = bits&(1<<len(universe)) != 0
+		all = append(all, g)
+	}
+	return all
+}
+
+// outcome is the rule, in words of its own: who holds nothing that lets them
+// create is forbidden to; a system admin gives anything; anybody else gives at
+// most what they have, and never the power of a system admin.
+func outcome(holds, wants grant) string {
+	has := map[string]bool{}
+	for _, p := range holds.permissions {
+		has[p] = true
+	}
+	switch {
+	case holds.isSystem:
+		return "created"
+	case !has[admin.PermissionCreate]:
+		return "forbidden"
+	case wants.isSystem:
+		return "escalation"
+	}
+	for _, p := range wants.permissions {
+		if !has[p] {
+			return "escalation"
+		}
+	}
+	return "created"
+}
+
+// TestNobodyGrantsWhatTheyDoNotHold tries every pair of what a caller holds and
+// what it asks for, by key and by token, over REST and GraphQL.
+func TestNobodyGrantsWhatTheyDoNotHold(t *testing.T) {
+	p := newPlane(t, onSQLite(t), "")
+	pairs, seen := 0, map[string]int{}
+	for _, holds := range grants() {
+		for _, c := range []*caller{
+			p.byKey(t, holds.isSystem, holds.permissions...), p.byToken(t, holds.isSystem, holds.permissions...),
+		} {
+			for _, wants := range grants() {
+				pairs++
+				want := outcome(holds, wants)
+				seen[want]++
+				if got := c.asks(t, wants); got != want {
+					t.Errorf("%s with %s asks for %s: %s, want %s", c.kind, holds, wants, got, want)
+				}
+				if got := c.asksByGraphQL(t, wants); got != want {
+					t.Errorf("%s with %s asks for %s by GraphQL: %s, want %s", c.kind, holds, wants, got, want)
+				}
+			}
+		}
+	}
+	// Bob, whom another handler vouches for, may create keys for bots:read.
+	bob := p.byName("bob")
+	for want, wants := range map[string]grant{
+		"created": {permissions: []string{"bots:read"}}, "escalation": {permissions: []string{"bots:read", "a:read"}},
+	} {
+		if got := bob.asks(t, wants); got != want {
+			t.Errorf("bob asks for %s: %s, want %s", wants, got, want)
+		}
+	}
+	if got := bob.asks(t, grant{isSystem: true}); got != "escalation" {
+		t.Errorf("bob asks to make a system admin: %s", got)
+	}
+	t.Logf("%d pairs on 2 surfaces: %v", pairs, seen)
+	// What was refused is on record, and nothing of it was made.
+	page, err := p.keys.AuditLog(t.Context(), admin.CLI(), &store.AuditQuery{Limit: 1, Event: store.AuditCreated})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := 2*seen["created"] + 1 + len(grants()); page.Total != want {
+		t.Errorf("%d keys were made, want %d", page.Total, want)
+	}
+}
+
+func (c *caller) asks(t *testing.T, wants grant) string {
+	t.Helper()
+	body, err := json.Marshal(map[string]any{"label": "x", "permissions": wants.permissions, "is_system": wants.isSystem})
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := c.call(t, http.MethodPost, keysPath, string(body))
+	if a.status == http.StatusCreated {
+		var created oneKey
+		a.must(t, http.StatusCreated, &created)
+		if strings.Join(created.Data.Permissions, "+") != sorted(wants.permissions) || created.Data.IsSystem != wants.isSystem {
+			return fmt.Sprintf("created with %v, %v", created.Data.Permissions, created.Data.IsSystem)
+		}
+		return "created"
+	}
+	var refusal struct{ Error struct{ Code string } }
+	a.must(t, http.StatusForbidden, &refusal)
+	return refusal.Error.Code
+}
+
+func (c *caller) asksByGraphQL(t *testing.T, wants grant) string {
+	t.Helper()
+	codes := c.graphQL(t, `mutation($in: CreateSystemKeyInput!) { adminCreateSystemKey(input: $in) { id } }`,
+		map[string]any{"in": map[string]any{"label": "x", "permissions": append([]string{}, wants.permissions...), "isSystem": wants.isSystem}}, nil)
+	if len(codes) == 0 {
+		return "created"
+	}
+	return strings.Join(codes, " ")
+}
+
+func sorted(permissions []string) string {
+	clean, _ := store.CleanPermissions(permissions)
+	return strings.Join(clean, "+")
+}
