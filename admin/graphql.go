@@ -51,7 +51,8 @@ func newGraphQL(h *Handler) *graphQL {
 }
 
 func handOn(w http.ResponseWriter, r *http.Request, x *exchange) error {
-	return &handedOn{x.next(w, r)}
+	x.handedOn = true
+	return x.next(w, r)
 }
 
 // graphQLRequest is the body of a request (GraphQL over HTTP, section 5.4).

@@ -2,6 +2,7 @@ package admin
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/vektah/gqlparser/v2/ast"
@@ -114,16 +115,14 @@ func (d *document) field(f *ast.Field, depth int, open []string) error {
 }
 
 func (d *document) spread(s *ast.FragmentSpread, depth int, open []string) error {
-	for _, name := range open {
-		if name == s.Name {
-			return badRequest(fmt.Sprintf("the fragment %.100q contains itself", s.Name))
-		}
+	if slices.Contains(open, s.Name) {
+		return badRequest(fmt.Sprintf("the fragment %.100q contains itself", s.Name))
 	}
 	fragment := d.fragments.ForName(s.Name)
 	if fragment == nil {
 		return badRequest(fmt.Sprintf("there is no fragment %.100q", s.Name))
 	}
-	return d.walk(fragment.SelectionSet, depth, append(open[:len(open):len(open)], s.Name))
+	return d.walk(fragment.SelectionSet, depth, append(slices.Clip(open), s.Name))
 }
 
 // nesting is how deep the brackets of a document are nested, outside of strings

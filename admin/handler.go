@@ -63,8 +63,8 @@ type Next func(w http.ResponseWriter, r *http.Request) error
 func (h *Handler) Serve(w http.ResponseWriter, r *http.Request, next Next) error {
 	x := &exchange{handler: h, next: next, request: h.config.Describe(r)}
 	err := h.serve(w, r, x)
-	if handed, ok := err.(*handedOn); ok { //nolint:errorlint // it is never wrapped
-		return handed.err
+	if x.handedOn {
+		return err
 	}
 	if err != nil {
 		h.fail(w, r, x, err)
@@ -81,12 +81,10 @@ type exchange struct {
 	id      store.ID // of the key that the path names
 	service *Service
 	actor   Actor
+	// handedOn says that the request was somebody else's to answer, and that the
+	// error is theirs.
+	handedOn bool
 }
-
-// handedOn is the outcome of a request that was somebody else's to answer.
-type handedOn struct{ err error }
-
-func (*handedOn) Error() string { return "handed on" }
 
 func (h *Handler) serve(w http.ResponseWriter, r *http.Request, x *exchange) error {
 	if err := h.checkHost(r); err != nil {

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -172,7 +173,7 @@ func TestGraphQLDocuments(t *testing.T) {
 			if codes := reader.graphQL(t, `mutation { a: adminCreateSystemKey(input: {label: "x"}) { id } b: adminDeleteSystemKey(id: "x") { id } }`, nil, nil); strings.Join(codes, " ") != "forbidden not_found" {
 				t.Errorf("a reader's mutations: %v", codes)
 			}
-			if codes := root.graphQL(t, `{ adminSystemKeys(limit: 1000, sort: "x") { total } adminAuditLog(cursor: "x") { total } }`, nil, nil); strings.Join(codes, " ") != "validation_failed validation_failed" {
+			if codes := root.graphQL(t, `{ adminSystemKeys(limit: 1000, sort: "x") { total } adminAuditLog(cursor: "x") { total } }`, nil, nil); strings.Join(slices.Compact(codes), " ") != "validation_failed" || len(codes) != 2 {
 				t.Errorf("values that break rules: %v", codes)
 			}
 			a := root.call(t, http.MethodPost, gqlPath, gql(ours), "Accept", "application/graphql-response+json;q=1, application/json;q=0.5")

@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -251,9 +252,7 @@ func (i *issuer) token(claims map[string]any) string {
 	whole := map[string]any{
 		"iss": "https://lumio.example", "aud": "lumio-admin", "exp": time.Now().Add(time.Hour).Unix(), "iat": time.Now().Unix(),
 	}
-	for name, value := range claims {
-		whole[name] = value
-	}
+	maps.Copy(whole, claims)
 	segment := func(v any) string {
 		b, err := json.Marshal(v)
 		if err != nil {

@@ -40,11 +40,15 @@ func TestEveryDocumentedStatus(t *testing.T) {
 	query := func(q string) string { return fmt.Sprintf(`{"query":%q}`, q) }
 
 	for _, a := range []asked{
-		{"GET", keysPath, "", nil, 200, ""}, {"POST", keysPath, `{"label":"x"}`, nil, 201, ""},
-		{"GET", one, "", nil, 200, ""}, {"GET", auditPath, "", nil, 200, ""},
-		{"GET", openAPIPath, "", nil, 200, ""}, {"GET", sdlPath, "", nil, 200, ""},
+		{"GET", keysPath, "", nil, 200, ""},
+		{"POST", keysPath, `{"label":"x"}`, nil, 201, ""},
+		{"GET", one, "", nil, 200, ""},
+		{"GET", auditPath, "", nil, 200, ""},
+		{"GET", openAPIPath, "", nil, 200, ""},
+		{"GET", sdlPath, "", nil, 200, ""},
 		{"POST", gqlPath, query("{ adminSystemKeys { total } }"), nil, 200, ""},
-		{"GET", nobody, "", nil, 404, "not_found"}, {"DELETE", nobody, "", nil, 404, "not_found"},
+		{"GET", nobody, "", nil, 404, "not_found"},
+		{"DELETE", nobody, "", nil, 404, "not_found"},
 		{"GET", keysPath + "?limit=0", "", nil, 422, "validation_failed"},
 		{"GET", auditPath + "?limit=0", "", nil, 422, "validation_failed"},
 		{"GET", auditPath + "?event=x&key_id=y&since=z", "", nil, 422, "validation_failed"},
@@ -53,7 +57,8 @@ func TestEveryDocumentedStatus(t *testing.T) {
 		{"POST", gqlPath, `{"query":"` + strings.Repeat("x", 1<<20) + `"}`, nil, 413, "too_large"},
 		{"POST", gqlPath, query("{ nothing }"), nil, 400, ""},
 		{"POST", gqlPath, query("{"), nil, 400, "invalid_request"},
-		{"PUT", one, "{}", nil, 405, "method_not_allowed"}, {"GET", gqlPath, "", nil, 405, "method_not_allowed"},
+		{"PUT", one, "{}", nil, 405, "method_not_allowed"},
+		{"GET", gqlPath, "", nil, 405, "method_not_allowed"},
 		{"DELETE", auditPath, "", nil, 405, "method_not_allowed"},
 	} {
 		a.by(t, root)
@@ -62,7 +67,11 @@ func TestEveryDocumentedStatus(t *testing.T) {
 	stranger := &caller{plane: p, url: p.url}
 	powerless := p.byKey(t, false, "bots:read")
 	for _, o := range []struct{ method, path, body string }{
-		{"GET", keysPath, ""}, {"POST", keysPath, `{"label":"x"}`}, {"GET", one, ""}, {"DELETE", one, ""}, {"GET", auditPath, ""},
+		{"GET", keysPath, ""},
+		{"POST", keysPath, `{"label":"x"}`},
+		{"GET", one, ""},
+		{"DELETE", one, ""},
+		{"GET", auditPath, ""},
 		{"POST", gqlPath, query("{ adminSystemKeys { total } }")},
 	} {
 		asked{o.method, o.path, o.body, nil, 401, "unauthorized"}.by(t, stranger)

@@ -42,6 +42,7 @@ func (*empty) Follow(context.Context) (store.Feed, error)        { return quiet{
 func (*empty) SealAudit(context.Context, int, store.Sealer) (int, error) {
 	return 0, nil
 }
+
 func (*empty) PruneAudit(context.Context, time.Time, int, store.Sealer) (int, error) {
 	return 0, nil
 }

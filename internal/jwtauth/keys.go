@@ -93,7 +93,7 @@ func (k *keys) reload(ctx context.Context) error {
 		}
 		loading = make(chan struct{})
 		k.loading, k.tried = loading, k.now()
-		go k.fetch(loading)
+		go k.fetch(loading) //nolint:gosec // it outlives the request that began it
 	}
 	k.mu.Unlock()
 	select {

@@ -71,12 +71,12 @@ func unionOf(query *store.AuditQuery, columns string, limit int, ordered bool) s
 	branch := func(condition ...string) string {
 		return "SELECT " + columns + " FROM sidecar.audit_log WHERE " + strings.Join(append(where, condition...), " AND ") + bound
 	}
-	var branches []string
+	branches := make([]string, 0, len(query.Events()))
 	for _, event := range query.Events() {
 		branches = append(branches, "("+branch("event = "+arg(string(event)))+")")
 	}
 	switch {
-	case branches == nil:
+	case len(branches) == 0:
 		s.text = branch()
 	case ordered:
 		s.text = "SELECT * FROM (" + strings.Join(branches, " UNION ALL ") + ") AS u" + bound

@@ -286,8 +286,13 @@ func auditOddFilters(t *testing.T, b *Backend) {
 	s := migrated(t, b)
 	must(t, s.AppendAudit(t.Context(), newKey("").ID, []store.AuditRecord{auditAt(newKey("x"), store.AuditUsed, 1)}, sealer{}))
 	for _, q := range []store.AuditQuery{
-		{Label: "\x00"}, {Label: "\xff"}, {Actor: "a\x00b"}, {Label: strings.Repeat("x", 1000)},
-		{Since: epoch, Until: epoch}, {Until: time.Unix(-1, 0)}, {Since: time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC)},
+		{Label: "\x00"},
+		{Label: "\xff"},
+		{Actor: "a\x00b"},
+		{Label: strings.Repeat("x", 1000)},
+		{Since: epoch, Until: epoch},
+		{Until: time.Unix(-1, 0)},
+		{Since: time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC)},
 	} {
 		if page := audit(t, s, q); page.Total != 0 || len(page.Records) != 0 {
 			t.Errorf("%+v keeps %d", q, page.Total)
