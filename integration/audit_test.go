@@ -190,7 +190,7 @@ func TestWhichRequestsAreRecorded(t *testing.T) {
 			here := *b
 			here.options = options
 			key, plain := mint(t, keys, "bot "+setting)
-			url := "http://" + run(t, &here, "handle /redirect {\nsystem_key_auth\nredir /x 302\n}\nsystem_key_auth\nrespond ok")
+			url := "http://" + run(t, &here, "handle /redirect/* {\nsystem_key_auth\nredir * /x 302\n}\nsystem_key_auth\nrespond ok")
 			for _, method := range []string{"GET", "HEAD", "POST", "DELETE"} {
 				do(t, method, url+"/a?b=c", "Bearer "+plain, nil)
 			}
@@ -209,7 +209,7 @@ func TestWhichRequestsAreRecorded(t *testing.T) {
 				t.Fatal(err)
 			}
 			r := page.Records[0]
-			if got := fmt.Sprintf("%s %s %d %s %s", r.Request.Method, r.Request.Path, r.Request.Status, r.Key.Label, r.Actor.Type); got != "PUT /redirect/REDACTED 302 bot "+setting+" system_key" {
+			if got := fmt.Sprintf("%s %s %d %s %s", r.Request.Method, r.Request.Path, r.Request.Status, r.Key.Label, r.Actor.Type); got != "PUT /redirect/REDACTED 302 "+key.Label+" system_key" {
 				t.Errorf("recorded %s", got)
 			}
 		})
