@@ -43,6 +43,22 @@ func calls(key *store.Key) map[string]call {
 		"Leave":    func(ctx context.Context, s store.Store) error { return s.Leave(ctx, key.ID) },
 		"Reap":     func(ctx context.Context, s store.Store) error { _, err := s.Reap(ctx, key.ID, 1); return err },
 		"Prune":    func(ctx context.Context, s store.Store) error { return s.Prune(ctx, 1) },
+		"AppendAudit": func(ctx context.Context, s store.Store) error {
+			return s.AppendAudit(ctx, key.ID, []store.AuditRecord{auditAt(newKey("x"), store.AuditUsed, 1)}, sealer{})
+		},
+		"SealAudit": func(ctx context.Context, s store.Store) error { _, err := s.SealAudit(ctx, 1, sealer{}); return err },
+		"Audit": func(ctx context.Context, s store.Store) error {
+			_, err := s.Audit(ctx, &store.AuditQuery{Limit: 1})
+			return err
+		},
+		"AuditLabel":    func(ctx context.Context, s store.Store) error { _, err := s.AuditLabel(ctx, key.ID); return err },
+		"AuditChains":   func(ctx context.Context, s store.Store) error { _, err := s.AuditChains(ctx); return err },
+		"AuditLinks":    func(ctx context.Context, s store.Store) error { _, err := s.AuditLinks(ctx, key.ID, 0, 1); return err },
+		"AuditUnsealed": func(ctx context.Context, s store.Store) error { _, _, err := s.AuditUnsealed(ctx); return err },
+		"PruneAudit": func(ctx context.Context, s store.Store) error {
+			_, err := s.PruneAudit(ctx, epoch, 1, sealer{})
+			return err
+		},
 		"RecordUse of nothing": func(ctx context.Context, s store.Store) error {
 			if err := s.RecordUse(ctx, nil); err != nil {
 				return err
