@@ -64,9 +64,15 @@ type graphQLRequest struct {
 }
 
 // post answers a document whose root fields are ours, and hands on one that has
-// none of them, if that is configured. It is looked at before the caller is: who
-// asks somebody else for something need not be known here.
+// none of them, if that is configured. The document is looked at before the caller
+// is then: who asks somebody else for something need not be known here.
 func (g *graphQL) post(w http.ResponseWriter, r *http.Request, x *exchange) error {
+	passthrough := g.handler.config.GraphQLPassthrough
+	if !passthrough {
+		if err := x.identify(r); err != nil {
+			return err
+		}
+	}
 	body, err := read(w, r, maxGraphQLBody)
 	if err != nil {
 		return err
@@ -82,19 +88,21 @@ func (g *graphQL) post(w http.ResponseWriter, r *http.Request, x *exchange) erro
 	if err != nil {
 		return err
 	}
-	if g.handler.config.GraphQLPassthrough && document.ours == 0 {
+	if passthrough && document.ours == 0 {
 		r.Body = io.NopCloser(bytes.NewReader(body))
 		r.ContentLength, r.TransferEncoding = int64(len(body)), nil
 		return handOn(w, r, x)
 	}
-	if g.handler.config.GraphQLPassthrough && document.others > 0 {
+	if passthrough && document.others > 0 {
 		return &problem{
 			status: http.StatusBadRequest, code: "mixed_document",
 			message: fmt.Sprintf("fields about system keys are answered apart from others: send %.100q in a document of its own", document.other),
 		}
 	}
-	if err := x.identify(r); err != nil {
-		return err
+	if passthrough {
+		if err := x.identify(r); err != nil {
+			return err
+		}
 	}
 	return g.execute(w, r, x, &request)
 }

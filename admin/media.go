@@ -42,13 +42,13 @@ func (r *route) accepts(request *http.Request) error {
 // preferred reads Accept as RFC 9110 section 12.5.1 has it: the media type of the
 // answer with the highest weight, and of several with the same the first.
 func (r *route) preferred(request *http.Request) (string, bool) {
-	accept := request.Header.Values("Accept")
-	if len(accept) == 0 {
+	accept := strings.Join(request.Header.Values("Accept"), ",")
+	if strings.TrimSpace(accept) == "" {
 		return r.produces[0], true
 	}
 	best, weight := "", 0.0
 	for _, mediaType := range r.produces {
-		if q := weightOf(strings.Join(accept, ","), mediaType); q > weight {
+		if q := weightOf(accept, mediaType); q > weight {
 			best, weight = mediaType, q
 		}
 	}

@@ -65,15 +65,28 @@ func (a *auditor) used(r *http.Request, identity *verify.Identity, outcome cut.O
 		return
 	}
 	request := auditRequest(r)
-	request.Status = outcome.Status
+	request.Status = answered(outcome, err)
 	var details json.RawMessage
-	if failed, ok := errors.AsType[caddyhttp.HandlerError](err); ok && request.Status == 0 {
-		request.Status = failed.StatusCode
-	}
 	if outcome.Cause != nil {
 		details = json.RawMessage(`{"cut":true}`)
 	}
 	w.Add(record(store.AuditUsed, a.now(), identity.ID, identity.Label, request, details))
+}
+
+// answered is what the client has got, or is about to get.
+func answered(outcome cut.Outcome, err error) int {
+	failed, isStatus := errors.AsType[caddyhttp.HandlerError](err)
+	switch {
+	case outcome.Status != 0:
+		return outcome.Status
+	case outcome.Cause != nil:
+		return refusalOf(outcome.Cause).Status
+	case isStatus:
+		return failed.StatusCode
+	case err != nil:
+		return http.StatusInternalServerError
+	}
+	return http.StatusOK // what net/http sends for a handler that has sent nothing
 }
 
 // denied records a request that was refused because of its key: one that was

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/caddyauth"
 
 	"github.com/lumio-vision/caddy-system-keys/internal/gate"
@@ -66,6 +67,8 @@ func (a *Authenticator) Provision(ctx caddy.Context) (err error) {
 func (a *Authenticator) Authenticate(w http.ResponseWriter, r *http.Request) (caddyauth.User, bool, error) {
 	identity, refusal := a.gate.Check(r, a.app, announced(r))
 	if refusal == nil {
+		// For the admin plane, to which a key is not the same as a user.
+		caddyhttp.SetVar(r.Context(), identityVar, identity)
 		return caddyauth.User{
 			ID: identity.ID.String(),
 			Metadata: map[string]string{

@@ -10,8 +10,10 @@ import (
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
+	"golang.org/x/crypto/bcrypt"
 
 	"github.com/lumio-vision/caddy-system-keys/admin"
+	"github.com/lumio-vision/caddy-system-keys/internal/testenv"
 )
 
 // TestWhoIsNoAdmin tries credentials that are not good, on a plane that knows
@@ -143,4 +145,38 @@ func TestAnEarlierHandlersWordOnAKey(t *testing.T) {
 		t.Errorf("created by %s", *created.Data.CreatedBy)
 	}
 	reader.call(t, http.MethodPost, keysPath, `{"label":"x","is_system":true}`).must(t, http.StatusForbidden, nil)
+}
+
+// TestAKeyIsNoUser has Caddy's own handler check the key. It says that a user has
+// come; but a write on a key's word depends on that key.
+func TestAKeyIsNoUser(t *testing.T) {
+	b := onSQLite(t)
+	p := &plane{keys: b.keys(t), api: readOpenAPI(t)}
+	hash, err := bcrypt.GenerateFromPassword([]byte(password), bcrypt.MinCost)
+	if err != nil {
+		t.Fatal(err)
+	}
+	address := testenv.FreeAddress(t)
+	p.url = "http://" + address
+	config := adapt(t, globals(b.options+"\n"+cheap)+fmt.Sprintf(`http://%s {
+		basic_auth {
+			ada %s
+		}
+		system_keys_admin {
+			trust_auth_user {
+				permissions {http.auth.user.permissions}
+				system {http.auth.user.system}
+			}
+		}
+	}`, address, hash))
+	loadJSON(t, []byte(strings.Replace(string(config), `"providers":{`, `"providers":{"system_key":{},`, 1)))
+	creator := p.byKey(t, false, admin.PermissionCreate)
+	var created oneKey
+	creator.call(t, http.MethodPost, keysPath, `{"label":"x"}`).must(t, http.StatusCreated, &created)
+	if *created.Data.CreatedBy != creator.id {
+		t.Errorf("created by %s", *created.Data.CreatedBy)
+	}
+	ada := p.byName("ada")
+	ada.url = p.url
+	ada.call(t, http.MethodPost, keysPath, `{"label":"x"}`).must(t, http.StatusForbidden, nil)
 }

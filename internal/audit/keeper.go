@@ -26,13 +26,16 @@ type Keeper struct {
 	retention time.Duration
 	stop      context.CancelFunc
 	done      chan struct{}
+	failing   map[string]bool // what was complained about and has not succeeded since
 }
 
 // Keep seals what is not sealed, and removes what is older than retention, until
 // [Keeper.Close].
 func Keep(config Config, retention time.Duration) *Keeper {
 	ctx, cancel := context.WithCancel(context.Background())
-	k := &Keeper{config: config, retention: retention, stop: cancel, done: make(chan struct{})}
+	k := &Keeper{
+		config: config, retention: retention, stop: cancel, done: make(chan struct{}), failing: make(map[string]bool),
+	}
 	go k.run(ctx)
 	return k
 }
@@ -69,16 +72,17 @@ func (k *Keeper) prune(ctx context.Context) (int, error) {
 	return k.config.Log.PruneAudit(ctx, k.config.Now().Add(-k.retention), pruneLimit, k.config.Sealer)
 }
 
-// repeat goes on as long as a step does as much as it may. What fails is logged:
-// the next tick tries again.
+// repeat goes on as long as a step does as much as it may. What fails is logged
+// once, and tried again at the next tick.
 func (k *Keeper) repeat(ctx context.Context, complaint string, limit int, step func(context.Context) (int, error)) {
 	for {
 		attempt, cancel := context.WithTimeout(ctx, keepTimeout)
 		n, err := step(attempt)
 		cancel()
-		if err != nil && ctx.Err() == nil {
+		if err != nil && ctx.Err() == nil && !k.failing[complaint] {
 			k.config.Logger.Warn("audit log is not looked after", slog.String("what", complaint), slog.Any("error", err))
 		}
+		k.failing[complaint] = err != nil
 		if err != nil || n < limit {
 			return
 		}

@@ -104,6 +104,17 @@ func (v *verifier) chain(ctx context.Context, chain *store.AuditChain) (*ChainRe
 		if err != nil {
 			return nil, err
 		}
+		if len(records) == 0 || records[0].Link.Seq != at.Seq+1 {
+			moved, err := v.pruned(ctx, chain.ID, at.Seq)
+			if err != nil {
+				return nil, err
+			}
+			if moved.Seq > at.Seq { // while we were looking
+				at, report.First = moved, moved.Seq+1
+				report.Last = max(report.Last, moved.Seq)
+				continue
+			}
+		}
 		if len(records) == 0 {
 			problem("records %d to %d are missing", at.Seq+1, chain.Head.Seq)
 			return report, nil
@@ -137,6 +148,24 @@ func (v *verifier) chain(ctx context.Context, chain *store.AuditChain) (*ChainRe
 		problem("record %d is not the one with which the chain ended", at.Seq)
 	}
 	return report, nil
+}
+
+// pruned is where a chain begins by now. Records that are missing before that
+// place were removed because they are old.
+func (v *verifier) pruned(ctx context.Context, id store.ID, seq int64) (store.AuditMark, error) {
+	chains, err := v.log.AuditChains(ctx)
+	if err != nil {
+		return store.AuditMark{}, err
+	}
+	for _, chain := range chains {
+		if chain.ID == id && chain.Anchor.Seq > seq {
+			made, _ := v.by(chain.Anchor.Signature, func(s *Sealer) []byte { return s.mark(anchorMark, id, chain.Anchor) })
+			if made {
+				return chain.Anchor, nil
+			}
+		}
+	}
+	return store.AuditMark{}, nil
 }
 
 // mark checks a signed place, unless the chain has none of that kind yet.

@@ -1,6 +1,7 @@
 package audit_test
 
 import (
+	"context"
 	"encoding/json"
 	"strings"
 	"testing"
@@ -151,5 +152,31 @@ func TestAChainWithoutASecretSaysSo(t *testing.T) {
 	report := verify(t, m)
 	if report.OK(false) || !strings.Contains(strings.Join(report.Chains[0].Problems, "\n"), "record 5 ") {
 		t.Errorf("an accident does not show: %+v", report)
+	}
+}
+
+// pruning is a log from which the oldest records are removed while it is read.
+type pruning struct {
+	*memory
+	chain store.ID
+	once  bool
+}
+
+func (p *pruning) AuditLinks(ctx context.Context, chain store.ID, seq int64, limit int) ([]store.AuditRecord, error) {
+	if !p.once {
+		p.once = true
+		link := p.records[5].Link
+		p.records = p.records[6:]
+		p.mark(p.chain, func(c *store.AuditChain) { c.Anchor = audit.NewSealer(secret).Anchor(link) })
+	}
+	return p.memory.AuditLinks(ctx, chain, seq, limit)
+}
+
+func TestALogThatIsPrunedMeanwhileVerifies(t *testing.T) {
+	t.Parallel()
+	m, chain := filled(t, secret)
+	report, err := audit.Verify(t.Context(), &pruning{memory: m, chain: chain}, [][]byte{secret})
+	if err != nil || !report.OK(true) || report.Chains[0].First != 7 || report.Chains[0].Last != 10 {
+		t.Errorf("report = %+v, %v", report, err)
 	}
 }

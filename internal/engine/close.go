@@ -17,6 +17,8 @@ const (
 	// statements that are running.
 	closeTimeout = 5 * time.Second
 	drainLook    = 20 * time.Millisecond
+	// auditTimeout is how long the audit records that are left may take.
+	auditTimeout = 20 * time.Second
 )
 
 // Idle reports whether no request is in flight.
@@ -80,7 +82,9 @@ func (l *Live) close() error {
 		errs = append(errs, fmt.Errorf("write last uses: %w", err))
 	}
 	l.Keeper.Close()
-	if err := l.Audit.Close(context.Background()); err != nil {
+	audit, cancel := context.WithTimeout(context.Background(), auditTimeout)
+	defer cancel()
+	if err := l.Audit.Close(audit); err != nil {
 		errs = append(errs, fmt.Errorf("write audit records: %w", err))
 	}
 	if err := closeStore(l.Store); err != nil {
