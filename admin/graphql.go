@@ -44,10 +44,18 @@ func newGraphQL(h *Handler) *graphQL {
 		only:  "a document is sent by POST", produces: []string{mediaJSON, mediaGraphQL},
 	}
 	if h.config.GraphQLPassthrough {
-		// What a browser asks before it sends a document to somebody else.
-		g.route.calls[http.MethodOptions] = handOn
+		g.route.calls[http.MethodOptions] = preflight
 	}
 	return g
+}
+
+// preflight hands on what a browser asks before it sends a document to somebody
+// else (https://fetch.spec.whatwg.org/#cors-preflight-fetch), and nothing beside.
+func preflight(w http.ResponseWriter, r *http.Request, x *exchange) error {
+	if r.Header.Get("Origin") == "" || r.Header.Get("Access-Control-Request-Method") == "" || r.ContentLength != 0 || r.URL.RawQuery != "" {
+		return badRequest("OPTIONS is for what a browser asks before it sends a document")
+	}
+	return handOn(w, r, x)
 }
 
 func handOn(w http.ResponseWriter, r *http.Request, x *exchange) error {
@@ -67,6 +75,10 @@ type graphQLRequest struct {
 // none of them, if that is configured. The document is looked at before the caller
 // is then: who asks somebody else for something need not be known here.
 func (g *graphQL) post(w http.ResponseWriter, r *http.Request, x *exchange) error {
+	if r.URL.RawQuery != "" {
+		// Servers differ in whether these or those of the body count.
+		return badRequest("the URL has no parameters: the document is in the body")
+	}
 	passthrough := g.handler.config.GraphQLPassthrough
 	if !passthrough {
 		if err := x.identify(r); err != nil {

@@ -135,7 +135,7 @@ func (resolvers) AdminCreateSystemKey(ctx context.Context, args createArgs) (*cr
 		input.Permissions = *args.Input.Permissions
 	}
 	if args.Input.ExpiresAt != nil {
-		input.ExpiresAt = &args.Input.ExpiresAt.Time
+		input.ExpiresAt = &instant{args.Input.ExpiresAt.Time}
 	}
 	input.IsSystem = args.Input.IsSystem != nil && *args.Input.IsSystem
 	want, err := input.key()

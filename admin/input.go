@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"slices"
 	"time"
@@ -19,10 +20,23 @@ const maxBody = 64 << 10
 
 // createInput is what a caller says of the key that it wants.
 type createInput struct {
-	Label       *string    `json:"label"`
-	Permissions []string   `json:"permissions"`
-	ExpiresAt   *time.Time `json:"expires_at"`
-	IsSystem    bool       `json:"is_system"`
+	Label       *string  `json:"label"`
+	Permissions []string `json:"permissions"`
+	ExpiresAt   *instant `json:"expires_at"`
+	IsSystem    bool     `json:"is_system"`
+}
+
+// instant is a time whose error names its field.
+type instant struct{ time.Time }
+
+var errInstant = errors.New("expires_at must be a time of the form 2006-01-02T15:04:05Z (RFC 3339)")
+
+// UnmarshalJSON implements [json.Unmarshaler].
+func (i *instant) UnmarshalJSON(b []byte) error {
+	if i.Time.UnmarshalJSON(b) != nil {
+		return errInstant
+	}
+	return nil
 }
 
 // key checks what can be checked without looking at the values.
@@ -32,7 +46,7 @@ func (c *createInput) key() (NewKey, error) {
 	}
 	want := NewKey{Label: *c.Label, Permissions: c.Permissions, IsSystem: c.IsSystem}
 	if c.ExpiresAt != nil {
-		if want.ExpiresAt = *c.ExpiresAt; want.ExpiresAt.IsZero() {
+		if want.ExpiresAt = c.ExpiresAt.Time; want.ExpiresAt.IsZero() {
 			want.ExpiresAt = time.Unix(0, 0) // the year 1 is a time like any other that is over
 		}
 	}
@@ -52,9 +66,21 @@ func read(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, error) {
 		return nil, badRequest("the body could not be read")
 	}
 	if !utf8.Valid(body) {
-		return nil, badRequest("the body must be UTF-8")
+		return nil, badRequest(notUTF8(body) + " must be UTF-8")
 	}
 	return body, nil
+}
+
+// notUTF8 names the member of an object that is no valid text, or the body.
+func notUTF8(body []byte) string {
+	var members map[string]json.RawMessage
+	_ = json.Unmarshal(body, &members) // what is no object has no members
+	for _, name := range slices.Sorted(maps.Keys(members)) {
+		if utf8.ValidString(name) && !utf8.Valid(members[name]) {
+			return name
+		}
+	}
+	return "the body"
 }
 
 // decode reads one JSON object, strictly: unknown members, duplicate ones at any
@@ -78,9 +104,6 @@ func decode(body []byte, into any, members ...string) error {
 func describe(err error) string {
 	if wrong, ok := errors.AsType[*json.UnmarshalTypeError](err); ok && wrong.Field != "" {
 		return fmt.Sprintf("%s must not be a %s", wrong.Field, wrong.Value)
-	}
-	if _, ok := errors.AsType[*time.ParseError](err); ok {
-		return "expires_at must be a time of the form 2006-01-02T15:04:05Z (RFC 3339)"
 	}
 	return err.Error()
 }

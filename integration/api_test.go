@@ -24,6 +24,7 @@ type call struct {
 	status int
 	code   string
 	field  string // a member of error.fields
+	says   string // a part of the message
 }
 
 func TestAdminAPIRefuses(t *testing.T) {
@@ -66,12 +67,18 @@ func TestAdminAPIRefuses(t *testing.T) {
 		{name: "a list", method: "POST", path: collection, auth: root, body: `[]`, status: 400, code: "invalid_request"},
 		{name: "null", method: "POST", path: collection, auth: root, body: `null`, status: 400, code: "invalid_request"},
 		{name: "nothing", method: "POST", path: collection, auth: root, body: ` `, status: 400, code: "invalid_request"},
-		{name: "an unknown field", method: "POST", path: collection, auth: root, body: `{"label":"x","name":"y"}`, status: 400, code: "invalid_request"},
+		{name: "an unknown field", method: "POST", path: collection, auth: root, body: `{"label":"x","name":"y"}`, status: 400, code: "invalid_request", says: "name"},
 		{name: "a field in another case", method: "POST", path: collection, auth: root, body: `{"Label":"x"}`, status: 400, code: "invalid_request"},
 		{name: "a field twice", method: "POST", path: collection, auth: root, body: `{"label":"x","label":"y"}`, status: 400, code: "invalid_request"},
-		{name: "a wrong type", method: "POST", path: collection, auth: root, body: `{"label":1}`, status: 400, code: "invalid_request"},
-		{name: "bad UTF-8", method: "POST", path: collection, auth: root, body: "{\"label\":\"\xff\"}", status: 400, code: "invalid_request"},
-		{name: "a time that is none", method: "POST", path: collection, auth: root, body: `{"label":"x","expires_at":"tomorrow"}`, status: 400, code: "invalid_request"},
+		{name: "a wrong type", method: "POST", path: collection, auth: root, body: `{"label":1}`, status: 400, code: "invalid_request", says: "label"},
+		{name: "bad UTF-8", method: "POST", path: collection, auth: root, body: "{\"label\":\"\xff\"}", status: 400, code: "invalid_request", says: "label"},
+		{name: "a time that is a number", method: "POST", path: collection, auth: root, body: `{"label":"x","expires_at":1}`, status: 400, code: "invalid_request", says: "expires_at"},
+		{name: "permissions that are text", method: "POST", path: collection, auth: root, body: `{"label":"x","permissions":"a:b"}`, status: 400, code: "invalid_request", says: "permissions"},
+		{name: "permissions of numbers", method: "POST", path: collection, auth: root, body: `{"label":"x","permissions":[1]}`, status: 400, code: "invalid_request", says: "permissions"},
+		{name: "is_system that is text", method: "POST", path: collection, auth: root, body: `{"label":"x","is_system":"true"}`, status: 400, code: "invalid_request", says: "is_system"},
+		{name: "a permission in bad UTF-8", method: "POST", path: collection, auth: root, body: "{\"label\":\"x\",\"permissions\":[\"\xff\"]}", status: 400, code: "invalid_request", says: "permissions"},
+		{name: "half a character", method: "POST", path: collection, auth: root, body: `{"label":"\ud800"}`, status: 422, code: "validation_failed", field: "label"},
+		{name: "a time that is none", method: "POST", path: collection, auth: root, body: `{"label":"x","expires_at":"tomorrow"}`, status: 400, code: "invalid_request", says: "expires_at"},
 		{name: "no label", method: "POST", path: collection, auth: root, body: `{}`, status: 422, code: "validation_failed", field: "label"},
 		{name: "an empty label", method: "POST", path: collection, auth: root, body: label("  "), status: 422, code: "validation_failed", field: "label"},
 		{name: "a label that is too long", method: "POST", path: collection, auth: root, body: label(strings.Repeat("é", 101)), status: 422, code: "validation_failed", field: "label"},
@@ -126,6 +133,9 @@ func (c call) refused(t *testing.T, address string) {
 	}
 	if c.field != "" && e.Fields[c.field] == "" {
 		t.Errorf("the field %s is not named in %s", c.field, body)
+	}
+	if !strings.Contains(e.Message, c.says) {
+		t.Errorf("the message does not name %s: %s", c.says, body)
 	}
 	if (status == http.StatusMethodNotAllowed) != (header.Get("Allow") != "") {
 		t.Errorf("Allow is %q", header.Get("Allow"))

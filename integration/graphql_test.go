@@ -101,7 +101,12 @@ func TestGraphQLDocuments(t *testing.T) {
 			handed(nobody, "POST", gql("{ a: adminSystemKeysX { id } adminsystemkeys }"), 401)
 			handed(nobody, "POST", gql(`{ note(text: "adminSystemKeys") { id } } # adminSystemKeys`), 401)
 			if passthrough {
-				handed(nobody, "OPTIONS", "", 0)
+				handed(nobody, "OPTIONS", "", 0, "Origin", "https://dashboard.example", "Access-Control-Request-Method", "POST")
+				for _, c := range [][]string{{"OPTIONS", gqlPath}, {"OPTIONS", gqlPath + "?query={adminSystemKeys{total}}"}, {"POST", gqlPath + "?query={adminSystemKeys{total}}"}, {"POST", gqlPath + "?x"}} {
+					if a := nobody.call(t, c[0], c[1], gql(theirs), "Origin", "https://dashboard.example", "Access-Control-Request-Method", "POST"); a.status != 400 || upstream.take() != "" {
+						t.Errorf("%v got %d", c, a.status)
+					}
+				}
 			} else if a := nobody.call(t, "OPTIONS", gqlPath, ""); a.status != 405 || upstream.take() != "" {
 				t.Errorf("OPTIONS got %d", a.status)
 			}

@@ -68,6 +68,9 @@ func (s *Store) PruneAudit(ctx context.Context, before time.Time, limit int, sea
 	floor := store.AuditFloor(before)
 	pruned := 0
 	for _, chain := range chains {
+		if chain.Anchor.Seq >= chain.Head.Seq {
+			continue // it has no records
+		}
 		err := s.transact(ctx, func(tx pgx.Tx) error {
 			n, err := pruneChain(ctx, tx, chain.ID, floor, limit, sealer)
 			pruned += n

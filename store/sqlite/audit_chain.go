@@ -74,6 +74,9 @@ func (s *Store) PruneAudit(ctx context.Context, before time.Time, limit int, sea
 	}
 	floor := store.AuditFloor(before)
 	for _, chain := range chains {
+		if chain.Anchor.Seq >= chain.Head.Seq {
+			continue // it has no records
+		}
 		// One transaction each: the writer has others to serve.
 		err := s.write(ctx, what, func(tx *sql.Tx) error {
 			n, err := pruneChain(ctx, tx, &chain, floor, limit, sealer)

@@ -11,7 +11,7 @@ import (
 )
 
 // LargeAuditRows is how many records a driver's own tests of a large audit log
-// are to make: 50,000, or ten million where the environment has SOAK=1.
+// are to make: 20,000, or ten million where the environment has SOAK=1.
 //
 // The driver makes them in SQL, so that record i, counted from 0,
 //   - has the id [LargeAuditID](i), and the time i milliseconds after
@@ -23,7 +23,7 @@ func LargeAuditRows() int {
 	if os.Getenv("SOAK") == "1" {
 		return 10_000_000
 	}
-	return 50_000
+	return 20_000
 }
 
 // LargeAuditKey is the id of a key of a large log: its number in hex digits at
