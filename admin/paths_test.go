@@ -45,6 +45,7 @@ func TestEverySpellingOfOurPathsIsOurs(t *testing.T) {
 		"/files/v1/admin/system-keys":                  false,
 		"/v1/admin/system-keys/../users":               false,
 		"/v1/admin/users?x=/v1/admin/system-keys":      false,
+
 		"/100%": false,
 	} {
 		if got := admin.Owns(path); got != want {
