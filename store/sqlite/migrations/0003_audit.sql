@@ -63,3 +63,40 @@ BEGIN
         FROM (SELECT CAST((julianday('now') - 2440587.5) * 86400000 + 0.5 AS INTEGER) AS ms)
     );
 END;
+
+-- The triggers of 0002 with the time given: the default of the column needs
+-- SQLite 3.42, and the sqlite3 of another program may be older.
+DROP TRIGGER system_keys_log_delete;
+CREATE TRIGGER system_keys_log_delete AFTER DELETE ON system_keys BEGIN
+    INSERT INTO change_log (key_id, op, at)
+    VALUES (old.id, 'd', CAST((julianday('now') - 2440587.5) * 86400000 + 0.5 AS INTEGER) * 1000);
+END;
+
+-- INSERT OR REPLACE fires no DELETE trigger for what it replaces
+-- (https://sqlite.org/lang_conflict.html).
+DROP TRIGGER system_keys_log_replace;
+CREATE TRIGGER system_keys_log_replace BEFORE INSERT ON system_keys
+WHEN EXISTS (SELECT 1 FROM system_keys WHERE id = new.id OR rid = new.rid)
+BEGIN
+    INSERT INTO change_log (key_id, op, at)
+    SELECT id, 'k', CAST((julianday('now') - 2440587.5) * 86400000 + 0.5 AS INTEGER) * 1000
+    FROM system_keys WHERE id = new.id OR rid = new.rid;
+END;
+
+-- No column list: it would miss what another trigger changes.
+DROP TRIGGER system_keys_log_update;
+CREATE TRIGGER system_keys_log_update AFTER UPDATE ON system_keys
+WHEN old.id <> new.id OR old.label <> new.label OR old.key_hash <> new.key_hash OR old.permissions <> new.permissions
+    OR old.is_system <> new.is_system OR old.expires_at <> new.expires_at
+BEGIN
+    INSERT INTO change_log (key_id, op, at)
+    SELECT old.id, 'd', CAST((julianday('now') - 2440587.5) * 86400000 + 0.5 AS INTEGER) * 1000 WHERE old.id <> new.id;
+    INSERT INTO change_log (key_id, op, at) VALUES (new.id, CASE
+        WHEN old.id <> new.id THEN 'k'
+        WHEN old.key_hash = new.key_hash THEN 'u'
+        WHEN old.label = new.label AND old.permissions = new.permissions AND old.is_system = new.is_system
+            AND old.expires_at = new.expires_at
+            AND EXISTS (SELECT 1 FROM rehashing r WHERE r.id = new.id AND r.key_hash = new.key_hash) THEN 'h'
+        ELSE 'k'
+    END, CAST((julianday('now') - 2440587.5) * 86400000 + 0.5 AS INTEGER) * 1000);
+END;
