@@ -51,7 +51,10 @@ type Actor struct {
 }
 
 // CLI is whoever has the store in hands: the command line on its machine.
-func CLI() Actor { return Actor{Type: store.ActorCLI, Name: "cli", IsSystem: true} }
+func CLI() Actor { return Command("cli") }
+
+// Command is a command of that machine with a name of its own.
+func Command(name string) Actor { return Actor{Type: store.ActorCLI, Name: name, IsSystem: true} }
 
 // KeyActor is who presents a system key.
 func KeyActor(identity *verify.Identity) Actor {

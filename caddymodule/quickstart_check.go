@@ -37,7 +37,7 @@ type story struct {
 // check plays the story through real sockets and stops at the first step that
 // is not answered as promised.
 func (q *quickstart) check(ctx context.Context, out io.Writer) error {
-	actor := admin.Actor{Name: "quickstart", IsSystem: true}
+	actor := admin.Command("quickstart")
 	_, adminKey, err := q.service.Create(ctx, actor, admin.NewKey{Label: "Quickstart admin", IsSystem: true})
 	if err != nil {
 		return err

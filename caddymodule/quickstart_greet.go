@@ -16,7 +16,7 @@ const demoPermission = "bots:read"
 
 // greet mints the two keys and prints what to try.
 func (q *quickstart) greet(ctx context.Context, out io.Writer) error {
-	actor := admin.Actor{Name: "quickstart", IsSystem: true}
+	actor := admin.Command("quickstart")
 	_, adminKey, err := q.service.Create(ctx, actor, admin.NewKey{Label: "Quickstart admin", IsSystem: true})
 	if err != nil {
 		return err
