@@ -148,11 +148,7 @@ func (resolvers) AdminCreateSystemKey(ctx context.Context, args createArgs) (*cr
 	if err != nil {
 		return nil, c.failed(err)
 	}
-	shown := keyOfGQL(ShowKey(key))
-	return &createdGQL{
-		ID: shown.ID, Label: shown.Label, Permissions: shown.Permissions, IsSystem: shown.IsSystem, CreatedAt: shown.CreatedAt,
-		CreatedBy: shown.CreatedBy, ExpiresAt: shown.ExpiresAt, LastUsedAt: shown.LastUsedAt, Key: plain,
-	}, nil
+	return &createdGQL{keyOfGQL(ShowKey(key)), plain}, nil
 }
 
 // AdminDeleteSystemKey is the field of that name.

@@ -27,15 +27,8 @@ type keyListGQL struct {
 }
 
 type createdGQL struct {
-	ID          graphql.ID
-	Label       string
-	Permissions []string
-	IsSystem    bool
-	CreatedAt   graphql.Time
-	CreatedBy   *string
-	ExpiresAt   *graphql.Time
-	LastUsedAt  *graphql.Time
-	Key         string
+	keyGQL
+	Key string
 }
 
 type revokedGQL struct {

@@ -5,7 +5,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/lumio-vision/caddy-system-keys/internal/testenv"
 	"github.com/lumio-vision/caddy-system-keys/store/storetest"
 )
 
@@ -14,15 +13,8 @@ import (
 func largeAudit(tb testing.TB) *Store {
 	tb.Helper()
 	ctx := context.WithoutCancel(tb.Context())
-	s, err := Open(ctx, testenv.Database(tb))
-	if err != nil {
-		tb.Fatal(err)
-	}
-	tb.Cleanup(func() { _ = s.Close() })
-	if err := s.Migrate(ctx); err != nil {
-		tb.Fatal(err)
-	}
-	_, err = s.pool.Exec(ctx, `
+	s := empty(tb)
+	_, err := s.pool.Exec(ctx, `
 INSERT INTO sidecar.audit_log (id, event, at, actor_type, actor, actor_label, key_id, key_label, method, path, status)
 SELECT (lpad(to_hex(ms), 12, '0') || '70008000' || lpad(to_hex(i), 12, '0'))::uuid,
     CASE WHEN i % 5000 = 1 THEN 'api_key.denied' ELSE 'api_key.used' END, to_timestamp(ms / 1000.0),

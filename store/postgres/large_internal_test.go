@@ -12,8 +12,8 @@ import (
 	"github.com/lumio-vision/caddy-system-keys/store/storetest"
 )
 
-// large opens a store with many keys, as storetest.LargeRows describes them.
-func large(tb testing.TB) *Store {
+// empty opens a store for a test to fill.
+func empty(tb testing.TB) *Store {
 	tb.Helper()
 	ctx := context.WithoutCancel(tb.Context())
 	s, err := Open(ctx, testenv.Database(tb))
@@ -28,7 +28,15 @@ func large(tb testing.TB) *Store {
 	if err := s.Migrate(ctx); err != nil {
 		tb.Fatal(err)
 	}
-	_, err = s.pool.Exec(ctx, `
+	return s
+}
+
+// large opens a store with many keys, as storetest.LargeRows describes them.
+func large(tb testing.TB) *Store {
+	tb.Helper()
+	ctx := context.WithoutCancel(tb.Context())
+	s := empty(tb)
+	_, err := s.pool.Exec(ctx, `
 INSERT INTO system_keys (id, label, key_hash, created_at, last_used_at)
 SELECT gen_random_uuid(), format('service %s worker %s', i % 1000, lpad(to_hex(i), 8, '0')),
     '$argon2id$v=19$m=19456,t=2,p=1$c2FsdHNhbHQ$' || md5(i::text), $2::timestamptz + i * interval '1 second',

@@ -3,7 +3,6 @@ package sqlite
 import (
 	"context"
 	"database/sql"
-	"path/filepath"
 	"strings"
 	"testing"
 
@@ -16,15 +15,8 @@ import (
 func largeAudit(tb testing.TB) *Store {
 	tb.Helper()
 	ctx := context.WithoutCancel(tb.Context())
-	s, err := Open(ctx, filepath.Join(tb.TempDir(), "keys.db"), Options{})
-	if err != nil {
-		tb.Fatal(err)
-	}
-	tb.Cleanup(func() { _ = s.Close() })
-	if err := s.Migrate(ctx); err != nil {
-		tb.Fatal(err)
-	}
-	err = s.write(ctx, "fill", func(tx *sql.Tx) error {
+	s := empty(tb)
+	err := s.write(ctx, "fill", func(tx *sql.Tx) error {
 		_, err := tx.ExecContext(ctx, `
 WITH RECURSIVE n (i, ms, k) AS (
     SELECT 0, ?2 / 1000, 0

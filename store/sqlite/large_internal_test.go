@@ -11,8 +11,8 @@ import (
 	"github.com/lumio-vision/caddy-system-keys/store/storetest"
 )
 
-// large opens a store with many keys, as storetest.LargeRows describes them.
-func large(tb testing.TB) *Store {
+// empty opens a store for a test to fill.
+func empty(tb testing.TB) *Store {
 	tb.Helper()
 	ctx := context.WithoutCancel(tb.Context())
 	s, err := Open(ctx, filepath.Join(tb.TempDir(), "keys.db"), Options{})
@@ -27,7 +27,15 @@ func large(tb testing.TB) *Store {
 	if err := s.Migrate(ctx); err != nil {
 		tb.Fatal(err)
 	}
-	err = s.write(ctx, "fill", func(tx *sql.Tx) error {
+	return s
+}
+
+// large opens a store with many keys, as storetest.LargeRows describes them.
+func large(tb testing.TB) *Store {
+	tb.Helper()
+	ctx := context.WithoutCancel(tb.Context())
+	s := empty(tb)
+	err := s.write(ctx, "fill", func(tx *sql.Tx) error {
 		_, err := tx.ExecContext(ctx, `
 WITH RECURSIVE n (i) AS (VALUES (0) UNION ALL SELECT i + 1 FROM n WHERE i + 1 < ?1)
 INSERT INTO system_keys (id, label, key_hash, created_at, last_used_at)
