@@ -22,21 +22,7 @@ func revoke(w http.ResponseWriter, r *http.Request, x *exchange) error {
 	if err != nil {
 		return err
 	}
-	type result struct {
-		revoked *Revoked
-		err     error
-	}
-	var last atomic.Pointer[coherence.Report]
-	looked := make(chan struct{})
-	done := make(chan result, 1)
-	go func() {
-		revoked, err := revocation.Wait(context.WithoutCancel(r.Context()), func(now coherence.Report) {
-			if last.Swap(&now) == nil {
-				close(looked)
-			}
-		})
-		done <- result{revoked, err}
-	}()
+	wait := revocation.begin(context.WithoutCancel(r.Context()))
 	var over <-chan time.Time
 	if limited {
 		w.Header().Set("Preference-Applied", "wait="+strconv.Itoa(int(patience/time.Second)))
@@ -45,34 +31,71 @@ func revoke(w http.ResponseWriter, r *http.Request, x *exchange) error {
 		over = timer.C
 	}
 	select {
-	case result := <-done:
-		if result.err != nil {
-			return result.err
-		}
-		writeJSON(w, http.StatusOK, one(ShowRevoked(result.revoked), r.URL.Path))
+	case <-wait.done:
 	case <-over:
-		if revocation.key == nil {
-			result := <-done // there is nothing to say but the end of it
-			return result.err
-		}
-		select { // at least who is awaited is to be said
-		case <-looked:
-		case result := <-done:
-			if result.err != nil {
-				return result.err
-			}
-			writeJSON(w, http.StatusOK, one(ShowRevoked(result.revoked), r.URL.Path))
-			return nil
-		case <-time.After(callTimeout):
-		}
-		var report coherence.Report
-		if now := last.Load(); now != nil {
-			report = *now
-		}
-		writeJSON(w, http.StatusAccepted, one(ShowRevoked(revocation.revoked(report)), r.URL.Path))
+		wait.look()
 	case <-r.Context().Done():
+		return nil
+	}
+	select {
+	case <-wait.done:
+		if wait.err != nil {
+			return wait.err
+		}
+		writeJSON(w, http.StatusOK, one(ShowRevoked(wait.revoked), r.URL.Path))
+	default:
+		writeJSON(w, http.StatusAccepted, one(ShowRevoked(wait.soFar()), r.URL.Path))
 	}
 	return nil
+}
+
+// waiting is the wait for a revocation, in the background.
+type waiting struct {
+	revocation *Revocation
+	last       atomic.Pointer[coherence.Report]
+	looked     chan struct{} // closed when there is a last report
+	done       chan struct{} // closed when there is an outcome
+	revoked    *Revoked
+	err        error
+}
+
+func (r *Revocation) begin(ctx context.Context) *waiting {
+	w := &waiting{revocation: r, looked: make(chan struct{}), done: make(chan struct{})}
+	go func() {
+		defer close(w.done)
+		w.revoked, w.err = r.Wait(ctx, func(now coherence.Report) {
+			if w.last.Swap(&now) == nil {
+				close(w.looked)
+			}
+		})
+	}()
+	return w
+}
+
+// look waits until there is something to say to who is out of patience: who is
+// awaited, at least. Of a key that was gone before there is nothing to say but the
+// end.
+func (w *waiting) look() {
+	if w.revocation.key == nil {
+		<-w.done
+		return
+	}
+	patience := time.NewTimer(callTimeout)
+	defer patience.Stop()
+	select {
+	case <-w.looked:
+	case <-w.done:
+	case <-patience.C:
+	}
+}
+
+// soFar is how far it has come.
+func (w *waiting) soFar() *Revoked {
+	var report coherence.Report
+	if now := w.last.Load(); now != nil {
+		report = *now
+	}
+	return w.revocation.revoked(report)
 }
 
 // preferredWait reads how long the caller wants to wait, as RFC 7240 section 4.3

@@ -1,6 +1,8 @@
 package integration_test
 
 import (
+	"crypto/x509"
+	"encoding/pem"
 	"fmt"
 	"net/http"
 	"os"
@@ -119,6 +121,17 @@ func TestTheKeyOfAnIssuerIsResolvedAtTheStart(t *testing.T) {
 			_ = caddy.Stop()
 		})
 	}
+
+	p := &plane{keys: b.keys(t), issuer: newIssuer(t), api: readOpenAPI(t)}
+	der, err := x509.MarshalPKIXPublicKey(p.issuer.key.Public())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(file, pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der}), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	p.url = "http://" + run(t, b, fmt.Sprintf("system_keys_admin {\njwt {\nkey {file.%s}\nalgorithms EdDSA\nissuer https://lumio.example\naudience lumio-admin\n}\n}", file))
+	p.byToken(t, true).call(t, http.MethodGet, keysPath, "").must(t, http.StatusOK, nil)
 }
 
 // TestAnEarlierHandlersWordOnAKey has system_key_auth take the key away before the
