@@ -92,9 +92,13 @@ func (i *Identities) byToken(ctx context.Context, token string) (Actor, error) {
 	claims, err := i.Tokens.Verify(ctx, token)
 	switch {
 	case errors.Is(err, jwtauth.ErrInvalid):
-		return Actor{}, refused(gate.Invalid())
+		p := refused(gate.Invalid())
+		p.message = "the token is not valid"
+		return Actor{}, p
 	case err != nil:
-		return Actor{}, refused(gate.Unavailable(time.Second, err))
+		p := refused(gate.Unavailable(time.Second, err))
+		p.message = "the token cannot be verified at the moment"
+		return Actor{}, p
 	}
 	return personActor(claims.Subject, claims.Name, claims.Permissions, claims.IsSystem), nil
 }

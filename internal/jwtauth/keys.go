@@ -55,8 +55,11 @@ func one(key jwk.Key, now func() time.Time) (*keys, error) {
 // a key that is not in an old set may be in the newest.
 func (k *keys) find(ctx context.Context, id string) ([]jwk.Key, error) {
 	set, age, _ := k.current()
-	if k.load == nil || set != nil && age < freshFor {
-		if found := pick(set, id); len(found) > 0 || k.load == nil {
+	if k.load == nil {
+		return pick(set, ""), nil // the only one there is has no id
+	}
+	if set != nil && age < freshFor {
+		if found := pick(set, id); len(found) > 0 {
 			return found, nil
 		}
 	}
