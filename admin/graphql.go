@@ -38,7 +38,7 @@ func newGraphQL(h *Handler) *graphQL {
 	g.schema = graphql.MustParseSchema(string(sdl), &resolvers{},
 		graphql.UseFieldResolvers(), graphql.MaxDepth(maxDepth), graphql.MaxSelections(maxSelections),
 		// A document is bounded by its body, and by what was looked at before.
-		graphql.MaxQueryLength(maxGraphQLBody), graphql.MaxParallelism(2), graphql.Logger(panics{h}))
+		graphql.MaxQueryLength(maxGraphQLBody), graphql.MaxParallelism(2), graphql.Logger(panics{h}), graphql.PanicHandler(panics{h}))
 	g.route = &route{
 		calls: map[string]call{http.MethodPost: g.post},
 		only:  "a document is sent by POST", produces: []string{mediaJSON, mediaGraphQL},
@@ -139,7 +139,11 @@ func (g *graphQL) execute(w http.ResponseWriter, r *http.Request, x *exchange, r
 // our own have.
 func (*graphQL) complete(e *gqlerrors.QueryError, requestID string) {
 	if e.Extensions == nil {
-		e.Extensions = (&problem{code: "invalid_document", status: http.StatusBadRequest}).extensions(requestID)
+		p := &problem{code: "invalid_document", status: http.StatusBadRequest}
+		if e.Path != nil { // it has got so far as to a field
+			p = &problem{code: "internal", status: http.StatusInternalServerError}
+		}
+		e.Extensions = p.extensions(requestID)
 	}
 	if e.Rule != "" {
 		e.Extensions["rule"] = e.Rule
@@ -168,12 +172,17 @@ func (p *problem) extensions(requestID string) map[string]any {
 }
 
 // panics is where the library says that a resolver has panicked. The value may
-// hold anything and is not logged.
+// hold anything, and is neither logged nor shown.
 type panics struct{ handler *Handler }
 
 // LogPanic implements the library's logger.
 func (p panics) LogPanic(ctx context.Context, _ any) {
 	p.handler.config.Logger.ErrorContext(ctx, "a GraphQL call panicked")
+}
+
+// MakePanicError implements the library's panic handler.
+func (panics) MakePanicError(context.Context, any) *gqlerrors.QueryError {
+	return &gqlerrors.QueryError{Message: "an internal error"}
 }
 
 // jsonObject is the scalar JSON.
