@@ -89,91 +89,106 @@ func (v *verifier) by(mac []byte, make func(*Sealer) []byte) (made, unkeyed bool
 	return hmac.Equal(mac, make(v.unkeyed)), true
 }
 
-func (v *verifier) chain(ctx context.Context, chain *store.AuditChain) (*ChainReport, error) {
-	at := store.AuditMark{Seq: chain.Anchor.Seq, MAC: chain.Anchor.MAC}
-	report := &ChainReport{ID: chain.ID, First: at.Seq + 1, Last: at.Seq, Head: chain.Head.MAC}
-	problem := func(format string, args ...any) {
-		if len(report.Problems) < maxProblems {
-			report.Problems = append(report.Problems, fmt.Sprintf(format, args...))
-		}
-	}
-	v.mark(anchorMark, "beginning", chain.ID, chain.Anchor, problem)
-	v.mark(headMark, "end", chain.ID, chain.Head, problem)
-	for at.Seq < chain.Head.Seq {
-		records, err := v.log.AuditLinks(ctx, chain.ID, at.Seq, verifyPage)
-		if err != nil {
-			return nil, err
-		}
-		if len(records) == 0 || records[0].Link.Seq != at.Seq+1 {
-			moved, err := v.pruned(ctx, chain.ID, at.Seq)
-			if err != nil {
-				return nil, err
-			}
-			if moved.Seq > at.Seq { // while we were looking
-				at, report.First = moved, moved.Seq+1
-				report.Last = max(report.Last, moved.Seq)
-				continue
-			}
-		}
-		if len(records) == 0 {
-			problem("records %d to %d are missing", at.Seq+1, chain.Head.Seq)
-			return report, nil
-		}
-		for i := range records {
-			r := &records[i]
-			if r.Link.Seq > chain.Head.Seq {
-				break // written since
-			}
-			if r.Link.Seq != at.Seq+1 {
-				problem("records %d to %d are missing", at.Seq+1, r.Link.Seq-1)
-				at.MAC = nil
-			}
-			made, unkeyed := v.by(r.Link.MAC, func(s *Sealer) []byte { return s.record(at.MAC, r) })
-			switch {
-			case !made && at.MAC == nil && r.Link.Seq > 1:
-				// What is missing before it is what it does not fit.
-			case !made:
-				problem("record %d (%s) does not fit the one before it", r.Link.Seq, r.ID)
-			case unkeyed:
-				report.Unkeyed++
-			}
-			at = store.AuditMark{Seq: r.Link.Seq, MAC: r.Link.MAC}
-			report.Last = at.Seq
-		}
-		if records[len(records)-1].Link.Seq > chain.Head.Seq {
-			break
-		}
-	}
-	if at.Seq == chain.Head.Seq && !hmac.Equal(at.MAC, chain.Head.MAC) {
-		problem("record %d is not the one with which the chain ended", at.Seq)
-	}
-	return report, nil
+// signed reports whether a mark was signed under a secret that is known; without
+// any secret, whether it was signed at all. Everybody can sign without one.
+func (v *verifier) signed(kind string, chain store.ID, mark store.AuditMark) bool {
+	made, unkeyed := v.by(mark.Signature, func(s *Sealer) []byte { return s.mark(kind, chain, mark) })
+	return made && (!unkeyed || len(v.sealers) == 0)
 }
 
-// pruned is where a chain begins by now. Records that are missing before that
-// place were removed because they are old.
-func (v *verifier) pruned(ctx context.Context, id store.ID, seq int64) (store.AuditMark, error) {
-	chains, err := v.log.AuditChains(ctx)
+func (v *verifier) chain(ctx context.Context, chain *store.AuditChain) (*ChainReport, error) {
+	w := &walk{
+		verifier: v, end: chain.Head,
+		at:     store.AuditMark{Seq: chain.Anchor.Seq, MAC: chain.Anchor.MAC},
+		report: &ChainReport{ID: chain.ID, First: chain.Anchor.Seq + 1, Last: chain.Anchor.Seq, Head: chain.Head.MAC},
+	}
+	if chain.Anchor.Seq != 0 && !v.signed(anchorMark, chain.ID, chain.Anchor) {
+		w.problem("the place where the chain begins (%d) is not signed under a known secret", chain.Anchor.Seq)
+	}
+	if chain.Head.Seq != 0 && !v.signed(headMark, chain.ID, chain.Head) {
+		w.problem("the place where the chain ends (%d) is not signed under a known secret", chain.Head.Seq)
+	}
+	for w.at.Seq < w.end.Seq {
+		if err := w.page(ctx); err != nil {
+			return nil, err
+		}
+	}
+	if w.at.Seq == w.end.Seq && !hmac.Equal(w.at.MAC, w.end.MAC) {
+		w.problem("record %d is not the one with which the chain ended", w.at.Seq)
+	}
+	return w.report, nil
+}
+
+// walk is on its way through a chain.
+type walk struct {
+	*verifier
+	report *ChainReport
+	at     store.AuditMark // the record that was looked at last
+	end    store.AuditMark
+}
+
+func (w *walk) problem(format string, args ...any) {
+	if len(w.report.Problems) < maxProblems {
+		w.report.Problems = append(w.report.Problems, fmt.Sprintf(format, args...))
+	}
+}
+
+// page looks at some records, or goes on where the chain begins by now if the
+// oldest were removed meanwhile.
+func (w *walk) page(ctx context.Context) error {
+	records, err := w.log.AuditLinks(ctx, w.report.ID, w.at.Seq, verifyPage)
+	if err != nil {
+		return err
+	}
+	if len(records) == 0 || records[0].Link.Seq != w.at.Seq+1 {
+		begins, err := w.begins(ctx)
+		if err != nil {
+			return err
+		}
+		if begins.Seq > w.at.Seq {
+			w.at, w.report.First, w.report.Last = begins, begins.Seq+1, begins.Seq
+			return nil
+		}
+	}
+	for i := range records {
+		if r := &records[i]; r.Link.Seq <= w.end.Seq { // others were written since
+			w.look(r)
+		}
+	}
+	if len(records) == 0 || records[len(records)-1].Link.Seq > w.end.Seq && w.at.Seq < w.end.Seq {
+		w.problem("records %d to %d are missing", w.at.Seq+1, w.end.Seq)
+		w.at = store.AuditMark{Seq: w.end.Seq, MAC: w.end.MAC}
+	}
+	return nil
+}
+
+// begins is where the chain begins by now, as far as that is signed.
+func (w *walk) begins(ctx context.Context) (store.AuditMark, error) {
+	chains, err := w.log.AuditChains(ctx)
 	if err != nil {
 		return store.AuditMark{}, err
 	}
 	for _, chain := range chains {
-		if chain.ID == id && chain.Anchor.Seq > seq {
-			made, _ := v.by(chain.Anchor.Signature, func(s *Sealer) []byte { return s.mark(anchorMark, id, chain.Anchor) })
-			if made {
-				return chain.Anchor, nil
-			}
+		if chain.ID == w.report.ID && w.signed(anchorMark, chain.ID, chain.Anchor) {
+			return chain.Anchor, nil
 		}
 	}
 	return store.AuditMark{}, nil
 }
 
-// mark checks a signed place, unless the chain has none of that kind yet.
-func (v *verifier) mark(kind, name string, chain store.ID, mark store.AuditMark, problem func(string, ...any)) {
-	if mark.Seq == 0 && len(mark.Signature) == 0 {
-		return
+// look compares a record with the one before it.
+func (w *walk) look(r *store.AuditRecord) {
+	follows := r.Link.Seq == w.at.Seq+1
+	if !follows {
+		w.problem("records %d to %d are missing", w.at.Seq+1, r.Link.Seq-1)
 	}
-	if made, _ := v.by(mark.Signature, func(s *Sealer) []byte { return s.mark(kind, chain, mark) }); !made {
-		problem("the chain's %s (%d) is not signed under a known secret", name, mark.Seq)
+	made, unkeyed := w.by(r.Link.MAC, func(s *Sealer) []byte { return s.record(w.at.MAC, r) })
+	switch {
+	case !made && follows:
+		w.problem("record %d (%s) does not fit the one before it", r.Link.Seq, r.ID)
+	case made && unkeyed:
+		w.report.Unkeyed++
 	}
+	w.at = store.AuditMark{Seq: r.Link.Seq, MAC: r.Link.MAC}
+	w.report.Last = r.Link.Seq
 }

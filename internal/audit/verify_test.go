@@ -93,6 +93,21 @@ func TestEveryForgeryShows(t *testing.T) {
 			last := m.records[7].Link
 			m.mark(chain, func(c *store.AuditChain) { c.Head.Seq, c.Head.MAC = last.Seq, last.MAC })
 		},
+		"head set back and signed without a secret": func(m *memory, chain store.ID) {
+			m.records = m.records[:8]
+			last := m.records[7].Link
+			before := store.AuditMark{Seq: last.Seq, MAC: last.MAC}
+			m.mark(chain, func(c *store.AuditChain) { c.Head = audit.NewSealer(nil).Seal(chain, before, nil) })
+		},
+		"anchor moved and signed without a secret": func(m *memory, chain store.ID) {
+			link := m.records[2].Link
+			m.records = m.records[3:]
+			m.mark(chain, func(c *store.AuditChain) { c.Anchor = audit.NewSealer(nil).Anchor(link) })
+		},
+		"the last of them, and more behind": func(m *memory, chain store.ID) {
+			m.records = append(m.records[:9:9], m.records[9])
+			m.records[9].Link.Seq = 11
+		},
 		"head signed as an anchor": func(m *memory, chain store.ID) {
 			m.records = m.records[:8]
 			m.mark(chain, func(c *store.AuditChain) { c.Head = audit.NewSealer(secret).Anchor(m.records[7].Link) })
