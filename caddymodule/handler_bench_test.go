@@ -35,7 +35,7 @@ func BenchmarkHandler(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	handler := &Handler{app: app}
+	handler := &Handler{app: app, auditor: newAuditor(app)}
 	if handler.gate, err = handler.newGate(); err != nil {
 		b.Fatal(err)
 	}
