@@ -1,7 +1,6 @@
 package caddymodule
 
 import (
-	"cmp"
 	"fmt"
 	"net/http"
 
@@ -124,7 +123,11 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	earlier := announced(r)
 	identity, refusal := h.gate.Check(r, pass, earlier)
 	if refusal != nil {
-		h.auditor.refused(r, pass.key, cmp.Or(pass.identity, earlier), pass.denied, refusal.Status)
+		who := earlier
+		if pass.key != "" { // which decides, whoever came before
+			who = pass.identity
+		}
+		h.auditor.refused(r, pass.key, who, pass.denied, refusal.Status)
 		return h.refuser.refuse(w, r, refusal)
 	}
 	if identity != nil {

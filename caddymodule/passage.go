@@ -54,10 +54,10 @@ func (p *passage) entered() bool { return p.engine != nil }
 
 func (p *passage) leave() { p.flight.Leave() }
 
-// through calls the next handler, and has the request recorded if it is to be. If the request was cut before anything was
-// sent the answer is the refusal. If it was cut later it panics, so that the
-// server closes the connection, or resets the stream, and a part never passes
-// for the whole: see [http.ErrAbortHandler].
+// through calls the next handler, and has the request recorded if it is to be.
+// If the request was cut before anything was sent the answer is the refusal. If
+// it was cut later it panics, so that the server closes the connection, or resets
+// the stream, and a part never passes for the whole: see [http.ErrAbortHandler].
 func (p *passage) through(next caddyhttp.Handler, auditor *auditor) (refusal *gate.Refusal, err error) {
 	recorded := auditor.wants(p.r)
 	defer func() {

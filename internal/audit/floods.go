@@ -26,6 +26,8 @@ type floods struct {
 	mu   sync.Mutex
 	keys *lru.Cache[store.ID, *flood]
 	all  *rate.Limiter
+	// forgotten are those that no later record of their key will tell of.
+	forgotten int64
 }
 
 type flood struct {
@@ -34,11 +36,25 @@ type flood struct {
 }
 
 func newFloods() *floods {
-	keys, err := lru.New[store.ID, *flood](floodKeys)
+	f := &floods{all: rate.NewLimiter(allDenialsPerSecond, allDenialsAtOnce)}
+	var err error
+	f.keys, err = lru.NewWithEvict(floodKeys, func(_ store.ID, of *flood) { f.forgotten += of.held })
 	if err != nil { // the size is a positive constant
 		panic(err)
 	}
-	return &floods{keys: keys, all: rate.NewLimiter(allDenialsPerSecond, allDenialsAtOnce)}
+	return f
+}
+
+// take returns how many were forgotten since it was last called. At the end all
+// are that were held back.
+func (f *floods) take(end bool) (forgotten int64) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if end {
+		f.keys.Purge()
+	}
+	forgotten, f.forgotten = f.forgotten, 0
+	return forgotten
 }
 
 // pass reports whether a denial of the key is to be recorded, and how many were

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
@@ -55,8 +56,9 @@ type Writer struct {
 	writing sync.Mutex
 	batch   []store.AuditRecord // taken and not written yet; guarded by writing
 
-	stop context.CancelFunc
-	done chan struct{}
+	closing atomic.Bool
+	stop    context.CancelFunc
+	done    chan struct{}
 }
 
 // gap is what was dropped since the last record of a gap.
@@ -108,7 +110,8 @@ func (w *Writer) Add(r store.AuditRecord) {
 
 // Deny queues the record of a denial, or holds it back if there are too many of
 // its kind: a client that goes on with a bad key must not push out the records of
-// good ones. The next record of the key says how many were held back.
+// good ones. The next record of the key says how many were held back, or else that
+// of a gap.
 func (w *Writer) Deny(r store.AuditRecord) {
 	pass, repeated := w.floods.pass(r.Key.ID, r.At)
 	if !pass {
@@ -162,8 +165,12 @@ func (w *Writer) Flush(ctx context.Context) error {
 // take moves the oldest records into the batch. The room that they had is free:
 // one batch is in memory beside the queue.
 func (w *Writer) take() bool {
+	forgotten := w.floods.take(w.closing.Load())
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if now := w.config.Now(); forgotten > 0 {
+		w.lose(forgotten, now, now)
+	}
 	n := min(batchSize, len(w.queue))
 	w.batch = append(w.batch[:0], w.queue[:n]...)
 	rest := copy(w.queue, w.queue[n:])
@@ -214,6 +221,7 @@ func (w *Writer) write(ctx context.Context) error {
 func (w *Writer) Close(ctx context.Context) error {
 	w.stop()
 	<-w.done
+	w.closing.Store(true)
 	err := w.Flush(ctx)
 	if err != nil {
 		lost := int64(w.Stats().Waiting+len(w.batch)) + w.Stats().Dropped

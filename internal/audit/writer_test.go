@@ -145,6 +145,26 @@ func TestAFloodOfDenialsIsHeldBack(t *testing.T) {
 	if n := w.Stats().Waiting; n > 2000 {
 		t.Errorf("%d records wait", n)
 	}
+	// None is unaccounted for in the end.
+	if err := w.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	var recorded, untold int64
+	for _, r := range m.all() {
+		var details struct {
+			Dropped int64
+			Before  int64 `json:"not_recorded_before"`
+		}
+		if err := json.Unmarshal(r.Details, &details); err != nil {
+			t.Fatal(err)
+		}
+		if untold += details.Dropped + details.Before; r.Event == store.AuditDenied {
+			recorded++
+		}
+	}
+	if recorded+untold != 101_002 {
+		t.Errorf("%d denials are recorded and %d counted, of 101,002", recorded, untold)
+	}
 }
 
 func TestManyRecordsAreWrittenWithoutWaitingForTheInterval(t *testing.T) {
