@@ -51,6 +51,9 @@ func Run(t *testing.T, fresh func(tb testing.TB) *Backend) {
 		{"turns", testTurns},
 		{"members", testMembers},
 		{"audit", testAudit},
+		{"sessions", testSessions},
+		{"ends of sessions", testSessionEnds},
+		{"nonces", testNonces},
 	} {
 		t.Run(group.name, func(t *testing.T) {
 			t.Parallel()
