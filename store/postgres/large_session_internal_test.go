@@ -34,6 +34,7 @@ SELECT sha256(k.id::text::bytea), k.id, sha256(convert_to(k.key_hash, 'UTF8')), 
 		{"end by key", statement{"SELECT digest FROM sidecar.session WHERE key_id = $1", []any{uuid([16]byte{1})}}, []string{"session_by_key"}},
 		{"prune", statement{pruneSessions[0], []any{now, 1000}}, []string{"session_by_expiry", "Tid Scan"}},
 		{"prune nonces", statement{pruneSessions[1], []any{now, 1000}}, []string{"nonce_by_expiry", "Tid Scan"}},
+		{"granted", statement{selectGranted, []any{1000, 500}}, []string{"system_keys_by_created_at"}},
 	} {
 		plan := explainPlan(t, s, &c.s)
 		if strings.Contains(plan, "Seq Scan") {

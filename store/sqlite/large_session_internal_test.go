@@ -36,6 +36,7 @@ func TestSessionsAreFoundByTheirIndexes(t *testing.T) {
 		{"end by key", statement{"DELETE FROM session WHERE key_id = ?", []any{store.ID{}.String()}}, []string{
 			"SEARCH session USING INDEX session_by_key (key_id=?)",
 		}},
+		{"granted", statement{selectGranted, []any{1000, 500}}, []string{"SCAN system_keys USING INDEX system_keys_by_created_at"}},
 	} {
 		err := s.read(t.Context(), "explain", func(tx *sql.Tx) error {
 			steps, err := plan(t.Context(), tx, c.s)

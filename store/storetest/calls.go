@@ -69,6 +69,7 @@ func calls(key *store.Key) map[string]call {
 		"EndSession":    func(ctx context.Context, s store.Store) error { return s.EndSession(ctx, newDigest()) },
 		"SpendNonce":    func(ctx context.Context, s store.Store) error { return s.SpendNonce(ctx, newDigest(), epoch) },
 		"PruneSessions": func(ctx context.Context, s store.Store) error { _, err := s.PruneSessions(ctx, epoch, 1); return err },
+		"Granted":       func(ctx context.Context, s store.Store) error { _, err := s.Granted(ctx, 1); return err },
 		"RecordUse of nothing": func(ctx context.Context, s store.Store) error {
 			if err := s.RecordUse(ctx, nil); err != nil {
 				return err

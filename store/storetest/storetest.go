@@ -54,6 +54,8 @@ func Run(t *testing.T, fresh func(tb testing.TB) *Backend) {
 		{"sessions", testSessions},
 		{"ends of sessions", testSessionEnds},
 		{"nonces", testNonces},
+		{"granted", testGranted},
+		{"pages backwards", testBackwards},
 	} {
 		t.Run(group.name, func(t *testing.T) {
 			t.Parallel()
