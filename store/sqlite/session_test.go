@@ -37,3 +37,22 @@ func TestReplacedKeysEndTheirSessions(t *testing.T) {
 		execute(t, path, "DELETE FROM system_keys")
 	}
 }
+
+func TestAChangeOfEverythingEndsAllSessions(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "keys.db")
+	s := migrated(t, path)
+	key := sample(t, s, "one")
+	session := &store.Session{Key: key.ID, ExpiresAt: time.Now().Add(time.Hour)}
+	if err := s.CreateSession(t.Context(), session); err != nil {
+		t.Fatal(err)
+	}
+	execute(t, path, "INSERT INTO change_log (op) VALUES ('b')")
+	if _, err := s.Session(t.Context(), session.Digest, time.Now()); err != nil {
+		t.Errorf("after a barrier: Session = %v", err)
+	}
+	execute(t, path, "INSERT INTO change_log (op) VALUES ('f')")
+	if _, err := s.Session(t.Context(), session.Digest, time.Now()); !errors.Is(err, store.ErrNotFound) {
+		t.Errorf("Session = %v, want ErrNotFound", err)
+	}
+}
