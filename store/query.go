@@ -30,7 +30,7 @@ const (
 	// SortPermissions compares permissions byte by byte, in the order of the row,
 	// joined by commas; keys without any come first. No index has this order: a
 	// page of a list by it costs time in proportion to the number of keys, a second
-	// or so at a million. The API does not offer it.
+	// or two at a million. The API does not offer it.
 	SortPermissions SortField = "permissions"
 )
 

@@ -46,6 +46,9 @@ func testBackwards(t *testing.T, fresh func(tb testing.TB) *Backend) {
 			if page.Next == nil {
 				return
 			}
+			if len(forwards) == endless {
+				t.Fatalf("the list goes on after %d pages", endless)
+			}
 			query.After = page.Next
 		}
 	}
