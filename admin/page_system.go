@@ -250,7 +250,7 @@ func (p *page) askToSignIn(w http.ResponseWriter, r *http.Request, x *exchange) 
 		return
 	}
 	body, status := ui.SignIn{}, http.StatusOK
-	w.Header().Del("WWW-Authenticate") // it is a form that is asked for
+	w.Header().Del("Www-Authenticate") // it is a form that is asked for
 	if held {
 		session.Clear(w.Header(), secure)
 		body.Notice = "ended"

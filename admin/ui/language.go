@@ -66,9 +66,13 @@ func loadTranslations() map[Language]words {
 	return all
 }
 
-// say returns the text of a key, with the arguments in place. A test holds that
-// every language has every key.
+// say returns the text of a key, with the arguments in place; the one for one, if
+// there is one and the last argument is the number 1. A test holds that every
+// language has every key.
 func (w words) say(key string, args ...any) (string, error) {
+	if one := key + ".one"; len(args) > 0 && args[len(args)-1] == 1 && w.has(one) {
+		key = one
+	}
 	text, ok := w[key]
 	if !ok {
 		return "", fmt.Errorf("there is no text %q", key)

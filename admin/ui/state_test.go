@@ -2,6 +2,7 @@ package ui_test
 
 import (
 	"net/url"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -84,6 +85,12 @@ func TestAColumnSortsTheOtherWayAtTheSecondClick(t *testing.T) {
 
 func TestPagesAreCounted(t *testing.T) {
 	t.Parallel()
+	for total, want := range map[int]string{1: "Page 1 of 1 (1 key)", 87: "Page 1 of 4 (87 keys)"} {
+		keys := ui.Keys{Total: total, Keys: []ui.Key{{ID: "x", Label: "y"}}, MayRead: true}
+		if text := draw(t, ui.English, keys, true); !strings.Contains(text, want) {
+			t.Errorf("of %d keys there is no %q", total, want)
+		}
+	}
 	for _, c := range []struct{ total, page, number, pages int }{
 		{0, 1, 1, 1}, {1, 1, 1, 1}, {25, 1, 1, 1}, {26, 2, 2, 2}, {87, 1, 1, 4}, {87, 9, 4, 4}, {87, 0, 1, 4},
 	} {

@@ -27,7 +27,6 @@ func New(base string) *UI {
 		words := translations[language]
 		u.pages[language] = template.Must(template.New("").Funcs(template.FuncMap{
 			"t":      words.say,
-			"known":  words.has,
 			"moment": words.moment,
 			"path":   func(below string) string { return base + below },
 			"asset":  u.assetPath,
