@@ -88,6 +88,8 @@ type Store interface {
 
 	AuditLog
 
+	SigningKeys
+
 	// Close releases what the store holds, after the calls that are running.
 	// It can be called more than once.
 	Close() error

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"testing"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -59,6 +60,10 @@ func calls(key *store.Key) map[string]call {
 			_, err := s.PruneAudit(ctx, epoch, 1, sealer{})
 			return err
 		},
+		"PublishSigningKey": func(ctx context.Context, s store.Store) error {
+			return s.PublishSigningKey(ctx, signingKey("a"), time.Minute)
+		},
+		"SigningKeys": func(ctx context.Context, s store.Store) error { _, err := s.SigningKeys(ctx); return err },
 		"RecordUse of nothing": func(ctx context.Context, s store.Store) error {
 			if err := s.RecordUse(ctx, nil); err != nil {
 				return err

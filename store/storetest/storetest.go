@@ -51,6 +51,7 @@ func Run(t *testing.T, fresh func(tb testing.TB) *Backend) {
 		{"turns", testTurns},
 		{"members", testMembers},
 		{"audit", testAudit},
+		{"signing keys", testSigning},
 	} {
 		t.Run(group.name, func(t *testing.T) {
 			t.Parallel()
