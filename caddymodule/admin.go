@@ -27,6 +27,7 @@ func init() {
 // `/v1/gql` | The same by GraphQL
 // `/v1/admin/system-keys/openapi.json` | Description of the REST API
 // `/v1/admin/system-keys/schema.graphql` | Schema of the GraphQL API
+// `/.well-known/lumio-keys.json` | Public keys of the assertions that upstreams get
 //
 // A caller presents a system key, or is a person by a JWT or by another handler's
 // word. Each needs the permission for the call (`system-keys:read`,
@@ -51,6 +52,7 @@ type Admin struct {
 	GraphQLPassthrough bool `json:"graphql_passthrough,omitempty"`
 
 	app     *App
+	keys    *publicKeys
 	tokens  *tokens
 	handler *admin.Handler
 }
@@ -73,6 +75,7 @@ func (a *Admin) Provision(ctx caddy.Context) error {
 		return err
 	}
 	a.app = app
+	a.keys = &publicKeys{app: app, refuser: newRefuser(ctx.Slogger())}
 	auditor := newAuditor(app)
 	a.handler = admin.NewHandler(admin.Config{
 		Service: func(ctx context.Context) (*admin.Service, error) {
@@ -133,6 +136,9 @@ func serviceOn(live *engine.Live) *admin.Service {
 
 // ServeHTTP implements [caddyhttp.MiddlewareHandler].
 func (a *Admin) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
+	if a.keys.asked(r) {
+		return a.keys.serve(w, r)
+	}
 	if !admin.Owns(r.URL.Path) {
 		return next.ServeHTTP(w, r)
 	}

@@ -26,6 +26,8 @@ type Config struct {
 	Passthrough bool
 	// KeepCredential leaves the Authorization field for the upstream.
 	KeepCredential bool
+	// Assert signs for the upstream who has sent a request. Nil for no assertion.
+	Assert func(r *http.Request, identity *verify.Identity) (string, error)
 }
 
 // Gate checks requests. It is immutable and safe for concurrent use.
@@ -68,12 +70,23 @@ func (g *Gate) Check(
 ) (*verify.Identity, *Refusal) {
 	g.owner.Strip(r)
 	identity, refusal := g.decide(r, verifier, earlier)
+	var assertion string
+	if identity != nil && g.config.Assert != nil {
+		var err error
+		if assertion, err = g.config.Assert(r, identity); err != nil {
+			// Without it the upstream could not tell the request from a forged one.
+			identity, refusal = nil, refuseUnavailable(time.Second, err)
+		}
+	}
 	spent := refusal != nil || identity != nil && !g.config.KeepCredential
 	if spent && slices.ContainsFunc(r.Header["Authorization"], mentionsKey) {
 		delete(r.Header, "Authorization") // others' credentials are left alone
 	}
 	if identity != nil {
 		g.owner.Inject(r.Header, &identity.Headers)
+	}
+	if assertion != "" {
+		g.owner.InjectAssertion(r.Header, assertion)
 	}
 	return identity, refusal
 }
