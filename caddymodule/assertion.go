@@ -140,10 +140,8 @@ func (a *asserter) assert(r *http.Request, identity *verify.Identity) (string, e
 // that is trusted (addForwardedHeaders in Caddy's reverseproxy.go). A WebSocket
 // over HTTP/2 or 3 (RFC 8441, RFC 9220) is the GET that the upstream gets.
 func clientTarget(r *http.Request) (method, url string) {
-	method, path := r.Method, r.URL.EscapedPath()
-	if original, ok := r.Context().Value(caddyhttp.OriginalRequestCtxKey).(http.Request); ok && original.URL != nil {
-		method, path = original.Method, original.URL.EscapedPath()
-	}
+	sent := original(r)
+	method = sent.Method
 	if method == http.MethodConnect {
 		method = http.MethodGet // others are refused
 	}
@@ -155,7 +153,7 @@ func clientTarget(r *http.Request) (method, url string) {
 		scheme = lastOr(r.Header["X-Forwarded-Proto"], scheme)
 		host = lastOr(r.Header["X-Forwarded-Host"], host)
 	}
-	return method, assertion.Target(scheme, host, path)
+	return method, assertion.Target(scheme, host, sent.URL.EscapedPath())
 }
 
 func lastOr(values []string, otherwise string) string {
