@@ -38,6 +38,7 @@ type keys struct {
 	asked    time.Time                    // when the question began that known is the answer to
 	cached   bool                         // the answer was somebody's memory
 	tried    time.Time                    // when the last question began
+	next     time.Time                    // when another may begin
 	failure  error                        // of the last question
 	fetching chan struct{}                // closed at the end of the one that is running
 }
@@ -77,8 +78,8 @@ func (k *keys) find(ctx context.Context, id string) (ed25519.PublicKey, error) {
 // that is running has ended. The caller holds the lock.
 func (k *keys) look(id string, arrived time.Time) (ed25519.PublicKey, time.Duration, error) {
 	now := k.now()
-	age, pause := now.Sub(k.asked), now.Sub(k.tried)
-	waited := k.tried.IsZero() || pause >= floor
+	age := now.Sub(k.asked)
+	waited := !now.Before(k.next)
 	if key := k.known[id]; key != nil && age < staleFor {
 		if age >= freshFor && waited {
 			k.begin(now) // and nobody waits for it
@@ -94,13 +95,13 @@ func (k *keys) look(id string, arrived time.Time) (ed25519.PublicKey, time.Durat
 	switch {
 	case k.fetching != nil:
 		return nil, 0, nil
+	case k.failure != nil && (!waited || !k.tried.Before(arrived)):
+		return nil, 0, unavailable(k.failure)
 	case waited:
 		k.begin(now)
 		return nil, 0, nil
-	case k.failure != nil:
-		return nil, 0, unavailable(k.failure)
 	}
-	return nil, floor - pause, nil
+	return nil, k.next.Sub(now), nil
 }
 
 // await returns when the question has ended or the time is over.
@@ -127,7 +128,7 @@ func (k *keys) begin(now time.Time) {
 		return
 	}
 	done := make(chan struct{})
-	k.fetching, k.tried = done, now
+	k.fetching, k.tried, k.next = done, now, now.Add(floor)
 	go func() {
 		ctx, cancel := context.WithTimeout(context.Background(), fetchTimeout)
 		defer cancel()
@@ -138,6 +139,8 @@ func (k *keys) begin(now time.Time) {
 		k.fetching = nil
 		if k.failure = err; err == nil {
 			k.known, k.asked, k.cached = known, now, cached
+		} else {
+			k.next = k.now().Add(floor) // one that hangs is not asked at once again
 		}
 	}()
 }

@@ -107,7 +107,9 @@ func with(o, changes object) object {
 
 func (s signer) header() object { return object{"alg": "EdDSA", "kid": s.id, "typ": "lumio-key+jwt"} }
 
-func (s signer) sign(header, claims any) string { return s.signText(encodeJSON(header), encodeJSON(claims)) }
+func (s signer) sign(header, claims any) string {
+	return s.signText(encodeJSON(header), encodeJSON(claims))
+}
 
 func (s signer) signText(header, payload string) string {
 	input := header + "." + payload
