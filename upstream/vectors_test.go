@@ -83,8 +83,7 @@ func (s signer) x() string { return encode(s.private.Public().(ed25519.PublicKey
 
 func (s signer) jwk(more object) object {
 	key := object{"kty": "OKP", "crv": "Ed25519", "kid": s.id, "use": "sig", "alg": "EdDSA", "x": s.x()}
-	maps.Copy(key, more)
-	return key
+	return with(key, more)
 }
 
 func encode(b []byte) string { return base64.RawURLEncoding.EncodeToString(b) }
