@@ -63,7 +63,8 @@ func startServer(ctx context.Context) (*server, error) {
 func (s *server) start(ctx context.Context, folder, upstream string) error {
 	store := filepath.Join(folder, "keys.db")
 	config := filepath.Join(folder, "Caddyfile")
-	caddyfile := fmt.Sprintf(`{
+	var caddyfile strings.Builder
+	fmt.Fprintf(&caddyfile, `{
 	admin off
 	persist_config off
 	log {
@@ -79,9 +80,9 @@ func (s *server) start(ctx context.Context, folder, upstream string) error {
 		address := freeAddress()
 		addresses = append(addresses, address)
 		s.sites[i].url = "http://" + address + "/"
-		caddyfile += fmt.Sprintf("http://%s {\n%s\nreverse_proxy %s\n}\n", address, s.sites[i].directives, upstream)
+		fmt.Fprintf(&caddyfile, "http://%s {\n%s\nreverse_proxy %s\n}\n", address, s.sites[i].directives, upstream)
 	}
-	if err := os.WriteFile(config, []byte(caddyfile), 0o600); err != nil {
+	if err := os.WriteFile(config, []byte(caddyfile.String()), 0o600); err != nil {
 		return err
 	}
 	create, err := caddy(ctx, folder, "system-keys", "create", "--label", "bench", "--permission", "bots:read", "--store", "sqlite://"+store)

@@ -117,9 +117,38 @@ func TestUpstreamVerifiesTheSidecar(t *testing.T) {
 			if status, _, body := get(t, "http://"+address+"/open/x", ""); status != http.StatusOK || strings.Contains(body, key.ID.String()) {
 				t.Errorf("without a key where none is needed: %d %s", status, body)
 			}
+			mustRemoveNothing(t, address, plain)
 			mustStealNothing(t, service, address, plain)
 			wantClaims(t, service, address, plain, key)
 		})
+	}
+}
+
+// mustRemoveNothing sends what has a proxy drop or double an assertion, where it is not
+// looked after.
+func mustRemoveNothing(t *testing.T, address, plain string) {
+	t.Helper()
+	for name, header := range map[string]http.Header{
+		"named in Connection":  {"Connection": {"close, X-Lumio-Assertion"}},
+		"forged":               {"X-Lumio-Assertion": {"forged", "again"}},
+		"in another spelling":  {"X-LUMIO-assertion": {"forged"}, "x_lumio_assertion": {"forged"}, "X.Lumio.Assertion": {"forged"}},
+		"announced as trailer": {"Trailer": {"X-Lumio-Assertion"}},
+	} {
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+address+"/bots/17", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Header = header
+		r.Header["Authorization"] = []string{"Bearer " + plain}
+		response, err := http.DefaultClient.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, _ := io.ReadAll(response.Body)
+		_ = response.Body.Close()
+		if response.StatusCode != http.StatusOK || strings.Contains(string(body), "forged") {
+			t.Errorf("%s: %d %s", name, response.StatusCode, body)
+		}
 	}
 }
 

@@ -174,6 +174,7 @@ func TestKeysThatNobodyHasCostAQuestionASecond(t *testing.T) {
 // TestAnOutageIsNoRefusal at the start, for known keys, for unknown ones, and after an
 // hour.
 func TestAnOutageIsNoRefusal(t *testing.T) {
+	t.Parallel()
 	for name, fail := range map[string]func(p *proxy){
 		"that refuses connections":  func(p *proxy) { p.down = true },
 		"that hangs":                func(p *proxy) { p.latency = time.Hour },
@@ -183,7 +184,8 @@ func TestAnOutageIsNoRefusal(t *testing.T) {
 		"that has other keys alone": func(p *proxy) { p.keys = []object{{"kty": "RSA", "kid": "x"}} },
 	} {
 		t.Run(name, func(t *testing.T) {
-			in(t, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
 				one, stranger := signerOf("one"), signerOf("stranger")
 				p := newProxy(one)
 				keys := p.keys

@@ -116,7 +116,7 @@ func answer(w http.ResponseWriter, _ *http.Request, err error) {
 		header.Set("Retry-After", "1")
 	}
 	if e.Status != http.StatusServiceUnavailable {
-		header.Set("WWW-Authenticate", challenge)
+		header.Set("Www-Authenticate", challenge)
 	}
 	header.Set("Content-Type", "application/json")
 	header.Set("Cache-Control", "no-store")

@@ -3,6 +3,7 @@ package upstream_test
 import (
 	"io"
 	"log/slog"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -71,7 +72,9 @@ func TestAnswers(t *testing.T) {
 			verifier.Identify(handler), http.Header{"X-Lumio-Assertion": {forged}}, 401, "invalid_assertion", `Bearer realm="lumio"`, "",
 		},
 		"a permission that is missing": {
-			verifier.Require("bots:read", "bots:delete")(handler), http.Header{"X-Lumio-Assertion": {good}}, 403, "insufficient_scope",
+			verifier.Require("bots:read", "bots:delete")(handler),
+			http.Header{"X-Lumio-Assertion": {good}},
+			403, "insufficient_scope",
 			`Bearer realm="lumio", error="insufficient_scope", scope="bots:read bots:delete"`, "",
 		},
 		"no keys":                        {dead.Require()(handler), http.Header{"X-Lumio-Assertion": {good}}, 503, "unavailable", "", "1"},
@@ -195,9 +198,7 @@ func TestClientTarget(t *testing.T) {
 		"an escape that is not": {"http://a/%41", nil, "http://a/%41"},
 	} {
 		r := httptest.NewRequest(http.MethodGet, test.target, http.NoBody)
-		for name, values := range test.header {
-			r.Header[name] = values
-		}
+		maps.Copy(r.Header, test.header)
 		if got := upstream.ClientTarget(r); got != (upstream.Target{Method: http.MethodGet, URL: test.want}) {
 			t.Errorf("%s: %v, want %s", name, got, test.want)
 		}

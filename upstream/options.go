@@ -43,7 +43,7 @@ func WithLeeway(leeway time.Duration) Option {
 // assertion fits if it was made for the URL under any of the bases.
 func WithBaseURL(bases ...string) Option {
 	return func(v *Verifier) {
-		var normal []string
+		normal := make([]string, 0, len(bases))
 		for _, base := range bases {
 			u, err := url.Parse(base)
 			if err != nil || u.Scheme == "" || u.Host == "" || u.RawQuery != "" || u.Fragment != "" || u.User != nil {

@@ -12,7 +12,7 @@ import (
 const (
 	// tokenType is the JOSE header typ of assertions: other tokens of the same
 	// issuer are not taken for one (RFC 8725 section 3.11).
-	tokenType = "lumio-key+jwt"
+	tokenType = "lumio-key+jwt" //nolint:gosec // no credential
 	// algorithm is the only one (RFC 8037 section 3.1).
 	algorithm = "EdDSA"
 	// maxToken bounds an assertion, in bytes.

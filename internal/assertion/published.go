@@ -129,7 +129,7 @@ func (s *KeySet) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	header := w.Header()
 	header.Set("Content-Type", "application/jwk-set+json") // RFC 7517 section 8.5.2
 	header.Set("Cache-Control", cacheControl)
-	header.Set("ETag", s.etag)
+	header.Set("Etag", s.etag)
 	if s.Age > 0 { // RFC 9111 section 5.1
 		header.Set("Age", strconv.Itoa(int(s.Age/time.Second)))
 	}

@@ -218,12 +218,16 @@ func TestWhatPasses(t *testing.T) {
 			func(c *gate.Config) { c.Assert = signed }, with("X-Lumio-Assertion", "signed for the label"), 1,
 		},
 		{
-			"nobody, for whom nothing is signed", http.Header{"X-Lumio-Assertion": {"forged"}},
-			func(c *gate.Config) { c.Assert, c.Passthrough = signed, true }, http.Header{}, 0,
+			"nobody, for whom nothing is signed",
+			http.Header{"X-Lumio-Assertion": {"forged"}},
+			func(c *gate.Config) { c.Assert, c.Passthrough = signed, true },
+			http.Header{},
+			0,
 		},
 		{
 			"a live key where nothing is signed, with a forged assertion",
-			http.Header{"Authorization": {"Bearer " + live}, "X-Lumio-Assertion": {"forged"}}, nil, identified, 1,
+			http.Header{"Authorization": {"Bearer " + live}, "X-Lumio-Assertion": {"forged"}},
+			nil, identified, 1,
 		},
 		{
 			"another credential, through an open gate and untouched",

@@ -1,7 +1,8 @@
 //! Verifies the assertions of caddy-system-keys (`X-Lumio-Assertion`) for axum. What is
 //! checked, and why, is in ../README.md.
 
-use std::collections::HashMap;
+mod verify;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -10,28 +11,14 @@ use axum::http::{header, HeaderName, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use axum::RequestExt;
-use base64::{engine::general_purpose::URL_SAFE_NO_PAD, Engine};
-use ed25519_dalek::{Signature, VerifyingKey};
-use serde::Deserialize;
 use tokio::sync::Mutex;
 
-const LEEWAY: i64 = 5; // seconds that clocks may differ by
-const MAX_LIFE: i64 = 60; // seconds
+pub use verify::{read_keys, Caller, Expected, KeyMap, Refused, Unverified};
+
 const FLOOR: Duration = Duration::from_secs(1); // between two questions for the keys
 const FRESH: Duration = Duration::from_secs(5 * 60);
 const STALE: Duration = Duration::from_secs(60 * 60);
 const TIMEOUT: Duration = Duration::from_secs(5);
-
-/// Why a request is refused.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Refused {
-    /// 401: the proxy has not signed it.
-    Invalid(&'static str),
-    /// 403: a permission is missing.
-    Insufficient,
-    /// 503: the keys cannot be had.
-    Unavailable(String),
-}
 
 impl IntoResponse for Refused {
     fn into_response(self) -> Response {
@@ -43,58 +30,6 @@ impl IntoResponse for Refused {
             }
         }
     }
-}
-
-/// Who called. A handler gets it as `Extension<Caller>`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Caller {
-    pub key_id: String,
-    pub label: String,
-    pub permissions: Vec<String>,
-}
-
-#[derive(Deserialize)]
-struct Header {
-    alg: String,
-    kid: String,
-    typ: String,
-    crit: Option<serde_json::Value>,
-}
-
-#[derive(Deserialize)]
-struct Claims {
-    iss: String,
-    aud: String,
-    sub: String,
-    label: String,
-    permissions: Vec<String>,
-    iat: i64,
-    exp: i64,
-    jti: String,
-    htm: String,
-    htu: String,
-}
-
-type KeyMap = HashMap<String, VerifyingKey>;
-
-/// Reads a JSON Web Key Set.
-pub fn read_keys(set: &serde_json::Value) -> Result<KeyMap, String> {
-    let mut keys = HashMap::new();
-    for jwk in set["keys"].as_array().into_iter().flatten() {
-        let ours = jwk["kty"] == "OKP" && jwk["crv"] == "Ed25519";
-        if !ours || jwk["use"].as_str().unwrap_or("sig") != "sig" || jwk["alg"].as_str().unwrap_or("EdDSA") != "EdDSA" {
-            continue;
-        }
-        let (Some(kid), Some(x)) = (jwk["kid"].as_str(), jwk["x"].as_str()) else { continue };
-        let Ok(bytes) = URL_SAFE_NO_PAD.decode(x) else { continue };
-        if let Some(key) = bytes.try_into().ok().and_then(|b: [u8; 32]| VerifyingKey::from_bytes(&b).ok()) {
-            keys.insert(kid.to_owned(), key);
-        }
-    }
-    if keys.is_empty() {
-        return Err("there is no Ed25519 key in the set".into());
-    }
-    Ok(keys)
 }
 
 /// The keys at a URL: read when they are needed, by one for all who wait.
@@ -113,7 +48,7 @@ struct Known {
 }
 
 impl Known {
-    fn find(&self, kid: &str, age: Duration) -> Option<VerifyingKey> {
+    fn find(&self, kid: &str, age: Duration) -> Option<[u8; 32]> {
         self.asked.filter(|asked| asked.elapsed() < age).and_then(|_| self.keys.get(kid).copied())
     }
 }
@@ -128,16 +63,7 @@ impl Keys {
         Keys { url: url.into(), client, state: Mutex::default() }
     }
 
-    /// Keys that are known already.
-    pub fn fixed(keys: KeyMap) -> Self {
-        let fixed = Keys::new("");
-        let never = Instant::now() + Duration::from_secs(3600);
-        *fixed.state.try_lock().expect("nobody has it yet") =
-            Known { keys, asked: Some(Instant::now()), next: Some(never), failure: None };
-        fixed
-    }
-
-    async fn find(&self, kid: &str) -> Result<VerifyingKey, Refused> {
+    async fn find(&self, kid: &str) -> Result<[u8; 32], Refused> {
         let arrived = Instant::now();
         let mut known = self.state.lock().await; // who waits here finds what another has read
         if let Some(key) = known.find(kid, FRESH) {
@@ -149,7 +75,7 @@ impl Keys {
         if stale.is_some() && resting {
             return Ok(stale.unwrap());
         }
-        if !newer && !(resting && known.failure.is_some()) && !self.url.is_empty() {
+        if !newer && !(resting && known.failure.is_some()) {
             if let Some(next) = known.next {
                 tokio::time::sleep_until(next.into()).await;
             }
@@ -194,53 +120,21 @@ impl Keys {
 
 /// Says who sent a request.
 pub struct Verifier {
-    pub keys: Keys,
-    /// What the proxy is configured with.
-    pub audience: String,
-    pub issuer: String,
-    /// The URL under which clients know this service: `https://api.example.com`.
-    pub base: String,
-    pub now: fn() -> i64,
+    keys: Keys,
+    expected: Expected,
 }
 
 impl Verifier {
-    pub fn new(keys: Keys, audience: &str, base: &str) -> Self {
-        let now = || SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs() as i64);
-        Verifier { keys, audience: audience.into(), issuer: "caddy-system-keys".into(), base: base.into(), now }
+    pub fn new(keys: Keys, expected: Expected) -> Self {
+        Verifier { keys, expected }
     }
 
     /// The path is that of the request as it was sent.
     pub async fn verify(&self, assertion: &str, method: &str, path: &str) -> Result<Caller, Refused> {
-        const MALFORMED: Refused = Refused::Invalid("malformed");
-        let parts: Vec<&str> = assertion.split('.').collect();
-        let [first, second, third] = parts[..] else { return Err(MALFORMED) };
-        let decode = |text: &str| URL_SAFE_NO_PAD.decode(text).map_err(|_| MALFORMED);
-        let header: Header = serde_json::from_slice(&decode(first)?).map_err(|_| MALFORMED)?;
-        if header.alg != "EdDSA" || header.typ != "lumio-key+jwt" || header.crit.is_some() {
-            return Err(Refused::Invalid("another kind of token"));
-        }
-        let signature = Signature::from_slice(&decode(third)?).map_err(|_| MALFORMED)?;
-        let key = self.keys.find(&header.kid).await?;
-        let signed = &assertion[..first.len() + 1 + second.len()];
-        key.verify_strict(signed.as_bytes(), &signature).map_err(|_| Refused::Invalid("the signature is wrong"))?;
-
-        let c: Claims = serde_json::from_slice(&decode(second)?).map_err(|_| MALFORMED)?;
-        if c.iss != self.issuer || c.aud != self.audience {
-            return Err(Refused::Invalid("for somebody else"));
-        }
-        let now = (self.now)();
-        let life = c.exp.checked_sub(c.iat).ok_or(MALFORMED)?;
-        if life <= 0 || life > MAX_LIFE || now >= c.exp + LEEWAY || now + LEEWAY < c.iat {
-            return Err(Refused::Invalid("not at this time"));
-        }
-        let target = format!("{}{}", self.base, path.split('?').next().unwrap_or_default());
-        if c.htm != method || c.htu != target {
-            return Err(Refused::Invalid("for another request"));
-        }
-        if c.sub.is_empty() || c.jti.is_empty() {
-            return Err(MALFORMED);
-        }
-        Ok(Caller { key_id: c.sub, label: c.label, permissions: c.permissions })
+        let unverified = Unverified::parse(assertion)?;
+        let key = self.keys.find(&unverified.kid).await?;
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs() as i64);
+        unverified.verify(&key, &self.expected, method, path, now)
     }
 }
 
