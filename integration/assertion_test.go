@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/caddyserver/caddy/v2"
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/lumio-vision/caddy-system-keys/admin"
@@ -468,4 +469,44 @@ func TestPublicKeys(t *testing.T) {
 
 func decodeSegment(segment string) ([]byte, error) {
 	return base64.RawURLEncoding.DecodeString(segment)
+}
+
+// TestASigningKeySurvivesAReload of everything but the store.
+func TestASigningKeySurvivesAReload(t *testing.T) {
+	b := onSQLite(t)
+	_, plain := mint(t, b.keys(t), "bot", "bots:read")
+	var kids []any
+	for _, option := range []string{"", "ttl 30s"} {
+		address := testenv.FreeAddress(t)
+		service := newService(t, address)
+		load(t, globals(b.options+"\n"+cheap)+fmt.Sprintf("http://%s {\n%s\n}\n", address, signedSite(service, option, "")))
+		if status, _, body := get(t, "http://"+address+"/bots/17", "Bearer "+plain); status != http.StatusOK {
+			t.Fatalf("%d %s", status, body)
+		}
+		header, _ := readAssertion(t, service.last.Header.Get("X-Lumio-Assertion"))
+		kids = append(kids, header["kid"])
+	}
+	if kids[0] != kids[1] {
+		t.Errorf("signed by %v", kids)
+	}
+}
+
+// TestAnAssertionNeedsAnAudience also where JSON is written by hand, and where it is a
+// placeholder that stands for nothing.
+func TestAnAssertionNeedsAnAudience(t *testing.T) {
+	b := onSQLite(t)
+	for name, test := range map[string]struct{ audience, want string }{
+		"none":            {`""`, "audience is required"},
+		"an unset one":    {`"{env.SYSTEM_KEYS_TEST_NOTHING}"`, "assertion: audience: a placeholder is unknown or empty"},
+		"one of the file": {`"{file./nowhere/audience}"`, "assertion: audience: a placeholder is unknown or empty"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			config := adapt(t, globals(b.options)+"http://127.0.0.1:1 {\nbind 127.0.0.1\nsystem_key_auth {\nassertion AUDIENCE\n}\n}\n")
+			err := caddy.Load([]byte(strings.Replace(string(config), `"AUDIENCE"`, test.audience, 1)), true)
+			if err == nil || !strings.Contains(err.Error(), test.want) {
+				t.Errorf("got %v, want %q", err, test.want)
+			}
+			_ = caddy.Stop()
+		})
+	}
 }
