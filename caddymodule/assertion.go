@@ -13,6 +13,7 @@ import (
 	"github.com/lumio-vision/caddy-system-keys/internal/assertion"
 	"github.com/lumio-vision/caddy-system-keys/internal/engine"
 	"github.com/lumio-vision/caddy-system-keys/internal/verify"
+	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
 // Assertion is a JSON Web Token (RFC 7519), signed with Ed25519, by which an
@@ -98,8 +99,9 @@ func (a *Assertion) unmarshalOption(d *caddyfile.Dispenser, name string) error {
 // asserter signs for a handler when the app has started: until then no
 // placeholder is resolved.
 type asserter struct {
-	app   *App
-	maker atomic.Pointer[assertion.Maker]
+	app    *App
+	prefix string // of the handler's headers
+	maker  atomic.Pointer[assertion.Maker]
 }
 
 func (a *asserter) start(settings *Assertion, repl *caddy.Replacer) error {
@@ -131,7 +133,34 @@ func (a *asserter) assert(r *http.Request, identity *verify.Identity) (string, e
 		return "", engine.ErrNotReady
 	}
 	method, url := clientTarget(r)
-	return maker.Make(ctx, live.Signer, identity, method, url)
+	token, err := maker.Make(ctx, live.Signer, identity, method, url)
+	if err == nil {
+		caddyhttp.SetVar(ctx, assertionVar, &asserted{a.prefix, identity.ID, token})
+	}
+	return token, err
+}
+
+// assertionVar is the variable of a request that holds what was signed of it, for a
+// second handler of ours on the same request: that one owns the same header fields,
+// and may have no assertion of its own.
+const assertionVar = "system_keys.assertion"
+
+type asserted struct {
+	prefix string
+	key    store.ID
+	token  string
+}
+
+// carry is the gate's Assert of a handler that signs nothing: what one before it has
+// signed of the same key stays.
+func carry(prefix string) func(*http.Request, *verify.Identity) (string, error) {
+	return func(r *http.Request, identity *verify.Identity) (string, error) {
+		have, ok := caddyhttp.GetVar(r.Context(), assertionVar).(*asserted)
+		if !ok || have.prefix != prefix || have.key != identity.ID {
+			return "", nil
+		}
+		return have.token, nil
+	}
 }
 
 // clientTarget is the method and the URL, without its query, that the client has

@@ -119,6 +119,7 @@ func (h *Handler) newGate() (*gate.Gate, error) {
 		Require:        h.Require,
 		Passthrough:    h.Passthrough,
 		KeepCredential: h.KeepCredential,
+		Assert:         carry(prefix),
 	}
 	if h.Assertion != nil {
 		if err := h.Assertion.check(); err != nil {
@@ -126,6 +127,7 @@ func (h *Handler) newGate() (*gate.Gate, error) {
 		}
 	}
 	if h.asserter != nil {
+		h.asserter.prefix = prefix
 		config.Assert = h.asserter.assert
 	}
 	return gate.New(config)

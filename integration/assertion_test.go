@@ -471,6 +471,53 @@ func decodeSegment(segment string) ([]byte, error) {
 	return base64.RawURLEncoding.DecodeString(segment)
 }
 
+// TestASecondHandlerKeepsTheAssertion of the first, signs one of its own if it is told
+// to, and takes none for one that a client has sent.
+func TestASecondHandlerKeepsTheAssertion(t *testing.T) {
+	b := onSQLite(t)
+	_, plain := mint(t, b.keys(t), "bot", "bots:read")
+	for name, test := range map[string]struct{ first, second, want string }{
+		"the second has none":                    {"assertion lumio-api", "require bots:read", "lumio-api"},
+		"the second has another":                 {"assertion lumio-web", "assertion lumio-api", "lumio-api"},
+		"the first has none":                     {"require bots:read", "assertion lumio-api", "lumio-api"},
+		"the second keeps the key, and has none": {"assertion lumio-api\nkeep_credential", "require bots:read", "lumio-api"},
+		"neither has one":                        {"require bots:read", "require bots:read", ""},
+		"the first is about other headers":       {"assertion lumio-api\nheader_prefix X-Acme-", "require bots:read", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			address := testenv.FreeAddress(t)
+			service := newService(t, address)
+			load(t, globals(b.options+"\n"+cheap)+fmt.Sprintf(
+				"http://%s {\nroute {\nsystem_key_auth {\n%s\n}\nsystem_key_auth {\n%s\n}\nreverse_proxy %s\n}\n}\n",
+				address, test.first, test.second, service.address))
+			r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+address+"/bots/17", nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			r.Header.Set("Authorization", "Bearer "+plain)
+			r.Header.Set("X-Lumio-Assertion", "forged")
+			response, err := http.DefaultClient.Do(r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_ = response.Body.Close()
+			assertions := service.last.Header["X-Lumio-Assertion"]
+			if test.want == "" {
+				if len(assertions) > 0 {
+					t.Errorf("there is %v", assertions)
+				}
+				return
+			}
+			if len(assertions) != 1 || response.StatusCode != http.StatusOK {
+				t.Fatalf("%d, %v", response.StatusCode, assertions)
+			}
+			if _, claims := readAssertion(t, assertions[0]); claims["aud"] != test.want {
+				t.Errorf("it is for %v", claims["aud"])
+			}
+		})
+	}
+}
+
 // TestASigningKeySurvivesAReload of everything but the store.
 func TestASigningKeySurvivesAReload(t *testing.T) {
 	b := onSQLite(t)

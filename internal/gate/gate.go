@@ -26,7 +26,8 @@ type Config struct {
 	Passthrough bool
 	// KeepCredential leaves the Authorization field for the upstream.
 	KeepCredential bool
-	// Assert signs for the upstream who has sent a request. Nil for no assertion.
+	// Assert signs for the upstream who has sent a request; "" and nil for no
+	// assertion.
 	Assert func(r *http.Request, identity *verify.Identity) (string, error)
 }
 
