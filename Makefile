@@ -24,7 +24,7 @@ lint: ## Run the linters
 
 bench: ## Measure the warm check, and requests through the plugin against bare Caddy
 	@.ci/needs
-	$(GO) test -run '^$$' -bench . -benchmem ./internal/token ./internal/header ./internal/verify ./internal/cut ./internal/coherence
+	$(GO) test -run '^$$' -bench . -benchmem ./internal/token ./internal/header ./internal/verify ./internal/cut ./internal/coherence ./internal/assertion ./upstream
 	$(GO) test -run '^$$' -bench Handler -benchmem ./caddymodule 2>/dev/null
 	$(GO) run ./bench
 

@@ -49,7 +49,7 @@ var layers = []layer{
 		packages: "admin/...", ours: []string{"store", "internal/...", "admin/..."},
 		never: slices.Concat(caddy, zap, clients),
 	},
-	{packages: "upstream/...", ours: []string{"upstream/..."}, never: slices.Concat(caddy, zap, clients), planned: true},
+	{packages: "upstream/...", ours: []string{"upstream/..."}, standardOnly: true},
 	{packages: "caddymodule/...", ours: []string{"store/...", "internal/...", "admin/...", "caddymodule/..."}},
 	{packages: "", ours: []string{"..."}, notDirectly: slices.Concat(caddy, zap, clients)},
 	{packages: "cmd/...", ours: []string{"..."}, notDirectly: slices.Concat(zap, clients)},

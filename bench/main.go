@@ -1,7 +1,7 @@
-// Command bench compares requests through the plugin with requests through bare
-// Caddy, on this machine and in one run: both sites are served by one Caddy in a
-// process of its own, the rounds alternate, and each pair of rounds gives one
-// ratio. It sends to loopback only, for a bounded time.
+// Command bench compares requests through the plugin, with and without an
+// assertion, with requests through bare Caddy, on this machine and in one run: the
+// sites are served by one Caddy in a process of its own, the rounds alternate, and
+// each round gives one ratio. It sends to loopback only, for a bounded time.
 package main
 
 import (
@@ -27,7 +27,7 @@ func main() {
 		caddycmd.Main()
 		return
 	}
-	rounds := flag.Int("rounds", 5, "pairs of rounds")
+	rounds := flag.Int("rounds", 5, "rounds of each site")
 	length := flag.Duration("length", 3*time.Second, "length of a round")
 	clients := flag.Int("clients", 16, "connections that send at once")
 	flag.Parse()
@@ -43,37 +43,42 @@ func bench(ctx context.Context, rounds int, length time.Duration, clients int) e
 		return err
 	}
 	defer server.stop()
-	fmt.Printf("%s, %d processors, %s; %d pairs of %s with %d connections\n\n",
+	fmt.Printf("%s, %d processors, %s; %d rounds of %s with %d connections\n\n",
 		processor(), runtime.NumCPU(), runtime.Version(), rounds, length, clients)
 
-	// Both get the same requests: the bare site hands the credential on.
-	bare := target{"bare reverse_proxy", server.bare, "Bearer " + server.key}
-	keyed := target{"with system_key_auth", server.keyed, "Bearer " + server.key}
-	for _, t := range []target{bare, keyed} { // warm both
+	// All get the same requests: the bare site hands the credential on.
+	var targets []target
+	for _, site := range server.sites {
+		targets = append(targets, target{site.name, site.url, "Bearer " + server.key})
+	}
+	for _, t := range targets { // warm all
 		if _, err := t.load(ctx, server, time.Second, clients); err != nil {
 			return err
 		}
 	}
-	var results [2][]result
-	for i := range 2 * rounds {
-		t := []target{bare, keyed}[i%2]
-		r, err := t.load(ctx, server, length, clients)
-		if err != nil {
-			return err
+	results := make([][]result, len(targets))
+	for range rounds {
+		for i, t := range targets {
+			r, err := t.load(ctx, server, length, clients)
+			if err != nil {
+				return err
+			}
+			results[i] = append(results[i], r)
 		}
-		results[i%2] = append(results[i%2], r)
 	}
-	report(bare.name, results[0])
-	report(keyed.name, results[1])
-
-	var rates, costs []float64
-	for i := range rounds {
-		rates = append(rates, results[1][i].rate()/results[0][i].rate())
-		costs = append(costs, results[1][i].cost()/results[0][i].cost())
+	for i, t := range targets {
+		report(t.name, results[i])
 	}
-	fmt.Printf("\nwith ÷ bare, median (min to max) of %d pairs\n", rounds)
-	fmt.Printf("  requests per second  %s\n", spread(rates, "%.3f"))
-	fmt.Printf("  CPU per request      %s\n", spread(costs, "%.3f"))
+	for i, t := range targets[1:] {
+		var rates, costs []float64
+		for round := range rounds {
+			rates = append(rates, results[i+1][round].rate()/results[0][round].rate())
+			costs = append(costs, results[i+1][round].cost()/results[0][round].cost())
+		}
+		fmt.Printf("\n%s ÷ bare, median (min to max) of %d rounds\n", t.name, rounds)
+		fmt.Printf("  requests per second  %s\n", spread(rates, "%.3f"))
+		fmt.Printf("  CPU per request      %s\n", spread(costs, "%.3f"))
+	}
 	return nil
 }
 

@@ -17,13 +17,20 @@ import (
 	"time"
 )
 
-// server is a Caddy in a process of its own, with a bare site and one with the
+// site is one of the sites of a server.
+type site struct {
+	name       string
+	directives string
+	url        string
+}
+
+// server is a Caddy in a process of its own, with a bare site and some with the
 // plugin, in front of the same upstream.
 type server struct {
-	bare, keyed string
-	key         string
-	process     *exec.Cmd
-	stop        func()
+	sites   []site // the bare one first
+	key     string
+	process *exec.Cmd
+	stop    func()
 }
 
 func startServer(ctx context.Context) (*server, error) {
@@ -34,10 +41,18 @@ func startServer(ctx context.Context) (*server, error) {
 	upstream := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		_, _ = w.Write([]byte("hello"))
 	}))
-	s := &server{stop: func() {
-		upstream.Close()
-		_ = os.RemoveAll(folder)
-	}}
+	s := &server{
+		sites: []site{
+			{name: "bare reverse_proxy"},
+			{name: "with system_key_auth", directives: "system_key_auth"},
+			{name: "with assertion", directives: "system_key_auth {\nassertion bench\n}"},
+			{name: "with assertion, unbound", directives: "system_key_auth {\nassertion bench {\nunbound\n}\n}"},
+		},
+		stop: func() {
+			upstream.Close()
+			_ = os.RemoveAll(folder)
+		},
+	}
 	if err := s.start(ctx, folder, upstream.Listener.Addr().String()); err != nil {
 		s.stop()
 		return nil, err
@@ -46,10 +61,10 @@ func startServer(ctx context.Context) (*server, error) {
 }
 
 func (s *server) start(ctx context.Context, folder, upstream string) error {
-	bare, keyed := freeAddress(), freeAddress()
 	store := filepath.Join(folder, "keys.db")
 	config := filepath.Join(folder, "Caddyfile")
-	err := os.WriteFile(config, fmt.Appendf(nil, `{
+	var caddyfile strings.Builder
+	fmt.Fprintf(&caddyfile, `{
 	admin off
 	persist_config off
 	log {
@@ -59,15 +74,15 @@ func (s *server) start(ctx context.Context, folder, upstream string) error {
 		store sqlite %s
 	}
 }
-http://%s {
-	reverse_proxy %s
-}
-http://%s {
-	system_key_auth
-	reverse_proxy %s
-}
-`, store, bare, upstream, keyed, upstream), 0o600)
-	if err != nil {
+`, store)
+	var addresses []string
+	for i := range s.sites {
+		address := freeAddress()
+		addresses = append(addresses, address)
+		s.sites[i].url = "http://" + address + "/"
+		fmt.Fprintf(&caddyfile, "http://%s {\n%s\nreverse_proxy %s\n}\n", address, s.sites[i].directives, upstream)
+	}
+	if err := os.WriteFile(config, []byte(caddyfile.String()), 0o600); err != nil {
 		return err
 	}
 	create, err := caddy(ctx, folder, "system-keys", "create", "--label", "bench", "--permission", "bots:read", "--store", "sqlite://"+store)
@@ -79,7 +94,6 @@ http://%s {
 		return err
 	}
 	s.key = string(bytes.TrimSpace(key))
-	s.bare, s.keyed = "http://"+bare+"/", "http://"+keyed+"/"
 	if s.process, err = caddy(ctx, folder, "run", "--config", config); err != nil {
 		return err
 	}
@@ -93,7 +107,7 @@ http://%s {
 		_ = s.process.Wait()
 		cleanUp()
 	}
-	return await(ctx, bare, keyed)
+	return await(ctx, addresses...)
 }
 
 // caddy is a command of this program as Caddy.

@@ -30,6 +30,7 @@ func init() {
 // `/v1/admin/system-keys/schema.graphql` | Schema of the GraphQL API
 // `/system` | The System page, for browsers
 // `/api/system-keys` | What the page calls
+// `/.well-known/lumio-keys.json` | Public keys of the assertions that upstreams get
 //
 // A caller presents a system key, or is a person by a JWT or by another handler's
 // word. Each needs the permission for the call (`system-keys:read`,
@@ -59,6 +60,7 @@ type Admin struct {
 	GraphQLPassthrough bool `json:"graphql_passthrough,omitempty"`
 
 	app     *App
+	keys    *publicKeys
 	tokens  *tokens
 	handler *admin.Handler
 }
@@ -81,6 +83,7 @@ func (a *Admin) Provision(ctx caddy.Context) error {
 		return err
 	}
 	a.app = app
+	a.keys = &publicKeys{app: app, refuser: newRefuser(ctx.Slogger())}
 	auditor := newAuditor(app)
 	a.handler = admin.NewHandler(admin.Config{
 		Service: func(ctx context.Context) (*admin.Service, error) {
@@ -143,6 +146,9 @@ func serviceOn(live *engine.Live) *admin.Service {
 
 // ServeHTTP implements [caddyhttp.MiddlewareHandler].
 func (a *Admin) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
+	if a.keys.asked(r) {
+		return a.keys.serve(w, r)
+	}
 	if !a.handler.Owns(r.URL.Path) {
 		session.Strip(r.Header)
 		return next.ServeHTTP(w, r)

@@ -24,7 +24,7 @@ func init() {
 // success and 401, and does not see the end of a request: a missing permission
 // and a store that does not answer are 401 too, no `Retry-After` is sent, and a
 // request in flight is not cut when its key is revoked, nor recorded in the audit
-// log. With other providers
+// log, nor signed for the upstream. With other providers
 // beside it, a request that one of them lets through may not have been seen
 // here, so identity headers that its client made up are only removed by
 // `system_key_auth`.

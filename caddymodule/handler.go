@@ -28,6 +28,7 @@ const DefaultHeaderPrefix = "X-Lumio-"
 // `X-Lumio-Key-Id` | The key's public id, a UUID
 // `X-Lumio-Key-Label` | Its label; `%` and whatever is not printable ASCII is percent-encoded UTF-8
 // `X-Lumio-Permissions` | Its permissions, sorted, separated by commas
+// `X-Lumio-Assertion` | With `assertion`: all of this, signed
 //
 // Whatever a client sends under the same prefix is removed from every request,
 // in any spelling, and can neither reach the upstream nor remove what is set
@@ -65,10 +66,17 @@ type Handler struct {
 	// Forward the `Authorization` header too. By default it is removed.
 	KeepCredential bool `json:"keep_credential,omitempty"`
 
-	app     *App
-	gate    *gate.Gate
-	refuser *refuser
-	auditor *auditor
+	// Sign who called, so that the upstream can verify it. Off by default.
+	// `GET /.well-known/lumio-keys.json` is answered with the public keys in any
+	// case, before any check.
+	Assertion *Assertion `json:"assertion,omitempty"`
+
+	app      *App
+	asserter *asserter
+	keys     *publicKeys
+	gate     *gate.Gate
+	refuser  *refuser
+	auditor  *auditor
 }
 
 // CaddyModule returns the Caddy module information.
@@ -81,13 +89,20 @@ func (*Handler) CaddyModule() caddy.ModuleInfo {
 
 // Provision checks the settings and finds the app.
 func (h *Handler) Provision(ctx caddy.Context) (err error) {
+	if h.app, err = appOf(ctx); err != nil {
+		return err
+	}
+	if h.Assertion != nil {
+		h.asserter = &asserter{app: h.app}
+		h.app.onStart(func(repl *caddy.Replacer) error { return h.asserter.start(h.Assertion, repl) })
+	}
 	if h.gate, err = h.newGate(); err != nil {
 		return err
 	}
 	h.refuser = newRefuser(ctx.Slogger())
-	h.app, err = appOf(ctx)
+	h.keys = &publicKeys{app: h.app, refuser: h.refuser}
 	h.auditor = newAuditor(h.app)
-	return err
+	return nil
 }
 
 // newGate makes the gate of these settings, which it checks on the way.
@@ -99,12 +114,23 @@ func (h *Handler) newGate() (*gate.Gate, error) {
 	if prefix == "" {
 		prefix = DefaultHeaderPrefix
 	}
-	return gate.New(gate.Config{
+	config := gate.Config{
 		Prefix:         prefix,
 		Require:        h.Require,
 		Passthrough:    h.Passthrough,
 		KeepCredential: h.KeepCredential,
-	})
+		Assert:         carry(prefix),
+	}
+	if h.Assertion != nil {
+		if err := h.Assertion.check(); err != nil {
+			return nil, err
+		}
+	}
+	if h.asserter != nil {
+		h.asserter.prefix = prefix
+		config.Assert = h.asserter.assert
+	}
+	return gate.New(config)
 }
 
 // appOf finds the app. Without settings of its own it is made with the defaults.
@@ -118,6 +144,9 @@ func appOf(ctx caddy.Context) (*App, error) {
 
 // ServeHTTP implements [caddyhttp.MiddlewareHandler].
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) (err error) {
+	if h.keys.asked(r) {
+		return h.keys.serve(w, r)
+	}
 	pass := newPassage(h.app, w, r)
 	defer pass.leave()
 	earlier := announced(r)

@@ -39,11 +39,21 @@ func BenchmarkHandler(b *testing.B) {
 	if handler.gate, err = handler.newGate(); err != nil {
 		b.Fatal(err)
 	}
+	signing := &Handler{app: app, auditor: newAuditor(app), asserter: &asserter{app: app}}
+	if err := signing.asserter.start(&Assertion{Audience: "bench"}, caddy.NewReplacer()); err != nil {
+		b.Fatal(err)
+	}
+	if signing.gate, err = signing.newGate(); err != nil {
+		b.Fatal(err)
+	}
 	next := caddyhttp.HandlerFunc(func(http.ResponseWriter, *http.Request) error { return nil })
 	for name, serve := range map[string]func(http.ResponseWriter, *http.Request) error{
 		"bare": next.ServeHTTP,
 		"with system_key_auth": func(w http.ResponseWriter, r *http.Request) error {
 			return handler.ServeHTTP(w, r, next)
+		},
+		"with assertion": func(w http.ResponseWriter, r *http.Request) error {
+			return signing.ServeHTTP(w, r, next)
 		},
 	} {
 		b.Run(name, func(b *testing.B) {

@@ -34,6 +34,11 @@ func parseAdmin(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
 //		require <permission>...
 //		header_prefix <prefix>
 //		keep_credential
+//		assertion <audience> {
+//			issuer <issuer>
+//			ttl <duration>
+//			unbound
+//		}
 //	}
 func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	return eachOption(d, func(name string) error {
@@ -59,6 +64,9 @@ func (h *Handler) unmarshalOption(d *caddyfile.Dispenser, name string) error {
 			return d.ArgErr()
 		}
 		return nil
+	case "assertion":
+		h.Assertion = new(Assertion)
+		return h.Assertion.unmarshal(d)
 	case "header_prefix":
 		if !d.AllArgs(&h.HeaderPrefix) {
 			return d.ArgErr()

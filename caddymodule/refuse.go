@@ -57,7 +57,8 @@ func (f *refuser) log(r *http.Request, refusal *gate.Refusal) {
 		return
 	}
 	f.outages.Do(func() {
-		f.logger.ErrorContext(r.Context(), "system key cannot be verified", slog.Any("error", refusal.Err))
+		f.logger.ErrorContext(r.Context(), "a request cannot be answered",
+			slog.String("because", refusal.Message), slog.Any("error", refusal.Err))
 	})
 }
 

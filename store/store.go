@@ -95,6 +95,8 @@ type Store interface {
 
 	Sessions
 
+	SigningKeys
+
 	// Close releases what the store holds, after the calls that are running.
 	// It can be called more than once.
 	Close() error

@@ -57,6 +57,7 @@ type fleet struct {
 	file      string // of SQLite, in place of PostgreSQL
 	pooler    string // the address at which servers reach PostgreSQL, if it is another
 	options   string
+	keyAuth   string // the block of system_key_auth
 	lease     time.Duration
 	upstream  *upstream
 	store     store.Store
@@ -68,6 +69,16 @@ type fleet struct {
 // newFleet starts n servers, which have their first lease.
 func newFleet(t *testing.T, n int, lease time.Duration, options string) *fleet {
 	t.Helper()
+	f := emptyFleet(t, lease, options)
+	for range n {
+		f.start()
+	}
+	return f
+}
+
+// emptyFleet has a database, and no servers yet.
+func emptyFleet(t *testing.T, lease time.Duration, options string) *fleet {
+	t.Helper()
 	f := &fleet{tb: t, postgres: testenv.StartPostgres(t), lease: lease, options: options, upstream: newUpstream(t)}
 	f.dsn = f.postgres.Database()
 	s, err := postgres.Open(t.Context(), f.dsn)
@@ -75,9 +86,6 @@ func newFleet(t *testing.T, n int, lease time.Duration, options string) *fleet {
 		t.Fatal(err)
 	}
 	f.use(s)
-	for range n {
-		f.start()
-	}
 	return f
 }
 
@@ -132,6 +140,7 @@ type instance struct {
 	address string
 	link    *testenv.Link // to PostgreSQL
 	process *exec.Cmd
+	ended   chan struct{} // closed when the process has ended
 	log     string
 	config  string
 }
@@ -168,14 +177,14 @@ func (f *fleet) start() *instance {
 }
 http://%s {
 	system_keys_admin
-	system_key_auth
+	system_key_auth %s
 	reverse_proxy %s {
 		flush_interval -1
 		max_fails 1
 		fail_duration 30s
 	}
 }
-`, place, f.lease, f.options, i.address, f.upstream.address)
+`, place, f.lease, f.options, i.address, f.keyAuth, f.upstream.address)
 	i.config = filepath.Join(folder, "Caddyfile")
 	if err := os.WriteFile(i.config, []byte(caddyfile), 0o600); err != nil {
 		f.tb.Fatal(err)
@@ -191,20 +200,20 @@ http://%s {
 	if err := i.process.Start(); err != nil {
 		f.tb.Fatal(err)
 	}
-	ended := make(chan struct{})
+	i.ended = make(chan struct{})
 	go func() {
 		_ = i.process.Wait()
-		close(ended)
+		close(i.ended)
 	}()
 	f.tb.Cleanup(func() {
 		i.signal(syscall.SIGCONT)
 		i.signal(syscall.SIGTERM)
 		select {
-		case <-ended:
+		case <-i.ended:
 		case <-time.After(10 * time.Second):
 			f.tb.Errorf("%s does not end:\n%s", i.name, i.tail())
 			_ = i.process.Process.Kill()
-			<-ended
+			<-i.ended
 		}
 		if f.tb.Failed() {
 			f.tb.Logf("%s:\n%s", i.name, i.tail())
@@ -277,7 +286,10 @@ func eventually(tb testing.TB, what string, condition func() bool) {
 }
 
 // upstream is what the servers stand in front of.
-type upstream struct{ address string }
+type upstream struct {
+	address string
+	mux     *http.ServeMux
+}
 
 func newUpstream(tb testing.TB) *upstream {
 	tb.Helper()
@@ -293,5 +305,5 @@ func newUpstream(tb testing.TB) *upstream {
 		server.CloseClientConnections()
 		server.Close()
 	})
-	return &upstream{address: strings.TrimPrefix(server.URL, "http://")}
+	return &upstream{strings.TrimPrefix(server.URL, "http://"), mux}
 }

@@ -78,6 +78,10 @@ func (l *Live) close() error {
 		errs = append(errs, fmt.Errorf("leave the instances: %w", err))
 	}
 	l.Verifier.Close()
+	if err := l.Signer.Close(context.Background()); err != nil {
+		errs = append(errs, fmt.Errorf("leave the signing keys: %w", err))
+	}
+	l.Published.Close()
 	if err := l.Recorder.Close(context.Background()); err != nil {
 		errs = append(errs, fmt.Errorf("write last uses: %w", err))
 	}

@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/lumio-vision/caddy-system-keys/internal/assertion"
 	"github.com/lumio-vision/caddy-system-keys/internal/audit"
 	"github.com/lumio-vision/caddy-system-keys/internal/coherence"
 	"github.com/lumio-vision/caddy-system-keys/internal/cut"
@@ -94,6 +95,9 @@ type Live struct {
 	Flights  *coherence.Flights
 	Follower *coherence.Follower
 	Revoker  *coherence.Revoker
+	// Signer signs assertions, Published are the public keys of all instances.
+	Signer    *assertion.Signer
+	Published *assertion.Published
 }
 
 // New makes an engine that does nothing until it is started. The error is that

@@ -39,6 +39,10 @@ func (*empty) Key(context.Context, store.ID) (*store.Key, error) { return nil, s
 func (*empty) RecordUse(context.Context, []store.Use) error      { return nil }
 func (e *empty) Close() error                                    { e.closed.Add(1); return nil }
 func (*empty) Follow(context.Context) (store.Feed, error)        { return quiet{}, nil }
+func (*empty) PublishSigningKey(context.Context, store.SigningKey, time.Duration) error {
+	return nil
+}
+
 func (*empty) SealAudit(context.Context, int, store.Sealer) (int, error) {
 	return 0, nil
 }

@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"time"
 
+	"github.com/lumio-vision/caddy-system-keys/internal/assertion"
 	"github.com/lumio-vision/caddy-system-keys/internal/audit"
 	"github.com/lumio-vision/caddy-system-keys/internal/coherence"
 	"github.com/lumio-vision/caddy-system-keys/internal/session"
@@ -179,5 +180,6 @@ func (e *Engine) assemble(s store.Store, minter *token.Minter) *Live {
 		KeepOnLapse: e.config.KeepOnLapse,
 	})
 	l.Revoker = l.Follower.Revoker()
+	l.Signer, l.Published = assertion.Start(s, now, e.logger), assertion.NewPublished(s, now)
 	return l
 }

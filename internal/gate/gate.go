@@ -27,6 +27,9 @@ type Config struct {
 	Passthrough bool
 	// KeepCredential leaves the Authorization field for the upstream.
 	KeepCredential bool
+	// Assert signs for the upstream who has sent a request; "" and nil for no
+	// assertion.
+	Assert func(r *http.Request, identity *verify.Identity) (string, error)
 }
 
 // Gate checks requests. It is immutable and safe for concurrent use.
@@ -70,12 +73,23 @@ func (g *Gate) Check(
 	g.owner.Strip(r)
 	session.Strip(r.Header)
 	identity, refusal := g.decide(r, verifier, earlier)
+	var assertion string
+	if identity != nil && g.config.Assert != nil {
+		var err error
+		if assertion, err = g.config.Assert(r, identity); err != nil {
+			// Without it the upstream could not tell the request from a forged one.
+			identity, refusal = nil, refuseUnavailable(time.Second, err)
+		}
+	}
 	spent := refusal != nil || identity != nil && !g.config.KeepCredential
 	if spent && slices.ContainsFunc(r.Header["Authorization"], mentionsKey) {
 		delete(r.Header, "Authorization") // others' credentials are left alone
 	}
 	if identity != nil {
 		g.owner.Inject(r.Header, &identity.Headers)
+	}
+	if assertion != "" {
+		g.owner.InjectAssertion(r.Header, assertion)
 	}
 	return identity, refusal
 }

@@ -35,9 +35,15 @@ func (v *verifier) Verify(_ context.Context, key string) (*verify.Identity, erro
 	}
 	permissions := []string{"bots:read", "bots:write"}
 	return &verify.Identity{
+		Label:       "the label",
 		Permissions: permissions,
 		Headers:     header.Render("the-id", "the label", permissions),
 	}, nil
+}
+
+// signed signs as the proxy does, or nearly so.
+func signed(_ *http.Request, identity *verify.Identity) (string, error) {
+	return "signed for " + identity.Label, nil
 }
 
 func newGate(t *testing.T, change func(*gate.Config)) *gate.Gate {
@@ -119,6 +125,22 @@ func TestOrderOfChecks(t *testing.T) {
 			status: 503, code: "unavailable", headers: http.Header{"Retry-After": {"1"}},
 		},
 		{
+			name: "a request that cannot be signed", header: http.Header{"Authorization": {"Bearer " + live}},
+			config: func(c *gate.Config) {
+				c.Assert = func(*http.Request, *verify.Identity) (string, error) { return "", errors.New("no key is published") }
+			},
+			status: 503, code: "unavailable", headers: http.Header{"Retry-After": {"1"}},
+		},
+		{
+			name: "a permission that is missing, before the signature", header: http.Header{"Authorization": {"Bearer " + live}},
+			config: func(c *gate.Config) {
+				c.Require = []string{"chat:read"}
+				c.Assert = func(*http.Request, *verify.Identity) (string, error) { return "", errors.New("no key is published") }
+			},
+			status: 403, code: "insufficient_scope",
+			headers: http.Header{"Www-Authenticate": {`Bearer realm="lumio", error="insufficient_scope", scope="chat:read"`}},
+		},
+		{
 			name: "a permission that is missing", header: http.Header{"Authorization": {"Bearer " + live}},
 			config: func(c *gate.Config) { c.Require = []string{"bots:read", "bots:delete"} },
 			status: 403, code: "insufficient_scope",
@@ -190,6 +212,23 @@ func TestWhatPasses(t *testing.T) {
 			}, nil, identified, 1,
 		},
 		{"nobody, through an open gate", http.Header{"X-Lumio-Key-Id": {"forged"}}, func(c *gate.Config) { c.Passthrough = true }, http.Header{}, 0},
+		{
+			"a live key, whose request is signed, over a forged assertion",
+			http.Header{"Authorization": {"Bearer " + live}, "X-Lumio-Assertion": {"forged", "twice"}, "x_lumio_assertion": {"forged"}},
+			func(c *gate.Config) { c.Assert = signed }, with("X-Lumio-Assertion", "signed for the label"), 1,
+		},
+		{
+			"nobody, for whom nothing is signed",
+			http.Header{"X-Lumio-Assertion": {"forged"}},
+			func(c *gate.Config) { c.Assert, c.Passthrough = signed, true },
+			http.Header{},
+			0,
+		},
+		{
+			"a live key where nothing is signed, with a forged assertion",
+			http.Header{"Authorization": {"Bearer " + live}, "X-Lumio-Assertion": {"forged"}},
+			nil, identified, 1,
+		},
 		{
 			"another credential, through an open gate and untouched",
 			http.Header{"Authorization": {"Bearer lm_eyJ.x.y"}, "X-Lumio-Key-Id": {"forged"}},

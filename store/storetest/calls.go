@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"testing"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -70,6 +71,10 @@ func calls(key *store.Key) map[string]call {
 		"SpendNonce":    func(ctx context.Context, s store.Store) error { return s.SpendNonce(ctx, newDigest(), epoch) },
 		"PruneSessions": func(ctx context.Context, s store.Store) error { _, err := s.PruneSessions(ctx, epoch, 1); return err },
 		"Granted":       func(ctx context.Context, s store.Store) error { _, err := s.Granted(ctx, 1); return err },
+		"PublishSigningKey": func(ctx context.Context, s store.Store) error {
+			return s.PublishSigningKey(ctx, signingKey("a"), time.Minute)
+		},
+		"SigningKeys": func(ctx context.Context, s store.Store) error { _, err := s.SigningKeys(ctx); return err },
 		"RecordUse of nothing": func(ctx context.Context, s store.Store) error {
 			if err := s.RecordUse(ctx, nil); err != nil {
 				return err

@@ -56,6 +56,7 @@ func Run(t *testing.T, fresh func(tb testing.TB) *Backend) {
 		{"nonces", testNonces},
 		{"granted", testGranted},
 		{"pages backwards", testBackwards},
+		{"signing keys", testSigning},
 	} {
 		t.Run(group.name, func(t *testing.T) {
 			t.Parallel()

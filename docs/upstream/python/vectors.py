@@ -1,0 +1,35 @@
+"""python3 vectors.py ../../../upstream/testdata/vectors.json"""
+
+import json
+import sys
+
+from lumio_keys import Caller, Refused, Verifier, read_keys
+
+with open(sys.argv[1], encoding="utf-8") as file:
+    vectors = json.load(file)
+known = read_keys(vectors["jwks"])
+
+
+def keys(kid):
+    if kid not in known:
+        raise Refused(401, "unknown key")
+    return known[kid]
+
+
+verifier = Verifier(keys, vectors["audience"], vectors["base"], vectors["issuer"], lambda: vectors["now"])
+wrong = 0
+for case in vectors["cases"]:
+    try:
+        got = verifier.verify(case["assertion"], case["method"], case["path"])
+    except Refused as refused:
+        got = refused
+    if case["accepted"]:
+        identity = case["identity"]
+        good = got == Caller(identity["key_id"], identity["label"], tuple(identity["permissions"]))
+    else:
+        good = isinstance(got, Refused) and got.status == 401
+    if not good:
+        wrong += 1
+        print(case["name"] + ":", repr(got), file=sys.stderr)
+print(f"{len(vectors['cases'])} vectors, {wrong} wrong")
+sys.exit(1 if wrong or len(vectors["cases"]) < 70 else 0)

@@ -1,0 +1,206 @@
+package upstream_test
+
+import (
+	"io"
+	"log/slog"
+	"maps"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/lumio-vision/caddy-system-keys/upstream"
+)
+
+// who answers with the header that a handler reads, and whose request it is.
+func who(w http.ResponseWriter, r *http.Request) {
+	id, ok := upstream.FromContext(r.Context())
+	if ok {
+		w.Header().Set("Caller", id.Label)
+	}
+	for name, values := range r.Header {
+		w.Header()["Saw-"+name] = values
+	}
+}
+
+func serve(handler http.Handler, header http.Header, target string) *httptest.ResponseRecorder {
+	r := httptest.NewRequest(http.MethodGet, target, http.NoBody)
+	r.Header = header
+	w := httptest.NewRecorder()
+	handler.ServeHTTP(w, r)
+	return w
+}
+
+func goodAssertion() string {
+	one := signerOf("one")
+	return one.sign(one.header(), vectorClaims())
+}
+
+func TestAnswers(t *testing.T) {
+	t.Parallel()
+	v := makeVectors()
+	down := &proxy{down: true}
+	verifier, dead := verifierOf(v), verifierOf(v, upstream.WithHTTPClient(&http.Client{Transport: down}))
+	handler := http.HandlerFunc(who)
+	good, forged := goodAssertion(), goodAssertion()[:300]
+	for name, test := range map[string]struct {
+		handler   http.Handler
+		header    http.Header
+		status    int
+		code      string
+		challenge string
+		retry     string
+	}{
+		"a good one":                   {verifier.Require("bots:read")(handler), http.Header{"X-Lumio-Assertion": {good}}, 200, "", "", ""},
+		"any key":                      {verifier.Require()(handler), http.Header{"X-Lumio-Assertion": {good}}, 200, "", "", ""},
+		"all that is required":         {verifier.Require("bots:read", "bots:write")(handler), http.Header{"X-Lumio-Assertion": {good}}, 200, "", "", ""},
+		"nobody, where none need be":   {verifier.Identify(handler), http.Header{}, 200, "", "", ""},
+		"somebody, where none need be": {verifier.Identify(handler), http.Header{"X-Lumio-Assertion": {good}}, 200, "", "", ""},
+		"nobody":                       {verifier.Require()(handler), http.Header{}, 401, "unauthorized", `Bearer realm="lumio"`, ""},
+		"headers alone":                {verifier.Require()(handler), http.Header{"X-Lumio-Key-Id": {"x"}}, 401, "unauthorized", `Bearer realm="lumio"`, ""},
+		"headers alone, where none need be": {
+			verifier.Identify(handler), http.Header{"X-Lumio-Key-Id": {"x"}}, 401, "unauthorized", `Bearer realm="lumio"`, "",
+		},
+		"headers alone, in another spelling": {
+			verifier.Identify(handler), http.Header{"x_lumio.key_id": {"x"}}, 401, "unauthorized", `Bearer realm="lumio"`, "",
+		},
+		"two":          {verifier.Require()(handler), http.Header{"X-Lumio-Assertion": {good, good}}, 401, "invalid_assertion", `Bearer realm="lumio"`, ""},
+		"a forged one": {verifier.Require()(handler), http.Header{"X-Lumio-Assertion": {forged}}, 401, "invalid_assertion", `Bearer realm="lumio"`, ""},
+		"a forged one, where none need be": {
+			verifier.Identify(handler), http.Header{"X-Lumio-Assertion": {forged}}, 401, "invalid_assertion", `Bearer realm="lumio"`, "",
+		},
+		"a permission that is missing": {
+			verifier.Require("bots:read", "bots:delete")(handler),
+			http.Header{"X-Lumio-Assertion": {good}},
+			403, "insufficient_scope",
+			`Bearer realm="lumio", error="insufficient_scope", scope="bots:read bots:delete"`, "",
+		},
+		"no keys":                        {dead.Require()(handler), http.Header{"X-Lumio-Assertion": {good}}, 503, "unavailable", "", "1"},
+		"no keys, where none need be":    {dead.Identify(handler), http.Header{"X-Lumio-Assertion": {good}}, 503, "unavailable", "", "1"},
+		"no keys, and nobody needs them": {dead.Identify(handler), http.Header{}, 200, "", "", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := serve(test.handler, test.header, "/bots/17")
+			if w.Code != test.status || !strings.Contains(w.Body.String(), `"code":"`+test.code) && test.code != "" {
+				t.Errorf("got %d %s, want %d %s", w.Code, w.Body, test.status, test.code)
+			}
+			if got := w.Header().Get("WWW-Authenticate"); got != test.challenge {
+				t.Errorf("the challenge is %q", got)
+			}
+			if got := w.Header().Get("Retry-After"); got != test.retry {
+				t.Errorf("to be retried after %q", got)
+			}
+			if strings.Contains(w.Body.String(), good) || test.status == 200 && w.Body.Len() > 0 {
+				t.Errorf("the body is %s", w.Body)
+			}
+		})
+	}
+}
+
+// TestWhatAHandlerReads is what was signed, whatever else was sent.
+func TestWhatAHandlerReads(t *testing.T) {
+	t.Parallel()
+	good := goodAssertion()
+	sent := http.Header{
+		"X-Lumio-Assertion": {good}, "X-Lumio-Key-Id": {"forged"}, "X-Lumio-Permissions": {"admin:access"}, "X-Lumio-Else": {"forged"},
+		"x-lumio-key-id": {"forged"}, "X_Lumio_Key_Label": {"forged"}, "X.lumio-key_id": {"forged"}, "Accept": {"*/*"}, "X-Lumiose": {"else"},
+	}
+	before := sent.Clone()
+	w := serve(verifierOf(makeVectors()).Require()(http.HandlerFunc(who)), sent, "/bots/17")
+	want := http.Header{
+		"Caller": {"Ünïcode Bot 🤖"}, "Saw-Accept": {"*/*"}, "Saw-X-Lumiose": {"else"},
+		"Saw-X-Lumio-Assertion": {good}, "Saw-X-Lumio-Auth-Type": {"system_key"}, "Saw-X-Lumio-Key-Id": {vectorID},
+		"Saw-X-Lumio-Key-Label":   {"%C3%9Cn%C3%AFcode Bot %F0%9F%A4%96"},
+		"Saw-X-Lumio-Permissions": {"bots:read,bots:write"},
+	}
+	if diff := cmp.Diff(want, w.Header()); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	if diff := cmp.Diff(before, sent); diff != "" {
+		t.Errorf("the caller's header was changed:\n%s", diff)
+	}
+}
+
+// TestHandlersOfOneVerifierVerifyOnce, also where a part of the path is gone by then;
+// another verifier does not take its word.
+func TestHandlersOfOneVerifierVerifyOnce(t *testing.T) {
+	t.Parallel()
+	v := makeVectors()
+	one, other := verifierOf(v), upstream.New("https://keys.example.com/", "another", upstream.WithHTTPClient(serving(v.JWKS)),
+		upstream.WithLogger(slog.New(slog.DiscardHandler)))
+	inner := http.StripPrefix("/bots", one.Require("bots:write")(http.HandlerFunc(who)))
+	header := http.Header{"X-Lumio-Assertion": {goodAssertion()}}
+	if w := serve(one.Identify(inner), header, "/bots/17"); w.Code != http.StatusOK || w.Header().Get("Caller") == "" {
+		t.Errorf("got %d %s", w.Code, w.Body)
+	}
+	if w := serve(http.StripPrefix("/bots", one.Require()(http.HandlerFunc(who))), header, "/bots/17"); w.Code != http.StatusOK {
+		t.Errorf("under a prefix that is stripped: %d %s", w.Code, w.Body)
+	}
+	if w := serve(one.Identify(other.Require()(http.HandlerFunc(who))), header, "/bots/17"); w.Code != http.StatusUnauthorized {
+		t.Errorf("for another audience: %d %s", w.Code, w.Body)
+	}
+	if w := serve(other.Identify(http.HandlerFunc(who)), http.Header{}, "/"); w.Header().Get("Caller") != "" {
+		t.Error("nobody has an identity")
+	}
+}
+
+func TestOptions(t *testing.T) {
+	t.Parallel()
+	v := makeVectors()
+	good := goodAssertion()
+	var answered error
+	handler := verifierOf(v, upstream.WithHeaderPrefix("X-Acme-"), upstream.WithErrorHandler(func(w http.ResponseWriter, _ *http.Request, err error) {
+		answered = err
+		w.WriteHeader(http.StatusTeapot)
+		_, _ = io.WriteString(w, "mine")
+	})).Require("bots:read")(http.HandlerFunc(who))
+	if w := serve(handler, http.Header{"X-Acme-Assertion": {good}}, "/bots/17"); w.Code != http.StatusOK || w.Header().Get("Saw-X-Acme-Key-Id") != vectorID {
+		t.Errorf("got %d %v", w.Code, w.Header())
+	}
+	if w := serve(handler, http.Header{"X-Lumio-Assertion": {good}}, "/bots/17"); w.Code != http.StatusTeapot || w.Body.String() != "mine" || answered == nil {
+		t.Errorf("got %d %s, %v", w.Code, w.Body, answered)
+	}
+	for name, make := range map[string]func(){
+		"no audience":             func() { upstream.New("https://a/", "") },
+		"a path for a URL":        func() { upstream.New("/keys", "a") },
+		"a file for a URL":        func() { upstream.New("file:///keys", "a") },
+		"a base without a scheme": func() { upstream.New("https://a/", "a", upstream.WithBaseURL("api.example.com")) },
+		"a base with a query":     func() { upstream.New("https://a/", "a", upstream.WithBaseURL("https://a/?b")) },
+		"a leeway of an hour":     func() { upstream.New("https://a/", "a", upstream.WithLeeway(1<<42)) },
+		"a prefix of one part":    func() { upstream.New("https://a/", "a", upstream.WithHeaderPrefix("X-")) },
+	} {
+		func() {
+			defer func() {
+				if recover() == nil {
+					t.Errorf("%s was taken", name)
+				}
+			}()
+			make()
+		}()
+	}
+}
+
+// TestClientTarget is what the proxy signs for the same request.
+func TestClientTarget(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		target string
+		header http.Header
+		want   string
+	}{
+		"its own host":          {"http://API.example.com:80/a%2Fb?c=d", nil, "http://api.example.com/a%2Fb"},
+		"over TLS":              {"https://api.example.com:443/", nil, "https://api.example.com/"},
+		"as the proxy says":     {"http://internal/x", http.Header{"X-Forwarded-Proto": {"https"}, "X-Forwarded-Host": {"API.example.com:443"}}, "https://api.example.com/x"},
+		"two slashes":           {"http://a//b//c", nil, "http://a//b//c"},
+		"an escape that is not": {"http://a/%41", nil, "http://a/%41"},
+	} {
+		r := httptest.NewRequest(http.MethodGet, test.target, http.NoBody)
+		maps.Copy(r.Header, test.header)
+		if got := upstream.ClientTarget(r); got != (upstream.Target{Method: http.MethodGet, URL: test.want}) {
+			t.Errorf("%s: %v, want %s", name, got, test.want)
+		}
+	}
+}

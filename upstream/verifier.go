@@ -1,0 +1,132 @@
+package upstream
+
+import (
+	"crypto/ed25519"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"slices"
+	"sync/atomic"
+	"time"
+)
+
+// The errors of [Verifier.Verify], to be matched with [errors.Is].
+var (
+	// ErrMissing says that a request carries no assertion.
+	ErrMissing = errors.New("there is no assertion")
+	// ErrInvalid says that a request is not what the proxy has signed.
+	ErrInvalid = errors.New("the assertion is not valid")
+	// ErrUnavailable says that it cannot be found out at the moment.
+	ErrUnavailable = errors.New("the public keys of the proxy cannot be had")
+)
+
+// DefaultIssuer is who signs unless the proxy is configured otherwise.
+const DefaultIssuer = "caddy-system-keys"
+
+// defaultLeeway is how far clocks may differ.
+const defaultLeeway = 5 * time.Second
+
+// Verifier verifies assertions. It is safe for concurrent use; one serves a whole
+// process.
+type Verifier struct {
+	keys     *keys
+	audience string
+	issuer   string
+	prefix   string // canonical
+	leeway   time.Duration
+	now      func() time.Time
+	logger   *slog.Logger
+	logged   atomic.Int64 // the second in which something was logged last
+	answer   func(w http.ResponseWriter, r *http.Request, err error)
+	// targets are those for which an assertion may have been made. Nil: any.
+	targets func(r *http.Request) []Target
+}
+
+// New makes a verifier of assertions for the audience that the proxy is configured
+// with. The public keys are at jwksURL: /.well-known/lumio-keys.json of any
+// instance, or of all of them behind one name. It reads nothing yet.
+//
+// It panics if the URL is none of http or https, or if the audience is empty: a
+// service that cannot tell who calls it should not start.
+func New(jwksURL, audience string, options ...Option) *Verifier {
+	u, err := url.Parse(jwksURL)
+	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
+		panic("upstream: the URL of the keys is not of the form https://host/path")
+	}
+	if audience == "" {
+		panic("upstream: an audience is required")
+	}
+	v := &Verifier{
+		keys: newKeys(jwksURL), audience: audience, issuer: DefaultIssuer, prefix: "X-Lumio-", leeway: defaultLeeway,
+		now:     time.Now, //nolint:forbidigo // the default clock
+		logger:  slog.Default(),
+		answer:  answer,
+		targets: func(r *http.Request) []Target { return []Target{ClientTarget(r)} },
+	}
+	for _, option := range options {
+		option(v)
+	}
+	v.keys.now = v.now
+	return v
+}
+
+// Verify returns who sent a request, by the assertion that it carries. It changes
+// nothing about the request. [Verifier.Require] and [Verifier.Identify] do this and
+// the rest for a handler.
+func (v *Verifier) Verify(r *http.Request) (*Identity, error) {
+	values := r.Header[v.prefix+"Assertion"]
+	switch len(values) {
+	case 0:
+		return nil, ErrMissing
+	case 1:
+	default:
+		return nil, invalid(errors.New("there are several"))
+	}
+	t, err := parse(values[0])
+	if err != nil {
+		return nil, invalid(err)
+	}
+	key, err := v.keys.find(r.Context(), t.keyID)
+	if err != nil {
+		return nil, err
+	}
+	if !ed25519.Verify(key, t.signed, t.signature) {
+		return nil, invalid(errors.New("its signature is wrong"))
+	}
+	c, err := t.claims()
+	if err != nil {
+		return nil, invalid(err)
+	}
+	if err := v.check(c, r); err != nil {
+		return nil, invalid(err)
+	}
+	return c.identity(), nil
+}
+
+// check compares what was signed with what is expected.
+func (v *Verifier) check(c *claims, r *http.Request) error {
+	switch {
+	case c.Issuer != v.issuer:
+		return errors.New("it is of another issuer")
+	case c.Audience != v.audience:
+		return errors.New("it is for another audience")
+	}
+	if err := c.holds(v.now(), v.leeway); err != nil {
+		return err
+	}
+	switch {
+	case v.targets == nil:
+		return nil
+	case c.Method == "" && c.URL == "":
+		return errors.New("it was made for no request in particular")
+	case !slices.Contains(v.targets(r), Target{c.Method, c.URL}):
+		return errors.New("it was made for another request")
+	}
+	return nil
+}
+
+func invalid(why error) error { return fmt.Errorf("%w: %w", ErrInvalid, why) }
+
+func unavailable(why error) error { return fmt.Errorf("%w: %w", ErrUnavailable, why) }
