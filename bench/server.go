@@ -21,12 +21,15 @@ import (
 // plugin, in front of the same upstream.
 type server struct {
 	bare, keyed string
+	admin       string // the address of an admin plane
 	key         string
+	credentials *credentials
 	process     *exec.Cmd
 	stop        func()
 }
 
-func startServer(ctx context.Context) (*server, error) {
+// startServer runs it on the processors of a list (taskset(1)), or on all.
+func startServer(ctx context.Context, processors string) (*server, error) {
 	folder, err := os.MkdirTemp("", "caddy-system-keys-bench-")
 	if err != nil {
 		return nil, err
@@ -38,18 +41,22 @@ func startServer(ctx context.Context) (*server, error) {
 		upstream.Close()
 		_ = os.RemoveAll(folder)
 	}}
-	if err := s.start(ctx, folder, upstream.Listener.Addr().String()); err != nil {
+	if err := s.start(ctx, folder, upstream.Listener.Addr().String(), processors); err != nil {
 		s.stop()
 		return nil, err
 	}
 	return s, nil
 }
 
-func (s *server) start(ctx context.Context, folder, upstream string) error {
-	bare, keyed := freeAddress(), freeAddress()
+func (s *server) start(ctx context.Context, folder, upstream, processors string) error {
+	bare, keyed, admin := freeAddress(), freeAddress(), freeAddress()
 	store := filepath.Join(folder, "keys.db")
 	config := filepath.Join(folder, "Caddyfile")
-	err := os.WriteFile(config, fmt.Appendf(nil, `{
+	var err error
+	if s.credentials, err = newCredentials(ctx, store, filepath.Join(folder, "people.pem")); err != nil {
+		return err
+	}
+	err = os.WriteFile(config, fmt.Appendf(nil, `{
 	admin off
 	persist_config off
 	log {
@@ -66,7 +73,17 @@ http://%s {
 	system_key_auth
 	reverse_proxy %s
 }
-`, store, bare, upstream, keyed, upstream), 0o600)
+http://%s {
+	system_keys_admin {
+		jwt {
+			key {file.%s/people.pem}
+			algorithms EdDSA
+			issuer https://issuer.example
+			audience admin
+		}
+	}
+}
+`, store, bare, upstream, keyed, upstream, admin, folder), 0o600)
 	if err != nil {
 		return err
 	}
@@ -79,10 +96,11 @@ http://%s {
 		return err
 	}
 	s.key = string(bytes.TrimSpace(key))
-	s.bare, s.keyed = "http://"+bare+"/", "http://"+keyed+"/"
+	s.bare, s.keyed, s.admin = "http://"+bare+"/", "http://"+keyed+"/", admin
 	if s.process, err = caddy(ctx, folder, "run", "--config", config); err != nil {
 		return err
 	}
+	s.process = on(ctx, processors, s.process)
 	s.process.Stderr = os.Stderr
 	if err := s.process.Start(); err != nil {
 		return err
@@ -93,7 +111,37 @@ http://%s {
 		_ = s.process.Wait()
 		cleanUp()
 	}
-	return await(ctx, bare, keyed)
+	return await(ctx, bare, keyed, admin)
+}
+
+// on is a command that runs on some processors only.
+func on(ctx context.Context, processors string, cmd *exec.Cmd) *exec.Cmd {
+	if processors == "" {
+		return cmd
+	}
+	pinned := exec.CommandContext(ctx, "taskset", append([]string{"-c", processors}, cmd.Args...)...) //nolint:gosec // a command of ours
+	pinned.Env = cmd.Env
+	return pinned
+}
+
+// address is that of the site with the plugin.
+func (s *server) address() string {
+	return strings.TrimSuffix(strings.TrimPrefix(s.keyed, "http://"), "/")
+}
+
+// memory is what the server has in memory, in MiB (proc(5), status).
+func (s *server) memory() (float64, error) {
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", s.process.Process.Pid))
+	if err != nil {
+		return 0, err
+	}
+	_, rest, _ := strings.Cut(string(status), "VmRSS:")
+	fields := strings.Fields(rest)
+	if len(fields) == 0 {
+		return 0, errors.New("cannot read the server's memory")
+	}
+	kib, err := strconv.ParseFloat(fields[0], 64)
+	return kib / 1024, err
 }
 
 // caddy is a command of this program as Caddy.
