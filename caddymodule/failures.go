@@ -1,8 +1,10 @@
 package caddymodule
 
 import (
+	"context"
 	"fmt"
 	"net/http"
+	"sync/atomic"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -15,7 +17,8 @@ import (
 // FailureLimit bounds how many system keys that are not good (malformed, never
 // minted, revoked or expired) may come from one client address, as Caddy knows it
 // (`{client_ip}`, which honours `trusted_proxies`); of IPv6 from one /64. Beyond
-// it they are answered with 429 and `Retry-After` in place of 401.
+// it they are answered with 429 and `Retry-After` in place of 401, a quarter of a
+// second late, which slows down whoever waits for answers before it goes on.
 //
 // A key that is good is neither counted nor refused, whoever else sends from the
 // same address, and neither is a request without a system key.
@@ -48,6 +51,16 @@ type counted struct{ *budget.Budget }
 // Destruct implements [caddy.Destructor].
 func (counted) Destruct() error { return nil }
 
+// Bounds of holding answers back.
+const (
+	holdFor = 250 * time.Millisecond
+	// maxHeld is how many wait at once in a process, at some 20 KiB each. Beyond it
+	// answers are not held back: to be slow must not cost what a flood would.
+	maxHeld = 1024
+)
+
+var held atomic.Int64
+
 // failures counts what a handler refuses. Nil counts nothing.
 type failures struct {
 	key    budget.Limit
@@ -78,10 +91,28 @@ func (f *failures) judge(r *http.Request, refusal *gate.Refusal) *gate.Refusal {
 		return refusal
 	}
 	client, _ := caddyhttp.GetVar(r.Context(), caddyhttp.ClientIPVarKey).(string)
-	if wait := f.budget.Fail(client); wait > 0 {
-		return gate.TooMany(wait)
+	wait := f.budget.Fail(client)
+	if wait == 0 {
+		return refusal
 	}
-	return refusal
+	hold(r.Context())
+	return gate.TooMany(wait)
+}
+
+// hold keeps an answer back, or until its client has gone, and reports whether
+// there was room to.
+func hold(ctx context.Context) bool {
+	defer held.Add(-1)
+	if held.Add(1) > maxHeld {
+		return false
+	}
+	timer := time.NewTimer(holdFor)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+	return true
 }
 
 func (f *failures) release() error {

@@ -1,6 +1,8 @@
 package caddymodule
 
 import (
+	"context"
+	"sync"
 	"testing"
 	"time"
 
@@ -45,5 +47,30 @@ func TestABudgetIsSharedAndGivenUp(t *testing.T) {
 	}
 	if _, err := newFailures(&FailureLimit{Count: 0, Window: caddy.Duration(time.Hour)}); err == nil {
 		t.Error("a limit of nothing was taken")
+	}
+}
+
+// TestHowManyAnswersAreHeldBack has all places be taken, and then a hundred
+// clients that go away.
+func TestHowManyAnswersAreHeldBack(t *testing.T) {
+	t.Parallel()
+	held.Add(maxHeld) // as if so many waited
+	if hold(t.Context()) {
+		t.Error("one more waits than there is room for")
+	}
+	held.Add(-maxHeld)
+	ctx, leave := context.WithCancel(t.Context())
+	leave()
+	var waiting sync.WaitGroup
+	for range 100 {
+		waiting.Go(func() {
+			if !hold(ctx) {
+				t.Error("there was no room")
+			}
+		})
+	}
+	waiting.Wait()
+	if n := held.Load(); n != 0 {
+		t.Errorf("%d are still counted as waiting", n)
 	}
 }
