@@ -20,6 +20,8 @@ type assault struct {
 	Credentials   []string
 	Connections   int
 	Length        time.Duration
+	// Pause is how long each connection waits between two requests.
+	Pause time.Duration
 }
 
 // attack is the flood, in a process of its own. It prints how many answers it got.
@@ -51,8 +53,11 @@ func attack() {
 					return
 				}
 				answers.Add(1)
-				if status != 401 {
+				if status != 401 && status != 429 {
 					others.Add(1)
+				}
+				if a.Pause > 0 {
+					time.Sleep(a.Pause)
 				}
 			}
 		})

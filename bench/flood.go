@@ -3,12 +3,9 @@ package main
 import (
 	"context"
 	"fmt"
-	"os"
 	"runtime"
 	"slices"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
 
 const (
@@ -20,26 +17,26 @@ const (
 
 // flood measures a client with a good key, alone and under floods, in rounds that
 // alternate. The server has a processor of its own, and so has the flood.
-func flood(ctx context.Context, rounds int, length time.Duration) error {
+func flood(ctx context.Context, rounds int, length time.Duration, rate int) error {
 	server, err := startServer(ctx, serverProcessor)
 	if err != nil {
 		return err
 	}
 	defer server.stop()
-	fmt.Printf("%s, %d processors, %s; %d rounds of %s; server on processor %s, %d connections of flood on %s, the client and its upstream on %s\n\n",
-		processor(), runtime.NumCPU(), runtime.Version(), rounds, length, serverProcessor, floodConnections, floodProcessor, clientPlace())
-	kinds := server.floods()
+	fmt.Printf("%s, %d processors, %s; %d rounds of %s; server on processor %s, %d connections of flood on %s, the client and its upstream on both\n\n",
+		processor(), runtime.NumCPU(), runtime.Version(), rounds, length, serverProcessor, floodConnections, floodProcessor)
+	kinds := server.floods(rate)
 	results := make([][]underFlood, len(kinds))
 	for range rounds {
 		for i, k := range kinds {
-			r, err := server.under(ctx, k.assault, length)
+			r, err := server.under(ctx, k, length)
 			if err != nil {
 				return fmt.Errorf("%s: %w", k.name, err)
 			}
 			results[i] = append(results[i], r)
 		}
 	}
-	fmt.Printf("%-28s %-22s %-22s %-22s %-16s %s\n", "flood", "p50, ms", "p99, ms", "p99 ÷ idle", "memory, MiB", "refusals per second")
+	fmt.Printf("%-44s %-22s %-22s %-22s %-16s %s\n", "flood", "p50, ms", "p99, ms", "p99 ÷ idle", "memory, MiB", "refusals per second")
 	for i, k := range kinds {
 		column := func(of func(r, idle underFlood) float64) []float64 {
 			var values []float64
@@ -48,7 +45,7 @@ func flood(ctx context.Context, rounds int, length time.Duration) error {
 			}
 			return values
 		}
-		fmt.Printf("%-28s %-22s %-22s %-22s %-16s %s\n", k.name,
+		fmt.Printf("%-44s %-22s %-22s %-22s %-16s %s\n", k.name,
 			spread(column(func(r, _ underFlood) float64 { return r.quantile(0.50) }), "%.2f"),
 			spread(column(func(r, _ underFlood) float64 { return r.quantile(0.99) }), "%.2f"),
 			spread(column(func(r, idle underFlood) float64 { return r.quantile(0.99) / idle.quantile(0.99) }), "%.1f"),
@@ -61,10 +58,14 @@ func flood(ctx context.Context, rounds int, length time.Duration) error {
 
 type floodKind struct {
 	name    string
+	address string // where the client with the good key sends to
 	assault assault
 }
 
-func (s *server) floods() []floodKind {
+// floods are as fast as they can be, or at a rate per second; of a site that
+// refuses without the plugin, which shows what is Caddy's own share; and of one
+// with failure_limit.
+func (s *server) floods(rate int) []floodKind {
 	many := func(one func() string) []string {
 		all := make([]string, floodCredentials)
 		for i := range all {
@@ -75,13 +76,23 @@ func (s *server) floods() []floodKind {
 	at := func(address, path string, credentials []string) assault {
 		return assault{Address: address, Path: path, Credentials: credentials, Connections: floodConnections}
 	}
-	return []floodKind{
-		{"none", assault{}},
-		{"(a) garbage", at(s.address(), "/", many(garbage))},
-		{"(b) unminted keys", at(s.address(), "/", many(unminted))},
-		{"(c) revoked keys", at(s.address(), "/", s.credentials.revoked)},
-		{"(d) wrong JWTs, admin plane", at(s.admin, "/v1/admin/system-keys", many(wrongToken))},
+	const keysPath = "/v1/admin/system-keys"
+	kinds := []floodKind{
+		{"none", s.address(), assault{}},
+		{"(a) garbage", s.address(), at(s.address(), "/", many(garbage))},
+		{"(b) unminted keys", s.address(), at(s.address(), "/", many(unminted))},
+		{"(c) revoked keys", s.address(), at(s.address(), "/", s.credentials.revoked)},
+		{"(d) wrong JWTs, admin plane", s.address(), at(s.admin, keysPath, many(wrongToken))},
+		{"any, of a site without the plugin", s.address(), at(s.refusing, "/", many(unminted))},
 	}
+	for _, k := range kinds[1:5] {
+		k.name += fmt.Sprintf(", %d a second", rate)
+		k.assault.Pause = time.Second * floodConnections / time.Duration(rate)
+		kinds = append(kinds, k)
+	}
+	return append(kinds,
+		floodKind{"(b) unminted keys, failure_limit", s.limited, at(s.limited, "/", many(unminted))},
+		floodKind{"(c) revoked keys, failure_limit", s.limited, at(s.limited, "/", s.credentials.revoked)})
 }
 
 // underFlood is what a client met.
@@ -92,7 +103,8 @@ type underFlood struct {
 }
 
 // under has a client send while a flood lasts.
-func (s *server) under(ctx context.Context, a assault, length time.Duration) (r underFlood, err error) {
+func (s *server) under(ctx context.Context, k floodKind, length time.Duration) (r underFlood, err error) {
+	a := k.assault
 	wait := func() (int64, int64, error) { return 0, 0, nil }
 	if a.Connections > 0 {
 		a.Length = length + time.Second // it begins before and ends after
@@ -101,12 +113,12 @@ func (s *server) under(ctx context.Context, a assault, length time.Duration) (r 
 		}
 		time.Sleep(500 * time.Millisecond)
 	}
-	w, err := dialWire(s.address(), time.Now().Add(length+10*time.Second))
+	w, err := dialWire(k.address, time.Now().Add(length+10*time.Second))
 	if err != nil {
 		return r, err
 	}
 	defer func() { _ = w.conn.Close() }()
-	good := request(s.address(), "/", s.key)
+	good := request(k.address, "/", s.key)
 	for end := time.Now().Add(length); ; {
 		began := time.Now()
 		if began.After(end) {
@@ -132,22 +144,4 @@ func (s *server) under(ctx context.Context, a assault, length time.Duration) (r 
 	}
 	r.refused = float64(answers) / max(a.Length.Seconds(), 1)
 	return r, err
-}
-
-// clientPlace keeps this process off the flood's processor if BENCH_CLIENT names
-// another.
-func clientPlace() string {
-	if os.Getenv("BENCH_CLIENT") == "" {
-		return "both"
-	}
-	var set unix.CPUSet
-	set.Set(int(os.Getenv("BENCH_CLIENT")[0] - '0'))
-	tasks, _ := os.ReadDir("/proc/self/task")
-	for _, t := range tasks {
-		var id int
-		if _, err := fmt.Sscan(t.Name(), &id); err == nil {
-			_ = unix.SchedSetaffinity(id, &set)
-		}
-	}
-	return os.Getenv("BENCH_CLIENT")
 }

@@ -39,6 +39,7 @@ func main() {
 	rounds := flag.Int("rounds", 5, "pairs of rounds")
 	length := flag.Duration("length", 3*time.Second, "length of a round")
 	clients := flag.Int("clients", 16, "connections that send at once")
+	rate := flag.Int("rate", 4000, "bad credentials a second, in the slower floods")
 	samples := flag.Int("samples", 2000, "refusals of each kind")
 	what := ""
 	if len(os.Args) > 1 && !strings.HasPrefix(os.Args[1], "-") {
@@ -51,7 +52,7 @@ func main() {
 	case "":
 		err = bench(ctx, *rounds, *length, *clients)
 	case "flood":
-		err = flood(ctx, *rounds, *length)
+		err = flood(ctx, *rounds, *length, *rate)
 	case "refusals":
 		err = refusals(ctx, *samples)
 	default:

@@ -21,7 +21,10 @@ import (
 // plugin, in front of the same upstream.
 type server struct {
 	bare, keyed string
-	admin       string // the address of an admin plane
+	// addresses of an admin plane, of a site with failure_limit, and of one that
+	// refuses everybody without the plugin
+	admin, limited, refusing string
+
 	key         string
 	credentials *credentials
 	process     *exec.Cmd
@@ -49,7 +52,7 @@ func startServer(ctx context.Context, processors string) (*server, error) {
 }
 
 func (s *server) start(ctx context.Context, folder, upstream, processors string) error {
-	bare, keyed, admin := freeAddress(), freeAddress(), freeAddress()
+	bare, keyed, admin, limited, refusing := freeAddress(), freeAddress(), freeAddress(), freeAddress(), freeAddress()
 	store := filepath.Join(folder, "keys.db")
 	config := filepath.Join(folder, "Caddyfile")
 	var err error
@@ -83,7 +86,16 @@ http://%s {
 		}
 	}
 }
-`, store, bare, upstream, keyed, upstream, admin, folder), 0o600)
+http://%s {
+	system_key_auth {
+		failure_limit 100 1m
+	}
+	reverse_proxy %s
+}
+http://%s {
+	respond "no" 401
+}
+`, store, bare, upstream, keyed, upstream, admin, folder, limited, upstream, refusing), 0o600)
 	if err != nil {
 		return err
 	}
@@ -97,6 +109,7 @@ http://%s {
 	}
 	s.key = string(bytes.TrimSpace(key))
 	s.bare, s.keyed, s.admin = "http://"+bare+"/", "http://"+keyed+"/", admin
+	s.limited, s.refusing = limited, refusing
 	if s.process, err = caddy(ctx, folder, "run", "--config", config); err != nil {
 		return err
 	}
@@ -111,7 +124,7 @@ http://%s {
 		_ = s.process.Wait()
 		cleanUp()
 	}
-	return await(ctx, bare, keyed, admin)
+	return await(ctx, bare, keyed, admin, limited, refusing)
 }
 
 // on is a command that runs on some processors only.
