@@ -3,7 +3,7 @@ LINT   := $(GO) run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15
 PKGS   ?= ./...
 FUZZTIME ?= 60s
 
-.PHONY: help build test soak lint bench fuzz
+.PHONY: help build test soak lint bench abuse fuzz audit cover
 
 help: ## Show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-8s %s\n", $$1, $$2}'
@@ -27,6 +27,13 @@ bench: ## Measure the warm check, and requests through the plugin against bare C
 	$(GO) test -run '^$$' -bench . -benchmem ./internal/token ./internal/header ./internal/verify ./internal/cut ./internal/coherence
 	$(GO) test -run '^$$' -bench Handler -benchmem ./caddymodule 2>/dev/null
 	$(GO) run ./bench
+
+abuse: ## Measure floods of bad credentials, and the time that refusals take
+	$(GO) run ./bench flood
+	$(GO) run ./bench refusals
+
+audit: ## Look for known vulnerabilities in what the program uses
+	$(GO) run golang.org/x/vuln/cmd/govulncheck@v1.1.4 ./...
 
 fuzz: ## Run every fuzz target for FUZZTIME
 	@for p in $$($(GO) list $(PKGS)); do \
