@@ -37,7 +37,7 @@ func refusals(ctx context.Context, samples int) error {
 			order = append(order, i)
 		}
 	}
-	rand.Shuffle(len(order), func(i, j int) { order[i], order[j] = order[j], order[i] }) //nolint:gosec // no secret
+	rand.Shuffle(len(order), func(i, j int) { order[i], order[j] = order[j], order[i] })
 	w, err := dialWire(server.address(), time.Now().Add(5*time.Minute))
 	if err != nil {
 		return err
@@ -62,10 +62,10 @@ func refusals(ctx context.Context, samples int) error {
 
 func (s *server) refusalKinds() []*refusal {
 	change := func(key string, at int) string { // to another digit
-		digit := digits[(strings.IndexByte(digits, key[at])+1+rand.IntN(len(digits)-1))%len(digits)] //nolint:gosec // no secret
+		digit := digits[(strings.IndexByte(digits, key[at])+1+rand.IntN(len(digits)-1))%len(digits)]
 		return key[:at] + string(digit) + key[at+1:]
 	}
-	revoked := func() string { return s.credentials.revoked[rand.IntN(revokedKeys)] } //nolint:gosec // no secret
+	revoked := func() string { return s.credentials.revoked[rand.IntN(revokedKeys)] }
 	return []*refusal{
 		{name: "unminted: random digits", unminted: true, key: unminted},
 		{name: "unminted: no digits", unminted: true, key: func() string { return token.Prefix + text("-._~+/", token.Length-len(token.Prefix)) }},

@@ -132,7 +132,7 @@ func on(ctx context.Context, processors string, cmd *exec.Cmd) *exec.Cmd {
 	if processors == "" {
 		return cmd
 	}
-	pinned := exec.CommandContext(ctx, "taskset", append([]string{"-c", processors}, cmd.Args...)...) //nolint:gosec // a command of ours
+	pinned := exec.CommandContext(ctx, "taskset", append([]string{"-c", processors}, cmd.Args...)...)
 	pinned.Env = cmd.Env
 	return pinned
 }

@@ -144,8 +144,11 @@ func TestIncidentDNSRebinding(t *testing.T) {
 		"keys.example.com.evil.example:80", "keys.example.comx",
 	} {
 		for _, c := range []struct{ method, path, body string }{
-			{"GET", keysPath, ""}, {"GET", auditPath, ""}, {"GET", keysPath + "/openapi.json", ""},
-			{"POST", keysPath, `{"label":"x"}`}, {"POST", gqlPath, gql("{ adminSystemKeys { total } }")},
+			{"GET", keysPath, ""},
+			{"GET", auditPath, ""},
+			{"GET", keysPath + "/openapi.json", ""},
+			{"POST", keysPath, `{"label":"x"}`},
+			{"POST", gqlPath, gql("{ adminSystemKeys { total } }")},
 			{"POST", gqlPath, gql("{ streams { id } }")},
 		} {
 			if status := send(c.method, c.path, host, c.body); status != http.StatusForbidden {

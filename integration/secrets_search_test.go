@@ -21,7 +21,7 @@ func spellingsOf(secret string) []string {
 	forms := []string{
 		secret, strings.Trim(string(quoted), `"`), url.QueryEscape(secret), url.PathEscape(secret),
 		hex.EncodeToString([]byte(secret)), strings.ToUpper(hex.EncodeToString([]byte(secret))),
-		strings.Trim(fmt.Sprint([]byte(secret)), "[]"), // as %v prints bytes
+		strings.Trim(fmt.Sprintf("%d", []byte(secret)), "[]"), // as %v prints bytes
 	}
 	for offset := range 3 {
 		padded := append(make([]byte, offset), secret...)
@@ -57,7 +57,7 @@ func TestTheSearchForSecretsFindsThem(t *testing.T) {
 		"a path":             "https://h/" + url.PathEscape(secret),
 		"hex":                fmt.Sprintf("%x", "a"+secret),
 		"HEX":                fmt.Sprintf("%X", "ab"+secret),
-		"bytes":              fmt.Sprint([]byte("x" + secret + "y")),
+		"bytes":              fmt.Sprintf("%d", []byte("x"+secret+"y")),
 		"base64":             base64.StdEncoding.EncodeToString([]byte(secret)),
 		"base64 of more":     base64.StdEncoding.EncodeToString([]byte("a" + secret + "bcd")),
 		"base64 of yet more": base64.URLEncoding.EncodeToString([]byte("ab" + secret + "b")),

@@ -155,10 +155,21 @@ func usePeople(_ *testing.T, p *product) {
 func useCommands(t *testing.T, p *product) {
 	password := p.secrets["the DSN's password"]
 	for _, args := range [][]string{
-		{"list"}, {"list", "--json"}, {"list", "--store", "{env.DSN}"}, {"status"}, {"audit", "--json"}, {"audit", "--verify"}, {"migrate"},
-		{"revoke", nobody[len(keysPath)+1:], "--yes"}, {"revoke", p.live, "--yes"}, {"list", "--sort", p.live}, {"list", "--store", "{env.NOTHING}"},
-		{"list", "--store", "postgres://u:" + password + "@127.0.0.1:1/x"}, {"list", "--store", "postgres://127.0.0.1:1/x?password=" + password},
-		{"list", "--store", "postgres://u:" + password + "@[::1/x"}, {"create", "--label", ""},
+		{"list"},
+		{"list", "--json"},
+		{"list", "--store", "{env.DSN}"},
+		{"status"},
+		{"audit", "--json"},
+		{"audit", "--verify"},
+		{"migrate"},
+		{"revoke", nobody[len(keysPath)+1:], "--yes"},
+		{"revoke", p.live, "--yes"},
+		{"list", "--sort", p.live},
+		{"list", "--store", "{env.NOTHING}"},
+		{"list", "--store", "postgres://u:" + password + "@127.0.0.1:1/x"},
+		{"list", "--store", "postgres://127.0.0.1:1/x?password=" + password},
+		{"list", "--store", "postgres://u:" + password + "@[::1/x"},
+		{"create", "--label", ""},
 	} {
 		cmd := p.command(t.Context(), append([]string{"system-keys"}, args...)...)
 		output, _ := cmd.CombinedOutput() // some are to fail

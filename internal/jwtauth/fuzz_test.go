@@ -98,10 +98,27 @@ func FuzzClaims(f *testing.F) {
 		f.Add(header, fuzzedClaims(f, nil))
 	}
 	for _, changes := range []map[string]any{
-		{"exp": nil}, {"exp": now.Add(-time.Minute).Unix()}, {"exp": "never"}, {"exp": 1e300}, {"exp": -1}, {"nbf": now.Add(time.Hour).Unix()},
-		{"iss": nil}, {"iss": []string{"https://lumio.example"}}, {"aud": "admin"}, {"aud": "other"}, {"aud": []any{1, "admin"}}, {"aud": nil},
-		{"sub": ""}, {"sub": 1}, {"sub": strings.Repeat("x", 256)}, {"is_system": "true"}, {"is_system": 1}, {"is_system": []any{true}},
-		{"permissions": "a:b c:d"}, {"permissions": []any{1, "a:b", nil}}, {"permissions": map[string]any{"a": "b"}},
+		{"exp": nil},
+		{"exp": now.Add(-time.Minute).Unix()},
+		{"exp": "never"},
+		{"exp": 1e300},
+		{"exp": -1},
+		{"nbf": now.Add(time.Hour).Unix()},
+		{"iss": nil},
+		{"iss": []string{"https://lumio.example"}},
+		{"aud": "admin"},
+		{"aud": "other"},
+		{"aud": []any{1, "admin"}},
+		{"aud": nil},
+		{"sub": ""},
+		{"sub": 1},
+		{"sub": strings.Repeat("x", 256)},
+		{"is_system": "true"},
+		{"is_system": 1},
+		{"is_system": []any{true}},
+		{"permissions": "a:b c:d"},
+		{"permissions": []any{1, "a:b", nil}},
+		{"permissions": map[string]any{"a": "b"}},
 	} {
 		f.Add(fuzzedHeader, fuzzedClaims(f, changes))
 	}
