@@ -46,6 +46,7 @@ func attack() {
 				return
 			}
 			defer func() { _ = w.conn.Close() }()
+			time.Sleep(a.Pause * time.Duration(n) / time.Duration(a.Connections)) // not all in step
 			for i := n; time.Now().Before(end); i++ {
 				status, err := w.send(requests[i%len(requests)])
 				if err != nil {

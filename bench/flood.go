@@ -11,20 +11,19 @@ import (
 const (
 	floodConnections = 64
 	floodCredentials = 4096
-	serverProcessor  = "0"
 	floodProcessor   = "1"
 )
 
 // flood measures a client with a good key, alone and under floods, in rounds that
 // alternate. The server has a processor of its own, and so has the flood.
-func flood(ctx context.Context, rounds int, length time.Duration, rate int) error {
-	server, err := startServer(ctx, serverProcessor)
+func flood(ctx context.Context, rounds int, length time.Duration, rate int, processors string) error {
+	server, err := startServer(ctx, processors)
 	if err != nil {
 		return err
 	}
 	defer server.stop()
 	fmt.Printf("%s, %d processors, %s; %d rounds of %s; server on processor %s, %d connections of flood on %s, the client and its upstream on both\n\n",
-		processor(), runtime.NumCPU(), runtime.Version(), rounds, length, serverProcessor, floodConnections, floodProcessor)
+		processor(), runtime.NumCPU(), runtime.Version(), rounds, length, processors, floodConnections, floodProcessor)
 	kinds := server.floods(rate)
 	results := make([][]underFlood, len(kinds))
 	for range rounds {

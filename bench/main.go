@@ -40,6 +40,7 @@ func main() {
 	length := flag.Duration("length", 3*time.Second, "length of a round")
 	clients := flag.Int("clients", 16, "connections that send at once")
 	rate := flag.Int("rate", 4000, "bad credentials a second, in the slower floods")
+	processors := flag.String("processors", "0", "those of the server, in floods; the flood is on 1")
 	samples := flag.Int("samples", 2000, "refusals of each kind")
 	what := ""
 	if len(os.Args) > 1 && !strings.HasPrefix(os.Args[1], "-") {
@@ -52,7 +53,7 @@ func main() {
 	case "":
 		err = bench(ctx, *rounds, *length, *clients)
 	case "flood":
-		err = flood(ctx, *rounds, *length, *rate)
+		err = flood(ctx, *rounds, *length, *rate, *processors)
 	case "refusals":
 		err = refusals(ctx, *samples)
 	default:
