@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 )
@@ -40,48 +41,60 @@ func testsOf(t *testing.T) map[string]map[string]bool {
 	return found
 }
 
-// TestEveryTestInTheSecurityTableExists reads the column of tests of
-// docs/security.md: groups with a semicolon between them, each of a folder and
-// names. And what is a test of an incident must be named there.
-func TestEveryTestInTheSecurityTableExists(t *testing.T) {
+// named are a folder and the names of its tests, as docs/security.md has them.
+var named = regexp.MustCompile("`([a-z/]+)`((?: (?:Test|Fuzz)[A-Za-z0-9]+)+)")
+
+// TestEveryTestInTheSecurityDocumentExists looks for those that docs/security.md
+// names, and for tests of incidents and fuzz targets that it does not.
+func TestEveryTestInTheSecurityDocumentExists(t *testing.T) {
 	t.Parallel()
 	text, err := os.ReadFile("docs/security.md")
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, table, _ := strings.Cut(string(text), "| class | public reference | our tests |\n")
-	table, _, _ = strings.Cut(table, "\n\n")
-	tests, named := testsOf(t), make(map[string]bool)
-	for i, row := range strings.Split(table, "\n") {
-		if i == 0 {
-			continue // the line below the head
-		}
-		cells := strings.Split(strings.Trim(row, "|"), " | ")
-		if len(cells) != 3 || strings.TrimSpace(cells[1]) == "" {
-			t.Fatalf("row %d has not three cells: %s", i, row)
-		}
-		for group := range strings.SplitSeq(cells[2], ";") {
-			words := strings.Fields(group)
-			if len(words) < 2 || !strings.HasPrefix(words[0], "`") {
-				t.Fatalf("%q names no folder and tests", group)
+	tests, seen := testsOf(t), make(map[string]bool)
+	for _, group := range named.FindAllStringSubmatch(string(text), -1) {
+		for _, name := range strings.Fields(group[2]) {
+			if !tests[group[1]][name] {
+				t.Errorf("there is no %s in %s", name, group[1])
 			}
-			folder := strings.Trim(words[0], "`")
-			for _, name := range words[1:] {
-				if !tests[folder][name] {
-					t.Errorf("there is no %s in %s", name, folder)
-				}
-				named[name] = true
-			}
+			seen[group[1]+" "+name] = true
 		}
 	}
 	for folder, names := range tests {
 		for name := range names {
-			if strings.HasPrefix(name, "TestIncident") && !named[name] {
+			if (strings.HasPrefix(name, "TestIncident") || strings.HasPrefix(name, "Fuzz")) && !seen[folder+" "+name] {
 				t.Errorf("docs/security.md does not name %s in %s", name, folder)
 			}
 		}
 	}
-	if len(named) < 20 {
-		t.Errorf("only %d tests are named", len(named))
+	if len(seen) < 50 {
+		t.Errorf("only %d tests are named", len(seen))
+	}
+}
+
+// TestEveryClassOfIncidentHasAReferenceAndATest reads the table of them.
+func TestEveryClassOfIncidentHasAReferenceAndATest(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile("docs/security.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, table, _ := strings.Cut(string(text), "| class | public reference | our tests |\n|---|---|---|\n")
+	table, _, _ = strings.Cut(table, "\n\n")
+	rows := strings.Split(table, "\n")
+	for _, row := range rows {
+		cells := strings.Split(strings.Trim(row, "| "), " | ")
+		if len(cells) != 3 || strings.TrimSpace(cells[1]) == "" || !named.MatchString(cells[2]) {
+			t.Errorf("%s", row)
+		}
+		for group := range strings.SplitSeq(cells[len(cells)-1], ";") {
+			if found := named.FindString(group); found != strings.TrimSpace(group) {
+				t.Errorf("%q is no folder and its tests", group)
+			}
+		}
+	}
+	if len(rows) < 15 {
+		t.Errorf("there are only %d classes", len(rows))
 	}
 }
