@@ -54,8 +54,8 @@ func (counted) Destruct() error { return nil }
 // Bounds of holding answers back.
 const (
 	holdFor = 250 * time.Millisecond
-	// maxHeld is how many wait at once in a process, at some 20 KiB each. Beyond it
-	// answers are not held back: to be slow must not cost what a flood would.
+	// maxHeld is how many wait at once in a process. Beyond it answers are not held
+	// back: to be slow must not cost what a flood would.
 	maxHeld = 1024
 )
 
