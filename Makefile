@@ -38,7 +38,7 @@ audit: ## Look for known vulnerabilities in what the program uses
 fuzz: ## Run every fuzz target for FUZZTIME
 	@for p in $$($(GO) list $(PKGS)); do \
 		for f in $$($(GO) test -list '^Fuzz' $$p | grep '^Fuzz'); do \
-			$(GO) test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) $$p || exit 1; done; done
+			$(GO) test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 20x $$p || exit 1; done; done
 
 cover: ## Show the coverage of the tests, package by package
 	$(GO) test -cover $(PKGS)
