@@ -3,7 +3,7 @@ LINT   := $(GO) run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15
 PKGS   ?= ./...
 FUZZTIME ?= 60s
 
-.PHONY: help build test soak lint bench fuzz cover screenshots
+.PHONY: help build test soak lint bench abuse fuzz audit cover screenshots
 
 help: ## Show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-11s %s\n", $$1, $$2}'
@@ -28,10 +28,17 @@ bench: ## Measure the warm check, and requests through the plugin against bare C
 	$(GO) test -run '^$$' -bench Handler -benchmem ./caddymodule 2>/dev/null
 	$(GO) run ./bench
 
+abuse: ## Measure floods of bad credentials, and the time that refusals take
+	$(GO) run ./bench flood
+	$(GO) run ./bench refusals
+
+audit: ## Look for known vulnerabilities in what the program uses
+	$(GO) run golang.org/x/vuln/cmd/govulncheck@v1.1.4 ./...
+
 fuzz: ## Run every fuzz target for FUZZTIME
 	@for p in $$($(GO) list $(PKGS)); do \
 		for f in $$($(GO) test -list '^Fuzz' $$p | grep '^Fuzz'); do \
-			$(GO) test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) $$p || exit 1; done; done
+			$(GO) test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 20x $$p || exit 1; done; done
 
 screenshots: ## Take the pictures of the System page in docs/screenshots
 	@.ci/needs

@@ -13,6 +13,8 @@ import (
 
 	"github.com/graph-gophers/graphql-go"
 	gqlerrors "github.com/graph-gophers/graphql-go/errors"
+
+	"github.com/lumio-vision/caddy-system-keys/internal/token"
 )
 
 //go:embed schema.graphql
@@ -138,6 +140,7 @@ func (g *graphQL) execute(w http.ResponseWriter, r *http.Request, x *exchange, r
 // complete gives an error of the library, about the document, what the errors of
 // our own have.
 func (*graphQL) complete(e *gqlerrors.QueryError, requestID string) {
+	e.Message = token.Redact(e.Message) // it may repeat what the client has sent
 	if e.Extensions == nil {
 		p := &problem{code: "invalid_document", status: http.StatusBadRequest}
 		if e.Path != nil { // it has got so far as to a field

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/lumio-vision/caddy-system-keys/internal/gate"
+	"github.com/lumio-vision/caddy-system-keys/internal/token"
 	"github.com/lumio-vision/caddy-system-keys/internal/verify"
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
@@ -82,7 +83,7 @@ func invalidFields(err error) map[string]string {
 	collect = func(err error) {
 		switch e := err.(type) { //nolint:errorlint // walks the tree itself
 		case *store.InvalidError:
-			fields[e.Field] = e.Reason
+			fields[e.Field] = token.Redact(e.Reason)
 		case interface{ Unwrap() []error }:
 			for _, one := range e.Unwrap() {
 				collect(one)
@@ -150,7 +151,7 @@ func (h *Handler) report(r *http.Request, x *exchange, err error) *problem {
 func (p *problem) body(requestID string) problemBody {
 	return problemBody{
 		Code:      p.code,
-		Message:   strings.ToValidUTF8(p.message, "�"),
+		Message:   token.Redact(strings.ToValidUTF8(p.message, "�")), // it may repeat what the client has sent
 		Status:    p.status,
 		RequestID: requestID,
 		Fields:    p.fields,

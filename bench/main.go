@@ -1,7 +1,12 @@
-// Command bench compares requests through the plugin, with and without an
-// assertion, with requests through bare Caddy, on this machine and in one run: the
-// sites are served by one Caddy in a process of its own, the rounds alternate, and
-// each round gives one ratio. It sends to loopback only, for a bounded time.
+// Command bench measures the plugin on this machine, in a Caddy that is a process
+// of its own. It sends to loopback only, for a bounded time.
+//
+//	bench            compares requests through the plugin, with and without an
+//	                 assertion, with requests through bare Caddy: the rounds alternate,
+//	                 and each round gives one ratio
+//	bench flood      has a client with a good key send, alone and under floods of bad
+//	                 credentials, with the server and the flood on a processor each
+//	bench refusals   compares how long it takes to refuse keys of different kinds
 package main
 
 import (
@@ -11,6 +16,7 @@ import (
 	"os"
 	"runtime"
 	"slices"
+	"strings"
 	"time"
 
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
@@ -27,18 +33,41 @@ func main() {
 		caddycmd.Main()
 		return
 	}
+	if os.Getenv(asFlood) != "" {
+		attack()
+		return
+	}
 	rounds := flag.Int("rounds", 5, "rounds of each site")
 	length := flag.Duration("length", 3*time.Second, "length of a round")
 	clients := flag.Int("clients", 16, "connections that send at once")
+	rate := flag.Int("rate", 4000, "bad credentials a second, in the slower floods")
+	processors := flag.String("processors", "0", "those of the server, in floods; the flood is on 1")
+	samples := flag.Int("samples", 2000, "refusals of each kind")
+	what := ""
+	if len(os.Args) > 1 && !strings.HasPrefix(os.Args[1], "-") {
+		what = os.Args[1]
+		os.Args = append(os.Args[:1], os.Args[2:]...)
+	}
 	flag.Parse()
-	if err := bench(context.Background(), *rounds, *length, *clients); err != nil {
+	var err error
+	switch ctx := context.Background(); what {
+	case "":
+		err = bench(ctx, *rounds, *length, *clients)
+	case "flood":
+		err = flood(ctx, *rounds, *length, *rate, *processors)
+	case "refusals":
+		err = refusals(ctx, *samples)
+	default:
+		err = fmt.Errorf("there is no %q", what)
+	}
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
 }
 
 func bench(ctx context.Context, rounds int, length time.Duration, clients int) error {
-	server, err := startServer(ctx)
+	server, err := startServer(ctx, "")
 	if err != nil {
 		return err
 	}

@@ -27,13 +27,19 @@ type site struct {
 // server is a Caddy in a process of its own, with a bare site and some with the
 // plugin, in front of the same upstream.
 type server struct {
-	sites   []site // the bare one first
-	key     string
-	process *exec.Cmd
-	stop    func()
+	sites []site // the bare one first
+	// addresses of an admin plane, of a site with failure_limit, and of one that
+	// refuses everybody without the plugin
+	admin, limited, refusing string
+
+	key         string
+	credentials *credentials
+	process     *exec.Cmd
+	stop        func()
 }
 
-func startServer(ctx context.Context) (*server, error) {
+// startServer runs it on the processors of a list (taskset(1)), or on all.
+func startServer(ctx context.Context, processors string) (*server, error) {
 	folder, err := os.MkdirTemp("", "caddy-system-keys-bench-")
 	if err != nil {
 		return nil, err
@@ -53,16 +59,20 @@ func startServer(ctx context.Context) (*server, error) {
 			_ = os.RemoveAll(folder)
 		},
 	}
-	if err := s.start(ctx, folder, upstream.Listener.Addr().String()); err != nil {
+	if err := s.start(ctx, folder, upstream.Listener.Addr().String(), processors); err != nil {
 		s.stop()
 		return nil, err
 	}
 	return s, nil
 }
 
-func (s *server) start(ctx context.Context, folder, upstream string) error {
+func (s *server) start(ctx context.Context, folder, upstream, processors string) error {
 	store := filepath.Join(folder, "keys.db")
 	config := filepath.Join(folder, "Caddyfile")
+	var err error
+	if s.credentials, err = newCredentials(ctx, store, filepath.Join(folder, "people.pem")); err != nil {
+		return err
+	}
 	var caddyfile strings.Builder
 	fmt.Fprintf(&caddyfile, `{
 	admin off
@@ -76,12 +86,26 @@ func (s *server) start(ctx context.Context, folder, upstream string) error {
 }
 `, store)
 	var addresses []string
-	for i := range s.sites {
+	serve := func(directives string) string {
 		address := freeAddress()
 		addresses = append(addresses, address)
-		s.sites[i].url = "http://" + address + "/"
-		fmt.Fprintf(&caddyfile, "http://%s {\n%s\nreverse_proxy %s\n}\n", address, s.sites[i].directives, upstream)
+		fmt.Fprintf(&caddyfile, "http://%s {\n%s\n}\n", address, directives)
+		return address
 	}
+	proxy := "\nreverse_proxy " + upstream
+	for i := range s.sites {
+		s.sites[i].url = "http://" + serve(s.sites[i].directives+proxy) + "/"
+	}
+	s.admin = serve(fmt.Sprintf(`system_keys_admin {
+		jwt {
+			key {file.%s/people.pem}
+			algorithms EdDSA
+			issuer https://issuer.example
+			audience admin
+		}
+	}`, folder))
+	s.limited = serve("system_key_auth {\nfailure_limit 100 1m\n}" + proxy)
+	s.refusing = serve(`respond "no" 401`)
 	if err := os.WriteFile(config, []byte(caddyfile.String()), 0o600); err != nil {
 		return err
 	}
@@ -97,6 +121,7 @@ func (s *server) start(ctx context.Context, folder, upstream string) error {
 	if s.process, err = caddy(ctx, folder, "run", "--config", config); err != nil {
 		return err
 	}
+	s.process = on(ctx, processors, s.process)
 	s.process.Stderr = os.Stderr
 	if err := s.process.Start(); err != nil {
 		return err
@@ -108,6 +133,36 @@ func (s *server) start(ctx context.Context, folder, upstream string) error {
 		cleanUp()
 	}
 	return await(ctx, addresses...)
+}
+
+// on is a command that runs on some processors only.
+func on(ctx context.Context, processors string, cmd *exec.Cmd) *exec.Cmd {
+	if processors == "" {
+		return cmd
+	}
+	pinned := exec.CommandContext(ctx, "taskset", append([]string{"-c", processors}, cmd.Args...)...)
+	pinned.Env = cmd.Env
+	return pinned
+}
+
+// address is that of the site with the plugin.
+func (s *server) address() string {
+	return strings.TrimSuffix(strings.TrimPrefix(s.sites[1].url, "http://"), "/")
+}
+
+// memory is what the server has in memory, in MiB (proc(5), status).
+func (s *server) memory() (float64, error) {
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", s.process.Process.Pid))
+	if err != nil {
+		return 0, err
+	}
+	_, rest, _ := strings.Cut(string(status), "VmRSS:")
+	fields := strings.Fields(rest)
+	if len(fields) == 0 {
+		return 0, errors.New("cannot read the server's memory")
+	}
+	kib, err := strconv.ParseFloat(fields[0], 64)
+	return kib / 1024, err
 }
 
 // caddy is a command of this program as Caddy.

@@ -4,13 +4,13 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
-	"regexp"
 	"time"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
 	"github.com/lumio-vision/caddy-system-keys/internal/audit"
 	"github.com/lumio-vision/caddy-system-keys/internal/cut"
+	"github.com/lumio-vision/caddy-system-keys/internal/token"
 	"github.com/lumio-vision/caddy-system-keys/internal/verify"
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
@@ -152,9 +152,6 @@ func record(
 	}
 }
 
-// keys are what must not get into a record, by way of a path.
-var keys = regexp.MustCompile(`(?i)lm(_|%5f)sys(_|%5f)[0-9a-z%]*`)
-
 // auditRequest describes a request as its client sent it, before any rewrite.
 func auditRequest(r *http.Request) store.AuditRequest {
 	path := r.URL.EscapedPath()
@@ -163,6 +160,6 @@ func auditRequest(r *http.Request) store.AuditRequest {
 	}
 	ip, _ := caddyhttp.GetVar(r.Context(), caddyhttp.ClientIPVarKey).(string)
 	return store.AuditRequest{
-		ID: requestID(r), Method: r.Method, Path: keys.ReplaceAllLiteralString(path, "REDACTED"), ClientIP: ip,
+		ID: requestID(r), Method: r.Method, Path: token.Redact(path), ClientIP: ip,
 	}
 }

@@ -6,6 +6,8 @@ import (
 
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
 	"github.com/spf13/cobra"
+
+	"github.com/lumio-vision/caddy-system-keys/internal/token"
 )
 
 func init() {
@@ -64,7 +66,8 @@ func exit(cmd *cobra.Command, err error) error {
 		return nil
 	}
 	cmd.SilenceErrors = true
-	fmt.Fprintf(cmd.ErrOrStderr(), "Error: %v\n", err)
+	// It may repeat an argument, and a key may have been put in the place of an id.
+	fmt.Fprintf(cmd.ErrOrStderr(), "Error: %s\n", token.Redact(err.Error()))
 	if _, ok := errors.AsType[*usageError](err); !ok {
 		return err
 	}

@@ -45,7 +45,7 @@ const DefaultHeaderPrefix = "X-Lumio-"
 //
 // Access logs carry them as `user_id` and `system_key_label`.
 //
-// A refused request is an error with status 400, 401, 403, 405 or 503, which
+// A refused request is an error with status 400, 401, 403, 405, 429 or 503, which
 // error routes can handle. Without error routes it is answered with a JSON
 // object.
 type Handler struct {
@@ -71,12 +71,17 @@ type Handler struct {
 	// case, before any check.
 	Assertion *Assertion `json:"assertion,omitempty"`
 
+	// How many keys that are not good may come from one client address. Default:
+	// any number, since they cost next to nothing.
+	FailureLimit *FailureLimit `json:"failure_limit,omitempty"`
+
 	app      *App
 	asserter *asserter
 	keys     *publicKeys
 	gate     *gate.Gate
 	refuser  *refuser
 	auditor  *auditor
+	failures *failures
 }
 
 // CaddyModule returns the Caddy module information.
@@ -102,8 +107,12 @@ func (h *Handler) Provision(ctx caddy.Context) (err error) {
 	h.refuser = newRefuser(ctx.Slogger())
 	h.keys = &publicKeys{app: h.app, refuser: h.refuser}
 	h.auditor = newAuditor(h.app)
-	return nil
+	h.failures, err = newFailures(h.FailureLimit)
+	return err
 }
+
+// Cleanup gives up what the handler shares with others.
+func (h *Handler) Cleanup() error { return h.failures.release() }
 
 // newGate makes the gate of these settings, which it checks on the way.
 func (h *Handler) newGate() (*gate.Gate, error) {
@@ -152,6 +161,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	earlier := announced(r)
 	identity, refusal := h.gate.Check(r, pass, earlier)
 	if refusal != nil {
+		refusal = h.failures.judge(r, refusal)
 		who := earlier
 		if pass.key != "" { // which decides, whoever came before
 			who = pass.identity
@@ -174,5 +184,6 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 // Interface guards.
 var (
 	_ caddy.Provisioner           = (*Handler)(nil)
+	_ caddy.CleanerUpper          = (*Handler)(nil)
 	_ caddyhttp.MiddlewareHandler = (*Handler)(nil)
 )

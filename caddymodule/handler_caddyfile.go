@@ -1,6 +1,9 @@
 package caddymodule
 
 import (
+	"strconv"
+
+	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
@@ -39,6 +42,7 @@ func parseAdmin(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
 //			ttl <duration>
 //			unbound
 //		}
+//		failure_limit <count> <window>
 //	}
 func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	return eachOption(d, func(name string) error {
@@ -72,9 +76,28 @@ func (h *Handler) unmarshalOption(d *caddyfile.Dispenser, name string) error {
 			return d.ArgErr()
 		}
 		return nil
+	case "failure_limit":
+		return h.unmarshalFailureLimit(d)
 	default:
 		return d.Errf("unrecognized subdirective %q", name)
 	}
+}
+
+func (h *Handler) unmarshalFailureLimit(d *caddyfile.Dispenser) error {
+	var count, window string
+	if !d.AllArgs(&count, &window) {
+		return d.ArgErr()
+	}
+	n, err := strconv.Atoi(count)
+	if err != nil {
+		return d.Errf("failure_limit: the count must be a number, not %q", count)
+	}
+	length, err := caddy.ParseDuration(window)
+	if err != nil {
+		return d.Errf("failure_limit: the window must be a duration such as 1m, not %q", window)
+	}
+	h.FailureLimit = &FailureLimit{Count: n, Window: caddy.Duration(length)}
+	return wrap(d, h.FailureLimit.check())
 }
 
 func noArgs(d *caddyfile.Dispenser) error {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig"
+	caddycmd "github.com/caddyserver/caddy/v2/cmd"
 	_ "github.com/caddyserver/caddy/v2/modules/standard"
 
 	_ "github.com/lumio-vision/caddy-system-keys"
@@ -228,6 +229,10 @@ func soak() bool { return os.Getenv("SOAK") != "" }
 
 // TestMain keeps what Caddy writes out of the user's folders.
 func TestMain(m *testing.M) {
+	if os.Getenv(asCaddy) != "" {
+		caddycmd.Main()
+		return
+	}
 	home, err := os.MkdirTemp("", "caddy-home-")
 	if err != nil {
 		slog.Error("no folder for Caddy", slog.Any("error", err))

@@ -65,12 +65,26 @@ var (
 )
 
 func refuseUnavailable(retryAfter time.Duration, cause error) *Refusal {
-	seconds := max(1, int(math.Ceil(retryAfter.Seconds())))
 	return &Refusal{
 		Status: http.StatusServiceUnavailable, Code: "unavailable",
 		Message: "the system key cannot be verified at the moment",
-		Header:  http.Header{"Retry-After": {strconv.Itoa(seconds)}},
+		Header:  waitFor(retryAfter),
 		Err:     cause,
+	}
+}
+
+// waitFor is a Retry-After field (RFC 9110 section 10.2.3), in whole seconds.
+func waitFor(d time.Duration) http.Header {
+	return http.Header{"Retry-After": {strconv.Itoa(max(1, int(math.Ceil(d.Seconds()))))}}
+}
+
+// TooMany is the answer in place of [Invalid] to a client that has sent too many
+// keys that are not good (RFC 6585 section 4).
+func TooMany(retryAfter time.Duration) *Refusal {
+	return &Refusal{
+		Status: http.StatusTooManyRequests, Code: "too_many_failures",
+		Message: "too many system keys that are not valid came from this address",
+		Header:  waitFor(retryAfter),
 	}
 }
 

@@ -2,6 +2,7 @@ package jwtauth
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -153,6 +154,9 @@ func fits(key jwk.Key, algorithm jwa.SignatureAlgorithm) bool {
 }
 
 func (v *Verifier) claims(payload []byte) (*Claims, error) {
+	if !json.Valid(payload) { // the library reads one value, and leaves what stands behind it
+		return nil, ErrInvalid
+	}
 	token, err := jwt.ParseInsecure(payload) // its signature was verified
 	if err != nil {
 		return nil, ErrInvalid

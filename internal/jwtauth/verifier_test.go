@@ -63,7 +63,7 @@ func withSecret(secret []byte) func([]byte) []byte {
 	}
 }
 
-func publicPEM(t *testing.T, key crypto.PublicKey) []byte {
+func publicPEM(t testing.TB, key crypto.PublicKey) []byte {
 	t.Helper()
 	der, err := x509.MarshalPKIXPublicKey(key)
 	if err != nil {

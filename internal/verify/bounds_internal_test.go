@@ -1,0 +1,43 @@
+package verify
+
+import (
+	"encoding/binary"
+	"testing"
+	"time"
+
+	"github.com/lumio-vision/caddy-system-keys/store"
+)
+
+// TestWhatIsRememberedOfBadKeysIsBounded adds more than there is room for, and
+// waits for longer than a verdict is good.
+func TestWhatIsRememberedOfBadKeysIsBounded(t *testing.T) {
+	t.Parallel()
+	at := time.Date(2026, 11, 25, 12, 0, 0, 0, time.UTC)
+	g, k := newGone(), newKnown(16)
+	for i := range uint64(3 * goneSize) {
+		var id store.ID
+		var digest [32]byte
+		binary.BigEndian.PutUint64(id[:], i)
+		binary.BigEndian.PutUint64(digest[:], i)
+		g.add(id, ReasonUnknown, at)
+		k.refute([32]byte{1}, digest)
+		k.keep(id, [32]byte{1}, digest)
+	}
+	if n := g.verdicts.Len(); n != goneSize {
+		t.Errorf("%d verdicts are remembered, not %d", n, goneSize)
+	}
+	if n := k.wrong.Len(); n != wrongSize {
+		t.Errorf("%d wrong digests are remembered, not %d", n, wrongSize)
+	}
+	if n := k.facts.Len(); n != 16 {
+		t.Errorf("%d facts are remembered, not 16", n)
+	}
+	id := store.ID{0xff}
+	g.add(id, ReasonUnknown, at)
+	if _, ok := g.why(id, at.Add(goneTTL-1)); !ok {
+		t.Error("a verdict is forgotten before its time")
+	}
+	if _, ok := g.why(id, at.Add(goneTTL)); ok {
+		t.Error("a verdict outlives its time")
+	}
+}
