@@ -123,7 +123,10 @@ func (g *graphQL) post(w http.ResponseWriter, r *http.Request, x *exchange) erro
 
 func (g *graphQL) execute(w http.ResponseWriter, r *http.Request, x *exchange, request *graphQLRequest) error {
 	ctx := context.WithValue(r.Context(), resolving{}, &graphQLCall{r: r, x: x})
-	response := g.schema.Exec(ctx, request.Query, request.OperationName, request.Variables)
+	response, err := exec(ctx, g.schema, request)
+	if err != nil {
+		return err
+	}
 	for _, e := range response.Errors {
 		g.complete(e, x.request.ID)
 	}
@@ -135,6 +138,18 @@ func (g *graphQL) execute(w http.ResponseWriter, r *http.Request, x *exchange, r
 	w.Header().Set("Content-Type", mediaType)
 	writeJSON(w, status, response)
 	return nil
+}
+
+// exec has the library execute a document. Its parser panics over some malformed
+// strings, such as "\555". None is known that the look at the document lets pass; if
+// there is one it is refused like any other malformed document.
+func exec(ctx context.Context, schema *graphql.Schema, request *graphQLRequest) (response *graphql.Response, err error) {
+	defer func() {
+		if recover() != nil {
+			response, err = nil, badRequest("malformed document: a string in it cannot be read")
+		}
+	}()
+	return schema.Exec(ctx, request.Query, request.OperationName, request.Variables), nil
 }
 
 // complete gives an error of the library, about the document, what the errors of

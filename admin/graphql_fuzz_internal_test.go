@@ -28,6 +28,7 @@ var documents = []string{
 	"{ streams: adminSystemKeys { total } }", "{ adminSystemKeys { total } streams { id } }", "query ($a: Int = 1) { adminSystemKeys(limit: $a) { total } }",
 	"type Query { adminSystemKeys: Int } { a }", "schema { query: Q } { adminSystemKeys { total } }", "extend type Query { a: Int }", "",
 	"{ admin\\u0053ystemKeys { total } }", "{ \u0430dminSystemKeys { total } }", "{", "}", "{ a(x: [[[]]]) }", "query\x00{ adminSystemKeys { total } }",
+	`{ adminSystemKeys(q: "a\/b") { total } }`, `"\/" query { adminSystemKeys { total } }`, `{ adminSystemKeys(q: "\u{1F600}") { total } }`, `{ adminSystemKeys(q: "\ud83d\ude00") { total } }`,
 }
 
 // fields is a tracer that keeps which root fields are executed.
@@ -71,15 +72,15 @@ func FuzzDocument(f *testing.F) {
 		document, err := analyse(query)
 		tracer.root = make(map[string]bool)
 		if err != nil {
-			// It is neither handed on nor executed. That the other reader can read it
-			// does not matter, but it must not bring it down either.
-			schema.Exec(t.Context(), query, "", nil)
-			return
+			return // it is neither handed on nor executed
 		}
 		if n := document.ours + document.others + document.meta; n < 1 || n > maxRootFields {
 			t.Errorf("%q has %d root fields", query, n)
 		}
-		response := schema.Exec(t.Context(), query, "", nil)
+		response, err := exec(t.Context(), schema, &graphQLRequest{Query: query})
+		if err != nil && len(tracer.root) > 0 {
+			t.Errorf("%q executes %v, and is then malformed", query, tracer.root)
+		}
 		executed := 0
 		for name := range tracer.root {
 			if ourFields[name] {
@@ -92,9 +93,22 @@ func FuzzDocument(f *testing.F) {
 			t.Errorf("%q executes %v, and %d fields of ours were seen", query, tracer.root, document.ours)
 		}
 		if document.others > 0 && len(tracer.root) > 0 {
-			t.Errorf("%q executes %v beside fields of others: %v", query, tracer.root, response.Errors)
+			t.Errorf("%q executes %v beside fields of others: %+v", query, tracer.root, response)
 		}
 	})
+}
+
+// TestADocumentOverWhichTheLibraryPanics was found by FuzzDocument.
+func TestADocumentOverWhichTheLibraryPanics(t *testing.T) {
+	t.Parallel()
+	schema := graphql.MustParseSchema(string(sdl), &resolvers{}, graphql.UseFieldResolvers())
+	const query = `"\555\"" { adminSystemKeys { total } }`
+	if _, err := analyse(query); err == nil {
+		t.Error("it is looked at, and let pass")
+	}
+	if response, err := exec(t.Context(), schema, &graphQLRequest{Query: query}); err == nil || response != nil {
+		t.Errorf("it gives %+v, %v", response, err)
+	}
 }
 
 // FuzzGraphQLBody holds that a body that is taken says the same to whoever reads

@@ -136,6 +136,8 @@ func TestGraphQLDocuments(t *testing.T) {
 				{root, "POST", `{"query":"{ a }","Query":"{ adminSystemKeys { total } }"}`, 400, "invalid_request", nil},
 				{root, "POST", `{"query":"{ a }","variables":{"a":1,"a":2}}`, 400, "invalid_request", nil},
 				{root, "POST", `{"extensions":{"persistedQuery":{"version":1,"sha256Hash":"x"}}}`, 400, "invalid_request", nil},
+				{root, "POST", gql(`"\/" query { adminSystemKeys { total } }`), 400, "invalid_document", nil},
+				{root, "POST", gql(`{ adminSystemKeys(q: "a\/b") { total } }`), 400, "invalid_document", nil},
 				{root, "POST", gql(""), 400, "invalid_request", nil},
 				{root, "POST", gql("query A " + theirs + " query B " + ours), 400, "invalid_request", nil},
 				{root, "POST", gql("{ ...f }"), 400, "invalid_request", nil},

@@ -115,7 +115,7 @@ func (v *Verifier) Verify(ctx context.Context, token string) (*Claims, error) {
 
 // header reads what the token says of itself, before anything of it is believed.
 func (v *Verifier) header(token string) (algorithm jwa.SignatureAlgorithm, key string, ok bool) {
-	if len(token) > maxToken || strings.Count(token, ".") != 2 {
+	if len(token) > maxToken || strings.Count(token, ".") != 2 || strings.ContainsFunc(token, isForeign) {
 		return algorithm, "", false
 	}
 	message, err := jws.Parse([]byte(token), jws.WithCompact())
@@ -135,6 +135,12 @@ func (v *Verifier) header(token string) (algorithm jwa.SignatureAlgorithm, key s
 	}
 	key, _ = header.KeyID()
 	return algorithm, key, true
+}
+
+// isForeign reports whether a character is none of a token in compact form (RFC
+// 7515 section 7.1). Decoders of base64 pass over line breaks.
+func isForeign(c rune) bool {
+	return (c < '0' || c > '9') && (c < 'A' || c > 'Z') && (c < 'a' || c > 'z') && c != '-' && c != '_' && c != '.'
 }
 
 // fits reports whether the key is for the algorithm (RFC 8725 section 3.1).
