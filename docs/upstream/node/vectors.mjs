@@ -1,14 +1,16 @@
-// node vectors.mjs ../../../upstream/testdata/vectors.json
+// node vectors.mjs ../../../upstream/testdata/vectors.json [URL of the keys, and one where there are none]
 import { readFileSync } from 'node:fs'
 import { isDeepStrictEqual } from 'node:util'
-import { readKeys, verifier, Refused } from './lumio-keys.mjs'
+import { keysAt, readKeys, verifier, Refused } from './lumio-keys.mjs'
 
 const vectors = JSON.parse(readFileSync(process.argv[2], 'utf8'))
-const keys = readKeys(vectors.jwks)
-const verify = verifier({
-  keys: async (kid) => keys.get(kid) ?? (() => { throw new Refused(401, 'unknown key') })(),
-  audience: vectors.audience, issuer: vectors.issuer, base: vectors.base, now: () => vectors.now,
+const [, , , url, nowhere] = process.argv
+const known = readKeys(vectors.jwks)
+const fixed = async (kid) => known.get(kid) ?? (() => { throw new Refused(401, 'unknown key') })()
+const verifierOf = (keys) => verifier({
+  keys, audience: vectors.audience, issuer: vectors.issuer, base: vectors.base, now: () => vectors.now,
 })
+const verify = verifierOf(url ? keysAt(url) : fixed)
 let wrong = 0
 for (const { name, assertion, method, path, accepted, identity } of vectors.cases) {
   let caller, refused
@@ -23,6 +25,13 @@ for (const { name, assertion, method, path, accepted, identity } of vectors.case
   if (!good) {
     wrong++
     console.error(`${name}: ${refused ?? JSON.stringify(caller)}`)
+  }
+}
+if (nowhere) {
+  const refused = await verifierOf(keysAt(nowhere))(vectors.cases[0]).catch((error) => error)
+  if (refused.status !== 503) {
+    wrong++
+    console.error(`without keys: ${refused}`)
   }
 }
 console.log(`${vectors.cases.length} vectors, ${wrong} wrong`)

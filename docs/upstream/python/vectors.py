@@ -1,22 +1,26 @@
-"""python3 vectors.py ../../../upstream/testdata/vectors.json"""
+"""python3 vectors.py ../../../upstream/testdata/vectors.json [URL of the keys, and one where there are none]"""
 
 import json
 import sys
 
-from lumio_keys import Caller, Refused, Verifier, read_keys
+from lumio_keys import Caller, Keys, Refused, Verifier, read_keys
 
 with open(sys.argv[1], encoding="utf-8") as file:
     vectors = json.load(file)
 known = read_keys(vectors["jwks"])
 
 
-def keys(kid):
+def fixed(kid):
     if kid not in known:
         raise Refused(401, "unknown key")
     return known[kid]
 
 
-verifier = Verifier(keys, vectors["audience"], vectors["base"], vectors["issuer"], lambda: vectors["now"])
+def verifier_of(keys):
+    return Verifier(keys, vectors["audience"], vectors["base"], vectors["issuer"], lambda: vectors["now"])
+
+
+verifier = verifier_of(Keys(sys.argv[2]) if len(sys.argv) > 2 else fixed)
 wrong = 0
 for case in vectors["cases"]:
     try:
@@ -31,5 +35,14 @@ for case in vectors["cases"]:
     if not good:
         wrong += 1
         print(case["name"] + ":", repr(got), file=sys.stderr)
+if len(sys.argv) > 3:
+    case = vectors["cases"][0]
+    try:
+        got = verifier_of(Keys(sys.argv[3])).verify(case["assertion"], case["method"], case["path"])
+    except Refused as refused:
+        got = refused
+    if not (isinstance(got, Refused) and got.status == 503):
+        wrong += 1
+        print("without keys:", repr(got), file=sys.stderr)
 print(f"{len(vectors['cases'])} vectors, {wrong} wrong")
 sys.exit(1 if wrong or len(vectors["cases"]) < 70 else 0)
