@@ -9,6 +9,7 @@ import (
 
 	"github.com/lumio-vision/caddy-system-keys/admin/ui"
 	"github.com/lumio-vision/caddy-system-keys/internal/session"
+	"github.com/lumio-vision/caddy-system-keys/internal/token"
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
@@ -124,8 +125,8 @@ func stateOf(p parameters) ui.State {
 	if _, _, ok := pageSort(s.Sort); !ok {
 		s.Sort = ui.DefaultSort
 	}
-	if _, err := (parameters{"q": s.Search}).text("q"); err != nil {
-		s.Search = ""
+	if _, err := (parameters{"q": s.Search}).text("q"); err != nil || token.Mentions(s.Search) {
+		s.Search = "" // a key that was typed here is not shown to whoever looks on
 	}
 	if _, ok := exactID(s.Activity); !ok {
 		s.Activity = ""

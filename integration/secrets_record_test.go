@@ -63,7 +63,14 @@ func (p *product) call(method, address, target, authorization, body string, head
 	defer response.Body.Close()
 	text, _ := io.ReadAll(response.Body) // a part is an answer too
 	var head bytes.Buffer
-	_ = response.Header.Write(&head)
+	_ = response.Header.WriteSubset(&head, map[string]bool{"Set-Cookie": true})
+	for _, cookie := range response.Cookies() {
+		if len(cookie.Value) == 43 { // a session's token, which is told here alone
+			p.mu.Lock()
+			p.secrets["the token of a session"] = cookie.Value
+			p.mu.Unlock()
+		}
+	}
 	if key := createdKey(text); key != "" {
 		p.mu.Lock()
 		p.secrets["a key that was created"] = key
@@ -74,8 +81,14 @@ func (p *product) call(method, address, target, authorization, body string, head
 	return reply{response.StatusCode, response.Header, string(text)}
 }
 
-// createdKey is the key in an answer that shows one, by REST or by GraphQL.
+// createdKey is the key in an answer that shows one, by REST, by GraphQL or as a
+// page.
 func createdKey(text []byte) string {
+	if _, shown, ok := strings.Cut(string(text), `id="new-key"`); ok {
+		_, key, _ := strings.Cut(shown, ">")
+		key, _, _ = strings.Cut(key, "<")
+		return key
+	}
 	var answer struct {
 		Data struct {
 			Key     string

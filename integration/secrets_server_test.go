@@ -142,6 +142,7 @@ func (p *product) configure(t *testing.T) {
 		wrap json
 		request>uri regexp (?i)lm(_|%5f)sys(_|%5f)[0-9a-z%]+ REDACTED
 		request>headers>Referer regexp (?i)lm(_|%5f)sys(_|%5f)[0-9a-z%]+ REDACTED
+		request>headers>X-Lumio-Assertion delete
 	}`
 	collector := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body)
@@ -169,14 +170,16 @@ func (p *product) configure(t *testing.T) {
 		}
 		system_key_auth {
 			failure_limit 1000 1h
+			%s
 		}
 		test_panic /panic
 		reverse_proxy /down 127.0.0.1:1
 		reverse_proxy %s`
-	// The spans of Caddy have the path of a request, which no filter can change: the
-	// site with error routes has none, and is where paths with a key are asked for.
-	traced := fmt.Sprintf(site, filter, "tracing {\nspan canary\n}", p.people.url, upstream)
-	untraced := fmt.Sprintf(site, filter, "", p.people.url, upstream)
+	// The spans of Caddy have the path of a request, and so have assertions, which no
+	// filter can change: the site with error routes has neither, and is where paths
+	// with a key are asked for.
+	traced := fmt.Sprintf(site, filter, "tracing {\nspan canary\n}", p.people.url, "assertion lumio-api", upstream)
+	untraced := fmt.Sprintf(site, filter, "", p.people.url, "", upstream)
 	p.config = p.write("Caddyfile", fmt.Sprintf(`{
 		admin %s
 		metrics

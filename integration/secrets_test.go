@@ -3,6 +3,7 @@ package integration_test
 import (
 	"bytes"
 	"net/http"
+	"net/url"
 	"strings"
 	"testing"
 
@@ -18,6 +19,7 @@ var surfaces = []struct {
 	{"the proxy", useProxy},
 	{"the REST API", useREST},
 	{"GraphQL", useGraphQL},
+	{"the System page", usePage},
 	{"keys in the wrong place", misplaceKeys},
 	{"people", usePeople},
 	{"the command line", useCommands},
@@ -141,6 +143,40 @@ func misplaceKeys(t *testing.T, p *product) {
 	eventually(t, "what was asked for is on record, and no key", func() bool {
 		return strings.Contains(p.call(http.MethodGet, p.site, auditPath+"?limit=100", root, "").body, `"path":"/REDACTED"`)
 	})
+}
+
+// usePage signs in with keys of every kind, and sends what belongs into no form.
+func usePage(t *testing.T, p *product) {
+	form := func(path, cookie string, fields url.Values) reply {
+		return p.call(http.MethodPost, p.site, path, "", fields.Encode(), "Content-Type", "application/x-www-form-urlencoded", "Cookie", cookie)
+	}
+	for _, key := range []string{p.live, p.revoked, p.root + "x", "", p.live + " " + p.root} {
+		form("/system/session", "", url.Values{"key": {key}})
+		form("/system/session", "", url.Values{"key": {key}, key: {"x"}})
+	}
+	a := form("/system/session", "", url.Values{"key": {p.root}})
+	if a.status != http.StatusSeeOther {
+		t.Fatalf("sign-in got %d", a.status)
+	}
+	cookie, _, _ := strings.Cut(a.header.Get("Set-Cookie"), ";")
+	for _, path := range []string{
+		"/system", "/system/create", "/system/keys/" + p.liveID + "/revoke", "/api/system-keys", "/system?activity=" + p.liveID,
+		"/panic", "/down", "/",
+	} {
+		p.call(http.MethodGet, p.site, path, "", "", "Cookie", cookie)
+	}
+	for _, path := range []string{"/system?q=" + p.live, "/system/keys/" + p.live + "/revoke", "/system?sort=" + p.live} {
+		p.call(http.MethodGet, p.routed, path, "", "", "Cookie", cookie)
+	}
+	nonce := func() string {
+		return p.call(http.MethodGet, p.site, "/system/create", "", "", "Cookie", cookie).nonce(t, "/api/system-keys")
+	}
+	form("/api/system-keys", cookie, url.Values{"nonce": {nonce()}, "label": {p.live}})
+	form("/api/system-keys", cookie, url.Values{"nonce": {p.live}, "label": {"x"}})
+	if a := form("/api/system-keys", cookie, url.Values{"nonce": {nonce()}, "label": {"by form"}}); a.status != http.StatusCreated {
+		t.Fatalf("create got %d", a.status)
+	}
+	form("/api/system-keys/"+p.liveID+"/revoke", cookie, url.Values{"nonce": {nonce()}, "confirm": {p.live}})
 }
 
 func usePeople(_ *testing.T, p *product) {

@@ -10,3 +10,7 @@ var mention = regexp.MustCompile(`(?i)lm(_|%5f)sys(_|%5f)[0-9a-z%]*`)
 // a message that names an unknown field or a path: whoever puts a key in the wrong
 // place shall not find it in a log for that. What only begins like a key goes too.
 func Redact(s string) string { return mention.ReplaceAllLiteralString(s, "REDACTED") }
+
+// Mentions reports whether there is something in the text that [Redact] would take
+// out.
+func Mentions(s string) bool { return mention.MatchString(s) }
