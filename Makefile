@@ -3,10 +3,10 @@ LINT   := $(GO) run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15
 PKGS   ?= ./...
 FUZZTIME ?= 60s
 
-.PHONY: help build test soak lint bench abuse fuzz audit cover
+.PHONY: help build test soak lint bench abuse fuzz audit cover screenshots
 
 help: ## Show this list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-8s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-11s %s\n", $$1, $$2}'
 
 build: ## Build Caddy with this plugin, without cgo, into bin/caddy
 	CGO_ENABLED=0 $(GO) build -trimpath -o bin/caddy ./cmd/caddy
@@ -39,6 +39,11 @@ fuzz: ## Run every fuzz target for FUZZTIME
 	@for p in $$($(GO) list $(PKGS)); do \
 		for f in $$($(GO) test -list '^Fuzz' $$p | grep '^Fuzz'); do \
 			$(GO) test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 20x $$p || exit 1; done; done
+
+screenshots: ## Take the pictures of the System page in docs/screenshots
+	@.ci/needs
+	rm -f docs/screenshots/*.png && mkdir -p docs/screenshots
+	SCREENSHOTS=$(CURDIR)/docs/screenshots $(GO) test -count=1 -run TestEveryStateOfThePage ./integration
 
 cover: ## Show the coverage of the tests, package by package
 	$(GO) test -cover $(PKGS)

@@ -130,8 +130,16 @@ func (a Actor) may(permission string) error {
 	if a.IsSystem || a.holds(permission) {
 		return nil
 	}
-	return fmt.Errorf("%w: %s is needed", ErrForbidden, permission)
+	return &lackError{permission}
 }
+
+// lackError is [ErrForbidden] for want of a permission.
+type lackError struct{ permission string }
+
+func (e *lackError) Error() string { return ErrForbidden.Error() + ": " + e.permission + " is needed" }
+
+// Unwrap returns [ErrForbidden].
+func (e *lackError) Unwrap() error { return ErrForbidden }
 
 // grant returns nil if the actor may give these away. Nobody gives what they do
 // not hold; is_system is about the admin plane and holds everything there is to

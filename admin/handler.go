@@ -32,15 +32,22 @@ type Config struct {
 	// GraphQLPassthrough hands documents on that have nothing to do with system
 	// keys.
 	GraphQLPassthrough bool
+	// Page is the path of the System page, without a slash at the end. Empty: there
+	// is none.
+	Page string
+	// ForwardedTLS says that a proxy that is trusted has the request by TLS. Nil for
+	// never.
+	ForwardedTLS func(r *http.Request) bool
 }
 
-// Handler answers the REST API and the GraphQL endpoint of the admin plane. It is
-// to be given the requests for which [Owns] is true. It is safe for concurrent
+// Handler answers the REST API, the GraphQL endpoint and the System page of the
+// admin plane. It is to be given the requests for which [Handler.Owns] is true. It is safe for concurrent
 // use.
 type Handler struct {
 	config  Config
 	origins *http.CrossOriginProtection
 	graphQL *graphQL
+	page    *page          // nil: none
 	outages rate.Sometimes // limits what anybody can make the log grow by
 }
 
@@ -52,6 +59,9 @@ func NewHandler(config Config) *Handler {
 		outages: rate.Sometimes{First: 1, Interval: time.Second},
 	}
 	h.graphQL = newGraphQL(h)
+	if config.Page != "" {
+		h.page = newPage(h, config.Page)
+	}
 	return h
 }
 
@@ -81,6 +91,7 @@ type exchange struct {
 	id      store.ID // of the key that the path names
 	service *Service
 	actor   Actor
+	visit   *visit // of a browser on the System page
 	// handedOn says that the request was somebody else's to answer, and that the
 	// error is theirs.
 	handedOn bool
@@ -90,10 +101,11 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request, x *exchange) err
 	if err := h.checkHost(r); err != nil {
 		return err
 	}
-	var ok bool
-	if x.route, x.id, ok = h.route(r.URL.EscapedPath()); !ok {
-		return &problem{status: http.StatusNotFound, code: "not_found", message: "there is nothing here"}
+	found, id, ok := h.route(r.URL.EscapedPath())
+	if !ok {
+		return notFound()
 	}
+	x.route, x.id = found, id
 	call, ok := x.route.calls[r.Method]
 	if !ok {
 		return &problem{
@@ -101,7 +113,7 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request, x *exchange) err
 			header: http.Header{"Allow": {strings.Join(x.route.methods(), ", ")}},
 		}
 	}
-	if err := checkContentType(r); err != nil {
+	if err := checkContentType(r); err != nil && (!x.route.form || !isForm(r)) {
 		return err
 	}
 	return call(w, r, x)
@@ -123,8 +135,8 @@ func (h *Handler) checkHost(r *http.Request) error {
 // does so that is not open to all.
 func (x *exchange) identify(r *http.Request) (err error) {
 	h := x.handler
-	if err := h.origins.Check(r); err != nil {
-		return &problem{status: http.StatusForbidden, code: "cross_origin", message: "a page of another site may not do this", cause: err}
+	if err := x.sameSite(r); err != nil {
+		return err
 	}
 	if err := x.route.accepts(r); err != nil {
 		return err
@@ -135,6 +147,14 @@ func (x *exchange) identify(r *http.Request) (err error) {
 	x.actor.Request = x.request
 	x.service, err = h.config.Service(r.Context())
 	return err
+}
+
+// sameSite refuses what a page of another site makes a browser send.
+func (x *exchange) sameSite(r *http.Request) error {
+	if err := x.handler.origins.Check(r); err != nil {
+		return &problem{status: http.StatusForbidden, code: "cross_origin", message: "a page of another site may not do this", cause: err}
+	}
+	return nil
 }
 
 // denied records that an actor was not allowed to do something.

@@ -47,31 +47,42 @@ type Identities struct {
 // personPrefix is what the tokens of people begin with.
 const personPrefix = "lm_"
 
-// actor finds out who calls. A credential that the request carries decides: one
-// that is not good is refused, whoever else might vouch. Without one it is whom
-// an earlier handler has let through.
+// actor finds out who calls, who must be somebody.
 func (i *Identities) actor(r *http.Request) (Actor, error) {
+	actor, known, err := i.known(r)
+	if err == nil && !known {
+		err = refused(gate.Anonymous())
+	}
+	return actor, err
+}
+
+// known finds out who calls, if the request says so. A credential that it carries
+// decides: one that is not good is refused, whoever else might vouch. Without one
+// it is whom an earlier handler has let through.
+func (i *Identities) known(r *http.Request) (actor Actor, known bool, err error) {
 	key, refusal := gate.Credential(r)
 	if refusal != nil {
-		return Actor{}, refused(refusal)
+		return Actor{}, false, refused(refusal)
 	}
 	if key != "" {
-		return i.byKey(r, key)
+		actor, err = i.byKey(r, key)
+		return actor, true, err
 	}
 	if token, ok := personToken(r); ok && i.Tokens != nil {
-		return i.byToken(r.Context(), token)
+		actor, err = i.byToken(r.Context(), token)
+		return actor, true, err
 	}
 	if i.Earlier != nil {
 		if identity := i.Earlier(r); identity != nil {
-			return KeyActor(identity), nil
+			return KeyActor(identity), true, nil
 		}
 	}
 	if i.Trusted != nil {
 		if person := i.Trusted(r); person != nil {
-			return personActor(person.ID, "", person.Permissions, person.IsSystem), nil
+			return personActor(person.ID, "", person.Permissions, person.IsSystem), true, nil
 		}
 	}
-	return Actor{}, refused(gate.Anonymous())
+	return Actor{}, false, nil
 }
 
 func (i *Identities) byKey(r *http.Request, key string) (Actor, error) {

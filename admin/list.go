@@ -102,6 +102,10 @@ func (p parameters) limit() (int, error) {
 	return limit, nil
 }
 
+// sortFields are the columns that the API sorts by: those with an index. The
+// System page knows one more.
+var sortFields = []store.SortField{store.SortCreatedAt, store.SortLabel, store.SortLastUsedAt}
+
 // sort reads a column, with a hyphen in front for descending. The newest keys
 // come first by default.
 func (p parameters) sort() (store.SortField, bool, error) {
@@ -110,7 +114,7 @@ func (p parameters) sort() (store.SortField, bool, error) {
 		return store.SortCreatedAt, true, nil
 	}
 	name, desc := strings.CutPrefix(text, "-")
-	if field := store.SortField(name); field.Valid() {
+	if field := store.SortField(name); slices.Contains(sortFields, field) {
 		return field, desc, nil
 	}
 	return "", false, &store.InvalidError{

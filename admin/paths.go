@@ -17,15 +17,14 @@ const (
 	sdlPath     = keysPath + "/schema.graphql"
 )
 
-// Owns reports whether a request for this decoded path is answered by the admin
-// plane. Every spelling that some upstream might read as one of ours counts:
+// Owns reports whether a request for this decoded path is answered here. Every spelling that some upstream might read as one of ours counts:
 // doubled and back slashes, dot segments, percent signs that were encoded twice,
 // letters in another case, a slash at the end, parameters of a segment. What is
 // ours but is not spelled exactly is answered with 404, and never handed on to
 // an endpoint of the same name that checks nothing.
-func Owns(decoded string) bool {
+func (h *Handler) Owns(decoded string) bool {
 	for range 4 { // deeper nesting than any chain of proxies decodes
-		if ours(decoded) || ours(strings.ReplaceAll(decoded, `\`, "/")) {
+		if h.ours(decoded) || h.ours(strings.ReplaceAll(decoded, `\`, "/")) {
 			return true
 		}
 		again := gate.Unescape(decoded)
@@ -39,7 +38,7 @@ func Owns(decoded string) bool {
 
 // ours looks at one reading of a path, with and without what some servers cut
 // off the end of a segment: parameters (RFC 3986 section 3.3), blanks and NUL.
-func ours(p string) bool {
+func (h *Handler) ours(p string) bool {
 	segments := strings.Split(p, "/")
 	for i, s := range segments {
 		if end := strings.IndexAny(s, "; \x00"); end >= 0 {
@@ -49,8 +48,11 @@ func ours(p string) bool {
 	for _, reading := range []string{p, strings.Join(segments, "/")} {
 		cleaned := strings.ToLower(path.Clean("/" + reading))
 		switch {
-		case cleaned == graphQLPath, cleaned == keysPath, cleaned == auditPath,
-			strings.HasPrefix(cleaned, keysPath+"/"), strings.HasPrefix(cleaned, auditPath+"/"):
+		case cleaned == graphQLPath, cleaned == keysPath, cleaned == auditPath, cleaned == apiPath,
+			strings.HasPrefix(cleaned, keysPath+"/"), strings.HasPrefix(cleaned, auditPath+"/"),
+			strings.HasPrefix(cleaned, apiPath+"/"):
+			return true
+		case h.page != nil && h.page.owns(cleaned):
 			return true
 		}
 	}
@@ -64,6 +66,11 @@ func keyOf(escaped string) (id store.ID, ok bool) {
 	if !found {
 		return store.ID{}, false
 	}
+	return exactID(text)
+}
+
+// exactID reads an id in the one spelling that it has.
+func exactID(text string) (store.ID, bool) {
 	id, err := store.ParseID(text)
 	return id, err == nil && id.String() == text
 }

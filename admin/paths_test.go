@@ -8,6 +8,7 @@ import (
 
 func TestEverySpellingOfOurPathsIsOurs(t *testing.T) {
 	t.Parallel()
+	h, without := admin.NewHandler(admin.Config{Page: "/system"}), admin.NewHandler(admin.Config{})
 	for path, want := range map[string]bool{
 		"/v1/admin/system-keys":                        true,
 		"/v1/admin/system-keys/x":                      true,
@@ -33,6 +34,9 @@ func TestEverySpellingOfOurPathsIsOurs(t *testing.T) {
 		"/v1/./GQL":                                    true,
 		"/v1%2fgql":                                    true,
 		`/v1\gql;x`:                                    true,
+		"/api/system-keys":                             true,
+		"/api/system-keys/x/revoke":                    true,
+		"/API/./system%2dkeys;a":                       true,
 		"/v1/gql/x":                                    false,
 		"/v1/gqlx":                                     false,
 		"/v1/admin/audit-logs":                         false,
@@ -48,8 +52,21 @@ func TestEverySpellingOfOurPathsIsOurs(t *testing.T) {
 
 		"/100%": false,
 	} {
-		if got := admin.Owns(path); got != want {
-			t.Errorf("%q: %v", path, got)
+		for _, h := range []*admin.Handler{h, without} {
+			if got := h.Owns(path); got != want {
+				t.Errorf("%q: %v", path, got)
+			}
+		}
+	}
+	for path, want := range map[string]bool{
+		"/system": true, "/system/": true, "/System": true, "/x/../system/create": true, `/system\session`: true, "/%73ystem": true,
+		"/systems": false, "/sys/tem": false, "/x/system": false,
+	} {
+		if got := h.Owns(path); got != want {
+			t.Errorf("with the page, %q: %v", path, got)
+		}
+		if without.Owns(path) {
+			t.Errorf("without the page, %q is ours", path)
 		}
 	}
 }

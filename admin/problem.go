@@ -29,6 +29,10 @@ func (p *problem) Error() string { return p.message }
 // Unwrap returns the cause.
 func (p *problem) Unwrap() error { return p.cause }
 
+func notFound() *problem {
+	return &problem{status: http.StatusNotFound, code: "not_found", message: "there is nothing here"}
+}
+
 func badRequest(message string) *problem {
 	return &problem{status: http.StatusBadRequest, code: "invalid_request", message: message}
 }
@@ -57,7 +61,7 @@ func problemOf(err error) *problem {
 	case errors.Is(err, ErrEscalation):
 		return &problem{status: http.StatusForbidden, code: "escalation", message: err.Error()}
 	case errors.Is(err, ErrForbidden):
-		return &problem{status: http.StatusForbidden, code: "forbidden", message: err.Error()}
+		return &problem{status: http.StatusForbidden, code: "forbidden", message: err.Error(), cause: err}
 	}
 	retryAfter := http.Header{"Retry-After": {"1"}}
 	if errors.Is(err, verify.ErrBusy) {
@@ -115,6 +119,10 @@ func (h *Handler) fail(w http.ResponseWriter, r *http.Request, x *exchange, err 
 	p := h.report(r, x, err)
 	for name, values := range p.header {
 		w.Header()[name] = append([]string(nil), values...)
+	}
+	if h.page.answers(r, x.route) {
+		h.page.fail(w, r, x, p)
+		return
 	}
 	body := problemJSON{Error: p.body(x.request.ID)}
 	if x.route != nil && x.route == h.graphQL.route {

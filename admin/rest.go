@@ -108,6 +108,6 @@ func get(w http.ResponseWriter, r *http.Request, x *exchange) error {
 	if err != nil {
 		return err
 	}
-	writeJSON(w, http.StatusOK, one(ShowKey(key), r.URL.Path))
+	writeJSON(w, http.StatusOK, one(ShowKey(key), keysPath+"/"+x.id.String()))
 	return nil
 }

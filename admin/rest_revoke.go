@@ -42,9 +42,9 @@ func revoke(w http.ResponseWriter, r *http.Request, x *exchange) error {
 		if wait.err != nil {
 			return wait.err
 		}
-		writeJSON(w, http.StatusOK, one(ShowRevoked(wait.revoked), r.URL.Path))
+		writeJSON(w, http.StatusOK, one(ShowRevoked(wait.revoked), keysPath+"/"+x.id.String()))
 	default:
-		writeJSON(w, http.StatusAccepted, one(ShowRevoked(wait.soFar()), r.URL.Path))
+		writeJSON(w, http.StatusAccepted, one(ShowRevoked(wait.soFar()), keysPath+"/"+x.id.String()))
 	}
 	return nil
 }

@@ -15,6 +15,11 @@ type route struct {
 	calls map[string]call
 	// only says what can be done, to who tries something else.
 	only string
+	// form says that the body may be that of a form.
+	form bool
+	// page is whose errors are pages, for what a browser asks for. Nil: errors are
+	// JSON.
+	page *page
 	// produces are the media types of the answer, the one for who has no
 	// preference first.
 	produces []string
@@ -75,8 +80,13 @@ func (h *Handler) route(escaped string) (*route, store.ID, bool) {
 	case graphQLPath:
 		return h.graphQL.route, store.ID{}, true
 	}
-	id, ok := keyOf(escaped)
-	return keyRoute, id, ok
+	if id, ok := keyOf(escaped); ok {
+		return keyRoute, id, true
+	}
+	if h.page == nil {
+		return nil, store.ID{}, false
+	}
+	return h.page.route(escaped)
 }
 
 // serve answers with a text that is part of the program and open to all.

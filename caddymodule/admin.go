@@ -10,6 +10,7 @@ import (
 
 	"github.com/lumio-vision/caddy-system-keys/admin"
 	"github.com/lumio-vision/caddy-system-keys/internal/engine"
+	"github.com/lumio-vision/caddy-system-keys/internal/session"
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
@@ -27,12 +28,19 @@ func init() {
 // `/v1/gql` | The same by GraphQL
 // `/v1/admin/system-keys/openapi.json` | Description of the REST API
 // `/v1/admin/system-keys/schema.graphql` | Schema of the GraphQL API
+// `/system` | The System page, for browsers
+// `/api/system-keys` | What the page calls
 //
 // A caller presents a system key, or is a person by a JWT or by another handler's
 // word. Each needs the permission for the call (`system-keys:read`,
-// `system-keys:create`, `system-keys:delete`, `audit-log:read`) or is a system
+// `system-keys:create`, `system-keys:delete`, `audit-log:read`; `admin:access` for
+// the page, beside the others) or is a system
 // admin, and nobody but a system admin grants what they do not hold.
 type Admin struct {
+	// The path of the System page, or `off`. The page asks for an admin's key once
+	// and gives the browser a session of eight hours. Default: `/system`.
+	UI string `json:"ui,omitempty"`
+
 	// JSON Web Tokens of people, sent as `Authorization: Bearer lm_` followed by
 	// the token. None by default.
 	JWT *JWT `json:"jwt,omitempty"`
@@ -93,6 +101,8 @@ func (a *Admin) Provision(ctx caddy.Context) error {
 		Logger:             ctx.Slogger(),
 		AllowedHosts:       a.AllowedHosts,
 		GraphQLPassthrough: a.GraphQLPassthrough,
+		Page:               a.page(),
+		ForwardedTLS:       forwardedTLS,
 	})
 	return nil
 }
@@ -133,10 +143,14 @@ func serviceOn(live *engine.Live) *admin.Service {
 
 // ServeHTTP implements [caddyhttp.MiddlewareHandler].
 func (a *Admin) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
-	if !admin.Owns(r.URL.Path) {
+	if !a.handler.Owns(r.URL.Path) {
+		session.Strip(r.Header)
 		return next.ServeHTTP(w, r)
 	}
-	return a.handler.Serve(w, r, next.ServeHTTP)
+	return a.handler.Serve(w, r, func(w http.ResponseWriter, r *http.Request) error {
+		session.Strip(r.Header)
+		return next.ServeHTTP(w, r)
+	})
 }
 
 // Interface guards.

@@ -10,6 +10,7 @@ import (
 // UnmarshalCaddyfile sets up the handler from a directive. Syntax:
 //
 //	system_keys_admin [<matcher>] {
+//		ui off|<path>
 //		jwt {
 //			jwks <url|file>
 //			key <public key in PEM form, or secret>
@@ -32,6 +33,11 @@ func (a *Admin) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 
 func (a *Admin) unmarshalOption(d *caddyfile.Dispenser, name string) error {
 	switch name {
+	case "ui":
+		if !d.AllArgs(&a.UI) || a.UI == "" {
+			return d.ArgErr()
+		}
+		return wrap(d, a.checkUI())
 	case "jwt":
 		a.JWT = new(JWT)
 		return a.JWT.unmarshal(d)
@@ -54,7 +60,7 @@ func (a *Admin) unmarshalOption(d *caddyfile.Dispenser, name string) error {
 // check reports what is wrong with the settings, as far as that can be seen
 // without resolving a placeholder.
 func (a *Admin) check() error {
-	errs := []error{a.checkHosts()}
+	errs := []error{a.checkHosts(), a.checkUI()}
 	if a.JWT != nil {
 		config := a.JWT.config()
 		errs = append(errs, config.Check())

@@ -8,6 +8,8 @@ import (
 	"io"
 	"maps"
 	"net/http"
+	"net/http/cookiejar"
+	"net/url"
 	"strings"
 	"time"
 
@@ -22,6 +24,7 @@ type step struct {
 	key    string
 	header http.Header
 	body   any
+	form   url.Values
 	want   int
 	// then looks at the body of the answer.
 	then func(body []byte) error
@@ -43,7 +46,11 @@ func (q *quickstart) check(ctx context.Context, out io.Writer) error {
 		return err
 	}
 	s := &story{adminKey: adminKey}
-	client := &http.Client{Timeout: 10 * time.Second}
+	jar, err := cookiejar.New(nil)
+	if err != nil {
+		return err
+	}
+	client := &http.Client{Timeout: 10 * time.Second, Jar: jar}
 	defer client.CloseIdleConnections()
 	for _, next := range s.steps() {
 		st := next()
@@ -96,6 +103,12 @@ func (s *story) steps() []func() step {
 			return step{name: "the admin lists the keys", path: keys, key: s.adminKey, want: http.StatusOK, then: s.listed}
 		},
 		func() step {
+			return step{
+				name: "the admin signs in on the System page, and sees the key", method: http.MethodPost, path: admin.DefaultPage + "/session",
+				form: url.Values{"key": {s.adminKey}}, want: http.StatusOK, then: s.listed,
+			}
+		},
+		func() step {
 			return step{name: "the bot may not", path: keys, key: s.botKey, want: http.StatusForbidden, then: code("forbidden")}
 		},
 		func() step {
@@ -117,6 +130,9 @@ func (st *step) call(ctx context.Context, client *http.Client, url string) (int,
 		}
 		body = bytes.NewReader(encoded)
 	}
+	if st.form != nil {
+		body = strings.NewReader(st.form.Encode())
+	}
 	method := st.method
 	if method == "" {
 		method = http.MethodGet
@@ -129,8 +145,11 @@ func (st *step) call(ctx context.Context, client *http.Client, url string) (int,
 	if st.key != "" {
 		request.Header.Set("Authorization", "Bearer "+st.key)
 	}
-	if st.body != nil {
+	switch {
+	case st.body != nil:
 		request.Header.Set("Content-Type", "application/json")
+	case st.form != nil:
+		request.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	}
 	response, err := client.Do(request)
 	if err != nil {

@@ -36,12 +36,13 @@ func (q *quickstart) greet(ctx context.Context, out io.Writer) error {
 	_, err = fmt.Fprintf(out, `
   %s
 
-  Proxy      %s
-  Admin API  %s/v1/admin/system-keys
-  Store      %s (%s)
+  System page  %s%s
+  Proxy        %s
+  Admin API    %s/v1/admin/system-keys
+  Store        %s (%s)
 
-  Admin key  %s
-  Bot key    %s
+  Admin key    %s
+  Bot key      %s
 
   %s
   %s
@@ -55,7 +56,7 @@ func (q *quickstart) greet(ctx context.Context, out io.Writer) error {
   The keys are shown this once. Ctrl-C stops the demo.
 `,
 		bold("caddy-system-keys is running"),
-		q.url, q.url, q.file, kept,
+		q.url, admin.DefaultPage, q.url, q.url, q.file, kept,
 		adminKey, botKey,
 		bold("1. The bot calls the API; the upstream learns who it is"), call,
 		bold("2. The admin revokes the bot's key"), adminKey, q.url, bot.ID,

@@ -89,6 +89,7 @@ func TestAdminAPIRefuses(t *testing.T) {
 		{name: "a parameter twice", path: collection + "?limit=1&limit=2", auth: root, status: 400, code: "invalid_request"},
 		{name: "a page that is too large", path: collection + "?limit=101", auth: root, status: 422, code: "validation_failed", field: "limit"},
 		{name: "an unknown order", path: collection + "?sort=hash", auth: root, status: 422, code: "validation_failed", field: "sort"},
+		{name: "an order that only the page has", path: collection + "?sort=-permissions", auth: root, status: 422, code: "validation_failed", field: "sort"},
 		{name: "a cursor that is none", path: collection + "?cursor=x", auth: root, status: 422, code: "validation_failed", field: "cursor"},
 		{name: "a time that is none in the query", path: collection + "?unused_since=now", auth: root, status: 422, code: "validation_failed", field: "unused_since"},
 	}

@@ -241,6 +241,7 @@ func TestMain(m *testing.M) {
 	_ = os.Setenv("XDG_DATA_HOME", home)
 	_ = os.Setenv("XDG_CONFIG_HOME", home)
 	status := m.Run()
+	endChromium()
 	_ = os.RemoveAll(home)
 	os.Exit(status)
 }

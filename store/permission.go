@@ -14,6 +14,9 @@ const (
 	MaxPermission = 100
 )
 
+// MaxGranted bounds the answer of [Store.Granted].
+const MaxGranted = 500
+
 // ValidPermission reports whether s has the form resource:action, each part
 // one or more of a-z, 0-9 and hyphen. There are no wildcards.
 func ValidPermission(s string) bool {

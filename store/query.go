@@ -27,11 +27,16 @@ const (
 	SortLabel SortField = "label"
 	// SortLastUsedAt puts keys that were never used before all others.
 	SortLastUsedAt SortField = "last_used_at"
+	// SortPermissions compares permissions byte by byte, in the order of the row,
+	// joined by commas; keys without any come first. No index has this order: a
+	// page of a list by it costs time in proportion to the number of keys, a second
+	// or two at a million. The API does not offer it.
+	SortPermissions SortField = "permissions"
 )
 
 // Valid reports whether f is one of the columns above.
 func (f SortField) Valid() bool {
-	return f == SortCreatedAt || f == SortLabel || f == SortLastUsedAt
+	return f == SortCreatedAt || f == SortLabel || f == SortLastUsedAt || f == SortPermissions
 }
 
 // KeyQuery asks for one page of keys.
@@ -63,15 +68,6 @@ func (q *KeyQuery) Check() error {
 	return nil
 }
 
-// KeyPage is one page of a list.
-type KeyPage struct {
-	Keys []Key
-	// Total counts every key that the query's filters keep, on all pages.
-	Total int
-	// Next is the place behind the last key, or nil on the last page.
-	Next *Cursor
-}
-
 // Cursor is a place in an ordered list of keys: behind the key with this id
 // and this value in the sorted column. It stays good when that key is deleted.
 type Cursor struct {
@@ -79,6 +75,9 @@ type Cursor struct {
 	Desc bool      `json:"d,omitempty"`
 	// Label is set when the list is sorted by label, as it stands in the row.
 	Label string `json:"l,omitempty"`
+	// Permissions is set when the list is sorted by permissions, as the store has
+	// ordered the row: another program may have written them in any order.
+	Permissions string `json:"p,omitempty"`
 	// At is set for the two times, in microseconds since the Unix epoch; zero
 	// for a key that was never used.
 	At int64 `json:"t,omitempty"`
@@ -101,6 +100,8 @@ func CursorAt(k *Key, sort SortField, desc bool) *Cursor {
 		}
 	case SortCreatedAt:
 		c.At = k.CreatedAt.UnixMicro()
+	case SortPermissions:
+		c.Permissions = strings.Join(k.Permissions, ",")
 	}
 	return c
 }
@@ -114,10 +115,14 @@ func (c *Cursor) Encode() string {
 	return base64.RawURLEncoding.EncodeToString(b)
 }
 
+// maxCursor is more than the length of any cursor: that of a key with as many and
+// as long permissions as can be has some nine thousand bytes.
+const maxCursor = 16 << 10
+
 // DecodeCursor reads what [Cursor.Encode] wrote and checks that it belongs to a
 // list of this order. Anything else is [ErrBadCursor].
 func DecodeCursor(s string, sort SortField, desc bool) (*Cursor, error) {
-	if len(s) > 2048 {
+	if len(s) > maxCursor {
 		return nil, ErrBadCursor
 	}
 	b, err := base64.RawURLEncoding.Strict().DecodeString(s)
@@ -135,5 +140,5 @@ func DecodeCursor(s string, sort SortField, desc bool) (*Cursor, error) {
 // refuses text with NUL and times beyond its calendar.
 func (c *Cursor) possible() bool {
 	year := time.UnixMicro(c.At).UTC().Year()
-	return !strings.ContainsRune(c.Label, 0) && year >= 1 && year <= 9999
+	return !strings.ContainsRune(c.Label+c.Permissions, 0) && year >= 1 && year <= 9999
 }

@@ -15,9 +15,9 @@ import (
 func TestCursorRoundTrip(t *testing.T) {
 	t.Parallel()
 	key := &store.Key{
-		ID: store.ID{1, 2, 3}, Label: "Bot \"x\" é", CreatedAt: time.UnixMicro(1234567).UTC(), LastUsedAt: time.UnixMicro(7654321).UTC(),
+		ID: store.ID{1, 2, 3}, Permissions: []string{"a:read", "b:read"}, Label: "Bot \"x\" é", CreatedAt: time.UnixMicro(1234567).UTC(), LastUsedAt: time.UnixMicro(7654321).UTC(),
 	}
-	for _, field := range []store.SortField{store.SortCreatedAt, store.SortLabel, store.SortLastUsedAt} {
+	for _, field := range []store.SortField{store.SortCreatedAt, store.SortLabel, store.SortLastUsedAt, store.SortPermissions} {
 		for _, desc := range []bool{false, true} {
 			want := store.CursorAt(key, field, desc)
 			got, err := store.DecodeCursor(want.Encode(), field, desc)

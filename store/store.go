@@ -35,10 +35,15 @@ type Store interface {
 	Key(ctx context.Context, id ID) (*Key, error)
 
 	// Keys returns one page of a list, without the hashes. A page takes
-	// milliseconds at a million keys, wherever in the list it is. A key that is
-	// neither added nor removed while a caller walks the pages, and whose
+	// milliseconds at a million keys, wherever in the list it is, but for
+	// [SortPermissions]. A key that is neither added nor removed while a caller walks the pages, and whose
 	// sorted value stays the same, is met exactly once.
 	Keys(ctx context.Context, query *KeyQuery) (*KeyPage, error)
+
+	// Granted returns the permissions that the newest keys hold, this many keys at
+	// most: each once, sorted, [MaxGranted] at most. It takes tens of milliseconds
+	// for ten thousand keys.
+	Granted(ctx context.Context, keys int) ([]string, error)
 
 	// DeleteKey deletes a key for ever and returns what it was, without its
 	// hash; [ErrNotFound] if there is none. When it returns nil the deletion is
@@ -87,6 +92,8 @@ type Store interface {
 	Prune(ctx context.Context, keep int) error
 
 	AuditLog
+
+	Sessions
 
 	// Close releases what the store holds, after the calls that are running.
 	// It can be called more than once.

@@ -82,6 +82,7 @@ func (l *Live) close() error {
 		errs = append(errs, fmt.Errorf("write last uses: %w", err))
 	}
 	l.Keeper.Close()
+	l.Pruner.Close()
 	audit, cancel := context.WithTimeout(context.Background(), auditTimeout)
 	defer cancel()
 	if err := l.Audit.Close(audit); err != nil {

@@ -12,6 +12,7 @@ import (
 	"github.com/lumio-vision/caddy-system-keys/internal/coherence"
 	"github.com/lumio-vision/caddy-system-keys/internal/cut"
 	"github.com/lumio-vision/caddy-system-keys/internal/phc"
+	"github.com/lumio-vision/caddy-system-keys/internal/session"
 	"github.com/lumio-vision/caddy-system-keys/internal/token"
 	"github.com/lumio-vision/caddy-system-keys/internal/usage"
 	"github.com/lumio-vision/caddy-system-keys/internal/verify"
@@ -85,6 +86,8 @@ type Live struct {
 	Audit  *audit.Writer
 	Sealer *audit.Sealer
 	Keeper *audit.Keeper
+	// Pruner removes sessions of the System page that are over.
+	Pruner *session.Pruner
 	// Lease, Flights and Follower make revocations true; see
 	// [github.com/lumio-vision/caddy-system-keys/internal/coherence].
 	Lease    *coherence.Lease

@@ -9,6 +9,7 @@ import (
 
 	"github.com/lumio-vision/caddy-system-keys/internal/audit"
 	"github.com/lumio-vision/caddy-system-keys/internal/coherence"
+	"github.com/lumio-vision/caddy-system-keys/internal/session"
 	"github.com/lumio-vision/caddy-system-keys/internal/token"
 	"github.com/lumio-vision/caddy-system-keys/internal/usage"
 	"github.com/lumio-vision/caddy-system-keys/internal/verify"
@@ -152,6 +153,7 @@ func (e *Engine) assemble(s store.Store, minter *token.Minter) *Live {
 	l.Sealer = audit.NewSealer(secret)
 	log := audit.Config{Log: s, Sealer: l.Sealer, Logger: e.logger, Now: now, Name: e.config.Name}
 	l.Audit, l.Keeper = audit.Start(log), audit.Keep(log, e.config.AuditRetention)
+	l.Pruner = session.Prune(s, now, e.logger)
 	config := verify.Config{
 		Store:   s,
 		Lease:   l.Lease,

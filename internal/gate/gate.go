@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/lumio-vision/caddy-system-keys/internal/header"
+	"github.com/lumio-vision/caddy-system-keys/internal/session"
 	"github.com/lumio-vision/caddy-system-keys/internal/verify"
 )
 
@@ -52,7 +53,7 @@ func New(config Config) (*Gate, error) {
 // prepares its header for the upstream.
 //
 // Whatever the outcome, nothing that the client sent under the owned prefix is
-// left. On success the identity's headers are set and the credential is gone,
+// left, nor a cookie of the System page. On success the identity's headers are set and the credential is gone,
 // unless it is to be kept. The identity is nil for a request that passes without
 // a key.
 //
@@ -67,6 +68,7 @@ func (g *Gate) Check(
 	r *http.Request, verifier Verifier, earlier *verify.Identity,
 ) (*verify.Identity, *Refusal) {
 	g.owner.Strip(r)
+	session.Strip(r.Header)
 	identity, refusal := g.decide(r, verifier, earlier)
 	spent := refusal != nil || identity != nil && !g.config.KeepCredential
 	if spent && slices.ContainsFunc(r.Header["Authorization"], mentionsKey) {

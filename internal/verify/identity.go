@@ -42,7 +42,8 @@ func (id *Identity) expired(now time.Time) bool {
 	return !id.ExpiresAt.IsZero() && !now.Before(id.ExpiresAt)
 }
 
-func identityOf(key *store.Key) *Identity {
+// IdentityOf is who calls with a key.
+func IdentityOf(key *store.Key) *Identity {
 	id := key.ID.String()
 	permissions := slices.Sorted(slices.Values(key.Permissions))
 	return &Identity{

@@ -29,7 +29,7 @@ type entry struct {
 const entryOverhead = 640
 
 func newEntry(digest [32]byte, row *store.Key, until time.Time) *entry {
-	identity := identityOf(row)
+	identity := IdentityOf(row)
 	size := int64(entryOverhead + 4*len(identity.Label))
 	for _, p := range identity.Permissions {
 		size += int64(2*len(p) + 16)

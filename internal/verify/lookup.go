@@ -92,7 +92,7 @@ func (v *Verifier) direct(
 		flight.Leave()
 		return nil, unavailable(errChanging)
 	}
-	identity := identityOf(again)
+	identity := IdentityOf(again)
 	if identity.expired(now) {
 		flight.Leave()
 		return nil, ReasonExpired

@@ -83,9 +83,11 @@ const rehash = `UPDATE system_keys SET key_hash = $3 WHERE id = $1 AND key_hash 
 func (s *Store) RehashKey(ctx context.Context, id store.ID, old, renewed store.Hash) error {
 	const what = "rehash a key"
 	var tag pgconn.CommandTag
-	err := again(func() (err error) {
-		tag, err = s.pool.Exec(ctx, rehash, uuid(id), string(old), string(renewed))
-		return err
+	err := again(func() error {
+		return s.transact(ctx, func(tx pgx.Tx) (err error) {
+			tag, err = tx.Exec(ctx, rehash, uuid(id), string(old), string(renewed))
+			return err
+		})
 	})
 	if err != nil || tag.RowsAffected() == 1 {
 		return explain(what, err)

@@ -35,40 +35,37 @@ const compactLock = migrationLock + 1
 
 // Keys implements [store.Store].
 func (s *Store) Keys(ctx context.Context, query *store.KeyQuery) (*store.KeyPage, error) {
-	page, err := s.page(ctx, query)
+	page, ranks, err := s.page(ctx, query)
 	if err != nil {
 		return nil, explain("list keys", err)
 	}
-	if len(page.Keys) > query.Limit {
-		page.Keys = page.Keys[:query.Limit]
-		page.Next = store.CursorAt(&page.Keys[query.Limit-1], query.Sort, query.Desc)
-	}
+	page.Cut(query, ranks)
 	return page, nil
 }
 
-func (s *Store) page(ctx context.Context, query *store.KeyQuery) (*store.KeyPage, error) {
+func (s *Store) page(ctx context.Context, query *store.KeyQuery) (page *store.KeyPage, ranks []string, err error) {
 	if err := query.Check(); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	switch {
 	// Labels are UTF-8 without NUL, and PostgreSQL refuses other text.
 	case !utf8.ValidString(query.Search) || strings.ContainsRune(query.Search, 0):
-		return &store.KeyPage{}, ctx.Err()
+		return &store.KeyPage{}, nil, ctx.Err()
 	case query.Search == "" && query.UnusedSince.IsZero():
 		return s.unfiltered(ctx, query)
 	}
-	page := &store.KeyPage{}
+	page = &store.KeyPage{}
 	count := countStatement(query)
 	if err := s.pool.QueryRow(ctx, count.text, count.args...).Scan(&page.Total); err != nil || page.Total == 0 {
-		return page, err
+		return page, nil, err
 	}
 	list := pageStatement(query, choose(query, page.Total))
 	rows, err := s.pool.Query(ctx, list.text, list.args...)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	page.Keys, err = pgx.CollectRows(rows, collectKey)
-	return page, err
+	page.Keys, ranks, err = collectKeys(rows)
+	return page, ranks, err
 }
 
 // choose returns the access for a list whose filters keep this many keys.
@@ -81,33 +78,39 @@ func choose(query *store.KeyQuery, total int) access {
 }
 
 // unfiltered reads a page and the counter in one round trip.
-func (s *Store) unfiltered(ctx context.Context, query *store.KeyQuery) (*store.KeyPage, error) {
-	page := &store.KeyPage{}
+func (s *Store) unfiltered(ctx context.Context, query *store.KeyQuery) (page *store.KeyPage, ranks []string, err error) {
+	page = &store.KeyPage{}
 	counters := 0
 	var batch pgx.Batch
 	// The page comes first: TRUNCATE locks the tables in this order.
 	list := pageStatement(query, walk)
 	batch.Queue(list.text, list.args...).Query(func(rows pgx.Rows) (err error) {
-		page.Keys, err = pgx.CollectRows(rows, collectKey)
+		page.Keys, ranks, err = collectKeys(rows)
 		return err
 	})
 	batch.Queue("SELECT coalesce(sum(delta), 0)::bigint, count(*) FROM sidecar.key_count").QueryRow(func(row pgx.Row) error {
 		return row.Scan(&page.Total, &counters)
 	})
 	if err := s.pool.SendBatch(ctx, &batch).Close(); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if counters > crowded {
 		// Nothing depends on its success.
 		_, _ = s.pool.Exec(ctx, compactCount, int64(compactLock))
 	}
-	return page, nil
+	return page, ranks, nil
 }
 
-func collectKey(row pgx.CollectableRow) (store.Key, error) {
-	key, err := scanKey(row)
-	if err != nil {
-		return store.Key{}, err
-	}
-	return *key, nil
+// collectKeys reads the rows of one page, and their ranks.
+func collectKeys(rows pgx.Rows) (keys []store.Key, ranks []string, err error) {
+	keys, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (store.Key, error) {
+		var rank string
+		key, err := scanKey(row, &rank)
+		if err != nil {
+			return store.Key{}, err
+		}
+		ranks = append(ranks, rank)
+		return *key, nil
+	})
+	return keys, ranks, err
 }

@@ -14,6 +14,7 @@ func TestAStandbyIsNotBelieved(t *testing.T) {
 	t.Parallel()
 	s, server, dsn := private(t)
 	key := sample(t, s, "perhaps revoked")
+	digest := signIn(t, s, key)
 	demote(t, server)
 	s = open(t, dsn)
 
@@ -36,6 +37,20 @@ func TestAStandbyIsNotBelieved(t *testing.T) {
 	}
 	if err := s.RecordUse(t.Context(), []store.Use{{ID: key.ID, At: time.Now()}}); !errors.Is(err, store.ErrStandby) {
 		t.Errorf("RecordUse = %v, want ErrStandby", err)
+	}
+	for what, digest := range map[string][32]byte{"a session that the standby has": digest, "one that it has not": {1}} {
+		if key, err := s.Session(t.Context(), digest, time.Now()); key != nil || !errors.Is(err, store.ErrStandby) {
+			t.Errorf("%s: Session = %v, %v; want nil, ErrStandby", what, key, err)
+		}
+	}
+	for what, err := range map[string]error{
+		"CreateSession": s.CreateSession(t.Context(), &store.Session{Key: key.ID, ExpiresAt: time.Now()}),
+		"EndSession":    s.EndSession(t.Context(), digest),
+		"SpendNonce":    s.SpendNonce(t.Context(), digest, time.Now()),
+	} {
+		if !errors.Is(err, store.ErrStandby) {
+			t.Errorf("%s = %v, want ErrStandby", what, err)
+		}
 	}
 }
 

@@ -155,7 +155,8 @@ func TestAServiceWithRightsOnTheTableAloneCanUseItAndSeesNoSecret(t *testing.T) 
 	found(t, s, "", 1)
 	for _, statement := range []string{
 		"SELECT key FROM sidecar.mint_key", "SELECT * FROM sidecar.key_count", "DELETE FROM sidecar.schema_migrations",
-		"SELECT sidecar.keys_truncated()", "CREATE TABLE sidecar.mine (n int)",
+		"SELECT sidecar.keys_truncated()", "SELECT * FROM sidecar.session", "DELETE FROM sidecar.nonce",
+		"SELECT sidecar.end_sessions()", "CREATE TABLE sidecar.mine (n int)",
 	} {
 		refusal, ok := errors.AsType[*pgconn.PgError](run(statement))
 		if !ok || refusal.Code != "42501" { // insufficient privilege

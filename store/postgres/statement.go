@@ -24,11 +24,15 @@ const (
 // lastUse orders the keys that were never used before all others.
 const lastUse = "coalesce(last_used_at, '-infinity'::timestamptz)"
 
-// order is what a list is sorted by. Each has an index.
+// joined is a row's permissions with commas between them.
+const joined = `array_to_string(permissions, ',') COLLATE "C"`
+
+// order is what a list is sorted by. Each has an index but the last.
 var order = map[store.SortField]string{
-	store.SortCreatedAt:  "created_at",
-	store.SortLabel:      `lower(label COLLATE "C")`,
-	store.SortLastUsedAt: lastUse,
+	store.SortCreatedAt:   "created_at",
+	store.SortLabel:       `lower(label COLLATE "C")`,
+	store.SortLastUsedAt:  lastUse,
+	store.SortPermissions: joined,
 }
 
 // statement is SQL made of the constants in this file, and its arguments.
@@ -43,7 +47,8 @@ func (s *statement) bind(arg any) string {
 	return "$" + strconv.Itoa(len(s.args))
 }
 
-// pageStatement selects one row more than the page holds.
+// pageStatement selects one row more than the page holds, and of each the columns
+// and its rank for [store.KeyPage.Cut].
 func pageStatement(query *store.KeyQuery, how access) *statement {
 	s := &statement{}
 	by := order[query.Sort]
@@ -58,14 +63,21 @@ func pageStatement(query *store.KeyQuery, how access) *statement {
 	}
 	if after := query.After; after != nil {
 		var place string
-		if query.Sort == store.SortLabel {
+		switch query.Sort {
+		case store.SortLabel:
 			place = "lower(" + s.bind(after.Label) + `::text COLLATE "C")`
-		} else {
+		case store.SortPermissions:
+			place = s.bind(after.Permissions) + `::text COLLATE "C"`
+		case store.SortCreatedAt, store.SortLastUsedAt:
 			place = s.bind(cursorTime(after))
 		}
 		conditions = append(conditions, "("+by+", id) "+beyond+" ("+place+", "+s.bind(uuid(after.ID))+")")
 	}
-	s.text += "SELECT " + columns + " FROM " + source + where(conditions) +
+	rank := "''"
+	if query.Sort == store.SortPermissions {
+		rank = joined
+	}
+	s.text += "SELECT " + columns + ", " + rank + " FROM " + source + where(conditions) +
 		" ORDER BY " + by + direction + ", id" + direction + " LIMIT " + s.bind(query.Limit+1)
 	return s
 }

@@ -21,6 +21,7 @@ func (s *Store) Keys(ctx context.Context, query *store.KeyQuery) (*store.KeyPage
 		return nil, fmt.Errorf("list keys: %w", err)
 	}
 	page := &store.KeyPage{}
+	var ranks []string
 	err := s.read(ctx, "list keys", func(tx *sql.Tx) (err error) {
 		if !findable(query.Search) {
 			return nil
@@ -29,16 +30,13 @@ func (s *Store) Keys(ctx context.Context, query *store.KeyQuery) (*store.KeyPage
 		if page.Total, how, err = count(ctx, tx, query); err != nil || page.Total == 0 {
 			return err
 		}
-		page.Keys, err = fetch(ctx, tx, pageStatement(query, how))
+		page.Keys, ranks, err = fetch(ctx, tx, pageStatement(query, how))
 		return err
 	})
 	if err != nil {
 		return nil, err
 	}
-	if len(page.Keys) > query.Limit {
-		page.Keys = page.Keys[:query.Limit]
-		page.Next = store.CursorAt(&page.Keys[query.Limit-1], query.Sort, query.Desc)
-	}
+	page.Cut(query, ranks)
 	return page, nil
 }
 
@@ -77,20 +75,20 @@ func count(ctx context.Context, tx *sql.Tx, query *store.KeyQuery) (total int, h
 	return total, walk, err
 }
 
-// fetch returns the rows of one page.
-func fetch(ctx context.Context, tx *sql.Tx, s statement) ([]store.Key, error) {
+// fetch returns the rows of one page, and their ranks.
+func fetch(ctx context.Context, tx *sql.Tx, s statement) (keys []store.Key, ranks []string, err error) {
 	rows, err := tx.QueryContext(ctx, s.text, s.args...)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	defer func() { _ = rows.Close() }() // its error is Err's
-	var keys []store.Key
 	for rows.Next() {
-		key, err := scanKey(rows)
+		var rank string
+		key, err := scanKey(rows, &rank)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
-		keys = append(keys, *key)
+		keys, ranks = append(keys, *key), append(ranks, rank)
 	}
-	return keys, rows.Err()
+	return keys, ranks, rows.Err()
 }

@@ -1,9 +1,11 @@
 package sqlite_test
 
 import (
+	"errors"
 	"os/exec"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/lumio-vision/caddy-system-keys/store"
 	"github.com/lumio-vision/caddy-system-keys/store/sqlite"
@@ -28,6 +30,10 @@ func TestTheSQLiteProgramCanChangeAndDelete(t *testing.T) {
 		t.Fatal(err)
 	}
 	key := sample(t, s, "one")
+	session := &store.Session{Digest: [32]byte{1}, Key: key.ID, ExpiresAt: time.Now().Add(time.Hour)}
+	if err := s.CreateSession(t.Context(), session); err != nil {
+		t.Fatal(err)
+	}
 	before, err := s.Progress(t.Context(), store.ID{})
 	if err != nil {
 		t.Fatal(err)
@@ -42,6 +48,10 @@ func TestTheSQLiteProgramCanChangeAndDelete(t *testing.T) {
 	}
 	if n := after.Head.Rev - before.Head.Rev; n != 3 || !after.Watched {
 		t.Errorf("%d changes are logged, want 3; watched %v", n, after.Watched)
+	}
+	sample(t, s, "one") // with the same id
+	if _, err := s.Session(t.Context(), session.Digest, time.Now()); !errors.Is(err, store.ErrNotFound) {
+		t.Errorf("Session = %v, want ErrNotFound", err)
 	}
 	page, err := s.Audit(t.Context(), &store.AuditQuery{Limit: 10})
 	if err != nil {

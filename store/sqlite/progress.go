@@ -39,7 +39,7 @@ WHERE l.key_id = ? AND l.op = 'd'`, key.String()).Scan(&progress.Cut)
 
 func members(ctx context.Context, tx *sql.Tx) ([]store.Member, error) {
 	rows, err := tx.QueryContext(ctx,
-		"SELECT id, beat, applied, ttl_ms, name, joined_at, seen_at FROM member ORDER BY joined_at, id")
+		"SELECT id, beat, applied, ttl_ms, name, joined_at, seen_at FROM member ORDER BY joined_at, rowid")
 	if err != nil {
 		return nil, err
 	}

@@ -32,11 +32,16 @@ func selective(query *store.KeyQuery) access {
 	return walk
 }
 
-// order is what a list is sorted by, and the index of that order.
+// joined is a row's permissions with commas between them: what is left of the
+// JSON without brackets and quotes, none of which can be part of a permission.
+const joined = `replace(trim(json(permissions), '[]'), '"', '')`
+
+// order is what a list is sorted by, and the index of that order, if it has one.
 var order = map[store.SortField]struct{ expression, index string }{
-	store.SortCreatedAt:  {"created_at", "system_keys_by_created_at"},
-	store.SortLabel:      {"folded", "system_keys_by_label"},
-	store.SortLastUsedAt: {"last_used_at", "system_keys_by_last_used_at"},
+	store.SortCreatedAt:   {"created_at", "system_keys_by_created_at"},
+	store.SortLabel:       {"folded", "system_keys_by_label"},
+	store.SortLastUsedAt:  {"last_used_at", "system_keys_by_last_used_at"},
+	store.SortPermissions: {joined, ""},
 }
 
 // statement is SQL made of the constants in this file, and its arguments.
@@ -45,7 +50,8 @@ type statement struct {
 	args []any
 }
 
-// pageStatement selects one row more than the page holds.
+// pageStatement selects one row more than the page holds, and of each the columns
+// and its rank for [store.KeyPage.Cut].
 func pageStatement(query *store.KeyQuery, how access) statement {
 	by := order[query.Sort]
 	if how == byLastUse && query.Sort == store.SortLastUsedAt {
@@ -63,14 +69,22 @@ func pageStatement(query *store.KeyQuery, how access) statement {
 	if after := query.After; after != nil {
 		place := "?"
 		var value any = after.At
-		if query.Sort == store.SortLabel {
+		switch query.Sort {
+		case store.SortLabel:
 			place, value = "lower(?)", after.Label
+		case store.SortPermissions:
+			value = after.Permissions
+		case store.SortCreatedAt, store.SortLastUsedAt:
 		}
 		where = append(where, "("+by.expression+", id) "+beyond+" ("+place+", ?)")
 		args = append(args, value, after.ID.String())
 	}
+	rank := "''"
+	if query.Sort == store.SortPermissions {
+		rank = joined
+	}
 	return statement{
-		text: "SELECT " + columns + " FROM " + from + clause(where) +
+		text: "SELECT " + columns + ", " + rank + " FROM " + from + clause(where) +
 			" ORDER BY " + by.expression + direction + ", id" + direction + " LIMIT ?",
 		args: append(args, query.Limit+1),
 	}
@@ -106,7 +120,10 @@ func filters(query *store.KeyQuery, how access, index string) (from string, wher
 	case byLastUse:
 		from = "system_keys INDEXED BY system_keys_by_last_used_at"
 	case walk:
-		from = "system_keys INDEXED BY " + index
+		from = "system_keys NOT INDEXED" // all of it is read
+		if index != "" {
+			from = "system_keys INDEXED BY " + index
+		}
 	}
 	if query.Search != "" {
 		where = append(where, "instr(folded, lower(?)) > 0")

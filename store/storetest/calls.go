@@ -59,6 +59,17 @@ func calls(key *store.Key) map[string]call {
 			_, err := s.PruneAudit(ctx, epoch, 1, sealer{})
 			return err
 		},
+		"CreateSession": func(ctx context.Context, s store.Store) error {
+			return s.CreateSession(ctx, &store.Session{Digest: newDigest(), Key: key.ID, ExpiresAt: epoch})
+		},
+		"Session": func(ctx context.Context, s store.Store) error {
+			_, err := s.Session(ctx, newDigest(), epoch)
+			return err
+		},
+		"EndSession":    func(ctx context.Context, s store.Store) error { return s.EndSession(ctx, newDigest()) },
+		"SpendNonce":    func(ctx context.Context, s store.Store) error { return s.SpendNonce(ctx, newDigest(), epoch) },
+		"PruneSessions": func(ctx context.Context, s store.Store) error { _, err := s.PruneSessions(ctx, epoch, 1); return err },
+		"Granted":       func(ctx context.Context, s store.Store) error { _, err := s.Granted(ctx, 1); return err },
 		"RecordUse of nothing": func(ctx context.Context, s store.Store) error {
 			if err := s.RecordUse(ctx, nil); err != nil {
 				return err
@@ -74,7 +85,7 @@ func refusedWithoutAnswer(tb testing.TB, name string, err error) {
 	if err == nil {
 		tb.Errorf("%s succeeded", name)
 	}
-	for _, answer := range []error{store.ErrNotFound, store.ErrConflict} {
+	for _, answer := range []error{store.ErrNotFound, store.ErrConflict, store.ErrActorGone} {
 		if errors.Is(err, answer) {
 			tb.Errorf("%s = %v, which is an answer", name, err)
 		}

@@ -18,6 +18,7 @@ import (
 //   - is called "service M worker X", with M = i mod 1000 and X = i as eight
 //     hex digits in lower case,
 //   - was created i seconds after [LargeEpoch],
+//   - holds no permission if i mod 10 is 0, else "area-M:read" and "area-M:write",
 //   - was never used if i mod 1000 is 0, else (i × 7919 mod LargeRows) seconds
 //     after [LargeEpoch].
 func LargeRows() int {
@@ -61,9 +62,12 @@ func LargeQueries() []LargeQuery {
 			add("first page", rows, false, func(*store.KeyQuery) {})
 			add("middle page", rows, false, func(q *store.KeyQuery) {
 				q.After = &store.Cursor{Sort: by, Desc: desc}
-				if by == store.SortLabel {
+				switch by {
+				case store.SortLabel:
 					q.After.Label = "service 5"
-				} else {
+				case store.SortPermissions:
+					q.After.Permissions = "area-5"
+				case store.SortCreatedAt, store.SortLastUsedAt:
 					q.After.At = at(rows / 2)
 				}
 			})
@@ -74,6 +78,10 @@ func LargeQueries() []LargeQuery {
 					q.After.Label = "service 0 worker 0000ffff"
 				case by == store.SortLabel:
 					q.After.Label = "service 999 worker 00000fff"
+				case by == store.SortPermissions && desc:
+					q.After.Permissions = "area-1"
+				case by == store.SortPermissions:
+					q.After.Permissions = "area-998"
 				case desc:
 					q.After.At = at(rows / 20)
 				default:
@@ -95,6 +103,10 @@ func LargeQueries() []LargeQuery {
 	return queries
 }
 
+// Unindexed reports whether no index has the order of the list: that a page of it
+// is sorted out of all rows is no fault.
+func (q *LargeQuery) Unindexed() bool { return q.Query.Sort == store.SortPermissions }
+
 // Large checks the totals and the pages' sizes of the large queries.
 func Large(t *testing.T, s store.Store) {
 	t.Helper()
@@ -115,6 +127,11 @@ func Large(t *testing.T, s store.Store) {
 			t.Errorf("%s: the first page has %d keys of %d", large.Name, len(page.Keys), page.Total)
 		}
 	}
+	granted, err := s.Granted(t.Context(), 10_000)
+	must(t, err)
+	if len(granted) != store.MaxGranted || granted[0] != "area-101:read" || granted[1] != "area-101:write" || !slices.IsSorted(granted) {
+		t.Errorf("%d permissions are in use, of them %q", len(granted), granted[:min(2, len(granted))])
+	}
 }
 
 // BenchmarkLarge prints what one page of each large query takes.
@@ -128,6 +145,17 @@ func BenchmarkLarge(b *testing.B, s store.Store) {
 				}
 			}
 		})
+	}
+}
+
+// BenchmarkGranted prints what the permissions in use of 10,000 keys take among
+// many.
+func BenchmarkGranted(b *testing.B, s store.Store) {
+	b.Helper()
+	for b.Loop() {
+		if _, err := s.Granted(b.Context(), 10_000); err != nil {
+			b.Fatal(err)
+		}
 	}
 }
 

@@ -54,6 +54,7 @@ func testModel(t *testing.T, fresh func(tb testing.TB) *Backend) {
 				key := newKey(rapid.StringMatching(`[aAbB%_ é]{1,6}`).Draw(t, "label"))
 				key.ID = m.draw(t)
 				key.CreatedAt = drawTime(t, "created")
+				key.Permissions = rapid.SampledFrom([][]string{{}, {"a:b"}, {"a:b", "c:d"}, {"a:b-c"}}).Draw(t, "permissions")
 				err := s.CreateKey(ctx, key, nil)
 				if _, taken := m[key.ID]; taken {
 					if !errors.Is(err, store.ErrConflict) {

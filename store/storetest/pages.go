@@ -13,7 +13,7 @@ import (
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
-var sorts = []store.SortField{store.SortCreatedAt, store.SortLabel, store.SortLastUsedAt}
+var sorts = []store.SortField{store.SortCreatedAt, store.SortLabel, store.SortLastUsedAt, store.SortPermissions}
 
 // foldASCII is lower case for A to Z alone.
 func foldASCII(s string) string {
@@ -35,6 +35,8 @@ func compare(by store.SortField, a, b *store.Key) int {
 		c = a.LastUsedAt.Compare(b.LastUsedAt)
 	case store.SortCreatedAt:
 		c = a.CreatedAt.Compare(b.CreatedAt)
+	case store.SortPermissions:
+		c = cmp.Compare(strings.Join(a.Permissions, ","), strings.Join(b.Permissions, ","))
 	}
 	return cmp.Or(c, cmp.Compare(string(a.ID[:]), string(b.ID[:])))
 }
@@ -62,19 +64,34 @@ func idsOf(keys []store.Key) []store.ID {
 	return list
 }
 
-// tied are keys of which many are equal in each column that sorts.
+// tied are keys of which many are equal in each column that sorts. Some hold
+// their permissions in no order, as other services may write them.
 func tied(n int) []*store.Key {
+	permissions := [][]string{
+		{}, {"a:read"}, {"a:read", "b:read"}, {"b:read", "a:read"}, {"a:read-all"}, {"a:read0"}, {"a-b:read"}, {"b:x", "b:x", "a:x"},
+	}
 	labels := []string{"alpha", "Alpha", "ALPHA", "beta", "_", "[", "z", "Z", "é", "É", "zebra", "日本"}
 	keys := make([]*store.Key, n)
 	for i := range keys {
 		key := newKey(labels[i%len(labels)])
 		key.CreatedAt = epoch.Add(time.Duration(i%4) * time.Microsecond)
+		key.Permissions = permissions[i%len(permissions)]
 		if i%3 != 0 {
 			key.LastUsedAt = epoch.Add(time.Duration(i%5) * time.Microsecond)
 		}
 		keys[i] = key
 	}
 	return keys
+}
+
+// withSome counts the keys that hold a permission.
+func withSome(keys []*store.Key) (n int) {
+	for _, key := range keys {
+		if len(key.Permissions) > 0 {
+			n++
+		}
+	}
+	return n
 }
 
 // everyOrder runs a test for each order that a list can have.
@@ -205,6 +222,9 @@ func testPages(t *testing.T, fresh func(tb testing.TB) *Backend) {
 				{store.Cursor{Sort: store.SortCreatedAt, At: 1 << 57}, 0},
 				{store.Cursor{Sort: store.SortLastUsedAt}, len(keys)},
 				{store.Cursor{Sort: store.SortLastUsedAt, At: 1 << 57}, 0},
+				{store.Cursor{Sort: store.SortPermissions}, len(keys)},
+				{store.Cursor{Sort: store.SortPermissions, Permissions: `'); DROP TABLE system_keys; --`}, withSome(keys)},
+				{store.Cursor{Sort: store.SortPermissions, Permissions: strings.Repeat("z:z,", 1600)}, 0},
 			} {
 				query := store.KeyQuery{Limit: 100, Sort: c.cursor.Sort, After: &c.cursor}
 				if page := one(t, s, &query); len(page.Keys) != c.want || page.Total != len(keys) {

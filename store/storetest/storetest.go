@@ -51,6 +51,11 @@ func Run(t *testing.T, fresh func(tb testing.TB) *Backend) {
 		{"turns", testTurns},
 		{"members", testMembers},
 		{"audit", testAudit},
+		{"sessions", testSessions},
+		{"ends of sessions", testSessionEnds},
+		{"nonces", testNonces},
+		{"granted", testGranted},
+		{"pages backwards", testBackwards},
 	} {
 		t.Run(group.name, func(t *testing.T) {
 			t.Parallel()
@@ -123,6 +128,9 @@ func read(tb reporter, s store.Store, id store.ID) *store.Key {
 	return key
 }
 
+// endless is more pages than any list of the suite has.
+const endless = 1000
+
 // all walks every page of a list and checks what holds for each of them.
 func all(tb reporter, s store.Store, query store.KeyQuery, between ...func(page int)) []store.Key {
 	tb.Helper()
@@ -132,6 +140,9 @@ func all(tb reporter, s store.Store, query store.KeyQuery, between ...func(page 
 		keys = append(keys, page.Keys...)
 		if page.Next == nil {
 			return keys
+		}
+		if n == endless {
+			tb.Fatalf("the list goes on after %d pages", n)
 		}
 		if len(page.Keys) != query.Limit {
 			tb.Fatalf("page %d has %d keys and a next page, want %d keys", n, len(page.Keys), query.Limit)

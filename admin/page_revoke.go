@@ -1,0 +1,144 @@
+package admin
+
+import (
+	"context"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/lumio-vision/caddy-system-keys/admin/ui"
+	"github.com/lumio-vision/caddy-system-keys/internal/coherence"
+	"github.com/lumio-vision/caddy-system-keys/store"
+)
+
+// pagePatience is how long a browser without scripts waits for a revocation before
+// it is told how far it has come.
+const pagePatience = 10 * time.Second
+
+// askRevoke shows the form that asks whether a key is to be revoked.
+func (p *page) askRevoke(w http.ResponseWriter, r *http.Request, x *exchange) error {
+	if err := x.enter(w, r); err != nil {
+		return err
+	}
+	if err := x.actor.may(PermissionDelete); err != nil {
+		return err
+	}
+	key, err := p.read(r, x)
+	if err != nil {
+		return err
+	}
+	p.show(w, r, x, http.StatusOK, p.revokeForm(x, key))
+	return nil
+}
+
+func (p *page) read(r *http.Request, x *exchange) (*store.Key, error) {
+	ctx, cancel := bounded(r.Context())
+	defer cancel()
+	return x.service.Get(ctx, x.actor, x.id)
+}
+
+func (p *page) revokeForm(x *exchange, key *store.Key) ui.Revoke {
+	return ui.Revoke{
+		Key: showKey(key, x.actor.Key), Nonce: x.nonce(),
+		Confirm: p.handler.config.Now().Sub(key.LastUsedAt) < recent,
+	}
+}
+
+// revokeKey revokes a key. The script of the page is told line by line how far it
+// has come.
+func (p *page) revokeKey(w http.ResponseWriter, r *http.Request, x *exchange) error {
+	fields, err := readForm(w, r, "nonce", "confirm")
+	if err != nil {
+		return err
+	}
+	if err := x.enter(w, r); err != nil {
+		return err
+	}
+	if err := x.actor.may(PermissionDelete); err != nil {
+		return err
+	}
+	if err := x.checkNonce(fields["nonce"]); err != nil {
+		return err
+	}
+	key, err := p.read(r, x)
+	if err != nil {
+		return err
+	}
+	form := p.revokeForm(x, key)
+	if form.Confirm && strings.TrimSpace(fields["confirm"]) != key.Label {
+		// Also for who opened the form when the key was not in use yet.
+		form.Mismatch = fields["confirm"] != ""
+		p.show(w, r, x, http.StatusUnprocessableEntity, form)
+		return nil
+	}
+	deleting, cancel := detached(r.Context())
+	defer cancel()
+	revocation, err := x.service.Revoke(deleting, x.actor, x.id)
+	if err != nil {
+		return err
+	}
+	if r.Header.Get(fragmentHeader) != "" {
+		return p.follow(w, r, x, revocation)
+	}
+	return p.await(w, r, x, revocation)
+}
+
+// await is for browsers without scripts.
+func (p *page) await(w http.ResponseWriter, r *http.Request, x *exchange, revocation *Revocation) error {
+	wait := revocation.begin(context.WithoutCancel(r.Context()))
+	timer := time.NewTimer(pagePatience)
+	defer timer.Stop()
+	select {
+	case <-wait.done:
+		if wait.err != nil {
+			return wait.err
+		}
+		p.show(w, r, x, http.StatusOK, showProgress(wait.revoked, true))
+	case <-timer.C:
+		p.show(w, r, x, http.StatusAccepted, showProgress(wait.soFar(), false))
+	case <-r.Context().Done():
+	}
+	return nil
+}
+
+// follow writes a line for every step. Each stands for itself.
+func (p *page) follow(w http.ResponseWriter, r *http.Request, x *exchange, revocation *Revocation) error {
+	lines := http.NewResponseController(w)
+	wrote := false
+	last := ui.Revoked{}
+	line := func(step ui.Revoked) {
+		if !wrote {
+			wrote = true
+			p.show(w, r, x, http.StatusOK, step)
+		} else {
+			_ = p.ui.Fragment(w, p.frame(r, x), step) // the client is gone if this fails
+		}
+		_ = lines.Flush()
+	}
+	revoked, err := revocation.Wait(context.WithoutCancel(r.Context()), func(now coherence.Report) {
+		step := showProgress(revocation.revoked(now), false)
+		if revocation.key != nil && (!wrote || step.Refusing != last.Refusing || step.Cut != last.Cut) {
+			line(step)
+			last = step
+		}
+	})
+	switch {
+	case err == nil:
+		line(showProgress(revoked, true))
+	case !wrote:
+		return err
+	default: // the status is sent: an end without the last step is told from one with it
+		found := p.handler.report(r, x, err)
+		_ = p.ui.Fragment(w, p.frame(r, x), ui.Problem{Status: found.status, Code: "unavailable", RequestID: x.request.ID})
+	}
+	return nil
+}
+
+func showProgress(r *Revoked, done bool) ui.Revoked {
+	shown := ShowRevoked(r)
+	return ui.Revoked{
+		Label: shown.Label, Total: shown.Instances.Total,
+		Refusing: shown.Instances.Acknowledged + shown.Instances.Expired, Expired: shown.Instances.Expired,
+		Cut: shown.RequestsCut, Awaited: shown.Instances.Awaited, Done: done,
+	}
+}

@@ -1,0 +1,422 @@
+package integration_test
+
+import (
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/chromedp/chromedp"
+	"golang.org/x/crypto/bcrypt"
+
+	"github.com/lumio-vision/caddy-system-keys/admin"
+	"github.com/lumio-vision/caddy-system-keys/internal/coherence"
+	"github.com/lumio-vision/caddy-system-keys/internal/testenv"
+	"github.com/lumio-vision/caddy-system-keys/store"
+)
+
+// TestEveryStateOfThePage brings a browser into each state that the page has, has
+// axe-core look at it in both themes, and takes a picture of each where SCREENSHOTS
+// names a folder.
+func TestEveryStateOfThePage(t *testing.T) {
+	folder := os.Getenv("SCREENSHOTS")
+	for _, group := range []map[string]func(t *testing.T, name string) *tab{
+		signInStates(t), listStates(t), dialogStates(t), faultStates(t),
+	} {
+		for name, reach := range group {
+			t.Run(name, func(t *testing.T) {
+				b := reach(t, name)
+				b.do(chromedp.Evaluate[chromedp.Void]("document.fonts.ready.then(() => undefined)", chromedp.EvalAwaitPromise))
+				for _, theme := range []string{"light", "dark"} {
+					b.theme(theme)
+					for _, violation := range b.axe() {
+						t.Errorf("%s: %s", theme, violation)
+					}
+					if folder != "" {
+						b.screenshot(filepath.Join(folder, name+"-"+theme+".png"))
+					}
+				}
+			})
+		}
+	}
+}
+
+// demoKeys are keys as they may be in production.
+func (s *pageSite) demoKeys(tb testing.TB) map[string]*store.Key {
+	tb.Helper()
+	keys := make(map[string]*store.Key)
+	for i, k := range []struct {
+		label       string
+		permissions []string
+		expires     time.Duration
+		age, used   time.Duration
+	}{
+		{"Grafana", []string{"metrics:read"}, 0, 400 * 24 * time.Hour, 0},
+		{"Old importer", []string{"catalog:write"}, 0, 300 * 24 * time.Hour, 200 * 24 * time.Hour},
+		{"Nightly backup", []string{"catalog:read", "users:read"}, 12 * 24 * time.Hour, 90 * 24 * time.Hour, 7 * time.Hour},
+		{"Transcoder worker", []string{"jobs:claim", "jobs:finish", "media:read", "media:write"}, 0, 60 * 24 * time.Hour, 2 * time.Hour},
+		{"Discord Bot Key", []string{"bots:read", "chat:write"}, 0, 14 * 24 * time.Hour, 26 * time.Hour},
+		{"Twitch Bot Key", []string{"bots:read", "bots:write", "chat:write"}, 0, 3 * 24 * time.Hour, 95 * time.Minute},
+	} {
+		// Minted when they were minted: by a service whose clock goes after.
+		then := *s.keys
+		then.Now = func() time.Time { return time.Now().Add(-k.age).Add(time.Duration(i) * time.Second) }
+		want := admin.NewKey{Label: k.label, Permissions: k.permissions}
+		if k.expires > 0 {
+			want.ExpiresAt = time.Now().Add(k.expires)
+		}
+		key, _, err := then.Create(tb.Context(), admin.CLI(), want)
+		if err != nil {
+			tb.Fatal(err)
+		}
+		if k.used > 0 {
+			s.use(tb, key, k.used)
+		}
+		keys[k.label] = key
+	}
+	return keys
+}
+
+// use says that a key was last used so long ago.
+func (s *pageSite) use(tb testing.TB, key *store.Key, ago time.Duration) {
+	tb.Helper()
+	if err := s.keys.Store.RecordUse(tb.Context(), []store.Use{{ID: key.ID, At: time.Now().Add(-ago)}}); err != nil {
+		tb.Fatal(err)
+	}
+}
+
+func signInStates(*testing.T) map[string]func(*testing.T, string) *tab {
+	site := func(t *testing.T) (*pageSite, *tab) {
+		t.Helper()
+		s := newPageSite(t, onSQLite(t), "")
+		return s, openTab(t, s.url)
+	}
+	return map[string]func(*testing.T, string) *tab{
+		"sign-in": func(t *testing.T, _ string) *tab {
+			_, b := site(t)
+			b.open("/system")
+			b.state("signin")
+			return b
+		},
+		"sign-in-wrong": func(t *testing.T, _ string) *tab {
+			_, b := site(t)
+			b.signIn("lm_sys_" + strings.Repeat("0", 76))
+			b.sees("main", "This key is not valid.")
+			return b
+		},
+		"signed-out": func(t *testing.T, _ string) *tab {
+			s, _ := site(t)
+			b := s.signedIn(t)
+			b.choose("header button", "Sign out")
+			b.sees("main", "You are signed out.")
+			return b
+		},
+		"session-ended": func(t *testing.T, _ string) *tab {
+			s, b := site(t)
+			key, plain := s.admin(t)
+			b.signIn(plain)
+			b.state("list")
+			s.revoke(t, key)
+			b.open("/system")
+			b.sees("main", "Your session has ended. Sign in again.")
+			return b
+		},
+		"no-access": func(t *testing.T, _ string) *tab {
+			s, b := site(t)
+			_, plain := mint(t, s.keys, "Twitch Bot Key", "bots:read")
+			b.signIn(plain)
+			b.sees("main", "admin:access")
+			return b
+		},
+	}
+}
+
+func listStates(*testing.T) map[string]func(*testing.T, string) *tab {
+	listed := func(t *testing.T) (*pageSite, map[string]*store.Key, *tab) {
+		t.Helper()
+		s := newPageSite(t, onSQLite(t), "")
+		keys := s.demoKeys(t)
+		b := s.signedIn(t)
+		b.sees("tbody", "Grafana")
+		return s, keys, b
+	}
+	return map[string]func(*testing.T, string) *tab{
+		"empty": func(t *testing.T, _ string) *tab {
+			b := openTab(t, trustingSite(t))
+			b.open("/system")
+			b.sees("#keys", "No keys yet")
+			return b
+		},
+		"list": func(t *testing.T, _ string) *tab {
+			_, _, b := listed(t)
+			return b
+		},
+		"list-phone": func(t *testing.T, _ string) *tab {
+			_, _, b := listed(t)
+			b.width(360)
+			return b
+		},
+		"list-german": func(t *testing.T, _ string) *tab {
+			_, _, b := listed(t)
+			b.choose("nav a", "Deutsch")
+			b.sees("#keys h2", "System-API-Schlüssel")
+			return b
+		},
+		"list-none": func(t *testing.T, _ string) *tab {
+			_, _, b := listed(t)
+			b.fill("#search", "nobody")
+			b.state("none")
+			return b
+		},
+		"list-unused": func(t *testing.T, _ string) *tab {
+			_, _, b := listed(t)
+			b.click("[name=unused]")
+			b.sees("#keys .count", "2 key(s)")
+			return b
+		},
+		"list-not-allowed": func(t *testing.T, _ string) *tab {
+			s := newPageSite(t, onSQLite(t), "")
+			_, plain := mint(t, s.keys, "Minting robot", admin.PermissionAccess, admin.PermissionCreate)
+			b := openTab(t, s.url)
+			b.signIn(plain)
+			b.sees("#keys", "system-keys:read")
+			return b
+		},
+		"activity": func(t *testing.T, _ string) *tab {
+			s, keys, b := listed(t)
+			bot, plain := mint(t, s.keys, "Stream deck", "bots:read")
+			for range 3 {
+				get(t, s.url+"/v1/streams", "Bearer "+plain)
+			}
+			get(t, s.url+"/v1/admin/system-keys", "Bearer "+plain)
+			s.revoke(t, keys["Old importer"])
+			b.sees("tbody", "Stream deck")
+			b.click(in(bot, "a.quiet"))
+			b.sees("#audit", "Denied")
+			b.sees("#audit .chip", "Stream deck")
+			return b
+		},
+		"loading": func(t *testing.T, _ string) *tab {
+			s := newPageSite(t, onSQLite(t), "")
+			s.demoKeys(t)
+			_, plain := s.admin(t)
+			link := testenv.Proxy(t, strings.TrimPrefix(s.url, "http://"))
+			b := openTab(t, "http://"+link.Addr())
+			b.signIn(plain)
+			b.sees("tbody", "Grafana")
+			link.Slow(15 * time.Second)
+			b.choose("thead a", "Label")
+			b.until("document.querySelector('#keys[aria-busy=true]')")
+			return b
+		},
+	}
+}
+
+// trustingSite is one whose users basic_auth knows.
+func trustingSite(t *testing.T) string {
+	t.Helper()
+	hash, err := bcrypt.GenerateFromPassword([]byte(password), bcrypt.MinCost)
+	if err != nil {
+		t.Fatal(err)
+	}
+	address := run(t, onSQLite(t), fmt.Sprintf(`
+		basic_auth {
+			ada %s
+		}
+		map {http.auth.user.id} {admin_system} {
+			ada true
+		}
+		system_keys_admin {
+			trust_auth_user {
+				system {admin_system}
+			}
+		}
+		respond "upstream"`, hash))
+	return "http://ada:" + strings.ReplaceAll(password, " ", "%20") + "@" + address
+}
+
+func (s *pageSite) revoke(tb testing.TB, key *store.Key) {
+	tb.Helper()
+	revocation, err := s.keys.Revoke(tb.Context(), admin.CLI(), key.ID)
+	if err == nil {
+		_, err = revocation.Wait(tb.Context(), nil)
+	}
+	if err != nil {
+		tb.Fatal(err)
+	}
+}
+
+func dialogStates(*testing.T) map[string]func(*testing.T, string) *tab {
+	asked := func(t *testing.T) (*pageSite, map[string]*store.Key, *tab) {
+		t.Helper()
+		s := newPageSite(t, onSQLite(t), "")
+		keys := s.demoKeys(t)
+		b := s.signedIn(t)
+		b.sees("tbody", "Grafana")
+		return s, keys, b
+	}
+	create := func(t *testing.T) *tab {
+		t.Helper()
+		_, _, b := asked(t)
+		b.choose("a", "Create Key")
+		b.state("create")
+		return b
+	}
+	return map[string]func(*testing.T, string) *tab{
+		"create": func(t *testing.T, _ string) *tab { return create(t) },
+		"create-more": func(t *testing.T, _ string) *tab {
+			b := create(t)
+			b.fill("#label", "Twitch Bot Key")
+			b.click("summary")
+			b.choose(".suggestions button", "bots:read")
+			b.choose(".suggestions button", "chat:write")
+			if typed := eval[string](b, "document.querySelector('#permissions').value"); typed != "bots:read chat:write " {
+				t.Errorf("the suggestions gave %q", typed)
+			}
+			return b
+		},
+		"create-wrong": func(t *testing.T, _ string) *tab {
+			b := create(t)
+			b.fill("#label", "   ")
+			b.choose("dialog button", "Create Key")
+			b.sees("dialog", "A label has 1 to 100 characters")
+			return b
+		},
+		"reveal": func(t *testing.T, _ string) *tab {
+			b := create(t)
+			b.fill("#label", "Twitch Bot Key")
+			b.choose("dialog button", "Create Key")
+			b.state("reveal")
+			// Not a real one in a picture.
+			eval[chromedp.Void](b, "(document.getElementById('new-key').textContent = 'lm_sys_' + 'Example0'.repeat(9) + 'Exam', undefined)")
+			return b
+		},
+		"reveal-phone": func(t *testing.T, _ string) *tab {
+			b := create(t)
+			b.width(360)
+			b.fill("#label", "Twitch Bot Key")
+			b.choose("dialog button", "Create Key")
+			b.state("reveal")
+			eval[chromedp.Void](b, "(document.getElementById('new-key').textContent = 'lm_sys_' + 'Example0'.repeat(9) + 'Exam', undefined)")
+			return b
+		},
+		"revoke": func(t *testing.T, _ string) *tab {
+			_, keys, b := asked(t)
+			b.click(in(keys["Old importer"], "a.danger"))
+			b.state("revoke")
+			return b
+		},
+		"revoke-in-use": func(t *testing.T, _ string) *tab {
+			s, keys, b := asked(t)
+			s.use(t, keys["Twitch Bot Key"], 4*time.Minute)
+			b.click(in(keys["Twitch Bot Key"], "a.danger"))
+			b.sees("dialog", "Type the label to confirm")
+			return b
+		},
+		"revoking": func(t *testing.T, _ string) *tab {
+			s, keys, b := asked(t)
+			s.silent(t, "api-2.lumio.example")
+			b.click(in(keys["Grafana"], "a.danger"))
+			b.choose("dialog button", "Revoke")
+			b.sees("dialog", "2 of 3 instances refuse it")
+			b.sees("dialog", "api-2.lumio.example")
+			return b
+		},
+		"revoked": func(t *testing.T, _ string) *tab {
+			s, _, b := asked(t)
+			for i := range 2 {
+				s.member(t, fmt.Sprintf("api-%d.lumio.example", i+2))
+			}
+			bot, plain := mint(t, s.keys, "Chat relay", "chat:write")
+			for range 2 {
+				s.hang(t, plain)
+			}
+			b.sees("tbody", "Chat relay")
+			b.sees(in(bot, "[data-used]"), "just now")
+			b.click(in(bot, "a.danger"))
+			b.fill("#confirm", "Chat relay")
+			b.choose("dialog button", "Revoke")
+			b.sees("dialog", "3 of 3 instances refuse it, 2 requests cut")
+			return b
+		},
+	}
+}
+
+// nothing is a memory of no keys.
+type nothing struct{}
+
+func (nothing) Forget(store.ID) {}
+func (nothing) ForgetAll()      {}
+
+// member is one more instance on the store.
+func (s *pageSite) member(tb testing.TB, name string) {
+	tb.Helper()
+	f := coherence.Start(coherence.Config{
+		Store: s.keys.Store, Cache: nothing{}, Name: name, Now: time.Now, Logger: slog.New(slog.DiscardHandler),
+		Lease: coherence.NewLease(30*time.Second, time.Now), Flights: coherence.NewFlights(time.Now),
+	})
+	tb.Cleanup(func() { _ = f.Close() })
+	select {
+	case <-f.Ready():
+	case <-time.After(patience):
+		tb.Fatal("the instance has no lease")
+	}
+}
+
+// silent are two instances, one of which does not answer any more.
+func (s *pageSite) silent(tb testing.TB, name string) {
+	tb.Helper()
+	s.member(tb, "api-3.lumio.example")
+	feed, err := s.keys.Store.Follow(tb.Context())
+	if err == nil {
+		err = feed.Join(tb.Context(), &store.Member{ID: store.NewAuditID(time.Now()), Name: name, TTL: 30 * time.Second})
+	}
+	if err == nil {
+		err = feed.Close()
+	}
+	if err != nil {
+		tb.Fatal(err)
+	}
+}
+
+// hang makes a request that the API does not answer, and returns when it has come
+// there.
+func (s *pageSite) hang(tb testing.TB, key string) {
+	tb.Helper()
+	request, err := http.NewRequestWithContext(tb.Context(), http.MethodGet, s.url+"/hang", http.NoBody)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	request.Header.Set("Authorization", "Bearer "+key)
+	go func() {
+		if response, err := http.DefaultTransport.RoundTrip(request); err == nil {
+			_ = response.Body.Close()
+		}
+	}()
+	select {
+	case <-s.hanging:
+	case <-time.After(patience):
+		tb.Fatal("the request did not arrive")
+	}
+}
+
+// slowEcho is an API like echo, in which requests for /hang stay.
+func slowEcho(tb testing.TB) (address string, hanging <-chan struct{}) {
+	tb.Helper()
+	arrived := make(chan struct{})
+	api := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/hang" {
+			arrived <- struct{}{}
+			<-r.Context().Done()
+			return
+		}
+		_ = r.Header.Write(w)
+	}))
+	tb.Cleanup(api.Close)
+	return api.Listener.Addr().String(), arrived
+}

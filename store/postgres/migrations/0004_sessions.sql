@@ -1,0 +1,56 @@
+-- The browsers that are signed in. No foreign key to system_keys, which would
+-- refuse a TRUNCATE of it alone.
+CREATE TABLE sidecar.session (
+    -- SHA-256 of a token that is kept nowhere.
+    digest     bytea PRIMARY KEY CHECK (octet_length(digest) = 32),
+    key_id     uuid NOT NULL,
+    -- SHA-256 of the key's hash. A session whose key has another one is over: that
+    -- ends those which a transaction under REPEATABLE READ does not see, since they
+    -- came after it began.
+    key_proof  bytea NOT NULL,
+    expires_at timestamptz NOT NULL
+);
+CREATE INDEX session_by_key ON sidecar.session (key_id);
+CREATE INDEX session_by_expiry ON sidecar.session (expires_at);
+
+-- What was good for once, and was used.
+CREATE TABLE sidecar.nonce (
+    digest     bytea PRIMARY KEY CHECK (octet_length(digest) = 32),
+    expires_at timestamptz NOT NULL
+);
+CREATE INDEX nonce_by_expiry ON sidecar.nonce (expires_at);
+
+-- A session ends with its key. The log has every end of one, whoever it is by.
+CREATE FUNCTION sidecar.end_sessions() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    gone bytea;
+BEGIN
+    IF NEW.op = 'f' THEN
+        -- Not DELETE: it would leave what a serializable snapshot does not see.
+        TRUNCATE sidecar.session;
+    ELSIF NEW.op = 'h' THEN
+        -- The same key by another hash, of which RehashKey says what it is.
+        UPDATE sidecar.session
+        SET key_proof = decode(split_part(current_setting('sidecar.rehashing', true), ':', 2), 'hex')
+        WHERE key_id = NEW.key_id;
+    ELSE
+        FOR gone IN SELECT digest FROM sidecar.session WHERE key_id = NEW.key_id LOOP
+            BEGIN
+                DELETE FROM sidecar.session WHERE digest = gone;
+            EXCEPTION WHEN serialization_failure THEN
+                -- Under REPEATABLE READ: it ended since the transaction began. That
+                -- is no reason to fail the deletion of a key.
+                NULL;
+            END;
+        END LOOP;
+    END IF;
+    RETURN NULL;
+END
+$$;
+
+REVOKE ALL ON FUNCTION sidecar.end_sessions() FROM PUBLIC;
+
+CREATE TRIGGER sidecar_end_sessions AFTER INSERT ON sidecar.change_log FOR EACH ROW
+    WHEN (NEW.op IN ('d', 'k', 'h', 'f')) EXECUTE FUNCTION sidecar.end_sessions();
+ALTER TABLE sidecar.change_log ENABLE ALWAYS TRIGGER sidecar_end_sessions;

@@ -1,0 +1,118 @@
+package postgres
+
+import (
+	"context"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/lumio-vision/caddy-system-keys/store"
+)
+
+// keyProof is what a session keeps of the hash of its key k.
+const keyProof = "sha256(convert_to(k.key_hash, 'UTF8'))"
+
+// insertSession locks the key until the session is committed, so that who deletes
+// the key or gives it another hash comes before, and there is nothing to insert,
+// or after, and ends the session.
+const insertSession = "INSERT INTO sidecar.session (digest, key_id, key_proof, expires_at) " +
+	"SELECT $1, k.id, " + keyProof + ", $3 FROM system_keys k WHERE k.id = $2 FOR SHARE"
+
+// CreateSession implements [store.Sessions].
+func (s *Store) CreateSession(ctx context.Context, session *store.Session) error {
+	err := again(func() error {
+		return s.transact(ctx, func(tx pgx.Tx) error {
+			tag, err := tx.Exec(ctx, insertSession, session.Digest[:], uuid(session.Key), session.ExpiresAt)
+			if err == nil && tag.RowsAffected() == 0 {
+				err = store.ErrActorGone
+			}
+			return err
+		})
+	})
+	if code(err) == uniqueViolation {
+		err = store.ErrConflict
+	}
+	return explain("create a session", err)
+}
+
+// selectSession gives one row in any case, and the row and the server's role of
+// one moment. The keys come first: TRUNCATE locks the tables in this order. The
+// expiry is in a form that no index serves: the digest's is the better one.
+const selectSession = "SELECT " + columns + ", found IS NOT NULL, pg_is_in_recovery() " +
+	"FROM (VALUES (true)) AS one LEFT JOIN (" +
+	"SELECT k.*, true AS found FROM system_keys k JOIN sidecar.session s ON s.key_id = k.id AND s.key_proof = " + keyProof +
+	" WHERE s.digest = $1 AND (s.expires_at > $2) IS TRUE) AS session ON true"
+
+// Session implements [store.Sessions].
+func (s *Store) Session(ctx context.Context, digest [32]byte, now time.Time) (*store.Key, error) {
+	const what = "read a session"
+	var found, standby bool
+	key, err := scanKey(s.pool.QueryRow(ctx, selectSession, digest[:], now), &found, &standby)
+	switch {
+	case err != nil:
+		return nil, explain(what, err)
+	case standby:
+		return nil, explain(what, store.ErrStandby)
+	case !found:
+		return nil, explain(what, store.ErrNotFound)
+	}
+	return key, nil
+}
+
+const deleteSession = "DELETE FROM sidecar.session WHERE digest = $1 AND " + durable
+
+// EndSession implements [store.Sessions].
+func (s *Store) EndSession(ctx context.Context, digest [32]byte) error {
+	return explain("end a session", s.execDurably(ctx, deleteSession, digest[:]))
+}
+
+const insertNonce = "INSERT INTO sidecar.nonce (digest, expires_at) SELECT $1, $2 WHERE " + durable
+
+// SpendNonce implements [store.Sessions].
+func (s *Store) SpendNonce(ctx context.Context, digest [32]byte, expires time.Time) error {
+	err := s.execDurably(ctx, insertNonce, digest[:], expires)
+	if code(err) == uniqueViolation {
+		err = store.ErrConflict
+	}
+	return explain("spend a nonce", err)
+}
+
+// execDurably runs a statement in a transaction of its own, and fails if what it has
+// committed is not where it should be.
+func (s *Store) execDurably(ctx context.Context, statement string, args ...any) error {
+	return again(func() error {
+		return s.durably(ctx, func(conn connection) error {
+			return transact(ctx, conn, func(tx pgx.Tx) error {
+				_, err := tx.Exec(ctx, statement, args...)
+				return err
+			})
+		})
+	})
+}
+
+// pruneSessions are the statements that remove what is over.
+var pruneSessions = []string{pruneFrom("sidecar.session"), pruneFrom("sidecar.nonce")}
+
+// pruneFrom waits for nobody: who deletes a key, which ends its sessions, would
+// wait in a circle with it. A row that is locked stays where it is.
+func pruneFrom(table string) string {
+	return "DELETE FROM " + table + " WHERE ctid = ANY (ARRAY(" +
+		"SELECT ctid FROM " + table + " WHERE expires_at <= $1 ORDER BY expires_at LIMIT $2 FOR UPDATE SKIP LOCKED))"
+}
+
+// PruneSessions implements [store.Sessions].
+func (s *Store) PruneSessions(ctx context.Context, now time.Time, limit int) (pruned int, err error) {
+	for _, statement := range pruneSessions {
+		err := again(func() error {
+			return s.transact(ctx, func(tx pgx.Tx) error {
+				tag, err := tx.Exec(ctx, statement, now, limit)
+				pruned += int(tag.RowsAffected())
+				return err
+			})
+		})
+		if err != nil {
+			return pruned, explain("prune sessions", err)
+		}
+	}
+	return pruned, nil
+}
