@@ -54,7 +54,7 @@ func TestEveryTestInTheSecurityDocumentExists(t *testing.T) {
 	}
 	tests, seen := testsOf(t), make(map[string]bool)
 	for _, group := range named.FindAllStringSubmatch(string(text), -1) {
-		for _, name := range strings.Fields(group[2]) {
+		for name := range strings.FieldsSeq(group[2]) {
 			if !tests[group[1]][name] {
 				t.Errorf("there is no %s in %s", name, group[1])
 			}
