@@ -3,6 +3,8 @@ package integration_test
 import (
 	"bytes"
 	"net/http"
+	"net/url"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -20,6 +22,7 @@ var surfaces = []struct {
 	{"GraphQL", useGraphQL},
 	{"keys in the wrong place", misplaceKeys},
 	{"people", usePeople},
+	{"the System page", usePage},
 	{"the command line", useCommands},
 	{"Caddy's admin endpoint", useControl},
 	{"a database that is gone", loseDatabase},
@@ -47,7 +50,7 @@ func TestSecretsAreNowhere(t *testing.T) {
 	}
 	// It did say something, everywhere.
 	for who, what := range map[string]string{
-		"the server": p.liveID, "the answers": `"code":"invalid_token"`, "traces": "canary", "Caddy's /metrics": "caddy_http_requests_total",
+		"the server": p.liveID, "the answers": `"code":"invalid_token"`, "traces": "canary", "Caddy's /metrics": "caddy_http_requests_total", "the System page": "by the page",
 		"Caddy's /config/": "system_key_auth", "Caddy's /debug/pprof/goroutine?debug=2": "goroutine ", "system-keys list": "bot",
 	} {
 		if !bytes.Contains(p.wrote[who], []byte(what)) {
@@ -150,6 +153,36 @@ func usePeople(_ *testing.T, p *product) {
 		p.call(http.MethodGet, p.site, keysPath, authorization, "")
 		p.call(http.MethodGet, p.site, "/", authorization, "")
 	}
+}
+
+// usePage signs in with keys of every kind, and looks at every state of the page
+// that there is without a browser.
+func usePage(t *testing.T, p *product) {
+	v := visit(t, "http://"+p.site)
+	tell := func(a reply) reply {
+		p.record("the System page", []byte(a.body))
+		return a
+	}
+	for _, key := range []string{p.live, p.live + "x", p.revoked, "Bearer " + p.root, ""} {
+		tell(v.post("/system/session", "key", key))
+	}
+	tell(v.post("/system/session", p.root, "key"))
+	tell(v.signIn(p.root))
+	for _, cookie := range v.client.Jar.Cookies(&url.URL{Scheme: "http", Host: p.site, Path: "/"}) {
+		p.secrets["the session "+cookie.Name] = cookie.Value
+	}
+	form := tell(v.get("/system/create"))
+	created := v.post("/api/system-keys", "nonce", form.nonce(t, "/api/system-keys"), "label", "by the page")
+	key := regexp.MustCompile(`lm_sys_[0-9A-Za-z]{76}`).FindString(created.body)
+	if key == "" {
+		t.Fatalf("the page shows no key: %d %s", created.status, created.body)
+	}
+	p.secrets["the key of the page"] = key
+	for _, path := range []string{"/system", "/system?view=audit", "/system/keys/" + p.liveID + "/revoke", "/system/nothing", "/api/system-keys", "/api/system-keys/" + p.liveID} {
+		tell(v.get(path))
+	}
+	tell(v.post("/api/system-keys", "nonce", p.live, "label", "x"))
+	tell(v.post("/api/system-keys", p.live, "x"))
 }
 
 func useCommands(t *testing.T, p *product) {
