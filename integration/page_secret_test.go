@@ -14,7 +14,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/chromedp/cdproto/cdp"
 	"github.com/chromedp/cdproto/network"
+	"github.com/chromedp/cdproto/page"
 	"github.com/chromedp/chromedp"
 
 	"github.com/lumio-vision/caddy-system-keys/internal/testenv"
@@ -165,6 +167,40 @@ func TestARevealedKeyIsNowhereElse(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestAKeyDoesNotOutliveItsTab: a tab that crashes while it shows a new key takes it
+// along.
+func TestAKeyDoesNotOutliveItsTab(t *testing.T) {
+	site := newPageSite(t, onSQLite(t), "")
+	_, plain := site.admin(t)
+	b := openProfileTab(t, site.url)
+	b.signIn(plain)
+	b.choose("a", "Create Key")
+	b.fill("#label", "canary")
+	b.choose("dialog button", "Create Key")
+	b.state("reveal")
+	secret := b.text("#new-key")
+	crashing, cancel := context.WithTimeout(b.ctx, time.Second)
+	defer cancel()
+	_, _ = chromedp.Call(crashing, page.Crash, cdp.Empty{}) // is not answered
+	if _, err := chromedp.Run(crashing, chromedp.Evaluate[int]("1")); err == nil {
+		t.Fatal("the tab lives")
+	}
+
+	b = openProfileTab(t, site.url)
+	b.open("/system")
+	b.sees("tbody", "canary")
+	for place, text := range b.keeps() {
+		if strings.Contains(text, secret) {
+			t.Errorf("the key is in %s", place)
+		}
+	}
+	b.profile(strings.TrimPrefix(site.url, "http://"), func(file, content string) {
+		if strings.Contains(content, secret) {
+			t.Errorf("the key is in %s of the browser's profile", file)
+		}
+	})
 }
 
 // keeps is all that the page and the browser know of it, by place.
