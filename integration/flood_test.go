@@ -26,7 +26,7 @@ type floodOf struct {
 // machine is: what everybody is answered, what it costs, and what is left of it.
 // `go run ./bench flood` measures the rest.
 func TestFlood(t *testing.T) {
-	connections, each := 16, 200
+	connections, each := 16, 100
 	if soak() {
 		connections, each = 64, 20_000
 	}

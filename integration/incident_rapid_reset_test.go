@@ -42,7 +42,12 @@ func TestIncidentRapidReset(t *testing.T) {
 	}
 	http://%s {
 		system_key_auth
-		reverse_proxy %s
+		reverse_proxy %s {
+			# Idle connections to the upstream are kept for requests to come.
+			transport http {
+				keepalive off
+			}
+		}
 	}`, b.options, cheap, address, echo(t)))
 	if status, _, _ := get(t, "http://"+address, "Bearer "+plain); status != http.StatusOK {
 		t.Fatalf("status %d", status)
