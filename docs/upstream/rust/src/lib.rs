@@ -146,7 +146,7 @@ pub async fn require(
     next: Next,
 ) -> Result<Response, Refused> {
     // Of a nested router the URI is cut; the original one is as it was sent.
-    let OriginalUri(uri) = request.extract_parts().await.unwrap_or_else(|never| match never {});
+    let OriginalUri(uri) = request.extract_parts::<OriginalUri>().await.unwrap_or_else(|never| match never {});
     let mut assertions = request.headers().get_all("x-lumio-assertion").iter();
     let (Some(Ok(assertion)), None) = (assertions.next().map(|v| v.to_str()), assertions.next()) else {
         return Err(Refused::Invalid("there is not one assertion"));
