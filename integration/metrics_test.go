@@ -3,7 +3,9 @@ package integration_test
 import (
 	"bytes"
 	"fmt"
+	"io"
 	"net/http"
+	"net/http/httptest"
 	"slices"
 	"strings"
 	"testing"
@@ -51,10 +53,27 @@ func (c controlled) caddyfile(b *backend, site string) string {
 	return options + fmt.Sprintf("http://%s {\n%s\n}\n", c.site, site)
 }
 
+// ask reads from the admin endpoint. Caddy replaces its listener at every reload,
+// with connections that the old one has not accepted: it is asked again then.
+func (c controlled) ask(tb testing.TB, path string) (status int, header http.Header, body string) {
+	tb.Helper()
+	eventually(tb, "the admin endpoint answers", func() bool {
+		response, err := (&http.Transport{DisableKeepAlives: true}).RoundTrip(httptest.NewRequest(http.MethodGet, "http://"+c.control+path, http.NoBody))
+		if err != nil {
+			return false
+		}
+		defer response.Body.Close()
+		text, err := io.ReadAll(response.Body)
+		status, header, body = response.StatusCode, response.Header, string(text)
+		return err == nil
+	})
+	return status, header, body
+}
+
 // scrape returns our metrics, and the text that they were read from.
 func (c controlled) scrape(tb testing.TB) (map[string]*dto.MetricFamily, string) {
 	tb.Helper()
-	status, _, text := get(tb, "http://"+c.control+"/metrics", "")
+	status, _, text := c.ask(tb, "/metrics")
 	if status != http.StatusOK {
 		tb.Fatalf("%d %s", status, text)
 	}
