@@ -133,14 +133,15 @@ func (a *Admin) identities(auditor *auditor) admin.Identities {
 
 // serviceOn puts the rules of the admin plane on a live engine.
 func serviceOn(live *engine.Live) *admin.Service {
+	now := time.Now //nolint:forbidigo // the real clock is wired here
 	return &admin.Service{
 		Store:   live.Store,
 		Minter:  live.Minter,
 		Hash:    live.Slots.Hash,
 		Forget:  live.Verifier.Forget,
-		Revoker: live.Revoker,
+		Revoker: timedRevoker{live.Revoker, measured.revocations, now},
 		Sealer:  live.Sealer,
-		Now:     time.Now, //nolint:forbidigo // the real clock is wired here
+		Now:     now,
 	}
 }
 

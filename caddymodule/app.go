@@ -115,6 +115,9 @@ func (*App) CaddyModule() caddy.ModuleInfo {
 // nothing: it also runs when a configuration is only checked.
 func (a *App) Provision(ctx caddy.Context) error {
 	a.logger = ctx.Slogger()
+	if err := measured.register(ctx); err != nil {
+		return err
+	}
 	a.started = make(chan struct{})
 	a.lifetime, a.end = context.WithCancel(context.Background())
 	a.setDefaults()

@@ -1,6 +1,7 @@
 package caddymodule
 
 import (
+	"context"
 	"net/http"
 	"slices"
 	"strings"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/lumio-vision/caddy-system-keys/internal/gate"
 	"github.com/lumio-vision/caddy-system-keys/internal/header"
+	"github.com/lumio-vision/caddy-system-keys/internal/verify"
 )
 
 func init() {
@@ -66,8 +68,11 @@ func (a *Authenticator) Provision(ctx caddy.Context) (err error) {
 // Authenticate implements [caddyauth.Authenticator]. An error is a technical
 // failure; a key that is not good is none.
 func (a *Authenticator) Authenticate(w http.ResponseWriter, r *http.Request) (caddyauth.User, bool, error) {
-	identity, refusal := a.gate.Check(r, a.app, announced(r))
+	earlier := announced(r)
+	found := &finding{app: a.app}
+	identity, refusal := a.gate.Check(r, found, earlier)
 	if refusal == nil {
+		measured.decisions.allowed(found.identity != nil, identity)
 		// For the admin plane, to which a key is not the same as a user.
 		caddyhttp.SetVar(r.Context(), identityVar, identity)
 		return caddyauth.User{
@@ -83,10 +88,29 @@ func (a *Authenticator) Authenticate(w http.ResponseWriter, r *http.Request) (ca
 		w.Header()[name] = slices.Clone(values)
 	}
 	a.refuser.log(r, refusal)
+	if !found.asked {
+		found.identity = earlier
+	}
+	measured.decisions.refused(refusal, found.identity, found.err)
 	if refusal.Status >= http.StatusInternalServerError {
 		return caddyauth.User{}, false, refusal
 	}
 	return caddyauth.User{}, false, nil
+}
+
+// finding is what came of a request's key.
+type finding struct {
+	app      *App
+	asked    bool
+	identity *verify.Identity
+	err      error
+}
+
+// Verify implements the gate's verifier.
+func (f *finding) Verify(ctx context.Context, key string) (*verify.Identity, error) {
+	f.asked = true
+	f.identity, f.err = f.app.Verify(ctx, key)
+	return f.identity, f.err
 }
 
 // Interface guards.

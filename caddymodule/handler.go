@@ -167,8 +167,10 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 			who = pass.identity
 		}
 		h.auditor.refused(r, pass.key, who, pass.denied, refusal.Status)
+		measured.decisions.refused(refusal, who, pass.denied)
 		return h.refuser.refuse(w, r, refusal)
 	}
+	measured.decisions.allowed(pass.entered(), identity)
 	if identity != nil {
 		announce(r, identity)
 	}

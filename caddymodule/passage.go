@@ -62,6 +62,9 @@ func (p *passage) through(next caddyhttp.Handler, auditor *auditor) (refusal *ga
 	recorded := auditor.wants(p.r)
 	defer func() {
 		outcome := p.exchange.Finish()
+		if outcome.Cause != nil {
+			measured.cut(outcome.Cause)
+		}
 		if recorded {
 			auditor.used(p.r, p.identity, outcome, err)
 		}

@@ -160,11 +160,15 @@ func (a *App) giveBack() error {
 	return release()
 }
 
+// systems are the databases of the drivers as OpenTelemetry calls them.
+var systems = map[string]string{"sqlite": "sqlite", "postgres": "postgresql"}
+
 // newEngine makes an engine without any input or output.
 func newEngine(s *settings) (*engine.Engine, error) {
 	config := engine.Config{
 		Open:             s.Store.Open,
 		Embedded:         s.Store.Embedded,
+		System:           systems[s.Store.Driver],
 		Argon2id:         s.Argon2id,
 		HashMemory:       s.HashMemory,
 		Lease:            s.Lease,
@@ -172,6 +176,7 @@ func newEngine(s *settings) (*engine.Engine, error) {
 		Name:             instanceName(),
 		LastUsedInterval: s.LastUsedInterval,
 		AuditRetention:   s.AuditRetention,
+		Meter:            measured,
 	}
 	for _, secret := range s.Secrets {
 		config.Secrets = append(config.Secrets, []byte(secret))

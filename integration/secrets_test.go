@@ -49,7 +49,8 @@ func TestSecretsAreNowhere(t *testing.T) {
 	}
 	// It did say something, everywhere.
 	for who, what := range map[string]string{
-		"the server": p.liveID, "the answers": `"code":"invalid_token"`, "traces": "canary", "Caddy's /metrics": "caddy_http_requests_total",
+		"the server": p.liveID, "the answers": `"code":"invalid_token"`, "traces": "argon2id verify", "Caddy's /metrics": "caddy_system_keys_decisions_total",
+		"Caddy's /system_keys/status": `"standing":"cached"`, "Caddy's /system_keys/ready": `"ready":true`,
 		"Caddy's /config/": "system_key_auth", "Caddy's /debug/pprof/goroutine?debug=2": "goroutine ", "system-keys list": "bot",
 	} {
 		if !bytes.Contains(p.wrote[who], []byte(what)) {
@@ -229,7 +230,7 @@ func useControl(_ *testing.T, p *product) {
 	for _, path := range []string{
 		"/config/", "/metrics", "/reverse_proxy/upstreams", "/debug/vars", "/debug/pprof/cmdline", "/debug/pprof/goroutine?debug=2", "/debug/pprof/goroutine?debug=1",
 		"/debug/pprof/heap?debug=1", "/debug/pprof/allocs?debug=1", "/debug/pprof/heap", "/debug/pprof/block?debug=1", "/debug/pprof/mutex?debug=1",
-		"/debug/pprof/profile?seconds=1", "/debug/pprof/trace?seconds=1", "/id/nothing", "/pki/ca/local",
+		"/debug/pprof/profile?seconds=1", "/debug/pprof/trace?seconds=1", "/id/nothing", "/pki/ca/local", "/system_keys/status", "/system_keys/ready",
 	} {
 		done := make(chan struct{})
 		go func() { // what is profiled is a server at work
@@ -253,6 +254,9 @@ func loseDatabase(t *testing.T, p *product) {
 	eventually(t, "the loss is noticed", func() bool {
 		return p.call(http.MethodGet, p.site, keysPath, "Bearer "+p.root, "").status == http.StatusServiceUnavailable
 	})
+	for _, path := range []string{"/metrics", "/system_keys/status", "/system_keys/ready"} {
+		p.record("Caddy's "+path, []byte(p.call(http.MethodGet, p.control, path, "", "").body))
+	}
 	unknown := p.keys.Minter.Mint([16]byte{1}, [32]byte{2})
 	p.secrets["a key that is not known"] = unknown
 	for _, address := range []string{p.site, p.routed} {

@@ -52,6 +52,7 @@ type Writer struct {
 	mu      sync.Mutex
 	queue   []store.AuditRecord
 	dropped gap
+	lost    int64 // since the start
 
 	writing sync.Mutex
 	batch   []store.AuditRecord // taken and not written yet; guarded by writing
@@ -129,6 +130,7 @@ func (w *Writer) lose(n int64, first, last time.Time) {
 		w.dropped.first = first
 	}
 	w.dropped.records += n
+	w.lost += n
 	w.dropped.last = last
 }
 
@@ -136,15 +138,19 @@ func (w *Writer) lose(n int64, first, last time.Time) {
 type Stats struct {
 	// Waiting is how many records are queued.
 	Waiting int
+	// Capacity is how many may be.
+	Capacity int
 	// Dropped is how many were dropped since the last gap was recorded.
 	Dropped int64
+	// Lost is how many were dropped since the writer was started.
+	Lost int64
 }
 
 // Stats returns the figures.
 func (w *Writer) Stats() Stats {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return Stats{Waiting: len(w.queue), Dropped: w.dropped.records}
+	return Stats{Waiting: len(w.queue), Capacity: w.config.Capacity, Dropped: w.dropped.records, Lost: w.lost}
 }
 
 // Flush writes everything that was added so far, and a record of what was

@@ -86,6 +86,9 @@ func TestWhatDoesNotFitIsCounted(t *testing.T) {
 	if err := w.Flush(t.Context()); err != nil || len(m.all()) != 11 {
 		t.Errorf("the gap is written twice: %d %v", len(m.all()), err)
 	}
+	if got, want := w.Stats(), (audit.Stats{Capacity: 10, Lost: 15}); got != want {
+		t.Errorf("stats are %+v, want %+v", got, want)
+	}
 }
 
 // TestALostAnswerWritesNothingTwice has the store write a batch and say that it

@@ -69,6 +69,28 @@ func (l *Lease) Standing(now time.Time) Standing {
 	return g.standing
 }
 
+// LeaseStats are figures of a [Lease] at a moment.
+type LeaseStats struct {
+	Standing Standing
+	// TTL is how long the lease is in the instance's row.
+	TTL time.Duration
+	// Age is how long ago the turn began that has extended it last; 0 without a
+	// lease. Remaining is for how long it is in force still.
+	Age, Remaining time.Duration
+}
+
+// Stats returns the figures.
+func (l *Lease) Stats() LeaseStats {
+	s := LeaseStats{TTL: l.ttl}
+	now := l.clock.split(l.clock.now())
+	if g := l.grant.Load(); g != nil && g.covers(now) {
+		s.Standing = g.standing
+		s.Age = max(now.mono-g.from.mono, now.wall-g.from.wall)
+		s.Remaining = g.length - s.Age
+	}
+	return s
+}
+
 // Lapsed reports whether what was let through is to be cut: the lease has run
 // out, or was closed. One that was dropped, to be granted anew, has not.
 func (l *Lease) Lapsed() bool {

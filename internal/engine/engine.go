@@ -12,6 +12,7 @@ import (
 	"github.com/lumio-vision/caddy-system-keys/internal/audit"
 	"github.com/lumio-vision/caddy-system-keys/internal/coherence"
 	"github.com/lumio-vision/caddy-system-keys/internal/cut"
+	"github.com/lumio-vision/caddy-system-keys/internal/observe"
 	"github.com/lumio-vision/caddy-system-keys/internal/phc"
 	"github.com/lumio-vision/caddy-system-keys/internal/session"
 	"github.com/lumio-vision/caddy-system-keys/internal/token"
@@ -33,6 +34,9 @@ type Proofs interface {
 type Config struct {
 	// Open opens the store. It is tried again until it succeeds.
 	Open func(ctx context.Context) (store.Store, error)
+	// System is what OpenTelemetry calls the database, for spans: "sqlite",
+	// "postgresql".
+	System string
 	// Embedded says that the store is part of this process: that it cannot be
 	// opened is final.
 	Embedded bool
@@ -56,6 +60,14 @@ type Config struct {
 	LastUsedInterval time.Duration
 	// AuditRetention is how long audit records are kept.
 	AuditRetention time.Duration
+	// Meter is told what takes how long, or nil for nobody.
+	Meter Meter
+}
+
+// Meter is told what takes how long. It is called by many goroutines at once.
+type Meter interface {
+	verify.Meter
+	observe.Meter
 }
 
 // Engine is safe for concurrent use.
@@ -132,6 +144,9 @@ func (e *Engine) Attach(logger *slog.Logger) (detach func()) {
 // Logger is what the engine and its parts log to: wherever the last logger that
 // was set leads.
 func (e *Engine) Logger() *slog.Logger { return e.logger }
+
+// Proofs is the shared cache, or nil.
+func (e *Engine) Proofs() Proofs { return e.proofs }
 
 // Live returns the parts of an open engine, or [ErrNotReady] or
 // [store.ErrClosed].

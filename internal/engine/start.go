@@ -10,6 +10,7 @@ import (
 	"github.com/lumio-vision/caddy-system-keys/internal/assertion"
 	"github.com/lumio-vision/caddy-system-keys/internal/audit"
 	"github.com/lumio-vision/caddy-system-keys/internal/coherence"
+	"github.com/lumio-vision/caddy-system-keys/internal/observe"
 	"github.com/lumio-vision/caddy-system-keys/internal/session"
 	"github.com/lumio-vision/caddy-system-keys/internal/token"
 	"github.com/lumio-vision/caddy-system-keys/internal/usage"
@@ -139,6 +140,11 @@ func (e *Engine) open(ctx context.Context) error {
 // assemble makes the parts and starts to follow the store.
 func (e *Engine) assemble(s store.Store, minter *token.Minter) *Live {
 	now := time.Now //nolint:forbidigo // the real clock is wired here
+	var meter observe.Meter = observe.Unmetered{}
+	if e.config.Meter != nil {
+		meter = e.config.Meter
+	}
+	s = &observe.Store{Store: s, System: e.config.System, Meter: meter, Now: now}
 	l := &Live{
 		Store:    s,
 		Minter:   minter,
@@ -166,7 +172,10 @@ func (e *Engine) assemble(s store.Store, minter *token.Minter) *Live {
 		Secrets: e.config.Secrets,
 	}
 	if e.proofs != nil {
-		config.Proofs = e.proofs
+		config.Proofs = &observe.Redis{Cache: e.proofs, Meter: meter, Now: now}
+	}
+	if e.config.Meter != nil {
+		config.Meter = e.config.Meter
 	}
 	l.Verifier = verify.New(config)
 	l.Follower = coherence.Start(coherence.Config{

@@ -28,6 +28,10 @@ type Recorder struct {
 
 	mu    sync.Mutex
 	queue []*Mark
+	// The oldest use that waits in the queue, and of those that a flush has taken;
+	// zero for none. Guarded by mu.
+	waiting, taken time.Time
+	unwritten      int // keys that a flush has taken
 
 	flushing sync.Mutex
 	pending  map[store.ID]time.Time // guarded by flushing
@@ -56,8 +60,31 @@ func (r *Recorder) Touch(m *Mark, at time.Time) {
 		return
 	}
 	r.mu.Lock()
+	if len(r.queue) == 0 {
+		r.waiting = at
+	}
 	r.queue = append(r.queue, m)
 	r.mu.Unlock()
+}
+
+// Stats are figures of a recorder.
+type Stats struct {
+	// Waiting is how many uses are not written yet, one for each key; those of a key
+	// whose last attempt failed may be counted twice.
+	Waiting int
+	// Oldest is since when the oldest of them waits; zero for none.
+	Oldest time.Time
+}
+
+// Stats returns the figures.
+func (r *Recorder) Stats() Stats {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	s := Stats{Waiting: len(r.queue) + r.unwritten, Oldest: r.taken}
+	if s.Oldest.IsZero() {
+		s.Oldest = r.waiting
+	}
+	return s
 }
 
 // Flush writes everything noted so far. What the store did not take is tried
@@ -69,6 +96,10 @@ func (r *Recorder) Flush(ctx context.Context) error {
 	r.mu.Lock()
 	queue := r.queue
 	r.queue = nil
+	if r.taken.IsZero() {
+		r.taken = r.waiting
+	}
+	r.waiting = time.Time{}
 	r.mu.Unlock()
 
 	for _, m := range queue {
@@ -77,6 +108,7 @@ func (r *Recorder) Flush(ctx context.Context) error {
 			r.pending[use.ID] = use.At
 		}
 	}
+	r.takes(len(r.pending))
 	if len(r.pending) == 0 {
 		return nil
 	}
@@ -94,7 +126,18 @@ func (r *Recorder) Flush(ctx context.Context) error {
 		return err
 	}
 	clear(r.pending)
+	r.takes(0)
 	return nil
+}
+
+// takes notes how many keys' uses a flush has in its hands.
+func (r *Recorder) takes(n int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.unwritten = n
+	if n == 0 {
+		r.taken = time.Time{}
+	}
 }
 
 // Close ends the interval's loop and writes what is left, bounded by ctx.

@@ -30,6 +30,7 @@ func (v *Verifier) fill(ctx context.Context, id store.ID, key string, digest [32
 
 // verified reads the key's row and verifies the key against it.
 func (v *Verifier) verified(ctx context.Context, id store.ID, key string, digest [32]byte) (*store.Key, error) {
+	began := v.config.Now()
 	row, values, err := v.read(ctx, id)
 	if err != nil {
 		return nil, err
@@ -42,7 +43,11 @@ func (v *Verifier) verified(ctx context.Context, id store.ID, key string, digest
 		})
 		return nil, unavailable(fmt.Errorf("key %s: %w", id, err))
 	}
-	if err := v.prove(ctx, row, hashed, key, digest, values); err != nil {
+	path, err := v.prove(ctx, row, hashed, key, digest, values)
+	if err == nil || errors.Is(err, ErrInvalidToken) {
+		v.config.Meter.Verified(path, v.config.Now().Sub(began))
+	}
+	if err != nil {
 		return nil, err
 	}
 	if hashed.Params().WeakerThan(v.config.Slots.Params()) {
@@ -89,36 +94,36 @@ func (v *Verifier) readRow(ctx context.Context, id store.ID) (*store.Key, error)
 	return row, nil
 }
 
-// prove returns nil if the key belongs to the row's hash: known from before, by
-// a proof, or computed now.
+// prove returns nil if the key belongs to the row's hash, and how it was found out:
+// known from before, by a proof, or computed now.
 func (v *Verifier) prove(
 	ctx context.Context, row *store.Key, hashed *phc.Hashed, key string, digest [32]byte, values func() [][]byte,
-) error {
+) (Path, error) {
 	fingerprint := coherence.Fingerprint(row.Hash)
 	switch v.known.check(row.ID, fingerprint, digest) {
 	case proven:
-		return nil
+		return PathRow, nil
 	case refuted:
-		return ReasonMismatch
+		return PathRow, ReasonMismatch
 	case unproven:
 	}
 	switch v.prover.check(values(), row.ID, fingerprint, digest) {
 	case proven:
 		v.known.keep(row.ID, fingerprint, digest)
-		return nil
+		return PathProof, nil
 	case refuted:
-		return ReasonMismatch
+		return PathProof, ReasonMismatch
 	case unproven:
 	}
 	same, err := v.config.Slots.Verify(ctx, hashed, key)
 	switch {
 	case err != nil:
-		return unavailable(err)
+		return PathArgon2id, unavailable(err)
 	case !same:
 		v.known.refute(fingerprint, digest)
-		return ReasonMismatch
+		return PathArgon2id, ReasonMismatch
 	}
 	v.known.keep(row.ID, fingerprint, digest)
 	v.prover.keep(ctx, row.ID, fingerprint, digest)
-	return nil
+	return PathArgon2id, nil
 }

@@ -7,7 +7,10 @@ import (
 	"slices"
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
+
 	"github.com/lumio-vision/caddy-system-keys/internal/coherence"
+	"github.com/lumio-vision/caddy-system-keys/internal/observe"
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
@@ -15,49 +18,67 @@ import (
 // it was read.
 const attempts = 3
 
+// What keeps a key from being found good or not.
 var (
-	errChanging = errors.New("the key changed while it was read")
-	errNoLease  = errors.New("this instance has no lease: changes of keys may not have reached it")
+	// ErrChanging says that the key changed again and again while it was read.
+	ErrChanging = errors.New("the key changed while it was read")
+	// ErrNoLease says that nothing may be accepted; see [coherence.Lease].
+	ErrNoLease = errors.New("this instance has no lease: changes of keys may not have reached it")
 )
 
 // lookUp asks the store, once for all requests that wait for this key. The
 // flight is shared by requests with the same whole key only, and what it found
 // is taken only if the key was not forgotten since: a request that joins a
 // flight whose row was read before a revocation must not profit from it.
+//
+// Each request that waits has a span "look up". The spans of the work are below
+// that of the request which began it, whether it waits to the end or not; those of
+// the others have a link to it.
 func (v *Verifier) lookUp(
 	ctx context.Context, id store.ID, key string, digest [32]byte, flight *coherence.Flight,
-) (*Identity, error) {
+) (_ *Identity, err error) {
+	ctx, span := observe.Start(ctx, "look up")
+	defer func() {
+		if errors.Is(err, ErrInvalidToken) {
+			observe.End(span, nil) // that a key is not good is an answer
+			return
+		}
+		observe.End(span, err)
+	}()
 	for range attempts {
 		switch v.config.Lease.Standing(v.config.Now()) {
 		case coherence.None:
 			v.config.Lease.Want()
-			return nil, unavailable(errNoLease)
+			return nil, unavailable(ErrNoLease)
 		case coherence.Direct:
 			return v.direct(context.WithoutCancel(ctx), id, key, digest, flight)
 		case coherence.Cached:
 		}
 		shared := v.flights.DoChan(string(digest[:]), func() (any, error) {
 			if !v.begin() {
-				return nil, unavailable(store.ErrClosed)
+				return span.SpanContext(), unavailable(store.ErrClosed)
 			}
 			defer v.fills.Done()
 			// The work outlives the request that started it: others wait for it,
 			// and pgx would close the connection of a cancelled statement.
-			return nil, v.fill(context.WithoutCancel(ctx), id, key, digest)
+			return span.SpanContext(), v.fill(context.WithoutCancel(ctx), id, key, digest)
 		})
 		select {
 		case <-ctx.Done():
 			return nil, ctx.Err()
 		case result := <-shared:
+			if work, _ := result.Val.(trace.SpanContext); work.IsValid() && work.SpanID() != span.SpanContext().SpanID() {
+				span.AddLink(trace.Link{SpanContext: work})
+			}
 			if result.Err != nil {
 				return nil, result.Err
 			}
 		}
-		if identity, err := v.recall(id, &digest, flight); identity != nil || err != nil {
+		if identity, _, err := v.recall(id, &digest, flight); identity != nil || err != nil {
 			return identity, err
 		}
 	}
-	return nil, unavailable(errChanging)
+	return nil, unavailable(ErrChanging)
 }
 
 // direct accepts a key on rows that were read for this request alone. It is for
@@ -90,7 +111,7 @@ func (v *Verifier) direct(
 	if same.Fingerprint != claim.Fingerprint || !slices.Equal(same.Permissions, claim.Permissions) ||
 		!same.ExpiresAt.Equal(claim.ExpiresAt) || v.config.Lease.Standing(now) == coherence.None {
 		flight.Leave()
-		return nil, unavailable(errChanging)
+		return nil, unavailable(ErrChanging)
 	}
 	identity := IdentityOf(again)
 	if identity.expired(now) {

@@ -8,8 +8,10 @@ import (
 	"sync/atomic"
 	"time"
 
+	"go.opentelemetry.io/otel/attribute"
 	"golang.org/x/sync/semaphore"
 
+	"github.com/lumio-vision/caddy-system-keys/internal/observe"
 	"github.com/lumio-vision/caddy-system-keys/internal/phc"
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
@@ -37,6 +39,7 @@ type Slots struct {
 	unit    int64 // KiB that one slot stands for
 	free    *semaphore.Weighted
 	waiting atomic.Int64
+	taken   atomic.Int64
 	runs    atomic.Uint64
 }
 
@@ -52,6 +55,19 @@ func NewSlots(params phc.Params, hashMemory int64) *Slots {
 // Runs counts the Argon2id computations that were made.
 func (s *Slots) Runs() uint64 { return s.runs.Load() }
 
+// SlotStats are figures of [Slots] at a moment.
+type SlotStats struct {
+	// Total is how many slots there are, InUse how many of them work is in.
+	Total, InUse int64
+	// Queued is how many computations wait for slots, Capacity how many may.
+	Queued, Capacity int64
+}
+
+// Stats returns the figures.
+func (s *Slots) Stats() SlotStats {
+	return SlotStats{Total: s.slots, InUse: s.taken.Load(), Queued: s.waiting.Load(), Capacity: maxQueued}
+}
+
 // Params are the parameters that new hashes get.
 func (s *Slots) Params() phc.Params { return s.params }
 
@@ -59,7 +75,7 @@ func (s *Slots) Params() phc.Params { return s.params }
 // [ErrBusy] when no slot can be had.
 func (s *Slots) Hash(ctx context.Context, key string) (store.Hash, error) {
 	var hash string
-	err := s.run(ctx, s.params.Memory, func() (err error) {
+	err := s.run(ctx, "hash", s.params.Memory, func() (err error) {
 		hash, err = phc.Hash(key, s.params)
 		return err
 	})
@@ -70,7 +86,7 @@ func (s *Slots) Hash(ctx context.Context, key string) (store.Hash, error) {
 // can be had.
 func (s *Slots) Verify(ctx context.Context, hashed *phc.Hashed, key string) (bool, error) {
 	var same bool
-	err := s.run(ctx, hashed.Params().Memory, func() error {
+	err := s.run(ctx, "verify", hashed.Params().Memory, func() error {
 		same = hashed.Verify(key)
 		return nil
 	})
@@ -79,7 +95,11 @@ func (s *Slots) Verify(ctx context.Context, hashed *phc.Hashed, key string) (boo
 
 // run does the work in as many slots as its memory asks for. A stored hash may
 // be dearer than the configured one; it then takes several slots, at most all.
-func (s *Slots) run(ctx context.Context, memory uint32, work func() error) error {
+//
+// It is one span, in which the event "slot" ends the wait.
+func (s *Slots) run(ctx context.Context, operation string, memory uint32, work func() error) (err error) {
+	ctx, span := observe.Start(ctx, "argon2id "+operation, attribute.Int64("argon2id.memory_kib", int64(memory)))
+	defer func() { observe.End(span, err) }()
 	weight := min(s.slots, (int64(memory)+s.unit-1)/s.unit)
 	if !s.free.TryAcquire(weight) {
 		if s.waiting.Add(1) > maxQueued {
@@ -94,7 +114,12 @@ func (s *Slots) run(ctx context.Context, memory uint32, work func() error) error
 			return fmt.Errorf("%w: %w", ErrBusy, err)
 		}
 	}
-	defer s.free.Release(weight)
+	span.AddEvent("slot")
+	s.taken.Add(weight)
+	defer func() {
+		s.taken.Add(-weight)
+		s.free.Release(weight)
+	}()
 	s.runs.Add(1)
 	return work()
 }

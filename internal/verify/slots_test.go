@@ -44,7 +44,7 @@ func TestSlotsAreNeverExceeded(t *testing.T) {
 		memory := uint32(64 * (1 + i%3))
 		weight := min(s.slots, int64(1+i%3))
 		wg.Go(func() {
-			err := s.run(t.Context(), memory, func() error {
+			err := s.run(t.Context(), "verify", memory, func() error {
 				now := running.Add(weight)
 				for m := most.Load(); now > m && !most.CompareAndSwap(m, now); m = most.Load() {
 				}
@@ -76,13 +76,16 @@ func TestAFullQueueIsBusy(t *testing.T) {
 	defer cancel()
 	results := make(chan error, maxQueued)
 	for range maxQueued {
-		go func() { results <- s.run(ctx, 64, func() error { return nil }) }()
+		go func() { results <- s.run(ctx, "verify", 64, func() error { return nil }) }()
 	}
 	for s.waiting.Load() < maxQueued {
 		runtime.Gosched()
 	}
-	if err := s.run(t.Context(), 64, func() error { return nil }); !errors.Is(err, ErrBusy) || errors.Is(err, context.DeadlineExceeded) {
+	if err := s.run(t.Context(), "verify", 64, func() error { return nil }); !errors.Is(err, ErrBusy) || errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("one more than the queue holds got %v, and should not have waited", err)
+	}
+	if got, want := s.Stats(), (SlotStats{Total: 1, Queued: maxQueued, Capacity: maxQueued}); got != want {
+		t.Errorf("stats are %+v, want %+v", got, want)
 	}
 	cancel()
 	for range maxQueued {
@@ -91,7 +94,13 @@ func TestAFullQueueIsBusy(t *testing.T) {
 		}
 	}
 	s.free.Release(s.slots)
-	if err := s.run(t.Context(), 64, func() error { return nil }); err != nil {
-		t.Errorf("with the slots free again: %v", err)
+	err := s.run(t.Context(), "verify", 64, func() error {
+		if got := s.Stats(); got.InUse != 1 || got.Queued != 0 {
+			t.Errorf("while one is in use stats are %+v", got)
+		}
+		return nil
+	})
+	if err != nil || s.Stats().InUse != 0 {
+		t.Errorf("with the slots free again: %v, %+v", err, s.Stats())
 	}
 }

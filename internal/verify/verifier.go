@@ -70,6 +70,9 @@ type Config struct {
 	// protocol could do. [DefaultMaxAge] by default.
 	MaxAge time.Duration
 
+	// Meter is told how long verifications take, or nil for nobody.
+	Meter Meter
+
 	// Now is the clock; [time.Now] by default. Its readings must carry the
 	// monotonic clock, so that a stepped wall clock prolongs nothing.
 	Now func() time.Time
@@ -86,8 +89,9 @@ type Verifier struct {
 	flights singleflight.Group
 	renewer *renewer
 
-	rowReads atomic.Uint64
-	unusable rate.Sometimes // limits what is logged of rows that are broken
+	rowReads   atomic.Uint64
+	remembered atomic.Uint64  // keys accepted from memory
+	unusable   rate.Sometimes // limits what is logged of rows that are broken
 
 	// closing guards fills: none begins after Close began to wait.
 	closing sync.Mutex
@@ -105,6 +109,9 @@ func New(config Config) *Verifier {
 	}
 	if config.MaxAge <= 0 {
 		config.MaxAge = DefaultMaxAge
+	}
+	if config.Meter == nil {
+		config.Meter = unmetered{}
 	}
 	if config.Now == nil {
 		config.Now = time.Now //nolint:forbidigo // the default clock
@@ -140,8 +147,12 @@ func (v *Verifier) Admit(ctx context.Context, key string, flight *coherence.Flig
 	if err != nil {
 		return nil, ReasonUnminted
 	}
+	began := v.sample()
 	digest := token.Digest(key)
-	if identity, err := v.recall(id, &digest, flight); identity != nil || err != nil {
+	if identity, now, err := v.recall(id, &digest, flight); identity != nil || err != nil {
+		if err == nil {
+			v.recalled(began, now)
+		}
 		return identity, err
 	}
 	if reason, ok := v.gone.why(id, v.config.Now()); ok {
@@ -150,32 +161,34 @@ func (v *Verifier) Admit(ctx context.Context, key string, flight *coherence.Flig
 	return v.lookUp(ctx, id, key, digest, flight)
 }
 
-// recall accepts a key that is remembered, if memory may be trusted now. It
-// returns nothing if the store is to be asked.
+// recall accepts a key that is remembered, if memory may be trusted now, and says
+// when that was. It returns nothing if the store is to be asked.
 //
 // The flight enters first, and then the entry is looked at once more: a
 // revocation drops the entry and then cuts the flights, so that one of the two
 // meets the other. The clock is read after that, so that a process that was
 // paused here does not go by the lease that it had before.
-func (v *Verifier) recall(id store.ID, digest *[32]byte, flight *coherence.Flight) (*Identity, error) {
+func (v *Verifier) recall(
+	id store.ID, digest *[32]byte, flight *coherence.Flight,
+) (_ *Identity, now time.Time, _ error) {
 	s, e := v.l1.get(id)
 	if e == nil || subtle.ConstantTimeCompare(e.digest[:], digest[:]) != 1 {
-		return nil, nil
+		return nil, now, nil
 	}
 	if flight != nil {
 		v.config.Flights.Enter(flight, e.claim)
 	}
-	now := v.config.Now()
+	now = v.config.Now()
 	if !v.l1.holds(s, e) || !now.Before(e.until) || v.config.Lease.Standing(now) != coherence.Cached {
 		flight.Leave()
-		return nil, nil
+		return nil, now, nil
 	}
 	if e.identity.expired(now) {
 		flight.Leave()
-		return nil, ReasonExpired
+		return nil, now, ReasonExpired
 	}
 	v.config.Uses.Touch(s.mark, now)
-	return e.identity, nil
+	return e.identity, now, nil
 }
 
 // Forget makes the verifier ask the store for this key at its next use, and
@@ -218,6 +231,8 @@ type Stats struct {
 	RowReads uint64
 	// Argon2Runs counts Argon2id computations of all kinds.
 	Argon2Runs uint64
+	// Remembered counts keys that were accepted from memory.
+	Remembered uint64
 	// Entries is the number of keys in memory now.
 	Entries int
 }
@@ -227,6 +242,7 @@ func (v *Verifier) Stats() Stats {
 	return Stats{
 		RowReads:   v.rowReads.Load(),
 		Argon2Runs: v.config.Slots.Runs(),
+		Remembered: v.remembered.Load(),
 		Entries:    v.l1.len(),
 	}
 }

@@ -56,6 +56,18 @@ func (b *breaker) do(ctx context.Context, call func(context.Context) error) erro
 	return err
 }
 
+// state is how the breaker stands.
+func (b *breaker) state() State {
+	switch b.circuit.State() {
+	case gobreaker.StateOpen:
+		return StateOpen
+	case gobreaker.StateHalfOpen:
+		return StateHalfOpen
+	case gobreaker.StateClosed:
+	}
+	return StateClosed
+}
+
 // report logs that Redis went or came back, and not each try in between.
 func (b *breaker) report(_ string, from, to gobreaker.State) {
 	switch {

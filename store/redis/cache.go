@@ -120,6 +120,22 @@ func (c *Cache) Ping(ctx context.Context) error {
 	})
 }
 
+// State is whether Redis is asked.
+type State string
+
+// The states.
+const (
+	// StateClosed: it is, as always.
+	StateClosed State = "closed"
+	// StateHalfOpen: one call is let through to see whether it answers again.
+	StateHalfOpen State = "half_open"
+	// StateOpen: it is not, because it has been failing.
+	StateOpen State = "open"
+)
+
+// State says whether Redis is asked now, without asking it.
+func (c *Cache) State() State { return c.breaker.state() }
+
 // Close closes the connections; calls that are running may fail. It can be
 // called more than once.
 func (c *Cache) Close() error { return c.close() }

@@ -1,0 +1,68 @@
+package observe
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/lumio-vision/caddy-system-keys/store"
+)
+
+// Result is how a call ended.
+type Result string
+
+// The results.
+const (
+	// OK is an answer, also that there is no such key.
+	OK Result = "ok"
+	// Canceled is a call whose caller went away. It says nothing of who was asked.
+	Canceled Result = "canceled"
+	// Timeout is no answer in time.
+	Timeout Result = "timeout"
+	// Failed is any other error.
+	Failed Result = "error"
+)
+
+// Results are all of them.
+func Results() []Result { return []Result{OK, Canceled, Timeout, Failed} }
+
+// answers are errors by which a store says something of a key.
+var answers = []error{store.ErrNotFound, store.ErrConflict, store.ErrActorGone}
+
+// ResultOf says how a call ended that returned err.
+func ResultOf(err error) Result {
+	if err == nil {
+		return OK
+	}
+	for _, answer := range answers {
+		if errors.Is(err, answer) {
+			return OK
+		}
+	}
+	if _, invalid := errors.AsType[*store.InvalidError](err); invalid {
+		return OK
+	}
+	switch {
+	case errors.Is(err, context.Canceled):
+		return Canceled
+	case errors.Is(err, context.DeadlineExceeded):
+		return Timeout
+	}
+	return Failed
+}
+
+// Meter is told of calls that have ended. Operations are constants of this
+// package. It is called by many goroutines at once, and must return at once.
+type Meter interface {
+	StoreCalled(operation string, result Result, took time.Duration)
+	RedisCalled(operation string, result Result, took time.Duration)
+}
+
+// Unmetered is nobody to tell.
+type Unmetered struct{}
+
+// StoreCalled implements [Meter].
+func (Unmetered) StoreCalled(string, Result, time.Duration) {}
+
+// RedisCalled implements [Meter].
+func (Unmetered) RedisCalled(string, Result, time.Duration) {}
