@@ -41,7 +41,8 @@ func moveKeys(cmd *cobra.Command) (err error) {
 		return fmt.Errorf("--to: %w; nothing was changed", err)
 	}
 	if err != nil {
-		return fmt.Errorf("the new store was left empty: %w", err)
+		// If the answer to the commit was lost, nobody knows which.
+		return fmt.Errorf("move (the new store has all of it or nothing): %w", err)
 	}
 	fmt.Fprintf(cmd.ErrOrStderr(), "Moved %d key(s) and %d audit record(s). The old store is as it was.\n", count.keys, count.records)
 	return nil

@@ -178,8 +178,12 @@ func hardened(t *testing.T, container object) {
 		t.Errorf("%s: the image %q has no version", name, image)
 	}
 	for _, path := range [][]string{
-		{"resources", "requests", "cpu"}, {"resources", "requests", "memory"}, {"resources", "limits", "memory"},
-		{"readinessProbe", "httpGet"}, {"livenessProbe", "httpGet"}, {"lifecycle", "preStop"},
+		{"resources", "requests", "cpu"},
+		{"resources", "requests", "memory"},
+		{"resources", "limits", "memory"},
+		{"readinessProbe", "httpGet"},
+		{"livenessProbe", "httpGet"},
+		{"lifecycle", "preStop"},
 	} {
 		if at(container, path...) == nil {
 			t.Errorf("%s has no %s", name, strings.Join(path, "."))

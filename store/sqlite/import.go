@@ -32,7 +32,9 @@ func (s *Store) Import(ctx context.Context, fill func(to store.Recipient) error)
 // is the only one that writes.
 func unoccupied(ctx context.Context, tx *sql.Tx) error {
 	for _, c := range []struct{ table, what string }{
-		{"system_keys", "keys"}, {"audit_log", "audit records"}, {"audit_chain", "chains of audit records"},
+		{"system_keys", "keys"},
+		{"audit_log", "audit records"},
+		{"audit_chain", "chains of audit records"},
 		{"member", "servers that run on it, or have not signed off"},
 	} {
 		var occupied bool

@@ -110,17 +110,17 @@ func testMoving(t *testing.T, fresh func(tb testing.TB) *Backend) {
 				t.Error("it went on")
 			}
 		},
-		"a key that comes twice is an error that does not show its hash": func(t *testing.T, b *Backend) {
+		"what cannot be taken is an error that does not show it": func(t *testing.T, b *Backend) {
 			s := migrated(t, b)
-			key := newKey("twice")
-			err := s.Import(t.Context(), func(r store.Recipient) error {
-				return r.Keys(t.Context(), []store.Key{*key, *key})
-			})
-			if err == nil {
-				t.Fatal("Import succeeded")
-			}
-			if strings.Contains(err.Error(), string(key.Hash)) {
-				t.Error("the error has the hash")
+			twice, odd := newKey("twice"), newKey("odd")
+			odd.Hash = "$argon2i$v=19$m=64,t=1,p=1$c2FsdA$c2VjcmV0"
+			for name, keys := range map[string][]store.Key{"a key that comes twice": {*twice, *twice}, "another hash": {*odd}} {
+				err := s.Import(t.Context(), func(r store.Recipient) error { return r.Keys(t.Context(), keys) })
+				if err == nil {
+					t.Errorf("%s was taken", name)
+				} else if strings.Contains(err.Error(), string(keys[0].Hash)) {
+					t.Errorf("%s: the error has the hash", name)
+				}
 			}
 			total(t, s, 0)
 		},
