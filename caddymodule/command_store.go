@@ -54,45 +54,55 @@ func openTarget(cmd *cobra.Command) (*target, error) {
 	var location Location
 	var err error
 	if cmd.Flags().Changed("store") {
-		location, err = locateDSN(dsn)
+		location, err = locateDSN("--store", dsn, sqlite.Options{SameOwner: true})
 	} else {
 		location, err = t.locateConfigured(cmd)
 	}
 	if err != nil {
 		return nil, err
 	}
-	if t.store, err = location.Open(cmd.Context()); err != nil {
-		return nil, fmt.Errorf("open store: %w", err)
-	}
-	if err := t.store.Migrate(cmd.Context()); err != nil {
-		_ = t.store.Close()
-		return nil, fmt.Errorf("migrate store: %w", err)
+	if t.store, err = openMigrated(cmd.Context(), location); err != nil {
+		return nil, err
 	}
 	return t, nil
 }
 
-// locateDSN reads the value of --store.
-func locateDSN(dsn string) (Location, error) {
-	if err := refusePassword(dsn); err != nil {
+// openMigrated opens a store and brings its schema up to date.
+func openMigrated(ctx context.Context, location Location) (store.Store, error) {
+	s, err := location.Open(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("open store: %w", err)
+	}
+	if err := s.Migrate(ctx); err != nil {
+		_ = s.Close()
+		return nil, fmt.Errorf("migrate store: %w", err)
+	}
+	return s, nil
+}
+
+// locateDSN reads the value of a flag that names a store. The options are for
+// one in a SQLite file.
+func locateDSN(flag, dsn string, options sqlite.Options) (Location, error) {
+	if err := refusePassword(flag, dsn); err != nil {
 		return Location{}, err
 	}
 	dsn, err := resolveOne(caddy.NewReplacer(), dsn)
 	if err != nil {
-		return Location{}, usagef("--store: %w", err)
+		return Location{}, usagef("%s: %w", flag, err)
 	}
 	if file, ok := strings.CutPrefix(dsn, "sqlite://"); ok {
 		if !filepath.IsAbs(file) {
-			return Location{}, usagef("--store: the file must be given with its absolute path, such as sqlite:///var/lib/keys.db")
+			return Location{}, usagef("%s: the file must be given with its absolute path, such as sqlite:///var/lib/keys.db", flag)
 		}
 		if strings.Contains(file, "?") {
-			return Location{}, usagef("--store: sqlite:// takes the path of a file and no options")
+			return Location{}, usagef("%s: sqlite:// takes the path of a file and no options", flag)
 		}
-		return sqliteAt(file, sqlite.Options{SameOwner: true}), nil
+		return sqliteAt(file, options), nil
 	}
 	if strings.HasPrefix(dsn, "postgres://") || strings.HasPrefix(dsn, "postgresql://") {
 		return postgresAt(dsn), nil
 	}
-	return Location{}, usagef("--store: must begin with sqlite:// or postgres://")
+	return Location{}, usagef("%s: must begin with sqlite:// or postgres://", flag)
 }
 
 // anyPlaceholder is what stands for something that is not on the command line.
@@ -100,9 +110,9 @@ var anyPlaceholder = regexp.MustCompile(`\{[^{}]*\}`)
 
 // refusePassword looks at the flag as it was typed: what a placeholder stands
 // for is not on the command line.
-func refusePassword(dsn string) error {
-	refused := usagef("--store: a password on the command line can be read by every user of this machine: " +
-		"use PGPASSWORD, PGPASSFILE or --store '{env.DATABASE_URL}'")
+func refusePassword(flag, dsn string) error {
+	refused := usagef("%s: a password on the command line can be read by every user of this machine: "+
+		"use PGPASSWORD, PGPASSFILE or %s '{env.DATABASE_URL}'", flag, flag)
 	if strings.HasPrefix(dsn, "sqlite://") {
 		return nil
 	}

@@ -16,6 +16,9 @@ var (
 	ErrActorGone = errors.New("the acting key is gone")
 	// ErrClosed says that the store was closed.
 	ErrClosed = errors.New("store is closed")
+	// ErrOccupied says that a store already holds what cannot be joined with that
+	// of another. See [Moving].
+	ErrOccupied = errors.New("the store is not empty")
 	// ErrStandby says that the server reached is a read-only standby, whose
 	// word on a key may be old. Only a primary is believed.
 	ErrStandby = errors.New("the database server is a read-only standby")

@@ -97,6 +97,8 @@ type Store interface {
 
 	SigningKeys
 
+	Moving
+
 	// Close releases what the store holds, after the calls that are running.
 	// It can be called more than once.
 	Close() error

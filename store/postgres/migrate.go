@@ -138,14 +138,22 @@ func schemaVersion(ctx context.Context, db interface {
 
 // MintKey implements [store.Store].
 func (s *Store) MintKey(ctx context.Context) (store.MintKey, error) {
-	var key store.MintKey
+	key, err := mintKey(ctx, s.pool)
+	return key, explain("read the mint key", err)
+}
+
+// mintKey reads the mint key.
+func mintKey(ctx context.Context, db interface {
+	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
+},
+) (key store.MintKey, err error) {
 	var b []byte
-	err := s.pool.QueryRow(ctx, "SELECT key FROM sidecar.mint_key").Scan(&b)
+	err = db.QueryRow(ctx, "SELECT key FROM sidecar.mint_key").Scan(&b)
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
 		err = errors.New("there is none")
 	case err == nil && copy(key[:], b) != len(key):
 		err = errors.New("it has the wrong length")
 	}
-	return key, explain("read the mint key", err)
+	return key, err
 }

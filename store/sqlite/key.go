@@ -17,7 +17,7 @@ const columns = "id, label, permissions, is_system, created_at, created_by, expi
 
 // CreateKey implements [store.Store].
 func (s *Store) CreateKey(ctx context.Context, key *store.Key, write *store.Write) error {
-	permissions, err := json.Marshal(append([]string{}, key.Permissions...)) // never null
+	row, err := keyRow(key)
 	if err != nil {
 		return fmt.Errorf("create a key: %w", err)
 	}
@@ -25,11 +25,7 @@ func (s *Store) CreateKey(ctx context.Context, key *store.Key, write *store.Writ
 		if err := allow(ctx, tx, write.By()); err != nil {
 			return err
 		}
-		_, err := tx.ExecContext(ctx,
-			"INSERT INTO system_keys ("+columns+", key_hash) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-			key.ID.String(), key.Label, string(permissions), key.IsSystem, micros(key.CreatedAt), key.CreatedBy,
-			micros(key.ExpiresAt), micros(key.LastUsedAt), string(key.Hash))
-		if err != nil {
+		if _, err := tx.ExecContext(ctx, insertKey, row...); err != nil {
 			return err
 		}
 		return record(ctx, tx, key, write)

@@ -93,17 +93,20 @@ func schemaVersion(ctx context.Context, tx *sql.Tx) (version int, err error) {
 }
 
 // MintKey implements [store.Store].
-func (s *Store) MintKey(ctx context.Context) (store.MintKey, error) {
-	var key store.MintKey
-	err := s.read(ctx, "read the mint key", func(tx *sql.Tx) error {
-		var b []byte
-		if err := tx.QueryRowContext(ctx, "SELECT key FROM mint_key").Scan(&b); err != nil {
-			return err
-		}
-		if copy(key[:], b) != len(key) {
-			return errors.New("it has the wrong length")
-		}
-		return nil
+func (s *Store) MintKey(ctx context.Context) (key store.MintKey, err error) {
+	err = s.read(ctx, "read the mint key", func(tx *sql.Tx) (err error) {
+		key, err = mintKey(ctx, tx)
+		return err
 	})
+	return key, err
+}
+
+// mintKey reads the mint key.
+func mintKey(ctx context.Context, tx *sql.Tx) (key store.MintKey, err error) {
+	var b []byte
+	err = tx.QueryRowContext(ctx, "SELECT key FROM mint_key").Scan(&b)
+	if err == nil && copy(key[:], b) != len(key) {
+		err = errors.New("it has the wrong length")
+	}
 	return key, err
 }

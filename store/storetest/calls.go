@@ -75,6 +75,10 @@ func calls(key *store.Key) map[string]call {
 			return s.PublishSigningKey(ctx, signingKey("a"), time.Minute)
 		},
 		"SigningKeys": func(ctx context.Context, s store.Store) error { _, err := s.SigningKeys(ctx); return err },
+		"Export":      func(ctx context.Context, s store.Store) error { return s.Export(ctx, new(moved)) },
+		"Import": func(ctx context.Context, s store.Store) error {
+			return s.Import(ctx, func(store.Recipient) error { return nil })
+		},
 		"RecordUse of nothing": func(ctx context.Context, s store.Store) error {
 			if err := s.RecordUse(ctx, nil); err != nil {
 				return err
@@ -90,7 +94,7 @@ func refusedWithoutAnswer(tb testing.TB, name string, err error) {
 	if err == nil {
 		tb.Errorf("%s succeeded", name)
 	}
-	for _, answer := range []error{store.ErrNotFound, store.ErrConflict, store.ErrActorGone} {
+	for _, answer := range []error{store.ErrNotFound, store.ErrConflict, store.ErrActorGone, store.ErrOccupied} {
 		if errors.Is(err, answer) {
 			tb.Errorf("%s = %v, which is an answer", name, err)
 		}

@@ -57,6 +57,7 @@ func Run(t *testing.T, fresh func(tb testing.TB) *Backend) {
 		{"granted", testGranted},
 		{"pages backwards", testBackwards},
 		{"signing keys", testSigning},
+		{"moving", testMoving},
 	} {
 		t.Run(group.name, func(t *testing.T) {
 			t.Parallel()
