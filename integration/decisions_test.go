@@ -1,7 +1,9 @@
 package integration_test
 
 import (
+	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"strings"
 	"testing"
@@ -108,7 +110,9 @@ func TestACutIsCounted(t *testing.T) {
 		t.Errorf("%v requests are in flight", n)
 	}
 	revokeAndWait(t, keys, key)
-	<-ended
+	if err := <-ended; errors.Is(err, io.EOF) {
+		t.Error("the request in flight has ended as if it were whole")
+	}
 	eventually(t, "the cut is counted", func() bool {
 		after, _ := c.scrape(t)
 		return value(after, "cuts_total", "reason", "key") == value(before, "cuts_total", "reason", "key")+1 && value(after, "requests_in_flight") == 0
