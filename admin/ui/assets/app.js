@@ -98,12 +98,16 @@
       fresh.querySelector(".filter").replaceWith(now.querySelector(".filter"));
     }
     now.replaceWith(fresh);
-    if (active) {
-      const again = active.isConnected ? active : active.id ? document.getElementById(active.id)
-        : [...fresh.querySelectorAll("a[data-list], a[data-activity]")].find((a) => a.textContent === active.textContent);
-      again?.focus({ preventScroll: true });
-    }
+    if (active) (active.isConnected ? active : twin(active, fresh)).focus({ preventScroll: true });
     return true;
+  }
+
+  // twin is what has taken the place of something, or else the title of its card.
+  function twin(old, fresh) {
+    const those = [...fresh.querySelectorAll(old.tagName)];
+    const same = (...names) => those.find((e) => names.every((name) => e.getAttribute(name) === old.getAttribute(name)));
+    return (old.id && document.getElementById(old.id)) || same("href", "data-copy", "aria-label") ||
+      those.find((e) => e.textContent && e.textContent === old.textContent && !old.ariaLabel) || fresh.querySelector("h2");
   }
 
   // What each card looks at is in the URL; a link of one card knows nothing of what
