@@ -16,6 +16,11 @@ import (
 // lease of the fleets whose tests wait for it to run out.
 const shortLease = 2 * time.Second
 
+// promptly is how much later than in theory something may show, on a machine that
+// runs browsers and other fleets at the same time. It is less than the time after
+// which it would show by some other rule.
+const promptly = 3 * time.Second
+
 // mustRevoke revokes at a server, and returns when it was answered.
 func mustRevoke(tb testing.TB, i *instance, key *store.Key) (answered time.Time, took time.Duration, body string) {
 	tb.Helper()
@@ -104,7 +109,7 @@ func TestKilledIsWaitedForOnce(t *testing.T) {
 	l := hammer(t, first, plain, f.instances[0])
 	f.instances[1].signal(syscall.SIGKILL)
 	answered, took, body := mustRevoke(t, f.instances[0], first)
-	if took > shortLease+time.Second || !strings.Contains(body, `"expired":1`) {
+	if took > shortLease+promptly || !strings.Contains(body, `"expired":1`) {
 		t.Errorf("answered after %v: %s", took, body)
 	}
 	l.wantNoneAfter(t, answered)
@@ -139,10 +144,10 @@ func TestPartitionedServesUntilItsLeaseEnds(t *testing.T) {
 	cut.link.BlackHole()
 	began := time.Now()
 	answered, took, body := mustRevoke(t, f.instances[0], key)
-	if took < shortLease*8/10 || took > shortLease+time.Second || !strings.Contains(body, `"expired":1`) {
+	if took < shortLease*8/10 || took > shortLease+promptly || !strings.Contains(body, `"expired":1`) {
 		t.Errorf("answered after %v: %s", took, body)
 	}
-	stream.wantEnd(t, began, shortLease+time.Second)
+	stream.wantEnd(t, began, shortLease+promptly)
 	eventually(t, "keys are unavailable there", func() bool { return other.count(cut, http.StatusServiceUnavailable) > 0 })
 	if served := other.last(cut).Sub(began); served > shortLease || served < shortLease/2 {
 		t.Errorf("keys were served for %v without the database", served)
