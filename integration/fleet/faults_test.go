@@ -17,8 +17,7 @@ import (
 const shortLease = 2 * time.Second
 
 // promptly is how much later than in theory something may show, on a machine that
-// runs browsers and other fleets at the same time. It is less than the time after
-// which it would show by some other rule.
+// runs browsers and other fleets at the same time.
 const promptly = 3 * time.Second
 
 // mustRevoke revokes at a server, and returns when it was answered.
