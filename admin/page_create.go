@@ -170,15 +170,3 @@ func (p *page) siteURL(r *http.Request) string {
 	}
 	return "http://" + r.Host + "/"
 }
-
-// Check reports what [Service.Create] would refuse without asking the store.
-func (s *Service) Check(actor Actor, want NewKey) error {
-	if err := actor.may(PermissionCreate); err != nil {
-		return err
-	}
-	key, err := s.row(actor, want)
-	if err != nil {
-		return err
-	}
-	return actor.grant(key.Permissions, key.IsSystem)
-}

@@ -88,6 +88,18 @@ func granted(key *store.Key) map[string]any {
 	return details
 }
 
+// Check reports what [Service.Create] would refuse without asking the store.
+func (s *Service) Check(actor Actor, want NewKey) error {
+	if err := actor.may(PermissionCreate); err != nil {
+		return err
+	}
+	key, err := s.row(actor, want)
+	if err != nil {
+		return err
+	}
+	return actor.grant(key.Permissions, key.IsSystem)
+}
+
 func (s *Service) row(actor Actor, want NewKey) (*store.Key, error) {
 	label, labelErr := store.CleanLabel(want.Label)
 	permissions, permissionsErr := store.CleanPermissions(want.Permissions)

@@ -36,8 +36,8 @@ type Store interface {
 
 	// Keys returns one page of a list, without the hashes. A page takes
 	// milliseconds at a million keys, wherever in the list it is, but for
-	// [SortPermissions]. A key that is neither added nor removed while a caller walks the pages, and whose
-	// sorted value stays the same, is met exactly once.
+	// [SortPermissions]. A key that is neither added nor removed while a caller
+	// walks the pages, and whose sorted value stays the same, is met exactly once.
 	Keys(ctx context.Context, query *KeyQuery) (*KeyPage, error)
 
 	// Granted returns the permissions that the newest keys hold, this many keys at

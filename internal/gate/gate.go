@@ -56,9 +56,9 @@ func New(config Config) (*Gate, error) {
 // prepares its header for the upstream.
 //
 // Whatever the outcome, nothing that the client sent under the owned prefix is
-// left, nor a cookie of the System page. On success the identity's headers are set and the credential is gone,
-// unless it is to be kept. The identity is nil for a request that passes without
-// a key.
+// left, nor a cookie of the System page. On success the identity's headers are
+// set and the credential is gone, unless it is to be kept. The identity is nil for
+// a request that passes without a key.
 //
 // Earlier is who another gate has let through on the same request, or nil. That
 // gate took the key away, so its word stands; but what this gate requires is
