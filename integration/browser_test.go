@@ -174,18 +174,34 @@ func (b *tab) texts(selector string) []string {
 // click clicks on what is to be seen there, with the mouse.
 func (b *tab) click(selector string) {
 	b.t.Helper()
-	b.until("document.querySelector(" + js(selector) + ")?.checkVisibility()")
-	b.do(chromedp.ScrollIntoView(chromedp.CSS(selector)), chromedp.Click(chromedp.CSS(selector), chromedp.NodeVisible))
+	b.clickOn("document.querySelector(" + js(selector) + ")")
 }
 
 // choose clicks on the first of the elements that has this text.
 func (b *tab) choose(selector, text string) {
 	b.t.Helper()
-	find := "[...document.querySelectorAll(" + js(selector) + ")].find(e => e.checkVisibility() && (e.innerText.trim() === " + js(text) + " || e.ariaLabel === " + js(text) + "))"
-	b.until(find)
-	eval[chromedp.Void](b, "(("+find+").setAttribute('data-chosen', ''), undefined)")
-	b.click("[data-chosen]")
-	_, _ = chromedp.Run(b.ctx, chromedp.Evaluate[chromedp.Void]("document.querySelector('[data-chosen]')?.removeAttribute('data-chosen')"))
+	b.clickOn("[...document.querySelectorAll(" + js(selector) + ")].find(e => e.checkVisibility() && (e.innerText.trim() === " + js(text) + " || e.ariaLabel === " + js(text) + "))")
+}
+
+// clickOn clicks on the element that an expression is, once that is visible. A
+// part of the page that is drawn anew meanwhile takes the element away before the
+// mouse is there; then it is another one, and is looked for again.
+func (b *tab) clickOn(element string) {
+	b.t.Helper()
+	chosen := chromedp.CSS("[data-chosen]")
+	for deadline := time.Now().Add(patience); ; {
+		b.until("(e => e?.checkVisibility() && (e.setAttribute('data-chosen', ''), true))(" + element + ")")
+		ctx, cancel := context.WithTimeout(b.ctx, 5*time.Second)
+		err := chromedp.Do(ctx, chromedp.ScrollIntoView(chosen), chromedp.Click(chosen, chromedp.NodeVisible))
+		cancel()
+		_, _ = chromedp.Run(b.ctx, chromedp.Evaluate[chromedp.Void]("document.querySelectorAll('[data-chosen]').forEach(e => e.removeAttribute('data-chosen'))"))
+		if err == nil {
+			return
+		}
+		if time.Now().After(deadline) {
+			b.t.Fatalf("clicked in vain on %s: %v", element, err)
+		}
+	}
 }
 
 func (b *tab) fill(selector, text string) {

@@ -166,6 +166,7 @@ func loadJSON(tb testing.TB, config []byte) {
 			tb.Error(err)
 		}
 	})
+	awaitOneListener(tb, config)
 }
 
 func adapt(tb testing.TB, caddyfile string) []byte {
