@@ -169,8 +169,7 @@ func carry(prefix string) func(*http.Request, *verify.Identity) (string, error) 
 // that is trusted (addForwardedHeaders in Caddy's reverseproxy.go). A WebSocket
 // over HTTP/2 or 3 (RFC 8441, RFC 9220) is the GET that the upstream gets.
 func clientTarget(r *http.Request) (method, url string) {
-	sent := original(r)
-	method = sent.Method
+	method, sent := original(r)
 	if method == http.MethodConnect {
 		method = http.MethodGet // others are refused
 	}
@@ -182,7 +181,7 @@ func clientTarget(r *http.Request) (method, url string) {
 		scheme = lastOr(r.Header["X-Forwarded-Proto"], scheme)
 		host = lastOr(r.Header["X-Forwarded-Host"], host)
 	}
-	return method, assertion.Target(scheme, host, sent.URL.EscapedPath())
+	return method, assertion.Target(scheme, host, sent.EscapedPath())
 }
 
 func lastOr(values []string, otherwise string) string {

@@ -46,6 +46,7 @@ func BenchmarkHandler(b *testing.B) {
 	if signing.gate, err = signing.newGate(); err != nil {
 		b.Fatal(err)
 	}
+	server := new(caddyhttp.Server) // without access logs
 	next := caddyhttp.HandlerFunc(func(http.ResponseWriter, *http.Request) error { return nil })
 	for name, serve := range map[string]func(http.ResponseWriter, *http.Request) error{
 		"bare": next.ServeHTTP,
@@ -62,7 +63,7 @@ func BenchmarkHandler(b *testing.B) {
 			w := httptest.NewRecorder()
 			b.ReportAllocs()
 			for b.Loop() {
-				r := caddyhttp.PrepareRequest(bare, caddy.NewReplacer(), w, nil)
+				r := caddyhttp.PrepareRequest(bare, caddy.NewReplacer(), w, server)
 				r.Header = http.Header{
 					"Authorization": authorization, "Accept": {"*/*"}, "User-Agent": {"bench"}, "X-Forwarded-For": {"::1"},
 				}

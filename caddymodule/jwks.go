@@ -3,6 +3,7 @@ package caddymodule
 import (
 	"context"
 	"net/http"
+	"net/url"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
@@ -19,19 +20,23 @@ type publicKeys struct {
 // asked reports whether the request is for the keys: as its client sent it, or as
 // it was rewritten since.
 func (*publicKeys) asked(r *http.Request) bool {
-	return r.URL.Path == assertion.Path || original(r).URL.Path == assertion.Path
+	if r.URL.Path == assertion.Path {
+		return true
+	}
+	_, sent := original(r)
+	return sent.Path == assertion.Path
 }
 
 // original is the request line as the client sent it.
-func original(r *http.Request) http.Request {
+func original(r *http.Request) (method string, target *url.URL) {
 	if o, ok := r.Context().Value(caddyhttp.OriginalRequestCtxKey).(http.Request); ok && o.URL != nil {
-		return o
+		return o.Method, o.URL
 	}
-	return http.Request{Method: r.Method, URL: r.URL}
+	return r.Method, r.URL
 }
 
 func (p *publicKeys) serve(w http.ResponseWriter, r *http.Request) error {
-	if method := original(r).Method; method != http.MethodGet && method != http.MethodHead {
+	if method, _ := original(r); method != http.MethodGet && method != http.MethodHead {
 		return p.refuser.refuse(w, r, &gate.Refusal{
 			Status: http.StatusMethodNotAllowed, Code: "method_not_allowed",
 			Message: "the public keys can be read only", Header: http.Header{"Allow": {"GET, HEAD"}},

@@ -25,7 +25,7 @@ type passage struct {
 	key      string         // that it came with
 	identity *verify.Identity
 	denied   error // why the key is not good
-	exchange *cut.Exchange
+	exchange cut.Exchange
 	flight   coherence.Flight
 }
 
@@ -39,8 +39,8 @@ func (p *passage) Verify(ctx context.Context, key string) (*verify.Identity, err
 	if err != nil {
 		return nil, err
 	}
-	p.exchange = cut.New(p.w, p.r)
-	p.flight.Request = p.exchange
+	p.exchange.Begin(p.w, p.r)
+	p.flight.Request = &p.exchange
 	p.key = key
 	p.identity, p.denied = e.Admit(ctx, key, &p.flight)
 	if p.denied == nil {

@@ -228,7 +228,7 @@ func TestAnAssertionNeedsAnAudience(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			config := adapt(t, globals(b.options)+"http://127.0.0.1:1 {\nbind 127.0.0.1\nsystem_key_auth {\nassertion AUDIENCE\n}\n}\n")
-			err := caddy.Load([]byte(strings.Replace(string(config), `"AUDIENCE"`, test.audience, 1)), true)
+			err := tryLoad(t, []byte(strings.Replace(string(config), `"AUDIENCE"`, test.audience, 1)))
 			if err == nil || !strings.Contains(err.Error(), test.want) {
 				t.Errorf("got %v, want %q", err, test.want)
 			}

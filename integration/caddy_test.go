@@ -158,7 +158,7 @@ func load(tb testing.TB, caddyfile string) {
 
 func loadJSON(tb testing.TB, config []byte) {
 	tb.Helper()
-	if err := caddy.Load(config, true); err != nil {
+	if err := tryLoad(tb, config); err != nil {
 		tb.Fatal(err)
 	}
 	tb.Cleanup(func() {
@@ -166,7 +166,14 @@ func loadJSON(tb testing.TB, config []byte) {
 			tb.Error(err)
 		}
 	})
+}
+
+// tryLoad returns what Caddy has against a configuration, or runs it.
+func tryLoad(tb testing.TB, config []byte) error {
+	tb.Helper()
+	err := caddy.Load(config, true)
 	awaitOneListener(tb, config)
+	return err
 }
 
 func adapt(tb testing.TB, caddyfile string) []byte {

@@ -6,7 +6,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/caddyserver/caddy/v2"
 	"github.com/google/go-cmp/cmp"
 )
 
@@ -157,7 +156,7 @@ func TestTheAdminEndpointAfterReloads(t *testing.T) {
 
 	broken := adapt(t, c.caddyfile(b, "system_key_auth\nrespond ok"))
 	broken = []byte(strings.Replace(string(broken), `"apps":{`, `"apps":{"nothing_of_this_name":{},`, 1))
-	if err := caddy.Load(broken, true); err == nil {
+	if err := tryLoad(t, broken); err == nil {
 		t.Fatal("a broken configuration was loaded")
 	}
 	use()

@@ -1,10 +1,8 @@
 package integration_test
 
 import (
-	"bufio"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
@@ -12,8 +10,6 @@ import (
 	"strings"
 	"testing"
 	"time"
-
-	"github.com/caddyserver/caddy/v2"
 
 	"github.com/lumio-vision/caddy-system-keys/caddymodule"
 	"github.com/lumio-vision/caddy-system-keys/internal/testenv"
@@ -89,7 +85,7 @@ func TestFailedReload(t *testing.T) {
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			test.site.address, test.site.body = s.address, s.body
-			err := caddy.Load(adapt(t, test.site.caddyfile()), true)
+			err := tryLoad(t, adapt(t, test.site.caddyfile()))
 			if err == nil || !strings.Contains(err.Error(), test.wants) {
 				t.Fatalf("got %v", err)
 			}
@@ -154,15 +150,15 @@ func TestManyReloadsDoNotGrow(t *testing.T) {
 		if i%10 == 1 {
 			s.options += fmt.Sprintf("\nlease %ds", 1+i%60) // an engine of its own
 		}
-		if err := caddy.Load(adapt(t, s.caddyfile()), true); err != nil {
+		if err := tryLoad(t, adapt(t, s.caddyfile())); err != nil {
 			t.Fatal(err)
 		}
 		if i == 20 {
-			s.callAfterReload(t, plain, http.StatusOK)
+			s.call(t, plain, http.StatusOK)
 			before = settled()
 		}
 	}
-	s.callAfterReload(t, plain, http.StatusOK)
+	s.call(t, plain, http.StatusOK)
 	eventually(t, "goroutines end", func() bool { return settled() <= before+5 })
 	if stats := caddymodule.Stats(); stats.Engines != 1 || stats.References != 1 {
 		t.Errorf("after %d reloads: %+v", reloads, stats)
@@ -180,31 +176,6 @@ func (s site) call(tb testing.TB, key string, want int) {
 	if status, _, body := get(tb, "http://"+s.address, "Bearer "+key); status != want {
 		tb.Fatalf("got %d, want %d: %s", status, want, body)
 	}
-}
-
-// callAfterReload is call for a request right after a reload. The kernel resets a
-// connection that the listener of the old configuration had not accepted yet
-// when it was closed, with any handler, so that the client has to connect again.
-func (s site) callAfterReload(tb testing.TB, key string, want int) {
-	tb.Helper()
-	for range 10 {
-		conn, err := net.Dial("tcp", s.address)
-		if err != nil {
-			continue
-		}
-		_, _ = io.WriteString(conn, "GET / HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer "+key+"\r\nConnection: close\r\n\r\n")
-		response, err := http.ReadResponse(bufio.NewReader(conn), nil)
-		_ = conn.Close()
-		if err != nil {
-			continue
-		}
-		_ = response.Body.Close()
-		if response.StatusCode != want {
-			tb.Fatalf("got %d, want %d", response.StatusCode, want)
-		}
-		return
-	}
-	tb.Fatal("nobody answers")
 }
 
 // TestStoreThatIsNotThereYet starts before PostgreSQL does.

@@ -3,7 +3,6 @@ package cut
 import (
 	"context"
 	"errors"
-	"maps"
 	"net"
 	"net/http"
 	"sync"
@@ -19,7 +18,8 @@ type Exchange struct {
 	request  *http.Request
 
 	alive  func() error
-	before http.Header // the fields of the answer that were there at Wrap
+	before []field // of the answer that were there at Wrap
+	few    [2]field
 	writer writer
 	body   body
 
@@ -35,10 +35,23 @@ type Exchange struct {
 	finished bool
 }
 
-// New makes an exchange of what a handler was called with. It costs one
-// allocation; nothing is wrapped yet.
+// field is a line of a header.
+type field struct {
+	name   string
+	values []string
+}
+
+// New makes an exchange of what a handler was called with. Nothing is wrapped yet.
 func New(w http.ResponseWriter, r *http.Request) *Exchange {
-	return &Exchange{response: w, request: r}
+	x := new(Exchange)
+	x.Begin(w, r)
+	return x
+}
+
+// Begin is New for an exchange that is a part of something else, and has been
+// used for nothing yet.
+func (x *Exchange) Begin(w http.ResponseWriter, r *http.Request) {
+	x.response, x.request = w, r
 }
 
 // Wrap returns what the next handler is to be called with. Before each part that
@@ -47,7 +60,10 @@ func New(w http.ResponseWriter, r *http.Request) *Exchange {
 // before it goes on. It may be nil.
 func (x *Exchange) Wrap(alive func() error) (http.ResponseWriter, *http.Request) {
 	x.alive = alive
-	x.before = maps.Clone(x.response.Header())
+	x.before = x.few[:0] // Caddy sets one or two
+	for name, values := range x.response.Header() {
+		x.before = append(x.before, field{name, values})
+	}
 	ctx, cancel := context.WithCancelCause(x.request.Context())
 	r := x.request.WithContext(ctx)
 	if r.Body != nil && r.Body != http.NoBody {
@@ -123,7 +139,9 @@ func (x *Exchange) Finish() Outcome {
 func (x *Exchange) reset() {
 	header := x.response.Header()
 	clear(header)
-	maps.Copy(header, x.before)
+	for _, f := range x.before {
+		header[f.name] = f.values
+	}
 	if x.request.ProtoMajor == 1 {
 		// The rest of the request may still be on its way.
 		header["Connection"] = []string{"close"}

@@ -19,11 +19,13 @@ func (w *writer) Unwrap() http.ResponseWriter { return w.x.response }
 // WriteHeader passes informational answers (RFC 9110 section 15.2), which are no
 // part of the final one. Only 101 is final.
 func (w *writer) WriteHeader(status int) {
-	pass := func() error { return w.x.send(status) }
+	var cause error
 	if status < http.StatusOK && status != http.StatusSwitchingProtocols {
-		pass = w.x.check
+		cause = w.x.check()
+	} else {
+		cause = w.x.send(status)
 	}
-	if pass() == nil {
+	if cause == nil {
 		w.x.response.WriteHeader(status)
 	}
 }

@@ -79,6 +79,11 @@ type Engine struct {
 	proofs Proofs // or nil
 	live   atomic.Pointer[Live]
 
+	// Alive returns [cut.ErrLapsed] when requests that were let through may not go
+	// on: the lease has run out, or the engine is closed. It is a value, so that a
+	// request that asks needs none of its own.
+	Alive func() error
+
 	mu      sync.Mutex // guards the life cycle
 	started bool
 	closed  atomic.Bool   // written under mu
@@ -124,6 +129,7 @@ func New(config Config) (*Engine, error) {
 		opened: make(chan struct{}),
 		done:   make(chan struct{}),
 	}
+	e.Alive = e.alive
 	if config.Proofs != nil {
 		var err error
 		if e.proofs, err = config.Proofs(e.logger); err != nil {
@@ -170,9 +176,7 @@ func (e *Engine) Admit(ctx context.Context, key string, flight *coherence.Flight
 	return l.Verifier.Admit(ctx, key, flight)
 }
 
-// Alive returns [cut.ErrLapsed] when requests that were let through may not go
-// on: the lease has run out, or the engine is closed.
-func (e *Engine) Alive() error {
+func (e *Engine) alive() error {
 	l := e.live.Load()
 	if l == nil || l.Lease.Lapsed() && !e.config.KeepOnLapse {
 		return cut.ErrLapsed
