@@ -3,16 +3,20 @@ LINT   := $(GO) run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15
 PKGS   ?= ./...
 FUZZTIME ?= 60s
 
-.PHONY: help build xcaddy test soak lint bench abuse fuzz audit cover screenshots
+.PHONY: help build xcaddy deployments test soak lint bench abuse fuzz audit cover screenshots
 
 help: ## Show this list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-11s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
 
 build: ## Build Caddy with this plugin, without cgo, into bin/caddy
 	CGO_ENABLED=0 $(GO) build -trimpath -o bin/caddy ./cmd/caddy
 
 xcaddy: ## Build as xcaddy does, against this checkout, and play the quickstart with it
 	.ci/xcaddy
+
+deployments: ## Check the manifests, the compose file and the Dockerfile against their schemas
+	$(GO) -C .ci/deployments vet ./...
+	$(GO) -C .ci/deployments run . $(CURDIR)
 
 test: ## Run all tests with the race detector, on real databases (installs what is missing)
 	@.ci/needs
