@@ -23,7 +23,7 @@ import (
 func init() {
 	caddycmd.RegisterCommand(caddycmd.Command{
 		Name:  "quickstart",
-		Usage: "[--data DIR] [--listen ADDRESS] [--check]",
+		Usage: "[--data DIR] [--listen ADDRESS] [--metrics ADDRESS] [--check]",
 		Short: "Shows system keys at work, on this machine, with nothing to set up",
 		Long: `
 Starts a demo upstream, the proxy and the admin plane on a loopback address, with
@@ -35,6 +35,7 @@ time, and fails at the first that is not answered as promised.`,
 		CobraFunc: func(cmd *cobra.Command) {
 			cmd.Flags().String("data", "", "Folder for the store (default: a temporary one)")
 			cmd.Flags().String("listen", quickstartListen, "Address of the proxy and the admin plane")
+			cmd.Flags().String("metrics", caddy.DefaultAdminListen, "Address of Caddy's admin endpoint, which has the metrics")
 			cmd.Flags().Bool("check", false, "Play the story and report")
 			cmd.Args = arguments(cobra.NoArgs)
 			cmd.SilenceUsage = true
@@ -53,6 +54,7 @@ const quickstartListen = "127.0.0.1:8080"
 // quickstart is the demo while it runs.
 type quickstart struct {
 	url      string
+	metrics  string // the address of Caddy's admin endpoint; "" if it is off
 	file     string
 	keep     bool
 	service  *admin.Service
@@ -82,6 +84,9 @@ func runQuickstart(cmd *cobra.Command) (err error) {
 	defer func() { err = errors.Join(err, cleanUp()) }()
 
 	q := &quickstart{file: filepath.Join(folder, "system-keys.db"), keep: data != ""}
+	if q.metrics, err = metricsAddress(cmd, check); err != nil {
+		return err
+	}
 	if err := q.start(ctx, listen); err != nil {
 		return err
 	}
@@ -99,6 +104,21 @@ func runQuickstart(cmd *cobra.Command) (err error) {
 	return nil
 }
 
+// metricsAddress is that of Caddy's admin endpoint. Unless it was asked for, the
+// demo does without where the address is taken, as by another Caddy.
+func metricsAddress(cmd *cobra.Command, check bool) (string, error) {
+	chosen := cmd.Flags().Changed("metrics")
+	if check && !chosen {
+		return "", nil
+	}
+	metrics, _ := cmd.Flags().GetString("metrics")
+	address, err := freeAddress(cmd.Context(), metrics)
+	if err != nil && chosen {
+		return "", fmt.Errorf("--metrics: %w", err)
+	}
+	return address, nil
+}
+
 // quickstartFolder makes the folder of the store, and says how to be rid of it.
 func quickstartFolder(data string) (folder string, cleanUp func() error, err error) {
 	if data == "" {
@@ -111,12 +131,12 @@ func quickstartFolder(data string) (folder string, cleanUp func() error, err err
 	return folder, func() error { return nil }, err
 }
 
-// start brings up the upstream and a Caddy of its own configuration, without
-// Caddy's admin endpoint, and with its storage beside the keys.
+// start brings up the upstream and a Caddy of its own configuration, with its
+// storage beside the keys.
 func (q *quickstart) start(ctx context.Context, listen string) error {
 	address, err := freeAddress(ctx, listen)
 	if err != nil {
-		return err
+		return fmt.Errorf("--listen: %w", err)
 	}
 	host, port, err := net.SplitHostPort(address)
 	if err != nil {
@@ -148,7 +168,7 @@ func freeAddress(ctx context.Context, listen string) (string, error) {
 	var config net.ListenConfig
 	listener, err := config.Listen(ctx, "tcp", listen)
 	if err != nil {
-		return "", fmt.Errorf("%w: choose another address with --listen", err)
+		return "", fmt.Errorf("%w: choose another address", err)
 	}
 	address := listener.Addr().String()
 	return address, listener.Close()
@@ -180,7 +200,9 @@ func (q *quickstart) config(address string) (*caddy.Config, error) {
 		StorageRaw: caddyconfig.JSONModuleObject(map[string]string{
 			"root": filepath.Join(filepath.Dir(q.file), "caddy"),
 		}, "module", "file_system", nil),
-		Admin: &caddy.AdminConfig{Disabled: true, Config: &caddy.ConfigSettings{Persist: &persist}},
+		Admin: &caddy.AdminConfig{
+			Disabled: q.metrics == "", Listen: q.metrics, Config: &caddy.ConfigSettings{Persist: &persist},
+		},
 		Logging: &caddy.Logging{Logs: map[string]*caddy.CustomLog{
 			"default": {BaseLog: caddy.BaseLog{Level: "ERROR"}},
 		}},

@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 
+	"github.com/caddyserver/caddy/v2"
 	"golang.org/x/term"
 
 	"github.com/lumio-vision/caddy-system-keys/admin"
@@ -32,6 +33,10 @@ func (q *quickstart) greet(ctx context.Context, out io.Writer) error {
 	if q.keep {
 		kept = "kept"
 	}
+	metrics := "off: " + caddy.DefaultAdminListen + " is taken"
+	if q.metrics != "" {
+		metrics = "http://" + q.metrics + "/metrics"
+	}
 	call := fmt.Sprintf(`curl -i -H "Authorization: Bearer %s" %s/hello`, botKey, q.url)
 	_, err = fmt.Fprintf(out, `
   %s
@@ -39,6 +44,7 @@ func (q *quickstart) greet(ctx context.Context, out io.Writer) error {
   System page  %s%s
   Proxy        %s
   Admin API    %s/v1/admin/system-keys
+  Metrics      %s
   Store        %s (%s)
 
   Admin key    %s
@@ -56,7 +62,7 @@ func (q *quickstart) greet(ctx context.Context, out io.Writer) error {
   The keys are shown this once. Ctrl-C stops the demo.
 `,
 		bold("caddy-system-keys is running"),
-		q.url, admin.DefaultPage, q.url, q.url, q.file, kept,
+		q.url, admin.DefaultPage, q.url, q.url, metrics, q.file, kept,
 		adminKey, botKey,
 		bold("1. The bot calls the API; the upstream learns who it is"), call,
 		bold("2. The admin revokes the bot's key"), adminKey, q.url, bot.ID,
