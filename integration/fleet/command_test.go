@@ -101,7 +101,7 @@ func TestMissingTriggers(t *testing.T) {
 		eventually(t, "it is said in the log", func() bool { return strings.Contains(i.tail(), "triggers on system_keys are missing") })
 	}
 	f.mustPSQL("DELETE FROM system_keys WHERE id = '" + key.ID.String() + "'")
-	l.wantRefused(t, time.Second)
+	l.wantRefused(t, promptly)
 	l.stop()
 
 	key, plain = f.mint("another bot")

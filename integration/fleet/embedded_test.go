@@ -23,7 +23,7 @@ func TestOtherProcessesOnOneFile(t *testing.T) {
 	if err != nil || !strings.Contains(said, "1 of 1 server(s) acknowledged") {
 		t.Errorf("%v: %s", err, said)
 	}
-	stream.wantEnd(t, asked, time.Second)
+	stream.wantEnd(t, asked, promptly)
 	settle()
 	l.stop()
 	l.wantNoneAfter(t, answered)
@@ -42,8 +42,8 @@ func TestOtherProcessesOnOneFile(t *testing.T) {
 	if _, err := db.ExecContext(t.Context(), "DELETE FROM system_keys WHERE label = 'deleted by plain SQL'"); err != nil {
 		t.Fatal(err)
 	}
-	l.wantRefused(t, time.Second)
-	stream.wantEnd(t, asked, time.Second)
+	l.wantRefused(t, promptly)
+	stream.wantEnd(t, asked, promptly)
 	l.stop()
 }
 

@@ -212,7 +212,7 @@ func TestStreamsEndWhenTheirKeyIsRevokedElsewhere(t *testing.T) {
 		t.Errorf("%d %s", status, body)
 	}
 	for _, s := range streams {
-		s.wantEnd(t, asked, time.Second)
+		s.wantEnd(t, asked, promptly)
 	}
 	for _, conn := range silent {
 		_ = conn.SetReadDeadline(time.Now().Add(5 * time.Second))
@@ -235,5 +235,5 @@ func TestStreamsEndWhenTheirKeyIsRevokedElsewhere(t *testing.T) {
 	if status, body, _ := f.instances[0].revoke(other); status != http.StatusOK || !strings.Contains(body, `"requests_cut":1`) {
 		t.Errorf("%d %s", status, body)
 	}
-	kept.wantEnd(t, asked, time.Second)
+	kept.wantEnd(t, asked, promptly)
 }
