@@ -54,6 +54,7 @@ func (s *setup) begin(ctx context.Context, processors string) (*process, error) 
 	text := fmt.Sprintf(`{
 	admin off
 	persist_config off
+	default_bind 127.0.0.1
 	grace_period 2s
 	log {
 		level ERROR
