@@ -28,9 +28,9 @@ func (r *report) print(w io.Writer) error {
 		}
 		spread := ""
 		if row.Min != row.Max {
-			spread = fmt.Sprintf("(%s to %s)", digits3(row.Unit, row.Min), digits3(row.Unit, row.Max))
+			spread = fmt.Sprintf("(%s to %s)", short(row.Unit, row.Min), short(row.Unit, row.Max))
 		}
-		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%d\n", row.Part, row.Name, what, digits3(row.Unit, row.Median), spread, row.N)
+		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%d\n", row.Part, row.Name, what, short(row.Unit, row.Median), spread, row.N)
 	}
 	return table.Flush()
 }
@@ -44,9 +44,9 @@ func (r *report) save(file string) error {
 	return os.WriteFile(file, append(text, '\n'), 0o600)
 }
 
-// digits3 writes a figure with three digits that count, and a ratio with three
+// short writes a figure with three digits that count, and a ratio with three
 // behind the point.
-func digits3(unit string, v float64) string {
+func short(unit string, v float64) string {
 	switch {
 	case unit == ratio:
 		return strconv.FormatFloat(v, 'f', 3, 64)

@@ -78,8 +78,8 @@ func TestThreeDigitsCount(t *testing.T) {
 		{ratio, 123.4, "123.400"},
 		{"ms", 99.96, "100"},
 	} {
-		if got := digits3(c.unit, c.v); got != c.want {
-			t.Errorf("digits3(%q, %v) = %q, want %q", c.unit, c.v, got, c.want)
+		if got := short(c.unit, c.v); got != c.want {
+			t.Errorf("short(%q, %v) = %q, want %q", c.unit, c.v, got, c.want)
 		}
 	}
 }

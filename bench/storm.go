@@ -18,14 +18,14 @@ import (
 
 const (
 	stormKeys   = 1000
-	stormRounds = 3 // of servers that find their proofs in Redis
+	stormRounds = 3 // of servers that find proofs in Redis
 	// stormPatience is how long all together may take to be let in.
 	stormPatience = 3 * time.Minute
 )
 
 // storm has a thousand clients, each with a key of its own, come to a server that
-// has just started: once with an empty Redis, and then to others that find there
-// what the first has done.
+// has just started: all at once with an empty Redis, then to others that find there
+// what the first has done, and to others again within a second.
 func storm(ctx context.Context, r *run) ([]row, error) {
 	where, err := r.postgres(ctx)
 	if err != nil {
@@ -46,22 +46,34 @@ func storm(ctx context.Context, r *run) ([]row, error) {
 	}
 	upstream := startUpstream()
 	defer upstream.Close()
-	var all []stormed
-	for round := range 1 + stormRounds {
-		r.progress("storm %d of %d", round+1, 1+stormRounds)
-		folder, err := r.newFolder()
-		if err != nil {
-			return nil, err
+	var rows []row
+	for _, kind := range []struct {
+		name   string
+		rounds int
+		within time.Duration
+	}{
+		{"1,000 keys at once, Redis empty", 1, 0}, // once only, as it is not empty then
+		{"1,000 keys at once, Redis has proofs", stormRounds, 0},
+		{"1,000 keys in a second, Redis has proofs", stormRounds, time.Second},
+	} {
+		var all []stormed
+		for round := range kind.rounds {
+			r.progress("%s: %d of %d", kind.name, round+1, kind.rounds)
+			folder, err := r.newFolder()
+			if err != nil {
+				return nil, err
+			}
+			caddy := &setup{folder: folder, options: append([]string{where.option()}, redis...), quiet: true}
+			address := caddy.site("system_key_auth\nreverse_proxy " + upstream.Listener.Addr().String())
+			s, err := caddy.storm(ctx, address, keys, kind.within)
+			if err != nil {
+				return nil, err
+			}
+			all = append(all, s)
 		}
-		caddy := &setup{folder: folder, options: append([]string{where.option()}, redis...), quiet: true}
-		address := caddy.site("system_key_auth\nreverse_proxy " + upstream.Listener.Addr().String())
-		s, err := caddy.storm(ctx, address, keys)
-		if err != nil {
-			return nil, err
-		}
-		all = append(all, s)
+		rows = append(rows, stormRows(kind.name, all)...)
 	}
-	return append(stormRows("1,000 keys, Redis empty", all[:1]), stormRows("1,000 keys, Redis has proofs", all[1:])...), nil
+	return rows, nil
 }
 
 // stormed is what a storm was like.
@@ -91,8 +103,9 @@ func stormRows(name string, all []stormed) []row {
 	}
 }
 
-// storm starts the Caddy, has the last key warm, and then all others come at once.
-func (s *setup) storm(ctx context.Context, address string, keys []minted) (found stormed, err error) {
+// storm starts the Caddy, has the last key warm, and then all others come, within a
+// time or at once.
+func (s *setup) storm(ctx context.Context, address string, keys []minted, within time.Duration) (found stormed, err error) {
 	p, err := s.start(ctx, "")
 	if err != nil {
 		return found, err
@@ -115,7 +128,8 @@ func (s *setup) storm(ctx context.Context, address string, keys []minted) (found
 	})
 	var refused atomic.Int64
 	began := time.Now()
-	err = allAtOnce(keys[:len(keys)-1], func(k minted) error {
+	err = together(keys[:len(keys)-1], func(k minted) error {
+		time.Sleep(time.Duration(rand.Float64() * float64(within)))
 		w, err := untilLetIn(ctx, address, k.plain, until, &refused)
 		if err == nil {
 			_ = w.conn.Close()
@@ -131,8 +145,8 @@ func (s *setup) storm(ctx context.Context, address string, keys []minted) (found
 	return found, err
 }
 
-// allAtOnce calls do for each key, all at the same time.
-func allAtOnce(keys []minted, do func(k minted) error) error {
+// together calls do for each key, all at the same time.
+func together(keys []minted, do func(k minted) error) error {
 	begin := make(chan struct{})
 	errs := make([]error, len(keys))
 	var group sync.WaitGroup
