@@ -29,10 +29,8 @@ soak: ## Run the long tests at their full counts
 lint: ## Run the linters
 	$(LINT) run
 
-bench: ## Measure the warm check, and requests through the plugin against bare Caddy
+bench: ## Measure it against bare Caddy and others: one table, and bench.json
 	@.ci/needs
-	$(GO) test -run '^$$' -bench . -benchmem ./internal/token ./internal/header ./internal/verify ./internal/cut ./internal/coherence ./internal/assertion ./upstream
-	$(GO) test -run '^$$' -bench Handler -benchmem ./caddymodule 2>/dev/null
 	$(GO) run ./bench
 
 abuse: ## Measure floods of bad credentials, and the time that refusals take

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
-	"os/exec"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -69,14 +68,10 @@ func attack() {
 
 // begin starts a flood on some processors. The result waits for its end.
 func (a assault) begin(ctx context.Context, processors string) (wait func() (answers, others int64, err error), err error) {
-	self, err := os.Executable()
+	cmd, err := command(ctx, processors, []string{asFlood + "=1"})
 	if err != nil {
 		return nil, err
 	}
-	cmd := exec.CommandContext(ctx, self)
-	cmd.Env = append(os.Environ(), asFlood+"=1")
-	cmd = on(ctx, processors, cmd)
-	cmd.Stderr = os.Stderr
 	input, err := cmd.StdinPipe()
 	if err != nil {
 		return nil, err

@@ -22,9 +22,11 @@ import (
 	"github.com/lumio-vision/caddy-system-keys/store/sqlite"
 )
 
-// credentials are those that are not good, by how much is good about them.
+// credentials are one that is good, and those that are not, by how much is good
+// about them.
 type credentials struct {
 	minter  *token.Minter
+	good    string
 	revoked []string // each was minted and stored, and is gone
 }
 
@@ -63,6 +65,11 @@ func newCredentials(ctx context.Context, file, people string) (*credentials, err
 		}
 		c.revoked = append(c.revoked, plain)
 	}
+	good, err := mint(ctx, s, 1, phc.Default(), admin.NewKey{Label: "bench", Permissions: []string{"bots:read"}})
+	if err != nil {
+		return nil, err
+	}
+	c.good = good[0].plain
 	public, _, err := ed25519.GenerateKey(rand.Reader)
 	if err != nil {
 		return nil, err

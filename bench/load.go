@@ -3,45 +3,58 @@ package main
 import (
 	"context"
 	"fmt"
-	"io"
-	"net/http"
 	"slices"
 	"sync"
 	"time"
 )
 
-// target is a site to send to.
+// target is a site to send to, with the requests of one client.
 type target struct {
 	name          string
-	url           string
+	address       string
 	authorization string
+	// processes are those that work for an answer, but for the upstream's and ours.
+	processes []*process
 }
 
 // result is what one round gave.
 type result struct {
 	took      time.Duration
-	cpu       time.Duration // of the server
+	cpu       time.Duration // of the target's processes
 	latencies []time.Duration
+}
+
+// add is for a round of several slices.
+func (r *result) add(other result) {
+	r.took += other.took
+	r.cpu += other.cpu
+	r.latencies = append(r.latencies, other.latencies...)
+	slices.Sort(r.latencies)
 }
 
 func (r result) rate() float64 { return float64(len(r.latencies)) / r.took.Seconds() }
 
-// cost is the server's CPU time for a request, in microseconds.
-func (r result) cost() float64 { return float64(r.cpu.Microseconds()) / float64(len(r.latencies)) }
-
-// quantile is in milliseconds; the latencies are sorted.
-func (r result) quantile(q float64) float64 {
-	return float64(r.latencies[int(q*float64(len(r.latencies)-1))].Microseconds()) / 1000
+// cost is the CPU time for a request, in microseconds.
+func (r result) cost() float64 {
+	return float64(r.cpu.Nanoseconds()) / 1000 / float64(len(r.latencies))
 }
 
-// load sends from so many connections, each waiting for its answer, for a time.
-func (t target) load(ctx context.Context, s *server, length time.Duration, clients int) (result, error) {
-	transport := &http.Transport{MaxIdleConnsPerHost: clients, DisableCompression: true}
-	defer transport.CloseIdleConnections()
-	ctx, cancel := context.WithTimeout(ctx, length+10*time.Second)
-	defer cancel()
+// quantile is in milliseconds; the latencies are sorted.
+func (r result) quantile(q float64) float64 { return inMilliseconds(quantile(r.latencies, q)) }
 
-	before, err := s.cpu()
+// load sends from so many connections, each waiting for its answer, for a time.
+func (t *target) load(ctx context.Context, length time.Duration, clients int) (result, error) {
+	raw := t.request()
+	wires := make([]*wire, clients)
+	for i := range wires {
+		w, err := dialWire(t.address, time.Now().Add(length+10*time.Second))
+		if err != nil {
+			return result{}, err
+		}
+		defer func() { _ = w.conn.Close() }()
+		wires[i] = w
+	}
+	before, err := t.cpu()
 	if err != nil {
 		return result{}, err
 	}
@@ -49,24 +62,27 @@ func (t target) load(ctx context.Context, s *server, length time.Duration, clien
 	end := began.Add(length)
 	all := make([][]time.Duration, clients)
 	errs := make([]error, clients)
-	var wg sync.WaitGroup
-	for i := range clients {
-		wg.Go(func() {
-			for now := time.Now(); now.Before(end) && errs[i] == nil; {
-				errs[i] = t.send(ctx, transport)
+	var group sync.WaitGroup
+	for i, w := range wires {
+		group.Go(func() {
+			for now := time.Now(); now.Before(end) && errs[i] == nil && ctx.Err() == nil; {
+				var status int
+				if status, errs[i] = w.send(raw); errs[i] == nil && status != 200 {
+					errs[i] = fmt.Errorf("%s: status %d", t.name, status)
+				}
 				done := time.Now()
 				all[i] = append(all[i], done.Sub(now))
 				now = done
 			}
 		})
 	}
-	wg.Wait()
+	group.Wait()
 	took := time.Since(began)
-	after, err := s.cpu()
+	after, err := t.cpu()
 	if err != nil {
 		return result{}, err
 	}
-	for _, err := range errs {
+	for _, err := range append(errs, ctx.Err()) {
 		if err != nil {
 			return result{}, err
 		}
@@ -76,24 +92,22 @@ func (t target) load(ctx context.Context, s *server, length time.Duration, clien
 	return result{took: took, cpu: after - before, latencies: latencies}, nil
 }
 
-func (t target) send(ctx context.Context, transport *http.Transport) error {
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, t.url, http.NoBody)
-	if err != nil {
-		return err
-	}
+// request has what clients send beside their credential.
+func (t *target) request() []byte {
+	raw := fmt.Appendf(nil, "GET / HTTP/1.1\r\nHost: %s\r\nUser-Agent: bench/1.0\r\nAccept: */*\r\n", t.address)
 	if t.authorization != "" {
-		request.Header.Set("Authorization", t.authorization)
+		raw = fmt.Appendf(raw, "Authorization: %s\r\n", t.authorization)
 	}
-	response, err := transport.RoundTrip(request)
-	if err != nil {
-		return err
+	return append(raw, "\r\n"...)
+}
+
+func (t *target) cpu() (sum time.Duration, err error) {
+	for _, p := range t.processes {
+		used, err := p.cpu()
+		if err != nil {
+			return 0, err
+		}
+		sum += used
 	}
-	defer func() { _ = response.Body.Close() }()
-	if _, err := io.Copy(io.Discard, response.Body); err != nil {
-		return err
-	}
-	if response.StatusCode != http.StatusOK {
-		return fmt.Errorf("%s: status %d", t.name, response.StatusCode)
-	}
-	return nil
+	return sum, nil
 }

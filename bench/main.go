@@ -1,9 +1,14 @@
 // Command bench measures the plugin on this machine, in a Caddy that is a process
 // of its own. It sends to loopback only, for a bounded time.
 //
-//	bench            compares requests through the plugin, with and without an
-//	                 assertion, with requests through bare Caddy: the rounds alternate,
-//	                 and each round gives one ratio
+//	bench [part...]  makes one table, and a file of JSON, of all parts or of these:
+//	                 requests   through the plugin, and through what else Caddy has
+//	                 check      a warm check and the work on headers, in nanoseconds
+//	                 cold       a first check, against the bare Argon2id and one row
+//	                 storm      a thousand keys that come to a fresh server at once
+//	                 million    a million keys beside a thousand
+//	                 revoke     from a revocation to the first refusal
+//	                 lastused   writing the last uses of ten thousand keys
 //	bench flood      has a client with a good key send, alone and under floods of bad
 //	                 credentials, with the server and the flood on a processor each
 //	bench refusals   compares how long it takes to refuse keys of different kinds
@@ -14,9 +19,10 @@ import (
 	"flag"
 	"fmt"
 	"os"
-	"runtime"
+	"os/signal"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
@@ -25,108 +31,67 @@ import (
 	_ "github.com/lumio-vision/caddy-system-keys"
 )
 
-// asCaddy makes this program be Caddy: the server that is measured.
-const asCaddy = "SYSTEM_KEYS_BENCH_CADDY"
+// options are what a run can be told.
+type options struct {
+	rounds  int
+	length  time.Duration
+	clients int
+}
 
 func main() {
-	if os.Getenv(asCaddy) != "" {
+	switch {
+	case os.Getenv(asCaddy) != "":
 		caddycmd.Main()
 		return
-	}
-	if os.Getenv(asFlood) != "" {
+	case os.Getenv(asFlood) != "":
 		attack()
 		return
+	case os.Getenv(asService) != "":
+		service()
+		return
 	}
-	rounds := flag.Int("rounds", 5, "rounds of each site")
-	length := flag.Duration("length", 3*time.Second, "length of a round")
-	clients := flag.Int("clients", 16, "connections that send at once")
-	rate := flag.Int("rate", 4000, "bad credentials a second, in the slower floods")
-	processors := flag.String("processors", "0", "those of the server, in floods; the flood is on 1")
-	samples := flag.Int("samples", 2000, "refusals of each kind")
-	what := ""
-	if len(os.Args) > 1 && !strings.HasPrefix(os.Args[1], "-") {
-		what = os.Args[1]
-		os.Args = append(os.Args[:1], os.Args[2:]...)
-	}
-	flag.Parse()
-	var err error
-	switch ctx := context.Background(); what {
-	case "":
-		err = bench(ctx, *rounds, *length, *clients)
-	case "flood":
-		err = flood(ctx, *rounds, *length, *rate, *processors)
-	case "refusals":
-		err = refusals(ctx, *samples)
-	default:
-		err = fmt.Errorf("there is no %q", what)
-	}
+	// What was started is ended, and what was written removed, after an interrupt too.
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	err := measure(ctx)
+	stop()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
 }
 
-func bench(ctx context.Context, rounds int, length time.Duration, clients int) error {
-	server, err := startServer(ctx, "")
+// measure does what the command line says.
+func measure(ctx context.Context) error {
+	var names []string
+	arguments := os.Args[1:]
+	for len(arguments) > 0 && !strings.HasPrefix(arguments[0], "-") {
+		names, arguments = append(names, arguments[0]), arguments[1:]
+	}
+	rounds := 7
+	if slices.Contains(names, "flood") {
+		rounds = 5
+	}
+	flags := flag.NewFlagSet("bench", flag.ExitOnError)
+	var o options
+	flags.IntVar(&o.rounds, "rounds", rounds, "rounds of each site, or of each flood")
+	flags.DurationVar(&o.length, "length", 3*time.Second, "length of a round")
+	flags.IntVar(&o.clients, "clients", 16, "connections that send at once")
+	file := flags.String("json", "bench.json", "file for the table as JSON")
+	rate := flags.Int("rate", 4000, "bad credentials a second, in the slower floods")
+	processors := flags.String("processors", "0", "those of the server, in floods; the flood is on 1")
+	samples := flags.Int("samples", 2000, "refusals of each kind")
+	if err := flags.Parse(arguments); err != nil {
+		return err
+	}
+	switch strings.Join(names, " ") {
+	case "flood":
+		return flood(ctx, o.rounds, o.length, *rate, *processors)
+	case "refusals":
+		return refusals(ctx, *samples)
+	}
+	chosen, err := choose(names)
 	if err != nil {
 		return err
 	}
-	defer server.stop()
-	fmt.Printf("%s, %d processors, %s; %d rounds of %s with %d connections\n\n",
-		processor(), runtime.NumCPU(), runtime.Version(), rounds, length, clients)
-
-	// All get the same requests: the bare site hands the credential on.
-	var targets []target
-	for _, site := range server.sites {
-		targets = append(targets, target{site.name, site.url, "Bearer " + server.key})
-	}
-	for _, t := range targets { // warm all
-		if _, err := t.load(ctx, server, time.Second, clients); err != nil {
-			return err
-		}
-	}
-	results := make([][]result, len(targets))
-	for range rounds {
-		for i, t := range targets {
-			r, err := t.load(ctx, server, length, clients)
-			if err != nil {
-				return err
-			}
-			results[i] = append(results[i], r)
-		}
-	}
-	for i, t := range targets {
-		report(t.name, results[i])
-	}
-	for i, t := range targets[1:] {
-		var rates, costs []float64
-		for round := range rounds {
-			rates = append(rates, results[i+1][round].rate()/results[0][round].rate())
-			costs = append(costs, results[i+1][round].cost()/results[0][round].cost())
-		}
-		fmt.Printf("\n%s ÷ bare, median (min to max) of %d rounds\n", t.name, rounds)
-		fmt.Printf("  requests per second  %s\n", spread(rates, "%.3f"))
-		fmt.Printf("  CPU per request      %s\n", spread(costs, "%.3f"))
-	}
-	return nil
-}
-
-func report(name string, results []result) {
-	var rates, costs, p50s, p99s []float64
-	for _, r := range results {
-		rates = append(rates, r.rate())
-		costs = append(costs, r.cost())
-		p50s = append(p50s, r.quantile(0.50))
-		p99s = append(p99s, r.quantile(0.99))
-	}
-	fmt.Printf("%s\n", name)
-	fmt.Printf("  requests per second  %s\n", spread(rates, "%.0f"))
-	fmt.Printf("  CPU per request, µs  %s\n", spread(costs, "%.1f"))
-	fmt.Printf("  p50, ms              %s\n", spread(p50s, "%.2f"))
-	fmt.Printf("  p99, ms              %s\n", spread(p99s, "%.2f"))
-}
-
-func spread(values []float64, format string) string {
-	sorted := slices.Sorted(slices.Values(values))
-	return fmt.Sprintf(format+" ("+format+" to "+format+")", sorted[len(sorted)/2], sorted[0], sorted[len(sorted)-1])
+	return tabulate(ctx, o, chosen, *file)
 }

@@ -16,6 +16,8 @@ import (
 type wire struct {
 	conn   net.Conn
 	reader *bufio.Reader
+	// retryAfter is what the last answer asked for.
+	retryAfter time.Duration
 }
 
 func dialWire(address string, until time.Time) (*wire, error) {
@@ -23,7 +25,7 @@ func dialWire(address string, until time.Time) (*wire, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &wire{conn, bufio.NewReader(conn)}, conn.SetDeadline(until)
+	return &wire{conn: conn, reader: bufio.NewReader(conn)}, conn.SetDeadline(until)
 }
 
 func request(address, path, credential string) []byte {
@@ -36,6 +38,7 @@ func (w *wire) send(request []byte) (status int, err error) {
 		return 0, err
 	}
 	length := -1
+	w.retryAfter = 0
 	for first := true; ; first = false {
 		line, err := w.reader.ReadSlice('\n')
 		if err != nil {
@@ -50,6 +53,12 @@ func (w *wire) send(request []byte) (status int, err error) {
 			if length, err = strconv.Atoi(string(line[16:])); err != nil {
 				return 0, err
 			}
+		case bytes.HasPrefix(line, []byte("Retry-After: ")):
+			seconds, err := strconv.Atoi(string(line[13:]))
+			if err != nil {
+				return 0, err
+			}
+			w.retryAfter = time.Duration(seconds) * time.Second
 		case len(line) == 0:
 			if length < 0 {
 				return 0, errors.New("an answer without a length")

@@ -9,7 +9,8 @@
 // [Database] and [RedisURL] hand out a private corner of one server that the
 // whole test binary shares, which costs milliseconds. [StartPostgres] and
 // [StartRedis] start a server that belongs to one test, to be killed, paused
-// and restarted at will. [Proxy] puts a network in front of it.
+// and restarted at will. [Proxy] puts a network in front of it. [StartServers] is
+// for the benchmarks, which are no tests.
 //
 // # Servers elsewhere
 //

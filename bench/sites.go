@@ -1,0 +1,129 @@
+package main
+
+import (
+	"context"
+	"encoding/base64"
+	"fmt"
+
+	"golang.org/x/crypto/bcrypt"
+
+	"github.com/lumio-vision/caddy-system-keys/admin"
+	"github.com/lumio-vision/caddy-system-keys/internal/phc"
+	"github.com/lumio-vision/caddy-system-keys/store"
+)
+
+// contender is a target of a server, with what it gave in each round.
+type contender struct {
+	target
+	// bare is the site of the same server that does nothing but hand on.
+	bare    *contender
+	results []result
+}
+
+// contest is a server with all its contenders, the bare one first.
+type contest struct {
+	contenders []*contender
+	stop       func()
+}
+
+// onSQLite is everything that is compared on one server.
+func (r *run) onSQLite(ctx context.Context, upstream string) (_ *contest, err error) {
+	where, err := r.sqlite()
+	if err != nil {
+		return nil, err
+	}
+	caddy, bearer, err := r.withKey(ctx, where)
+	if err != nil {
+		return nil, err
+	}
+	const user, password, bcryptCost = "bench", "of-the-benchmarks-and-of-nobody-else", 14 // that of caddy hash-password
+	hashed, err := bcrypt.GenerateFromPassword([]byte(password), bcryptCost)
+	if err != nil {
+		return nil, err
+	}
+	basic := "Basic " + base64.StdEncoding.EncodeToString([]byte(user+":"+password))
+	asked, service, err := startService(ctx, bearer)
+	if err != nil {
+		return nil, err
+	}
+	proxy := "\nreverse_proxy " + upstream
+	passing := caddy.site("system_key_auth {\npassthrough\n}" + proxy)
+	targets := []target{
+		{name: "bare", address: caddy.site(proxy), authorization: bearer},
+		{name: "system_key_auth", address: caddy.site("system_key_auth" + proxy), authorization: bearer},
+		{name: "with assertion", address: caddy.site("system_key_auth {\nassertion bench\n}" + proxy), authorization: bearer},
+		{name: "with assertion, unbound", address: caddy.site("system_key_auth {\nassertion bench {\nunbound\n}\n}" + proxy), authorization: bearer},
+		{name: "passthrough, with a key", address: passing, authorization: bearer},
+		{name: "passthrough, without a key", address: passing},
+		{name: "basic_auth, bcrypt, cached", address: caddy.site(fmt.Sprintf("basic_auth {\n%s %s\n}%s", user, hashed, proxy)), authorization: basic},
+		{
+			name: "forward_auth to a Go service", authorization: bearer, processes: []*process{asked},
+			address: caddy.site(fmt.Sprintf("forward_auth %s {\nuri /\ncopy_headers X-User\n}%s", service, proxy)),
+		},
+	}
+	c, err := caddy.contest(ctx, "SQLite: ", targets)
+	if err != nil {
+		asked.stop()
+		return nil, err
+	}
+	stop := c.stop
+	c.stop = func() {
+		stop()
+		asked.stop()
+	}
+	return c, nil
+}
+
+// onPostgres is the check alone, on a server that has PostgreSQL and Redis.
+func (r *run) onPostgres(ctx context.Context, upstream string) (*contest, error) {
+	where, err := r.postgres(ctx)
+	if err != nil {
+		return nil, err
+	}
+	redis, err := r.redis()
+	if err != nil {
+		return nil, err
+	}
+	caddy, bearer, err := r.withKey(ctx, where)
+	if err != nil {
+		return nil, err
+	}
+	caddy.options = append(caddy.options, redis...)
+	proxy := "\nreverse_proxy " + upstream
+	return caddy.contest(ctx, "PostgreSQL, Redis: ", []target{
+		{name: "bare", address: caddy.site(proxy), authorization: bearer},
+		{name: "system_key_auth", address: caddy.site("system_key_auth" + proxy), authorization: bearer},
+	})
+}
+
+// withKey is a Caddy on a store with one key, and the credential that a client has.
+func (r *run) withKey(ctx context.Context, where *place) (_ *setup, bearer string, err error) {
+	folder, err := r.newFolder()
+	if err != nil {
+		return nil, "", err
+	}
+	err = where.with(ctx, func(s store.Store) error {
+		keys, err := mint(ctx, s, 1, phc.Default(), admin.NewKey{Label: "bench", Permissions: []string{"bots:read"}})
+		if err == nil {
+			bearer = "Bearer " + keys[0].plain
+		}
+		return err
+	})
+	return &setup{folder: folder, options: []string{where.option()}}, bearer, err
+}
+
+// contest starts the Caddy that has these sites.
+func (s *setup) contest(ctx context.Context, prefix string, targets []target) (*contest, error) {
+	p, err := s.start(ctx, "")
+	if err != nil {
+		return nil, err
+	}
+	c := &contest{stop: p.stop}
+	for _, t := range targets {
+		t.name = prefix + t.name
+		t.processes = append(t.processes, p)
+		c.contenders = append(c.contenders, &contender{target: t})
+		c.contenders[len(c.contenders)-1].bare = c.contenders[0]
+	}
+	return c, nil
+}
