@@ -42,15 +42,12 @@ func TestOneCallTriesAgainAfterTheCooldown(t *testing.T) {
 	t.Parallel()
 	server := newMute(t)
 	cache := newCache(t, redis.Options{Timeout: 20 * time.Second, Cooldown: time.Millisecond}, server.url)
-	var first sync.WaitGroup
 	for range 3 {
-		first.Go(func() { _ = cache.Ping(t.Context()) })
+		failed := make(chan error, 1)
+		go func() { failed <- cache.Ping(t.Context()) }()
+		server.hangUp <- struct{}{}
+		<-failed
 	}
-	eventually(t, "three calls wait", func() bool { return server.dials.Load() == 3 })
-	server.hangUp <- struct{}{}
-	server.hangUp <- struct{}{}
-	server.hangUp <- struct{}{}
-	first.Wait()
 
 	// The breaker is open, or has cooled down by now; then one call goes
 	// through, and waits for the server, which keeps silent.
@@ -72,6 +69,34 @@ func TestOneCallTriesAgainAfterTheCooldown(t *testing.T) {
 	close(server.hangUp)
 	if err := <-probe; err == nil {
 		t.Error("a server that hangs up has answered")
+	}
+}
+
+// TestOnePauseIsOneFailure has ten calls fail that were all under way.
+func TestOnePauseIsOneFailure(t *testing.T) {
+	t.Parallel()
+	server := newMute(t)
+	cache := newCache(t, redis.Options{Timeout: 20 * time.Second, Cooldown: time.Hour}, server.url)
+	const callers = 10
+	var paused sync.WaitGroup
+	for range callers {
+		paused.Go(func() {
+			if err := cache.Ping(t.Context()); err == nil || errors.Is(err, redis.ErrUnavailable) {
+				t.Errorf("a mute server gives %v", err)
+			}
+		})
+	}
+	eventually(t, "all calls wait", func() bool { return server.dials.Load() == callers })
+	close(server.hangUp)
+	paused.Wait()
+	for n := range 2 {
+		if state := cache.State(); state != redis.StateClosed {
+			t.Errorf("after %d more failures the breaker is %s", n, state)
+		}
+		_ = cache.Ping(t.Context())
+	}
+	if state := cache.State(); state != redis.StateOpen {
+		t.Errorf("after the third failure in a row the breaker is %s", state)
 	}
 }
 

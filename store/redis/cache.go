@@ -1,6 +1,7 @@
 package redis
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -9,10 +10,20 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+	"golang.org/x/sync/semaphore"
 )
 
-// ErrUnavailable says that Redis was not asked, because it has been failing.
-var ErrUnavailable = errors.New("redis is unavailable")
+var (
+	// ErrUnavailable says that Redis was not asked, because it has been failing.
+	ErrUnavailable = errors.New("redis is unavailable")
+	// ErrBusy says that Redis was not asked, because all connections were in use for
+	// too long.
+	ErrBusy = errors.New("all connections to redis are in use")
+)
+
+// maxWaiting is how long a call waits for its turn. That is not for ever where
+// Redis is slow, but not so slow that calls fail.
+const maxWaiting = time.Second
 
 // Defaults of [Options].
 const (
@@ -26,7 +37,8 @@ type Options struct {
 	// [DefaultTimeout].
 	Timeout time.Duration
 	// Cooldown is how long Redis is left alone after three calls in a row have
-	// failed. Then one call tries again. Zero means [DefaultCooldown].
+	// failed, each begun after the one before. Then one call tries again. Zero means
+	// [DefaultCooldown].
 	Cooldown time.Duration
 	// Logger is told when Redis goes and when it comes back. Nil means nobody.
 	Logger *slog.Logger
@@ -34,13 +46,20 @@ type Options struct {
 
 // Cache is a cache in Redis. It is safe for concurrent use.
 //
-// Every method returns within the timeout of [Options], or the deadline of its
-// context if that is earlier. An error other than [ErrUnavailable] means that
-// Redis was asked and did not answer as it should; it never holds a password.
-// A caller that goes away (its context is cancelled) says nothing about Redis
-// and does not count as a failure of it.
+// Of many calls at once as many run as there are connections; the others wait for
+// their turn, a second at most ([ErrBusy]), and not for long if Redis does not
+// answer, since it is left alone then. That is no failure of Redis: a thousand keys
+// that come to a fresh instance at once are to find its proofs, and not to be the
+// reason that it is left alone.
+//
+// A call whose turn it is returns within the timeout of [Options], or the deadline of
+// its context if that is earlier. An error other than [ErrUnavailable] and [ErrBusy]
+// means that Redis was asked and did not answer as it should; it never holds a
+// password. A caller that goes away (its context is cancelled) says nothing about
+// Redis and does not count as a failure of it.
 type Cache struct {
 	client  redis.UniversalClient
+	turns   *semaphore.Weighted
 	breaker *breaker
 	timeout time.Duration
 	secrets []string
@@ -70,6 +89,7 @@ func New(urls []string, opts Options) (*Cache, error) {
 	client := newClient(t, opts.Timeout)
 	return &Cache{
 		client:  client,
+		turns:   semaphore.NewWeighted(int64(connections(t))),
 		breaker: newBreaker(opts.Cooldown, opts.Logger),
 		timeout: opts.Timeout,
 		secrets: t.secrets(),
@@ -140,10 +160,27 @@ func (c *Cache) State() State { return c.breaker.state() }
 // called more than once.
 func (c *Cache) Close() error { return c.close() }
 
+// wait waits for a turn, which is to be given back if there is no error.
+func (c *Cache) wait(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if c.turns.TryAcquire(1) {
+		return nil
+	}
+	bounded, cancel := context.WithTimeout(ctx, maxWaiting)
+	defer cancel()
+	if c.turns.Acquire(bounded, 1) != nil {
+		return cmp.Or(ctx.Err(), ErrBusy)
+	}
+	return nil
+}
+
 // do makes one call on Redis, if the breaker lets it.
 func (c *Cache) do(ctx context.Context, what string, call func(context.Context) error) error {
-	err := ctx.Err()
+	err := c.wait(ctx)
 	if err == nil {
+		defer c.turns.Release(1)
 		err = c.breaker.do(ctx, func(ctx context.Context) error {
 			ctx, cancel := context.WithTimeout(ctx, c.timeout)
 			defer cancel()

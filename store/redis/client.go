@@ -2,6 +2,7 @@ package redis
 
 import (
 	"crypto/tls"
+	"runtime"
 	"strconv"
 	"sync"
 	"time"
@@ -19,6 +20,15 @@ const dialTimeout = 250 * time.Millisecond
 // The client library writes to standard error by default, and there is one
 // logger for the whole process. All that it reports comes back as an error too.
 var silence = sync.OnceFunc(logging.Disable)
+
+// connections is how many a client has at most, to each node: what the URL says, or
+// the library's default.
+func connections(t *target) int {
+	if n, err := strconv.Atoi(t.parameters[poolSize]); err == nil && n > 0 {
+		return n
+	}
+	return 10 * runtime.GOMAXPROCS(0)
+}
 
 // newClient makes the client for a target. It connects when it is first used.
 func newClient(t *target, timeout time.Duration) redis.UniversalClient {
@@ -39,6 +49,7 @@ func newClient(t *target, timeout time.Duration) redis.UniversalClient {
 		ReadTimeout:           timeout,
 		WriteTimeout:          timeout,
 		PoolTimeout:           timeout,
+		PoolSize:              connections(t),
 		DialTimeout:           max(dialTimeout, timeout),
 		// The breaker decides what is tried again. The defaults are 3 retries of
 		// a call, and 5 of a connection with 100 ms between them.
@@ -56,9 +67,6 @@ func newClient(t *target, timeout time.Duration) redis.UniversalClient {
 		// Values are small; the default is 32 KiB for each connection and way.
 		ReadBufferSize:  4096,
 		WriteBufferSize: 4096,
-	}
-	if n, err := strconv.Atoi(t.parameters[poolSize]); err == nil {
-		o.PoolSize = n
 	}
 	if t.scheme == "rediss" {
 		// Without a ServerName, each host's certificate is checked for its own.
