@@ -64,7 +64,7 @@ func TestDefaultsMakeAPlainInsertAWorkingKey(t *testing.T) {
 		t.Error("the key has no time of creation")
 	}
 	want := &store.Key{
-		ID: id, Label: "by hand", Hash: hash, Permissions: []string{}, CreatedAt: got.CreatedAt, CreatedBy: "sql",
+		ID: id, Label: "by hand", Hash: hash, Permissions: []string{}, CreatedAt: got.CreatedAt, CreatedBy: "sql", Foreign: true,
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("key differs (-want +got):\n%s", diff)
