@@ -86,7 +86,7 @@ func calls(key *store.Key) map[string]call {
 			_, _, err := s.Unadopted(ctx, nil, epoch, 1)
 			return err
 		},
-		"Export":      func(ctx context.Context, s store.Store) error { return s.Export(ctx, new(moved)) },
+		"Export": func(ctx context.Context, s store.Store) error { return s.Export(ctx, new(moved)) },
 		"Import": func(ctx context.Context, s store.Store) error {
 			return s.Import(ctx, func(store.Recipient) error { return nil })
 		},
