@@ -86,6 +86,13 @@ func (x *index) forge(change func(entries map[[32]byte]store.AdoptedKey)) {
 	change(x.entries)
 }
 
+// counts says how often an entry was asked for, and candidates were listed.
+func (x *index) counts() (reads, lists int) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.reads, x.lists
+}
+
 func (x *index) Adopted(_ context.Context, digests [][32]byte) (store.ID, error) {
 	x.mu.Lock()
 	defer x.mu.Unlock()

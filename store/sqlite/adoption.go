@@ -11,14 +11,28 @@ import (
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
+// selectAdopted and selectUnadopted are for one digest and one era; see forMany.
+const (
+	selectAdopted = "SELECT k.id FROM adopted_key a JOIN system_keys k ON k.id = a.key_id AND k.minted = 0 " +
+		"WHERE a.digest IN (?) LIMIT 1"
+	selectUnadopted = "SELECT id, key_hash, count(*) OVER () FROM system_keys k INDEXED BY system_keys_foreign " +
+		"WHERE minted = 0 AND (expires_at = 0 OR expires_at > ?) AND NOT EXISTS (" +
+		"SELECT 1 FROM adopted_key a WHERE a.key_id = k.id AND a.era IN (?)) " +
+		"ORDER BY created_at, id LIMIT ?"
+)
+
+// forMany makes the list of a statement one of so many placeholders, which may be
+// none.
+func forMany(statement string, n int) string {
+	return strings.Replace(statement, "IN (?)", "IN ("+strings.TrimSuffix(strings.Repeat("?, ", n), ", ")+")", 1)
+}
+
 // Adopted implements [store.Adoption]. An entry never outlives the hash that it was
 // made with, since there is one writer at a time.
 func (s *Store) Adopted(ctx context.Context, digests [][32]byte) (id store.ID, err error) {
-	text := "SELECT k.id FROM adopted_key a JOIN system_keys k ON k.id = a.key_id AND k.minted = 0 " +
-		"WHERE a.digest IN (" + placeholders(len(digests)) + ") LIMIT 1"
 	err = s.read(ctx, "find an adopted key", func(tx *sql.Tx) error {
 		var found string
-		err := tx.QueryRowContext(ctx, text, blobs(digests)...).Scan(&found)
+		err := tx.QueryRowContext(ctx, forMany(selectAdopted, len(digests)), blobs(digests)...).Scan(&found)
 		if errors.Is(err, sql.ErrNoRows) {
 			return store.ErrNotFound
 		}
@@ -55,13 +69,9 @@ func (s *Store) Adopt(ctx context.Context, key *store.AdoptedKey) error {
 func (s *Store) Unadopted(
 	ctx context.Context, eras [][32]byte, now time.Time, limit int,
 ) (keys []store.Candidate, total int, err error) {
-	text := "SELECT id, key_hash, count(*) OVER () FROM system_keys k INDEXED BY system_keys_foreign " +
-		"WHERE minted = 0 AND (expires_at = 0 OR expires_at > ?) AND NOT EXISTS (" +
-		"SELECT 1 FROM adopted_key a WHERE a.key_id = k.id AND a.era IN (" + placeholders(len(eras)) + ")) " +
-		"ORDER BY created_at, id LIMIT ?"
 	args := append(append([]any{now.UnixMicro()}, blobs(eras)...), limit)
 	err = s.read(ctx, "list keys to adopt", func(tx *sql.Tx) error {
-		rows, err := tx.QueryContext(ctx, text, args...)
+		rows, err := tx.QueryContext(ctx, forMany(selectUnadopted, len(eras)), args...)
 		if err != nil {
 			return err
 		}
@@ -89,9 +99,6 @@ func candidates(rows *sql.Rows) (keys []store.Candidate, total int, err error) {
 	}
 	return keys, total, rows.Err()
 }
-
-// placeholders is a list of so many, which may be none.
-func placeholders(n int) string { return strings.TrimSuffix(strings.Repeat("?, ", n), ", ") }
 
 func blobs(values [][32]byte) []any {
 	args := make([]any, len(values))
