@@ -191,7 +191,7 @@ func TestAFloodWhileKeysAreAdopted(t *testing.T) {
 	b := onSQLite(t)
 	_, minted := mint(t, b.keys(t), "ours")
 	b.insert(t, "theirs", othersKeys[1])
-	const unused, connections, each = 20, 8, 100
+	const unused, connections, each = 10, 40, 10
 	for i := range unused {
 		b.insert(t, "unused", fmt.Sprintf("lm_sys_unused-%d", i))
 	}

@@ -118,7 +118,7 @@ func TestTheQueueOfSearchesIsBounded(t *testing.T) {
 func TestSearchesPauseWhenTheirTimeIsSpent(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		f, x := adopting(t)
+		f, x := adopting(t, verify.ManyProcessors)
 		x.before = func() { time.Sleep(9 * time.Second) }
 		const searches = 8
 		began := time.Now()

@@ -100,7 +100,7 @@ func startAdopter(v *Verifier) *adopter {
 		lookups: rate.NewLimiter(lookupsPerSecond, lookupsPerSecond),
 		reading: semaphore.NewWeighted(lookupsAtOnce),
 		slot:    newSlots(c.Slots.Params(), 1),
-		spent:   newSpending(c.Now),
+		spent:   newSpending(c.allowance, c.Now),
 		queue:   make(chan *search, maxSearches),
 		under:   make(map[[32]byte]*search),
 

@@ -10,9 +10,9 @@ import (
 func TestSearchesSpendAQuarterOfAProcessor(t *testing.T) {
 	t.Parallel()
 	now := time.Now()
-	s := newSpending(func() time.Time { return now })
-	if s.spend(spendable); s.debt() != 0 {
-		t.Errorf("the first %v leave a debt of %v", spendable, s.debt())
+	s := newSpending(allowanceOf(2), func() time.Time { return now })
+	if s.spend(s.burst); s.debt() != 0 {
+		t.Errorf("the first %v leave a debt of %v", s.burst, s.debt())
 	}
 	s.spend(20 * time.Millisecond)
 	if got, want := s.debt().Round(time.Millisecond), 80*time.Millisecond; got != want {
@@ -33,6 +33,9 @@ func TestSearchesSpendAQuarterOfAProcessor(t *testing.T) {
 	}
 	if share := worked.Seconds() / time.Hour.Seconds(); share < 0.24 || share > 0.26 {
 		t.Errorf("a share of %.3f was spent", share)
+	}
+	if one, more := allowanceOf(1), allowanceOf(64); one.share > 0.02 || more != allowanceOf(2) {
+		t.Errorf("one processor gives %+v, many give %+v", one, more)
 	}
 	s.spend(time.Hour) // one piece of work is never more than the bucket
 	ctx, cancel := context.WithCancel(t.Context())

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/subtle"
 	"log/slog"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -75,6 +76,10 @@ type Config struct {
 	// protocol could do. [DefaultMaxAge] by default.
 	MaxAge time.Duration
 
+	// allowance bounds the searches for keys of other services; by the processors that
+	// there are by default.
+	allowance allowance
+
 	// Meter is told how long verifications take, or nil for nobody.
 	Meter Meter
 
@@ -116,6 +121,9 @@ func New(config Config) *Verifier {
 	}
 	if config.MaxAge <= 0 {
 		config.MaxAge = DefaultMaxAge
+	}
+	if config.allowance == (allowance{}) {
+		config.allowance = allowanceOf(runtime.GOMAXPROCS(0))
 	}
 	if config.Meter == nil {
 		config.Meter = unmetered{}
