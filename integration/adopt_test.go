@@ -161,7 +161,8 @@ func TestAnAdoptedKeyIsLikeAnyOther(t *testing.T) {
 				<-began
 				revoke()
 				select {
-				case <-ended:
+				case err := <-ended:
+					t.Logf("its request ended with %v", err)
 				case <-time.After(5 * time.Second):
 					t.Error("its request goes on")
 				}
