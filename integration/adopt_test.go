@@ -273,3 +273,39 @@ func TestAdoptionIsMeasured(t *testing.T) {
 		t.Errorf("with adopt_keys off the status is %s", body)
 	}
 }
+
+// TestForgedEntriesLetNobodyIn has somebody who writes to the database make the entry
+// of one key lead to the row of another.
+func TestForgedEntriesLetNobodyIn(t *testing.T) {
+	for _, b := range backends(t) {
+		t.Run(b.name, func(t *testing.T) {
+			b.keys(t)
+			privileged, lesser := b.insert(t, "privileged", othersKeys[0]), b.insert(t, "lesser", othersKeys[1])
+			site := "system_key_auth\nreverse_proxy " + echo(t)
+			address := run(t, b.adoptKeys(), site)
+			for _, key := range othersKeys[:2] {
+				if status, _, _ := get(t, "http://"+address, "Bearer "+key); status != http.StatusOK {
+					t.Errorf("%s got %d", key, status)
+				}
+			}
+			forge := "DELETE FROM adopted_key WHERE key_id = '%[1]s'; UPDATE adopted_key SET era = zeroblob(32), key_id = '%[1]s' WHERE key_id = '%[2]s'"
+			if strings.HasPrefix(b.options, "store postgres") {
+				forge = "WITH one AS (DELETE FROM sidecar.adopted_key WHERE key_id = '%[1]s') UPDATE sidecar.adopted_key SET key_id = k.id, era = '\\x" +
+					strings.Repeat("00", 32) + "', key_proof = sha256(convert_to(k.key_hash, 'UTF8')) FROM system_keys k WHERE k.id = '%[1]s' AND key_id = '%[2]s'"
+			}
+			b.plainSQL(t, fmt.Sprintf(forge, privileged, lesser))
+			if err := caddy.Stop(); err != nil {
+				t.Fatal(err)
+			}
+			address = run(t, b.adoptKeys(), site)
+			for range 2 {
+				if status, _, body := get(t, "http://"+address, "Bearer "+othersKeys[1]); status != http.StatusUnauthorized {
+					t.Errorf("a key whose entry leads to another got %d %s", status, body)
+				}
+			}
+			if status, _, _ := get(t, "http://"+address, "Bearer "+othersKeys[0]); status != http.StatusOK {
+				t.Errorf("the other key got %d", status)
+			}
+		})
+	}
+}
