@@ -21,6 +21,8 @@ type assault struct {
 	Length        time.Duration
 	// Pause is how long each connection waits between two requests.
 	Pause time.Duration
+	// Unavailable says that 503 is an answer too.
+	Unavailable bool
 }
 
 // attack is the flood, in a process of its own. It prints how many answers it got.
@@ -53,7 +55,7 @@ func attack() {
 					return
 				}
 				answers.Add(1)
-				if status != 401 && status != 429 {
+				if status != 401 && status != 429 && (status != 503 || !a.Unavailable) {
 					others.Add(1)
 				}
 				if a.Pause > 0 {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"runtime"
@@ -22,13 +23,18 @@ func flood(ctx context.Context, rounds int, length time.Duration, rate int, proc
 		return err
 	}
 	defer server.stop()
+	adopting, err := startAdopting(ctx, processors)
+	if err != nil {
+		return err
+	}
+	defer adopting.stop()
 	fmt.Printf("%s, %d processors, %s; %d rounds of %s; server on processor %s, %d connections of flood on %s, the client and its upstream on both\n\n",
 		processor(), runtime.NumCPU(), runtime.Version(), rounds, length, processors, floodConnections, floodProcessor)
-	kinds := server.floods(rate)
+	kinds := append(server.floods(rate), adopting.adoptionFloods(rate)...)
 	results := make([][]underFlood, len(kinds))
 	for range rounds {
 		for i, k := range kinds {
-			r, err := server.under(ctx, k, length)
+			r, err := cmp.Or(k.server, server).under(ctx, k, length)
 			if err != nil {
 				return fmt.Errorf("%s: %w", k.name, err)
 			}
@@ -59,6 +65,9 @@ type floodKind struct {
 	name    string
 	address string // where the client with the good key sends to
 	assault assault
+	// server and key are others than those that are measured mostly, or empty.
+	server *server
+	key    string
 }
 
 // floods are as fast as they can be, or at a rate per second; of a site that
@@ -77,12 +86,12 @@ func (s *server) floods(rate int) []floodKind {
 	}
 	const keysPath = "/v1/admin/system-keys"
 	kinds := []floodKind{
-		{"none", s.address(), assault{}},
-		{"(a) garbage", s.address(), at(s.address(), "/", many(garbage))},
-		{"(b) unminted keys", s.address(), at(s.address(), "/", many(unminted))},
-		{"(c) revoked keys", s.address(), at(s.address(), "/", s.credentials.revoked)},
-		{"(d) wrong JWTs, admin plane", s.address(), at(s.admin, keysPath, many(wrongToken))},
-		{"any, of a site without the plugin", s.address(), at(s.refusing, "/", many(unminted))},
+		{name: "none", address: s.address()},
+		{name: "(a) garbage", address: s.address(), assault: at(s.address(), "/", many(garbage))},
+		{name: "(b) unminted keys", address: s.address(), assault: at(s.address(), "/", many(unminted))},
+		{name: "(c) revoked keys", address: s.address(), assault: at(s.address(), "/", s.credentials.revoked)},
+		{name: "(d) wrong JWTs, admin plane", address: s.address(), assault: at(s.admin, keysPath, many(wrongToken))},
+		{name: "any, of a site without the plugin", address: s.address(), assault: at(s.refusing, "/", many(unminted))},
 	}
 	for _, k := range kinds[1:5] {
 		k.name += fmt.Sprintf(", %d a second", rate)
@@ -90,8 +99,8 @@ func (s *server) floods(rate int) []floodKind {
 		kinds = append(kinds, k)
 	}
 	return append(kinds,
-		floodKind{"(b) unminted keys, failure_limit", s.limited, at(s.limited, "/", many(unminted))},
-		floodKind{"(c) revoked keys, failure_limit", s.limited, at(s.limited, "/", s.credentials.revoked)})
+		floodKind{name: "(b) unminted keys, failure_limit", address: s.limited, assault: at(s.limited, "/", many(unminted))},
+		floodKind{name: "(c) revoked keys, failure_limit", address: s.limited, assault: at(s.limited, "/", s.credentials.revoked)})
 }
 
 // underFlood is what a client met.
@@ -117,7 +126,7 @@ func (s *server) under(ctx context.Context, k floodKind, length time.Duration) (
 		return r, err
 	}
 	defer func() { _ = w.conn.Close() }()
-	good := request(k.address, "/", s.key)
+	good := request(k.address, "/", cmp.Or(k.key, s.key))
 	for end := time.Now().Add(length); ; {
 		began := time.Now()
 		if began.After(end) {

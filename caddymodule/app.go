@@ -60,10 +60,18 @@ type App struct {
 	OnLapse string `json:"on_lapse,omitempty"`
 
 	// Secrets of this installation, the same on all instances. They authenticate
-	// what is kept in Redis, and the audit log. The first is used, the others are still accepted,
+	// what is kept in Redis, and the audit log, and name adopted keys. The first is used, the others are still accepted,
 	// so that one can be replaced. Use `{env.…}` or `{file.…}`: a literal secret
 	// is echoed by Caddy's `/config/` endpoint.
 	Secret []string `json:"secret,omitempty"`
+
+	// Accept keys that another service has minted: any `lm_sys_` and up to 256
+	// characters of a bearer token whose Argon2id hash that service, or SQL, wrote
+	// into `system_keys`. Such a string does not say whose it is, so it is tried
+	// against those rows once, slowly and within bounds, and found by a digest
+	// under `secret` from then on. Meant for the time of a move: switch it off when all
+	// clients have keys that were minted here. Off by default. Needs `secret`.
+	AdoptKeys bool `json:"adopt_keys,omitempty"`
 
 	// How often last uses are written to the store. A crash loses one interval
 	// at most. Default: 10s.

@@ -38,6 +38,7 @@ func parseApp(d *caddyfile.Dispenser, existing any) (any, error) {
 //		lease <duration>
 //		on_lapse cut|keep
 //		secret <value>...
+//		adopt_keys on|off
 //		last_used_interval <duration>
 //		audit_requests all|writes|none
 //		audit_retention <duration>
@@ -49,6 +50,9 @@ func (a *App) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	}
 	if len(a.Redis) > 0 && len(a.Secret) == 0 {
 		return d.WrapErr(errRedisWithoutSecret)
+	}
+	if err := a.checkAdoptKeys(); err != nil {
+		return d.WrapErr(err)
 	}
 	whole := App{Argon2id: a.Argon2id, HashMemory: a.HashMemory}
 	whole.setDefaults()
@@ -91,6 +95,8 @@ func (a *App) unmarshalOption(d *caddyfile.Dispenser, name string) error {
 			return d.ArgErr()
 		}
 		return nil
+	case "adopt_keys":
+		return a.unmarshalAdoptKeys(d)
 	case "last_used_interval":
 		interval, err := unmarshalDuration(d)
 		if err != nil {
@@ -128,6 +134,18 @@ func (a *App) unmarshalStore(d *caddyfile.Dispenser) error {
 		return err
 	}
 	a.StoreRaw = caddyconfig.JSONModuleObject(module, "driver", driver, nil)
+	return nil
+}
+
+func (a *App) unmarshalAdoptKeys(d *caddyfile.Dispenser) error {
+	var text string
+	if !d.AllArgs(&text) {
+		return d.ArgErr()
+	}
+	if text != "on" && text != "off" {
+		return d.Errf("adopt_keys: must be on or off, not %q", text)
+	}
+	a.AdoptKeys = text == "on"
 	return nil
 }
 

@@ -133,7 +133,7 @@ func (a *auditor) deniedKey(r *http.Request, key, reason string, status int) {
 		return
 	}
 	if live, err := e.Live(); err == nil {
-		if id, err := live.Minter.Parse(key); err == nil {
+		if id, ok := live.Verifier.Whose(key); ok {
 			a.denied(r, id, "", reason, status)
 		}
 	}

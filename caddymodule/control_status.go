@@ -27,6 +27,7 @@ type ownJSON struct {
 	Argon2id *argon2idJSON `json:"argon2id"`
 	LastUsed *lastUsedJSON `json:"last_used"`
 	Audit    *auditJSON    `json:"audit"`
+	Adoption *adoptionJSON `json:"adoption"` // null without adopt_keys
 	InFlight int           `json:"requests_in_flight"`
 }
 
@@ -58,6 +59,11 @@ type auditJSON struct {
 	Dropped int64 `json:"dropped"`
 }
 
+type adoptionJSON struct {
+	Candidates int `json:"candidates"` // keys of other services that have not been found yet
+	Searches   int `json:"searches"`
+}
+
 // standings are how a lease stands, in words.
 var standings = map[coherence.Standing]string{
 	coherence.None: "none", coherence.Direct: "direct", coherence.Cached: "cached",
@@ -81,6 +87,9 @@ func instanceOf(e *engine.Engine, now time.Time) ownJSON {
 	own.Argon2id = &argon2idJSON{slots.Total, slots.InUse, slots.Queued}
 	own.LastUsed = &lastUsedJSON{uses.Waiting, lag(live, now).Seconds()}
 	own.Audit = &auditJSON{audit.Waiting, audit.Lost}
+	if adoption, ok := live.Verifier.Adoption(); ok {
+		own.Adoption = &adoptionJSON{adoption.Candidates, adoption.Waiting}
+	}
 	own.InFlight = live.Flights.Len()
 	return own
 }

@@ -30,6 +30,7 @@ type metrics struct {
 	decisions     *decisions
 	cuts          map[string]prometheus.Counter
 	verifications map[verify.Path]prometheus.Observer
+	adoptions     map[verify.Outcome]prometheus.Counter
 	revocations   prometheus.Histogram
 	store, redis  *prometheus.HistogramVec
 
@@ -55,6 +56,7 @@ func newMetrics() *metrics {
 		decisions:     newDecisions(),
 		cuts:          make(map[string]prometheus.Counter),
 		verifications: make(map[verify.Path]prometheus.Observer),
+		adoptions:     make(map[verify.Outcome]prometheus.Counter),
 	}
 	cuts := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Namespace: metricsNamespace, Subsystem: metricsSubsystem, Name: "cuts_total",
@@ -70,6 +72,14 @@ func newMetrics() *metrics {
 	for _, path := range verify.Paths() {
 		m.verifications[path] = verifications.WithLabelValues(string(path))
 	}
+	adoptions := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Namespace: metricsNamespace, Subsystem: metricsSubsystem, Name: "adoptions_total",
+		Help: "With adopt_keys, requests with a string that was not minted here, by where its key was found (memory, index, search), or why not: " +
+			"there is none, it is searched for still (waiting), a bound was met (busy), or the store did not answer (failed).",
+	}, []string{"outcome"})
+	for _, outcome := range verify.Outcomes() {
+		m.adoptions[outcome] = adoptions.WithLabelValues(string(outcome))
+	}
 	m.revocations = prometheus.NewHistogram(prometheus.HistogramOpts{
 		Namespace: metricsNamespace, Subsystem: metricsSubsystem, Name: "revocation_duration_seconds",
 		Help:    "Time from the commit of a revocation through this instance until no instance accepted the key any more.",
@@ -81,7 +91,7 @@ func newMetrics() *metrics {
 		"Time of calls on Redis by operation and result. Calls that were not made because Redis has been failing are errors too.",
 		callBuckets, "operation", "result")
 	m.collectors = []prometheus.Collector{
-		m.decisions.vector, cuts, verifications, m.revocations, m.store, m.redis, newEngineCollector(),
+		m.decisions.vector, cuts, verifications, adoptions, m.revocations, m.store, m.redis, newEngineCollector(),
 	}
 	return m
 }
@@ -113,6 +123,9 @@ func (m *metrics) register(ctx caddy.Context) error {
 func (m *metrics) Verified(path verify.Path, took time.Duration) {
 	m.verifications[path].Observe(took.Seconds())
 }
+
+// Adopted implements [verify.Meter].
+func (m *metrics) Adopted(outcome verify.Outcome) { m.adoptions[outcome].Inc() }
 
 // StoreCalled implements [observe.Meter].
 func (m *metrics) StoreCalled(operation string, result observe.Result, took time.Duration) {

@@ -42,6 +42,7 @@ var (
 	unavailableBusy      = decision{resultUnavailable, "busy"}      // no Argon2id slot
 	unavailableLease     = decision{resultUnavailable, "no_lease"}  //
 	unavailableNotOpen   = decision{resultUnavailable, "not_ready"} // not yet, or not any more
+	unavailableAdoption  = decision{resultUnavailable, "adoption"}  // a key of another service is searched for, or cannot be
 	unavailableAssertion = decision{resultUnavailable, "assertion"} // cannot be signed
 	unavailableStore     = decision{resultUnavailable, "store"}     // anything else
 
@@ -52,7 +53,7 @@ func allDecisions() []decision {
 	return []decision{
 		allowedKey, allowedEarlier, allowedAnonymous,
 		deniedNoKey, deniedMalformed, deniedUnminted, deniedUnknown, deniedMismatch, deniedExpired, deniedScope, deniedRequest, deniedTooMany,
-		unavailableBusy, unavailableLease, unavailableNotOpen, unavailableAssertion, unavailableStore,
+		unavailableBusy, unavailableLease, unavailableNotOpen, unavailableAdoption, unavailableAssertion, unavailableStore,
 		abandonedClient,
 	}
 }
@@ -139,6 +140,8 @@ func unavailableOf(err error, identity *verify.Identity) decision {
 		return unavailableAssertion
 	case !unavailable: // what is left is the error of the request's context
 		return abandonedClient
+	case errors.Is(err, verify.ErrAdopting):
+		return unavailableAdoption
 	case errors.Is(err, verify.ErrBusy):
 		return unavailableBusy
 	case errors.Is(err, verify.ErrNoLease):

@@ -8,6 +8,7 @@ import (
 
 	"github.com/lumio-vision/caddy-system-keys/internal/coherence"
 	"github.com/lumio-vision/caddy-system-keys/internal/engine"
+	"github.com/lumio-vision/caddy-system-keys/internal/verify"
 	"github.com/lumio-vision/caddy-system-keys/store/redis"
 )
 
@@ -38,6 +39,7 @@ func newEngineCollector() *engineCollector {
 	}
 	c.memory()
 	c.argon2id()
+	c.adoption()
 	c.lease()
 	c.behind()
 	return c
@@ -73,7 +75,7 @@ func (c *engineCollector) memory() {
 
 func (c *engineCollector) argon2id() {
 	c.counter("argon2id_runs_total", "Argon2id computations of all kinds.",
-		func(l *engine.Live) float64 { return float64(l.Slots.Runs()) })
+		func(l *engine.Live) float64 { return float64(l.Verifier.Stats().Argon2Runs) })
 	c.gauge("argon2id_slots", "How many Argon2id computations may run at once.",
 		always(func(l *engine.Live) float64 { return float64(l.Slots.Stats().Total) }))
 	c.gauge("argon2id_slots_in_use", "Slots in which a computation runs.",
@@ -82,6 +84,26 @@ func (c *engineCollector) argon2id() {
 		always(func(l *engine.Live) float64 { return float64(l.Slots.Stats().Queued) }))
 	c.gauge("argon2id_queue_capacity", "Computations that may wait; beyond it requests get 503.",
 		always(func(l *engine.Live) float64 { return float64(l.Slots.Stats().Capacity) }))
+}
+
+// adoption is what there is with adopt_keys alone.
+func (c *engineCollector) adoption() {
+	figure := func(of func(verify.AdoptionStats) float64) func(*engine.Live, time.Time) (float64, bool) {
+		return func(l *engine.Live, _ time.Time) (float64, bool) {
+			stats, ok := l.Verifier.Adoption()
+			return of(stats), ok
+		}
+	}
+	c.gauge("adoption_candidates", "Keys of other services that have not been found yet. Each string that was not minted here is tried against all of them.",
+		figure(func(s verify.AdoptionStats) float64 { return float64(s.Candidates) }))
+	c.gauge("adoption_candidates_limit", "How many of them are tried. Where there are more, strings that are none of the oldest get 503.",
+		figure(func(verify.AdoptionStats) float64 { return verify.MaxCandidates }))
+	c.gauge("adoption_searches", "Strings that are looked for, or wait for it.",
+		figure(func(s verify.AdoptionStats) float64 { return float64(s.Waiting) }))
+	c.all = append(c.all, reading{
+		describe("adoption_argon2id_runs_total", "Argon2id computations of searches, in argon2id_runs_total too."), prometheus.CounterValue,
+		figure(func(s verify.AdoptionStats) float64 { return float64(s.Argon2Runs) }),
+	})
 }
 
 func (c *engineCollector) lease() {

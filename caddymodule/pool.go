@@ -51,6 +51,7 @@ type settings struct {
 	Lease            time.Duration
 	OnLapse          string
 	Secrets          []string
+	AdoptKeys        bool
 	LastUsedInterval time.Duration
 	AuditRetention   time.Duration
 }
@@ -75,6 +76,7 @@ func (a *App) resolve(repl *caddy.Replacer) (*settings, error) {
 		HashMemory:       a.HashMemory,
 		Lease:            time.Duration(a.Lease),
 		OnLapse:          a.OnLapse,
+		AdoptKeys:        a.AdoptKeys,
 		LastUsedInterval: time.Duration(a.LastUsedInterval),
 		AuditRetention:   time.Duration(a.AuditRetention),
 	}
@@ -173,6 +175,7 @@ func newEngine(s *settings) (*engine.Engine, error) {
 		HashMemory:       s.HashMemory,
 		Lease:            s.Lease,
 		KeepOnLapse:      s.OnLapse == lapseKeep,
+		AdoptKeys:        s.AdoptKeys,
 		Name:             instanceName(),
 		LastUsedInterval: s.LastUsedInterval,
 		AuditRetention:   s.AuditRetention,

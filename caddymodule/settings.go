@@ -69,6 +69,7 @@ func (a *App) Validate() error {
 		checkAuditRequests(a.AuditRequests),
 		checkRetention(time.Duration(a.AuditRetention)),
 		a.checkRedis(),
+		a.checkAdoptKeys(),
 	)
 }
 
@@ -152,6 +153,15 @@ func (a *App) checkRedis() error {
 		return err // begins with "redis"
 	}
 	return cache.Close()
+}
+
+// checkAdoptKeys: what is entered of a key of another service must not be a plain
+// digest, from which a weak one could be guessed.
+func (a *App) checkAdoptKeys() error {
+	if a.AdoptKeys && len(a.Secret) == 0 {
+		return errors.New("adopt_keys: needs a secret, under which adopted keys are entered in the store")
+	}
+	return nil
 }
 
 var errRedisWithoutSecret = errors.New("redis: needs a secret, to authenticate what is kept there")

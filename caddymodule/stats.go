@@ -29,6 +29,7 @@ func Stats() Totals {
 			totals.RowReads += s.RowReads
 			totals.Argon2Runs += s.Argon2Runs
 			totals.Entries += s.Entries
+			totals.SearchRuns += s.SearchRuns
 		}
 	}
 	return totals

@@ -18,7 +18,7 @@ var selected = regexp.MustCompile(`([a-z]+)=~?"([^"]*)"`)
 // TestDashboardAndAlertsNameMetricsThatExist gathers them from a server after the
 // story, and looks for each that a file in deploy names, and for each label value.
 func TestDashboardAndAlertsNameMetricsThatExist(t *testing.T) {
-	b := onPostgres(t) // with Redis, so that all are there
+	b := onPostgres(t).adoptKeys() // with Redis, so that all are there
 	rootKey := root(t, b.keys(t))
 	c := runControlled(t, b, storySite(t))
 	story(t, c.site, rootKey)

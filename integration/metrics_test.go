@@ -28,13 +28,14 @@ var labelValues = map[string][]string{
 	"result": {"allowed", "denied", "unavailable", "abandoned", "ok", "canceled", "timeout", "error"},
 	"reason": {
 		"key", "earlier_handler", "anonymous", "no_key", "malformed", "unminted", "revoked", "mismatch", "expired", "permission",
-		"invalid_request", "too_many_failures", "busy", "no_lease", "not_ready", "assertion", "store", "client_gone", "lapsed",
+		"invalid_request", "too_many_failures", "busy", "no_lease", "not_ready", "adoption", "assertion", "store", "client_gone", "lapsed",
 	},
 	"path": {"memory", "row", "proof", "argon2id"},
 	"operation": {
-		"key", "keys", "granted", "create_key", "delete_key", "rehash_key", "record_use", "progress", "append_audit", "audit", "session", "get", "set",
+		"key", "keys", "granted", "create_key", "delete_key", "rehash_key", "adopted", "adopt", "unadopted", "record_use", "progress", "append_audit", "audit", "session", "get", "set",
 	},
-	"state": {"closed", "half_open", "open"},
+	"outcome": {"memory", "index", "search", "none", "waiting", "busy", "failed"},
+	"state":   {"closed", "half_open", "open"},
 }
 
 // controlled is a Caddy with its admin endpoint.

@@ -140,8 +140,8 @@ func (p *product) configure(t *testing.T) {
 	t.Helper()
 	const filter = `format filter {
 		wrap json
-		request>uri regexp (?i)lm(_|%5f)sys(_|%5f)[0-9a-z%]+ REDACTED
-		request>headers>Referer regexp (?i)lm(_|%5f)sys(_|%5f)[0-9a-z%]+ REDACTED
+		request>uri regexp (?i)lm(_|%5f)sys(_|%5f)[0-9a-z%._~+/=-]+ REDACTED
+		request>headers>Referer regexp (?i)lm(_|%5f)sys(_|%5f)[0-9a-z%._~+/=-]+ REDACTED
 		request>headers>X-Lumio-Assertion delete
 	}`
 	collector := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {

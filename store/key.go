@@ -20,6 +20,10 @@ type Key struct {
 	CreatedBy string
 	// ExpiresAt is zero for a key that never expires.
 	ExpiresAt time.Time
+	// Foreign is set for a key that another service minted. Its row was written by
+	// other means than [Store.CreateKey], or it was created as what it is. A foreign
+	// key is not told from other strings by its tag; see [Adoption].
+	Foreign bool
 	// LastUsedAt is zero for a key that was never used.
 	LastUsedAt time.Time
 }

@@ -97,6 +97,8 @@ type Store interface {
 
 	SigningKeys
 
+	Adoption
+
 	Moving
 
 	// Close releases what the store holds, after the calls that are running.

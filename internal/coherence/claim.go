@@ -17,6 +17,9 @@ type Claim struct {
 	ExpiresAt time.Time
 	// Fingerprint is that of the stored hash the key was verified against.
 	Fingerprint [32]byte
+	// Adopted says that it was let through as a key of another service, which only a
+	// foreign row may do.
+	Adopted bool
 }
 
 // Fingerprint names a stored hash without holding it.
@@ -32,8 +35,12 @@ func ClaimOf(row *store.Key) *Claim {
 	}
 }
 
-// heldBy reports whether the row still holds every permission of the claim.
+// heldBy reports whether the row still holds every permission of the claim, and may
+// be used by such a key.
 func (c *Claim) heldBy(row *store.Key) bool {
+	if c.Adopted && !row.Foreign {
+		return false
+	}
 	for _, p := range c.Permissions {
 		if !slices.Contains(row.Permissions, p) {
 			return false

@@ -105,6 +105,28 @@ func TestFlightsEndWhenTheirKeyExpires(t *testing.T) {
 	})
 }
 
+func TestFlightsOfAdoptedKeysNeedAForeignRow(t *testing.T) {
+	t.Parallel()
+	f := NewFlights(time.Now)
+	row := rowOf(1)
+	row.Foreign = true
+	adopted, minted := new(cutRequest), new(cutRequest)
+	claim := ClaimOf(row)
+	claim.Adopted = true
+	flights := []*Flight{{Request: adopted}, {Request: minted}}
+	f.Enter(flights[0], claim)
+	f.Enter(flights[1], ClaimOf(row))
+	if n := f.Review(row.ID, row, true); n != 0 {
+		t.Errorf("%d were cut, and nothing has changed", n)
+	}
+	row.Foreign = false
+	if n := f.Review(row.ID, row, false); n != 1 || !errors.Is(adopted.reason(), cut.ErrRevoked) || minted.reason() != nil {
+		t.Errorf("%d were cut: the adopted one for %v, the other for %v", n, adopted.reason(), minted.reason())
+	}
+	flights[0].Leave()
+	flights[1].Leave()
+}
+
 func TestFlightsGetAnExpiryLater(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := NewFlights(time.Now)

@@ -45,6 +45,9 @@ type Config struct {
 	// Secrets authenticate the proofs and the audit log; the first writes, all are
 	// accepted.
 	Secrets [][]byte
+	// AdoptKeys accepts keys that other services have minted. It has no effect without
+	// a secret.
+	AdoptKeys bool
 	// Argon2id are the parameters of new hashes.
 	Argon2id phc.Params
 	// HashMemory bounds all Argon2id at once, in bytes.

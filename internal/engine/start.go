@@ -171,6 +171,9 @@ func (e *Engine) assemble(s store.Store, minter *token.Minter) *Live {
 		Logger:  e.logger,
 		Secrets: e.config.Secrets,
 	}
+	if e.config.AdoptKeys {
+		config.Foreign = s
+	}
 	if e.proofs != nil {
 		config.Proofs = &observe.Redis{Cache: e.proofs, Meter: meter, Now: now}
 	}

@@ -56,6 +56,12 @@ func (f *failing) DeleteKey(context.Context, store.ID, *store.Write) (*store.Key
 
 func (f *failing) RehashKey(context.Context, store.ID, store.Hash, store.Hash) error { return f.err }
 
+func (f *failing) Adopted(context.Context, [][32]byte) (store.ID, error) { return store.ID{}, f.err }
+func (f *failing) Adopt(context.Context, *store.AdoptedKey) error        { return f.err }
+func (f *failing) Unadopted(context.Context, [][32]byte, time.Time, int) ([]store.Candidate, int, error) {
+	return nil, 0, f.err
+}
+
 func (f *failing) RecordUse(context.Context, []store.Use) error { return f.err }
 
 func (f *failing) Progress(context.Context, store.ID) (*store.Progress, error) { return nil, f.err }
@@ -84,6 +90,10 @@ func everything(ctx context.Context, s *observe.Store, r *observe.Redis) []error
 	note(nil, s.CreateKey(ctx, &store.Key{Label: "canary"}, nil))
 	note(s.DeleteKey(ctx, store.ID{7}, nil))
 	note(nil, s.RehashKey(ctx, store.ID{7}, "canary", "canary"))
+	note(s.Adopted(ctx, nil))
+	note(nil, s.Adopt(ctx, &store.AdoptedKey{Hash: "canary"}))
+	_, _, err := s.Unadopted(ctx, nil, time.Time{}, 1)
+	note(nil, err)
 	note(nil, s.RecordUse(ctx, nil))
 	note(s.Progress(ctx, store.ID{7}))
 	note(nil, s.AppendAudit(ctx, store.ID{7}, nil, nil))
@@ -95,7 +105,8 @@ func everything(ctx context.Context, s *observe.Store, r *observe.Redis) []error
 }
 
 var operations = []string{
-	"store key", "store keys", "store granted", "store create_key", "store delete_key", "store rehash_key", "store record_use",
+	"store key", "store keys", "store granted", "store create_key", "store delete_key", "store rehash_key",
+	"store adopted", "store adopt", "store unadopted", "store record_use",
 	"store progress", "store append_audit", "store audit", "store session", "redis get", "redis set",
 }
 

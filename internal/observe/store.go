@@ -79,6 +79,32 @@ func (s *Store) RehashKey(ctx context.Context, id store.ID, old, renewed store.H
 	return err
 }
 
+// Adopted implements [store.Adoption].
+func (s *Store) Adopted(ctx context.Context, digests [][32]byte) (store.ID, error) {
+	ctx, end := s.begin(ctx, "adopted")
+	id, err := s.Store.Adopted(ctx, digests)
+	end(err)
+	return id, err
+}
+
+// Adopt implements [store.Adoption].
+func (s *Store) Adopt(ctx context.Context, key *store.AdoptedKey) error {
+	ctx, end := s.begin(ctx, "adopt")
+	err := s.Store.Adopt(ctx, key)
+	end(err)
+	return err
+}
+
+// Unadopted implements [store.Adoption].
+func (s *Store) Unadopted(
+	ctx context.Context, eras [][32]byte, now time.Time, limit int,
+) ([]store.Candidate, int, error) {
+	ctx, end := s.begin(ctx, "unadopted")
+	keys, total, err := s.Store.Unadopted(ctx, eras, now, limit)
+	end(err)
+	return keys, total, err
+}
+
 // RecordUse implements [store.Store].
 func (s *Store) RecordUse(ctx context.Context, uses []store.Use) error {
 	ctx, end := s.begin(ctx, "record_use")

@@ -108,10 +108,19 @@ func (m *Minter) Parse(s string) (id [16]byte, err error) {
 const digestDomain = "system-keys.v1\x00"
 
 // Digest names a key in caches: SHA-256 of a domain and the whole key. It does
-// not allocate for strings up to [Length]. With 256 random bits in the key a
+// not allocate for strings up to [MaxForeign]. With 256 random bits in the key a
 // plain digest cannot be turned back, but it is still a credential's shadow:
 // it belongs in memory, and neither in logs nor in a store.
 func Digest(s string) [32]byte {
+	if len(s) > Length {
+		return digestForeign(s)
+	}
 	var buf [len(digestDomain) + Length]byte
+	return sha256.Sum256(append(append(buf[:0], digestDomain...), s...))
+}
+
+// digestForeign is [Digest] with room for longer strings, which most need not clear.
+func digestForeign(s string) [32]byte {
+	var buf [len(digestDomain) + MaxForeign]byte
 	return sha256.Sum256(append(append(buf[:0], digestDomain...), s...))
 }

@@ -10,6 +10,11 @@
 //	              of verifying it against that row's hash was done before
 //	Argon2id      in slots bounded by memory, held by the work
 //
+// A key that another service minted has no tag and does not say whose it is. Only if
+// [Config.Foreign] is set it is looked for, within bounds of its own: in memory, in an
+// index by a keyed digest, and then by trying it against the rows that were not found
+// yet. What comes of that is an id, with which the order above goes on.
+//
 // # What is remembered, and what it may decide
 //
 // Two kinds of memory are kept strictly apart. An L1 entry says that the key

@@ -23,7 +23,9 @@ func (v *Verifier) fill(ctx context.Context, id store.ID, key string, digest [32
 	started := v.config.Now()
 	row, err := v.verified(ctx, id, key, digest)
 	if err == nil {
-		v.l1.put(g, newEntry(digest, row, started.Add(v.age())))
+		e := newEntry(digest, row, started.Add(v.age()))
+		e.claim.Adopted = !v.minted(key)
+		v.l1.put(g, e)
 	}
 	return err
 }
@@ -34,6 +36,9 @@ func (v *Verifier) verified(ctx context.Context, id store.ID, key string, digest
 	row, values, err := v.read(ctx, id)
 	if err != nil {
 		return nil, err
+	}
+	if !row.Foreign && !v.minted(key) {
+		return nil, ReasonUnminted // a hint led here that may not: the row is for keys of ours
 	}
 	hashed, err := phc.Parse(string(row.Hash))
 	if err != nil {
@@ -54,6 +59,12 @@ func (v *Verifier) verified(ctx context.Context, id store.ID, key string, digest
 		v.renewer.offer(renewal{id: id, key: key, digest: digest, old: row.Hash})
 	}
 	return row, nil
+}
+
+// minted reports whether this system minted the key.
+func (v *Verifier) minted(key string) bool {
+	_, err := v.config.Minter.Parse(key)
+	return err == nil
 }
 
 // read gets the row and, at the same time, what the shared cache has for it.

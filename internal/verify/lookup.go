@@ -98,6 +98,7 @@ func (v *Verifier) direct(
 		return nil, err
 	}
 	claim := coherence.ClaimOf(row)
+	claim.Adopted = !v.minted(key)
 	if flight != nil {
 		v.config.Flights.Enter(flight, claim)
 	}
@@ -109,7 +110,7 @@ func (v *Verifier) direct(
 	now := v.config.Now()
 	same := coherence.ClaimOf(again)
 	if same.Fingerprint != claim.Fingerprint || !slices.Equal(same.Permissions, claim.Permissions) ||
-		!same.ExpiresAt.Equal(claim.ExpiresAt) || v.config.Lease.Standing(now) == coherence.None {
+		!same.ExpiresAt.Equal(claim.ExpiresAt) || claim.Adopted && !again.Foreign || v.config.Lease.Standing(now) == coherence.None {
 		flight.Leave()
 		return nil, unavailable(ErrChanging)
 	}

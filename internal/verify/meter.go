@@ -24,12 +24,16 @@ func Paths() []Path { return []Path{PathMemory, PathRow, PathProof, PathArgon2id
 // by many goroutines at once, and must return at once.
 type Meter interface {
 	Verified(path Path, took time.Duration)
+	// Adopted is told of a request with a string that this system did not mint, if
+	// keys of other services are adopted.
+	Adopted(outcome Outcome)
 }
 
 // unmetered is nobody to tell.
 type unmetered struct{}
 
 func (unmetered) Verified(Path, time.Duration) {}
+func (unmetered) Adopted(Outcome)              {}
 
 // sampling is of how many checks from memory one is timed. A reading of the clock
 // takes a tenth of such a check.

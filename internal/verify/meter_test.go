@@ -15,6 +15,7 @@ import (
 type meter struct {
 	mu    sync.Mutex
 	calls map[verify.Path]int
+	found map[verify.Outcome]int
 	last  time.Duration
 }
 
@@ -26,6 +27,24 @@ func (m *meter) Verified(path verify.Path, took time.Duration) {
 	}
 	m.calls[path]++
 	m.last = took
+}
+
+func (m *meter) Adopted(outcome verify.Outcome) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.found == nil {
+		m.found = make(map[verify.Outcome]int)
+	}
+	m.found[outcome]++
+}
+
+// outcomes returns what it was told of adoption since it was asked last.
+func (m *meter) outcomes() map[verify.Outcome]int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	found := maps.Clone(m.found)
+	clear(m.found)
+	return found
 }
 
 // told returns what it was told since it was asked last.

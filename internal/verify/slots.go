@@ -47,9 +47,11 @@ type Slots struct {
 // altogether: max(1, min(hashMemory / memory, GOMAXPROCS − 1)) of them. One
 // processor is left to everything else.
 func NewSlots(params phc.Params, hashMemory int64) *Slots {
-	unit := int64(params.Memory)
-	n := max(1, min(hashMemory/1024/unit, int64(runtime.GOMAXPROCS(0)-1)))
-	return &Slots{params: params, slots: n, unit: unit, free: semaphore.NewWeighted(n)}
+	return newSlots(params, max(1, min(hashMemory/1024/int64(params.Memory), int64(runtime.GOMAXPROCS(0)-1))))
+}
+
+func newSlots(params phc.Params, n int64) *Slots {
+	return &Slots{params: params, slots: n, unit: int64(params.Memory), free: semaphore.NewWeighted(n)}
 }
 
 // Runs counts the Argon2id computations that were made.

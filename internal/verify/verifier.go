@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/subtle"
 	"log/slog"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -59,8 +60,13 @@ type Config struct {
 	// Proofs is the shared cache of finished work, or nil for none. It serves
 	// only if there is at least one secret.
 	Proofs Proofs
-	// Secrets authenticate the proofs. The first writes, all are accepted.
+	// Secrets authenticate the proofs, and name the keys of other services. The first
+	// writes, all are accepted.
 	Secrets [][]byte
+
+	// Foreign is where keys are looked for that other services have minted, or nil to
+	// refuse them. It serves only if there is at least one secret.
+	Foreign Foreign
 
 	// MaxEntries and MaxBytes bound the memory of verified keys.
 	MaxEntries int
@@ -69,6 +75,10 @@ type Config struct {
 	// tenth, however long the lease holds. It bounds what a fault in the
 	// protocol could do. [DefaultMaxAge] by default.
 	MaxAge time.Duration
+
+	// allowance bounds the searches for keys of other services; by the processors that
+	// there are by default.
+	allowance allowance
 
 	// Meter is told how long verifications take, or nil for nobody.
 	Meter Meter
@@ -88,6 +98,7 @@ type Verifier struct {
 	prover  *prover
 	flights singleflight.Group
 	renewer *renewer
+	adopter *adopter // or nil
 
 	rowReads   atomic.Uint64
 	remembered atomic.Uint64  // keys accepted from memory
@@ -99,7 +110,8 @@ type Verifier struct {
 	fills   sync.WaitGroup
 }
 
-// New makes a verifier. It starts one goroutine, for rehashing.
+// New makes a verifier. It starts a goroutine for rehashing, and one for searching if
+// keys of other services are adopted.
 func New(config Config) *Verifier {
 	if config.MaxEntries <= 0 {
 		config.MaxEntries = DefaultMaxEntries
@@ -109,6 +121,9 @@ func New(config Config) *Verifier {
 	}
 	if config.MaxAge <= 0 {
 		config.MaxAge = DefaultMaxAge
+	}
+	if config.allowance == (allowance{}) {
+		config.allowance = allowanceOf(runtime.GOMAXPROCS(0))
 	}
 	if config.Meter == nil {
 		config.Meter = unmetered{}
@@ -126,6 +141,7 @@ func New(config Config) *Verifier {
 		unusable: rate.Sometimes{First: 1, Interval: time.Second},
 	}
 	v.renewer = startRenewer(v)
+	v.adopter = startAdopter(v)
 	return v
 }
 
@@ -145,10 +161,16 @@ func (v *Verifier) Verify(ctx context.Context, key string) (*Identity, error) {
 func (v *Verifier) Admit(ctx context.Context, key string, flight *coherence.Flight) (*Identity, error) {
 	id, err := v.config.Minter.Parse(key)
 	if err != nil {
-		return nil, ReasonUnminted
+		return v.adopt(ctx, key, flight)
 	}
+	return v.admit(ctx, id, key, token.Digest(key), flight)
+}
+
+// admit is Admit for a key that is known by this id, if it is known at all.
+func (v *Verifier) admit(
+	ctx context.Context, id store.ID, key string, digest [32]byte, flight *coherence.Flight,
+) (*Identity, error) {
 	began := v.sample()
-	digest := token.Digest(key)
 	if identity, now, err := v.recall(id, &digest, flight); identity != nil || err != nil {
 		if err == nil {
 			v.recalled(began, now)
@@ -202,6 +224,7 @@ func (v *Verifier) Forget(id store.ID) {
 func (v *Verifier) ForgetAll() {
 	v.l1.forgetAll()
 	v.gone.forgetAll()
+	v.adopter.forgetAll()
 }
 
 // Close ends the background work and waits for it and for the lookups that are
@@ -211,6 +234,7 @@ func (v *Verifier) Close() {
 	v.closing.Lock()
 	v.closed = true
 	v.closing.Unlock()
+	v.adopter.close()
 	v.fills.Wait()
 	v.renewer.close()
 }
@@ -231,6 +255,8 @@ type Stats struct {
 	RowReads uint64
 	// Argon2Runs counts Argon2id computations of all kinds.
 	Argon2Runs uint64
+	// SearchRuns counts those of them that searches for keys of other services made.
+	SearchRuns uint64
 	// Remembered counts keys that were accepted from memory.
 	Remembered uint64
 	// Entries is the number of keys in memory now.
@@ -241,7 +267,8 @@ type Stats struct {
 func (v *Verifier) Stats() Stats {
 	return Stats{
 		RowReads:   v.rowReads.Load(),
-		Argon2Runs: v.config.Slots.Runs(),
+		Argon2Runs: v.config.Slots.Runs() + v.adopter.runs(),
+		SearchRuns: v.adopter.runs(),
 		Remembered: v.remembered.Load(),
 		Entries:    v.l1.len(),
 	}

@@ -65,7 +65,7 @@ func (r *recipient) MintKey(ctx context.Context, key store.MintKey) error {
 
 // keyColumns are those that Keys writes.
 var keyColumns = []string{
-	"id", "label", "permissions", "is_system", "created_at", "created_by", "expires_at", "last_used_at", "key_hash",
+	"id", "label", "permissions", "is_system", "created_at", "created_by", "expires_at", "last_used_at", "minted", "key_hash",
 }
 
 func (r *recipient) Keys(ctx context.Context, keys []store.Key) error {
@@ -73,7 +73,7 @@ func (r *recipient) Keys(ctx context.Context, keys []store.Key) error {
 		k := &keys[i]
 		return []any{
 			uuid(k.ID), k.Label, append([]string{}, k.Permissions...), k.IsSystem, k.CreatedAt, k.CreatedBy,
-			instant(k.ExpiresAt), instant(k.LastUsedAt), string(k.Hash),
+			instant(k.ExpiresAt), instant(k.LastUsedAt), !k.Foreign, string(k.Hash),
 		}
 	})
 }

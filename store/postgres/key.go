@@ -14,7 +14,7 @@ import (
 )
 
 // columns are those of a [store.Key] without its hash, as scanKey reads them.
-const columns = "id, label, permissions, is_system, created_at, created_by, expires_at, last_used_at"
+const columns = "id, label, permissions, is_system, created_at, created_by, expires_at, last_used_at, minted"
 
 // durable is a condition that holds, and that makes the statement's transaction
 // wait for the disk where the server is set not to. Stricter settings, which
@@ -22,13 +22,13 @@ const columns = "id, label, permissions, is_system, created_at, created_by, expi
 const durable = `(SELECT CASE current_setting('synchronous_commit')
     WHEN 'off' THEN set_config('synchronous_commit', 'on', true) ELSE '' END) IS NOT NULL`
 
-const insertKey = "INSERT INTO system_keys (" + columns + ", key_hash) SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9 WHERE " + durable
+const insertKey = "INSERT INTO system_keys (" + columns + ", key_hash) SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10 WHERE " + durable
 
 // CreateKey implements [store.Store].
 func (s *Store) CreateKey(ctx context.Context, key *store.Key, write *store.Write) error {
 	err := s.on(ctx, write, forCreation, func(db querier) (*store.Key, error) {
 		_, err := db.Exec(ctx, insertKey, uuid(key.ID), key.Label, append([]string{}, key.Permissions...), key.IsSystem,
-			key.CreatedAt, key.CreatedBy, instant(key.ExpiresAt), instant(key.LastUsedAt),
+			key.CreatedAt, key.CreatedBy, instant(key.ExpiresAt), instant(key.LastUsedAt), !key.Foreign,
 			// As a store.Hash, pgx would send what its String method returns.
 			string(key.Hash))
 		return key, err
@@ -106,11 +106,11 @@ func scanKey(row pgx.Row, more ...any) (*store.Key, error) {
 		id                         pgtype.UUID
 		label, createdBy           pgtype.Text
 		permissions                []string
-		isSystem                   pgtype.Bool
+		isSystem, minted           pgtype.Bool
 		created, expires, lastUsed pgtype.Timestamptz
 	)
 	err := row.Scan(append([]any{
-		&id, &label, &permissions, &isSystem, &created, &createdBy, &expires, &lastUsed,
+		&id, &label, &permissions, &isSystem, &created, &createdBy, &expires, &lastUsed, &minted,
 	}, more...)...)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return nil, store.ErrNotFound
@@ -125,6 +125,7 @@ func scanKey(row pgx.Row, more ...any) (*store.Key, error) {
 	return &store.Key{
 		ID: id.Bytes, Label: label.String, Permissions: permissions, IsSystem: isSystem.Bool,
 		CreatedAt: utc(created), CreatedBy: createdBy.String, ExpiresAt: utc(expires), LastUsedAt: utc(lastUsed),
+		Foreign: !minted.Bool,
 	}, nil
 }
 

@@ -44,6 +44,12 @@ func TestAStandbyGrantsNoLease(t *testing.T) {
 	if _, err := s.Barrier(t.Context()); !errors.Is(err, store.ErrStandby) {
 		t.Errorf("a standby has a barrier: %v", err)
 	}
+	if _, err := s.Adopted(t.Context(), nil); !errors.Is(err, store.ErrStandby) {
+		t.Errorf("a standby says that a key was not adopted: %v", err)
+	}
+	if _, _, err := s.Unadopted(t.Context(), nil, time.Now(), 1); !errors.Is(err, store.ErrStandby) {
+		t.Errorf("a standby says that there is no key to adopt: %v", err)
+	}
 }
 
 // TestACancelledWaitForStandbysIsNoSuccess cancels the wait for a standby that

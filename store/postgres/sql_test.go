@@ -64,7 +64,7 @@ func TestDefaultsMakeAPlainInsertAWorkingKey(t *testing.T) {
 		t.Error("the key has no time of creation")
 	}
 	want := &store.Key{
-		ID: id, Label: "by hand", Hash: hash, Permissions: []string{}, CreatedAt: got.CreatedAt, CreatedBy: "sql",
+		ID: id, Label: "by hand", Hash: hash, Permissions: []string{}, CreatedAt: got.CreatedAt, CreatedBy: "sql", Foreign: true,
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("key differs (-want +got):\n%s", diff)
@@ -156,7 +156,7 @@ func TestAServiceWithRightsOnTheTableAloneCanUseItAndSeesNoSecret(t *testing.T) 
 	for _, statement := range []string{
 		"SELECT key FROM sidecar.mint_key", "SELECT * FROM sidecar.key_count", "DELETE FROM sidecar.schema_migrations",
 		"SELECT sidecar.keys_truncated()", "SELECT * FROM sidecar.session", "DELETE FROM sidecar.nonce",
-		"SELECT sidecar.end_sessions()", "CREATE TABLE sidecar.mine (n int)",
+		"SELECT sidecar.end_sessions()", "SELECT * FROM sidecar.adopted_key", "SELECT sidecar.end_adoption()", "CREATE TABLE sidecar.mine (n int)",
 	} {
 		refusal, ok := errors.AsType[*pgconn.PgError](run(statement))
 		if !ok || refusal.Code != "42501" { // insufficient privilege

@@ -10,7 +10,7 @@ import (
 )
 
 // insertKey takes what keyRow returns.
-const insertKey = "INSERT INTO system_keys (" + columns + ", key_hash) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+const insertKey = "INSERT INTO system_keys (" + columns + ", key_hash) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 
 // Import implements [store.Moving].
 func (s *Store) Import(ctx context.Context, fill func(to store.Recipient) error) error {
@@ -115,7 +115,7 @@ func keyRow(key *store.Key) ([]any, error) {
 	}
 	return []any{
 		key.ID.String(), key.Label, string(permissions), key.IsSystem, micros(key.CreatedAt), key.CreatedBy,
-		micros(key.ExpiresAt), micros(key.LastUsedAt), string(key.Hash),
+		micros(key.ExpiresAt), micros(key.LastUsedAt), !key.Foreign, string(key.Hash),
 	}, nil
 }
 

@@ -13,7 +13,7 @@ import (
 )
 
 // columns are those of a [store.Key] without its hash, as scanKey reads them.
-const columns = "id, label, permissions, is_system, created_at, created_by, expires_at, last_used_at"
+const columns = "id, label, permissions, is_system, created_at, created_by, expires_at, last_used_at, minted"
 
 // CreateKey implements [store.Store].
 func (s *Store) CreateKey(ctx context.Context, key *store.Key, write *store.Write) error {
@@ -114,9 +114,10 @@ func scanKey(row interface{ Scan(dest ...any) error }, more ...any) (*store.Key,
 		key                          store.Key
 		id, permissions              string
 		createdAt, expires, lastUsed int64
+		minted                       bool
 	)
 	err := row.Scan(append([]any{
-		&id, &key.Label, &permissions, &key.IsSystem, &createdAt, &key.CreatedBy, &expires, &lastUsed,
+		&id, &key.Label, &permissions, &key.IsSystem, &createdAt, &key.CreatedBy, &expires, &lastUsed, &minted,
 	}, more...)...)
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil, store.ErrNotFound
@@ -133,6 +134,7 @@ func scanKey(row interface{ Scan(dest ...any) error }, more ...any) (*store.Key,
 	// Another program may have written the row.
 	slices.Sort(key.Permissions)
 	key.Permissions = slices.Compact(key.Permissions)
+	key.Foreign = !minted
 	key.CreatedAt = time.UnixMicro(createdAt).UTC()
 	key.ExpiresAt, key.LastUsedAt = fromMicros(expires), fromMicros(lastUsed)
 	return &key, nil

@@ -75,7 +75,18 @@ func calls(key *store.Key) map[string]call {
 			return s.PublishSigningKey(ctx, signingKey("a"), time.Minute)
 		},
 		"SigningKeys": func(ctx context.Context, s store.Store) error { _, err := s.SigningKeys(ctx); return err },
-		"Export":      func(ctx context.Context, s store.Store) error { return s.Export(ctx, new(moved)) },
+		"Adopted": func(ctx context.Context, s store.Store) error {
+			_, err := s.Adopted(ctx, [][32]byte{newDigest()})
+			return err
+		},
+		"Adopt": func(ctx context.Context, s store.Store) error {
+			return s.Adopt(ctx, &store.AdoptedKey{Digest: newDigest(), Key: key.ID, Hash: key.Hash})
+		},
+		"Unadopted": func(ctx context.Context, s store.Store) error {
+			_, _, err := s.Unadopted(ctx, nil, epoch, 1)
+			return err
+		},
+		"Export": func(ctx context.Context, s store.Store) error { return s.Export(ctx, new(moved)) },
 		"Import": func(ctx context.Context, s store.Store) error {
 			return s.Import(ctx, func(store.Recipient) error { return nil })
 		},

@@ -159,6 +159,7 @@ func furnish(t *testing.T, s store.Store) {
 	full.Permissions, full.IsSystem = []string{"bots:read", "bots:write"}, true
 	full.ExpiresAt, full.LastUsedAt = epoch.Add(time.Hour+time.Microsecond), epoch.Add(time.Minute)
 	must(t, s.CreateKey(t.Context(), full, recorded(store.AuditCreated, sealer{})))
+	create(t, s, foreign("somebody else's"))
 	gone := newKey("gone")
 	must(t, s.CreateKey(t.Context(), gone, recorded(store.AuditCreated, nil)))
 	_, err := s.DeleteKey(t.Context(), gone.ID, recorded(store.AuditRevoked, sealer{}))

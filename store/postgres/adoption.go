@@ -1,0 +1,117 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
+
+	"github.com/lumio-vision/caddy-system-keys/store"
+)
+
+// selectAdopted gives one row in any case, and the row and the server's role of one
+// moment. The keys come first: TRUNCATE locks the tables in this order.
+const selectAdopted = "SELECT found.id, pg_is_in_recovery() FROM (VALUES (true)) AS one LEFT JOIN (" +
+	"SELECT k.id FROM system_keys k JOIN sidecar.adopted_key a ON a.key_id = k.id AND a.key_proof = " + keyProof +
+	" WHERE a.digest = ANY ($1::bytea[]) AND NOT k.minted LIMIT 1) AS found ON true"
+
+// Adopted implements [store.Adoption].
+func (s *Store) Adopted(ctx context.Context, digests [][32]byte) (store.ID, error) {
+	const what = "find an adopted key"
+	var id pgtype.UUID
+	var standby bool
+	err := s.pool.QueryRow(ctx, selectAdopted, byteas(digests)).Scan(&id, &standby)
+	switch {
+	case err != nil:
+		return store.ID{}, explain(what, err)
+	case standby:
+		return store.ID{}, explain(what, store.ErrStandby)
+	case !id.Valid:
+		return store.ID{}, explain(what, store.ErrNotFound)
+	}
+	return id.Bytes, nil
+}
+
+// lockForAdoption keeps the hash as it is until the entry is committed, so that who
+// changes it or deletes the key comes before, and is seen, or after, and ends the
+// entry. Of several who adopt one key each waits for the one before.
+const lockForAdoption = "SELECT key_hash, minted FROM system_keys WHERE id = $1 FOR NO KEY UPDATE"
+
+const insertAdopted = "INSERT INTO sidecar.adopted_key (digest, era, key_id, key_proof) " +
+	"SELECT $1, $2, k.id, " + keyProof + " FROM system_keys k WHERE k.id = $3"
+
+// Adopt implements [store.Adoption].
+func (s *Store) Adopt(ctx context.Context, key *store.AdoptedKey) error {
+	err := again(func() error {
+		return s.transact(ctx, func(tx pgx.Tx) error {
+			var hash string
+			var minted bool
+			err := tx.QueryRow(ctx, lockForAdoption, uuid(key.Key)).Scan(&hash, &minted)
+			switch {
+			case errors.Is(err, pgx.ErrNoRows):
+				return store.ErrNotFound
+			case err != nil:
+				return err
+			case minted || hash != string(key.Hash):
+				return store.ErrConflict
+			}
+			_, err = tx.Exec(ctx, "DELETE FROM sidecar.adopted_key WHERE digest = $1 OR key_id = $2 AND era = $3",
+				key.Digest[:], uuid(key.Key), key.Era[:])
+			if err != nil {
+				return err
+			}
+			_, err = tx.Exec(ctx, insertAdopted, key.Digest[:], key.Era[:], uuid(key.Key))
+			return err
+		})
+	})
+	if code(err) == uniqueViolation { // two rows of one key, at the same time
+		err = store.ErrConflict
+	}
+	return explain("adopt a key", err)
+}
+
+// selectUnadopted gives one row at least.
+const selectUnadopted = "SELECT found.id, found.key_hash, coalesce(found.total, 0), pg_is_in_recovery() " +
+	"FROM (VALUES (true)) AS one LEFT JOIN (" +
+	"SELECT k.id, k.key_hash, k.created_at, count(*) OVER () AS total FROM system_keys k " +
+	"WHERE NOT k.minted AND (k.expires_at IS NULL OR k.expires_at > $2) AND NOT EXISTS (" +
+	"SELECT FROM sidecar.adopted_key a WHERE a.key_id = k.id AND a.era = ANY ($1::bytea[]) AND a.key_proof = " + keyProof + ") " +
+	"ORDER BY k.created_at, k.id LIMIT $3) AS found ON true ORDER BY found.created_at, found.id"
+
+// Unadopted implements [store.Adoption].
+func (s *Store) Unadopted(
+	ctx context.Context, eras [][32]byte, now time.Time, limit int,
+) (keys []store.Candidate, total int, err error) {
+	const what = "list keys to adopt"
+	var id pgtype.UUID
+	var hash pgtype.Text
+	var standby bool
+	rows, err := s.pool.Query(ctx, selectUnadopted, byteas(eras), now, limit)
+	if err != nil {
+		return nil, 0, explain(what, err)
+	}
+	_, err = pgx.ForEachRow(rows, []any{&id, &hash, &total, &standby}, func() error {
+		if id.Valid {
+			keys = append(keys, store.Candidate{ID: id.Bytes, Hash: store.Hash(hash.String)})
+		}
+		return nil
+	})
+	if err == nil && standby {
+		err = store.ErrStandby
+	}
+	if err != nil {
+		return nil, 0, explain(what, err)
+	}
+	return keys, total, nil
+}
+
+// byteas are values for an array of bytea, never NULL.
+func byteas(values [][32]byte) [][]byte {
+	all := make([][]byte, len(values))
+	for i := range values {
+		all[i] = values[i][:]
+	}
+	return all
+}
