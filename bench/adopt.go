@@ -4,17 +4,15 @@ import (
 	"context"
 	"fmt"
 	"net/http"
-	"net/http/httptest"
 	"os"
 	"path/filepath"
-	"syscall"
 	"time"
 
 	"github.com/google/uuid"
 
+	"github.com/lumio-vision/caddy-system-keys/admin"
 	"github.com/lumio-vision/caddy-system-keys/internal/phc"
 	"github.com/lumio-vision/caddy-system-keys/store"
-	"github.com/lumio-vision/caddy-system-keys/store/sqlite"
 )
 
 // foreignKeys is how many keys of another service nobody uses: each string that was
@@ -30,9 +28,7 @@ func startAdopting(ctx context.Context, processors string) (*server, error) {
 	if err != nil {
 		return nil, err
 	}
-	upstream := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		_, _ = w.Write([]byte("hello"))
-	}))
+	upstream := startUpstream()
 	s := &server{stop: func() {
 		upstream.Close()
 		_ = os.RemoveAll(folder)
@@ -45,42 +41,27 @@ func startAdopting(ctx context.Context, processors string) (*server, error) {
 }
 
 func (s *server) adopt(ctx context.Context, folder, upstream, processors string) error {
-	file, config, address := filepath.Join(folder, "keys.db"), filepath.Join(folder, "Caddyfile"), freeAddress()
-	if err := insertForeign(ctx, file); err != nil {
-		return err
-	}
-	create, err := caddy(ctx, folder, "system-keys", "create", "--label", "bench", "--store", "sqlite://"+file)
+	where := &place{driver: "sqlite", source: filepath.Join(folder, "keys.db")}
+	err := where.with(ctx, func(keys store.Store) error {
+		ours, err := mint(ctx, keys, 1, phc.Default(), admin.NewKey{Label: "bench"})
+		if err != nil {
+			return err
+		}
+		s.key = ours[0].plain
+		return insertForeign(ctx, keys)
+	})
 	if err != nil {
 		return err
 	}
-	key, err := create.Output()
-	if err != nil {
-		return err
-	}
-	caddyfile := fmt.Sprintf("{\nadmin off\npersist_config off\nlog {\nlevel FATAL\n}\n"+
-		"system_keys {\nstore sqlite %s\nsecret a-secret-of-the-bench\nadopt_keys on\n}\n}\nhttp://%s {\nsystem_key_auth\nreverse_proxy %s\n}\n",
-		file, address, upstream)
-	if err := os.WriteFile(config, []byte(caddyfile), 0o600); err != nil {
-		return err
-	}
-	s.key = string(key[:len(key)-1])
-	s.sites = []site{{}, {name: "with adopt_keys", url: "http://" + address + "/"}}
-	if s.process, err = caddy(ctx, folder, "run", "--config", config); err != nil {
-		return err
-	}
-	s.process = on(ctx, processors, s.process)
-	s.process.Stderr = os.Stderr
-	if err := s.process.Start(); err != nil {
+	caddy := &setup{folder: folder, options: []string{where.option(), "secret a-secret-of-the-bench", "adopt_keys on"}, quiet: true}
+	s.auth = caddy.site("system_key_auth\nreverse_proxy " + upstream)
+	if s.process, err = caddy.start(ctx, processors); err != nil {
 		return err
 	}
 	cleanUp := s.stop
 	s.stop = func() {
-		_ = s.process.Process.Signal(syscall.SIGTERM)
-		_ = s.process.Wait()
+		s.process.stop()
 		cleanUp()
-	}
-	if err := await(ctx, address); err != nil {
-		return err
 	}
 	if err := s.warm(adoptedKey); err != nil {
 		return err
@@ -101,15 +82,7 @@ func (s *server) exhaust(ctx context.Context) error {
 }
 
 // insertForeign writes rows as another service does, at the default cost.
-func insertForeign(ctx context.Context, file string) error {
-	s, err := sqlite.Open(ctx, file, sqlite.Options{})
-	if err != nil {
-		return err
-	}
-	defer func() { _ = s.Close() }() // what it has written is committed
-	if err := s.Migrate(ctx); err != nil {
-		return err
-	}
+func insertForeign(ctx context.Context, keys store.Store) error {
 	for i := range foreignKeys + 1 {
 		key := adoptedKey
 		if i > 0 {
@@ -122,7 +95,7 @@ func insertForeign(ctx context.Context, file string) error {
 		row := &store.Key{
 			ID: store.ID(uuid.Must(uuid.NewV7())), Label: "theirs", Hash: store.Hash(hash), CreatedAt: time.Now(), CreatedBy: "bench", Foreign: true,
 		}
-		if err := s.CreateKey(ctx, row, nil); err != nil {
+		if err := keys.CreateKey(ctx, row, nil); err != nil {
 			return err
 		}
 	}

@@ -30,13 +30,13 @@ func fillSQLite(ctx context.Context, file string, n int) (err error) {
 	defer func() { err = errors.Join(err, db.Close()) }()
 	_, err = db.ExecContext(ctx, `
 WITH RECURSIVE n (i) AS (VALUES (0) UNION ALL SELECT i + 1 FROM n WHERE i + 1 < ?1)
-INSERT INTO system_keys (id, label, permissions, key_hash, created_at, last_used_at)
+INSERT INTO system_keys (id, label, permissions, key_hash, created_at, last_used_at, minted)
 SELECT lower(format('%s-%s-7%s-8%s-%s', hex(randomblob(4)), hex(randomblob(2)), substr(hex(randomblob(2)), 2),
         substr(hex(randomblob(2)), 2), hex(randomblob(6)))),
     format('service %d worker %08x', i % 1000, i),
     format('["area-%d:read","area-%d:write"]', i % 1000, i % 1000),
     '$argon2id$v=19$m=19456,t=2,p=1$c2FsdHNhbHQ$' || hex(randomblob(21)),
-    ?2 + i * 1000000, ?2 + i * 7919 % ?1 * 1000000
+    ?2 + i * 1000000, ?2 + i * 7919 % ?1 * 1000000, true
 FROM n`, n, filledSince.UnixMicro())
 	return err
 }
@@ -48,11 +48,11 @@ func fillPostgres(ctx context.Context, dsn string, n int) (err error) {
 	}
 	defer func() { err = errors.Join(err, conn.Close(ctx)) }()
 	_, err = conn.Exec(ctx, `
-INSERT INTO system_keys (id, label, permissions, key_hash, created_at, last_used_at)
+INSERT INTO system_keys (id, label, permissions, key_hash, created_at, last_used_at, minted)
 SELECT gen_random_uuid(), format('service %s worker %s', i % 1000, lpad(to_hex(i), 8, '0')),
     ARRAY[format('area-%s:read', i % 1000), format('area-%s:write', i % 1000)],
     '$argon2id$v=19$m=19456,t=2,p=1$c2FsdHNhbHQ$' || md5(i::text), $2::timestamptz + i * interval '1 second',
-    $2::timestamptz + i * 7919::bigint % $1 * interval '1 second'
+    $2::timestamptz + i * 7919::bigint % $1 * interval '1 second', true
 FROM generate_series(0, $1::int - 1) AS i`, n, filledSince)
 	if err != nil {
 		return err

@@ -41,7 +41,7 @@ func flood(ctx context.Context, rounds int, length time.Duration, rate int, proc
 			results[i] = append(results[i], r)
 		}
 	}
-	fmt.Printf("%-44s %-22s %-22s %-22s %-16s %s\n", "flood", "p50, ms", "p99, ms", "p99 ÷ idle", "memory, MiB", "refusals per second")
+	fmt.Printf("%-46s %-22s %-22s %-22s %-16s %s\n", "flood", "p50, ms", "p99, ms", "p99 ÷ idle", "memory, MiB", "refusals per second")
 	for i, k := range kinds {
 		column := func(of func(r, idle underFlood) float64) []float64 {
 			var values []float64
@@ -50,7 +50,7 @@ func flood(ctx context.Context, rounds int, length time.Duration, rate int, proc
 			}
 			return values
 		}
-		fmt.Printf("%-44s %-22s %-22s %-22s %-16s %s\n", k.name,
+		fmt.Printf("%-46s %-22s %-22s %-22s %-16s %s\n", k.name,
 			spread(column(func(r, _ underFlood) float64 { return r.quantile(0.50) }), "%.2f"),
 			spread(column(func(r, _ underFlood) float64 { return r.quantile(0.99) }), "%.2f"),
 			spread(column(func(r, idle underFlood) float64 { return r.quantile(0.99) / idle.quantile(0.99) }), "%.1f"),

@@ -60,13 +60,14 @@ func requests(ctx context.Context, r *run) ([]row, error) {
 
 // rows are those of one site.
 func (c *contender) rows() []row {
-	figure := func(what, unit string, of func(r, bare result) float64) row {
+	against := func(other *contender, what, unit string, of func(r, other result) float64) row {
 		values := make([]float64, len(c.results))
 		for round, r := range c.results {
-			values[round] = of(r, c.bare.results[round])
+			values[round] = of(r, other.results[round])
 		}
 		return rowOf(c.name, what, unit, values)
 	}
+	figure := func(what, unit string, of func(r, bare result) float64) row { return against(c.bare, what, unit, of) }
 	rows := []row{
 		figure("requests", "/s", func(r, _ result) float64 { return r.rate() }),
 		figure("CPU per request", "µs", func(r, _ result) float64 { return r.cost() }),
@@ -76,7 +77,12 @@ func (c *contender) rows() []row {
 	if c == c.bare {
 		return rows
 	}
-	return append(rows,
+	costs := func(r, other result) float64 { return r.cost() / other.cost() }
+	rows = append(rows,
 		figure("requests ÷ bare", ratio, func(r, bare result) float64 { return r.rate() / bare.rate() }),
-		figure("CPU per request ÷ bare", ratio, func(r, bare result) float64 { return r.cost() / bare.cost() }))
+		figure("CPU per request ÷ bare", ratio, costs))
+	if c.floor != nil {
+		rows = append(rows, against(c.floor, "CPU per request ÷ the same fields", ratio, costs))
+	}
+	return rows
 }

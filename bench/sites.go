@@ -16,7 +16,9 @@ import (
 type contender struct {
 	target
 	// bare is the site of the same server that does nothing but hand on.
-	bare    *contender
+	bare *contender
+	// floor is the site that tells the upstream as much, and checks nothing; or nil.
+	floor   *contender
 	results []result
 }
 
@@ -51,6 +53,7 @@ func (r *run) onSQLite(ctx context.Context, upstream string) (_ *contest, err er
 	targets := []target{
 		{name: "bare", address: caddy.site(proxy), authorization: bearer},
 		{name: "system_key_auth", address: caddy.site("system_key_auth" + proxy), authorization: bearer},
+		{name: "the same fields, no check", address: caddy.site("bench_fields" + proxy), authorization: bearer},
 		{name: "with assertion", address: caddy.site("system_key_auth {\nassertion bench\n}" + proxy), authorization: bearer},
 		{name: "with assertion, unbound", address: caddy.site("system_key_auth {\nassertion bench {\nunbound\n}\n}" + proxy), authorization: bearer},
 		{name: "passthrough, with a key", address: passing, authorization: bearer},
@@ -66,6 +69,7 @@ func (r *run) onSQLite(ctx context.Context, upstream string) (_ *contest, err er
 		asked.stop()
 		return nil, err
 	}
+	c.contenders[1].floor = c.contenders[2]
 	stop := c.stop
 	c.stop = func() {
 		stop()
