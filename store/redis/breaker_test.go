@@ -46,7 +46,9 @@ func TestOneCallTriesAgainAfterTheCooldown(t *testing.T) {
 		failed := make(chan error, 1)
 		go func() { failed <- cache.Ping(t.Context()) }()
 		server.hangUp <- struct{}{}
-		<-failed
+		if err := <-failed; err == nil {
+			t.Fatal("a server that hangs up has answered")
+		}
 	}
 
 	// The breaker is open, or has cooled down by now; then one call goes

@@ -2,7 +2,6 @@ package redis_test
 
 import (
 	"errors"
-
 	"testing"
 	"time"
 
