@@ -33,7 +33,7 @@ func TestAnAdoptedKeyIsRevokedEverywhere(t *testing.T) {
 	l, stream := hammer(t, key, plain, f.instances...), openEvents(t, f.instances[1], plain)
 	asked := time.Now()
 	answered, _, _ := mustRevoke(t, f.instances[0], key)
-	stream.wantEnd(t, asked, time.Second)
+	stream.wantEnd(t, asked, promptly)
 	settle()
 	l.stop()
 	l.wantNoneAfter(t, answered)
@@ -47,8 +47,8 @@ func TestAnAdoptedKeyIsRevokedEverywhere(t *testing.T) {
 		l, stream := hammer(t, key, plain, f.instances...), openEvents(t, f.instances[1], plain)
 		asked := time.Now()
 		f.mustPSQL(statement)
-		l.wantRefused(t, time.Second)
-		stream.wantEnd(t, asked, time.Second)
+		l.wantRefused(t, promptly)
+		stream.wantEnd(t, asked, promptly)
 		if l.stop(); t.Failed() {
 			t.Errorf("%s: %s", name, l.summary())
 		}

@@ -40,7 +40,7 @@ func TestAFloodOfUnmintedKeysIsBounded(t *testing.T) {
 	if n := after.Argon2Runs - before.Argon2Runs; n > lookups*candidates || n != after.SearchRuns-before.SearchRuns {
 		t.Errorf("%d strings cost %d computations, want %d at most, all of them of searches", strings, n, lookups*candidates)
 	}
-	if x.reads > lookups {
+	if x.reads > 2*lookups { // before and after a search
 		t.Errorf("the index was read %d times", x.reads)
 	}
 	if n := m.outcomes()[verify.OutcomeBusy]; n < strings-lookups {

@@ -166,6 +166,16 @@ func (a *adopter) search(s *search) {
 			return
 		}
 	}
+	// Another instance may have found it between our look at the index and the list,
+	// and its row is no candidate since.
+	switch id, err := a.indexed(s.key); {
+	case err == nil:
+		a.succeed(s, id, OutcomeIndex)
+		return
+	case !errors.Is(err, store.ErrNotFound):
+		a.fail(s, err)
+		return
+	}
 	verdict := unfound{err: ReasonUnminted, outcome: OutcomeNone, until: a.v.config.Now().Add(noneTTL)}
 	if total > len(candidates) {
 		verdict.err, verdict.outcome = adopting(unsearchedTTL, "there are too many candidates"), OutcomeBusy
