@@ -15,7 +15,8 @@ const asCaddy = "SYSTEM_KEYS_BENCH_CADDY"
 type setup struct {
 	// folder is for whatever it writes, and is the caller's to remove.
 	folder string
-	// options are the lines of the global option system_keys.
+	// options are the lines of the global option system_keys; without any it is not
+	// there, and nothing of the plugin runs.
 	options []string
 	// quiet leaves out of the log why a request could not be answered.
 	quiet bool
@@ -51,6 +52,10 @@ func (s *setup) begin(ctx context.Context, processors string) (*process, error) 
 	if s.quiet {
 		exclude = "exclude http.handlers.system_key_auth"
 	}
+	app := ""
+	if len(s.options) > 0 {
+		app = "system_keys {\n\t\t" + strings.Join(s.options, "\n\t\t") + "\n\t}"
+	}
 	text := fmt.Sprintf(`{
 	admin off
 	persist_config off
@@ -60,11 +65,9 @@ func (s *setup) begin(ctx context.Context, processors string) (*process, error) 
 		level ERROR
 		%s
 	}
-	system_keys {
-		%s
-	}
+	%s
 }
-%s`, exclude, strings.Join(s.options, "\n\t\t"), s.sites.String())
+%s`, exclude, app, s.sites.String())
 	config := filepath.Join(s.folder, "Caddyfile")
 	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 		return nil, err

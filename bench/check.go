@@ -18,19 +18,18 @@ var benchmarks = []struct {
 	packages    []string
 	named, time string
 }{
-	{[]string{"./internal/coherence"}, "WarmLease", "300x"}, // each is 3,000 checks
 	{
 		[]string{"./internal/verify", "./internal/header", "./internal/cut", "./internal/assertion", "./upstream", "./caddymodule"},
-		"Warm|Unminted|Strip|Inject|Exchange|Make|Verify|Handler", "100ms",
+		"Admit|Unminted|Strip|Inject|Exchange|Make|Verify|Handler", "100ms",
 	},
 }
 
 // checked are the figures of them that get into the table.
 var checked = []struct{ benchmark, unit, name, what string }{
-	{"Warm", "ns/op", "warm check", "time"},
-	{"Warm", "allocs/op", "warm check", "allocations"},
-	{"WarmLease", "leased-ns", "warm check, lease of a follower", "time"},
-	{"WarmLease", "registered-ns", "the same, and registered to be cut", "time"},
+	{"Admit/check", "ns/op", "warm check", "time"},
+	{"Admit/check", "allocs/op", "warm check", "allocations"},
+	{"Admit/registered", "ns/op", "warm check, registered to be cut", "time"},
+	{"Admit/registered", "allocs/op", "warm check, registered to be cut", "allocations"},
 	{"Strip/common", "ns/op", "headers: strip", "time"},
 	{"Strip/common", "allocs/op", "headers: strip", "allocations"},
 	{"Strip/attack", "ns/op", "headers: strip forged ones", "time"},

@@ -42,11 +42,15 @@ func flood(ctx context.Context, rounds int, length time.Duration, rate int, proc
 		}
 	}
 	fmt.Printf("%-46s %-22s %-22s %-22s %-16s %s\n", "flood", "p50, ms", "p99, ms", "p99 ÷ idle", "memory, MiB", "refusals per second")
+	idle := 0
 	for i, k := range kinds {
+		if k.assault.Address == "" {
+			idle = i // of the same server as those that follow
+		}
 		column := func(of func(r, idle underFlood) float64) []float64 {
 			var values []float64
 			for n, r := range results[i] {
-				values = append(values, of(r, results[0][n]))
+				values = append(values, of(r, results[idle][n]))
 			}
 			return values
 		}
@@ -57,7 +61,7 @@ func flood(ctx context.Context, rounds int, length time.Duration, rate int, proc
 			spread(column(func(r, _ underFlood) float64 { return r.memory }), "%.0f"),
 			spread(column(func(r, _ underFlood) float64 { return r.refused }), "%.0f"))
 	}
-	fmt.Println("\nmedian (least to most) of the rounds; each is compared with the idle one of its own round")
+	fmt.Println("\nmedian (least to most) of the rounds; each is compared with the idle one of its own round and server")
 	return nil
 }
 

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"net/http"
 	"slices"
 	"sync"
 	"time"
@@ -13,6 +14,8 @@ type target struct {
 	name          string
 	address       string
 	authorization string
+	// content is what a POST carries; without it they send GET.
+	content string
 	// processes are those that work for an answer, but for the upstream's and ours.
 	processes []*process
 }
@@ -94,11 +97,18 @@ func (t *target) load(ctx context.Context, length time.Duration, clients int) (r
 
 // request has what clients send beside their credential.
 func (t *target) request() []byte {
-	raw := fmt.Appendf(nil, "GET / HTTP/1.1\r\nHost: %s\r\nUser-Agent: bench/1.0\r\nAccept: */*\r\n", t.address)
+	method := http.MethodGet
+	if t.content != "" {
+		method = http.MethodPost
+	}
+	raw := fmt.Appendf(nil, "%s / HTTP/1.1\r\nHost: %s\r\nUser-Agent: bench/1.0\r\nAccept: */*\r\n", method, t.address)
 	if t.authorization != "" {
 		raw = fmt.Appendf(raw, "Authorization: %s\r\n", t.authorization)
 	}
-	return append(raw, "\r\n"...)
+	if t.content != "" {
+		raw = fmt.Appendf(raw, "Content-Length: %d\r\n", len(t.content))
+	}
+	return fmt.Appendf(raw, "\r\n%s", t.content)
 }
 
 func (t *target) cpu() (sum time.Duration, err error) {

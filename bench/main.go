@@ -20,7 +20,6 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
-	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -67,13 +66,9 @@ func measure(ctx context.Context) error {
 	for len(arguments) > 0 && !strings.HasPrefix(arguments[0], "-") {
 		names, arguments = append(names, arguments[0]), arguments[1:]
 	}
-	rounds := 7
-	if slices.Contains(names, "flood") {
-		rounds = 5
-	}
 	flags := flag.NewFlagSet("bench", flag.ExitOnError)
 	var o options
-	flags.IntVar(&o.rounds, "rounds", rounds, "rounds of each site, or of each flood")
+	flags.IntVar(&o.rounds, "rounds", 5, "rounds of each site, or of each flood")
 	flags.DurationVar(&o.length, "length", 3*time.Second, "length of a round")
 	flags.IntVar(&o.clients, "clients", 16, "connections that send at once")
 	file := flags.String("json", "bench.json", "file for the table as JSON")

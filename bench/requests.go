@@ -27,7 +27,13 @@ func requests(ctx context.Context, r *run) ([]row, error) {
 		return nil, err
 	}
 	defer other.stop()
-	all := slices.Concat(one.contenders, other.contenders)
+	without, err := r.alone(ctx, upstream.Listener.Addr().String())
+	if err != nil {
+		return nil, err
+	}
+	defer without.stop()
+	without.contenders[0].bare = one.contenders[0]
+	all := slices.Concat(one.contenders, other.contenders, without.contenders)
 	for _, c := range all {
 		if _, err := c.load(ctx, time.Second, r.clients); err != nil { // to warm up
 			return nil, err

@@ -11,30 +11,70 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
 	"github.com/lumio-vision/caddy-system-keys/admin"
+	"github.com/lumio-vision/caddy-system-keys/internal/coherence"
+	"github.com/lumio-vision/caddy-system-keys/internal/engine"
 )
 
-// BenchmarkHandler is everything that a request with a warm key pays here,
-// without the proxy behind it. What it costs to make the request is in "bare".
-func BenchmarkHandler(b *testing.B) {
+// benchmarked is a server with one key.
+func benchmarked(b *testing.B) (app *App, live *engine.Live, key string) {
+	b.Helper()
 	config := fmt.Sprintf(`{"admin": {"disabled": true}, "logging": {"logs": {"default": {"level": "ERROR"}}},
 		"apps": {"system_keys": {"store": {"driver": "sqlite", "file": %q}}}}`, filepath.Join(b.TempDir(), "keys.db"))
 	if err := caddy.Load([]byte(config), true); err != nil {
 		b.Fatal(err)
 	}
-	defer func() { _ = caddy.Stop() }()
+	b.Cleanup(func() { _ = caddy.Stop() })
 	module, err := caddy.ActiveContext().AppIfConfigured("system_keys")
 	if err != nil {
 		b.Fatal(err)
 	}
-	app := module.(*App)
-	live, err := app.live(b.Context())
-	if err != nil {
+	app = module.(*App)
+	if live, err = app.live(b.Context()); err != nil {
 		b.Fatal(err)
 	}
-	_, key, err := serviceOn(live).Create(b.Context(), admin.CLI(), admin.NewKey{Label: "bench", Permissions: []string{"bots:read"}})
-	if err != nil {
+	if _, key, err = serviceOn(live).Create(b.Context(), admin.CLI(), admin.NewKey{Label: "bench", Permissions: []string{"bots:read"}}); err != nil {
 		b.Fatal(err)
 	}
+	return app, live, key
+}
+
+// BenchmarkAdmit is the check of a key that is remembered, as a server makes it: with
+// the lease of its follower, its clock, its metrics and its last uses; and the same
+// for a request that can be cut, in and out.
+func BenchmarkAdmit(b *testing.B) {
+	_, live, key := benchmarked(b)
+	flight := new(coherence.Flight)
+	for name, admit := range map[string]func() error{
+		"check": func() error {
+			_, err := live.Verifier.Verify(b.Context(), key)
+			return err
+		},
+		"registered": func() error {
+			*flight = coherence.Flight{}
+			_, err := live.Verifier.Admit(b.Context(), key, flight)
+			flight.Leave()
+			return err
+		},
+	} {
+		b.Run(name, func(b *testing.B) {
+			if err := admit(); err != nil { // remembered from now on
+				b.Fatal(err)
+			}
+			b.ReportAllocs()
+			for b.Loop() {
+				if err := admit(); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
+// BenchmarkHandler is everything that a request with a warm key pays here,
+// without the proxy behind it. What it costs to make the request is in "bare".
+func BenchmarkHandler(b *testing.B) {
+	app, _, key := benchmarked(b)
+	var err error
 	handler := &Handler{app: app, auditor: newAuditor(app)}
 	if handler.gate, err = handler.newGate(); err != nil {
 		b.Fatal(err)
