@@ -300,6 +300,15 @@ func TestComposeBuildsTheCheckout(t *testing.T) {
 	if diff := cmp.Diff(want, stages); diff != "" {
 		t.Errorf("the stages are (-want +got):\n%s", diff)
 	}
+	ignored, err := os.ReadFile("../.dockerignore")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, folder := range []string{".git", "deploy"} { // where secrets may be
+		if !slices.Contains(strings.Split(string(ignored), "\n"), folder) {
+			t.Errorf("%s goes into a layer", folder)
+		}
+	}
 }
 
 // directive is a line of a systemd unit.
