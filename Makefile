@@ -14,7 +14,7 @@ build: ## Build Caddy with this plugin, without cgo, into bin/caddy
 xcaddy: ## Build as xcaddy does, against this checkout, and play the quickstart with it
 	.ci/xcaddy
 
-deployments: ## Check the manifests, the compose file and the Dockerfile against their schemas
+deployments: ## Check the manifests, the compose file, the Dockerfile and the alerts as their readers do
 	$(GO) -C .ci/deployments vet ./...
 	$(GO) -C .ci/deployments run . $(CURDIR)
 

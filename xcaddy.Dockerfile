@@ -1,31 +1,46 @@
 # syntax=docker/dockerfile:1
 
-# Caddy with caddy-system-keys:
+# Caddy with caddy-system-keys, of a release of the plugin, or of this checkout:
 #
-#	docker build -f xcaddy.Dockerfile -t lumio/caddy .
+#	docker build -f xcaddy.Dockerfile --build-arg PLUGIN_VERSION=v1.0.0 -t lumio/caddy-system-keys:1.0.0 .
+#	docker build -f xcaddy.Dockerfile --target checkout -t lumio/caddy-system-keys:checkout .
 #
-# For a build that can be repeated, name a release in PLUGIN_VERSION.
+# The tag is the plugin's version. The binary says which Caddy it is (caddy version).
 ARG CADDY_VERSION=2.11.9
 
 FROM caddy:${CADDY_VERSION}-builder-alpine AS builder
 
 # An ARG from before FROM is not known behind it unless it is named again.
 ARG CADDY_VERSION=2.11.9
-ARG PLUGIN_VERSION=latest
 
-# The builder image has a CADDY_VERSION of its own, so the version is named. It
+# The builder image has a CADDY_VERSION of its own, so the version is named below. It
 # also has file capabilities set on what it builds: a binary that has any cannot
 # be started under no-new-privileges or without CAP_NET_BIND_SERVICE.
+ENV CGO_ENABLED=0 XCADDY_SETCAP=0
+
+FROM builder AS build-checkout
+
+COPY . /src
 RUN --mount=type=cache,target=/go/pkg/mod \
 	--mount=type=cache,target=/root/.cache/go-build \
-	CGO_ENABLED=0 XCADDY_SETCAP=0 xcaddy build "v${CADDY_VERSION}" \
+	xcaddy build "v${CADDY_VERSION}" \
+		--with github.com/lumio-vision/caddy-system-keys=/src \
+		--output /caddy \
+	&& /caddy list-modules | grep -q http.handlers.system_key_auth
+
+FROM builder AS build-release
+
+# For a build that can be repeated, name a release.
+ARG PLUGIN_VERSION=latest
+RUN --mount=type=cache,target=/go/pkg/mod \
+	--mount=type=cache,target=/root/.cache/go-build \
+	xcaddy build "v${CADDY_VERSION}" \
 		--with "github.com/lumio-vision/caddy-system-keys@${PLUGIN_VERSION}" \
 		--output /caddy \
 	&& /caddy list-modules | grep -q http.handlers.system_key_auth
 
-FROM caddy:${CADDY_VERSION}-alpine
-
-COPY --from=builder /caddy /usr/bin/caddy
+# What both run in.
+FROM caddy:${CADDY_VERSION}-alpine AS runtime
 
 # Certificates and a SQLite store are kept in /data.
 RUN addgroup -S -g 10001 caddy \
@@ -46,3 +61,11 @@ HEALTHCHECK --interval=10s --timeout=3s --retries=3 \
 	CMD wget -q -O /dev/null "http://${CADDY_ADMIN:-127.0.0.1:2019}/config/" || exit 1
 
 CMD ["caddy", "run", "--config", "/etc/caddy/Caddyfile", "--adapter", "caddyfile"]
+
+FROM runtime AS checkout
+
+COPY --from=build-checkout /caddy /usr/bin/caddy
+
+FROM runtime AS release
+
+COPY --from=build-release /caddy /usr/bin/caddy

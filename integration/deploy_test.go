@@ -159,11 +159,28 @@ func TestManifestsAreHardened(t *testing.T) {
 				t.Fatal("there is no container caddy")
 			}
 			mounted(t, pod, containers[i], at(kinds["ConfigMap"], "metadata", "name"))
-			for _, probe := range []string{"startupProbe", "readinessProbe", "livenessProbe"} {
-				wants(t, name, containers[i], object{"path": "/healthz", "port": "http"}, probe, "httpGet")
-			}
-			wants(t, name, list(containers[i]["ports"])[0], 8080, "containerPort")
+			probed(t, containers[i])
+			wants(t, name, containers[i], []any{
+				object{"name": "http", "containerPort": 8080}, object{"name": "metrics", "containerPort": 9180},
+			}, "ports")
+			wants(t, name, kinds["Service"], []any{object{"name": "http", "port": 80, "targetPort": "http"}}, "spec", "ports")
 		})
+	}
+}
+
+// probed checks that a container starts only with a store that it reaches, given two
+// minutes, and goes on without.
+func probed(t *testing.T, container object) {
+	t.Helper()
+	ready := []any{"wget", "-q", "-O", "/dev/null", "http://127.0.0.1:2019/system_keys/ready"}
+	wants(t, "caddy", container, ready, "startupProbe", "exec", "command")
+	period, _ := at(container, "startupProbe", "periodSeconds").(int)
+	failures, _ := at(container, "startupProbe", "failureThreshold").(int)
+	if period*failures != 120 {
+		t.Errorf("it has %d s to start", period*failures)
+	}
+	for _, probe := range []string{"readinessProbe", "livenessProbe"} {
+		wants(t, "caddy", container, object{"path": "/healthz", "port": "http"}, probe, "httpGet")
 	}
 }
 
@@ -258,16 +275,46 @@ func TestComposeIsHardened(t *testing.T) {
 	}
 	wants(t, "balancer", at(services, "balancer"), []any{"127.0.0.1:8080:8080"}, "ports")
 	wants(t, "networks", compose, true, "networks", "internal", "internal")
-	if _, err := os.Stat("../xcaddy.Dockerfile"); err != nil {
-		t.Error(err)
+}
+
+// stage is one of a Dockerfile.
+var stage = regexp.MustCompile(`(?m)^FROM \S+ AS (\S+)$`)
+
+// TestComposeBuildsTheCheckout holds that each sidecar is built of what it lies in,
+// and that without a target the Dockerfile builds a release.
+func TestComposeBuildsTheCheckout(t *testing.T) {
+	services, _ := documents(t, "compose.yaml")[0]["services"].(object)
+	for _, name := range []string{"sidecar-1", "sidecar-2", "sidecar-3"} {
+		wants(t, name, at(services, name), "lumio/caddy-system-keys:checkout", "image")
+		wants(t, name, at(services, name), object{"context": "..", "dockerfile": "xcaddy.Dockerfile", "target": "checkout"}, "build")
+	}
+	content, err := os.ReadFile("../xcaddy.Dockerfile")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var stages []string
+	for _, match := range stage.FindAllStringSubmatch(string(content), -1) {
+		stages = append(stages, match[1])
+	}
+	want := []string{"builder", "build-checkout", "build-release", "runtime", "checkout", "release"}
+	if diff := cmp.Diff(want, stages); diff != "" {
+		t.Errorf("the stages are (-want +got):\n%s", diff)
+	}
+	ignored, err := os.ReadFile("../.dockerignore")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, folder := range []string{".git", "deploy"} { // where secrets may be
+		if !slices.Contains(strings.Split(string(ignored), "\n"), folder) {
+			t.Errorf("%s goes into a layer", folder)
+		}
 	}
 }
 
 // directive is a line of a systemd unit.
 var directive = regexp.MustCompile(`(?m)^([A-Za-z]+)=(.*)$`)
 
-// TestTheUnitIsHardened has systemd-analyze look at it where that is installed;
-// what matters is looked at everywhere.
+// TestTheUnitIsHardened looks at what matters, and has systemd-analyze look at all.
 func TestTheUnitIsHardened(t *testing.T) {
 	const unit = "../deploy/caddy-system-keys.service"
 	content, err := os.ReadFile(unit)
@@ -282,6 +329,7 @@ func TestTheUnitIsHardened(t *testing.T) {
 		"Type": "notify", "User": "caddy", "NoNewPrivileges": "yes", "ProtectSystem": "strict", "ProtectHome": "yes",
 		"PrivateTmp": "yes", "LimitCORE": "0", "UMask": "0077", "StateDirectoryMode": "0700", "Restart": "on-failure",
 		"CapabilityBoundingSet": "CAP_NET_BIND_SERVICE", "LoadCredential": "system_keys:/etc/caddy/secrets/system_keys",
+		"ExecReload": "/usr/local/bin/caddy reload --force --config /etc/caddy/Caddyfile",
 	} {
 		if set[name] != want {
 			t.Errorf("%s=%s, want %s", name, set[name], want)
@@ -295,8 +343,7 @@ func TestTheUnitIsHardened(t *testing.T) {
 	}
 	analyze, err := exec.LookPath("systemd-analyze")
 	if err != nil {
-		t.Log("systemd-analyze is not installed here")
-		return
+		t.Fatal("systemd-analyze is not installed (on Debian: apt-get install systemd)")
 	}
 	// The program is where `make build` puts it on the target, not here.
 	copied := filepath.Join(t.TempDir(), filepath.Base(unit))

@@ -210,6 +210,24 @@ func TestMetricsAfterTheStory(t *testing.T) {
 	}
 }
 
+// TestMetricsWithoutTheAdminEndpoint has them from Caddy's `metrics` handler on a
+// port of its own, as the files under deploy are scraped.
+func TestMetricsWithoutTheAdminEndpoint(t *testing.T) {
+	b := onPostgres(t)
+	_, key := mint(t, b.keys(t), "bot")
+	c := controlled{testenv.FreeAddress(t), testenv.FreeAddress(t)}
+	load(t, fmt.Sprintf("%shttp://%s {\nsystem_key_auth\nreverse_proxy %s\n}\nhttp://%s {\nmetrics\n}\n",
+		globals(b.options+"\n"+cheap), c.site, echo(t), c.control))
+	if status, _, body := get(t, "http://"+c.site, "Bearer "+key); status != http.StatusOK {
+		t.Fatalf("%d %s", status, body)
+	}
+	families, text := c.scrape(t)
+	checkFamilies(t, families, text)
+	if n := value(families, "decisions_total", "reason", "key", "result", "allowed"); n < 1 || value(families, "ready") != 1 {
+		t.Errorf("%v requests are counted:\n%s", n, ourLines(text))
+	}
+}
+
 // checkFamilies looks at help texts, at all labels and their values, and at what
 // Prometheus has against a name.
 func checkFamilies(t *testing.T, families map[string]*dto.MetricFamily, text string) {

@@ -5,11 +5,14 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"path/filepath"
 	"runtime"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/caddyserver/caddy/v2"
 
 	"github.com/lumio-vision/caddy-system-keys/caddymodule"
 	"github.com/lumio-vision/caddy-system-keys/internal/testenv"
@@ -54,6 +57,42 @@ func TestReloadOnAnotherStore(t *testing.T) {
 	s.call(t, old, http.StatusOK)
 	s.call(t, renewed, http.StatusUnauthorized)
 	s.options = second.options
+	load(t, s.caddyfile())
+	s.call(t, old, http.StatusUnauthorized)
+	s.call(t, renewed, http.StatusOK)
+	if stats := caddymodule.Stats(); stats.Engines != 1 {
+		t.Errorf("%d engines after the old store was given up", stats.Engines)
+	}
+}
+
+// TestRotatedFileNeedsAForcedReload changes what a file holds and nothing in the
+// configuration that names it: `caddy reload` sees none of it, `--force` does.
+func TestRotatedFileNeedsAForcedReload(t *testing.T) {
+	first, second := onSQLite(t), onSQLite(t)
+	_, old := mint(t, first.keys(t), "old")
+	_, renewed := mint(t, second.keys(t), "new")
+	named := filepath.Join(t.TempDir(), "store")
+	hold := func(b *backend) {
+		file := strings.TrimPrefix(b.options, "store sqlite ")
+		if err := os.WriteFile(named, []byte(file), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	hold(first)
+	s := site{
+		address: testenv.FreeAddress(t), options: "store sqlite {file." + named + "}",
+		body: "system_key_auth\nreverse_proxy " + echo(t),
+	}
+	load(t, s.caddyfile())
+	s.call(t, old, http.StatusOK)
+	s.call(t, renewed, http.StatusUnauthorized)
+
+	hold(second)
+	if err := caddy.Load(adapt(t, s.caddyfile()), false); err != nil {
+		t.Fatal(err)
+	}
+	s.call(t, old, http.StatusOK)
+	s.call(t, renewed, http.StatusUnauthorized)
 	load(t, s.caddyfile())
 	s.call(t, old, http.StatusUnauthorized)
 	s.call(t, renewed, http.StatusOK)

@@ -1,7 +1,8 @@
 // Command deployments checks what is deployed with, against the schemas of those
 // who read it: manifests as Kubernetes decodes them, the compose file as Docker
-// Compose loads it, and the Dockerfile with BuildKit's linter. It is a module of
-// its own, so that none of them is a dependency of the plugin.
+// Compose loads it, the Dockerfile with BuildKit's linter, and alerts and dashboard
+// with the parser of Prometheus. It is a module of its own, so that none of them is
+// a dependency of the plugin.
 //
 //	deployments <root of the repository>
 package main
@@ -36,6 +37,8 @@ func check(ctx context.Context, root string) error {
 	}
 	problems = append(problems,
 		checkCompose(ctx, filepath.Join(root, "deploy", "compose.yaml")),
-		checkDockerfile(ctx, filepath.Join(root, "xcaddy.Dockerfile")))
+		checkDockerfile(ctx, filepath.Join(root, "xcaddy.Dockerfile")),
+		checkRules(filepath.Join(root, "deploy", "prometheus-alerts.yml")),
+		checkDashboard(filepath.Join(root, "deploy", "grafana-dashboard.json")))
 	return errors.Join(problems...)
 }

@@ -65,7 +65,7 @@ type composition struct {
 	t         *testing.T
 	file      struct{ Services map[string]service }
 	folder    string
-	addresses map[string]string // by name and port of a service
+	addresses map[string]string // by name of a service, and what it is for if not its site
 	processes map[string]*exec.Cmd
 }
 
@@ -87,6 +87,7 @@ func newComposition(t *testing.T) *composition {
 	for name := range c.file.Services {
 		c.addresses[name] = testenv.FreeAddress(t)
 		c.addresses[name+" admin"] = testenv.FreeAddress(t)
+		c.addresses[name+" metrics"] = testenv.FreeAddress(t)
 	}
 	redis, _, _ := strings.Cut(strings.TrimPrefix(testenv.RedisURL(t), "redis://"), "/")
 	c.addresses["redis"] = redis
@@ -121,7 +122,12 @@ func (c *composition) config(name string) string {
 		other, _, _ := strings.Cut(found, ":")
 		return c.addresses[other]
 	})
-	text = regexp.MustCompile(`(?m)^:\d+ `).ReplaceAllString(text, "http://"+c.addresses[name]+" ")
+	text = regexp.MustCompile(`(?m)^:\d+ `).ReplaceAllStringFunc(text, func(site string) string {
+		if site == ":9180 " {
+			return "http://" + c.addresses[name+" metrics"] + " "
+		}
+		return "http://" + c.addresses[name] + " "
+	})
 	text = strings.ReplaceAll(text, "127.0.0.1:2019", c.addresses[name+" admin"])
 	text = strings.ReplaceAll(text, "/run/secrets/", c.folder+"/")
 	file := filepath.Join(c.folder, name+".Caddyfile")
@@ -202,9 +208,9 @@ func (c *composition) command(name string, args ...string) string {
 
 var allowed = regexp.MustCompile(`(?m)^caddy_system_keys_decisions_total\{reason="key",result="allowed"\} ([0-9.e+]+)$`)
 
-// accepted is how many requests a sidecar has let through, as its metrics say.
+// accepted is how many requests a sidecar has let through, as it is scraped.
 func (c *composition) accepted(name string) (n float64) {
-	response, err := client.Get("http://" + c.addresses[name+" admin"] + "/metrics")
+	response, err := client.Get("http://" + c.addresses[name+" metrics"] + "/metrics")
 	if err != nil {
 		return 0
 	}
