@@ -218,6 +218,7 @@ func (v *Verifier) recall(
 func (v *Verifier) Forget(id store.ID) {
 	v.l1.forget(id)
 	v.gone.forget(id)
+	v.adopter.forget(id)
 }
 
 // ForgetAll is Forget for every key.
