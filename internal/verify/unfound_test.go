@@ -69,6 +69,15 @@ func TestARowThatComesBackIsGoodAgain(t *testing.T) {
 				if _, after := x.counts(); after != lists {
 					t.Errorf("%d searches for it", after-lists)
 				}
+
+				f.store.remove(id)
+				moved := f.foreign(t, key)
+				f.verifier.Forget(id)
+				mustRefuse(t, f, key, verify.ReasonUnknown)
+				f.searched(t)
+				if got, err := f.verifier.Verify(t.Context(), key); err != nil || got.ID != moved {
+					t.Errorf("moved after that: %v, %v", got, err)
+				}
 			})
 		}
 	}
