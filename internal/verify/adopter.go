@@ -64,6 +64,7 @@ type adopter struct {
 	queue   chan *search
 
 	candidates atomic.Int64
+	grown      atomic.Uint64 // how often there were more than before
 	waiters    atomic.Int64
 	unusable   *lru.Cache[store.ID, time.Time] // when the log was told of it
 	crowded    rate.Sometimes

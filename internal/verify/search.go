@@ -57,6 +57,8 @@ func (a *adopter) lookUp(s *search) {
 	case !errors.Is(err, store.ErrNotFound):
 		a.fail(s, err)
 		return
+	case a.stands(s):
+		return
 	}
 	select {
 	case a.queue <- s:
@@ -131,7 +133,9 @@ func (a *adopter) list(limit int) ([]store.Candidate, int, error) {
 	if err != nil {
 		return nil, 0, err
 	}
-	a.candidates.Store(int64(total))
+	if a.candidates.Swap(int64(total)) < int64(total) {
+		a.grown.Add(1)
+	}
 	if total > MaxCandidates {
 		a.crowded.Do(func() {
 			a.v.config.Logger.Error("there are more keys of other services than are searched: strings that are none of the oldest get 503. "+

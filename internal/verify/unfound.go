@@ -14,7 +14,9 @@ const (
 	// dismissedTTL is for a key that was adopted and is not there any more, as long as
 	// it was not searched for to the end.
 	dismissedTTL = time.Second
-	// endedTTL is for one that was, and that its client goes on to send.
+	// endedTTL is for one that was, and that its client goes on to send: for so long it
+	// is not searched for again, as long as there are no more candidates than before.
+	// The index is asked after each noneTTL.
 	endedTTL = 10 * time.Minute
 	// lookTTL is how often its row is looked at again all the same, as for a minted key.
 	lookTTL = goneTTL
@@ -33,6 +35,10 @@ type unfound struct {
 	id     store.ID
 	reason Reason
 	look   time.Time
+
+	// Until sure it need not be searched for, if the candidates have grown as often.
+	sure  time.Time
+	grown uint64
 }
 
 // ended reports whether it was the key of a row once.
@@ -101,15 +107,31 @@ func (a *adopter) conclude(s *search, crowded bool) {
 	}
 	if before, ok := a.unknown.Peek(s.digest); ok && before.ended() {
 		u.id, u.reason, u.look = before.id, before.reason, before.look
-		u.err, u.until = before.reason, now.Add(endedTTL)
+		u.err, u.sure, u.grown = before.reason, now.Add(endedTTL), a.grown.Load()
 	}
 	if crowded {
 		u.err, u.outcome = adopting(unsearchedTTL, "there are too many candidates"), OutcomeBusy
-		u.until = now.Add(unsearchedTTL)
+		u.until, u.sure = now.Add(unsearchedTTL), time.Time{}
 	}
 	a.unknown.Add(s.digest, u)
 	a.mu.Unlock()
 	a.end(s, store.ID{}, u.outcome, u.err)
+}
+
+// stands ends a search that need not be made, and reports whether it did.
+func (a *adopter) stands(s *search) bool {
+	now := a.v.config.Now()
+	a.mu.Lock()
+	u, ok := a.unknown.Peek(s.digest)
+	if !ok || !now.Before(u.sure) || u.grown != a.grown.Load() {
+		a.mu.Unlock()
+		return false
+	}
+	u.until = now.Add(noneTTL)
+	a.unknown.Add(s.digest, u)
+	a.mu.Unlock()
+	a.end(s, store.ID{}, u.outcome, u.err)
+	return true
 }
 
 // forget has the row be looked at when the string comes next that it was the key of. It
