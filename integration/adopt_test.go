@@ -67,13 +67,24 @@ func (b *backend) plainSQL(tb testing.TB, statement string) {
 // insert writes the row of a key as another service does.
 func (b *backend) insert(tb testing.TB, label, key string) store.ID {
 	tb.Helper()
+	id := store.ID(uuid.Must(uuid.NewV7()))
+	b.plainSQL(tb, inserting(tb, id, label, key))
+	return id
+}
+
+// inserting is the statement for it.
+func inserting(tb testing.TB, id store.ID, label, key string) string {
+	tb.Helper()
+	return fmt.Sprintf("INSERT INTO system_keys (id, label, key_hash) VALUES ('%s', '%s', '%s')", id, label, hashOf(tb, key))
+}
+
+func hashOf(tb testing.TB, key string) string {
+	tb.Helper()
 	hash, err := phc.Hash(key, phc.Params{Memory: 64, Iterations: 1, Parallelism: 1})
 	if err != nil {
 		tb.Fatal(err)
 	}
-	id := store.ID(uuid.Must(uuid.NewV7()))
-	b.plainSQL(tb, fmt.Sprintf("INSERT INTO system_keys (id, label, key_hash) VALUES ('%s', '%s', '%s')", id, label, hash))
-	return id
+	return hash
 }
 
 // TestKeysOfAnotherServiceAreAdopted has rows that another service wrote: not good
@@ -182,6 +193,58 @@ func TestAnAdoptedKeyIsLikeAnyOther(t *testing.T) {
 				page, err := keys.Store.Audit(t.Context(), &store.AuditQuery{Limit: 10, Event: store.AuditDenied, Key: botID})
 				return err == nil && len(page.Records) > 0
 			})
+		})
+	}
+}
+
+// TestAnAdoptedKeyFollowsItsRow has another service write its row anew, in all the ways
+// that it may, while the client goes on.
+func TestAnAdoptedKeyFollowsItsRow(t *testing.T) {
+	for _, b := range backends(t) {
+		t.Run(b.name, func(t *testing.T) {
+			b.keys(t)
+			key := othersKeys[1]
+			id := b.insert(t, "theirs", key)
+			on := b.adoptKeys()
+			site := "system_key_auth\nreverse_proxy " + echo(t)
+			address := run(t, on, site)
+			becomes := func(what string, want int, id store.ID) {
+				t.Helper()
+				eventually(t, what, func() bool {
+					status, _, body := get(t, "http://"+address, "Bearer "+key)
+					return status == want && (want != http.StatusOK || strings.Contains(body, "X-Lumio-Key-Id: "+id.String()))
+				})
+			}
+			becomes("it is good", http.StatusOK, id)
+
+			b.plainSQL(t, fmt.Sprintf("UPDATE system_keys SET key_hash = '%s'", hashOf(t, "lm_sys_wrong")))
+			becomes("its hash is wrong", http.StatusUnauthorized, id)
+			b.plainSQL(t, fmt.Sprintf("UPDATE system_keys SET key_hash = '%s'", hashOf(t, key)))
+			becomes("its hash is right again", http.StatusOK, id)
+
+			b.plainSQL(t, "DELETE FROM system_keys")
+			becomes("its row is gone", http.StatusUnauthorized, id)
+			b.plainSQL(t, inserting(t, id, "theirs", key))
+			becomes("its row is back", http.StatusOK, id)
+
+			moved := store.ID(uuid.Must(uuid.NewV7()))
+			b.plainSQL(t, "BEGIN; DELETE FROM system_keys; "+inserting(t, moved, "theirs", key)+"; COMMIT")
+			becomes("its row is another", http.StatusOK, moved)
+
+			before := caddymodule.Stats().Argon2Runs
+			b.plainSQL(t, fmt.Sprintf("UPDATE system_keys SET key_hash = '%s'", hashOf(t, key)))
+			eventually(t, "the new hash is computed, and entered", func() bool {
+				becomes("it has a new hash", http.StatusOK, moved)
+				return caddymodule.Stats().Argon2Runs > before
+			})
+			if err := caddy.Stop(); err != nil {
+				t.Fatal(err)
+			}
+			address = run(t, on, site)
+			becomes("it is good after a restart", http.StatusOK, moved)
+			if n := caddymodule.Stats().SearchRuns; n != 0 {
+				t.Errorf("after a restart it was searched for, in %d computations", n)
+			}
 		})
 	}
 }

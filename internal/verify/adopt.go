@@ -3,7 +3,6 @@ package verify
 import (
 	"context"
 	"errors"
-	"time"
 
 	"github.com/lumio-vision/caddy-system-keys/internal/coherence"
 	"github.com/lumio-vision/caddy-system-keys/internal/token"
@@ -49,23 +48,22 @@ func (v *Verifier) adopt(ctx context.Context, key string, flight *coherence.Flig
 		return nil, ReasonUnminted
 	}
 	digest := token.Digest(key)
-	id, hinted := v.adopter.found.Get(digest)
-	outcome := OutcomeMemory
-	if !hinted {
-		var err error
-		if id, outcome, err = v.adopter.find(ctx, key, digest); err != nil {
+	for again := false; ; again = true {
+		id, outcome, err := v.adopter.locate(ctx, key, digest)
+		if err != nil {
 			if outcome != "" {
 				v.config.Meter.Adopted(outcome)
 			}
 			return nil, err
 		}
+		identity, err := v.admit(ctx, id, key, digest, flight)
+		if reason, ok := errors.AsType[Reason](err); ok && reason != ReasonExpired &&
+			!v.adopter.dismiss(key, digest, id, reason) && !again {
+			continue
+		}
+		v.config.Meter.Adopted(outcome)
+		return identity, err
 	}
-	v.config.Meter.Adopted(outcome)
-	identity, err := v.admit(ctx, id, key, digest, flight)
-	if reason, ok := errors.AsType[Reason](err); ok && reason != ReasonExpired {
-		v.adopter.dismiss(key, digest, id, reason)
-	}
-	return identity, err
 }
 
 // Whose returns the id of a key: its own, or, if another service minted it, the one
@@ -98,14 +96,3 @@ func (v *Verifier) Adoption() (stats AdoptionStats, ok bool) {
 	}
 	return v.adopter.stats(), true
 }
-
-// How long it is remembered that a string is nobody's key.
-const (
-	// noneTTL also is how long a client may have to wait that came before its row.
-	noneTTL = time.Minute
-	// endedTTL is for a key that was adopted and is not there any more, which its
-	// client goes on to send.
-	endedTTL = 10 * time.Minute
-	// unsearchedTTL is for a string that there are too many candidates for.
-	unsearchedTTL = time.Minute
-)

@@ -32,6 +32,8 @@ type index struct {
 	lists   int
 	// before runs before candidates are listed.
 	before func()
+	// credulous has it return whatever is entered, as no store does.
+	credulous bool
 }
 
 // adopting gives the verifier of a fixture an index.
@@ -40,7 +42,7 @@ func adopting(tb testing.TB, options ...func(*verify.Config)) (*fixture, *index)
 	x := &index{entries: make(map[[32]byte]store.AdoptedKey)}
 	f := newFixture(tb, append([]func(*verify.Config){func(c *verify.Config) {
 		x.memory = c.Store.(*memory)
-		c.Foreign = x
+		c.Store, c.Foreign = x, x
 		c.Secrets = [][]byte{[]byte("first secret of the test")}
 	}}, options...)...)
 	return f, x
@@ -50,7 +52,7 @@ func adopting(tb testing.TB, options ...func(*verify.Config)) (*fixture, *index)
 func (f *fixture) again(tb testing.TB, x *index, secrets ...string) *fixture {
 	tb.Helper()
 	other, _ := adopting(tb, func(c *verify.Config) {
-		c.Store, c.Foreign, c.Minter = f.store, x, f.minter
+		c.Store, c.Foreign, c.Minter = x, x, f.minter
 		if c.Secrets = nil; len(secrets) == 0 {
 			secrets = []string{"first secret of the test"}
 		}
@@ -98,16 +100,52 @@ func (x *index) Adopted(_ context.Context, digests [][32]byte) (store.ID, error)
 	defer x.mu.Unlock()
 	x.reads++
 	for _, digest := range digests {
-		if e, ok := x.entries[digest]; ok {
+		if e, ok := x.entries[digest]; ok && (x.credulous || x.refuses(&e) == nil) {
 			return e.Key, nil
 		}
 	}
 	return store.ID{}, store.ErrNotFound
 }
 
+// refuses says what is wrong with an entry: its row is gone, or is not one of another
+// service with that hash.
+func (x *index) refuses(e *store.AdoptedKey) error {
+	x.memory.mu.Lock()
+	defer x.memory.mu.Unlock()
+	switch row, ok := x.rows[e.Key]; {
+	case !ok:
+		return store.ErrNotFound
+	case !row.Foreign || row.Hash != e.Hash:
+		return store.ErrConflict
+	}
+	return nil
+}
+
+// RehashKey has the entries of the key last.
+func (x *index) RehashKey(ctx context.Context, id store.ID, old, renewed store.Hash) error {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	err := x.memory.RehashKey(ctx, id, old, renewed)
+	for digest, e := range x.entries {
+		if err == nil && e.Key == id && e.Hash == old {
+			e.Hash = renewed
+			x.entries[digest] = e
+		}
+	}
+	return err
+}
+
 func (x *index) Adopt(_ context.Context, key *store.AdoptedKey) error {
 	x.mu.Lock()
 	defer x.mu.Unlock()
+	if err := x.refuses(key); err != nil {
+		return err
+	}
+	for digest, e := range x.entries {
+		if e.Key == key.Key && e.Era == key.Era {
+			delete(x.entries, digest)
+		}
+	}
 	x.entries[key.Digest] = *key
 	return nil
 }
@@ -130,7 +168,7 @@ func (x *index) Unadopted(
 	}
 	entered := make(map[store.ID]bool)
 	for _, e := range x.entries {
-		entered[e.Key] = entered[e.Key] || slices.Contains(eras, e.Era)
+		entered[e.Key] = entered[e.Key] || slices.Contains(eras, e.Era) && x.rows[e.Key].Hash == e.Hash
 	}
 	for id, row := range x.rows {
 		if row.Foreign && !row.Expired(now) && !entered[id] {

@@ -139,6 +139,7 @@ func TestAStringThatIsNobodysIsRememberedForAMinute(t *testing.T) {
 func TestAForgedEntryLetsNobodyIn(t *testing.T) {
 	t.Parallel()
 	f, x := adopting(t)
+	x.credulous = true
 	key, other := shapes[0], shapes[1]
 	f.foreign(t, key)
 	mustVerify(t, f, key)

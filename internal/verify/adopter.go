@@ -51,9 +51,11 @@ type adopter struct {
 	names   pseudonyms
 	eras    [][32]byte
 
-	// found are hints, by [token.Digest]; unknown are strings that none was found for.
+	// found are hints, by [token.Digest]; unknown are strings that none was found for,
+	// and ended says which of them was the key of a row once.
 	found   *lru.Cache[[32]byte, store.ID]
 	unknown *lru.Cache[[32]byte, unfound]
+	ended   *lru.Cache[store.ID, [32]byte]
 
 	lookups *rate.Limiter
 	reading *semaphore.Weighted
@@ -62,24 +64,19 @@ type adopter struct {
 	queue   chan *search
 
 	candidates atomic.Int64
+	grown      atomic.Uint64 // how often there were more than before
 	waiters    atomic.Int64
-	unusable   rate.Sometimes
+	unusable   *lru.Cache[store.ID, time.Time] // when the log was told of it
 	crowded    rate.Sometimes
 
 	ctx    context.Context // of the work, which outlives requests
 	cancel context.CancelFunc
 	work   sync.WaitGroup
 
-	mu    sync.Mutex // guards under, and that no work begins after the end
+	// mu guards under, that no work begins after the end, and what is decided by found
+	// and unknown together.
+	mu    sync.Mutex
 	under map[[32]byte]*search
-}
-
-// unfound says what becomes of a string, and until when.
-type unfound struct {
-	err     error
-	outcome Outcome
-	id      store.ID // that it was known by once, or zero
-	until   time.Time
 }
 
 // startAdopter returns nil if there is nothing to adopt from, or no secret to name
@@ -91,12 +88,14 @@ func startAdopter(v *Verifier) *adopter {
 	}
 	found, err := lru.New[[32]byte, store.ID](c.MaxEntries)
 	unknown, err2 := lru.New[[32]byte, unfound](unknownSize)
-	if err := errors.Join(err, err2); err != nil { // the sizes are positive
+	ended, err3 := lru.New[store.ID, [32]byte](unknownSize)
+	unusable, err4 := lru.New[store.ID, time.Time](MaxCandidates)
+	if err := errors.Join(err, err2, err3, err4); err != nil { // the sizes are positive
 		panic(err)
 	}
 	a := &adopter{
 		v: v, foreign: c.Foreign, names: newPseudonyms(c.Secrets),
-		found: found, unknown: unknown,
+		found: found, unknown: unknown, ended: ended,
 		lookups: rate.NewLimiter(lookupsPerSecond, lookupsPerSecond),
 		reading: semaphore.NewWeighted(lookupsAtOnce),
 		slot:    newSlots(c.Slots.Params(), 1),
@@ -104,7 +103,7 @@ func startAdopter(v *Verifier) *adopter {
 		queue:   make(chan *search, maxSearches),
 		under:   make(map[[32]byte]*search),
 
-		unusable: rate.Sometimes{First: 1, Interval: time.Minute},
+		unusable: unusable,
 		crowded:  rate.Sometimes{First: 1, Interval: time.Minute},
 	}
 	a.eras = a.names.eras()
@@ -113,11 +112,22 @@ func startAdopter(v *Verifier) *adopter {
 	return a
 }
 
-// find looks for a string, together with all requests that bring the same one. The
+// locate says whose key a string may be: what is remembered, or what is found. The
 // outcome is empty if the client went away.
+func (a *adopter) locate(ctx context.Context, key string, digest [32]byte) (store.ID, Outcome, error) {
+	if id, ok := a.found.Get(digest); ok {
+		return id, OutcomeMemory, nil
+	}
+	return a.find(ctx, key, digest)
+}
+
+// find looks for a string, together with all requests that bring the same one.
 func (a *adopter) find(ctx context.Context, key string, digest [32]byte) (store.ID, Outcome, error) {
 	now := a.v.config.Now()
-	if u, ok := a.unknown.Get(digest); ok && now.Before(u.until) {
+	switch u, ok := a.unknown.Get(digest); {
+	case ok && u.ended() && !now.Before(u.look):
+		return u.id, OutcomeMemory, nil
+	case ok && now.Before(u.until):
 		return store.ID{}, u.outcome, u.err
 	}
 	if a.v.config.Lease.Standing(now) == coherence.None {
@@ -163,31 +173,6 @@ func (a *adopter) begin(key string, digest [32]byte, now time.Time) (*search, er
 	a.under[digest] = s
 	a.work.Go(func() { a.lookUp(s) })
 	return s, nil
-}
-
-// dismiss forgets a hint that led nowhere: its row is gone, is not foreign any more,
-// or has the hash of another key. The string is refused for a while, at once; should
-// there be another row for it, it is found meanwhile.
-func (a *adopter) dismiss(key string, digest [32]byte, id store.ID, reason Reason) {
-	now := a.v.config.Now()
-	a.found.Remove(digest)
-	a.unknown.Add(digest, unfound{err: reason, outcome: OutcomeNone, id: id, until: now.Add(endedTTL)})
-	_, _ = a.begin(key, digest, now) // if it cannot be looked for it is refused for so long
-}
-
-func (a *adopter) whose(digest [32]byte) (store.ID, bool) {
-	if id, ok := a.found.Peek(digest); ok {
-		return id, true
-	}
-	u, ok := a.unknown.Peek(digest)
-	return u.id, ok && u.id != store.ID{}
-}
-
-// forgetAll has every string looked for again that was found to be nobody's.
-func (a *adopter) forgetAll() {
-	if a != nil {
-		a.unknown.Purge()
-	}
 }
 
 func (a *adopter) stats() AdoptionStats {

@@ -48,12 +48,17 @@ func (v *Verifier) verified(ctx context.Context, id store.ID, key string, digest
 		})
 		return nil, unavailable(fmt.Errorf("key %s: %w", id, err))
 	}
+	before := v.known.has(id)
 	path, err := v.prove(ctx, row, hashed, key, digest, values)
 	if err == nil || errors.Is(err, ErrInvalidToken) {
 		v.config.Meter.Verified(path, v.config.Now().Sub(began))
 	}
 	if err != nil {
 		return nil, err
+	}
+	if v.adopter != nil && row.Foreign && !v.minted(key) {
+		// What was known of the id was another hash, if this one had to be computed.
+		v.adopter.confirm(ctx, row, key, digest, before && path == PathArgon2id)
 	}
 	if hashed.Params().WeakerThan(v.config.Slots.Params()) {
 		v.renewer.offer(renewal{id: id, key: key, digest: digest, old: row.Hash})

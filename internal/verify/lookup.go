@@ -27,7 +27,8 @@ var (
 )
 
 // lookUp asks the store, once for all requests that wait for this key. The
-// flight is shared by requests with the same whole key only, and what it found
+// flight is shared by requests with the same whole key only, known by the same id
+// (what another service minted may be known by another one soon), and what it found
 // is taken only if the key was not forgotten since: a request that joins a
 // flight whose row was read before a revocation must not profit from it.
 //
@@ -54,7 +55,7 @@ func (v *Verifier) lookUp(
 			return v.direct(context.WithoutCancel(ctx), id, key, digest, flight)
 		case coherence.Cached:
 		}
-		shared := v.flights.DoChan(string(digest[:]), func() (any, error) {
+		shared := v.flights.DoChan(string(id[:])+string(digest[:]), func() (any, error) {
 			if !v.begin() {
 				return span.SpanContext(), unavailable(store.ErrClosed)
 			}

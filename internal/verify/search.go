@@ -35,8 +35,10 @@ func (a *adopter) end(s *search, id store.ID, outcome Outcome, err error) {
 }
 
 func (a *adopter) succeed(s *search, id store.ID, outcome Outcome) {
+	a.mu.Lock()
 	a.found.Add(s.digest, id)
 	a.unknown.Remove(s.digest)
+	a.mu.Unlock()
 	a.end(s, id, outcome, nil)
 }
 
@@ -54,6 +56,8 @@ func (a *adopter) lookUp(s *search) {
 		return
 	case !errors.Is(err, store.ErrNotFound):
 		a.fail(s, err)
+		return
+	case a.stands(s):
 		return
 	}
 	select {
@@ -129,7 +133,9 @@ func (a *adopter) list(limit int) ([]store.Candidate, int, error) {
 	if err != nil {
 		return nil, 0, err
 	}
-	a.candidates.Store(int64(total))
+	if a.candidates.Swap(int64(total)) < int64(total) {
+		a.grown.Add(1)
+	}
 	if total > MaxCandidates {
 		a.crowded.Do(func() {
 			a.v.config.Logger.Error("there are more keys of other services than are searched: strings that are none of the oldest get 503. "+
@@ -176,15 +182,7 @@ func (a *adopter) search(s *search) {
 		a.fail(s, err)
 		return
 	}
-	verdict := unfound{err: ReasonUnminted, outcome: OutcomeNone, until: a.v.config.Now().Add(noneTTL)}
-	if total > len(candidates) {
-		verdict.err, verdict.outcome = adopting(unsearchedTTL, "there are too many candidates"), OutcomeBusy
-		verdict.until = a.v.config.Now().Add(unsearchedTTL)
-	}
-	if before, ok := a.unknown.Peek(s.digest); !ok || before.id == (store.ID{}) {
-		a.unknown.Add(s.digest, verdict)
-	}
-	a.end(s, store.ID{}, verdict.outcome, verdict.err)
+	a.conclude(s, total > len(candidates))
 }
 
 // try reports whether the string belongs to the candidate's hash. One that cannot be
@@ -192,16 +190,28 @@ func (a *adopter) search(s *search) {
 func (a *adopter) try(c *store.Candidate, key string) (bool, error) {
 	hashed, err := phc.Parse(string(c.Hash))
 	if err != nil {
-		a.unusable.Do(func() {
-			a.v.config.Logger.Error("stored hash of another service is unusable, the key cannot be adopted",
-				slog.String("key_id", c.ID.String()), slog.Any("error", err))
-		})
+		a.complain(c.ID, err)
 		return false, nil
 	}
 	began := a.v.config.Now()
 	same, err := a.slot.Verify(a.ctx, hashed, key)
 	a.spent.spend(a.v.config.Now().Sub(began))
 	return same, err
+}
+
+// unusableInterval is how often the log is told of the same hash.
+const unusableInterval = time.Minute
+
+// complain tells the log of a hash that cannot be used. There may be many, and an
+// operator has to find each.
+func (a *adopter) complain(id store.ID, err error) {
+	now := a.v.config.Now()
+	if told, ok := a.unusable.Get(id); ok && now.Sub(told) < unusableInterval {
+		return
+	}
+	a.unusable.Add(id, now)
+	a.v.config.Logger.Error("stored hash of another service is unusable, the key cannot be adopted and its client gets 401",
+		slog.String("key_id", id.String()), slog.Any("error", err))
 }
 
 // keep remembers what was found, here and for others, so that what comes next need

@@ -213,11 +213,12 @@ func (v *Verifier) recall(
 	return e.identity, now, nil
 }
 
-// Forget makes the verifier ask the store for this key at its next use, and
-// keeps a lookup that is under way from being remembered.
+// Forget makes the verifier ask the store for this key at its next use, whether it was
+// good or not, and keeps a lookup that is under way from being remembered.
 func (v *Verifier) Forget(id store.ID) {
 	v.l1.forget(id)
 	v.gone.forget(id)
+	v.adopter.forget(id)
 }
 
 // ForgetAll is Forget for every key.
