@@ -48,11 +48,12 @@ func (s *Store) Migrate(ctx context.Context) error {
 		}
 		file := files[version].Name()
 		err = s.transact(ctx, func(tx pgx.Tx) error { return migrateFrom(ctx, tx, version, file) })
+		err = explain("migrate: "+file, err)
 		if code(err) == lockNotAvailable {
 			err = pause(ctx, err)
 		}
 		if err != nil {
-			return explain("migrate: "+file, err)
+			return err
 		}
 	}
 }
@@ -65,13 +66,14 @@ const (
 	lockPause      = 2 * time.Second
 )
 
-// pause waits between two attempts. It returns why there is no other.
+// pause waits between two attempts. If there is no other, it returns why, and the
+// error of the one before.
 func pause(ctx context.Context, err error) error {
 	timer := time.NewTimer(lockPause)
 	defer timer.Stop()
 	select {
 	case <-ctx.Done():
-		return fmt.Errorf("%w: %w", context.Cause(ctx), err)
+		return fmt.Errorf("%w (%w)", err, context.Cause(ctx))
 	case <-timer.C:
 		return nil
 	}

@@ -2,6 +2,7 @@ package postgres_test
 
 import (
 	"context"
+	"errors"
 	"testing"
 	"time"
 
@@ -41,5 +42,28 @@ func TestMigrateLetsReadersPass(t *testing.T) {
 	}
 	if err := <-done; err != nil {
 		t.Errorf("Migrate = %v", err)
+	}
+}
+
+// TestMigrateWaitsNoLongerThanItsContext has the context end while a migration pauses
+// between two attempts.
+func TestMigrateWaitsNoLongerThanItsContext(t *testing.T) {
+	t.Parallel()
+	dsn, _ := ofBefore(t)
+	backup, err := connect(t, dsn).BeginTx(t.Context(), pgx.TxOptions{AccessMode: pgx.ReadOnly})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := backup.Exec(t.Context(), "SELECT FROM system_keys"); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second) // within the first pause
+	defer cancel()
+	err = open(t, dsn).Migrate(ctx)
+	if !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("Migrate = %v, want context.DeadlineExceeded", err)
+	}
+	if err := backup.Rollback(t.Context()); err != nil {
+		t.Error(err)
 	}
 }

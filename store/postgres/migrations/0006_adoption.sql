@@ -2,7 +2,8 @@
 -- default is that of the rows which are there: to write a million of them anew
 -- would keep others waiting. The table is locked until the end of this file, from
 -- readers too, so that what follows is short: it writes the rows that change, and
--- reads the others once for the index, about a second for a million.
+-- reads the others once for the index. A million are read in seconds at most; there
+-- is no CONCURRENTLY in a transaction.
 ALTER TABLE system_keys ADD COLUMN minted boolean NOT NULL DEFAULT true;
 ALTER TABLE system_keys ALTER COLUMN minted SET DEFAULT false;
 UPDATE system_keys SET minted = false WHERE created_by = 'sql';
