@@ -23,6 +23,9 @@ type Candidate struct {
 	Hash Hash
 }
 
+// MaxUnadopted is how far [Adoption] counts the keys that have no entry.
+const MaxUnadopted = 10_000
+
 // Adoption is the part of a [Store] that finds the keys which other services have
 // minted ([Key.Foreign]). What such a key is like says nothing of whose it is: it is
 // tried against all candidates once, and entered under a digest then.
@@ -31,10 +34,11 @@ type Candidate struct {
 // transaction in which its key ends, as a [Session] does, and it lasts when the key
 // is given another hash by [Store.RehashKey].
 type Adoption interface {
-	// Adopted returns the key that is entered under one of these digests, as long as
-	// it is foreign and its row has the hash that it was entered with; [ErrNotFound]
-	// if there is none. A standby's word is not taken: [ErrStandby].
-	Adopted(ctx context.Context, digests [][32]byte) (ID, error)
+	// Adopted returns the key that is entered under one of these digests, and the
+	// hash of that moment, as long as it is foreign and its row has the hash that it
+	// was entered with; [ErrNotFound] if there is none. A standby's word is not
+	// taken: [ErrStandby].
+	Adopted(ctx context.Context, digests [][32]byte) (Candidate, error)
 
 	// Adopt enters a key under a digest, in the place of what was entered there and
 	// of its entry of the same era. [ErrConflict] if its hash is another by now, or
@@ -43,6 +47,7 @@ type Adoption interface {
 
 	// Unadopted returns the foreign keys that have no entry of these eras and are
 	// not over at now, the oldest first, limit at most and at least 1, and how many
-	// there are. A standby's word is not taken: [ErrStandby].
+	// there are: exact up to [MaxUnadopted], which is the highest answer. A limit
+	// beyond it is one of it. A standby's word is not taken: [ErrStandby].
 	Unadopted(ctx context.Context, eras [][32]byte, now time.Time, limit int) (keys []Candidate, total int, err error)
 }

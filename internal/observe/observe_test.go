@@ -56,8 +56,11 @@ func (f *failing) DeleteKey(context.Context, store.ID, *store.Write) (*store.Key
 
 func (f *failing) RehashKey(context.Context, store.ID, store.Hash, store.Hash) error { return f.err }
 
-func (f *failing) Adopted(context.Context, [][32]byte) (store.ID, error) { return store.ID{}, f.err }
-func (f *failing) Adopt(context.Context, *store.AdoptedKey) error        { return f.err }
+func (f *failing) Adopted(context.Context, [][32]byte) (store.Candidate, error) {
+	return store.Candidate{}, f.err
+}
+
+func (f *failing) Adopt(context.Context, *store.AdoptedKey) error { return f.err }
 func (f *failing) Unadopted(context.Context, [][32]byte, time.Time, int) ([]store.Candidate, int, error) {
 	return nil, 0, f.err
 }

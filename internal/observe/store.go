@@ -80,11 +80,11 @@ func (s *Store) RehashKey(ctx context.Context, id store.ID, old, renewed store.H
 }
 
 // Adopted implements [store.Adoption].
-func (s *Store) Adopted(ctx context.Context, digests [][32]byte) (store.ID, error) {
+func (s *Store) Adopted(ctx context.Context, digests [][32]byte) (store.Candidate, error) {
 	ctx, end := s.begin(ctx, "adopted")
-	id, err := s.Store.Adopted(ctx, digests)
+	key, err := s.Store.Adopted(ctx, digests)
 	end(err)
-	return id, err
+	return key, err
 }
 
 // Adopt implements [store.Adoption].

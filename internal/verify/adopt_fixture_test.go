@@ -30,10 +30,10 @@ type index struct {
 	entries map[[32]byte]store.AdoptedKey
 	reads   int
 	lists   int
-	// before runs before candidates are listed.
-	before func()
 	// credulous has it return whatever is entered, as no store does.
 	credulous bool
+	// before runs before candidates are listed, and after behind an entry's reading.
+	before, after func()
 }
 
 // adopting gives the verifier of a fixture an index.
@@ -95,16 +95,20 @@ func (x *index) counts() (reads, lists int) {
 	return x.reads, x.lists
 }
 
-func (x *index) Adopted(_ context.Context, digests [][32]byte) (store.ID, error) {
+func (x *index) Adopted(_ context.Context, digests [][32]byte) (store.Candidate, error) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	x.reads++
 	for _, digest := range digests {
 		if e, ok := x.entries[digest]; ok && (x.credulous || x.refuses(&e) == nil) {
-			return e.Key, nil
+			found := store.Candidate{ID: e.Key, Hash: x.row(e.Key).Hash}
+			if x.after != nil {
+				x.after()
+			}
+			return found, nil
 		}
 	}
-	return store.ID{}, store.ErrNotFound
+	return store.Candidate{}, store.ErrNotFound
 }
 
 // refuses says what is wrong with an entry: its row is gone, or is not one of another

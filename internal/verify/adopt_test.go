@@ -296,6 +296,31 @@ func TestAReplacedSecretFindsWhatWasFoundBefore(t *testing.T) {
 	}
 }
 
+// TestAnEntryUnderANewSecretIsForTheHashOfTheOld has the row change hands between
+// what is read of the index and what is written to it.
+func TestAnEntryUnderANewSecretIsForTheHashOfTheOld(t *testing.T) {
+	t.Parallel()
+	f, x := adopting(t)
+	id := f.foreign(t, shapes[0])
+	before := f.store.row(id)
+	mustVerify(t, f, shapes[0])
+	x.after = func() {
+		f.store.put(store.Key{ID: id, Label: before.Label, Hash: "$argon2id$another", Foreign: true})
+	}
+	next := f.again(t, x, "second secret of the test", "first secret of the test")
+	_, _ = next.verifier.Verify(t.Context(), shapes[0])
+	x.forge(func(entries map[[32]byte]store.AdoptedKey) {
+		if len(entries) != 1 {
+			t.Errorf("%d entries, want that of the old secret alone", len(entries))
+		}
+		for _, e := range entries {
+			if e.Hash != before.Hash {
+				t.Error("an entry is for a hash that the string was never found with")
+			}
+		}
+	})
+}
+
 func TestOneSearchForManyClients(t *testing.T) {
 	t.Parallel()
 	f, x := adopting(t)

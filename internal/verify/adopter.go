@@ -38,7 +38,7 @@ const (
 
 // Foreign finds keys of other services; a [store.Store] does. See [store.Adoption].
 type Foreign interface {
-	Adopted(ctx context.Context, digests [][32]byte) (store.ID, error)
+	Adopted(ctx context.Context, digests [][32]byte) (store.Candidate, error)
 	Adopt(ctx context.Context, key *store.AdoptedKey) error
 	Unadopted(ctx context.Context, eras [][32]byte, now time.Time, limit int) ([]store.Candidate, int, error)
 }

@@ -76,18 +76,17 @@ func (a *adopter) indexed(key string) (store.ID, error) {
 	ctx, cancel := context.WithTimeout(a.ctx, lookupTimeout)
 	defer cancel()
 	digests := a.names.digests(key)
-	id, err := a.foreign.Adopted(ctx, digests[:1])
+	found, err := a.foreign.Adopted(ctx, digests[:1])
 	if !errors.Is(err, store.ErrNotFound) || len(digests) == 1 {
-		return id, err
+		return found.ID, err
 	}
-	if id, err = a.foreign.Adopted(ctx, digests[1:]); err != nil {
+	if found, err = a.foreign.Adopted(ctx, digests[1:]); err != nil {
 		return store.ID{}, err
 	}
-	// Under a secret that will not be accepted for ever.
-	if row, err := a.v.config.Store.Key(ctx, id); err == nil {
-		a.enter(ctx, id, row.Hash, key)
-	}
-	return id, nil
+	// Under a secret that will not be accepted for ever. With the hash that the entry
+	// is for, and not with one that the row was given since.
+	a.enter(ctx, found.ID, found.Hash, key)
+	return found.ID, nil
 }
 
 // enter makes the entry by which a key is found next time.

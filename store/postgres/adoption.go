@@ -13,25 +13,26 @@ import (
 
 // selectAdopted gives one row in any case, and the row and the server's role of one
 // moment. The keys come first: TRUNCATE locks the tables in this order.
-const selectAdopted = "SELECT found.id, pg_is_in_recovery() FROM (VALUES (true)) AS one LEFT JOIN (" +
-	"SELECT k.id FROM system_keys k JOIN sidecar.adopted_key a ON a.key_id = k.id AND a.key_proof = " + keyProof +
+const selectAdopted = "SELECT found.id, found.key_hash, pg_is_in_recovery() FROM (VALUES (true)) AS one LEFT JOIN (" +
+	"SELECT k.id, k.key_hash FROM system_keys k JOIN sidecar.adopted_key a ON a.key_id = k.id AND a.key_proof = " + keyProof +
 	" WHERE a.digest = ANY ($1::bytea[]) AND NOT k.minted LIMIT 1) AS found ON true"
 
 // Adopted implements [store.Adoption].
-func (s *Store) Adopted(ctx context.Context, digests [][32]byte) (store.ID, error) {
+func (s *Store) Adopted(ctx context.Context, digests [][32]byte) (store.Candidate, error) {
 	const what = "find an adopted key"
 	var id pgtype.UUID
+	var hash pgtype.Text
 	var standby bool
-	err := s.pool.QueryRow(ctx, selectAdopted, byteas(digests)).Scan(&id, &standby)
+	err := s.pool.QueryRow(ctx, selectAdopted, byteas(digests)).Scan(&id, &hash, &standby)
 	switch {
 	case err != nil:
-		return store.ID{}, explain(what, err)
+		return store.Candidate{}, explain(what, err)
 	case standby:
-		return store.ID{}, explain(what, store.ErrStandby)
+		return store.Candidate{}, explain(what, store.ErrStandby)
 	case !id.Valid:
-		return store.ID{}, explain(what, store.ErrNotFound)
+		return store.Candidate{}, explain(what, store.ErrNotFound)
 	}
-	return id.Bytes, nil
+	return store.Candidate{ID: id.Bytes, Hash: store.Hash(hash.String)}, nil
 }
 
 // lockForAdoption keeps the hash as it is until the entry is committed, so that who
@@ -72,13 +73,15 @@ func (s *Store) Adopt(ctx context.Context, key *store.AdoptedKey) error {
 	return explain("adopt a key", err)
 }
 
-// selectUnadopted gives one row at least.
-const selectUnadopted = "SELECT found.id, found.key_hash, coalesce(found.total, 0), pg_is_in_recovery() " +
-	"FROM (VALUES (true)) AS one LEFT JOIN (" +
-	"SELECT k.id, k.key_hash, k.created_at, count(*) OVER () AS total FROM system_keys k " +
+// selectUnadopted gives one row at least. The count is of what one walk along the
+// index finds until it has enough.
+const selectUnadopted = "WITH counted AS MATERIALIZED (" +
+	"SELECT k.id, k.key_hash, k.created_at FROM system_keys k " +
 	"WHERE NOT k.minted AND (k.expires_at IS NULL OR k.expires_at > $2) AND NOT EXISTS (" +
 	"SELECT FROM sidecar.adopted_key a WHERE a.key_id = k.id AND a.era = ANY ($1::bytea[]) AND a.key_proof = " + keyProof + ") " +
-	"ORDER BY k.created_at, k.id LIMIT $3) AS found ON true ORDER BY found.created_at, found.id"
+	"ORDER BY k.created_at, k.id LIMIT $4) " +
+	"SELECT found.id, found.key_hash, (SELECT count(*) FROM counted), pg_is_in_recovery() FROM (VALUES (true)) AS one " +
+	"LEFT JOIN (SELECT * FROM counted ORDER BY created_at, id LIMIT $3) AS found ON true ORDER BY found.created_at, found.id"
 
 // Unadopted implements [store.Adoption].
 func (s *Store) Unadopted(
@@ -88,7 +91,7 @@ func (s *Store) Unadopted(
 	var id pgtype.UUID
 	var hash pgtype.Text
 	var standby bool
-	rows, err := s.pool.Query(ctx, selectUnadopted, byteas(eras), now, limit)
+	rows, err := s.pool.Query(ctx, selectUnadopted, byteas(eras), now, limit, store.MaxUnadopted)
 	if err != nil {
 		return nil, 0, explain(what, err)
 	}

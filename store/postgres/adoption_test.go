@@ -14,13 +14,13 @@ import (
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
-// TestRowsOfBeforeAreForeignIfSQLMadeThem brings a schema from before there were
-// foreign keys up to date.
-func TestRowsOfBeforeAreForeignIfSQLMadeThem(t *testing.T) {
-	t.Parallel()
-	dsn := testenv.Database(t)
+// ofBefore returns a database with the schema from before there were foreign keys,
+// and what runs a script in it.
+func ofBefore(t *testing.T) (dsn string, run func(script string)) {
+	t.Helper()
+	dsn = testenv.Database(t)
 	conn := connect(t, dsn)
-	run := func(script string) {
+	run = func(script string) {
 		t.Helper()
 		if _, err := conn.PgConn().Exec(t.Context(), script).ReadAll(); err != nil {
 			t.Fatal(err)
@@ -40,6 +40,12 @@ func TestRowsOfBeforeAreForeignIfSQLMadeThem(t *testing.T) {
 		run(string(script))
 		run(fmt.Sprintf("INSERT INTO sidecar.schema_migrations VALUES (%d, '%s')", i+1, file))
 	}
+	return dsn, run
+}
+
+func TestRowsOfBeforeAreForeignIfSQLMadeThem(t *testing.T) {
+	t.Parallel()
+	dsn, run := ofBefore(t)
 	want := map[store.ID]bool{}
 	for i, by := range []string{"cli", "sql", "0198c9a1-0000-7000-8000-000000000000"} {
 		id := store.ID{byte(i + 1)}

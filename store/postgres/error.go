@@ -17,6 +17,7 @@ const (
 	readOnlyTransaction  = "25006"
 	serializationFailure = "40001"
 	deadlockDetected     = "40P01"
+	lockNotAvailable     = "55P03"
 )
 
 // explain turns the errors of pgx into those of the contract.

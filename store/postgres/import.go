@@ -17,7 +17,8 @@ const lockForImport = "LOCK TABLE system_keys, sidecar.member, sidecar.audit_cha
 // that has migrated the schema.
 func (s *Store) Import(ctx context.Context, fill func(to store.Recipient) error) error {
 	var filling error
-	err := s.transact(ctx, func(tx pgx.Tx) error {
+	// Not transact: fill reads elsewhere, and may take its time.
+	err := pgx.BeginTxFunc(ctx, s.pool, pgx.TxOptions{IsoLevel: pgx.ReadCommitted}, func(tx pgx.Tx) error {
 		if _, err := tx.Exec(ctx, lockForImport); err != nil {
 			return err
 		}

@@ -58,6 +58,7 @@ func TestLargeListsUseTheirIndexes(t *testing.T) {
 	t.Parallel()
 	s := large(t)
 	storetest.Large(t, s)
+	storetest.LargeAdoption(t, s)
 	indexes := map[store.SortField]string{
 		store.SortCreatedAt:  "using system_keys_by_created_at ",
 		store.SortLabel:      "using system_keys_by_label ",

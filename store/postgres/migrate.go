@@ -6,6 +6,7 @@ import (
 	"embed"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -24,7 +25,8 @@ var migrations embed.FS
 // migrate the same database.
 const migrationLock = 0x6c6d5f7379735f6b // "lm_sys_k"
 
-// Migrate implements [store.Store]. Where the schema is up to date it only
+// Migrate implements [store.Store]. It waits for those who hold a table, again and
+// again until the context ends, and never long at once. Where the schema is up to date it only
 // reads. Else the role needs the right to create a schema in the database,
 // unless there is a schema sidecar that it owns, and a table in the default
 // schema.
@@ -46,9 +48,34 @@ func (s *Store) Migrate(ctx context.Context) error {
 		}
 		file := files[version].Name()
 		err = s.transact(ctx, func(tx pgx.Tx) error { return migrateFrom(ctx, tx, version, file) })
-		if err != nil {
-			return explain("migrate: "+file, err)
+		err = explain("migrate: "+file, err)
+		if code(err) == lockNotAvailable {
+			err = pause(ctx, err)
 		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// A table is locked as a whole while it is changed. Who waits for that lock, behind
+// a backup for instance, has everybody wait who comes after, readers too. So a
+// migration waits for so long only, and lets them pass before it tries again.
+const (
+	setLockTimeout = "SET LOCAL lock_timeout = '2s'"
+	lockPause      = 2 * time.Second
+)
+
+// pause waits between two attempts. If there is no other, it returns why, and the
+// error of the one before.
+func pause(ctx context.Context, err error) error {
+	timer := time.NewTimer(lockPause)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return fmt.Errorf("%w (%w)", err, context.Cause(ctx))
+	case <-timer.C:
+		return nil
 	}
 }
 
@@ -60,6 +87,9 @@ func migrateFrom(ctx context.Context, tx pgx.Tx, version int, file string) error
 	}
 	current, err := schemaVersion(ctx, tx)
 	if err != nil || current != version {
+		return err
+	}
+	if _, err := tx.Exec(ctx, setLockTimeout); err != nil { // not of the lock above: who has it migrates
 		return err
 	}
 	if version == 0 {

@@ -2,24 +2,53 @@ package sqlite
 
 import (
 	"context"
+	"crypto/sha256"
 	"database/sql"
+	"database/sql/driver"
 	"errors"
 	"fmt"
 	"strings"
 	"time"
+
+	sqlite3 "modernc.org/sqlite"
 
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
 // selectAdopted and selectUnadopted are for one digest and one era; see forMany.
 const (
-	selectAdopted = "SELECT k.id FROM adopted_key a JOIN system_keys k ON k.id = a.key_id AND k.minted = 0 " +
-		"WHERE a.digest IN (?) LIMIT 1"
-	selectUnadopted = "SELECT id, key_hash, count(*) OVER () FROM system_keys k INDEXED BY system_keys_foreign " +
+	selectAdopted = "SELECT k.id, k.key_hash FROM adopted_key a JOIN system_keys k ON k.id = a.key_id AND k.minted = 0 " +
+		"AND a.key_proof = " + keyProof + " WHERE a.digest IN (?) LIMIT 1"
+	selectUnadopted = "WITH counted AS MATERIALIZED (" +
+		"SELECT id, key_hash, created_at FROM system_keys k INDEXED BY system_keys_foreign " +
 		"WHERE minted = 0 AND (expires_at = 0 OR expires_at > ?) AND NOT EXISTS (" +
-		"SELECT 1 FROM adopted_key a WHERE a.key_id = k.id AND a.era IN (?)) " +
-		"ORDER BY created_at, id LIMIT ?"
+		"SELECT 1 FROM adopted_key a WHERE a.key_id = k.id AND a.era IN (?) AND a.key_proof = " + keyProof + ") " +
+		"ORDER BY created_at, id LIMIT ?) " +
+		"SELECT id, key_hash, (SELECT count(*) FROM counted) FROM counted ORDER BY created_at, id LIMIT ?"
 )
+
+// keyProof is what an entry keeps of the hash of its key k, as [proof] gives it. Only
+// this program has the function, so that no trigger may use it.
+const keyProof = "caddy_system_keys_proof(k.key_hash)"
+
+var _ = registerProof()
+
+func registerProof() struct{} {
+	sqlite3.MustRegisterDeterministicScalarFunction("caddy_system_keys_proof", 1,
+		func(_ *sqlite3.FunctionContext, args []driver.Value) (driver.Value, error) {
+			hash, ok := args[0].(string)
+			if !ok {
+				return nil, nil // NULL, which equals nothing
+			}
+			return proof(store.Hash(hash)), nil
+		})
+	return struct{}{}
+}
+
+func proof(hash store.Hash) []byte {
+	sum := sha256.Sum256([]byte(hash))
+	return sum[:]
+}
 
 // forMany makes the list of a statement one of so many placeholders, which may be
 // none.
@@ -27,21 +56,27 @@ func forMany(statement string, n int) string {
 	return strings.Replace(statement, "IN (?)", "IN ("+strings.TrimSuffix(strings.Repeat("?, ", n), ", ")+")", 1)
 }
 
-// Adopted implements [store.Adoption]. An entry never outlives the hash that it was
-// made with, since there is one writer at a time.
-func (s *Store) Adopted(ctx context.Context, digests [][32]byte) (id store.ID, err error) {
+// Adopted implements [store.Adoption].
+func (s *Store) Adopted(ctx context.Context, digests [][32]byte) (key store.Candidate, err error) {
 	err = s.read(ctx, "find an adopted key", func(tx *sql.Tx) error {
-		var found string
-		err := tx.QueryRowContext(ctx, forMany(selectAdopted, len(digests)), blobs(digests)...).Scan(&found)
+		var id, hash string
+		err := tx.QueryRowContext(ctx, forMany(selectAdopted, len(digests)), blobs(digests)...).Scan(&id, &hash)
 		if errors.Is(err, sql.ErrNoRows) {
 			return store.ErrNotFound
 		}
-		if err == nil {
-			id, err = store.ParseID(found)
+		if err != nil {
+			return err
 		}
-		return err
+		key.Hash = store.Hash(hash)
+		if key.ID, err = store.ParseID(id); err != nil {
+			return fmt.Errorf("column id: %w", err)
+		}
+		return nil
 	})
-	return id, err
+	if err != nil {
+		return store.Candidate{}, err
+	}
+	return key, nil
 }
 
 // Adopt implements [store.Adoption].
@@ -59,8 +94,8 @@ func (s *Store) Adopt(ctx context.Context, key *store.AdoptedKey) error {
 			return store.ErrConflict
 		}
 		// REPLACE takes the place of every row that either constraint is broken by.
-		_, err = tx.ExecContext(ctx, "INSERT OR REPLACE INTO adopted_key (digest, era, key_id) VALUES (?, ?, ?)",
-			key.Digest[:], key.Era[:], key.Key.String())
+		_, err = tx.ExecContext(ctx, "INSERT OR REPLACE INTO adopted_key (digest, era, key_id, key_proof) VALUES (?, ?, ?, ?)",
+			key.Digest[:], key.Era[:], key.Key.String(), proof(key.Hash))
 		return err
 	})
 }
@@ -69,7 +104,7 @@ func (s *Store) Adopt(ctx context.Context, key *store.AdoptedKey) error {
 func (s *Store) Unadopted(
 	ctx context.Context, eras [][32]byte, now time.Time, limit int,
 ) (keys []store.Candidate, total int, err error) {
-	args := append(append([]any{now.UnixMicro()}, blobs(eras)...), limit)
+	args := append(append([]any{now.UnixMicro()}, blobs(eras)...), store.MaxUnadopted, limit)
 	err = s.read(ctx, "list keys to adopt", func(tx *sql.Tx) error {
 		rows, err := tx.QueryContext(ctx, forMany(selectUnadopted, len(eras)), args...)
 		if err != nil {

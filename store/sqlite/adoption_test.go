@@ -1,10 +1,12 @@
 package sqlite_test
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/lumio-vision/caddy-system-keys/store"
 	"github.com/lumio-vision/caddy-system-keys/store/sqlite"
@@ -57,7 +59,27 @@ func TestAReplacedKeyEndsItsEntry(t *testing.T) {
 		t.Fatal(err)
 	}
 	execute(t, path, "INSERT OR REPLACE INTO system_keys (id, label, key_hash) SELECT id, label, key_hash FROM system_keys")
-	if id, err := s.Adopted(t.Context(), [][32]byte{digest}); err == nil {
-		t.Errorf("it is still found: %s", id)
+	if got, err := s.Adopted(t.Context(), [][32]byte{digest}); err == nil {
+		t.Errorf("it is still found: %s", got.ID)
+	}
+}
+
+// TestAnEntryIsForItsHashAlone gives a key another hash where no trigger sees it, as
+// in a table that was made anew.
+func TestAnEntryIsForItsHashAlone(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "keys.db")
+	s := migrated(t, path)
+	execute(t, path, "INSERT INTO system_keys (id, label, key_hash) VALUES (?, 'one', '$argon2id$')", store.ID{1}.String())
+	digests := [][32]byte{{1}}
+	if err := s.Adopt(t.Context(), &store.AdoptedKey{Digest: digests[0], Key: store.ID{1}, Hash: "$argon2id$"}); err != nil {
+		t.Fatal(err)
+	}
+	execute(t, path, "DROP TRIGGER system_keys_log_update; UPDATE system_keys SET key_hash = '$argon2id$another'")
+	if got, err := s.Adopted(t.Context(), digests); !errors.Is(err, store.ErrNotFound) {
+		t.Errorf("Adopted = %s, %v; want ErrNotFound", got.ID, err)
+	}
+	if keys, total, err := s.Unadopted(t.Context(), [][32]byte{{}}, time.Now(), 1); len(keys) != 1 || total != 1 || err != nil {
+		t.Errorf("%d of %d candidates (%v), want the key with its new hash", len(keys), total, err)
 	}
 }

@@ -93,7 +93,12 @@ func (s *Store) RehashKey(ctx context.Context, id store.ID, old, renewed store.H
 		if _, err := tx.ExecContext(ctx, "DELETE FROM rehashing"); err != nil {
 			return err
 		}
-		if n, err := result.RowsAffected(); err != nil || n == 1 {
+		n, err := result.RowsAffected()
+		if err == nil && n == 1 {
+			_, err = tx.ExecContext(ctx, "UPDATE adopted_key SET key_proof = ? WHERE key_id = ? AND key_proof = ?",
+				proof(renewed), id.String(), proof(old))
+		}
+		if err != nil || n == 1 {
 			return err
 		}
 		var exists bool

@@ -58,6 +58,7 @@ func TestLargeListsUseTheirIndexes(t *testing.T) {
 	t.Parallel()
 	s := large(t)
 	storetest.Large(t, s)
+	storetest.LargeAdoption(t, s)
 	for _, q := range storetest.LargeQueries() {
 		err := s.read(t.Context(), "explain", func(tx *sql.Tx) error {
 			total, how, err := count(t.Context(), tx, &q.Query)

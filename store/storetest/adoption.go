@@ -49,12 +49,12 @@ func adopt(tb testing.TB, s store.Store, key *store.Key, era [32]byte) [32]byte 
 // adopted checks what is found by digests: a key, or none if it is nil.
 func adopted(tb testing.TB, s store.Store, key *store.Key, digests ...[32]byte) {
 	tb.Helper()
-	id, err := s.Adopted(tb.Context(), digests)
+	got, err := s.Adopted(tb.Context(), digests)
 	switch {
 	case key == nil && !errors.Is(err, store.ErrNotFound):
-		tb.Errorf("Adopted = %v, %v, want ErrNotFound", id, err)
-	case key != nil && (err != nil || id != key.ID):
-		tb.Errorf("Adopted = %v, %v, want %v", id, err, key.ID)
+		tb.Errorf("Adopted = %v, %v, want ErrNotFound", got.ID, err)
+	case key != nil && (err != nil || got != store.Candidate{ID: key.ID, Hash: key.Hash}):
+		tb.Errorf("Adopted = %v, %v, want %v with its hash", got.ID, err, key.ID)
 	}
 }
 

@@ -15,6 +15,7 @@ import (
 func testSessionEnds(t *testing.T, fresh func(tb testing.TB) *Backend) {
 	run(t, fresh, map[string]func(*testing.T, *Backend){
 		"sessions end with their key, whoever ends it":      func(t *testing.T, b *Backend) { sessionsEnd(t, b) },
+		"sessions end when a key of others is made ours":    func(t *testing.T, b *Backend) { sessionsEndWithAdoption(t, b) },
 		"sessions outlast what leaves the key as it is":     func(t *testing.T, b *Backend) { sessionsLast(t, b) },
 		"who signs in while the key is deleted is out":      func(t *testing.T, b *Backend) { signInRaces(t, b) },
 		"who signs in while the key is rehashed is in":      func(t *testing.T, b *Backend) { signInBesideRehash(t, b) },
@@ -66,6 +67,18 @@ func sessionsEnd(t *testing.T, b *Backend) {
 			signedIn(t, s, signIn(t, s, keys[0]), true)
 		})
 	}
+}
+
+func sessionsEndWithAdoption(t *testing.T, b *Backend) {
+	s := migrated(t, b)
+	keys := create(t, s, foreign("adopted"), foreign("bystander"))
+	digest, bystander := signIn(t, s, keys[0]), signIn(t, s, keys[1])
+	for _, minted := range []string{"true", "false"} { // and it does not come back
+		b.Exec(t, "UPDATE system_keys SET minted = "+minted+" WHERE label = 'adopted'")
+		signedIn(t, s, digest, false)
+		signedIn(t, s, bystander, true)
+	}
+	signedIn(t, s, signIn(t, s, keys[0]), true)
 }
 
 func sessionsLast(t *testing.T, b *Backend) {

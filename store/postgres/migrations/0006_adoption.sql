@@ -1,6 +1,9 @@
 -- Whether this program minted the key. What others insert it did not. The first
 -- default is that of the rows which are there: to write a million of them anew
--- would keep others waiting.
+-- would keep others waiting. The table is locked until the end of this file, from
+-- readers too, so that what follows is short: it writes the rows that change, and
+-- reads the others once for the index. A million are read in seconds at most; there
+-- is no CONCURRENTLY in a transaction.
 ALTER TABLE system_keys ADD COLUMN minted boolean NOT NULL DEFAULT true;
 ALTER TABLE system_keys ALTER COLUMN minted SET DEFAULT false;
 UPDATE system_keys SET minted = false WHERE created_by = 'sql';
@@ -52,9 +55,12 @@ CREATE TRIGGER sidecar_end_adoption AFTER INSERT ON sidecar.change_log FOR EACH 
     WHEN (NEW.op IN ('d', 'k', 'h', 'f')) EXECUTE FUNCTION sidecar.end_adoption();
 ALTER TABLE sidecar.change_log ENABLE ALWAYS TRIGGER sidecar_end_adoption;
 
--- As in 0002, with minted: a key that is not foreign any more is not adopted.
+-- As in 0002, with minted: a key that is not foreign any more is not adopted. The
+-- sessions that it has opened end. What is under way is looked at again, not cut.
 CREATE OR REPLACE FUNCTION sidecar.key_changed() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    gone bytea;
 BEGIN
     IF TG_OP = 'DELETE' THEN
         PERFORM sidecar.append(OLD.id, 'd');
@@ -63,6 +69,16 @@ BEGIN
         PERFORM sidecar.append(NEW.id, 'k');
     ELSIF OLD.key_hash = NEW.key_hash THEN
         PERFORM sidecar.append(NEW.id, 'u');
+        IF OLD.minted <> NEW.minted THEN
+            FOR gone IN SELECT digest FROM sidecar.session WHERE key_id = NEW.id LOOP
+                BEGIN
+                    DELETE FROM sidecar.session WHERE digest = gone;
+                EXCEPTION WHEN serialization_failure THEN
+                    -- As in end_sessions.
+                    NULL;
+                END;
+            END LOOP;
+        END IF;
     ELSIF (OLD.label, OLD.permissions, OLD.is_system, OLD.expires_at, OLD.minted)
             IS NOT DISTINCT FROM (NEW.label, NEW.permissions, NEW.is_system, NEW.expires_at, NEW.minted)
         -- What RehashKey says of itself. Who may update the table could say it too.

@@ -11,6 +11,9 @@ CREATE TABLE adopted_key (
     -- Names the secret under which the digest was made.
     era    BLOB NOT NULL CHECK (length(era) = 32),
     key_id TEXT NOT NULL,
+    -- SHA-256 of the hash that the key was verified against. No trigger sees what
+    -- becomes of a row in a table that is dropped and made anew.
+    key_proof BLOB NOT NULL CHECK (length(key_proof) = 32),
     UNIQUE (key_id, era)
 ) STRICT, WITHOUT ROWID;
 
@@ -21,6 +24,13 @@ END;
 
 CREATE TRIGGER change_log_end_all_adoption AFTER INSERT ON change_log WHEN new.op = 'f' BEGIN
     DELETE FROM adopted_key;
+END;
+
+-- RehashKey gives the entry another proof itself: SQLite has no SHA-256.
+
+-- The sessions of a key that is not foreign any more end, as its adoption does.
+CREATE TRIGGER system_keys_end_sessions AFTER UPDATE ON system_keys WHEN old.minted <> new.minted BEGIN
+    DELETE FROM session WHERE key_id = new.id;
 END;
 
 -- As in 0003, with minted: a key that is not foreign any more is not adopted.
