@@ -1,6 +1,7 @@
 package integration_test
 
 import (
+	"crypto/sha256"
 	"database/sql"
 	"encoding/json"
 	"fmt"
@@ -351,7 +352,15 @@ func TestForgedEntriesLetNobodyIn(t *testing.T) {
 					t.Errorf("%s got %d", key, status)
 				}
 			}
-			forge := "DELETE FROM adopted_key WHERE key_id = '%[1]s'; UPDATE adopted_key SET era = zeroblob(32), key_id = '%[1]s' WHERE key_id = '%[2]s'"
+			s := b.open(t)
+			defer func() { _ = s.Close() }()
+			row, err := s.Key(t.Context(), privileged)
+			if err != nil {
+				t.Fatal(err)
+			}
+			// With the proof of the other's hash, which every reader of the table can make.
+			forge := "DELETE FROM adopted_key WHERE key_id = '%[1]s'; UPDATE adopted_key SET era = zeroblob(32), key_id = '%[1]s', key_proof = x'" +
+				fmt.Sprintf("%x", sha256.Sum256([]byte(row.Hash))) + "' WHERE key_id = '%[2]s'"
 			if strings.HasPrefix(b.options, "store postgres") {
 				forge = "WITH one AS (DELETE FROM sidecar.adopted_key WHERE key_id = '%[1]s') UPDATE sidecar.adopted_key SET key_id = k.id, era = '\\x" +
 					strings.Repeat("00", 32) + "', key_proof = sha256(convert_to(k.key_hash, 'UTF8')) FROM system_keys k WHERE k.id = '%[1]s' AND key_id = '%[2]s'"
