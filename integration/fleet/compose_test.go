@@ -106,8 +106,10 @@ func (c *composition) named(prefix string) []string {
 	return slices.DeleteFunc(names, func(name string) bool { return !strings.HasPrefix(name, prefix) })
 }
 
-// peer is a service of another name, at a port.
-var peer = regexp.MustCompile(`(sidecar-\d|upstream|redis):\d+`)
+// place is what is elsewhere without containers: services, at a port; what the own
+// one listens on; and mounted secrets. It is looked for once, since the addresses in
+// its place may begin like another one.
+var place = regexp.MustCompile(`(?m)(sidecar-\d|upstream|redis):\d+|^:\d+ |127\.0\.0\.1:2019\b|/run/secrets/`)
 
 // config writes the Caddyfile that is mounted into a service, with the addresses of
 // this machine.
@@ -118,18 +120,20 @@ func (c *composition) config(name string) string {
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	text := peer.ReplaceAllStringFunc(string(content), func(found string) string {
+	text := place.ReplaceAllStringFunc(string(content), func(found string) string {
+		switch {
+		case found == "/run/secrets/":
+			return c.folder + "/"
+		case found == "127.0.0.1:2019":
+			return c.addresses[name+" admin"]
+		case found == ":9180 ":
+			return "http://" + c.addresses[name+" metrics"] + " "
+		case strings.HasPrefix(found, ":"):
+			return "http://" + c.addresses[name] + " "
+		}
 		other, _, _ := strings.Cut(found, ":")
 		return c.addresses[other]
 	})
-	text = regexp.MustCompile(`(?m)^:\d+ `).ReplaceAllStringFunc(text, func(site string) string {
-		if site == ":9180 " {
-			return "http://" + c.addresses[name+" metrics"] + " "
-		}
-		return "http://" + c.addresses[name] + " "
-	})
-	text = strings.ReplaceAll(text, "127.0.0.1:2019", c.addresses[name+" admin"])
-	text = strings.ReplaceAll(text, "/run/secrets/", c.folder+"/")
 	file := filepath.Join(c.folder, name+".Caddyfile")
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		c.t.Fatal(err)
