@@ -55,12 +55,21 @@ func (b *backend) plainSQL(tb testing.TB, statement string) {
 		}
 		return
 	}
-	db, err := sql.Open("sqlite", "file:"+place+"?_pragma=busy_timeout(5000)")
+	// A deferred transaction is not waited for when it turns into one that writes.
+	db, err := sql.Open("sqlite", "file:"+place+"?_pragma=busy_timeout(20000)&_txlock=immediate")
 	if err != nil {
 		tb.Fatal(err)
 	}
 	defer func() { _ = db.Close() }()
-	if _, err := db.ExecContext(tb.Context(), statement); err != nil {
+	tx, err := db.BeginTx(tb.Context(), nil)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	defer func() { _ = tx.Rollback() }()
+	if _, err := tx.ExecContext(tb.Context(), statement); err != nil {
+		tb.Fatal(err)
+	}
+	if err := tx.Commit(); err != nil {
 		tb.Fatal(err)
 	}
 }
@@ -229,7 +238,7 @@ func TestAnAdoptedKeyFollowsItsRow(t *testing.T) {
 			becomes("its row is back", http.StatusOK, id)
 
 			moved := store.ID(uuid.Must(uuid.NewV7()))
-			b.plainSQL(t, "BEGIN; DELETE FROM system_keys; "+inserting(t, moved, "theirs", key)+"; COMMIT")
+			b.plainSQL(t, "DELETE FROM system_keys; "+inserting(t, moved, "theirs", key))
 			becomes("its row is another", http.StatusOK, moved)
 
 			before := caddymodule.Stats().Argon2Runs
