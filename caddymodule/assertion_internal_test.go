@@ -23,7 +23,10 @@ func TestClientTarget(t *testing.T) {
 		wantMethod     string
 		want           string
 	}{
-		"as it came": {target: "http://API.example.com:80/a%2Fb//c?q", want: "http://api.example.com/a%2Fb//c"},
+		"as it came":                           {target: "http://API.example.com:80/a%2Fb//c?q", want: "http://api.example.com/a%2Fb//c"},
+		"in the absolute form, without a path": {target: "http://b.example", want: "http://b.example/"},
+		"in the absolute form, with a query":   {target: "http://b.example?q", want: "http://b.example/"},
+		"about the server as a whole":          {method: http.MethodOptions, target: "*", wantMethod: http.MethodOptions, want: "http://example.com"},
 		"over TLS": {
 			target: "http://api.example.com:443/", change: func(r *http.Request) { r.TLS = new(tls.ConnectionState) },
 			want: "https://api.example.com/",

@@ -1,10 +1,13 @@
 package integration_test
 
 import (
+	"bufio"
 	"fmt"
+	"net"
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/lumio-vision/caddy-system-keys/internal/testenv"
 	"github.com/lumio-vision/caddy-system-keys/upstream"
@@ -97,6 +100,36 @@ func TestASidecarBehindAProxyThatIsTrusted(t *testing.T) {
 				t.Errorf("%d, htu is %v, want %s", response.StatusCode, claims["htu"], want)
 			}
 		})
+	}
+}
+
+// TestTheAbsoluteFormHasAPath in what is signed, though the client has sent none (RFC
+// 9110 section 4.2.3). The service behind compares it with the path that arrives.
+func TestTheAbsoluteFormHasAPath(t *testing.T) {
+	b := onSQLite(t)
+	_, plain := mint(t, b.keys(t), "bot", "bots:read")
+	address := testenv.FreeAddress(t)
+	service := newService(t, address)
+	load(t, globals(b.options+"\n"+cheap)+fmt.Sprintf("http://%s {\n%s\n}\n", address, signedSite(service, "", "")))
+	for _, query := range []string{"", "?a=b"} {
+		conn, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = conn.Close() }()
+		if err := conn.SetDeadline(time.Now().Add(answerTimeout)); err != nil {
+			t.Fatal(err)
+		}
+		_, _ = fmt.Fprintf(conn, "GET http://%s%s HTTP/1.1\r\nHost: %[1]s\r\nAuthorization: Bearer %[3]s\r\nConnection: close\r\n\r\n", address, query, plain)
+		response, err := http.ReadResponse(bufio.NewReader(conn), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = response.Body.Close()
+		_, claims := readAssertion(t, service.last.Header.Get("X-Lumio-Assertion"))
+		if want := "http://" + address + "/"; claims["htu"] != want || response.StatusCode != http.StatusOK {
+			t.Errorf("%q: %d, htu is %v, want %s", query, response.StatusCode, claims["htu"], want)
+		}
 	}
 }
 

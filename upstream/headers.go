@@ -8,18 +8,30 @@ import (
 )
 
 // owns reports whether name is under the prefix, in any spelling that some reader
-// could take for it: without case, and with other separators in place of hyphens.
+// could take for it.
 func owns(prefix, name string) bool {
-	return len(name) >= len(prefix) && fold(name[:len(prefix)]) == fold(prefix)
+	if len(name) < len(prefix) {
+		return false
+	}
+	for i := range len(prefix) {
+		if fold(name[i]) != fold(prefix[i]) {
+			return false
+		}
+	}
+	return true
 }
 
-func fold(name string) string {
-	return strings.Map(func(r rune) rune {
-		if r == '_' || r == '.' {
-			return '-'
-		}
-		return r
-	}, strings.ToLower(name))
+// fold gives the byte that a byte of a field name is compared as, in the same way as
+// the proxy does: letters without case, and whatever is neither a letter nor a digit
+// as a hyphen.
+func fold(c byte) byte {
+	switch {
+	case c >= 'a' && c <= 'z', c >= '0' && c <= '9':
+		return c
+	case c >= 'A' && c <= 'Z':
+		return c + 'a' - 'A'
+	}
+	return '-'
 }
 
 // claimed reports whether anything under the prefix was sent.

@@ -1,11 +1,13 @@
 package upstream_test
 
 import (
+	"encoding/json"
 	"io"
 	"log/slog"
 	"maps"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"strings"
 	"testing"
 
@@ -124,6 +126,34 @@ func TestWhatAHandlerReads(t *testing.T) {
 	}
 }
 
+// TestNamesAreFoldedAsTheProxyDoes has the names that the test of the proxy's own
+// rule reads too.
+func TestNamesAreFoldedAsTheProxyDoes(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile("testdata/names.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names struct {
+		Prefix        string
+		Owned, Others []string
+	}
+	if err := json.Unmarshal(text, &names); err != nil {
+		t.Fatal(err)
+	}
+	handler := verifierOf(makeVectors(), upstream.WithHeaderPrefix(names.Prefix)).Identify(http.HandlerFunc(who))
+	for status, all := range map[int][]string{http.StatusUnauthorized: names.Owned, http.StatusOK: names.Others} {
+		if len(all) < 10 {
+			t.Errorf("there are %d names", len(all))
+		}
+		for _, name := range all {
+			if w := serve(handler, http.Header{name: {"forged"}}, "/bots/17"); w.Code != status {
+				t.Errorf("%q without an assertion: %d, want %d", name, w.Code, status)
+			}
+		}
+	}
+}
+
 // TestHandlersOfOneVerifierVerifyOnce, also where a part of the path is gone by then;
 // another verifier does not take its word.
 func TestHandlersOfOneVerifierVerifyOnce(t *testing.T) {
@@ -196,6 +226,8 @@ func TestClientTarget(t *testing.T) {
 		"as the proxy says":     {"http://internal/x", http.Header{"X-Forwarded-Proto": {"https"}, "X-Forwarded-Host": {"API.example.com:443"}}, "https://api.example.com/x"},
 		"two slashes":           {"http://a//b//c", nil, "http://a//b//c"},
 		"an escape that is not": {"http://a/%41", nil, "http://a/%41"},
+		"no path":               {"http://a", nil, "http://a/"},
+		"a query and no path":   {"http://a?b=c", nil, "http://a/"},
 	} {
 		r := httptest.NewRequest(http.MethodGet, test.target, http.NoBody)
 		maps.Copy(r.Header, test.header)

@@ -32,7 +32,8 @@ func ClientTarget(r *http.Request) Target {
 	return Target{r.Method, origin(scheme, host) + escapedPath(r)}
 }
 
-// escapedPath is the path as it was sent. Handlers such as [http.StripPrefix]
+// escapedPath is the path as it was sent; an empty one, of the absolute form, is "/"
+// (RFC 9110 section 4.2.3). Handlers such as [http.StripPrefix]
 // change r.URL, and leave r.RequestURI as it is.
 func escapedPath(r *http.Request) string {
 	u := r.URL
@@ -41,7 +42,10 @@ func escapedPath(r *http.Request) string {
 			u = sent
 		}
 	}
-	if u.Path == "*" { // OPTIONS of the server as a whole: RFC 9110 section 7.1
+	switch u.Path {
+	case "":
+		return "/"
+	case "*": // OPTIONS of the server as a whole: RFC 9110 section 7.1
 		return ""
 	}
 	return u.EscapedPath()

@@ -165,6 +165,7 @@ func TestTarget(t *testing.T) {
 		{"http", "api.example.com:443", "/", "http://api.example.com:443/"},
 		{"https", "[::1]:8443", "//x", "https://[::1]:8443//x"},
 		{"http", "h", "*", "http://h"},
+		{"http", "b.example", "", "http://b.example/"},
 	} {
 		if got := Target(test.scheme, test.host, test.path); got != test.want {
 			t.Errorf("got %s, want %s", got, test.want)

@@ -83,7 +83,8 @@ func TestOrderOfChecks(t *testing.T) {
 			headers: http.Header{"Allow": {"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"}},
 		},
 		{
-			name: "another protocol, before two credentials", header: http.Header{"Authorization": {"a", "b"}, "Upgrade": {"foo"}},
+			name: "CONNECT for another protocol, before two credentials", method: http.MethodConnect,
+			header: http.Header{"Authorization": {"a", "b"}, ":protocol": {"connect-udp"}},
 			status: 400, code: "invalid_request", headers: nil,
 		},
 		{
@@ -151,6 +152,9 @@ func TestOrderOfChecks(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
 			r := request(test.method, test.target, test.header)
+			if r.Header[":protocol"] != nil {
+				r.ProtoMajor = 2
+			}
 			r.Header["X-Lumio-Key-Id"] = []string{"forged"}
 			mentioned := strings.Contains(strings.ToLower(r.Header.Get("Authorization")), "lm_sys_")
 			identity, refusal := newGate(t, test.config).Check(r, &verifier{err: test.err}, nil)

@@ -45,7 +45,7 @@ var (
 	}
 	refuseUpgrade = &Refusal{
 		Status: http.StatusBadRequest, Code: "invalid_request",
-		Message: "the connection can be upgraded to websocket only",
+		Message: "CONNECT is served for websocket only",
 	}
 	refuseAmbiguous = &Refusal{
 		Status: http.StatusBadRequest, Code: "invalid_request",

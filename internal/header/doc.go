@@ -20,6 +20,7 @@
 //
 // Once a connection has changed its protocol nobody looks at its requests any
 // more. An upstream that accepts Upgrade: h2c would take HTTP/2 requests with
-// any identity from the client. [CheckUpgrade] lets WebSocket through, and
-// nothing else.
+// any identity from the client. [CheckUpgrade] lets WebSocket through. It takes
+// every other wish for an upgrade out of the request, and refuses CONNECT for
+// anything else.
 package header

@@ -3,7 +3,6 @@ package header
 import (
 	"errors"
 	"net/http"
-	"net/textproto"
 	"strings"
 )
 
@@ -11,19 +10,23 @@ import (
 var (
 	// ErrConnect reports a request for a tunnel to another host.
 	ErrConnect = errors.New("method CONNECT is not allowed")
-	// ErrUpgrade reports a request for a protocol other than WebSocket.
-	ErrUpgrade = errors.New("the connection can be upgraded to websocket only")
+	// ErrUpgrade reports a CONNECT for a protocol other than WebSocket.
+	ErrUpgrade = errors.New("CONNECT is for websocket only")
 )
 
 const websocket = "websocket"
 
 // CheckUpgrade decides which change of protocol r may ask for. WebSocket is
 // let through, as an upgrade of HTTP/1 and as the extended CONNECT of HTTP/2
-// (RFC 8441) and HTTP/3 (RFC 9220). A wish for h2c is taken out of the request
-// together with HTTP2-Settings, so that it is served as HTTP/1.1, which is
-// what RFC 9110 section 7.8 has a server do that does not want to upgrade. Any
-// other protocol gives [ErrUpgrade], CONNECT without one [ErrConnect]; r is
-// not changed then.
+// (RFC 8441) and HTTP/3 (RFC 9220). CONNECT for another protocol gives
+// [ErrUpgrade], CONNECT without one [ErrConnect].
+//
+// An Upgrade field that is anything but exactly websocket, in any case, is taken
+// out of the request together with HTTP2-Settings and the names of both in
+// Connection. The request is then served as it is, which is what RFC 9110
+// section 7.8 has a server do that does not want to upgrade: clients offer TLS
+// or h2c of their own accord. A list with websocket in it is taken out too, since
+// reverse_proxy and the upstream could choose different protocols from it.
 //
 // The Upgrade field counts also where Connection does not name it.
 func CheckUpgrade(r *http.Request) error {
@@ -31,37 +34,21 @@ func CheckUpgrade(r *http.Request) error {
 		return checkConnect(r)
 	}
 	lines := r.Header["Upgrade"]
-	if len(lines) == 0 || len(lines) == 1 && strings.EqualFold(lines[0], websocket) {
+	if len(lines) == 0 || len(lines) == 1 && isWebSocket(lines[0]) {
 		return nil
 	}
-	var toWebSocket, toH2C bool
-	for _, line := range lines {
-		for protocol := range strings.SplitSeq(line, ",") {
-			switch protocol = textproto.TrimString(protocol); {
-			case strings.EqualFold(protocol, websocket):
-				toWebSocket = true
-			case strings.EqualFold(protocol, "h2c"):
-				toH2C = true
-			case protocol != "":
-				return ErrUpgrade
-			}
-		}
-	}
-	if toH2C {
-		delete(r.Header, "Http2-Settings")
-	}
-	if toWebSocket {
-		// One line with one token: reverse_proxy forwards the first line as it
-		// stands, so the upstream must find nothing else in it.
-		r.Header["Upgrade"] = []string{websocket}
-	} else {
-		delete(r.Header, "Upgrade")
-	}
+	delete(r.Header, "Upgrade")
+	delete(r.Header, "Http2-Settings")
 	dropTokens(r.Header, "Connection", func(token string) bool {
-		return toH2C && strings.EqualFold(token, "HTTP2-Settings") ||
-			!toWebSocket && strings.EqualFold(token, "Upgrade")
+		return strings.EqualFold(token, "Upgrade") || strings.EqualFold(token, "HTTP2-Settings")
 	})
 	return nil
+}
+
+// isWebSocket compares ASCII letters without case. The length keeps out "webſocket",
+// which EqualFold alone would take for it.
+func isWebSocket(protocol string) bool {
+	return len(protocol) == len(websocket) && strings.EqualFold(protocol, websocket)
 }
 
 // checkConnect tells an extended CONNECT from a plain one. net/http keeps the

@@ -128,7 +128,7 @@ export function requirePermissions(verify, ...permissions) {
       const caller = await verify({ assertion, method: req.method, path: req.originalUrl ?? req.url })
       if (!permissions.every((p) => caller.permissions.includes(p))) throw new Refused(403, 'a permission is missing')
       for (const name of Object.keys(req.headers)) { // unsigned: nobody shall read them
-        if (name.replace(/[_.]/g, '-').startsWith('x-lumio-')) delete req.headers[name]
+        if (name.replace(/[^a-z0-9]/g, '-').startsWith('x-lumio-')) delete req.headers[name]
       }
       req.caller = caller
     } catch (error) {

@@ -156,7 +156,7 @@ pub async fn require(
         return Err(Refused::Insufficient);
     }
     let unsigned: Vec<HeaderName> = request.headers().keys()
-        .filter(|name| name.as_str().replace(['_', '.'], "-").starts_with("x-lumio-"))
+        .filter(|name| name.as_str().replace(|c: char| !c.is_ascii_alphanumeric(), "-").starts_with("x-lumio-"))
         .cloned()
         .collect();
     for name in unsigned {
