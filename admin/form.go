@@ -26,7 +26,7 @@ func readForm(w http.ResponseWriter, r *http.Request, known ...string) (map[stri
 			status: http.StatusUnsupportedMediaType, code: "unsupported_media_type", message: "the body must be a form",
 		}
 	}
-	body, err := read(w, r, maxBody)
+	body, err := read(http.MaxBytesReader(w, r.Body, maxBody), 0)
 	if err != nil {
 		return nil, err
 	}

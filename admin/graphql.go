@@ -33,10 +33,11 @@ type graphQL struct {
 	handler *Handler
 	schema  *graphql.Schema
 	route   *route
+	crowd   *crowd
 }
 
 func newGraphQL(h *Handler) *graphQL {
-	g := &graphQL{handler: h}
+	g := &graphQL{handler: h, crowd: newCrowd()}
 	g.schema = graphql.MustParseSchema(string(sdl), &resolvers{},
 		graphql.UseFieldResolvers(), graphql.MaxDepth(maxDepth), graphql.MaxSelections(maxSelections),
 		// A document is bounded by its body, and by what was looked at before.
@@ -65,12 +66,14 @@ func handOn(w http.ResponseWriter, r *http.Request, x *exchange) error {
 	return x.next(w, r)
 }
 
-// graphQLRequest is the body of a request (GraphQL over HTTP, section 5.4).
+// graphQLRequest is the body of a request (GraphQL over HTTP, section 5.4). Of
+// variables and extensions it is known that they are objects: their values are
+// decoded when the document is executed, and not for whoever may send one.
 type graphQLRequest struct {
-	Query         string         `json:"query"`
-	OperationName string         `json:"operationName"`
-	Variables     map[string]any `json:"variables"`
-	Extensions    map[string]any `json:"extensions"`
+	Query         string   `json:"query"`
+	OperationName string   `json:"operationName"`
+	Variables     struct{} `json:"variables"`
+	Extensions    struct{} `json:"extensions"`
 }
 
 // post answers a document whose root fields are ours, and hands on one that has
@@ -87,18 +90,19 @@ func (g *graphQL) post(w http.ResponseWriter, r *http.Request, x *exchange) erro
 			return err
 		}
 	}
-	body, err := read(w, r, maxGraphQLBody)
+	counted := &counted{ReadCloser: r.Body, crowd: g.crowd}
+	defer counted.leave()
+	r.Body = counted
+	body, err := readJSON(w, r, maxGraphQLBody)
 	if err != nil {
 		return err
 	}
 	var request graphQLRequest
-	if err := decode(body, &request, "query", "operationName", "variables", "extensions"); err != nil {
+	var document *document
+	err = g.crowd.look(r.Context(), func() (err error) {
+		document, err = request.read(body)
 		return err
-	}
-	if strings.TrimSpace(request.Query) == "" {
-		return badRequest("query is required: a document that is named but not sent cannot be looked at")
-	}
-	document, err := analyse(request.Query)
+	})
 	if err != nil {
 		return err
 	}
@@ -118,12 +122,29 @@ func (g *graphQL) post(w http.ResponseWriter, r *http.Request, x *exchange) erro
 			return err
 		}
 	}
-	return g.execute(w, r, x, &request)
+	return g.execute(w, r, x, &request, body)
 }
 
-func (g *graphQL) execute(w http.ResponseWriter, r *http.Request, x *exchange, request *graphQLRequest) error {
+// read decodes a body, and looks at the document in it.
+func (q *graphQLRequest) read(body []byte) (*document, error) {
+	if err := decode(body, q, "query", "operationName", "variables", "extensions"); err != nil {
+		return nil, err
+	}
+	if strings.TrimSpace(q.Query) == "" {
+		return nil, badRequest("query is required: a document that is named but not sent cannot be looked at")
+	}
+	return analyse(q.Query)
+}
+
+func (g *graphQL) execute(w http.ResponseWriter, r *http.Request, x *exchange, request *graphQLRequest, body []byte) error {
+	var values struct {
+		Variables map[string]any `json:"variables"`
+	}
+	if err := json.Unmarshal(body, &values); err != nil {
+		return badRequest("malformed body: " + describe(err)) // it was decoded before
+	}
 	ctx := context.WithValue(r.Context(), resolving{}, &graphQLCall{r: r, x: x})
-	response, err := exec(ctx, g.schema, request)
+	response, err := exec(ctx, g.schema, request, values.Variables)
 	if err != nil {
 		return err
 	}
@@ -143,13 +164,13 @@ func (g *graphQL) execute(w http.ResponseWriter, r *http.Request, x *exchange, r
 // exec has the library execute a document. Its parser panics over some malformed
 // strings, such as "\555". None is known that the look at the document lets pass; if
 // there is one it is refused like any other malformed document.
-func exec(ctx context.Context, schema *graphql.Schema, request *graphQLRequest) (response *graphql.Response, err error) {
+func exec(ctx context.Context, schema *graphql.Schema, request *graphQLRequest, variables map[string]any) (response *graphql.Response, err error) {
 	defer func() {
 		if recover() != nil {
 			response, err = nil, badRequest("malformed document: a string in it cannot be read")
 		}
 	}()
-	return schema.Exec(ctx, request.Query, request.OperationName, request.Variables), nil
+	return schema.Exec(ctx, request.Query, request.OperationName, variables), nil
 }
 
 // complete gives an error of the library, about the document, what the errors of

@@ -7,13 +7,15 @@ import (
 
 	"github.com/vektah/gqlparser/v2/ast"
 	"github.com/vektah/gqlparser/v2/parser"
+
+	"github.com/lumio-vision/caddy-system-keys/internal/nesting"
 )
 
 // Bounds of a document. They are far above what a dashboard asks for, and what
 // is handed on keeps to them too.
 const (
 	maxTokens     = 20_000
-	maxNesting    = 64
+	maxNesting    = nesting.Max
 	maxAliases    = 10
 	maxRootFields = 10
 	maxSelections = 2000
@@ -40,7 +42,7 @@ type document struct {
 // analyse reads a document. It must hold one operation; every fragment that is
 // used must be there.
 func analyse(query string) (*document, error) {
-	if nesting(query) > maxNesting {
+	if depthOf(query) > maxNesting {
 		return nil, badRequest(fmt.Sprintf("the document is nested more than %d deep", maxNesting))
 	}
 	parsed, err := parser.ParseQueryWithTokenLimit(&ast.Source{Input: query}, maxTokens)
@@ -125,9 +127,9 @@ func (d *document) spread(s *ast.FragmentSpread, depth int, open []string) error
 	return d.walk(fragment.SelectionSet, depth, append(slices.Clip(open), s.Name))
 }
 
-// nesting is how deep the brackets of a document are nested, outside of strings
+// depthOf is how deep the brackets of a document are nested, outside of strings
 // and comments. Parsers call themselves for each.
-func nesting(query string) int {
+func depthOf(query string) int {
 	depth, deepest := 0, 0
 	for i := 0; i < len(query); i++ {
 		switch query[i] {

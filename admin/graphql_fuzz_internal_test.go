@@ -77,7 +77,7 @@ func FuzzDocument(f *testing.F) {
 		if n := document.ours + document.others + document.meta; n < 1 || n > maxRootFields {
 			t.Errorf("%q has %d root fields", query, n)
 		}
-		response, err := exec(t.Context(), schema, &graphQLRequest{Query: query})
+		response, err := exec(t.Context(), schema, &graphQLRequest{Query: query}, nil)
 		if err != nil && len(tracer.root) > 0 {
 			t.Errorf("%q executes %v, and is then malformed", query, tracer.root)
 		}
@@ -106,7 +106,7 @@ func TestADocumentOverWhichTheLibraryPanics(t *testing.T) {
 	if _, err := analyse(query); err == nil {
 		t.Error("it is looked at, and let pass")
 	}
-	if response, err := exec(t.Context(), schema, &graphQLRequest{Query: query}); err == nil || response != nil {
+	if response, err := exec(t.Context(), schema, &graphQLRequest{Query: query}, nil); err == nil || response != nil {
 		t.Errorf("it gives %+v, %v", response, err)
 	}
 }

@@ -6,12 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"maps"
 	"net/http"
 	"slices"
 	"time"
 	"unicode/utf8"
 
+	"github.com/lumio-vision/caddy-system-keys/internal/nesting"
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
@@ -53,16 +53,38 @@ func (c *createInput) key() (NewKey, error) {
 	return want, nil
 }
 
-// read reads a whole body of a bounded length, which must be UTF-8.
-func read(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, error) {
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, limit))
-	if err != nil {
-		if _, tooLarge := errors.AsType[*http.MaxBytesError](err); tooLarge {
-			return nil, &problem{
-				status: http.StatusRequestEntityTooLarge, code: "too_large",
-				message: fmt.Sprintf("the body must be at most %d bytes long", limit),
-			}
+// readJSON reads a whole body of a bounded length. The first level too many ends it.
+func readJSON(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, error) {
+	length := min(max(r.ContentLength, 0), limit)
+	return read(io.TeeReader(http.MaxBytesReader(w, r.Body, limit), new(nesting.Scanner)), int(length))
+}
+
+// read reads a body, which must be UTF-8. The length is the announced one. What is
+// more than small is allocated once, and only for who has sent more.
+func read(r io.Reader, length int) ([]byte, error) {
+	var b bytes.Buffer
+	n, err := io.CopyN(&b, r, smallBody+1)
+	if err == nil {
+		b.Grow(max(length-int(n), 0) + bytes.MinRead)
+		_, err = b.ReadFrom(r)
+	}
+	if errors.Is(err, io.EOF) {
+		err = nil
+	}
+	body := b.Bytes()
+	if errors.Is(err, nesting.ErrDeep) {
+		return nil, badRequest("malformed body: " + err.Error())
+	}
+	if tooLarge, ok := errors.AsType[*http.MaxBytesError](err); ok {
+		return nil, &problem{
+			status: http.StatusRequestEntityTooLarge, code: "too_large",
+			message: fmt.Sprintf("the body must be at most %d bytes long", tooLarge.Limit),
 		}
+	}
+	if known, ok := errors.AsType[*problem](err); ok {
+		return nil, known
+	}
+	if err != nil {
 		return nil, badRequest("the body could not be read")
 	}
 	if !utf8.Valid(body) {
@@ -71,12 +93,18 @@ func read(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, error) {
 	return body, nil
 }
 
-// notUTF8 names the member of an object that is no valid text, or the body.
+// notUTF8 names the first member of an object that is no valid text, or the body.
 func notUTF8(body []byte) string {
-	var members map[string]json.RawMessage
-	_ = json.Unmarshal(body, &members) // what is no object has no members
-	for _, name := range slices.Sorted(maps.Keys(members)) {
-		if utf8.ValidString(name) && !utf8.Valid(members[name]) {
+	decoder := json.NewDecoder(bytes.NewReader(body))
+	_, _ = decoder.Token() // what is no object has no members
+	for decoder.More() {
+		token, err := decoder.Token()
+		name, _ := token.(string)
+		var value json.RawMessage
+		if err != nil || decoder.Decode(&value) != nil {
+			break
+		}
+		if !utf8.Valid(value) && utf8.ValidString(name) && name != "" {
 			return name
 		}
 	}
@@ -90,12 +118,8 @@ func decode(body []byte, into any, members ...string) error {
 	if err := checkMembers(body, members); err != nil {
 		return err
 	}
-	decoder := json.NewDecoder(bytes.NewReader(body))
-	if err := decoder.Decode(into); err != nil {
+	if err := json.Unmarshal(body, into); err != nil {
 		return badRequest("malformed body: " + describe(err))
-	}
-	if _, err := decoder.Token(); !errors.Is(err, io.EOF) {
-		return badRequest("malformed body: one JSON object is expected")
 	}
 	return nil
 }
@@ -110,18 +134,26 @@ func describe(err error) string {
 
 // checkMembers refuses what encoding/json lets pass: a member that is there
 // twice (RFC 8259 section 4), an unknown one, a known one in another case, and
-// null or a list in place of the object.
+// null or a list in place of the object. So that it calls itself 64 times at most,
+// the body must have come from [readJSON].
 func checkMembers(body []byte, known []string) error {
 	decoder := json.NewDecoder(bytes.NewReader(body))
 	if first, err := decoder.Token(); err != nil || first != json.Delim('{') {
 		return badRequest("malformed body: one JSON object is expected")
 	}
-	return eachMember(decoder, func(name string) error {
+	err := eachMember(decoder, func(name string) error {
 		if !slices.Contains(known, name) {
 			return badRequest(fmt.Sprintf("malformed body: unknown field %.100q", name))
 		}
 		return nil
 	})
+	if err != nil {
+		return err
+	}
+	if _, err := decoder.Token(); !errors.Is(err, io.EOF) {
+		return badRequest("malformed body: one JSON object is expected")
+	}
+	return nil
 }
 
 // eachMember reads an object whose opening brace was read.

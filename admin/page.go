@@ -58,10 +58,9 @@ func newPage(h *Handler, base string) *page {
 	return p
 }
 
-// owns reports whether a cleaned path in lower case is one of the page's.
+// owns reports whether a cleaned path is one of the page's, in any case.
 func (p *page) owns(cleaned string) bool {
-	base := strings.ToLower(p.base)
-	return cleaned == base || strings.HasPrefix(cleaned, base+"/")
+	return isBelow(cleaned, p.base)
 }
 
 // answers reports whether errors of a route are pages: of what a browser asks for,
@@ -71,7 +70,7 @@ func (p *page) answers(r *http.Request, of *route) bool {
 	case p == nil:
 		return false
 	case of == nil:
-		return p.owns(strings.ToLower(r.URL.Path))
+		return p.owns(r.URL.Path)
 	}
 	return of.page != nil && (of.produces == nil || isForm(r))
 }

@@ -17,14 +17,21 @@ const (
 	sdlPath     = keysPath + "/schema.graphql"
 )
 
-// Owns reports whether a request for this decoded path is answered here. Every spelling that some upstream might read as one of ours counts:
-// doubled and back slashes, dot segments, percent signs that were encoded twice,
-// letters in another case, a slash at the end, parameters of a segment. What is
-// ours but is not spelled exactly is answered with 404, and never handed on to
+// Owns reports whether a request for this decoded path is answered here. Every
+// spelling counts that some upstream might read as one of ours: see [reading]. What
+// is ours and is not spelled exactly is answered with 404. It is never handed on to
 // an endpoint of the same name that checks nothing.
+//
+// An ordinary path costs a look at each byte, and allocates nothing.
 func (h *Handler) Owns(decoded string) bool {
-	for range 4 { // deeper nesting than any chain of proxies decodes
-		if h.ours(decoded) || h.ours(strings.ReplaceAll(decoded, `\`, "/")) {
+	if isPlain(decoded) {
+		return h.ours(strings.TrimSuffix(decoded, "/"))
+	}
+	if len(decoded) > maxStrange {
+		return true
+	}
+	for range maxDecoded {
+		if h.oursInAnyReading(decoded) {
 			return true
 		}
 		again := gate.Unescape(decoded)
@@ -33,30 +40,57 @@ func (h *Handler) Owns(decoded string) bool {
 		}
 		decoded = again
 	}
+	return h.oursInAnyReading(unescapeAll(decoded))
+}
+
+// maxDecoded is how often a path is decoded, with a look at what comes out each time.
+// No chain of proxies is as long. What is encoded more often is decoded to its end
+// at once.
+const maxDecoded = 8
+
+// maxStrange bounds, in bytes, a path that is read in every way, so that nobody can
+// make that costly. A longer one that is not plain is refused with 404.
+const maxStrange = 4 << 10
+
+// isPlain reports whether a path has one reading only: no byte that is encoded, cut
+// off, dropped or folded by some reader, and nothing to be cleaned but a slash at its
+// end.
+func isPlain(p string) bool {
+	if p == "" || p[0] != '/' {
+		return false
+	}
+	for i := range len(p) {
+		switch c := p[i]; {
+		case c >= 0x7F, c <= ' ', c == '%', c == '\\', c == ';', c == '?', c == '#':
+			return false
+		case c == '/' && i+1 < len(p) && (p[i+1] == '/' || p[i+1] == '.'):
+			return false
+		}
+	}
+	return true
+}
+
+// oursInAnyReading looks at what servers make of a path that they decode no more.
+func (h *Handler) oursInAnyReading(p string) bool {
+	for _, end := range []ending{endNowhere, endSegment, endPath, endDropped} {
+		for _, backslash := range []byte{'\\', '/'} {
+			if h.ours(path.Clean("/" + reading(p, end, backslash))) {
+				return true
+			}
+		}
+	}
 	return false
 }
 
-// ours looks at one reading of a path, with and without what some servers cut
-// off the end of a segment: parameters (RFC 3986 section 3.3), blanks and NUL.
-func (h *Handler) ours(p string) bool {
-	segments := strings.Split(p, "/")
-	for i, s := range segments {
-		if end := strings.IndexAny(s, "; \x00"); end >= 0 {
-			segments[i] = s[:end]
-		}
-	}
-	for _, reading := range []string{p, strings.Join(segments, "/")} {
-		cleaned := strings.ToLower(path.Clean("/" + reading))
-		switch {
-		case cleaned == graphQLPath, cleaned == keysPath, cleaned == auditPath, cleaned == apiPath,
-			strings.HasPrefix(cleaned, keysPath+"/"), strings.HasPrefix(cleaned, auditPath+"/"),
-			strings.HasPrefix(cleaned, apiPath+"/"):
-			return true
-		case h.page != nil && h.page.owns(cleaned):
-			return true
-		}
-	}
-	return false
+// ours reports whether a cleaned path is one of ours, in ASCII letters of any case.
+func (h *Handler) ours(cleaned string) bool {
+	return isBelow(cleaned, keysPath) || isBelow(cleaned, auditPath) || isBelow(cleaned, apiPath) ||
+		len(cleaned) == len(graphQLPath) && isBelow(cleaned, graphQLPath) || h.page != nil && h.page.owns(cleaned)
+}
+
+// isBelow reports whether a path is this one, or below it.
+func isBelow(p, of string) bool {
+	return len(p) >= len(of) && strings.EqualFold(p[:len(of)], of) && (len(p) == len(of) || p[len(of)] == '/')
 }
 
 // keyOf returns the key that a path names below the collection. The id must be

@@ -75,7 +75,7 @@ func create(w http.ResponseWriter, r *http.Request, x *exchange) error {
 	if err := x.actor.may(PermissionCreate); err != nil {
 		return err // before the body is read
 	}
-	body, err := read(w, r, maxBody)
+	body, err := readJSON(w, r, maxBody)
 	if err != nil {
 		return err
 	}

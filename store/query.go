@@ -2,11 +2,13 @@ package store
 
 import (
 	"encoding/base64"
-	"encoding/json"
 	"errors"
 	"fmt"
+	"net/url"
+	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 )
 
 // Bounds of [KeyQuery.Limit].
@@ -71,17 +73,17 @@ func (q *KeyQuery) Check() error {
 // Cursor is a place in an ordered list of keys: behind the key with this id
 // and this value in the sorted column. It stays good when that key is deleted.
 type Cursor struct {
-	Sort SortField `json:"s"`
-	Desc bool      `json:"d,omitempty"`
+	Sort SortField
+	Desc bool
 	// Label is set when the list is sorted by label, as it stands in the row.
-	Label string `json:"l,omitempty"`
+	Label string
 	// Permissions is set when the list is sorted by permissions, as the store has
 	// ordered the row: another program may have written them in any order.
-	Permissions string `json:"p,omitempty"`
+	Permissions string
 	// At is set for the two times, in microseconds since the Unix epoch; zero
 	// for a key that was never used.
-	At int64 `json:"t,omitempty"`
-	ID ID    `json:"i"`
+	At int64
+	ID ID
 }
 
 // ErrBadCursor reports a cursor that was not made by [Cursor.Encode], or that
@@ -106,13 +108,22 @@ func CursorAt(k *Key, sort SortField, desc bool) *Cursor {
 	return c
 }
 
-// Encode gives the cursor as an opaque word for a URL.
+// Encode gives the cursor as an opaque word for a URL. A cursor has one.
 func (c *Cursor) Encode() string {
-	b, err := json.Marshal(c)
-	if err != nil { // a struct of strings and numbers always encodes
-		panic(err)
+	v := url.Values{"s": {string(c.Sort)}, "i": {c.ID.String()}}
+	if c.Desc {
+		v.Set("d", "1")
 	}
-	return base64.RawURLEncoding.EncodeToString(b)
+	if c.Label != "" {
+		v.Set("l", c.Label)
+	}
+	if c.Permissions != "" {
+		v.Set("p", c.Permissions)
+	}
+	if c.At != 0 {
+		v.Set("t", strconv.FormatInt(c.At, 10))
+	}
+	return base64.RawURLEncoding.EncodeToString([]byte(v.Encode()))
 }
 
 // maxCursor is more than the length of any cursor: that of a key with as many and
@@ -129,16 +140,20 @@ func DecodeCursor(s string, sort SortField, desc bool) (*Cursor, error) {
 	if err != nil {
 		return nil, ErrBadCursor
 	}
-	var c Cursor
-	if err := json.Unmarshal(b, &c); err != nil || c.Sort != sort || c.Desc != desc || !c.possible() {
+	v, _ := url.ParseQuery(string(b)) // what is wrong with any of it is not encoded like this
+	c := Cursor{Sort: SortField(v.Get("s")), Desc: v.Get("d") == "1", Label: v.Get("l"), Permissions: v.Get("p")}
+	c.At, _ = strconv.ParseInt(v.Get("t"), 10, 64)
+	c.ID, _ = ParseID(v.Get("i"))
+	if c.Encode() != s || c.Sort != sort || c.Desc != desc || !c.possible() {
 		return nil, ErrBadCursor
 	}
 	return &c, nil
 }
 
 // possible reports whether a row could be in the cursor's place. A database
-// refuses text with NUL and times beyond its calendar.
+// refuses text that is not UTF-8 or has NUL in it, and times beyond its calendar.
 func (c *Cursor) possible() bool {
 	year := time.UnixMicro(c.At).UTC().Year()
-	return !strings.ContainsRune(c.Label+c.Permissions, 0) && year >= 1 && year <= 9999
+	text := c.Label + c.Permissions
+	return utf8.ValidString(text) && !strings.ContainsRune(text, 0) && year >= 1 && year <= 9999
 }

@@ -15,7 +15,7 @@ import (
 func TestCursorRoundTrip(t *testing.T) {
 	t.Parallel()
 	key := &store.Key{
-		ID: store.ID{1, 2, 3}, Permissions: []string{"a:read", "b:read"}, Label: "Bot \"x\" é", CreatedAt: time.UnixMicro(1234567).UTC(), LastUsedAt: time.UnixMicro(7654321).UTC(),
+		ID: store.ID{1, 2, 3}, Permissions: []string{"a:read", "b:read"}, Label: "Bot \"x\" é&l=%00+[{", CreatedAt: time.UnixMicro(1234567).UTC(), LastUsedAt: time.UnixMicro(7654321).UTC(),
 	}
 	for _, field := range []store.SortField{store.SortCreatedAt, store.SortLabel, store.SortLastUsedAt, store.SortPermissions} {
 		for _, desc := range []bool{false, true} {
@@ -41,9 +41,15 @@ func TestCursorRoundTrip(t *testing.T) {
 func TestWhatIsNoCursor(t *testing.T) {
 	t.Parallel()
 	raw := base64.RawURLEncoding.EncodeToString
+	const id = "i=0197f000-0000-7000-8000-000000000000"
+	if _, err := store.DecodeCursor(raw([]byte(id+"&s=created_at")), store.SortCreatedAt, false); err != nil {
+		t.Errorf("what is one: %v", err)
+	}
 	for _, s := range []string{
-		"", "x", "!", raw([]byte(`{}`)), raw([]byte(`null`)), raw([]byte(`{"s":"created_at","i":"x"}`)), raw([]byte(`{"s":"label","i":"0197f000-0000-7000-8000-000000000000"}`)),
-		raw([]byte(`{"s":"created_at","t":"x"}`)), strings.Repeat("A", 4096),
+		"", "x", "!", raw([]byte("{}")), raw([]byte("s=created_at")), raw([]byte("i=x&s=created_at")), raw([]byte(id + "&s=label")), raw([]byte(id + "&s=created_at&t=x")),
+		raw([]byte("s=created_at&" + id)), raw([]byte(id + "&more=x&s=created_at")), raw([]byte(strings.ToUpper(id[2:]) + "&s=created_at")),
+		raw([]byte(id + "&p=%ff&s=created_at")), raw([]byte(id + "&p=%FF&s=created_at")), raw([]byte(id + "&p=%00&s=created_at")), raw([]byte(strings.Repeat("[", 9000))),
+		strings.Repeat("A", 4096),
 	} {
 		if _, err := store.DecodeCursor(s, store.SortCreatedAt, false); !errors.Is(err, store.ErrBadCursor) {
 			t.Errorf("%q: %v", s, err)

@@ -12,7 +12,7 @@ func parseKeys(text []byte) (map[string]ed25519.PublicKey, error) {
 	var set struct {
 		Keys []json.RawMessage `json:"keys"`
 	}
-	if err := json.Unmarshal(text, &set); err != nil {
+	if !shallow(text) || json.Unmarshal(text, &set) != nil {
 		return nil, errors.New("it is not a JSON Web Key Set")
 	}
 	known := make(map[string]ed25519.PublicKey, len(set.Keys))

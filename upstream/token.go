@@ -19,6 +19,8 @@ const (
 	maxToken = 64 << 10
 	// maxLife is how long an assertion may hold.
 	maxLife = time.Minute
+	// latest is the last second of the year 9999: with more, sums overflow.
+	latest = 253402300799
 )
 
 // token is an assertion that was taken apart, and of which nothing is believed yet.
@@ -46,7 +48,7 @@ func parse(text string) (*token, error) {
 	var decoded [3][]byte
 	for i, part := range parts {
 		var err error
-		if decoded[i], err = decode(part); err != nil {
+		if decoded[i], err = decode(part); err != nil || i < 2 && !shallow(decoded[i]) {
 			return nil, errMalformed
 		}
 	}
@@ -102,7 +104,7 @@ func (t *token) claims() (*claims, error) {
 	if err := json.Unmarshal(t.payload, &c); err != nil {
 		return nil, errMalformed
 	}
-	if c.Subject == "" || c.ID == "" || c.Permissions == nil || c.IssuedAt <= 0 || c.ExpiresAt <= 0 {
+	if c.Subject == "" || c.ID == "" || c.Permissions == nil || c.IssuedAt <= 0 || c.ExpiresAt <= 0 || c.IssuedAt > latest || c.ExpiresAt > latest {
 		return nil, errMalformed
 	}
 	return &c, nil

@@ -101,6 +101,9 @@ func FuzzClaims(f *testing.F) {
 		{"exp": nil},
 		{"exp": now.Add(-time.Minute).Unix()},
 		{"exp": "never"},
+		{"exp": "99999999999"},
+		{"nbf": "1"},
+		{"iat": []any{1}},
 		{"exp": 1e300},
 		{"exp": -1},
 		{"nbf": now.Add(time.Hour).Unix()},
@@ -169,6 +172,13 @@ func acceptable(t *testing.T, header, text string, claims *jwtauth.Claims) {
 	}
 	if body["sub"] != claims.Subject || claims.Subject == "" || len(claims.Subject) > 255 {
 		t.Errorf("accepted with the subject %q: %s", claims.Subject, text)
+	}
+	for _, name := range []string{"exp", "nbf", "iat"} {
+		if value, ok := body[name]; ok {
+			if seconds, number := value.(float64); !number || seconds < 0 || seconds > 253402300799 {
+				t.Errorf("accepted with a time that is %v: %s", value, text)
+			}
+		}
 	}
 	if expires, ok := body["exp"].(float64); ok && expires < float64(now.Add(-6*time.Second).Unix()) || body["exp"] == nil {
 		t.Errorf("accepted after its time: %s", text)

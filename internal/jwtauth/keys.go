@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/lestrrat-go/jwx/v3/jwk"
+
+	"github.com/lumio-vision/caddy-system-keys/internal/nesting"
 )
 
 const (
@@ -113,6 +115,9 @@ func (k *keys) fetch(done chan struct{}) {
 	defer cancel()
 	var set jwk.Set
 	text, err := k.load(ctx)
+	if err == nil {
+		err = nesting.Check(text)
+	}
 	if err == nil {
 		// Keys that are not understood are passed over, as RFC 7517 section 5 says.
 		if set, err = jwk.Parse(text, jwk.WithIgnoreParseError(true)); err != nil {

@@ -2,10 +2,12 @@ package jwtauth
 
 import (
 	"context"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -13,6 +15,8 @@ import (
 	"github.com/lestrrat-go/jwx/v3/jwk"
 	"github.com/lestrrat-go/jwx/v3/jws"
 	"github.com/lestrrat-go/jwx/v3/jwt"
+
+	"github.com/lumio-vision/caddy-system-keys/internal/nesting"
 )
 
 // ErrInvalid says that a token is not accepted. Any other error of
@@ -118,6 +122,10 @@ func (v *Verifier) header(token string) (algorithm jwa.SignatureAlgorithm, key s
 	if len(token) > maxToken || strings.Count(token, ".") != 2 || strings.ContainsFunc(token, isForeign) {
 		return algorithm, "", false
 	}
+	first, _, _ := strings.Cut(token, ".")
+	if text, err := base64.RawURLEncoding.DecodeString(first); err != nil || nesting.Check(text) != nil {
+		return algorithm, "", false
+	}
 	message, err := jws.Parse([]byte(token), jws.WithCompact())
 	if err != nil || len(message.Signatures()) != 1 {
 		return algorithm, "", false
@@ -160,7 +168,7 @@ func fits(key jwk.Key, algorithm jwa.SignatureAlgorithm) bool {
 }
 
 func (v *Verifier) claims(payload []byte) (*Claims, error) {
-	if !json.Valid(payload) { // the library reads one value, and leaves what stands behind it
+	if nesting.Check(payload) != nil || !timed(payload) {
 		return nil, ErrInvalid
 	}
 	token, err := jwt.ParseInsecure(payload) // its signature was verified
@@ -182,6 +190,31 @@ func (v *Verifier) claims(payload []byte) (*Claims, error) {
 		claims.IsSystem = system == true // no "true", no 1
 	}
 	return claims, nil
+}
+
+// latest is the last second of the year 9999.
+const latest = 253402300799
+
+// timed reports whether the claims are one JSON object whose times are numbers of
+// seconds that some calendar has (RFC 7519 section 2). The library also takes text
+// for a time, and computes with whatever number there is; and it leaves what stands
+// behind the object.
+func timed(payload []byte) bool {
+	var claims map[string]json.RawMessage
+	if json.Unmarshal(payload, &claims) != nil {
+		return false
+	}
+	for _, name := range []string{jwt.ExpirationKey, jwt.NotBeforeKey, jwt.IssuedAtKey} {
+		text, ok := claims[name]
+		if !ok {
+			continue
+		}
+		seconds, err := strconv.ParseFloat(string(text), 64)
+		if err != nil || seconds < 0 || seconds > latest {
+			return false
+		}
+	}
+	return true
 }
 
 func text(token jwt.Token, claim string) string {

@@ -16,6 +16,7 @@ import (
 	"errors"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -178,36 +179,50 @@ func TestTokensThatAreRefused(t *testing.T) {
 	fine := signed(nil)
 	parts := strings.Split(fine, ".")
 	for name, token := range map[string]string{
-		"none":                         sign(map[string]any{"alg": "none"}, good(), none),
-		"None":                         sign(map[string]any{"alg": "None"}, good(), none),
-		"no algorithm":                 sign(map[string]any{}, good(), withRSA(key)),
-		"the public key as a secret":   sign(map[string]any{"alg": "HS256"}, good(), withSecret(public)),
-		"another algorithm":            header(map[string]any{"alg": "RS512"}),
-		"another key":                  sign(rs256, good(), withRSA(other)),
-		"no signature":                 parts[0] + "." + parts[1] + ".",
-		"two parts":                    parts[0] + "." + parts[1],
-		"four parts":                   fine + ".x",
-		"other claims":                 parts[0] + "." + segment(with(map[string]any{"sub": "root"})) + "." + parts[2],
-		"an assertion of ours":         header(map[string]any{"typ": "lumio-key+jwt"}),
-		"an assertion, written out":    header(map[string]any{"typ": "application/Lumio-Key+JWT"}),
-		"something critical":           header(map[string]any{"crit": []string{"x"}, "x": 1}),
-		"an embedded key":              sign(map[string]any{"alg": "RS256", "jwk": map[string]any{"kty": "RSA"}}, good(), withRSA(other)),
-		"no expiry":                    signed(map[string]any{"exp": nil}),
-		"expired":                      signed(map[string]any{"exp": now.Add(-10 * time.Second).Unix()}),
-		"not yet":                      signed(map[string]any{"nbf": now.Add(time.Minute).Unix()}),
-		"an expiry that is text":       signed(map[string]any{"exp": "never"}),
-		"no issuer":                    signed(map[string]any{"iss": nil}),
-		"another issuer":               signed(map[string]any{"iss": "https://lumio.example/"}),
-		"no audience":                  signed(map[string]any{"aud": nil}),
-		"another audience":             signed(map[string]any{"aud": "admins"}),
-		"no subject":                   signed(map[string]any{"sub": nil}),
-		"an empty subject":             signed(map[string]any{"sub": ""}),
-		"a subject that is too long":   signed(map[string]any{"sub": strings.Repeat("x", 256)}),
-		"a token that is too long":     signed(map[string]any{"x": strings.Repeat("x", 16<<10)}),
-		"nothing":                      "",
-		"dots":                         "..",
-		"something that is not base64": "!.!.!",
-		"JSON serialization":           `{"payload":"` + parts[1] + `","signatures":[{"protected":"` + parts[0] + `","signature":"` + parts[2] + `"}]}`,
+		"none":                            sign(map[string]any{"alg": "none"}, good(), none),
+		"None":                            sign(map[string]any{"alg": "None"}, good(), none),
+		"no algorithm":                    sign(map[string]any{}, good(), withRSA(key)),
+		"the public key as a secret":      sign(map[string]any{"alg": "HS256"}, good(), withSecret(public)),
+		"another algorithm":               header(map[string]any{"alg": "RS512"}),
+		"another key":                     sign(rs256, good(), withRSA(other)),
+		"no signature":                    parts[0] + "." + parts[1] + ".",
+		"two parts":                       parts[0] + "." + parts[1],
+		"four parts":                      fine + ".x",
+		"other claims":                    parts[0] + "." + segment(with(map[string]any{"sub": "root"})) + "." + parts[2],
+		"an assertion of ours":            header(map[string]any{"typ": "lumio-key+jwt"}),
+		"an assertion, written out":       header(map[string]any{"typ": "application/Lumio-Key+JWT"}),
+		"something critical":              header(map[string]any{"crit": []string{"x"}, "x": 1}),
+		"an embedded key":                 sign(map[string]any{"alg": "RS256", "jwk": map[string]any{"kty": "RSA"}}, good(), withRSA(other)),
+		"no expiry":                       signed(map[string]any{"exp": nil}),
+		"expired":                         signed(map[string]any{"exp": now.Add(-10 * time.Second).Unix()}),
+		"not yet":                         signed(map[string]any{"nbf": now.Add(time.Minute).Unix()}),
+		"an expiry that is text":          signed(map[string]any{"exp": "never"}),
+		"an expiry as a text of digits":   signed(map[string]any{"exp": strconv.FormatInt(now.Add(time.Minute).Unix(), 10)}),
+		"an expiry in a list":             signed(map[string]any{"exp": []any{now.Add(time.Minute).Unix()}}),
+		"an expiry that is true":          signed(map[string]any{"exp": true}),
+		"an expiry beyond the calendar":   signed(map[string]any{"exp": 253402300800}),
+		"an expiry beyond all bounds":     signed(map[string]any{"exp": 1e300}),
+		"an expiry that no number holds":  signed(map[string]any{"exp": json.Number("1e400")}),
+		"an expiry before the calendar":   signed(map[string]any{"exp": -1}),
+		"a beginning as text":             signed(map[string]any{"nbf": strconv.FormatInt(now.Unix(), 10)}),
+		"a beginning that is null":        signed(map[string]any{"nbf": json.RawMessage("null")}),
+		"a beginning before the calendar": signed(map[string]any{"nbf": -1e300}),
+		"a time of issue as text":         signed(map[string]any{"iat": strconv.FormatInt(now.Unix(), 10)}),
+		"a time of issue to come":         signed(map[string]any{"iat": now.Add(time.Hour).Unix()}),
+		"claims of 65 levels":             signed(map[string]any{"x": levels(64)}),
+		"a header of 65 levels":           header(map[string]any{"x": levels(64)}),
+		"no issuer":                       signed(map[string]any{"iss": nil}),
+		"another issuer":                  signed(map[string]any{"iss": "https://lumio.example/"}),
+		"no audience":                     signed(map[string]any{"aud": nil}),
+		"another audience":                signed(map[string]any{"aud": "admins"}),
+		"no subject":                      signed(map[string]any{"sub": nil}),
+		"an empty subject":                signed(map[string]any{"sub": ""}),
+		"a subject that is too long":      signed(map[string]any{"sub": strings.Repeat("x", 256)}),
+		"a token that is too long":        signed(map[string]any{"x": strings.Repeat("x", 16<<10)}),
+		"nothing":                         "",
+		"dots":                            "..",
+		"something that is not base64":    "!.!.!",
+		"JSON serialization":              `{"payload":"` + parts[1] + `","signatures":[{"protected":"` + parts[0] + `","signature":"` + parts[2] + `"}]}`,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -216,9 +231,24 @@ func TestTokensThatAreRefused(t *testing.T) {
 			}
 		})
 	}
-	if _, err := v.Verify(t.Context(), fine); err != nil {
-		t.Error(err)
+	for name, token := range map[string]string{
+		"nothing wrong":              fine,
+		"an expiry with a fraction":  signed(map[string]any{"exp": float64(now.Add(time.Minute).Unix()) + 0.5}),
+		"an expiry in powers of ten": signed(map[string]any{"exp": json.RawMessage("99999e5")}),
+		"the last second there is":   signed(map[string]any{"exp": 253402300799}),
+		"a beginning":                signed(map[string]any{"nbf": now.Unix()}),
+		"claims of 64 levels":        signed(map[string]any{"x": levels(63)}),
+		"a header of 64 levels":      header(map[string]any{"x": levels(63)}),
+	} {
+		if _, err := v.Verify(t.Context(), token); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
+}
+
+// levels is JSON of so many lists in each other.
+func levels(n int) json.RawMessage {
+	return json.RawMessage(strings.Repeat("[", n) + strings.Repeat("]", n))
 }
 
 func TestWhatClaimsSay(t *testing.T) {

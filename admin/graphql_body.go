@@ -1,0 +1,74 @@
+package admin
+
+import (
+	"context"
+	"io"
+	"net/http"
+	"runtime"
+)
+
+// What anybody may have the server keep in memory. Under graphql_passthrough a body
+// is read before it is known who sends it, and is kept until its request ends.
+const (
+	// smallBody is what every request may send, in bytes.
+	smallBody = 64 << 10
+	// largeBodies is how many requests may send more at once, 64 MiB in all.
+	largeBodies = maxLargeMemory / maxGraphQLBody
+	// maxLargeMemory bounds all larger bodies together, in bytes.
+	maxLargeMemory = 64 << 20
+)
+
+// crowd bounds what all bodies cost together.
+type crowd struct {
+	large chan struct{} // a place for each larger body
+	busy  chan struct{} // a place for each body that is looked at, which costs some times its size
+}
+
+func newCrowd() *crowd {
+	return &crowd{large: make(chan struct{}, largeBodies), busy: make(chan struct{}, runtime.GOMAXPROCS(0))}
+}
+
+// look calls do, as often at once as there are processors: more would only keep more
+// in memory.
+func (c *crowd) look(ctx context.Context, do func() error) error {
+	select {
+	case c.busy <- struct{}{}:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	defer func() { <-c.busy }()
+	return do()
+}
+
+// counted is a body that takes a place once it is no longer small.
+type counted struct {
+	io.ReadCloser
+	crowd *crowd
+	read  int
+	held  bool
+}
+
+// Read implements [io.Reader]. The error is a problem if no place is left.
+func (b *counted) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if b.read += n; b.read <= smallBody || b.held {
+		return n, err
+	}
+	select {
+	case b.crowd.large <- struct{}{}:
+		b.held = true
+		return n, err
+	default:
+		return 0, &problem{
+			status: http.StatusServiceUnavailable, code: "unavailable", message: "too many large documents are being read at the moment",
+			header: http.Header{"Retry-After": {"1"}},
+		}
+	}
+}
+
+// leave gives the place back, when the body is no longer needed.
+func (b *counted) leave() {
+	if b.held {
+		<-b.crowd.large
+	}
+}
