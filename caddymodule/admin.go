@@ -83,6 +83,9 @@ func (a *Admin) Provision(ctx caddy.Context) error {
 		return err
 	}
 	a.app = app
+	if a.TrustAuthUser != nil {
+		app.onStart(func(*caddy.Replacer) error { return a.TrustAuthUser.checkMaps(ctx) })
+	}
 	a.keys = &publicKeys{app: app, refuser: newRefuser(ctx.Slogger())}
 	auditor := newAuditor(app)
 	a.handler = admin.NewHandler(admin.Config{
