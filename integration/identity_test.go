@@ -160,6 +160,24 @@ func TestAnEarlierHandlersWordOnAKey(t *testing.T) {
 	reader.call(t, http.MethodPost, keysPath, `{"label":"x","is_system":true}`).must(t, http.StatusForbidden, nil)
 }
 
+// TestAPlaceholderThatNoMapSetsFailsTheLoad, since nobody knows who may set it.
+func TestAPlaceholderThatNoMapSetsFailsTheLoad(t *testing.T) {
+	b := onSQLite(t)
+	for name, test := range map[string]struct {
+		sets string
+		good bool
+	}{"a map sets it": {"may", true}, "a map sets another": {"may_not", false}} {
+		t.Run(name, func(t *testing.T) {
+			err := tryLoad(t, adapt(t, globals(b.options+"\n"+cheap)+fmt.Sprintf(
+				"http://%s {\nmap {http.auth.user.id} {%s} {\nada audit-log:read\n}\nsystem_keys_admin {\ntrust_auth_user {\npermissions {may}\n}\n}\n}\n",
+				testenv.FreeAddress(t), test.sets)))
+			if test.good && err != nil || !test.good && (err == nil || !strings.Contains(err.Error(), "no map handler sets {may}")) {
+				t.Errorf("got %v", err)
+			}
+		})
+	}
+}
+
 // TestAKeyIsNoUser has Caddy's own handler check the key. It says that a user has
 // come; but a write on a key's word depends on that key.
 func TestAKeyIsNoUser(t *testing.T) {

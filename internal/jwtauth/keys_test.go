@@ -188,3 +188,29 @@ func TestKeysOfAFile(t *testing.T) {
 		}
 	}
 }
+
+// TestANestedKeySetIsNone has 64 levels in a set, and then 65.
+func TestANestedKeySetIsNone(t *testing.T) {
+	t.Parallel()
+	public, private, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	token := sign(map[string]any{"alg": "EdDSA", "kid": "one"}, good(), func(input []byte) []byte { return ed25519.Sign(private, input) })
+	for n, fine := range map[int]bool{63: true, 64: false} {
+		set, err := json.Marshal(map[string]any{
+			"keys": []any{map[string]any{"kty": "OKP", "crv": "Ed25519", "kid": "one", "x": base64.RawURLEncoding.EncodeToString(public)}}, "x": levels(n),
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		c := config(nil, "EdDSA")
+		c.JWKS = filepath.Join(t.TempDir(), "keys.json")
+		if err := os.WriteFile(c.JWKS, set, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := newVerifier(t, c).Verify(t.Context(), token); (err == nil) != fine {
+			t.Errorf("%d levels: %v", n+1, err)
+		}
+	}
+}
