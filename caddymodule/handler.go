@@ -156,31 +156,52 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	if h.keys.asked(r) {
 		return h.keys.serve(w, r)
 	}
+	before := callerOf(r)
+	if refusal := before.refused(); refusal != nil {
+		h.refuser.answer(w, r, refusal)
+		return nil
+	}
 	pass := newPassage(h.app, w, r)
 	defer pass.leave()
-	earlier := announced(r)
-	identity, refusal := h.gate.Check(r, pass, earlier)
+	others := before.present(r)
+	identity, refusal := h.gate.Check(r, pass, before.inFlight())
+	takeBack(r, others)
 	if refusal != nil {
-		refusal = h.failures.judge(r, refusal)
-		who := earlier
-		if pass.key != "" { // which decides, whoever came before
-			who = pass.identity
-		}
-		h.auditor.refused(r, pass.key, who, pass.denied, refusal.Status)
-		measured.decisions.refused(refusal, who, pass.denied)
-		return h.refuser.refuse(w, r, refusal)
+		return h.refuse(w, r, pass, before, refusal)
 	}
 	measured.decisions.allowed(pass.entered(), identity)
-	if identity != nil {
-		announce(r, identity)
-	}
-	if !pass.entered() {
+	switch {
+	case pass.entered():
+		pass.caller.announce(r)
+	case identity != nil: // on the word of an earlier handler, in whose flight it is
+		before.announce(r)
+		defer h.gate.Withdraw(r)
+		return next.ServeHTTP(w, r)
+	default:
 		return next.ServeHTTP(w, r)
 	}
-	if refusal, err = pass.through(next, h.auditor); refusal != nil {
-		return h.refuser.refuse(w, r, refusal)
+	if refusal, err = pass.through(next, h.gate, h.auditor); refusal != nil {
+		// Error routes are not for it: an answer in place of this one could come from
+		// an upstream, and hide from the client that its key has ended.
+		h.refuser.answer(w, r, refusal)
+		return nil
 	}
 	return err
+}
+
+// refuse records and answers a refusal. Before is what an earlier handler has said
+// of the request.
+func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, pass *passage, before *caller, refusal *gate.Refusal) error {
+	refusal = h.failures.judge(r, refusal)
+	who := &pass.caller
+	if who.key == "" && before != nil { // else the key decides, whoever came before
+		who = before
+	}
+	earlier := who.identity
+	h.auditor.refused(r, pass.caller.key, earlier, pass.denied, refusal.Status)
+	measured.decisions.refused(refusal, earlier, pass.denied)
+	who.refuse(r, refusal)
+	return h.refuser.refuse(w, r, refusal)
 }
 
 // Interface guards.

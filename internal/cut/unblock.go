@@ -13,6 +13,10 @@ const unblockInterval = 50 * time.Millisecond
 
 // unblock wakes a handler that is blocked in a read or a write. If a part of the
 // answer has left, the write fails too; else there is an answer to be given.
+//
+// A read deadline is set only while there is something to read: over HTTP/1 it
+// also cancels the context that the server has made, on which handlers around
+// ours may depend for their answer.
 func (x *Exchange) unblock() {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -25,7 +29,7 @@ func (x *Exchange) unblock() {
 	}
 	past := time.Unix(1, 0)
 	w := innermost(x.response)
-	if d, ok := w.(interface{ SetReadDeadline(time.Time) error }); ok {
+	if d, ok := w.(interface{ SetReadDeadline(time.Time) error }); ok && x.reads() {
 		_ = d.SetReadDeadline(past)
 	}
 	if d, ok := w.(interface{ SetWriteDeadline(time.Time) error }); ok && x.sent {
@@ -37,6 +41,9 @@ func (x *Exchange) unblock() {
 		x.again.Reset(unblockInterval)
 	}
 }
+
+// reads reports whether the handler can be blocked in a read.
+func (x *Exchange) reads() bool { return x.body.x != nil && !x.body.ended.Load() }
 
 // innermost returns the server's own writer, whose deadlines can be set from
 // another goroutine. Those around it keep a state: see Caddy's
