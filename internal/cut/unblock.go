@@ -14,9 +14,9 @@ const unblockInterval = 50 * time.Millisecond
 // unblock wakes a handler that is blocked in a read or a write. If a part of the
 // answer has left, the write fails too; else there is an answer to be given.
 //
-// A read deadline is set only while there is something to read: over HTTP/1 it
-// also cancels the context that the server has made, on which handlers around
-// ours may depend for their answer.
+// Over HTTP/1 a read deadline also cancels the context that the server has made,
+// on which handlers around ours may depend for their answer. So it is set there
+// only while there is something to read.
 func (x *Exchange) unblock() {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -43,7 +43,9 @@ func (x *Exchange) unblock() {
 }
 
 // reads reports whether the handler can be blocked in a read.
-func (x *Exchange) reads() bool { return x.body.x != nil && !x.body.ended.Load() }
+func (x *Exchange) reads() bool {
+	return x.request.ProtoMajor != 1 || x.request.ContentLength != 0 && x.body.x != nil && !x.body.ended.Load()
+}
 
 // innermost returns the server's own writer, whose deadlines can be set from
 // another goroutine. Those around it keep a state: see Caddy's
