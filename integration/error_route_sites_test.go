@@ -144,9 +144,8 @@ const reported = `{
 	}`
 
 // startErrorSites runs a site for each body, in which FIRST and SECOND stand for the
-// upstreams. Inside has the error routes be those of a subroute, in place of the
-// server's.
-func startErrorSites(t *testing.T, options string, bodies map[string]string, inside bool) *errorSites {
+// upstreams. Changes are made to the JSON of the configuration.
+func startErrorSites(t *testing.T, options string, bodies map[string]string, changes ...func(*testing.T, []byte) []byte) *errorSites {
 	t.Helper()
 	certFile, keyFile, roots := newCertificate(t)
 	s := &errorSites{sites: make(map[string]string), roots: roots}
@@ -158,8 +157,8 @@ func startErrorSites(t *testing.T, options string, bodies map[string]string, ins
 		caddyfile += fmt.Sprintf("https://localhost:%s {\n\tbind 127.0.0.1\n\ttls %s %s\n%s\n}\n", port(t, s.sites[name]), certFile, keyFile, body)
 	}
 	config := adapt(t, caddyfile)
-	if inside {
-		config = errorsInside(t, config)
+	for _, change := range changes {
+		config = change(t, config)
 	}
 	loadJSON(t, config)
 	return s

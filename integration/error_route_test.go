@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/crypto/bcrypt"
 )
 
 // failing are sites whose requests fail after a key was accepted. None has a gate in
@@ -115,17 +117,19 @@ func all(bodies ...map[string]string) map[string]string {
 
 // whereErrorsAre runs a test with the error routes of the server, and with those of a
 // subroute.
-func whereErrorsAre(t *testing.T, test func(t *testing.T, inside bool)) {
+func whereErrorsAre(t *testing.T, test func(t *testing.T, where func(*testing.T, []byte) []byte)) {
 	t.Helper()
-	t.Run("error routes of the server", func(t *testing.T) { test(t, false) })
-	t.Run("error routes of a subroute", func(t *testing.T) { test(t, true) })
+	t.Run("error routes of the server", func(t *testing.T) {
+		test(t, func(_ *testing.T, config []byte) []byte { return config })
+	})
+	t.Run("error routes of a subroute", func(t *testing.T) { test(t, errorsInside) })
 }
 
 // TestErrorRoutesDoNotRunForWhatWasCut has a request at every site, over every
 // protocol, that its upstream has not answered, and ends their key. Each is
 // answered by the handler, and the second upstream gets nothing.
 func TestErrorRoutesDoNotRunForWhatWasCut(t *testing.T) {
-	whereErrorsAre(t, func(t *testing.T, inside bool) {
+	whereErrorsAre(t, func(t *testing.T, where func(*testing.T, []byte) []byte) {
 		for name, test := range map[string]struct {
 			cut    func(t *testing.T) (b *backend, plain string, end func())
 			status int
@@ -157,7 +161,7 @@ func TestErrorRoutesDoNotRunForWhatWasCut(t *testing.T) {
 		} {
 			t.Run(name, func(t *testing.T) {
 				b, plain, end := test.cut(t)
-				s := startErrorSites(t, b.options+"\n"+cheap, all(failing, gated), inside)
+				s := startErrorSites(t, b.options+"\n"+cheap, all(failing, gated), where)
 				var calls []*sentRequest
 				for site := range s.sites {
 					for _, protocol := range protocols {
@@ -182,7 +186,7 @@ func TestErrorRoutesDoNotRunForWhatWasCut(t *testing.T) {
 // TestErrorRoutesSeeAnAnonymousRequest has the first upstream fail. The second gets
 // the request without anything of its caller, which the access log still names.
 func TestErrorRoutesSeeAnAnonymousRequest(t *testing.T) {
-	whereErrorsAre(t, func(t *testing.T, inside bool) {
+	whereErrorsAre(t, func(t *testing.T, where func(*testing.T, []byte) []byte) {
 		b := onSQLite(t)
 		_, plain := mint(t, b.keys(t), "bot", "bots:read")
 		s := startErrorSites(t, b.options+"\n"+cheap, all(failing, map[string]string{
@@ -195,7 +199,7 @@ func TestErrorRoutesSeeAnAnonymousRequest(t *testing.T) {
 				handle_errors {
 					reverse_proxy SECOND
 				}`,
-		}), inside)
+		}), where)
 		for site := range s.sites {
 			if site == "forward_auth" { // its first request hangs
 				continue
@@ -217,10 +221,10 @@ func TestErrorRoutesSeeAnAnonymousRequest(t *testing.T) {
 // TestAGateInAnErrorRouteVerifiesTheKeyAnew has the identity reach the second
 // upstream by a gate in front of it, in a flight that a revocation cuts.
 func TestAGateInAnErrorRouteVerifiesTheKeyAnew(t *testing.T) {
-	whereErrorsAre(t, func(t *testing.T, inside bool) {
+	whereErrorsAre(t, func(t *testing.T, where func(*testing.T, []byte) []byte) {
 		b := onSQLite(t)
 		keys := b.keys(t)
-		s := startErrorSites(t, b.options+"\n"+cheap, gated, inside)
+		s := startErrorSites(t, b.options+"\n"+cheap, gated, where)
 		t.Cleanup(func() { hooked.Store(nil) })
 		for site := range gated {
 			for _, protocol := range protocols {
@@ -277,7 +281,7 @@ func TestAGateInAnErrorRouteVerifiesTheKeyAnew(t *testing.T) {
 // TestAKeyThatIsRevokedBeforeTheErrorRoute ends the key when the request has left
 // the first flight, where nothing could cut it.
 func TestAKeyThatIsRevokedBeforeTheErrorRoute(t *testing.T) {
-	whereErrorsAre(t, func(t *testing.T, inside bool) {
+	whereErrorsAre(t, func(t *testing.T, where func(*testing.T, []byte) []byte) {
 		b := onSQLite(t)
 		keys := b.keys(t)
 		s := startErrorSites(t, b.options+"\n"+cheap, all(gated, map[string]string{
@@ -288,7 +292,7 @@ func TestAKeyThatIsRevokedBeforeTheErrorRoute(t *testing.T) {
 					test_hook
 					reverse_proxy SECOND
 				}`,
-		}), inside)
+		}), where)
 		t.Cleanup(func() { hooked.Store(nil) })
 		for site := range s.sites {
 			for _, protocol := range protocols {
@@ -330,7 +334,7 @@ func TestAHandlerAroundTheGateHasNoIdentity(t *testing.T) {
 			}
 			system_key_auth
 			reverse_proxy FIRST
-		}`}, false)
+		}`})
 	check := func(c *sentRequest) {
 		t.Helper()
 		a := c.wait(t)
@@ -354,6 +358,45 @@ func TestAHandlerAroundTheGateHasNoIdentity(t *testing.T) {
 	}
 }
 
+// TestAGateBehindTheProviderCutsTheRequest has Caddy's own handler accept the key,
+// which does not see the end of the request. The gate behind it does.
+func TestAGateBehindTheProviderCutsTheRequest(t *testing.T) {
+	b := onSQLite(t)
+	keys := b.keys(t)
+	password, err := bcrypt.GenerateFromPassword([]byte("secret"), bcrypt.MinCost)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := startErrorSites(t, b.options+"\n"+cheap, map[string]string{"provider": `
+		basic_auth {
+			bob ` + string(password) + `
+		}
+		system_key_auth
+		reverse_proxy FIRST
+		handle_errors {
+			reverse_proxy SECOND
+		}`}, func(_ *testing.T, config []byte) []byte {
+		return []byte(strings.Replace(string(config), `"providers":{`, `"providers":{"system_key":{},`, 1))
+	})
+	for _, protocol := range protocols {
+		key, plain := mint(t, keys, "bot")
+		c := s.send(t, "provider", protocol, "/down", plain)
+		if a := c.wait(t); a.body != "from the second" {
+			t.Errorf("%s: %d %s", c.name, a.status, a.body)
+		}
+		header, _ := s.atSecond(c.name)
+		if fields := identified(header); len(fields) > 0 {
+			t.Errorf("%s: the second upstream has got %q", c.name, fields)
+		}
+		c = s.send(t, "provider", protocol, "/hang", plain)
+		<-s.asked
+		if report := revokeAndWait(t, keys, key).Report; report.Cut != 1 {
+			t.Errorf("the report is %+v", report)
+		}
+		c.must(t, http.StatusUnauthorized, "invalid_token")
+	}
+}
+
 // TestTheAccessLogNamesTheCallerOfARequestThatFailed reads the lines that Caddy
 // writes when error routes, which do not know the caller, have ended.
 func TestTheAccessLogNamesTheCallerOfARequestThatFailed(t *testing.T) {
@@ -368,7 +411,7 @@ func TestTheAccessLogNamesTheCallerOfARequestThatFailed(t *testing.T) {
 	for name, body := range bodies {
 		bodies[name] = "log {\noutput file " + file + "\n}\nlog_append vars system_keys.caller\nlog_append shown {http.vars.system_keys.caller}\n" + body
 	}
-	s := startErrorSites(t, b.options+"\n"+cheap, bodies, false)
+	s := startErrorSites(t, b.options+"\n"+cheap, bodies)
 	var calls []*sentRequest
 	for site := range s.sites {
 		for _, path := range []string{"/down", "/ok"} {
