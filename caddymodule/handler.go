@@ -48,6 +48,16 @@ const DefaultHeaderPrefix = "X-Lumio-"
 // A refused request is an error with status 400, 401, 403, 405, 429 or 503, which
 // error routes can handle. Without error routes it is answered with a JSON
 // object.
+//
+// A request whose key is revoked or expires while it is in flight is answered here,
+// with 401, and error routes do not run. If a part of the answer was sent, the
+// connection ends.
+//
+// The upstream learns who calls only while the request can be cut. When the next
+// handler has ended, the headers are removed; when it has failed, the placeholders
+// too, so that error routes see an anonymous request (the access log still names the
+// key). A `system_key_auth` in an error route verifies the key anew, and answers by
+// itself what it refuses.
 type Handler struct {
 	// Let requests without a system key go on, stripped of any identity headers
 	// that the client made up. Requests with a key that is not good are refused
