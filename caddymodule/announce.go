@@ -15,32 +15,26 @@ import (
 // authType is boxed once, like the values of an identity.
 var authType any = header.AuthType
 
-// identityVar is the variable of a request that holds its identity, for a second
-// handler of ours on the same request.
-const identityVar = "system_keys.identity"
-
-// announced returns who an earlier handler of ours has let through. No client
-// and no other handler can make one up: it is a type of ours.
-func announced(r *http.Request) *verify.Identity {
-	identity, _ := caddyhttp.GetVar(r.Context(), identityVar).(*verify.Identity)
-	return identity
-}
-
-// announce tells the rest of Caddy who calls: by the placeholders that the
-// authentication handler has for a user, and in the access log, whose user_id
-// Caddy takes from the first of them.
-func announce(r *http.Request, identity *verify.Identity) {
+// announce tells the rest of Caddy who calls: other handlers of ours by a
+// variable, everybody by the placeholders that the authentication handler has for
+// a user, and the access log, whose user_id Caddy takes from the first of them.
+func (c *caller) announce(r *http.Request) {
 	ctx := r.Context()
-	caddyhttp.SetVar(ctx, identityVar, identity)
+	caddyhttp.SetVar(ctx, callerVar, c)
 	if repl, ok := ctx.Value(caddy.ReplacerCtxKey).(*caddy.Replacer); ok {
-		placeholders(repl, identity)
+		c.placeholders(repl)
 	}
 	if !logged(ctx) {
 		return
 	}
 	if extra, ok := ctx.Value(caddyhttp.ExtraLogFieldsCtxKey).(*caddyhttp.ExtraLogFields); ok {
-		extra.Set(zap.String("system_key_label", identity.Label))
+		extra.Set(zap.String("system_key_label", c.identity.Label))
 	}
+}
+
+// announce tells the rest of Caddy whose key the admin plane has accepted.
+func announce(r *http.Request, identity *verify.Identity) {
+	(&caller{identity: identity}).announce(r)
 }
 
 // The placeholders of a user.
@@ -54,27 +48,59 @@ const (
 // placeholders makes them known. A function is cheaper than four entries in the
 // replacer's map, which has precedence: what another handler has set there is
 // overwritten.
-func placeholders(repl *caddy.Replacer, identity *verify.Identity) {
-	if _, taken := repl.Get(userID); taken {
-		repl.Set(userID, identity.Boxed.ID)
-		repl.Set(userLabel, identity.Boxed.Label)
-		repl.Set(userPermissions, identity.Boxed.Permissions)
+func (c *caller) placeholders(repl *caddy.Replacer) {
+	_, taken := repl.Get(userID)
+	if c.repl == nil {
+		c.repl = repl
+		repl.Map(c.placeholder)
+	}
+	if taken {
+		repl.Set(userID, c.identity.Boxed.ID)
+		repl.Set(userLabel, c.identity.Boxed.Label)
+		repl.Set(userPermissions, c.identity.Boxed.Permissions)
 		repl.Set(userType, authType)
+	}
+}
+
+// placeholder implements [caddy.ReplacerFunc].
+func (c *caller) placeholder(name string) (any, bool) {
+	switch name {
+	case userID:
+		if c.stage == withdrawn && !c.over() {
+			return nil, false
+		}
+		return c.identity.Boxed.ID, true
+	case userLabel, userPermissions, userType:
+	default:
+		return nil, false
+	}
+	switch {
+	case c.stage == withdrawn:
+		return nil, false
+	case name == userLabel:
+		return c.identity.Boxed.Label, true
+	case name == userPermissions:
+		return c.identity.Boxed.Permissions, true
+	}
+	return authType, true
+}
+
+// over reports whether the request has been answered, so that nobody but the
+// access log can ask: Caddy makes the response's placeholders known for it, after
+// all routes. See logRequest in Caddy's modules/caddyhttp/server.go.
+func (c *caller) over() bool {
+	_, known := c.repl.Get("http.response.duration")
+	return known
+}
+
+// withdrawPlaceholders takes the placeholders back.
+func (c *caller) withdrawPlaceholders() {
+	if c.repl == nil {
 		return
 	}
-	repl.Map(func(name string) (any, bool) {
-		switch name {
-		case userID:
-			return identity.Boxed.ID, true
-		case userLabel:
-			return identity.Boxed.Label, true
-		case userPermissions:
-			return identity.Boxed.Permissions, true
-		case userType:
-			return authType, true
-		}
-		return nil, false
-	})
+	for _, name := range [...]string{userID, userLabel, userPermissions, userType} {
+		c.repl.Delete(name)
+	}
 }
 
 // logged reports whether the request's server has access logs: a field for them

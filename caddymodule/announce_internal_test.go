@@ -43,8 +43,50 @@ func TestTheUserIsWhoWasLetThrough(t *testing.T) {
 			if got, ok := repl.Get("http.auth.user.nickname"); ok {
 				t.Errorf("there is a nickname %v", got)
 			}
-			if announced(r) != identity {
+			if announced(r) != identity || callerOf(r).inFlight() != nil {
 				t.Error("a second handler does not know who it is")
+			}
+		})
+	}
+}
+
+// TestTheUserOfARequestThatFailedIsForTheAccessLogAlone has the request leave its
+// flight, with an answer and by an error.
+func TestTheUserOfARequestThatFailedIsForTheAccessLogAlone(t *testing.T) {
+	t.Parallel()
+	identity := verify.IdentityOf(&store.Key{Label: "bot", Permissions: []string{"a:read"}})
+	names := []string{userID, userLabel, userPermissions, userType}
+	for name, before := range map[string]map[string]any{
+		"nobody before": nil,
+		"another user":  {userID: "alice", userLabel: "hers"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			for _, answered := range []bool{true, false} {
+				repl := caddy.NewReplacer()
+				for key, value := range before {
+					repl.Set(key, value)
+				}
+				w := httptest.NewRecorder()
+				r := caddyhttp.PrepareRequest(httptest.NewRequest(http.MethodGet, "/", http.NoBody), repl, w, new(caddyhttp.Server))
+				c := &caller{identity: identity, stage: flying, key: "lm_sys_x"}
+				c.announce(r)
+				if callerOf(r).inFlight() != identity {
+					t.Error("in its flight the request is not known")
+				}
+				c.end(answered)
+				if callerOf(r).inFlight() != nil || announced(r) != nil {
+					t.Error("the request is taken for one in flight after its end")
+				}
+				for _, name := range names {
+					if value, known := repl.Get(name); known != answered {
+						t.Errorf("answered %v: {%s} is %v", answered, name, value)
+					}
+				}
+				repl.Set("http.response.duration", 1) // by logRequest
+				if value, _ := repl.Get(userID); value != identity.ID.String() {
+					t.Errorf("answered %v: the access log has %v", answered, value)
+				}
 			}
 		})
 	}

@@ -26,7 +26,9 @@ func init() {
 // success and 401, and does not see the end of a request: a missing permission
 // and a store that does not answer are 401 too, no `Retry-After` is sent, and a
 // request in flight is not cut when its key is revoked, nor recorded in the audit
-// log, nor signed for the upstream. With other providers
+// log, nor signed for the upstream. The identity also stays on a request that goes
+// to error routes. A `system_key_auth` behind it closes these gaps: it verifies
+// the key anew, cuts the request, and takes the identity back. With other providers
 // beside it, a request that one of them lets through may not have been seen
 // here, so identity headers that its client made up are only removed by
 // `system_key_auth`.
@@ -73,8 +75,11 @@ func (a *Authenticator) Authenticate(w http.ResponseWriter, r *http.Request) (ca
 	identity, refusal := a.gate.Check(r, found, earlier)
 	if refusal == nil {
 		measured.decisions.allowed(found.identity != nil, identity)
-		// For the admin plane, to which a key is not the same as a user.
-		caddyhttp.SetVar(r.Context(), identityVar, identity)
+		if found.asked {
+			// For the admin plane, to which a key is not the same as a user, and for
+			// `system_key_auth`, which verifies the key anew.
+			caddyhttp.SetVar(r.Context(), callerVar, &caller{identity: identity, key: found.key})
+		}
 		return caddyauth.User{
 			ID: identity.ID.String(),
 			Metadata: map[string]string{
@@ -102,13 +107,14 @@ func (a *Authenticator) Authenticate(w http.ResponseWriter, r *http.Request) (ca
 type finding struct {
 	app      *App
 	asked    bool
+	key      string
 	identity *verify.Identity
 	err      error
 }
 
 // Verify implements the gate's verifier.
 func (f *finding) Verify(ctx context.Context, key string) (*verify.Identity, error) {
-	f.asked = true
+	f.asked, f.key = true, key
 	f.identity, f.err = f.app.Verify(ctx, key)
 	return f.identity, f.err
 }

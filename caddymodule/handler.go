@@ -48,6 +48,16 @@ const DefaultHeaderPrefix = "X-Lumio-"
 // A refused request is an error with status 400, 401, 403, 405, 429 or 503, which
 // error routes can handle. Without error routes it is answered with a JSON
 // object.
+//
+// A request whose key is revoked or expires while it is in flight is answered here,
+// with 401, and error routes do not run. If a part of the answer was sent, the
+// connection ends.
+//
+// The upstream learns who calls only while the request can be cut. When the next
+// handler has ended, the headers are removed; when it has failed, the placeholders
+// too, so that error routes see an anonymous request (the access log still names the
+// key). A `system_key_auth` in an error route verifies the key anew, and answers by
+// itself what it refuses.
 type Handler struct {
 	// Let requests without a system key go on, stripped of any identity headers
 	// that the client made up. Requests with a key that is not good are refused
@@ -156,31 +166,52 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	if h.keys.asked(r) {
 		return h.keys.serve(w, r)
 	}
+	before := callerOf(r)
+	if refusal := before.refused(); refusal != nil {
+		h.refuser.answer(w, r, refusal)
+		return nil
+	}
 	pass := newPassage(h.app, w, r)
 	defer pass.leave()
-	earlier := announced(r)
-	identity, refusal := h.gate.Check(r, pass, earlier)
+	others := before.present(r)
+	identity, refusal := h.gate.Check(r, pass, before.inFlight())
+	takeBack(r, others)
 	if refusal != nil {
-		refusal = h.failures.judge(r, refusal)
-		who := earlier
-		if pass.key != "" { // which decides, whoever came before
-			who = pass.identity
-		}
-		h.auditor.refused(r, pass.key, who, pass.denied, refusal.Status)
-		measured.decisions.refused(refusal, who, pass.denied)
-		return h.refuser.refuse(w, r, refusal)
+		return h.refuse(w, r, pass, before, refusal)
 	}
 	measured.decisions.allowed(pass.entered(), identity)
-	if identity != nil {
-		announce(r, identity)
-	}
-	if !pass.entered() {
+	switch {
+	case pass.entered():
+		pass.caller.announce(r)
+	case identity != nil: // on the word of an earlier handler, in whose flight it is
+		before.announce(r)
+		defer h.gate.Withdraw(r)
+		return next.ServeHTTP(w, r)
+	default:
 		return next.ServeHTTP(w, r)
 	}
-	if refusal, err = pass.through(next, h.auditor); refusal != nil {
-		return h.refuser.refuse(w, r, refusal)
+	if refusal, err = pass.through(next, h.gate, h.auditor); refusal != nil {
+		// Error routes are not for it: an answer in place of this one could come from
+		// an upstream, and hide from the client that its key has ended.
+		h.refuser.answer(w, r, refusal)
+		return nil
 	}
 	return err
+}
+
+// refuse records and answers a refusal. Before is what an earlier handler has said
+// of the request.
+func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, pass *passage, before *caller, refusal *gate.Refusal) error {
+	refusal = h.failures.judge(r, refusal)
+	who := &pass.caller
+	if who.key == "" && before != nil { // else the key decides, whoever came before
+		who = before
+	}
+	earlier := who.identity
+	h.auditor.refused(r, pass.caller.key, earlier, pass.denied, refusal.Status)
+	measured.decisions.refused(refusal, earlier, pass.denied)
+	who.refuse(r, refusal)
+	return h.refuser.refuse(w, r, refusal)
 }
 
 // Interface guards.

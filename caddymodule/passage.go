@@ -22,8 +22,7 @@ type passage struct {
 	w        http.ResponseWriter
 	r        *http.Request
 	engine   *engine.Engine // that let it through
-	key      string         // that it came with
-	identity *verify.Identity
+	caller   caller
 	denied   error // why the key is not good
 	exchange cut.Exchange
 	flight   coherence.Flight
@@ -35,18 +34,19 @@ func newPassage(app *App, w http.ResponseWriter, r *http.Request) *passage {
 
 // Verify implements the gate's verifier.
 func (p *passage) Verify(ctx context.Context, key string) (*verify.Identity, error) {
+	p.caller.key = key
 	e, err := p.app.running(ctx)
 	if err != nil {
+		p.denied = err
 		return nil, err
 	}
 	p.exchange.Begin(p.w, p.r)
 	p.flight.Request = &p.exchange
-	p.key = key
-	p.identity, p.denied = e.Admit(ctx, key, &p.flight)
+	p.caller.identity, p.denied = e.Admit(ctx, key, &p.flight)
 	if p.denied == nil {
-		p.engine = e
+		p.engine, p.caller.stage = e, flying
 	}
-	return p.identity, p.denied
+	return p.caller.identity, p.denied
 }
 
 // entered reports whether the request was let through by its own key.
@@ -55,18 +55,24 @@ func (p *passage) entered() bool { return p.engine != nil }
 func (p *passage) leave() { p.flight.Leave() }
 
 // through calls the next handler, and has the request recorded if it is to be.
+// The identity ends with it: however the request leaves, no handler outside of
+// this one can send it to an upstream, where a revocation would not find it.
+//
 // If the request was cut before anything was sent the answer is the refusal. If
 // it was cut later it panics, so that the server closes the connection, or resets
 // the stream, and a part never passes for the whole: see [http.ErrAbortHandler].
-func (p *passage) through(next caddyhttp.Handler, auditor *auditor) (refusal *gate.Refusal, err error) {
+func (p *passage) through(next caddyhttp.Handler, g *gate.Gate, auditor *auditor) (refusal *gate.Refusal, err error) {
 	recorded := auditor.wants(p.r)
+	answered := false // not after a panic either
 	defer func() {
 		outcome := p.exchange.Finish()
+		g.Withdraw(p.r)
+		p.caller.end(answered && outcome.Cause == nil)
 		if outcome.Cause != nil {
 			measured.cut(outcome.Cause)
 		}
 		if recorded {
-			auditor.used(p.r, p.identity, outcome, err)
+			auditor.used(p.r, p.caller.identity, outcome, err)
 		}
 		switch {
 		case outcome.Cause == nil:
@@ -81,7 +87,9 @@ func (p *passage) through(next caddyhttp.Handler, auditor *auditor) (refusal *ga
 		}
 		refusal = refusalOf(outcome.Cause)
 	}()
-	return nil, next.ServeHTTP(p.exchange.Wrap(p.engine.Alive))
+	err = next.ServeHTTP(p.exchange.Wrap(p.engine.Alive))
+	answered = err == nil
+	return nil, err
 }
 
 // refusalOf is the answer to a request that was cut.

@@ -33,7 +33,7 @@ type pooled struct{ engine *engine.Engine }
 // Destruct implements [caddy.Destructor]. The requests that an earlier
 // configuration let through may still be running when it is unloaded: the engine
 // goes on in the background until the last has ended, so that they can be cut.
-// Only the end of the process does not wait so long.
+// At the end of the process Caddy has waited for them already.
 func (p pooled) Destruct() error { return retired.retire(p.engine) }
 
 // GoString keeps the settings, secrets among them, out of panics.

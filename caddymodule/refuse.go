@@ -32,23 +32,36 @@ func newRefuser(logger *slog.Logger) *refuser {
 // refuse answers, or returns the error for the error routes to answer. The
 // fields of the header are set in both cases and kept by Caddy.
 func (f *refuser) refuse(w http.ResponseWriter, r *http.Request, refusal *gate.Refusal) error {
-	f.log(r, refusal)
-	for name, values := range refusal.Header {
-		w.Header()[name] = slices.Clone(values)
+	if !hasErrorRoutes(r) {
+		f.answer(w, r, refusal)
+		return nil
 	}
-	if hasErrorRoutes(r) {
-		// Its text is what error routes may show: generic, without the cause.
-		return caddyhttp.Error(refusal.Status, errors.New(refusal.Message))
-	}
+	f.prepare(w, r, refusal)
+	// Its text is what error routes may show: generic, without the cause.
+	return caddyhttp.Error(refusal.Status, errors.New(refusal.Message))
+}
+
+// answer answers. It returns no error, so that no error route runs: if the client
+// has gone away, nobody needs another answer.
+func (f *refuser) answer(w http.ResponseWriter, r *http.Request, refusal *gate.Refusal) {
+	f.prepare(w, r, refusal)
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Cache-Control", "no-store")
 	w.WriteHeader(refusal.Status)
-	return json.NewEncoder(w).Encode(refusalBody{refusalError{
+	_ = json.NewEncoder(w).Encode(refusalBody{refusalError{
 		Code:      refusal.Code,
 		Message:   refusal.Message,
 		Status:    refusal.Status,
 		RequestID: requestID(r),
 	}})
+}
+
+// prepare logs the refusal, and sets the fields that go with its answer.
+func (f *refuser) prepare(w http.ResponseWriter, r *http.Request, refusal *gate.Refusal) {
+	f.log(r, refusal)
+	for name, values := range refusal.Header {
+		w.Header()[name] = slices.Clone(values)
+	}
 }
 
 // log says why a key could not be verified, unless its client has gone away.
@@ -73,12 +86,14 @@ type refusalError struct {
 	RequestID string `json:"request_id"`
 }
 
-// hasErrorRoutes reports whether the server of the request handles errors. The
-// routes may still be for other hosts than this one; Caddy then answers with an
-// empty body, as it does for all its errors.
+// hasErrorRoutes reports whether an error of this request goes to error routes.
+// They may still be for other hosts than this one; Caddy then answers with an
+// empty body, as it does for all its errors. A request that is in error routes
+// already has none: for an error there Caddy sends a status and nothing else.
 func hasErrorRoutes(r *http.Request) bool {
 	server, ok := r.Context().Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server)
-	return ok && server.Errors != nil && len(server.Errors.Routes) > 0
+	return ok && server.Errors != nil && len(server.Errors.Routes) > 0 &&
+		r.Context().Value(caddyhttp.ErrorCtxKey) == nil
 }
 
 // requestID is what Caddy calls {http.request.uuid}: the same in the access log.

@@ -53,8 +53,8 @@ func (t *retirement) retire(e *engine.Engine) error {
 	return nil
 }
 
-// closeAll ends what is left when the process ends. Each waits for its requests
-// for some seconds, all at the same time.
+// closeAll ends what is left when the process ends. Caddy has waited for
+// `grace_period` by then, so what is in flight still is cut.
 func (t *retirement) closeAll() error {
 	t.mu.Lock()
 	defer t.mu.Unlock()

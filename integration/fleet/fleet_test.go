@@ -58,6 +58,7 @@ type fleet struct {
 	pooler    string // the address at which servers reach PostgreSQL, if it is another
 	options   string
 	keyAuth   string // the block of system_key_auth
+	sites     string // more of them, on ADDRESS, which each server has of its own
 	lease     time.Duration
 	upstream  *upstream
 	store     store.Store
@@ -133,11 +134,15 @@ func (f *fleet) mint(label string, permissions ...string) (*store.Key, string) {
 	return key, plain
 }
 
+// grace is how long a server that is stopped waits for requests.
+const grace = 2 * time.Second
+
 // instance is one server.
 type instance struct {
 	fleet   *fleet
 	name    string
 	address string
+	more    string        // ADDRESS of the fleet's other sites
 	link    *testenv.Link // to PostgreSQL
 	process *exec.Cmd
 	ended   chan struct{} // closed when the process has ended
@@ -167,7 +172,8 @@ func (f *fleet) start() *instance {
 	admin off
 	persist_config off
 	skip_install_trust
-	grace_period 2s
+	auto_https disable_redirects
+	grace_period %v
 	system_keys {
 		store %s
 		lease %v
@@ -184,7 +190,11 @@ http://%s {
 		fail_duration 30s
 	}
 }
-`, place, f.lease, f.options, i.address, f.keyAuth, f.upstream.address)
+`, grace, place, f.lease, f.options, i.address, f.keyAuth, f.upstream.address)
+	if f.sites != "" {
+		i.more = testenv.FreeAddress(f.tb)
+		caddyfile += strings.ReplaceAll(f.sites, "ADDRESS", i.more)
+	}
 	i.config = filepath.Join(folder, "Caddyfile")
 	if err := os.WriteFile(i.config, []byte(caddyfile), 0o600); err != nil {
 		f.tb.Fatal(err)

@@ -67,7 +67,7 @@ func (x *Exchange) Wrap(alive func() error) (http.ResponseWriter, *http.Request)
 	ctx, cancel := context.WithCancelCause(x.request.Context())
 	r := x.request.WithContext(ctx)
 	if r.Body != nil && r.Body != http.NoBody {
-		x.body = body{ReadCloser: r.Body, x: x}
+		x.body.ReadCloser, x.body.x = r.Body, x
 		r.Body = &x.body
 	}
 	x.writer.x = x

@@ -52,6 +52,36 @@ func TestWaitingForTheUpstream(t *testing.T) {
 	})
 }
 
+// TestACutLeavesTheServersContextAlone over HTTP/1, where there is nothing to read: a
+// handler around the one that was cut may send another request in its place.
+func TestACutLeavesTheServersContextAlone(t *testing.T) {
+	asked := make(chan *cut.Exchange, 1)
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		inner := r.Clone(r.Context())
+		inner.Body = io.NopCloser(r.Body) // as Caddy wraps it
+		x := cut.New(w, inner)
+		_, next := x.Wrap(nil)
+		asked <- x
+		<-next.Context().Done()
+		x.Finish()
+		select {
+		case <-r.Context().Done():
+			w.WriteHeader(499)
+		case <-time.After(200 * time.Millisecond):
+		}
+	}))
+	defer server.Close()
+	go func() { (<-asked).Cut(cut.ErrRevoked) }()
+	response, err := server.Client().Get(server.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = response.Body.Close()
+	if response.StatusCode != http.StatusOK {
+		t.Errorf("the context of the server ended: %d", response.StatusCode)
+	}
+}
+
 func TestAStreamIsTruncatedAndNeverEndsCleanly(t *testing.T) {
 	protocols(t, func(t *testing.T, h2 bool) {
 		p := proxyTo(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -13,6 +13,10 @@ const unblockInterval = 50 * time.Millisecond
 
 // unblock wakes a handler that is blocked in a read or a write. If a part of the
 // answer has left, the write fails too; else there is an answer to be given.
+//
+// Over HTTP/1 a read deadline also cancels the context that the server has made,
+// on which handlers around ours may depend for their answer. So it is set there
+// only while there is something to read.
 func (x *Exchange) unblock() {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -25,7 +29,7 @@ func (x *Exchange) unblock() {
 	}
 	past := time.Unix(1, 0)
 	w := innermost(x.response)
-	if d, ok := w.(interface{ SetReadDeadline(time.Time) error }); ok {
+	if d, ok := w.(interface{ SetReadDeadline(time.Time) error }); ok && x.reads() {
 		_ = d.SetReadDeadline(past)
 	}
 	if d, ok := w.(interface{ SetWriteDeadline(time.Time) error }); ok && x.sent {
@@ -36,6 +40,11 @@ func (x *Exchange) unblock() {
 	} else {
 		x.again.Reset(unblockInterval)
 	}
+}
+
+// reads reports whether the handler can be blocked in a read.
+func (x *Exchange) reads() bool {
+	return x.request.ProtoMajor != 1 || x.request.ContentLength != 0 && x.body.x != nil && !x.body.ended.Load()
 }
 
 // innermost returns the server's own writer, whose deadlines can be set from

@@ -5,6 +5,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"sync/atomic"
 )
 
 // writer lets an answer pass until it is cut. It has the methods that
@@ -106,11 +107,15 @@ func (x *Exchange) explain(err error) error {
 // body lets a request's content pass until it is cut.
 type body struct {
 	io.ReadCloser
-	x *Exchange
+	x     *Exchange
+	ended atomic.Bool // nothing more can be read
 }
 
 func (b *body) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
+	if err != nil {
+		b.ended.Store(true)
+	}
 	if cause := b.x.check(); cause != nil {
 		return 0, cause
 	}

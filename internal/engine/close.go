@@ -4,15 +4,18 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"time"
 
+	"github.com/lumio-vision/caddy-system-keys/internal/cut"
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
 // Bounds of the end of an engine.
 const (
-	// drainTimeout is how long [Engine.Close] waits for requests in flight.
-	drainTimeout = 5 * time.Second
+	// unwindTimeout is how long [Engine.Close] waits for requests that it has cut, so
+	// that they are recorded. Their handlers return in milliseconds.
+	unwindTimeout = 500 * time.Millisecond
 	// closeTimeout is how long it waits for the store, which waits for the
 	// statements that are running.
 	closeTimeout = 5 * time.Second
@@ -39,16 +42,13 @@ func (e *Engine) Drain(ctx context.Context) {
 	}
 }
 
-// Close ends the engine: it waits a little for the requests in flight, cuts those
-// that are left, leaves the instances, writes the last uses and audit records
-// that are left and closes the store, after the lookups that are running. It can be called more
-// than once, and before Start. A store that hangs does not hold it for more than
-// some seconds.
+// Close ends the engine: it cuts the requests in flight at once, leaves the
+// instances, writes the last uses and audit records that are left and closes the
+// store, after the lookups that are running. Who wants to wait for requests calls
+// Drain before. It can be called more than once, and before Start. A store that
+// hangs does not hold it for more than some seconds.
 func (e *Engine) Close() error {
-	drain, cancel := context.WithTimeout(context.Background(), drainTimeout)
-	defer cancel()
-	e.Drain(drain)
-
+	e.cutAll()
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.closed.Swap(true) {
@@ -68,6 +68,22 @@ func (e *Engine) Close() error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// cutAll cuts what is in flight, and waits a moment for its handlers to return.
+func (e *Engine) cutAll() {
+	l := e.live.Load()
+	if l == nil {
+		return
+	}
+	n := l.Flights.CutAll(cut.ErrLapsed)
+	if n == 0 {
+		return
+	}
+	e.logger.Warn("the engine ends, requests in flight were cut", slog.Int("requests", n))
+	unwind, cancel := context.WithTimeout(context.Background(), unwindTimeout)
+	defer cancel()
+	e.Drain(unwind)
 }
 
 // close ends the parts. The instance leaves when nothing is let through any more,

@@ -13,6 +13,8 @@ import (
 
 	"go.uber.org/goleak"
 
+	"github.com/lumio-vision/caddy-system-keys/internal/coherence"
+	"github.com/lumio-vision/caddy-system-keys/internal/cut"
 	"github.com/lumio-vision/caddy-system-keys/internal/engine"
 	"github.com/lumio-vision/caddy-system-keys/internal/phc"
 	"github.com/lumio-vision/caddy-system-keys/internal/verify"
@@ -272,6 +274,46 @@ func TestRequestsDoNotWaitForTheEnd(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestTheEndCutsWhatIsInFlightAtOnce closes an engine with a request that would go
+// on for ever. It is cut while the engine is live still, so that it is recorded, and
+// the store is closed after it.
+func TestTheEndCutsWhatIsInFlightAtOnce(t *testing.T) {
+	t.Parallel()
+	s := new(empty)
+	e := newEngine(t, configOf(s.open))
+	if err := e.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	live, err := e.Live()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var flight coherence.Flight
+	var cuts atomic.Int32
+	flight.Request = cutter(func(cause error) bool {
+		cuts.Add(1)
+		if _, err := e.Live(); err != nil || s.closed.Load() != 0 {
+			t.Errorf("it was cut too late: %v, the store was closed %d times", err, s.closed.Load())
+		}
+		if !errors.Is(cause, cut.ErrLapsed) {
+			t.Errorf("it was cut because %v", cause)
+		}
+		go flight.Leave()
+		return true
+	})
+	live.Flights.Enter(&flight, &coherence.Claim{ID: store.ID{1}})
+	if err := e.Close(); err != nil {
+		t.Error(err)
+	}
+	if cuts.Load() != 1 || live.Flights.Len() != 0 {
+		t.Errorf("it was cut %d times, and %d are in flight", cuts.Load(), live.Flights.Len())
+	}
+}
+
+type cutter func(cause error) bool
+
+func (c cutter) Cut(cause error) bool { return c(cause) }
 
 // slow is a store that takes its time to close.
 type slow struct {

@@ -60,16 +60,21 @@ func (o *Owner) Owns(name string) bool { return hasFoldedPrefix(name, o.prefix) 
 //
 // Strip allocates nothing for a request that has none of this.
 func (o *Owner) Strip(r *http.Request) {
-	for name := range r.Header {
-		if o.Owns(name) {
-			delete(r.Header, name)
-		}
-	}
+	o.Remove(r.Header)
 	dropTokens(r.Header, "Connection", o.protects)
 	// The server moves the announcement into r.Trailer, except on a request of
 	// HTTP/1 without chunks, which cannot have trailers.
 	dropTokens(r.Header, "Trailer", o.protects)
 	o.stripTrailer(r)
+}
+
+// Remove removes every field under the prefix, whoever has set it.
+func (o *Owner) Remove(h http.Header) {
+	for name := range h {
+		if o.Owns(name) {
+			delete(h, name)
+		}
+	}
 }
 
 // protects reports whether name must not be removed by the client, nor be sent

@@ -1,0 +1,115 @@
+package caddymodule
+
+import (
+	"bytes"
+	"encoding/json"
+	"encoding/xml"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"testing"
+	"text/template"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+
+	"github.com/lumio-vision/caddy-system-keys/internal/gate"
+	"github.com/lumio-vision/caddy-system-keys/internal/verify"
+	"github.com/lumio-vision/caddy-system-keys/store"
+)
+
+// TestACallerPrintsAsNothing in every form in which a variable can be shown.
+func TestACallerPrintsAsNothing(t *testing.T) {
+	t.Parallel()
+	c := &caller{
+		key: "lm_sys_canary", identity: verify.IdentityOf(&store.Key{Label: "canary"}), refusal: gate.Invalid(), stage: landed,
+	}
+	repl := caddy.NewReplacer()
+	w := httptest.NewRecorder()
+	r := caddyhttp.PrepareRequest(httptest.NewRequest(http.MethodGet, "/", http.NoBody), repl, w, new(caddyhttp.Server))
+	caddyhttp.SetVar(r.Context(), callerVar, c)
+	vars := r.Context().Value(caddyhttp.VarsCtxKey)
+
+	forms := map[string]string{
+		"a placeholder":           repl.ReplaceAll("{http.vars."+callerVar+"}", ""),
+		"a placeholder, if known": repl.ReplaceKnown("{http.vars."+callerVar+"}", ""),
+	}
+	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%d"} {
+		forms[verb] = fmt.Sprintf(verb, c)
+	}
+	for name, form := range forms {
+		if form != "" {
+			t.Errorf("%s is %q", name, form)
+		}
+	}
+	var b bytes.Buffer
+	for _, verb := range []string{"%v", "%+v", "%#v", "%s"} {
+		fmt.Fprintf(&b, verb+" "+verb+"\n", vars, struct{ V any }{c})
+	}
+	_ = json.NewEncoder(&b).Encode(vars)
+	_ = xml.NewEncoder(&b).Encode(struct{ V *caller }{c})
+	slog.New(slog.NewTextHandler(&b, nil)).Info("vars", slog.Any("caller", c), slog.Any("vars", vars))
+	slog.New(slog.NewJSONHandler(&b, nil)).Info("vars", slog.Any("caller", c), slog.Any("vars", vars))
+	for _, encoder := range []zapcore.Encoder{
+		zapcore.NewJSONEncoder(zap.NewProductionEncoderConfig()), zapcore.NewConsoleEncoder(zap.NewDevelopmentEncoderConfig()),
+	} {
+		line, err := encoder.EncodeEntry(zapcore.Entry{}, []zap.Field{zap.Any("caller", c), zap.Any("vars", vars), zap.Reflect("reflected", c)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		b.Write(line.Bytes())
+	}
+	shown := template.Must(template.New("").Parse("{{.}} {{index .Vars \"system_keys.caller\"}} {{printf \"%#v\" .Caller}}\n"))
+	if err := shown.Execute(&b, map[string]any{"Vars": vars, "Caller": c}); err != nil {
+		t.Fatal(err)
+	}
+	if b.Len() < 500 || strings.Contains(b.String(), "canary") {
+		t.Errorf("what holds the key shows it:\n%s", b.String())
+	}
+}
+
+// TestWhatAHandlerInAnErrorRouteIsGiven looks at the credential before and after its
+// check.
+func TestWhatAHandlerInAnErrorRouteIsGiven(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		c       *caller
+		others  []string
+		during  []string
+		removed bool // by the gate
+		after   []string
+	}{
+		"no handler before":           {nil, []string{"Basic x"}, []string{"Basic x"}, false, []string{"Basic x"}},
+		"no key":                      {&caller{stage: withdrawn}, nil, nil, false, nil},
+		"in flight":                   {&caller{stage: flying, key: "k"}, nil, nil, false, nil},
+		"after an error":              {&caller{stage: withdrawn, key: "k"}, nil, []string{"Bearer k"}, true, nil},
+		"after an answer":             {&caller{stage: landed, key: "k"}, nil, []string{"Bearer k"}, true, nil},
+		"after Caddy's own handler":   {&caller{key: "k"}, nil, []string{"Bearer k"}, true, nil},
+		"the key stays":               {&caller{stage: withdrawn, key: "k"}, []string{"Basic x"}, []string{"Bearer k"}, false, []string{"Bearer k"}},
+		"a credential of another one": {&caller{stage: withdrawn, key: "k"}, []string{"Basic x"}, []string{"Bearer k"}, true, []string{"Basic x"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := httptest.NewRequest(http.MethodGet, "/", http.NoBody)
+			if test.others != nil {
+				r.Header["Authorization"] = test.others
+			}
+			others := test.c.present(r)
+			if got := r.Header["Authorization"]; !slices.Equal(got, test.during) {
+				t.Errorf("the gate sees %q", got)
+			}
+			if test.removed {
+				delete(r.Header, "Authorization")
+			}
+			takeBack(r, others)
+			if got := r.Header["Authorization"]; !slices.Equal(got, test.after) {
+				t.Errorf("the upstream sees %q", got)
+			}
+		})
+	}
+}

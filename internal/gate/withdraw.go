@@ -1,0 +1,18 @@
+package gate
+
+import (
+	"net/http"
+	"slices"
+)
+
+// Withdraw takes the identity back from a request that [Gate.Check] has let
+// through. It removes every field under the owned prefix, and the credential if
+// it was kept. Call it when the next handler has ended, however it has ended: the
+// handlers outside of it, and error routes, share the header of the request, and
+// can send it to another upstream after the request has left its flight.
+func (g *Gate) Withdraw(r *http.Request) {
+	g.owner.Remove(r.Header)
+	if slices.ContainsFunc(r.Header["Authorization"], mentionsKey) {
+		delete(r.Header, "Authorization")
+	}
+}
