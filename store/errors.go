@@ -34,3 +34,12 @@ type InvalidError struct {
 }
 
 func (e *InvalidError) Error() string { return e.Field + ": " + e.Reason }
+
+// RefusedError says that the database has answered, and that waiting does not
+// help: the password, the database, the rights or the schema are not as they must
+// be, or this is no server that a store works on.
+type RefusedError struct{ Err error }
+
+func (e *RefusedError) Error() string { return e.Err.Error() }
+
+func (e *RefusedError) Unwrap() error { return e.Err }
