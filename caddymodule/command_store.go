@@ -23,6 +23,7 @@ import (
 	"github.com/lumio-vision/caddy-system-keys/internal/token"
 	"github.com/lumio-vision/caddy-system-keys/internal/verify"
 	"github.com/lumio-vision/caddy-system-keys/store"
+	"github.com/lumio-vision/caddy-system-keys/store/postgres"
 	"github.com/lumio-vision/caddy-system-keys/store/sqlite"
 )
 
@@ -100,6 +101,9 @@ func locateDSN(flag, dsn string, options sqlite.Options) (Location, error) {
 		return sqliteAt(file, options), nil
 	}
 	if strings.HasPrefix(dsn, "postgres://") || strings.HasPrefix(dsn, "postgresql://") {
+		if err := postgres.CheckDSN(dsn); err != nil {
+			return Location{}, usagef("%s: %w", flag, err)
+		}
 		return postgresAt(dsn), nil
 	}
 	return Location{}, usagef("%s: must begin with sqlite:// or postgres://", flag)

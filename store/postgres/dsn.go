@@ -84,7 +84,14 @@ func checkURL(rest string) error {
 	case strings.HasSuffix(rest, `"`), strings.HasSuffix(rest, "'"):
 		return errQuotes
 	}
-	_, query, _ := strings.Cut(rest, "?")
+	rest, query, _ := strings.Cut(rest, "?")
+	hosts, _, _ := strings.Cut(rest[strings.IndexByte(rest, '@')+1:], "/")
+	for host := range strings.SplitSeq(hosts, ",") {
+		colon := strings.LastIndexByte(host, ':')
+		if colon > strings.LastIndexByte(host, ']') && strings.Trim(host[colon+1:], "0123456789") != "" {
+			return errEscape
+		}
+	}
 	values, err := url.ParseQuery(query)
 	if err != nil {
 		return errEscape
