@@ -27,6 +27,8 @@ var ErrNotReady = errors.New("the store is not open yet")
 // Proofs is the shared cache of finished work, closed with the engine.
 type Proofs interface {
 	verify.Proofs
+	// Check reads and writes at an address, and has the log say what is wrong.
+	Check(ctx context.Context, address string)
 	Close() error
 }
 
@@ -94,7 +96,7 @@ type Engine struct {
 	tried   chan struct{} // closed after the first attempt to open the store
 	failure atomic.Pointer[Failure]
 	cancel  context.CancelFunc
-	done    chan struct{}
+	running sync.WaitGroup // what cancel ends
 }
 
 // Live is an engine whose store is open.
@@ -132,7 +134,6 @@ func New(config Config) (*Engine, error) {
 		logger: slog.New(r),
 		slots:  verify.NewSlots(config.Argon2id, config.HashMemory),
 		tried:  make(chan struct{}),
-		done:   make(chan struct{}),
 	}
 	e.Alive = e.alive
 	if config.Proofs != nil {

@@ -85,7 +85,7 @@ func (e *Engine) Start(ctx context.Context) error {
 	return nil
 }
 
-// begin begins to try to open the store.
+// begin begins to try to open the store, and asks the shared cache once.
 func (e *Engine) begin() error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -96,7 +96,10 @@ func (e *Engine) begin() error {
 		e.started = true
 		var background context.Context
 		background, e.cancel = context.WithCancel(context.Background())
-		go e.keepOpening(background)
+		e.running.Go(func() { e.keepOpening(background) })
+		if e.proofs != nil {
+			e.running.Go(func() { e.proofs.Check(background, verify.ProbeAddress) })
+		}
 	}
 	return nil
 }
@@ -104,7 +107,6 @@ func (e *Engine) begin() error {
 // keepOpening tries until the store is open. It says so when it begins to wait,
 // each minute while it does, and when it need not any more.
 func (e *Engine) keepOpening(ctx context.Context) {
-	defer close(e.done)
 	now := time.Now //nolint:forbidigo // the real clock is wired here
 	pause := minPause
 	var said time.Time

@@ -2,6 +2,7 @@ package redis
 
 import (
 	"context"
+	"errors"
 	"time"
 )
 
@@ -52,7 +53,7 @@ func (c *Cache) Check(ctx context.Context, address string) {
 	write := func() error { return c.Set(ctx, address, []byte{}, time.Second) }
 	for _, call := range []func() error{read, write} {
 		for range tolerance {
-			if call() == nil {
+			if err := call(); err == nil || errors.Is(err, ErrUnavailable) {
 				break
 			}
 			select {
