@@ -20,8 +20,9 @@ var (
 	// of another. See [Moving].
 	ErrOccupied = errors.New("the store is not empty")
 	// ErrStandby says that the server reached is a read-only standby, whose
-	// word on a key may be old. Only a primary is believed.
-	ErrStandby = errors.New("the database server is a read-only standby")
+	// word on a key may be old, or that sessions on it are read-only. Only a
+	// primary that can be written to is believed.
+	ErrStandby = errors.New("the database is read-only")
 )
 
 // InvalidError says which field of a key breaks a rule, and how, in words that
