@@ -4,6 +4,8 @@ import (
 	"errors"
 	"net/http"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
@@ -68,7 +70,7 @@ func (t *TrustAuthUser) person(r *http.Request) *admin.Person {
 		return nil
 	}
 	id, _ := repl.GetString("http.auth.user.id")
-	if id == "" {
+	if id == "" || !utf8.ValidString(id) || strings.ContainsFunc(id, unicode.IsControl) { // what no store can keep is nobody
 		return nil
 	}
 	return &admin.Person{

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/lestrrat-go/jwx/v3/jwa"
 	"github.com/lestrrat-go/jwx/v3/jwk"
@@ -160,7 +162,7 @@ func fits(key jwk.Key, algorithm jwa.SignatureAlgorithm) bool {
 }
 
 func (v *Verifier) claims(payload []byte) (*Claims, error) {
-	if !json.Valid(payload) { // the library reads one value, and leaves what stands behind it
+	if !json.Valid(payload) || !utf8.Valid(payload) { // the library reads one value, and leaves what stands behind it
 		return nil, ErrInvalid
 	}
 	token, err := jwt.ParseInsecure(payload) // its signature was verified
@@ -172,7 +174,7 @@ func (v *Verifier) claims(payload []byte) (*Claims, error) {
 		jwt.WithIssuer(v.config.Issuer), jwt.WithAudience(v.config.Audience),
 		jwt.WithRequiredClaim(jwt.ExpirationKey), jwt.WithRequiredClaim(jwt.SubjectKey))
 	subject, _ := token.Subject()
-	if err != nil || subject == "" || len(subject) > maxSubject {
+	if err != nil || subject == "" || len(subject) > maxSubject || strings.ContainsFunc(subject, isUnkeepable) {
 		return nil, ErrInvalid
 	}
 	claims := &Claims{Subject: subject, Name: text(token, "name")}
@@ -183,6 +185,10 @@ func (v *Verifier) claims(payload []byte) (*Claims, error) {
 	}
 	return claims, nil
 }
+
+// isUnkeepable reports whether a character can be no part of a name: PostgreSQL
+// keeps no NUL, and the replacement character stands for what was lost already.
+func isUnkeepable(r rune) bool { return unicode.IsControl(r) || r == utf8.RuneError }
 
 func text(token jwt.Token, claim string) string {
 	var value any
