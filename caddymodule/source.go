@@ -109,7 +109,8 @@ func (s *SQLite) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 
 // Postgres keeps the keys in a PostgreSQL database that any number of servers
 // share. Configuring it does not need the database to be there: until it is,
-// requests with a key get 503.
+// requests with a key get 503. But a database that answers and refuses (the
+// password, the database, rights, a schema that is not ours) fails the load.
 type Postgres struct {
 	// The connection string, as a URL (`postgres://…`) or in the keyword form.
 	// Options of the connection pool are part of it, such as `pool_max_conns`.
