@@ -6,6 +6,8 @@ import (
 	"net/http"
 	"regexp"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
@@ -150,7 +152,7 @@ func (t *TrustAuthUser) person(r *http.Request) *admin.Person {
 		return nil
 	}
 	id, _ := repl.GetString("http.auth.user.id")
-	if id == "" {
+	if id == "" || !utf8.ValidString(id) || strings.ContainsFunc(id, unicode.IsControl) { // what no store can keep is nobody
 		return nil
 	}
 	return &admin.Person{

@@ -26,7 +26,8 @@ func init() {
 //
 // All strings may contain Caddy's global placeholders, such as
 // `{env.DATABASE_URL}` or `{file./run/secrets/dsn}`. They are replaced when the
-// configuration starts, not when it is checked.
+// configuration starts, not when it is checked. Blanks and line ends around what
+// a file or a variable holds are cut off; quotes around it are an error.
 type App struct {
 	// Where the keys are kept: `sqlite` or `postgres`. Default: `sqlite`, with
 	// the file `system-keys.db` in Caddy's data folder.

@@ -5,9 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
+	"strings"
 	"text/tabwriter"
 	"time"
 
+	caddycmd "github.com/caddyserver/caddy/v2/cmd"
 	"github.com/spf13/cobra"
 
 	"github.com/lumio-vision/caddy-system-keys/store"
@@ -22,33 +25,67 @@ Lists the servers that run on the store. The revocation epoch is the number of
 the newest change of a key; a server that has come so far knows every revocation.
 One that was not seen for longer than its lease accepts nothing from memory.
 
+If the server of the configuration answers at Caddy's admin endpoint, it says how
+it does itself: whether it is ready, and since when its store or its Redis fails
+it, and why.
+
 Fails if changes of keys are not logged, so that servers must read every key
 anew: somebody has removed or disabled the triggers on system_keys.`,
 		Args: arguments(cobra.NoArgs),
-		RunE: run(status),
+		RunE: func(cmd *cobra.Command, _ []string) error { return exit(cmd, status(cmd)) },
 	}
 	cmd.Flags().Bool("json", false, "Print one JSON object")
 	return cmd
 }
 
-func status(cmd *cobra.Command, _ []string) (act, error) {
+func status(cmd *cobra.Command) error {
 	show := showStatus
 	if asJSON, _ := cmd.Flags().GetBool("json"); asJSON {
-		show = func(w io.Writer, s *statusJSON) error { return json.NewEncoder(w).Encode(s) }
+		show = func(w io.Writer, s *controlJSON) error { return json.NewEncoder(w).Encode(s) }
 	}
-	return func(cmd *cobra.Command, t *target) error {
-		progress, err := t.store.Progress(cmd.Context(), store.ID{})
-		if err != nil {
-			return err
+	t, err := openTarget(cmd)
+	answer := &controlJSON{Instance: askServer(t.control)}
+	if err != nil { // the server may know since when
+		if answer.Instance != nil {
+			err = errors.Join(err, show(cmd.OutOrStdout(), answer))
 		}
-		if err := show(cmd.OutOrStdout(), statusOf(progress)); err != nil {
-			return err
-		}
-		if !progress.Watched {
-			return errors.New("changes of keys are not logged: restore the triggers on system_keys")
-		}
+		return err
+	}
+	progress, err := t.store.Progress(cmd.Context(), store.ID{})
+	if err == nil {
+		answer.statusJSON = statusOf(progress)
+		err = show(cmd.OutOrStdout(), answer)
+	}
+	if err == nil && !progress.Watched {
+		err = errors.New("changes of keys are not logged: restore the triggers on system_keys")
+	}
+	return errors.Join(err, t.store.Close())
+}
+
+// askServer asks the server of the configuration how it does; nil if none answers.
+func askServer(address string) *ownJSON {
+	if address == "" {
 		return nil
-	}, nil
+	}
+	answered := make(chan *ownJSON, 1)
+	go func() {
+		var answer struct{ Instance *ownJSON }
+		response, err := caddycmd.AdminAPIRequest(address, http.MethodGet, "/system_keys/status", nil, nil)
+		if err == nil {
+			err = json.NewDecoder(io.LimitReader(response.Body, 1<<20)).Decode(&answer)
+			_ = response.Body.Close()
+		}
+		if err != nil {
+			answer.Instance = nil
+		}
+		answered <- answer.Instance
+	}()
+	select {
+	case own := <-answered:
+		return own
+	case <-time.After(2 * progressTimeout):
+		return nil
+	}
 }
 
 // statusJSON is what is known of the servers on a store.
@@ -80,14 +117,49 @@ func statusOf(p *store.Progress) *statusJSON {
 	return s
 }
 
-func showStatus(w io.Writer, s *statusJSON) error {
-	fmt.Fprintf(w, "Revocation epoch %d\n\n", s.RevocationEpoch)
-	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(table, "SERVER\tLEASE\tAPPLIED\tBEHIND\tJOINED\tLAST SEEN")
-	for _, i := range s.Instances {
-		fmt.Fprintf(table, "%s\t%s\t%d\t%d\t%s\t%s\n", printable(i.Name), i.Lease, i.Applied, i.Behind,
-			when(i.JoinedAt), i.SeenAt.Format(time.DateTime+" MST"))
+func showStatus(w io.Writer, s *controlJSON) error {
+	if s.statusJSON != nil {
+		fmt.Fprintf(w, "Revocation epoch %d\n\n", s.RevocationEpoch)
+		table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+		fmt.Fprintln(table, "SERVER\tLEASE\tAPPLIED\tBEHIND\tJOINED\tLAST SEEN")
+		for _, i := range s.Instances {
+			fmt.Fprintf(table, "%s\t%s\t%d\t%d\t%s\t%s\n", printable(i.Name), i.Lease, i.Applied, i.Behind,
+				when(i.JoinedAt), at(i.SeenAt))
+		}
+		fmt.Fprintf(table, "%d server(s)\n", len(s.Instances))
+		if err := table.Flush(); err != nil {
+			return err
+		}
 	}
-	fmt.Fprintf(table, "%d server(s)\n", len(s.Instances))
-	return table.Flush()
+	if s.Instance != nil {
+		showServer(w, s.Instance)
+	}
+	return nil
 }
+
+// showServer has the words of the server that was asked.
+func showServer(w io.Writer, own *ownJSON) {
+	fmt.Fprintf(w, "\n%s\n", printable(own.Name))
+	if own.Ready {
+		fmt.Fprintln(w, "  ready")
+	} else {
+		fmt.Fprintf(w, "  not ready: %s\n", strings.Join(own.Missing, ", "))
+	}
+	switch {
+	case own.Store.Since != nil:
+		fmt.Fprintf(w, "  store: not open since %s: %s\n", at(*own.Store.Since), printable(own.Store.Error))
+	case own.Store.Error != "":
+		fmt.Fprintf(w, "  store: does not answer: %s\n", printable(own.Store.Error))
+	default:
+		fmt.Fprintln(w, "  store: ok")
+	}
+	if redis := own.Redis; redis != nil {
+		fmt.Fprintf(w, "  redis: %s since %s", redis.State, at(redis.Since))
+		if redis.Error != "" {
+			fmt.Fprintf(w, " (reads %s, writes %s): %s", redis.Reads, redis.Writes, printable(redis.Error))
+		}
+		fmt.Fprintln(w)
+	}
+}
+
+func at(t time.Time) string { return t.Format(time.DateTime + " MST") }

@@ -1,6 +1,7 @@
 package caddymodule
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -23,6 +24,7 @@ import (
 	"github.com/lumio-vision/caddy-system-keys/internal/token"
 	"github.com/lumio-vision/caddy-system-keys/internal/verify"
 	"github.com/lumio-vision/caddy-system-keys/store"
+	"github.com/lumio-vision/caddy-system-keys/store/postgres"
 	"github.com/lumio-vision/caddy-system-keys/store/sqlite"
 )
 
@@ -41,10 +43,13 @@ type target struct {
 	secrets func() ([][]byte, error)
 	// configured says that there is one.
 	configured bool
+	// control is where its server has Caddy's admin endpoint; empty for nowhere.
+	control string
 }
 
 // openTarget opens the store that the flags name. Only one that was named by
-// --store may be made; and the schema is brought up to date.
+// --store may be made; and the schema is brought up to date. Beside an error there
+// is what the configuration says.
 func openTarget(cmd *cobra.Command) (*target, error) {
 	dsn, _ := cmd.Flags().GetString("store")
 	t := &target{
@@ -58,13 +63,10 @@ func openTarget(cmd *cobra.Command) (*target, error) {
 	} else {
 		location, err = t.locateConfigured(cmd)
 	}
-	if err != nil {
-		return nil, err
+	if err == nil {
+		t.store, err = openMigrated(cmd.Context(), location)
 	}
-	if t.store, err = openMigrated(cmd.Context(), location); err != nil {
-		return nil, err
-	}
-	return t, nil
+	return t, err
 }
 
 // openMigrated opens a store and brings its schema up to date.
@@ -100,6 +102,9 @@ func locateDSN(flag, dsn string, options sqlite.Options) (Location, error) {
 		return sqliteAt(file, options), nil
 	}
 	if strings.HasPrefix(dsn, "postgres://") || strings.HasPrefix(dsn, "postgresql://") {
+		if err := postgres.CheckDSN(dsn); err != nil {
+			return Location{}, usagef("%s: %w", flag, err)
+		}
 		return postgresAt(dsn), nil
 	}
 	return Location{}, usagef("%s: must begin with sqlite:// or postgres://", flag)
@@ -150,12 +155,16 @@ func (t *target) locateConfigured(cmd *cobra.Command) (Location, error) {
 		return Location{}, usagef("there is no Caddyfile in this folder: name one with --config, or the store with --store")
 	}
 	var config struct {
-		Apps struct {
+		Admin caddy.AdminConfig `json:"admin"`
+		Apps  struct {
 			SystemKeys json.RawMessage `json:"system_keys"`
 		} `json:"apps"`
 	}
 	if err := json.Unmarshal(raw, &config); err != nil {
 		return Location{}, fmt.Errorf("read configuration: %w", err)
+	}
+	if !config.Admin.Disabled {
+		t.control = caddy.NewReplacer().ReplaceAll(cmp.Or(config.Admin.Listen, caddy.DefaultAdminListen), "")
 	}
 	app := new(App)
 	if len(config.Apps.SystemKeys) > 0 {

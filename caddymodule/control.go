@@ -10,7 +10,9 @@ import (
 	"github.com/caddyserver/caddy/v2"
 
 	"github.com/lumio-vision/caddy-system-keys/internal/engine"
+	"github.com/lumio-vision/caddy-system-keys/internal/verify"
 	"github.com/lumio-vision/caddy-system-keys/store"
+	"github.com/lumio-vision/caddy-system-keys/store/redis"
 )
 
 func init() {
@@ -85,14 +87,19 @@ func (*Control) status(w http.ResponseWriter, r *http.Request) error {
 	}
 	e := app.engine.Load()
 	now := time.Now() //nolint:forbidigo // the real clock is wired here
-	answer := controlJSON{Instance: instanceOf(e, now)}
+	ctx, cancel := context.WithTimeout(r.Context(), progressTimeout)
+	defer cancel()
+	if cache := redisOf(e); cache != nil && cache.Health().Condition != redis.OK {
+		cache.Check(ctx, verify.ProbeAddress) // nobody may have asked since it came back
+	}
+	answer := controlJSON{Instance: new(instanceOf(e, now))}
 	if live := liveOf(e); live != nil {
-		ctx, cancel := context.WithTimeout(r.Context(), progressTimeout)
-		defer cancel()
-		// Its error may name a server; that there is no answer is enough here.
-		if progress, err := live.Store.Progress(ctx, store.ID{}); err == nil {
+		progress, err := live.Store.Progress(ctx, store.ID{})
+		if err == nil {
 			answer.statusJSON = statusOf(progress)
 			answer.Instance.Store.Answers = true
+		} else {
+			answer.Instance.Store.Error = err.Error()
 		}
 	}
 	return tell(w, http.StatusOK, answer)

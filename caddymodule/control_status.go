@@ -6,13 +6,15 @@ import (
 	"github.com/lumio-vision/caddy-system-keys/internal/coherence"
 	"github.com/lumio-vision/caddy-system-keys/internal/engine"
 	"github.com/lumio-vision/caddy-system-keys/store"
+	"github.com/lumio-vision/caddy-system-keys/store/redis"
 )
 
 // controlJSON is what all instances are like, left out while the store does not
 // answer, and what this one is.
 type controlJSON struct {
 	*statusJSON
-	Instance ownJSON `json:"instance"`
+	// Instance is left out by the command line where no server answers.
+	Instance *ownJSON `json:"instance,omitempty"`
 }
 
 // ownJSON is what this instance knows of itself. Times are in seconds.
@@ -22,7 +24,7 @@ type ownJSON struct {
 	ID       *store.ID     `json:"id"`
 	Name     string        `json:"name"`
 	Store    storeJSON     `json:"store"`
-	Redis    *string       `json:"redis"` // the breaker's state; null without Redis
+	Redis    *redisJSON    `json:"redis"` // null without Redis
 	Lease    *leaseJSON    `json:"lease"`
 	Argon2id *argon2idJSON `json:"argon2id"`
 	LastUsed *lastUsedJSON `json:"last_used"`
@@ -34,6 +36,19 @@ type ownJSON struct {
 type storeJSON struct {
 	Open    bool `json:"open"`
 	Answers bool `json:"answers"` // now
+	// Error is why the store cannot be opened, or does not answer; Since is when
+	// it could not be opened for the first time.
+	Error string     `json:"error,omitempty"`
+	Since *time.Time `json:"since,omitempty"`
+}
+
+// redisJSON is how Redis does: ok, failing (it answers with errors) or unreachable.
+type redisJSON struct {
+	State  redis.Condition `json:"state"` // the worse of the two below
+	Since  time.Time       `json:"since"`
+	Error  string          `json:"error,omitempty"`
+	Reads  redis.Condition `json:"reads"`
+	Writes redis.Condition `json:"writes"`
 }
 
 type leaseJSON struct {
@@ -69,12 +84,24 @@ var standings = map[coherence.Standing]string{
 	coherence.None: "none", coherence.Direct: "direct", coherence.Cached: "cached",
 }
 
+// failureOf is why the store is not open, if that was tried.
+func failureOf(e *engine.Engine) *engine.Failure {
+	if e == nil {
+		return nil
+	}
+	return e.Failure()
+}
+
 // instanceOf describes an engine, which may be nil.
 func instanceOf(e *engine.Engine, now time.Time) ownJSON {
 	live := liveOf(e)
 	own := ownJSON{readyJSON: readyOf(live), Name: instanceName(), Store: storeJSON{Open: live != nil}}
-	if state, ok := breakerOf(e); ok {
-		own.Redis = new(string(state))
+	if cache := redisOf(e); cache != nil {
+		h := cache.Health()
+		own.Redis = &redisJSON{h.Condition, h.Since.UTC(), h.Error, h.Reads, h.Writes}
+	}
+	if failure := failureOf(e); failure != nil {
+		own.Store.Error, own.Store.Since = failure.Err.Error(), new(failure.Since.UTC())
 	}
 	if live == nil {
 		return own

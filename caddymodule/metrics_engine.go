@@ -170,7 +170,8 @@ func (c *engineCollector) Collect(into chan<- prometheus.Metric) {
 	e := app.engine.Load()
 	live := liveOf(e)
 	into <- prometheus.MustNewConstMetric(c.running, prometheus.GaugeValue, boolean(len(missing(live)) == 0))
-	if state, ok := breakerOf(e); ok {
+	if cache := redisOf(e); cache != nil {
+		state := cache.State()
 		for _, s := range []redis.State{redis.StateClosed, redis.StateHalfOpen, redis.StateOpen} {
 			into <- prometheus.MustNewConstMetric(c.breaker, prometheus.GaugeValue, boolean(s == state), string(s))
 		}
@@ -209,16 +210,13 @@ func liveOf(e *engine.Engine) *engine.Live {
 	return live
 }
 
-// breakerOf says how Redis is, if there is to be one.
-func breakerOf(e *engine.Engine) (redis.State, bool) {
+// redisOf returns the cache in Redis, or nil if there is none.
+func redisOf(e *engine.Engine) *redis.Cache {
 	if e == nil {
-		return "", false
+		return nil
 	}
-	cache, ok := e.Proofs().(*redis.Cache)
-	if !ok {
-		return "", false
-	}
-	return cache.State(), true
+	cache, _ := e.Proofs().(*redis.Cache)
+	return cache
 }
 
 // missing names what keeps keys from being verified; nothing if they can be.

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"regexp"
+	"strings"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -113,15 +114,44 @@ func resolveAll(repl *caddy.Replacer, name string, values []string) ([]string, e
 // braces may be part of a secret.
 var named = regexp.MustCompile(`\{(?:env|file|system)\.[^{}]*\}`)
 
+// resolveOne replaces the placeholders of a value. What a file or a variable holds
+// is trimmed of blanks and line ends; what it should not hold is an error.
 func resolveOne(repl *caddy.Replacer, value string) (string, error) {
-	text, err := repl.ReplaceOrErr(value, true, true)
+	text, err := repl.ReplaceFunc(value, func(_ string, found any) (any, error) {
+		part := strings.TrimSpace(caddy.ToString(found))
+		if part == "" {
+			return nil, errors.New("a placeholder is unknown or empty")
+		}
+		return part, checkText(part)
+	})
+	if err == nil {
+		text = strings.TrimSpace(text)
+		err = checkText(text)
+	}
+	if placeholders := named.FindAllString(value, -1); err != nil && placeholders != nil {
+		err = fmt.Errorf("%w %s", err, placeholders)
+	}
 	if err != nil {
-		return "", fmt.Errorf("a placeholder is unknown or empty %s", named.FindAllString(value, -1))
+		return "", err
 	}
 	if text == "" {
 		return "", errors.New("is empty")
 	}
 	return text, nil
+}
+
+// checkText refuses what was not meant to be part of a value. Some that read files
+// and variables leave it away, so that the value would be another one there.
+func checkText(s string) error {
+	if strings.HasPrefix(s, "\ufeff") {
+		return errors.New("begins with a byte order mark (U+FEFF): save it without one")
+	}
+	for _, quote := range []string{`"`, "'"} {
+		if len(s) > 1 && strings.HasPrefix(s, quote) && strings.HasSuffix(s, quote) {
+			return errors.New("is in quotes: leave them out (docker run --env-file passes them on)")
+		}
+	}
+	return nil
 }
 
 // acquire takes a reference on the engine for these settings, and makes it if

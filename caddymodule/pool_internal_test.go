@@ -16,6 +16,9 @@ import (
 func TestResolve(t *testing.T) {
 	t.Setenv("SYSTEM_KEYS_TEST_SECRET", "from the environment")
 	t.Setenv("SYSTEM_KEYS_TEST_EMPTY", "")
+	t.Setenv("SYSTEM_KEYS_TEST_BLANKS", " \tpadded \r\n")
+	t.Setenv("SYSTEM_KEYS_TEST_QUOTES", `"a-secret"`)
+	t.Setenv("SYSTEM_KEYS_TEST_MARK", "\ufeffa-secret")
 	file := filepath.Join(t.TempDir(), "secret")
 	if err := os.WriteFile(file, []byte("from a file\n"), 0o600); err != nil {
 		t.Fatal(err)
@@ -25,6 +28,13 @@ func TestResolve(t *testing.T) {
 		"{env.SYSTEM_KEYS_TEST_SECRET}":   "from the environment",
 		"a {env.SYSTEM_KEYS_TEST_SECRET}": "a from the environment",
 		"{file." + file + "}":             "from a file",
+		"{env.SYSTEM_KEYS_TEST_BLANKS}":   "padded",
+		"a{env.SYSTEM_KEYS_TEST_BLANKS}b": "apaddedb",
+		" padded ":                        "padded",
+		"{env.SYSTEM_KEYS_TEST_QUOTES}":   "",
+		"a:{env.SYSTEM_KEYS_TEST_QUOTES}": "",
+		"{env.SYSTEM_KEYS_TEST_MARK}":     "",
+		"'a-secret'":                      "",
 		"":                                "",
 		"{env.SYSTEM_KEYS_TEST_EMPTY}":    "",
 		"{env.SYSTEM_KEYS_TEST_UNSET}":    "",

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -110,7 +109,8 @@ func (s *SQLite) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 
 // Postgres keeps the keys in a PostgreSQL database that any number of servers
 // share. Configuring it does not need the database to be there: until it is,
-// requests with a key get 503.
+// requests with a key get 503. But a database that answers and refuses (the
+// password, the database, rights, a schema that is not ours) fails the load.
 type Postgres struct {
 	// The connection string, as a URL (`postgres://…`) or in the keyword form.
 	// Options of the connection pool are part of it, such as `pool_max_conns`.
@@ -133,19 +133,8 @@ func (p *Postgres) Validate() error {
 	if strings.Contains(p.DSN, "{") {
 		return nil
 	}
-	return checkDSN(p.DSN)
-}
-
-// checkDSN finds what can be found without looking at the environment or at a
-// file, as pgx does when it parses a DSN. It does not repeat what it was given.
-func checkDSN(dsn string) error {
-	isURL := strings.HasPrefix(dsn, "postgres://") || strings.HasPrefix(dsn, "postgresql://")
-	if _, err := url.Parse(dsn); isURL && err != nil {
-		return errors.New("postgres: the dsn is not a URL; in a password, " +
-			"everything but letters, digits and -._~ is written as %XX")
-	}
-	if !isURL && !strings.Contains(dsn, "=") {
-		return errors.New("postgres: the dsn must be a URL, postgres://…, or of the form key=value")
+	if err := postgres.CheckDSN(p.DSN); err != nil {
+		return fmt.Errorf("postgres: %w", err)
 	}
 	return nil
 }
@@ -184,6 +173,9 @@ func (p *Postgres) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		return d.ArgErr()
 	}
 	p.DSN = d.Val()
+	if d.NextArg() { // which may be a password
+		return d.Err("postgres: the dsn is one argument: write it in quotes if it has blanks")
+	}
 	if err := p.Validate(); err != nil {
 		return d.WrapErr(err)
 	}

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -15,11 +16,18 @@ type ownStatus struct {
 	Watched         bool
 	Instances       []struct{ ID, Name, Lease string }
 	Instance        struct {
-		Ready    bool
-		Missing  []string
-		ID       string
-		Store    struct{ Open, Answers bool }
-		Redis    *string
+		Ready   bool
+		Missing []string
+		ID      string
+		Store   struct {
+			Open, Answers bool
+			Error         string
+			Since         *time.Time
+		}
+		Redis *struct {
+			State, Error, Reads, Writes string
+			Since                       time.Time
+		}
 		Lease    *struct{ Standing string }
 		Argon2id *struct{ Slots int }
 		Audit    *struct{ Waiting, Dropped int }
@@ -62,7 +70,7 @@ func TestStatusAndReadiness(t *testing.T) {
 			if !own.Ready || !own.Store.Open || !own.Store.Answers || own.Lease.Standing != "cached" || own.Argon2id.Slots < 1 || own.Audit.Dropped != 0 {
 				t.Errorf("this instance is %s", text)
 			}
-			if redis := strings.Contains(b.options, "redis "); (own.Redis != nil) != redis || redis && *own.Redis != "closed" {
+			if redis := strings.Contains(b.options, "redis "); (own.Redis != nil) != redis || redis && own.Redis.State != "ok" {
 				t.Errorf("redis is %s", text)
 			}
 			for _, secret := range []string{key[7:], rootKey[7:], "lm_sys_", "Twitch", "0123456789abcdef", "argon2id$"} {
@@ -107,7 +115,9 @@ func TestReadinessBeforeTheStoreIsOpen(t *testing.T) {
 	if code, body := c.ready(t); code != http.StatusServiceUnavailable || body != `{"ready":false,"missing":["store"]}` {
 		t.Errorf("%d %s", code, body)
 	}
-	if s, text := c.status(t); s.Instance.Store.Open || s.Instance.Ready || s.Instance.Lease != nil {
+	s, text := c.status(t)
+	if s.Instance.Store.Open || s.Instance.Ready || s.Instance.Lease != nil ||
+		!strings.Contains(s.Instance.Store.Error, "127.0.0.1:1") || s.Instance.Store.Since == nil {
 		t.Error(text)
 	}
 	if families, _ := c.scrape(t); value(families, "ready") != 0 {

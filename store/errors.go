@@ -20,8 +20,9 @@ var (
 	// of another. See [Moving].
 	ErrOccupied = errors.New("the store is not empty")
 	// ErrStandby says that the server reached is a read-only standby, whose
-	// word on a key may be old. Only a primary is believed.
-	ErrStandby = errors.New("the database server is a read-only standby")
+	// word on a key may be old, or that sessions on it are read-only. Only a
+	// primary that can be written to is believed.
+	ErrStandby = errors.New("the database is read-only")
 )
 
 // InvalidError says which field of a key breaks a rule, and how, in words that
@@ -34,3 +35,12 @@ type InvalidError struct {
 }
 
 func (e *InvalidError) Error() string { return e.Field + ": " + e.Reason }
+
+// RefusedError says that the database has answered, and that waiting does not
+// help: the password, the database, the rights or the schema are not as they must
+// be, or this is no server that a store works on.
+type RefusedError struct{ Err error }
+
+func (e *RefusedError) Error() string { return e.Err.Error() }
+
+func (e *RefusedError) Unwrap() error { return e.Err }

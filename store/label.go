@@ -12,8 +12,8 @@ const MaxLabel = 100
 // CleanLabel trims white space from both ends and checks what is left: 1 to
 // [MaxLabel] characters of valid UTF-8 without control characters, line or
 // paragraph separators, or marks that turn the direction of the text around
-// them (a label is shown to the admin who decides what to revoke). The error
-// is an [*InvalidError] for the field "label".
+// them, and with one that can be seen (a label is shown to the admin who decides
+// what to revoke). The error is an [*InvalidError] for the field "label".
 func CleanLabel(s string) (string, error) {
 	if !utf8.ValidString(s) {
 		return "", &InvalidError{Field: "label", Reason: "must be valid UTF-8"}
@@ -28,7 +28,25 @@ func CleanLabel(s string) (string, error) {
 	if strings.ContainsFunc(s, unprintable) {
 		return "", &InvalidError{Field: "label", Reason: "must not contain control characters"}
 	}
+	if !strings.ContainsFunc(s, visible) {
+		return "", &InvalidError{Field: "label", Reason: "must have a character that can be seen"}
+	}
 	return s, nil
+}
+
+// Characters of a visible kind that show nothing: BRAILLE PATTERN BLANK and MUSICAL
+// SYMBOL NULL NOTEHEAD. Unicode lists the others as Default_Ignorable_Code_Point
+// (DerivedCoreProperties.txt), letters such as HANGUL FILLER among them.
+const (
+	blankPattern = '\u2800'
+	nullNotehead = '\U0001d159'
+)
+
+// visible reports whether a character shows by itself. Marks, spaces and formats
+// do not.
+func visible(r rune) bool {
+	return unicode.In(r, unicode.L, unicode.N, unicode.P, unicode.S) &&
+		!unicode.Is(unicode.Other_Default_Ignorable_Code_Point, r) && r != blankPattern && r != nullNotehead
 }
 
 func unprintable(r rune) bool {

@@ -1,6 +1,7 @@
 package fleet_test
 
 import (
+	"net/http"
 	"testing"
 	"time"
 
@@ -28,5 +29,28 @@ func TestRevocationsBehindAPooler(t *testing.T) {
 		if took > promptly {
 			t.Errorf("answered after %v: %s", took, body)
 		}
+	}
+}
+
+// TestShortLeasesBehindAPooler has leases in whose time a feed must open that waits
+// in vain for a notification.
+func TestShortLeasesBehindAPooler(t *testing.T) {
+	t.Parallel()
+	for _, lease := range []time.Duration{500 * time.Millisecond, time.Second, 2 * time.Second} {
+		t.Run(lease.String(), func(t *testing.T) {
+			t.Parallel()
+			f := newFleet(t, 0, lease, "")
+			f.pooler = testenv.StartPooler(t, f.postgres).Addr()
+			f.start() // and waits until it serves
+			key, plain := f.mint("bot")
+			eventually(t, "the key is good", func() bool {
+				status, _ := f.instances[0].get("/ok", plain)
+				return status == http.StatusOK
+			})
+			mustRevoke(t, f.instances[0], key)
+			if status, body := f.instances[0].get("/ok", plain); status != http.StatusUnauthorized && status != http.StatusServiceUnavailable {
+				t.Errorf("after the answer: %d %s", status, body)
+			}
+		})
 	}
 }

@@ -56,7 +56,7 @@ func (e *Engine) Close() error {
 	}
 	if e.started {
 		e.cancel()
-		<-e.done
+		e.running.Wait()
 	}
 	var errs []error
 	if l := e.live.Swap(nil); l != nil {

@@ -27,12 +27,15 @@ var ErrNotReady = errors.New("the store is not open yet")
 // Proofs is the shared cache of finished work, closed with the engine.
 type Proofs interface {
 	verify.Proofs
+	// Check reads and writes at an address, and has the log say what is wrong.
+	Check(ctx context.Context, address string)
 	Close() error
 }
 
 // Config is what an engine is made of. Open is required.
 type Config struct {
-	// Open opens the store. It is tried again until it succeeds.
+	// Open opens the store. It is tried again until it succeeds. A
+	// [store.RefusedError] says that waiting does not help.
 	Open func(ctx context.Context) (store.Store, error)
 	// System is what OpenTelemetry calls the database, for spans: "sqlite",
 	// "postgresql".
@@ -90,9 +93,10 @@ type Engine struct {
 	mu      sync.Mutex // guards the life cycle
 	started bool
 	closed  atomic.Bool   // written under mu
-	opened  chan struct{} // closed when the store is open
+	tried   chan struct{} // closed after the first attempt to open the store
+	failure atomic.Pointer[Failure]
 	cancel  context.CancelFunc
-	done    chan struct{}
+	running sync.WaitGroup // what cancel ends
 }
 
 // Live is an engine whose store is open.
@@ -129,8 +133,7 @@ func New(config Config) (*Engine, error) {
 		relay:  r,
 		logger: slog.New(r),
 		slots:  verify.NewSlots(config.Argon2id, config.HashMemory),
-		opened: make(chan struct{}),
-		done:   make(chan struct{}),
+		tried:  make(chan struct{}),
 	}
 	e.Alive = e.alive
 	if config.Proofs != nil {

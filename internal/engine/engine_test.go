@@ -156,6 +156,9 @@ func TestAServerThatIsNotThereIsWaitedFor(t *testing.T) {
 	if err := e.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
+	for _, err := e.Live(); err != nil; _, err = e.Live() { // in the background
+		time.Sleep(time.Millisecond)
+	}
 	if _, err := e.Admit(t.Context(), "lm_sys_x", nil); !errors.Is(err, verify.ReasonUnminted) {
 		t.Errorf("with the store open: %v", err)
 	}

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
@@ -23,27 +24,52 @@ const (
 	// openTimeout bounds one attempt, migrations included.
 	openTimeout = time.Minute
 	// firstWait is how long Start waits for a server before it goes on without.
-	firstWait = 3 * time.Second
+	firstWait = 5 * time.Second
 	minPause  = 100 * time.Millisecond
 	maxPause  = 2 * time.Second
+	// repeatAfter is how often the log says again why a store cannot be opened.
+	repeatAfter = time.Minute
 )
 
-// Start opens the store, migrates it and makes the engine live. It returns when
-// that is done and the instance has its first lease; with an error if the store is embedded and cannot be opened; or
-// after a few seconds if a server does not answer, and goes on trying. A second
-// Start, by another configuration that shares the engine, only waits.
+// Failure is why the store could not be opened when that was tried last.
+type Failure struct {
+	Err error
+	// Since is when it could not be opened for the first time.
+	Since time.Time
+	// Final says that waiting does not help.
+	Final bool
+}
+
+// Failure returns nil if the store is open, or was not tried yet.
+func (e *Engine) Failure() *Failure { return e.failure.Load() }
+
+// Start makes one attempt to open the store and to migrate it, and waits for the
+// first lease. It returns an error if the attempt shows that waiting does not help:
+// the database refuses this configuration, or the store is embedded. After any
+// other failure, or after a few seconds, it returns nil, and the engine goes on
+// trying. A second Start, by another configuration that shares the engine, only
+// waits.
 func (e *Engine) Start(ctx context.Context) error {
-	if err := e.begin(ctx); err != nil {
+	if err := e.begin(); err != nil {
 		return err
 	}
-	patience := time.NewTimer(firstWait)
+	wait := firstWait
+	if e.config.Embedded { // its migrations may take longer
+		wait = openTimeout
+	}
+	patience := time.NewTimer(wait)
 	defer patience.Stop()
 	select {
-	case <-e.opened:
+	case <-e.tried:
 	case <-patience.C:
 		return nil
 	case <-ctx.Done():
 		return ctx.Err()
+	}
+	if failure := e.Failure(); failure != nil && failure.Final {
+		return failure.Err
+	} else if failure != nil {
+		return nil
 	}
 	l, err := e.Live()
 	if err != nil {
@@ -59,53 +85,58 @@ func (e *Engine) Start(ctx context.Context) error {
 	return nil
 }
 
-// begin opens an embedded store, or begins to try to open a server.
-func (e *Engine) begin(ctx context.Context) error {
+// begin begins to try to open the store, and asks the shared cache once.
+func (e *Engine) begin() error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	switch {
-	case e.closed.Load():
+	if e.closed.Load() {
 		return store.ErrClosed
-	case e.started:
-		return nil
-	case e.config.Embedded:
-		attempt, cancel := context.WithTimeout(ctx, openTimeout)
-		defer cancel()
-		if err := e.open(attempt); err != nil {
-			return err
-		}
-		e.started = true
-		e.cancel = func() {}
-		close(e.done)
-	default:
+	}
+	if !e.started {
 		e.started = true
 		var background context.Context
 		background, e.cancel = context.WithCancel(context.Background())
-		go e.keepOpening(background)
+		e.running.Go(func() { e.keepOpening(background) })
+		if e.proofs != nil {
+			e.running.Go(func() { e.proofs.Check(background, verify.ProbeAddress) })
+		}
 	}
 	return nil
 }
 
-// keepOpening tries until the store is open. It says so once when it begins to
-// wait, and once when it need not any more.
+// keepOpening tries until the store is open. It says so when it begins to wait,
+// each minute while it does, and when it need not any more.
 func (e *Engine) keepOpening(ctx context.Context) {
-	defer close(e.done)
+	now := time.Now //nolint:forbidigo // the real clock is wired here
 	pause := minPause
+	var said time.Time
 	for attempt := 1; ; attempt++ {
 		try, cancel := context.WithTimeout(ctx, openTimeout)
 		err := e.open(try)
 		cancel()
+		if ctx.Err() != nil && err != nil {
+			return
+		}
+		e.note(err, now())
+		if attempt == 1 {
+			close(e.tried)
+		}
 		if err == nil {
 			if attempt > 1 {
 				e.logger.Info("store is open", slog.Int("attempts", attempt))
 			}
 			return
 		}
-		if ctx.Err() != nil {
+		if e.config.Embedded { // Start returns the error
 			return
 		}
-		if attempt == 1 {
-			e.logger.Error("store cannot be opened, requests get 503 until it can", slog.Any("error", err))
+		if now().Sub(said) >= repeatAfter {
+			said = now()
+			text := "store cannot be opened, requests get 503 until it can"
+			if e.Failure().Final {
+				text = "the database refuses this configuration"
+			}
+			e.logger.Error(text, slog.Any("error", err), slog.Time("since", e.Failure().Since))
 		}
 		spread := pause/2 + rand.N(pause) //nolint:gosec // keeps instances from trying in step
 		select {
@@ -115,6 +146,19 @@ func (e *Engine) keepOpening(ctx context.Context) {
 		}
 		pause = min(2*pause, maxPause)
 	}
+}
+
+// note keeps why an attempt has failed.
+func (e *Engine) note(err error, at time.Time) {
+	if err == nil {
+		e.failure.Store(nil)
+		return
+	}
+	if before := e.Failure(); before != nil {
+		at = before.Since
+	}
+	_, refused := errors.AsType[*store.RefusedError](err)
+	e.failure.Store(&Failure{Err: err, Since: at, Final: refused || e.config.Embedded})
 }
 
 // open makes one attempt, whole or not at all.
@@ -133,7 +177,6 @@ func (e *Engine) open(ctx context.Context) error {
 		return fmt.Errorf("read mint key: %w", err)
 	}
 	e.live.Store(e.assemble(s, token.New(mintKey)))
-	close(e.opened)
 	return nil
 }
 

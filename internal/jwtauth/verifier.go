@@ -10,6 +10,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/lestrrat-go/jwx/v3/jwa"
 	"github.com/lestrrat-go/jwx/v3/jwk"
@@ -168,7 +170,7 @@ func fits(key jwk.Key, algorithm jwa.SignatureAlgorithm) bool {
 }
 
 func (v *Verifier) claims(payload []byte) (*Claims, error) {
-	if nesting.Check(payload) != nil || !timed(payload) {
+	if nesting.Check(payload) != nil || !timed(payload) || !utf8.Valid(payload) {
 		return nil, ErrInvalid
 	}
 	token, err := jwt.ParseInsecure(payload) // its signature was verified
@@ -180,7 +182,7 @@ func (v *Verifier) claims(payload []byte) (*Claims, error) {
 		jwt.WithIssuer(v.config.Issuer), jwt.WithAudience(v.config.Audience),
 		jwt.WithRequiredClaim(jwt.ExpirationKey), jwt.WithRequiredClaim(jwt.SubjectKey))
 	subject, _ := token.Subject()
-	if err != nil || subject == "" || len(subject) > maxSubject {
+	if err != nil || subject == "" || len(subject) > maxSubject || strings.ContainsFunc(subject, isUnkeepable) {
 		return nil, ErrInvalid
 	}
 	claims := &Claims{Subject: subject, Name: text(token, "name")}
@@ -216,6 +218,10 @@ func timed(payload []byte) bool {
 	}
 	return true
 }
+
+// isUnkeepable reports whether a character can be no part of a name: PostgreSQL
+// keeps no NUL, and the replacement character stands for what was lost already.
+func isUnkeepable(r rune) bool { return unicode.IsControl(r) || r == utf8.RuneError }
 
 func text(token jwt.Token, claim string) string {
 	var value any

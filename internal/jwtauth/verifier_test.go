@@ -223,6 +223,9 @@ func TestTokensThatAreRefused(t *testing.T) {
 		"dots":                            "..",
 		"something that is not base64":    "!.!.!",
 		"JSON serialization":              `{"payload":"` + parts[1] + `","signatures":[{"protected":"` + parts[0] + `","signature":"` + parts[2] + `"}]}`,
+		"a subject with NUL":              signed(map[string]any{"sub": "u\x00"}),
+		"a subject with a line feed":      signed(map[string]any{"sub": "u\n1"}),
+		"a subject that was no text":      signed(map[string]any{"sub": "\ufffd"}),
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

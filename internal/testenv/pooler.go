@@ -21,12 +21,12 @@ type Pooler struct {
 }
 
 // StartPooler puts a pooler in front of a PostgreSQL server, for this test alone,
-// and ends it with the test.
-func StartPooler(tb testing.TB, behind *Postgres) *Pooler {
+// and ends it with the test. Options are settings of PgBouncer.
+func StartPooler(tb testing.TB, behind *Postgres, opts ...Option) *Pooler {
 	tb.Helper()
 	var p *Pooler
 	err := onFreePort(func(port string) (err error) {
-		p, err = newPooler(port, behind)
+		p, err = newPooler(port, behind, opts)
 		return err
 	})
 	if err != nil {
@@ -40,7 +40,7 @@ func StartPooler(tb testing.TB, behind *Postgres) *Pooler {
 	return p
 }
 
-func newPooler(port string, behind *Postgres) (_ *Pooler, err error) {
+func newPooler(port string, behind *Postgres, opts []Option) (_ *Pooler, err error) {
 	program, err := exec.LookPath("pgbouncer")
 	if err != nil {
 		return nil, errors.New("pgbouncer is missing (on Debian: apt-get install pgbouncer)")
@@ -80,6 +80,9 @@ pool_mode = transaction
 default_pool_size = 5
 ignore_startup_parameters = extra_float_digits
 `, behind.port, port)
+	for _, s := range collect(opts).settings { // the last one counts
+		settings += s.name + " = " + s.value + "\n"
+	}
 	err = os.WriteFile(config, []byte(settings), 0o644) // for another user to read
 	if err == nil {
 		err = p.server.start()

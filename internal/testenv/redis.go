@@ -168,6 +168,14 @@ func (r *Redis) FlushAll() {
 	r.must("flush", r.send(ctx, "FLUSHALL"))
 }
 
+// Command gives the server one command, which it must answer with OK.
+func (r *Redis) Command(command string) {
+	r.tb.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	r.must("command", r.send(ctx, command))
+}
+
 // Kill ends the server at once; what it remembered is lost.
 func (r *Redis) Kill() {
 	r.tb.Helper()

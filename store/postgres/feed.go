@@ -14,8 +14,10 @@ import (
 
 // Bounds of a feed.
 const (
-	// probeTimeout is how long its own notification may take to reach a feed.
+	// probeTimeout is how long its own notification may take to reach a feed, and
+	// probeShare the part of the time there is to open the feed that it may take.
 	probeTimeout = time.Second
+	probeShare   = 4
 	// pollInterval is how often one looks that gets no notifications.
 	pollInterval = 250 * time.Millisecond
 	closeTimeout = time.Second
@@ -60,14 +62,25 @@ func (s *Store) follow(ctx context.Context) (_ *feed, err error) {
 	return f, nil
 }
 
+// errReadOnly says that a server is a primary, and that who administers it has
+// made sessions read-only.
+var errReadOnly = fmt.Errorf("%w: default_transaction_read_only is set, for the role, the database or the server, "+
+	"and the server is no standby", store.ErrStandby)
+
 // open makes the session what it is to be.
 func (f *feed) open(ctx context.Context, other querier) error {
 	var isolation string
 	var rev int64
+	var readOnly bool
 	err := f.conn.QueryRow(ctx, "SELECT max(rev), current_setting('default_transaction_isolation'), "+
-		"current_setting('synchronous_standby_names') FROM sidecar.change_log").Scan(&rev, &isolation, &f.standby)
+		"current_setting('synchronous_standby_names'), "+
+		"current_setting('transaction_read_only')::bool AND NOT pg_is_in_recovery() "+
+		"FROM sidecar.change_log").Scan(&rev, &isolation, &f.standby, &readOnly)
 	if err != nil {
 		return err
+	}
+	if readOnly { // a standby says so itself, at the first turn
+		return errReadOnly
 	}
 	if err := f.listen(ctx, other); err != nil || f.polls {
 		return err // a pooler would give the session's settings to others
@@ -97,7 +110,11 @@ func (f *feed) listen(ctx context.Context, other querier) error {
 	if _, err := other.Exec(ctx, "SELECT pg_notify($1, '')", channel); err != nil {
 		return err
 	}
-	waiting, cancel := context.WithTimeout(ctx, probeTimeout)
+	patience := probeTimeout
+	if end, bounded := ctx.Deadline(); bounded {
+		patience = min(patience, time.Until(end)/probeShare)
+	}
+	waiting, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	_, err := f.conn.WaitForNotification(waiting)
 	if err != nil && waiting.Err() != nil && ctx.Err() == nil {

@@ -6,6 +6,7 @@ import (
 	"embed"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -35,6 +36,10 @@ func (s *Store) Migrate(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("migrate: %w", err)
 	}
+	// In a transaction, which PgBouncer refuses in its statement mode.
+	if err := s.transact(ctx, func(tx pgx.Tx) error { return checkServer(ctx, tx) }); err != nil {
+		return explain("migrate", err)
+	}
 	for {
 		version, err := schemaVersion(ctx, s.pool)
 		switch {
@@ -43,8 +48,8 @@ func (s *Store) Migrate(ctx context.Context) error {
 		case version == len(files):
 			return nil
 		case version > len(files):
-			return fmt.Errorf("migrate: the schema has version %d, and this program knows %d at most: "+
-				"it was upgraded by a newer one", version, len(files))
+			return &store.RefusedError{Err: fmt.Errorf("migrate: the schema has version %d, and this program knows "+
+				"%d at most: it was upgraded by a newer one", version, len(files))}
 		}
 		file := files[version].Name()
 		err = s.transact(ctx, func(tx pgx.Tx) error { return migrateFrom(ctx, tx, version, file) })
@@ -116,6 +121,32 @@ func migrateFrom(ctx context.Context, tx pgx.Tx, version int, file string) error
 	return err
 }
 
+// checkServer refuses servers that no store works on.
+func checkServer(ctx context.Context, tx pgx.Tx) error {
+	var name string
+	var version int
+	err := tx.QueryRow(ctx, "SELECT version(), current_setting('server_version_num')::int").Scan(&name, &version)
+	if err != nil {
+		return err
+	}
+	return supported(name, version)
+}
+
+// minVersion is PostgreSQL 13.
+const minVersion = 13_00_00
+
+func supported(name string, version int) error {
+	product, _, _ := strings.Cut(name, " ")
+	switch {
+	case product != "PostgreSQL":
+		return &store.RefusedError{Err: fmt.Errorf("the server is %.40q, and a store needs PostgreSQL", product)}
+	case version < minVersion:
+		return &store.RefusedError{Err: fmt.Errorf("the server is PostgreSQL %d, and a store needs %d or later",
+			version/1_00_00, minVersion/1_00_00)}
+	}
+	return nil
+}
+
 // createSchema makes the place where migrations are recorded.
 func createSchema(ctx context.Context, tx pgx.Tx) error {
 	var encoding string
@@ -123,7 +154,7 @@ func createSchema(ctx context.Context, tx pgx.Tx) error {
 		return err
 	}
 	if encoding != "UTF8" {
-		return fmt.Errorf("the database has the encoding %s, and labels need UTF8", encoding)
+		return &store.RefusedError{Err: fmt.Errorf("the database has the encoding %s, and labels need UTF8", encoding)}
 	}
 	var exists bool
 	if err := tx.QueryRow(ctx, "SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = 'sidecar')").Scan(&exists); err != nil {

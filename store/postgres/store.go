@@ -2,9 +2,7 @@ package postgres
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"strings"
 	"sync/atomic"
 	"time"
 
@@ -39,6 +37,9 @@ type Store struct {
 // yet, and statements fail as long as it is not. The only errors are those of
 // the DSN, and none repeats a part of it. Call [Store.Migrate] next.
 func Open(ctx context.Context, dsn string) (*Store, error) {
+	if err := CheckDSN(dsn); err != nil {
+		return nil, fmt.Errorf("open store: %w", err)
+	}
 	config, err := pgxpool.ParseConfig(dsn)
 	if err != nil {
 		return nil, fmt.Errorf("open store: %w", explainDSN(err))
@@ -69,27 +70,6 @@ func Open(ctx context.Context, dsn string) (*Store, error) {
 		return nil, fmt.Errorf("open store: %w", err)
 	}
 	return &Store{pool: pool}, nil
-}
-
-// complaints are what pgx can say about a DSN without quoting it.
-var complaints = []string{
-	"failed to parse as URL", "failed to parse as keyword/value", "failed to read service", "sslmode is invalid",
-	"failed to configure TLS", "invalid port", "invalid connect_timeout", "invalid sslcertmode",
-	"invalid require_auth", "unknown channel_binding value", "unknown target_session_attrs value",
-	"invalid default_query_exec_mode", "cannot parse pool_max_conns", "pool_max_conns too small", "cannot parse pool_",
-}
-
-// explainDSN says what is wrong with a DSN without repeating it. pgx masks the
-// passwords that it recognizes, but in a DSN that cannot be parsed anything may
-// be one.
-func explainDSN(err error) error {
-	text := err.Error()
-	for _, complaint := range complaints {
-		if strings.Contains(text, complaint) {
-			return fmt.Errorf("the DSN: %s", complaint)
-		}
-	}
-	return errors.New("the DSN is neither a postgres:// URL nor of the form key=value")
 }
 
 // Close implements [store.Store].

@@ -3,7 +3,6 @@ package redis
 import (
 	"context"
 	"errors"
-	"log/slog"
 	"sync/atomic"
 	"time"
 
@@ -24,49 +23,62 @@ var errSame = errors.New("another call has failed since this one began")
 // processors. Three in a row have failed if each began after the one before.
 type breaker struct {
 	circuit *gobreaker.CircuitBreaker[struct{}]
-	log     *slog.Logger
 	// failures counts those that count.
 	failures atomic.Uint64
-	// failure is the text of the last failure, for the log.
-	failure atomic.Pointer[string]
+	// failure is the last of them.
+	failure atomic.Pointer[failure]
+	finding atomic.Pointer[finding]
+	changed func()
 }
 
-func newBreaker(cooldown time.Duration, log *slog.Logger) *breaker {
-	b := &breaker{log: log}
-	b.failure.Store(new(string))
+// finding is what a breaker has found out.
+type finding struct {
+	condition Condition
+	text      string
+	since     time.Time
+}
+
+// newBreaker makes a breaker that says when its finding has changed.
+func newBreaker(cooldown time.Duration, changed func()) *breaker {
+	b := &breaker{changed: changed}
+	b.failure.Store(&failure{condition: Unreachable})
+	b.find(OK, "")
 	b.circuit = gobreaker.NewCircuitBreaker[struct{}](gobreaker.Settings{
 		MaxRequests:   1,
 		Timeout:       cooldown,
 		ReadyToTrip:   func(c gobreaker.Counts) bool { return c.ConsecutiveFailures >= tolerance },
 		IsExcluded:    func(err error) bool { return errors.Is(err, context.Canceled) || errors.Is(err, errSame) },
-		OnStateChange: b.report,
+		OnStateChange: b.turn,
 	})
 	return b
+}
+
+func (b *breaker) find(condition Condition, text string) {
+	since := time.Now() //nolint:forbidigo // for display
+	b.finding.Store(&finding{condition, text, since})
 }
 
 // do makes a call, or returns [ErrUnavailable] instead. The result of a call
 // whose caller is gone is the context's error, and is not counted.
 func (b *breaker) do(ctx context.Context, call func(context.Context) error) error {
-	var failure error
-	_, err := b.circuit.Execute(func() (struct{}, error) {
+	var err error
+	_, verdict := b.circuit.Execute(func() (struct{}, error) {
 		before := b.failures.Load()
-		failure = call(ctx)
+		err = call(ctx)
 		switch {
-		case failure == nil:
+		case err == nil:
 		case errors.Is(ctx.Err(), context.Canceled):
-			failure = ctx.Err()
+			err = ctx.Err()
 		case !b.failures.CompareAndSwap(before, before+1):
 			return struct{}{}, errSame
 		default:
-			text := failure.Error()
-			b.failure.Store(&text)
+			if known, ok := errors.AsType[*failure](err); ok {
+				b.failure.Store(known)
+			}
 		}
-		return struct{}{}, failure
+		return struct{}{}, err
 	})
-	if errors.Is(err, errSame) {
-		return failure
-	}
-	if errors.Is(err, gobreaker.ErrOpenState) || errors.Is(err, gobreaker.ErrTooManyRequests) {
+	if errors.Is(verdict, gobreaker.ErrOpenState) || errors.Is(verdict, gobreaker.ErrTooManyRequests) {
 		return ErrUnavailable
 	}
 	return err
@@ -84,12 +96,17 @@ func (b *breaker) state() State {
 	return StateClosed
 }
 
-// report logs that Redis went or came back, and not each try in between.
-func (b *breaker) report(_ string, from, to gobreaker.State) {
+// turn notes what the breaker has found out when it opens, and when it closes.
+// While one call after the other tries in vain, the finding stays as old as it is.
+func (b *breaker) turn(_ string, _, to gobreaker.State) {
+	found, last := b.finding.Load(), b.failure.Load()
 	switch {
-	case from == gobreaker.StateClosed && to == gobreaker.StateOpen:
-		b.log.Warn("redis does not answer and is left alone for a while", "error", *b.failure.Load())
 	case to == gobreaker.StateClosed:
-		b.log.Info("redis answers again")
+		b.find(OK, "")
+	case to == gobreaker.StateOpen && (found.condition != last.condition || found.text != last.text):
+		b.find(last.condition, last.text)
+	default:
+		return
 	}
+	b.changed()
 }

@@ -36,7 +36,7 @@ type Options struct {
 	// Timeout is how long one call may take, connecting included. Zero means
 	// [DefaultTimeout].
 	Timeout time.Duration
-	// Cooldown is how long Redis is left alone after three calls in a row have
+	// Cooldown is how long Redis is left alone after three reads, or three writes, in a row have
 	// failed, each begun after the one before. Then one call tries again. Zero means
 	// [DefaultCooldown].
 	Cooldown time.Duration
@@ -54,16 +54,22 @@ type Options struct {
 //
 // A call whose turn it is returns within the timeout of [Options], or the deadline of
 // its context if that is earlier. An error other than [ErrUnavailable] and [ErrBusy]
-// means that Redis was asked and did not answer as it should; it never holds a
-// password. A caller that goes away (its context is cancelled) says nothing about
+// means that Redis was asked and did not answer as it should; it repeats nothing
+// that Redis has said. A caller that goes away (its context is cancelled) says nothing about
 // Redis and does not count as a failure of it.
 type Cache struct {
 	client  redis.UniversalClient
 	turns   *semaphore.Weighted
-	breaker *breaker
+	reads   *breaker
+	writes  *breaker
 	timeout time.Duration
-	secrets []string
+	log     *slog.Logger
 	close   func() error
+	// encrypted says that TLS is spoken.
+	encrypted bool
+
+	saying sync.Mutex // guards said
+	said   Health
 }
 
 // New makes a cache from the URLs of one node, of a cluster, or of sentinels;
@@ -87,21 +93,25 @@ func New(urls []string, opts Options) (*Cache, error) {
 		opts.Logger = slog.New(slog.DiscardHandler)
 	}
 	client := newClient(t, opts.Timeout)
-	return &Cache{
+	c := &Cache{
 		client:  client,
 		turns:   semaphore.NewWeighted(int64(connections(t))),
-		breaker: newBreaker(opts.Cooldown, opts.Logger),
 		timeout: opts.Timeout,
-		secrets: t.secrets(),
+		log:     opts.Logger,
 		close:   sync.OnceValue(client.Close),
-	}, nil
+		said:    Health{Condition: OK},
+
+		encrypted: t.scheme == "rediss",
+	}
+	c.reads, c.writes = newBreaker(opts.Cooldown, c.report), newBreaker(opts.Cooldown, c.report)
+	return c, nil
 }
 
 // Get returns the value of a key, or nil if there is none. A value that is
 // there but empty is not nil.
 func (c *Cache) Get(ctx context.Context, key string) ([]byte, error) {
 	var value []byte
-	err := c.do(ctx, "get", func(ctx context.Context) error {
+	err := c.do(ctx, c.reads, "get", func(ctx context.Context) error {
 		// Not Bytes, whose result shares memory with a string.
 		found, err := c.client.Get(ctx, key).Result()
 		if errors.Is(err, redis.Nil) {
@@ -121,40 +131,24 @@ func (c *Cache) Set(ctx context.Context, key string, value []byte, ttl time.Dura
 	if ttl < time.Millisecond {
 		return errors.New("redis set: the time to live is under a millisecond")
 	}
-	return c.do(ctx, "set", func(ctx context.Context) error {
+	return c.do(ctx, c.writes, "set", func(ctx context.Context) error {
 		return c.client.Set(ctx, key, value, ttl).Err()
 	})
 }
 
 // Delete removes a key, if it is there.
 func (c *Cache) Delete(ctx context.Context, key string) error {
-	return c.do(ctx, "delete", func(ctx context.Context) error {
+	return c.do(ctx, c.writes, "delete", func(ctx context.Context) error {
 		return c.client.Del(ctx, key).Err()
 	})
 }
 
 // Ping asks whether Redis answers.
 func (c *Cache) Ping(ctx context.Context) error {
-	return c.do(ctx, "ping", func(ctx context.Context) error {
+	return c.do(ctx, c.reads, "ping", func(ctx context.Context) error {
 		return c.client.Ping(ctx).Err()
 	})
 }
-
-// State is whether Redis is asked.
-type State string
-
-// The states.
-const (
-	// StateClosed: it is, as always.
-	StateClosed State = "closed"
-	// StateHalfOpen: one call is let through to see whether it answers again.
-	StateHalfOpen State = "half_open"
-	// StateOpen: it is not, because it has been failing.
-	StateOpen State = "open"
-)
-
-// State says whether Redis is asked now, without asking it.
-func (c *Cache) State() State { return c.breaker.state() }
 
 // Close closes the connections; calls that are running may fail. It can be
 // called more than once.
@@ -177,14 +171,14 @@ func (c *Cache) wait(ctx context.Context) error {
 }
 
 // do makes one call on Redis, if the breaker lets it.
-func (c *Cache) do(ctx context.Context, what string, call func(context.Context) error) error {
+func (c *Cache) do(ctx context.Context, breaker *breaker, what string, call func(context.Context) error) error {
 	err := c.wait(ctx)
 	if err == nil {
 		defer c.turns.Release(1)
-		err = c.breaker.do(ctx, func(ctx context.Context) error {
+		err = breaker.do(ctx, func(ctx context.Context) error {
 			ctx, cancel := context.WithTimeout(ctx, c.timeout)
 			defer cancel()
-			return redact(call(ctx), c.secrets)
+			return failed(call(ctx), c.encrypted)
 		})
 	}
 	if err != nil {

@@ -78,12 +78,8 @@ func TestCacheOutlivesAnOutage(t *testing.T) {
 // opens makes calls fail until the breaker opens, which it does after three.
 func opens(t *testing.T, cache *redis.Cache) {
 	t.Helper()
-	for i, call := range []func() error{
-		func() error { _, err := cache.Get(t.Context(), "k"); return err },
-		func() error { return cache.Set(t.Context(), "k", []byte("v"), time.Hour) },
-		func() error { return cache.Delete(t.Context(), "k") },
-	} {
-		err := soon(t, call)
+	for i := range 3 {
+		err := soon(t, func() error { _, err := cache.Get(t.Context(), "k"); return err })
 		if err == nil || errors.Is(err, redis.ErrUnavailable) {
 			t.Fatalf("call %d on a Redis that is away gives %v", i+1, err)
 		}

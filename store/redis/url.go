@@ -214,9 +214,3 @@ func (t *target) check() error {
 	}
 	return nil
 }
-
-// secrets are the words that must not appear in an error.
-func (t *target) secrets() []string {
-	return slices.DeleteFunc([]string{t.password, t.parameters[sentinelPassword]},
-		func(s string) bool { return s == "" })
-}

@@ -62,11 +62,11 @@ func TestAServerThatRepeatsThePasswordIsNotRepeated(t *testing.T) {
 		}
 	}()
 	err = newCache(t, redis.Options{}, "redis://:hunter2@"+listener.Addr().String()).Ping(t.Context())
-	wantSecret(t, err, "[redacted]")
+	wantSecret(t, err, "ERR")
 	var text interface{ Unwrap() error }
 	for errors.As(err, &text) {
 		err = text.Unwrap()
-		wantSecret(t, err, "[redacted]")
+		wantSecret(t, err, "ERR")
 	}
 }
 

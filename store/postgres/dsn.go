@@ -1,0 +1,182 @@
+package postgres
+
+import (
+	"errors"
+	"fmt"
+	"net/url"
+	"slices"
+	"strings"
+)
+
+// settings are what a DSN may set. pgx sends every other name to the server as a
+// parameter, and the server repeats it in its error. The last line is parameters
+// of the server; options sets all others.
+var settings = strings.Fields(`
+host port dbname database user password passfile connect_timeout service servicefile target_session_attrs
+sslmode sslkey sslcert sslcertmode sslrootcert sslnegotiation sslpassword sslsni
+krbspn krbsrvname min_protocol_version max_protocol_version channel_binding require_auth
+default_query_exec_mode statement_cache_capacity description_cache_capacity
+pool_max_conns pool_min_conns pool_min_idle_conns pool_max_conn_lifetime pool_max_conn_idle_time
+pool_health_check_period pool_max_conn_lifetime_jitter pool_ping_timeout
+options application_name client_encoding search_path timezone role statement_timeout lock_timeout
+idle_in_transaction_session_timeout idle_session_timeout`)
+
+// What can be wrong with a DSN. No text repeats a part of it: where it is not what
+// its author meant, any part may be the password.
+var (
+	errMark   = errors.New("begins with a byte order mark (U+FEFF): save the file without one")
+	errQuotes = errors.New("is in quotes: leave them out (docker run --env-file passes them on)")
+	errScheme = errors.New("must begin with postgres:// or postgresql://, in lower case")
+	errEscape = errors.New("is not a valid URL: in a user name and a password, " +
+		"everything but letters, digits and -._~ is written as %XX")
+	errPairs = errors.New("is neither a postgres:// URL nor of the form key=value: there is no blank beside a =, " +
+		"and a value that is empty or has a blank is written in single quotes")
+	errValue = errors.New(`has a value with = or " outside of single quotes: write it in them`)
+	errName  = errors.New("sets something that is not known: a password with special characters must be written as %XX in " +
+		"a URL, and in single quotes in the form key=value; a parameter of the server goes into options")
+)
+
+// CheckDSN says what is wrong with a DSN, as far as its text shows it. It looks at
+// no file and at no server. It is stricter than pgx: that takes what it does not
+// understand for the name of a user, a database or a parameter, and repeats such
+// names in its errors, as the server does.
+func CheckDSN(dsn string) error {
+	if err := checkDSN(dsn); err != nil {
+		return fmt.Errorf("the DSN %w", err)
+	}
+	return nil
+}
+
+func checkDSN(dsn string) error {
+	before, rest, isURL := strings.Cut(dsn, "://")
+	switch {
+	case strings.HasPrefix(dsn, "\ufeff"):
+		return errMark
+	case strings.ContainsAny(firstOf(dsn), quotes):
+		return errQuotes
+	case isURL && (before == "postgres" || before == "postgresql"):
+		return checkURL(rest)
+	case isURL && !strings.Contains(before, "="):
+		return errScheme
+	}
+	return checkPairs(dsn)
+}
+
+const (
+	quotes = "\"'`“”‘’"
+	blanks = " \t\n\r\v\f"
+)
+
+func firstOf(s string) string {
+	for _, r := range s {
+		return string(r)
+	}
+	return ""
+}
+
+// checkURL looks at what follows the scheme. pgx, like libpq, ends the user and
+// the password at the first @, and others end them at the last one before a slash.
+func checkURL(rest string) error {
+	_, err := url.PathUnescape(rest)
+	switch at, end := strings.IndexByte(rest, '@'), strings.IndexAny(rest, "/?"); {
+	case err != nil, strings.ContainsAny(rest, blanks+"#"), strings.Count(rest, "@") > 1, at > end && end >= 0:
+		return errEscape
+	case strings.HasSuffix(rest, `"`), strings.HasSuffix(rest, "'"):
+		return errQuotes
+	}
+	rest, query, _ := strings.Cut(rest, "?")
+	hosts, _, _ := strings.Cut(rest[strings.IndexByte(rest, '@')+1:], "/")
+	for host := range strings.SplitSeq(hosts, ",") {
+		colon := strings.LastIndexByte(host, ':')
+		if colon > strings.LastIndexByte(host, ']') && strings.Trim(host[colon+1:], "0123456789") != "" {
+			return errEscape
+		}
+	}
+	values, err := url.ParseQuery(query)
+	if err != nil {
+		return errEscape
+	}
+	for name := range values {
+		if !slices.Contains(settings, name) {
+			return errName
+		}
+	}
+	return nil
+}
+
+// checkPairs looks at the form key=value, in the grammar of libpq without the
+// blanks that it allows beside a =: in `user= password=x` the user is `password=x`.
+func checkPairs(dsn string) error {
+	for s := strings.Trim(dsn, blanks); s != ""; s = strings.TrimLeft(s, blanks) {
+		name, rest, found := strings.Cut(s, "=")
+		if !found || strings.ContainsAny(name, blanks) {
+			return errPairs
+		}
+		if !slices.Contains(settings, name) {
+			return errName
+		}
+		quoted := strings.HasPrefix(rest, "'")
+		stop := blanks
+		if quoted {
+			stop, rest = "'", rest[1:]
+		}
+		end := endOf(rest, stop)
+		value := rest[:end]
+		s = rest[end:]
+		if quoted {
+			if s == "" {
+				return errPairs
+			}
+			if s = s[1:]; s != "" && !strings.ContainsAny(s[:1], blanks) {
+				return errPairs
+			}
+			continue
+		}
+		password := name == "password" || name == "sslpassword"
+		switch {
+		case value == "":
+			return errPairs
+		case strings.Contains(value, "=") && !password, strings.HasPrefix(value, `"`):
+			return errValue
+		}
+	}
+	if strings.Trim(dsn, blanks) == "" {
+		return errPairs
+	}
+	return nil
+}
+
+// endOf returns where the first of the characters stands that no backslash is
+// before, or the end.
+func endOf(s, stop string) int {
+	for i := 0; i < len(s); i++ {
+		switch {
+		case s[i] == '\\':
+			i++
+		case strings.IndexByte(stop, s[i]) >= 0:
+			return i
+		}
+	}
+	return len(s)
+}
+
+// complaints are what pgx can say about a DSN without quoting it.
+var complaints = []string{
+	"failed to parse as URL", "failed to parse as keyword/value", "failed to read service", "sslmode is invalid",
+	"failed to configure TLS", "invalid port", "invalid connect_timeout", "invalid sslcertmode",
+	"invalid require_auth", "unknown channel_binding value", "unknown target_session_attrs value",
+	"invalid default_query_exec_mode", "cannot parse pool_max_conns", "pool_max_conns too small", "cannot parse pool_",
+}
+
+// explainDSN says what is wrong with a DSN without repeating it. pgx masks the
+// passwords that it recognizes, but in a DSN that cannot be parsed anything may
+// be one.
+func explainDSN(err error) error {
+	text := err.Error()
+	for _, complaint := range complaints {
+		if strings.Contains(text, complaint) {
+			return fmt.Errorf("the DSN: %s", complaint)
+		}
+	}
+	return fmt.Errorf("the DSN %w", errPairs)
+}

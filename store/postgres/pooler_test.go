@@ -1,0 +1,55 @@
+package postgres_test
+
+import (
+	"context"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/lumio-vision/caddy-system-keys/internal/testenv"
+	"github.com/lumio-vision/caddy-system-keys/store"
+)
+
+// TestAFeedBehindAPoolerOpensInTheTimeOfAShortLease opens one in the second that an
+// instance with a lease of two seconds or less gives it.
+func TestAFeedBehindAPoolerOpensInTheTimeOfAShortLease(t *testing.T) {
+	t.Parallel()
+	_, server, dsn := private(t)
+	pooler := testenv.StartPooler(t, server)
+	s := open(t, "postgres://postgres@"+pooler.Addr()+mustPath(t, dsn)+"?sslmode=disable")
+	var feed store.Feed
+	eventually(t, "a feed is open", func() (ok bool) {
+		opening, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		var err error
+		feed, err = s.Follow(opening)
+		return err == nil
+	})
+	defer feed.Close()
+	member := &store.Member{ID: store.ID{1}, TTL: store.MinTTL}
+	if err := feed.Join(t.Context(), member); err != nil {
+		t.Fatal(err)
+	}
+	if view, err := feed.Renew(t.Context(), &store.Turn{Member: member.ID, Limit: 1}); err != nil || !view.Member {
+		t.Errorf("the turn is %+v, %v", view, err)
+	}
+}
+
+// TestAReadOnlyRoleIsNoStandby has a primary on which somebody has made sessions
+// read-only.
+func TestAReadOnlyRoleIsNoStandby(t *testing.T) {
+	t.Parallel()
+	s, dsn := migrated(t)
+	execute(t, dsn, "ALTER DATABASE "+strings.TrimPrefix(mustPath(t, dsn), "/")+" SET default_transaction_read_only = on")
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s = open(t, dsn)
+	feed, err := s.Follow(t.Context())
+	if err == nil || !strings.Contains(err.Error(), "default_transaction_read_only") || !strings.Contains(err.Error(), "no standby") {
+		t.Errorf("Follow = %v, %v", feed, err)
+	}
+	if err := s.Migrate(t.Context()); err != nil {
+		t.Errorf("Migrate, which has nothing to do: %v", err)
+	}
+}
