@@ -59,18 +59,12 @@ func (h *Handler) ours(p string) bool {
 	return false
 }
 
-// keyOf returns the key that a path names below the collection. The id must be
-// spelled exactly.
+// keyOf returns the key that a path names below the collection.
 func keyOf(escaped string) (id store.ID, ok bool) {
 	text, found := strings.CutPrefix(escaped, keysPath+"/")
 	if !found {
 		return store.ID{}, false
 	}
-	return exactID(text)
-}
-
-// exactID reads an id in the one spelling that it has.
-func exactID(text string) (store.ID, bool) {
 	id, err := store.ParseID(text)
-	return id, err == nil && id.String() == text
+	return id, err == nil
 }
