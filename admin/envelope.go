@@ -25,9 +25,10 @@ type KeyJSON struct {
 
 // RevokedJSON is a revocation as the API and the command line show it.
 type RevokedJSON struct {
-	ID        store.ID  `json:"id"`
-	Label     string    `json:"label"`
-	RevokedAt time.Time `json:"revoked_at"`
+	ID    store.ID `json:"id"`
+	Label string   `json:"label"`
+	// RevokedAt is left out while some instance is awaited.
+	RevokedAt time.Time `json:"revoked_at,omitzero"`
 	// Instances says who refuses the key, and why.
 	Instances InstancesJSON `json:"instances"`
 	// RequestsCut is how many requests in flight were cut on all instances.
@@ -69,7 +70,7 @@ func ShowKey(k *store.Key) KeyJSON {
 // ShowRevoked gives the public form of a revocation.
 func ShowRevoked(r *Revoked) RevokedJSON {
 	shown := RevokedJSON{
-		ID: r.Key.ID, Label: r.Key.Label, RevokedAt: r.At,
+		ID: r.ID, Label: r.Label, RevokedAt: r.At,
 		Instances: InstancesJSON{
 			Total: r.Report.Total, Acknowledged: r.Report.Acknowledged, Expired: len(r.Report.Expired),
 		},

@@ -85,6 +85,7 @@ func auditQuery(p parameters) (*store.AuditQuery, error) {
 			errs[7] = errCursor
 		}
 	}
+	query.Actor = store.Canonical(query.Actor)
 	return query, errors.Join(errs[:]...)
 }
 

@@ -86,8 +86,8 @@ func (p *page) route(escaped string) (*route, store.ID, bool) {
 	below := func(prefix, suffix string) (store.ID, bool) {
 		text, found := strings.CutPrefix(escaped, prefix+"/")
 		text, ends := strings.CutSuffix(text, suffix)
-		id, ok := exactID(text)
-		return id, found && ends && ok
+		id, err := store.ParseID(text)
+		return id, found && ends && err == nil
 	}
 	if id, ok := below(p.base+"/keys", "/revoke"); ok {
 		return p.ask, id, true

@@ -18,8 +18,8 @@ func (p *page) auditCard(r *http.Request, x *exchange, state ui.State) (ui.Audit
 		return card, nil
 	}
 	query := &store.AuditQuery{Limit: store.DefaultLimit, Event: store.AuditEvent(state.Event)}
-	query.Key, _ = exactID(state.Activity)
-	query.Before, _ = exactID(state.Older)
+	query.Key, _ = store.ParseID(state.Activity)
+	query.Before, _ = store.ParseID(state.Older)
 	ctx, cancel := bounded(r.Context())
 	defer cancel()
 	found, err := x.service.AuditLog(ctx, x.actor, query)

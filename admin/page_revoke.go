@@ -1,7 +1,9 @@
 package admin
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"net/http"
 	"strings"
 	"time"
@@ -24,6 +26,9 @@ func (p *page) askRevoke(w http.ResponseWriter, r *http.Request, x *exchange) er
 		return err
 	}
 	key, err := p.read(r, x)
+	if err == nil && key == nil {
+		err = store.ErrNotFound
+	}
 	if err != nil {
 		return err
 	}
@@ -31,10 +36,15 @@ func (p *page) askRevoke(w http.ResponseWriter, r *http.Request, x *exchange) er
 	return nil
 }
 
+// read returns the key, of one that was revoked what is still known, or nil.
 func (p *page) read(r *http.Request, x *exchange) (*store.Key, error) {
 	ctx, cancel := bounded(r.Context())
 	defer cancel()
-	return x.service.Get(ctx, x.actor, x.id)
+	key, err := x.service.Get(ctx, x.actor, x.id)
+	if errors.Is(err, store.ErrNotFound) {
+		key, _, err = x.service.revoked(ctx, x.id)
+	}
+	return key, err
 }
 
 func (p *page) revokeForm(x *exchange, key *store.Key) ui.Revoke {
@@ -63,6 +73,9 @@ func (p *page) revokeKey(w http.ResponseWriter, r *http.Request, x *exchange) er
 	key, err := p.read(r, x)
 	if err != nil {
 		return err
+	}
+	if key == nil {
+		key = &store.Key{ID: x.id} // that there is none is said when it is true everywhere
 	}
 	form := p.revokeForm(x, key)
 	if form.Confirm && strings.TrimSpace(fields["confirm"]) != key.Label {
@@ -116,8 +129,8 @@ func (p *page) follow(w http.ResponseWriter, r *http.Request, x *exchange, revoc
 		_ = lines.Flush()
 	}
 	revoked, err := revocation.Wait(context.WithoutCancel(r.Context()), func(now coherence.Report) {
-		step := showProgress(revocation.revoked(now), false)
-		if revocation.key != nil && (!wrote || step.Refusing != last.Refusing || step.Cut != last.Cut) {
+		step := showProgress(revocation.soFar(now), false)
+		if !revocation.at.IsZero() && (!wrote || step.Refusing != last.Refusing || step.Cut != last.Cut) {
 			line(step)
 			last = step
 		}
@@ -137,7 +150,7 @@ func (p *page) follow(w http.ResponseWriter, r *http.Request, x *exchange, revoc
 func showProgress(r *Revoked, done bool) ui.Revoked {
 	shown := ShowRevoked(r)
 	return ui.Revoked{
-		Label: shown.Label, Total: shown.Instances.Total,
+		Label: cmp.Or(shown.Label, shown.ID.String()), Total: shown.Instances.Total,
 		Refusing: shown.Instances.Acknowledged + shown.Instances.Expired, Expired: shown.Instances.Expired,
 		Cut: shown.RequestsCut, Awaited: shown.Instances.Awaited, Done: done,
 	}

@@ -47,11 +47,11 @@ func stateOf(p parameters) ui.State {
 	if _, err := (parameters{"q": s.Search}).text("q"); err != nil || token.Mentions(s.Search) {
 		s.Search = "" // a key that was typed here is not shown to whoever looks on
 	}
-	if _, ok := exactID(s.Activity); !ok {
-		s.Activity = ""
-	}
-	if _, ok := exactID(s.Older); !ok {
-		s.Older = ""
+	for _, text := range []*string{&s.Activity, &s.Older} {
+		id, err := store.ParseID(*text)
+		if *text = id.String(); err != nil {
+			*text = ""
+		}
 	}
 	if !store.AuditEvent(s.Event).Valid() {
 		s.Event = ""

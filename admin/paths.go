@@ -93,18 +93,12 @@ func isBelow(p, of string) bool {
 	return len(p) >= len(of) && strings.EqualFold(p[:len(of)], of) && (len(p) == len(of) || p[len(of)] == '/')
 }
 
-// keyOf returns the key that a path names below the collection. The id must be
-// spelled exactly.
+// keyOf returns the key that a path names below the collection.
 func keyOf(escaped string) (id store.ID, ok bool) {
 	text, found := strings.CutPrefix(escaped, keysPath+"/")
 	if !found {
 		return store.ID{}, false
 	}
-	return exactID(text)
-}
-
-// exactID reads an id in the one spelling that it has.
-func exactID(text string) (store.ID, bool) {
 	id, err := store.ParseID(text)
-	return id, err == nil && id.String() == text
+	return id, err == nil
 }

@@ -73,13 +73,8 @@ func (r *Revocation) begin(ctx context.Context) *waiting {
 }
 
 // look waits until there is something to say to who is out of patience: who is
-// awaited, at least. Of a key that was gone before there is nothing to say but the
-// end.
+// awaited, at least.
 func (w *waiting) look() {
-	if w.revocation.key == nil {
-		<-w.done
-		return
-	}
 	patience := time.NewTimer(callTimeout)
 	defer patience.Stop()
 	select {
@@ -95,7 +90,7 @@ func (w *waiting) soFar() *Revoked {
 	if now := w.last.Load(); now != nil {
 		report = *now
 	}
-	return w.revocation.revoked(report)
+	return w.revocation.soFar(report)
 }
 
 // preferredWait reads how long the caller wants to wait, as RFC 7240 section 4.3

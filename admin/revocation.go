@@ -17,26 +17,30 @@ type Revoker interface {
 	Wait(ctx context.Context, key store.ID, committed time.Time, watch func(coherence.Report)) (coherence.Report, error)
 }
 
-// Revocation is a key that was deleted. Instances may still accept it until
+// Revocation is the deletion of an id. Instances may still accept its key until
 // [Revocation.Wait] has returned.
 type Revocation struct {
 	service   *Service
 	id        store.ID
-	key       *store.Key // nil: it was gone before
+	label     string
+	at        time.Time // zero: neither the rows nor the audit log know the id
 	committed time.Time
 }
 
 // Revoked is the answer to a revocation.
 type Revoked struct {
-	Key *store.Key
-	// At is when it was true everywhere.
+	ID    store.ID
+	Label string
+	// At is when the key was revoked, as the audit log has it. It is zero while some
+	// instance may accept the key.
 	At     time.Time
 	Report coherence.Report
 }
 
 // Revoke deletes a key for ever. This process refuses it from the moment that
-// Revoke returns, the others by the end of the wait. A key that is gone already
-// is waited for in the same way: whoever deleted it may not have waited.
+// Revoke returns, the others by the end of the wait. An id without a row is logged
+// and waited for in the same way: whoever deleted it may not have waited, and the
+// store may have been set back to before the key was minted.
 //
 // If the database's answer is lost the key is deleted once more, so that an
 // error means that the outcome could not be learned, never that it was hidden.
@@ -49,34 +53,51 @@ func (s *Service) Revoke(ctx context.Context, actor Actor, id store.ID) (*Revoca
 	if err != nil && !errors.Is(err, store.ErrNotFound) {
 		return nil, err
 	}
+	r := &Revocation{service: s, id: id}
 	write := &store.Write{Acting: actor.acting(s.Now, check), Sealer: s.Sealer}
 	write.Record = func(key *store.Key) store.AuditRecord {
-		return actor.record(store.AuditRevoked, key, s.Now(), http.StatusOK, revokedDetails(key))
+		record := actor.record(store.AuditRevoked, key, s.Now(), http.StatusOK, revokedDetails(key)).Clean()
+		r.label, r.at = key.Label, record.At
+		return record
 	}
 	key, err := s.Store.DeleteKey(ctx, id, write)
 	if err != nil && !settled(err) {
 		key, err = s.Store.DeleteKey(ctx, id, write)
-		if errors.Is(err, store.ErrNotFound) || errors.Is(err, store.ErrActorGone) && actor.Key == id {
-			key, err = before, nil // by the first attempt, or by somebody else meanwhile
+		if errors.Is(err, store.ErrActorGone) && actor.Key == id {
+			// By the first attempt, or by somebody else meanwhile: logged once more, which
+			// needs nobody's word.
+			key, err = s.Store.DeleteKey(ctx, id, nil)
 		}
 	}
-	committed := s.Now()
+	r.committed = s.Now()
 	if s.Forget != nil {
 		// Whatever the store said: if the row is gone already, or if the answer
 		// was lost, a memory of it is not to be trusted.
 		s.Forget(id)
 	}
 	if errors.Is(err, store.ErrNotFound) {
-		// Behind the barrier is whatever deleted it.
-		if _, err = s.Store.Barrier(ctx); err != nil {
-			return nil, fmt.Errorf("key is gone, but the instances cannot be told: %w", err)
+		if key, r.at, err = s.revoked(ctx, id); key == nil && before != nil {
+			key, r.at = before, r.committed // deleted meanwhile, and not recorded
 		}
-		committed = s.Now()
 	}
 	if err != nil {
 		return nil, err
 	}
-	return &Revocation{service: s, id: id, key: key, committed: committed}, nil
+	if key != nil {
+		r.label = key.Label
+	}
+	return r, nil
+}
+
+// revoked returns what the audit log has of a key that was revoked, its id and its
+// label, and when that was; nil if it has nothing.
+func (s *Service) revoked(ctx context.Context, id store.ID) (*store.Key, time.Time, error) {
+	page, err := s.Store.Audit(ctx, &store.AuditQuery{Limit: 1, Key: id, Event: store.AuditRevoked})
+	if err != nil || len(page.Records) == 0 {
+		return nil, time.Time{}, err
+	}
+	record := &page.Records[0]
+	return &store.Key{ID: id, Label: record.Key.Label}, record.At, nil
 }
 
 // revokedDetails are the details of a key's revocation: what it was.
@@ -102,19 +123,22 @@ func settled(err error) bool {
 }
 
 // Wait returns when no instance accepts the key any more. How far it has come
-// goes to watch, which may be nil. The error is [store.ErrNotFound] if the key
-// was gone before it was to be revoked, or that of ctx.
+// goes to watch, which may be nil. The error is [store.ErrNotFound] if nobody
+// knows the id, or that of ctx.
 func (r *Revocation) Wait(ctx context.Context, watch func(coherence.Report)) (*Revoked, error) {
 	report, err := r.service.Revoker.Wait(ctx, r.id, r.committed, watch)
 	if err != nil {
 		return nil, err
 	}
-	if r.key == nil {
+	if r.at.IsZero() {
 		return nil, fmt.Errorf("revoke key: %w", store.ErrNotFound)
 	}
-	return r.revoked(report), nil
+	revoked := r.soFar(report)
+	revoked.At = r.at
+	return revoked, nil
 }
 
-func (r *Revocation) revoked(report coherence.Report) *Revoked {
-	return &Revoked{Key: r.key, At: r.service.Now().UTC().Truncate(time.Microsecond), Report: report}
+// soFar is the answer to who does not wait for the end.
+func (r *Revocation) soFar(report coherence.Report) *Revoked {
+	return &Revoked{ID: r.id, Label: r.label, Report: report}
 }

@@ -22,8 +22,9 @@ type lossy struct {
 	store.Store // nil: what is not here is not to be called
 
 	key    *store.Key // nil: gone
-	lost   int        // deletions that are carried out, and whose answers are lost
-	failed int        // deletions that fail
+	record *store.AuditRecord
+	lost   int // deletions that are carried out, and whose answers are lost
+	failed int // deletions that fail
 	calls  []string
 }
 
@@ -36,7 +37,7 @@ func (l *lossy) Key(context.Context, store.ID) (*store.Key, error) {
 	return l.key, nil
 }
 
-func (l *lossy) DeleteKey(context.Context, store.ID, *store.Write) (*store.Key, error) {
+func (l *lossy) DeleteKey(_ context.Context, _ store.ID, write *store.Write) (*store.Key, error) {
 	l.calls = append(l.calls, "delete")
 	if l.failed > 0 {
 		l.failed--
@@ -46,6 +47,9 @@ func (l *lossy) DeleteKey(context.Context, store.ID, *store.Write) (*store.Key, 
 	if l.key = nil; key == nil {
 		return nil, store.ErrNotFound
 	}
+	if record, ok := write.Records(key); ok {
+		l.record = &record
+	}
 	if l.lost > 0 {
 		l.lost--
 		return nil, errLost
@@ -53,9 +57,12 @@ func (l *lossy) DeleteKey(context.Context, store.ID, *store.Write) (*store.Key, 
 	return key, nil
 }
 
-func (l *lossy) Barrier(context.Context) (int64, error) {
-	l.calls = append(l.calls, "barrier")
-	return 1, nil
+func (l *lossy) Audit(context.Context, *store.AuditQuery) (*store.AuditPage, error) {
+	page := &store.AuditPage{}
+	if l.record != nil {
+		page.Records = append(page.Records, *l.record)
+	}
+	return page, nil
 }
 
 // waiter is a [Revoker] whose wait takes a while.
@@ -88,6 +95,11 @@ func newRevoking(l *lossy, takes time.Duration) (*Service, *waiter) {
 	}, w
 }
 
+// revokedBefore is the record of a revocation.
+var revokedBefore = &store.AuditRecord{
+	Event: store.AuditRevoked, At: time.Unix(1_700_000_000, 0).UTC(), Key: store.AuditKey{ID: store.ID{1}, Label: "bot"},
+}
+
 func TestRevokeOverLostAnswers(t *testing.T) {
 	t.Parallel()
 	present := func() *store.Key { return &store.Key{ID: store.ID{1}, Label: "bot"} }
@@ -101,7 +113,8 @@ func TestRevokeOverLostAnswers(t *testing.T) {
 		{"the answer is lost", lossy{key: present(), lost: 1}, []string{"delete", "delete", "forget", "wait"}, nil},
 		{"the first attempt fails", lossy{key: present(), failed: 1}, []string{"delete", "delete", "forget", "wait"}, nil},
 		{"both fail", lossy{key: present(), failed: 2}, []string{"delete", "delete", "forget"}, errLost},
-		{"it is gone: waits behind a barrier", lossy{}, []string{"delete", "forget", "barrier", "wait"}, store.ErrNotFound},
+		{"it was revoked before: it is deleted and waited for as then", lossy{record: revokedBefore}, []string{"delete", "forget", "wait"}, nil},
+		{"nobody knows it: it is deleted and waited for all the same", lossy{}, []string{"delete", "forget", "wait"}, store.ErrNotFound},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
@@ -115,7 +128,7 @@ func TestRevokeOverLostAnswers(t *testing.T) {
 			if !errors.Is(err, c.want) || (err == nil) != (c.want == nil) {
 				t.Errorf("got %v, want %v", err, c.want)
 			}
-			if err == nil && (revoked.Key.Label != "bot" || revoked.Report.Cut != 3) {
+			if err == nil && (revoked.ID != store.ID{1} || revoked.Label != "bot" || !revoked.At.Equal(l.record.At) || revoked.Report.Cut != 3) {
 				t.Errorf("got %+v", revoked)
 			}
 			if !slices.Equal(l.calls, c.calls) {
@@ -145,30 +158,44 @@ func deletion(ctx context.Context, service *Service, prefer string) (*httptest.R
 }
 
 func TestDeletionAnswersWhenItIsTrueOrWhenPatienceIsOver(t *testing.T) {
+	present := lossy{key: &store.Key{ID: store.ID{1}, Label: "bot"}}
 	for _, c := range []struct {
 		name, prefer string
+		store        lossy
 		status       int
 		took         time.Duration
 		applied      string
 	}{
-		{"no preference", "", http.StatusOK, 10 * time.Second, ""},
-		{"little patience", "wait=3", http.StatusAccepted, 3 * time.Second, "wait=3"},
-		{"more than is needed", "respond-async, wait=30", http.StatusOK, 10 * time.Second, "wait=30"},
-		{"a preference that nobody understands", "wait=soon", http.StatusOK, 10 * time.Second, ""},
+		{"no preference", "", present, http.StatusOK, 10 * time.Second, ""},
+		{"little patience", "wait=3", present, http.StatusAccepted, 3 * time.Second, "wait=3"},
+		{"more than is needed", "respond-async, wait=30", present, http.StatusOK, 10 * time.Second, "wait=30"},
+		{"a preference that nobody understands", "wait=soon", present, http.StatusOK, 10 * time.Second, ""},
+		{"once more", "", lossy{record: revokedBefore}, http.StatusOK, 10 * time.Second, ""},
+		{"once more, with little patience", "wait=2", lossy{record: revokedBefore}, http.StatusAccepted, 2 * time.Second, "wait=2"},
+		{"an id that nobody knows", "", lossy{}, http.StatusNotFound, 10 * time.Second, ""},
+		{"an id that nobody knows, with little patience", "wait=1", lossy{}, http.StatusAccepted, time.Second, "wait=1"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				service, wait := newRevoking(&lossy{key: &store.Key{ID: store.ID{1}, Label: "bot"}}, 10*time.Second)
+				l := c.store
+				service, wait := newRevoking(&l, 10*time.Second)
 				began := time.Now()
 				w, err := deletion(t.Context(), service, c.prefer)
-				if err != nil {
+				if errors.Is(err, store.ErrNotFound) {
+					w.Code = http.StatusNotFound
+				} else if err != nil {
 					t.Fatal(err)
 				}
 				if took := time.Since(began); w.Code != c.status || took != c.took || w.Header().Get("Preference-Applied") != c.applied {
 					t.Errorf("%d after %v: %v", w.Code, took, w.Header())
 				}
+				if w.Code == http.StatusNotFound {
+					return
+				}
 				var answer struct {
 					Data struct {
+						Label     string
+						RevokedAt time.Time `json:"revoked_at"`
 						Instances struct {
 							Total, Acknowledged int
 							Awaited             []string
@@ -181,6 +208,10 @@ func TestDeletionAnswersWhenItIsTrueOrWhenPatienceIsOver(t *testing.T) {
 				}
 				if got := answer.Data; c.status == http.StatusAccepted && (got.Instances.Acknowledged != 1 || !slices.Equal(got.Instances.Awaited, []string{"slow one"})) ||
 					c.status == http.StatusOK && (got.Instances.Acknowledged != 2 || got.Cut != 3) {
+					t.Errorf("got %s", w.Body)
+				}
+				if got := answer.Data; got.RevokedAt.IsZero() != (c.status == http.StatusAccepted) ||
+					l.record != nil && (got.Label != "bot" || c.status == http.StatusOK && !got.RevokedAt.Equal(l.record.At)) {
 					t.Errorf("got %s", w.Body)
 				}
 				time.Sleep(10 * time.Second)

@@ -68,7 +68,8 @@ func showAudit(cmd *cobra.Command, _ []string) (act, error) {
 	}
 	query := store.AuditQuery{Limit: store.MaxAuditLimit}
 	query.Label, _ = cmd.Flags().GetString("label")
-	query.Actor, _ = cmd.Flags().GetString("actor")
+	actor, _ := cmd.Flags().GetString("actor")
+	query.Actor = store.Canonical(actor)
 	if text, _ := cmd.Flags().GetString("key"); text != "" {
 		id, err := store.ParseID(text)
 		if err != nil {

@@ -24,7 +24,9 @@ them any more. A server that does not answer is waited for until its lease has
 run out. Asks before it does so on a terminal; elsewhere --yes is needed.
 
 Interrupted while it waits, the keys are deleted, and servers may accept them
-until they have noticed. Revoking a key again waits again.`,
+until they have noticed. Revoking a key again waits again, and answers as the
+first time. An id that the store has never heard of is an error, once no server
+accepts it.`,
 		Args: arguments(cobra.MinimumNArgs(1)),
 		RunE: run(revoke),
 	}
@@ -33,7 +35,7 @@ until they have noticed. Revoking a key again waits again.`,
 }
 
 // revoke reads all ids before it deletes the first key, and goes on when one of
-// them is gone.
+// them is not known.
 func revoke(cmd *cobra.Command, args []string) (act, error) {
 	var ids []store.ID
 	for _, arg := range args {
@@ -92,7 +94,7 @@ func confirm(cmd *cobra.Command, t *target, ids []store.ID) error {
 	for _, id := range ids {
 		key, err := t.store.Key(cmd.Context(), id)
 		if errors.Is(err, store.ErrNotFound) {
-			fmt.Fprintf(cmd.ErrOrStderr(), "%s  no such key\n", id)
+			fmt.Fprintf(cmd.ErrOrStderr(), "%s  has no row any more\n", id)
 			continue
 		}
 		if err != nil {

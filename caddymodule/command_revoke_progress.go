@@ -59,7 +59,7 @@ func (p *revokeProgress) describe(members []store.Member, now time.Time) string 
 
 func (p *revokeProgress) end(revoked *admin.Revoked) {
 	report := revoked.Report
-	text := fmt.Sprintf("Revoked %q (%s): %d of %d server(s) acknowledged", printable(revoked.Key.Label), p.id,
+	text := fmt.Sprintf("Revoked %q (%s): %d of %d server(s) acknowledged", printable(revoked.Label), p.id,
 		report.Acknowledged, report.Total)
 	if len(report.Expired) > 0 {
 		text += fmt.Sprintf(", %d did not answer until the lease had run out or left: %s",

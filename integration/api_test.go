@@ -55,7 +55,7 @@ func TestAdminAPIRefuses(t *testing.T) {
 		{name: "a system admin by one who is none", method: "POST", path: collection, auth: creator, body: `{"label":"x","is_system":true}`, status: 403, code: "escalation"},
 		{name: "a key that is not there", path: nobody, auth: root, status: 404, code: "not_found"},
 		{name: "a revocation of a key that is not there", method: "DELETE", path: nobody, auth: root, status: 404, code: "not_found"},
-		{name: "an id in capitals", path: collection + "/" + strings.ToUpper(victim.ID.String()), auth: root, status: 404, code: "not_found"},
+		{name: "an id with an encoded digit", path: collection + "/%30" + victim.ID.String()[1:], auth: root, status: 404, code: "not_found"},
 		{name: "no id at all", path: collection + "/x", auth: root, status: 404, code: "not_found"},
 		{name: "an update", method: "PATCH", path: one, auth: root, body: label("x"), status: 405, code: "method_not_allowed"},
 		{name: "a revocation of all keys", method: "DELETE", path: collection, auth: root, status: 405, code: "method_not_allowed"},

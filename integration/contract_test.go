@@ -4,12 +4,14 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/lumio-vision/caddy-system-keys/admin"
+	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
 // keyList, oneKey, oneRevoked and auditList are answers of the API.
@@ -162,7 +164,12 @@ func (c *caller) revokes(t *testing.T, bot admin.KeyJSON) {
 	gone := &caller{plane: c.plane, url: c.plane.url, authorize: bearer(bot.Key)}
 	gone.call(t, http.MethodPost, "/work", "{}").must(t, http.StatusUnauthorized, nil)
 	gone.call(t, http.MethodGet, keysPath, "").must(t, http.StatusUnauthorized, nil)
-	c.call(t, http.MethodDelete, path, "").must(t, http.StatusNotFound, nil)
+	var again oneRevoked
+	c.call(t, http.MethodDelete, path, "").must(t, http.StatusOK, &again)
+	if !reflect.DeepEqual(again, revoked) {
+		t.Errorf("again it says %+v, and not %+v", again, revoked)
+	}
+	c.call(t, http.MethodDelete, keysPath+"/"+store.NewAuditID(time.Now()).String(), "").must(t, http.StatusNotFound, nil)
 	c.call(t, http.MethodGet, path, "").must(t, http.StatusNotFound, nil)
 }
 
@@ -280,6 +287,7 @@ func (c *caller) doesItByGraphQL(t *testing.T) {
 	var revoked struct {
 		AdminDeleteSystemKey *struct {
 			ID, Label string
+			RevokedAt time.Time
 			Instances struct{ Total, Acknowledged int }
 		}
 	}
@@ -288,8 +296,14 @@ func (c *caller) doesItByGraphQL(t *testing.T) {
 	if r := revoked.AdminDeleteSystemKey; codes != nil || r == nil || r.Label != label || r.Instances.Acknowledged != 1 {
 		t.Errorf("revoked %+v, %v", revoked, codes)
 	}
+	first := *revoked.AdminDeleteSystemKey
+	codes = c.graphQL(t, revoke, map[string]any{"id": key.ID}, &revoked)
+	if r := revoked.AdminDeleteSystemKey; codes != nil || r == nil || *r != first {
+		t.Errorf("revoked again %+v, and not %+v: %v", revoked, first, codes)
+	}
 	revoked.AdminDeleteSystemKey = nil
-	if codes := c.graphQL(t, revoke, map[string]any{"id": key.ID}, &revoked); !slices.Equal(codes, []string{"not_found"}) || revoked.AdminDeleteSystemKey != nil {
-		t.Errorf("revoked again: %v", codes)
+	unknown := map[string]any{"id": store.NewAuditID(time.Now()).String()}
+	if codes := c.graphQL(t, revoke, unknown, &revoked); !slices.Equal(codes, []string{"not_found"}) || revoked.AdminDeleteSystemKey != nil {
+		t.Errorf("revoked what nobody knows: %v", codes)
 	}
 }

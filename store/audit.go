@@ -103,7 +103,8 @@ const (
 )
 
 // Clean returns the record as a store keeps it: with an id, a time in
-// microseconds, and texts that any store can hold, cut to a length. What a
+// microseconds, and texts that any store can hold, cut to a length. An actor's id
+// that is a UUID is in canonical form, so that it is found by its value. What a
 // client sent must not make a record that cannot be written.
 func (r AuditRecord) Clean() AuditRecord {
 	r.At = r.At.UTC().Truncate(time.Microsecond)
@@ -115,6 +116,7 @@ func (r AuditRecord) Clean() AuditRecord {
 	} {
 		*name = plainText(*name, maxAuditName)
 	}
+	r.Actor.ID = Canonical(r.Actor.ID)
 	r.Request.Path = plainText(r.Request.Path, maxAuditPath)
 	return r
 }

@@ -18,7 +18,8 @@ type ChangeKind byte
 
 // The kinds of changes. What they are in the log is part of the schema.
 const (
-	// KeyDeleted is a row that is gone.
+	// KeyDeleted is a row that is gone, also one that was not there when it was to be
+	// deleted.
 	KeyDeleted ChangeKind = 'd'
 	// KeyChanged is a row whose label, permissions, is_system or expiry is
 	// another. A last use is no change.
@@ -31,6 +32,9 @@ const (
 	KeyRehashed ChangeKind = 'h'
 	// AllChanged is a change of any number of rows, such as TRUNCATE.
 	AllChanged ChangeKind = 'f'
+	// KeysInserted is a transaction with rows that are new: nothing to forget. It
+	// moves the place, so that a store set back to before it is another history.
+	KeysInserted ChangeKind = 'i'
 	// Barrier is no change; see [Store.Barrier].
 	Barrier ChangeKind = 'b'
 )
@@ -39,7 +43,7 @@ const (
 type Change struct {
 	Position
 	Kind ChangeKind
-	// Key is zero for [AllChanged] and [Barrier]. A row whose id was changed
+	// Key is zero for [AllChanged], [KeysInserted] and [Barrier]. A row whose id was changed
 	// gives two entries: the old id deleted, the new one rekeyed.
 	Key ID
 	// At is for display, by the store's clock.

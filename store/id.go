@@ -27,6 +27,15 @@ func ParseID(s string) (ID, error) {
 	return id, nil
 }
 
+// Canonical gives a UUID in the form that [ID.String] has, and leaves other text
+// as it is. UUIDs are equal whatever the case of their letters.
+func Canonical(text string) string {
+	if id, err := ParseID(text); err == nil {
+		return id.String()
+	}
+	return text
+}
+
 // String gives the canonical form in lower case.
 func (id ID) String() string {
 	var b [36]byte

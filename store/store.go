@@ -46,10 +46,11 @@ type Store interface {
 	Granted(ctx context.Context, keys int) ([]string, error)
 
 	// DeleteKey deletes a key for ever and returns what it was, without its
-	// hash; [ErrNotFound] if there is none. When it returns nil the deletion is
-	// durable, and so is its record. The acting key is as for CreateKey, and may
-	// delete itself. After an error that is no answer the key may be deleted or
-	// not; see [Store.Barrier].
+	// hash; [ErrNotFound] if there is none. With both answers the deletion of this
+	// id is in the change log and durable, whatever became of its row and by whom,
+	// and so is the record if there was one. The acting key is as for CreateKey,
+	// and may delete itself. After an error that is no answer the key may be
+	// deleted or not.
 	DeleteKey(ctx context.Context, id ID, write *Write) (*Key, error)
 
 	// RehashKey replaces a key's hash if it is still the old one, by another

@@ -58,7 +58,8 @@
 /* The database. Every statement is one step. */
 
 bit row = 1;           /* the key's */
-byte head = 1;         /* newest entry of the log */
+bit around;            /* it was deleted around the triggers */
+byte head = 1;         /* newest entry of the log; the first is that of the key's insert */
 byte oldest = 1;       /* that was not pruned */
 bit gone[REVS + 1];    /* the entry says that the key was deleted */
 bit tag[REVS + 1];     /* the history that the entry was written in */
@@ -421,8 +422,8 @@ active proctype Revoker() {
 #endif
 end:
 	do
-	:: !answered && (!row || drawn < REVS) ->
 #ifdef FAULT_PLAIN_SEQUENCE
+	:: !answered && (!row || drawn < REVS) ->
 		if
 		:: d_step { row && drawn < REVS -> drawn++; mine = drawn }
 			d_step {
@@ -436,11 +437,18 @@ end:
 		:: else -> d_step { waiting = 1; left = WAIT }
 		fi;
 #else
+	:: !answered && head < REVS ->
 		d_step {
 			if
-			:: row && head < REVS -> row = 0; enter(1); waiting = 1; left = WAIT
-			:: !row -> waiting = 1; left = GONE_WAIT /* already gone: waits in the same way */
-			:: else /* restored between the two */
+			:: head == REVS /* somebody was faster */
+			:: head < REVS && row -> row = 0; enter(1); waiting = 1; left = WAIT
+			:: head < REVS && !row -> /* already gone, by whatever: in the same way */
+#ifdef FAULT_GONE_UNLOGGED
+				enter(0);
+#else
+				enter(1);
+#endif
+				waiting = 1; left = GONE_WAIT
 			fi
 		}
 #endif
@@ -511,6 +519,7 @@ end:
 /* Everybody else. */
 active proctype World() {
 	byte to, at;
+	bit unborn;
 end:
 	do
 	:: d_step { drawn < REVS && !calm -> /* a change of another key */
@@ -528,6 +537,9 @@ end:
 		row = 0; enter(1)
 #endif
 		}
+#ifndef FAULT_PLAIN_SEQUENCE
+	:: d_step { row && !around && !calm -> row = 0; around = 1 } /* plain SQL around the triggers */
+#endif
 	:: d_step { oldest < head && !calm -> oldest++ } /* pruned */
 #if !defined(FAULT_PLAIN_SEQUENCE) && !defined(NO_RESTORE)
 	:: atomic { !history && !calm -> /* a backup is restored, of any time after the last pruning */
@@ -536,6 +548,10 @@ end:
 		:: to < head -> to++
 		:: break
 		od;
+		if
+		:: to == 1 -> unborn = 1 /* or from before the key was inserted */
+		:: true
+		fi;
 		if
 		:: member = 0; applied = 0; awaited = 0; beatSeen = 0;
 			unsettled = SETTLE
@@ -556,6 +572,14 @@ end:
 			head = to;
 			rev = (rev < to -> rev : to);
 			if
+			:: unborn ->
+				row = 0; unborn = 0;
+#ifndef FAULT_INSERT_UNLOGGED
+				tag[1] = 1 /* another entry has that place */
+#endif
+			:: else
+			fi;
+			if
 			:: row -> answered = 0; late = 0; undone = waiting /* the key is back */
 			:: else
 			fi;
@@ -568,11 +592,13 @@ end:
 	od
 }
 
-/* The promise. A request that is let through later is found in Request. */
+/* The promise. A request that is let through later is found in Request. And whoever
+ * has applied everything remembers no key that is not there. */
 active proctype Monitor() {
 end:
 	if
 	:: d_step { answered && flying == LET_IN && lease > 0 -> assert(false) }
+	:: d_step { cached && !row && !around && place == head && placeTag == tag[head] -> assert(false) }
 #ifndef PROMISE_ONLY
 	:: d_step { lease > 0 && unsettled == 0 && !member -> assert(false) }
 #endif

@@ -10,6 +10,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
 // command runs system-keys on the store of the fleet.
@@ -84,9 +86,11 @@ func TestRevokeCommandSaysWhoIsWaitedFor(t *testing.T) {
 	l.stop()
 	l.wantNoneAfter(t, answered)
 
-	_, errs, err = f.command("revoke", key.ID.String(), "--yes")
-	if err == nil || !strings.Contains(errs, "not found") && !strings.Contains(errs, "no such key") {
+	if _, errs, err = f.command("revoke", strings.ToUpper(key.ID.String()), "--yes"); err != nil || !strings.Contains(errs, `Revoked "bot"`) {
 		t.Errorf("again: %v: %s", err, errs)
+	}
+	if _, errs, err = f.command("revoke", store.NewAuditID(time.Now()).String(), "--yes"); err == nil || !strings.Contains(errs, "no such key") {
+		t.Errorf("an id that nobody knows: %v: %s", err, errs)
 	}
 }
 

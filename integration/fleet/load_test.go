@@ -23,6 +23,7 @@ type load struct {
 	mu       sync.Mutex
 	statuses map[*instance]map[int]int // 0: no answer
 	accepted map[*instance][]time.Time // when requests began that were let through
+	sent     map[*instance][]time.Time // when those began that were answered
 }
 
 // clientsPerServer that use the key at the same time.
@@ -31,7 +32,7 @@ const clientsPerServer = 3
 func hammer(tb testing.TB, key *store.Key, plain string, instances ...*instance) *load {
 	tb.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
-	l := &load{key: key, cancel: cancel, statuses: make(map[*instance]map[int]int), accepted: make(map[*instance][]time.Time)}
+	l := &load{key: key, cancel: cancel, statuses: make(map[*instance]map[int]int), accepted: make(map[*instance][]time.Time), sent: make(map[*instance][]time.Time)}
 	for _, i := range instances {
 		l.statuses[i] = make(map[int]int)
 	}
@@ -62,6 +63,7 @@ func (l *load) run(ctx context.Context, i *instance, plain string) {
 		}
 		l.mu.Lock()
 		l.statuses[i][status]++
+		l.sent[i] = append(l.sent[i], began)
 		if status == http.StatusOK {
 			l.accepted[i] = append(l.accepted[i], began)
 		}
@@ -101,17 +103,34 @@ func (l *load) wantNoneAfter(tb testing.TB, answer time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for i, times := range l.accepted {
-		late := 0
-		for _, began := range times {
-			if began.After(answer) {
-				late++
-			}
-		}
-		if late > 0 {
+		if late := after(answer, times); late > 0 {
 			tb.Errorf("%s let %d requests through after the answer", i.name, late)
 		}
 	}
 }
+
+// after counts the times that are later.
+func after(answer time.Time, times []time.Time) (late int) {
+	for _, began := range times {
+		if began.After(answer) {
+			late++
+		}
+	}
+	return late
+}
+
+// since counts the requests of all servers that began later.
+func (l *load) since(answer time.Time, began map[*instance][]time.Time) (n int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, times := range began {
+		n += after(answer, times)
+	}
+	return n
+}
+
+// total is how many requests were answered.
+func (l *load) total() int { return l.since(time.Time{}, l.sent) }
 
 // wantRefused waits until the key is refused everywhere, and stays so.
 func (l *load) wantRefused(tb testing.TB, within time.Duration) {

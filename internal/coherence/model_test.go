@@ -62,6 +62,8 @@ var checks = []check{
 	{fault: "FAULT_NO_WAIT", without: pages, revs: "2"},
 	{fault: "FAULT_SHORT_WAIT", without: pages, revs: "2"},
 	{fault: "FAULT_GONE_UNAWAITED", without: pages, revs: "2"},
+	{fault: "FAULT_GONE_UNLOGGED", without: pages, revs: "2"},
+	{fault: "FAULT_INSERT_UNLOGGED", without: restores, revs: "2"},
 	{fault: "FAULT_EVICTION_IGNORED", without: members, revs: "2"},
 	{fault: "FAULT_REAP_BLIND", without: members, revs: "2"},
 	{fault: "FAULT_REAP_CLOCK_EARLY", without: members, revs: "2"},

@@ -38,6 +38,14 @@ var mutants = []mutant{
 		environment: plainSequenceVariable + "=1",
 	},
 	{
+		name:        "a key that is gone is answered for without an entry",
+		environment: goneUnloggedVariable + "=1",
+	},
+	{
+		name:        "inserts do not move the place",
+		environment: insertsUnloggedVariable + "=1",
+	},
+	{
 		name: "a revocation waits for nobody",
 		file: "revoker.go",
 		old:  "return len(w.members) == 0\n",

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
+	"os"
 	"slices"
 	"sync"
 	"time"
@@ -18,6 +19,10 @@ type database struct {
 	// plainSequence draws a revision when a statement runs, as a sequence does, and
 	// not when its transaction is committed. Followers skip changes then.
 	plainSequence bool
+	// goneUnlogged has the deletion of a key without a row enter a barrier alone.
+	goneUnlogged bool
+	// insertsUnlogged leaves the place where it is when a key is inserted.
+	insertsUnlogged bool
 
 	mu      sync.Mutex
 	random  *rand.Rand
@@ -38,8 +43,10 @@ type cutBy struct {
 
 func newDatabase(random *rand.Rand) *database {
 	d := &database{
-		random: random,
-		rows:   make(map[store.ID]store.Key), members: make(map[store.ID]store.Member),
+		random:          random,
+		goneUnlogged:    os.Getenv(goneUnloggedVariable) != "",
+		insertsUnlogged: os.Getenv(insertsUnloggedVariable) != "",
+		rows:            make(map[store.ID]store.Key), members: make(map[store.ID]store.Member),
 		cuts: make(map[cutBy]int), feeds: make(map[chan struct{}]bool),
 	}
 	d.commit(store.Barrier, store.ID{}, d.draw())
@@ -111,10 +118,37 @@ func (d *database) setDown(down bool) {
 	d.down = down
 }
 
-func (d *database) insert(row store.Key) {
+// insert returns the newest revision, from which on the row is there.
+func (d *database) insert(row store.Key) int64 {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.rows[row.ID] = row
+	if !d.insertsUnlogged {
+		d.commit(store.KeysInserted, store.ID{}, d.draw())
+	}
+	return d.log[len(d.log)-1].Rev
+}
+
+// delete is change for a deletion, which is entered for an id without a row too.
+func (d *database) delete(id store.ID, pause time.Duration) (*store.Key, error) {
+	key, err := d.change(id, store.KeyDeleted, pause, nil)
+	if err != nil {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		if d.goneUnlogged {
+			d.commit(store.Barrier, store.ID{}, d.draw())
+		} else {
+			d.commit(store.KeyDeleted, id, d.draw())
+		}
+	}
+	return key, err
+}
+
+// lose takes a row away around the triggers.
+func (d *database) lose(id store.ID) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	delete(d.rows, id)
 }
 
 // view is what a turn gets to see. The caller holds the lock.

@@ -87,6 +87,35 @@ var faults = []fault{
 	}},
 }
 
+// The faults that take a row away and enter nothing that says so.
+func init() {
+	faults = append(faults,
+		fault{"row lost", func(s *simulation, random *rand.Rand) {
+			i, key := s.pick(random), s.live(random)
+			s.history.revoke(key)
+			s.database.lose(key.id)
+			time.Sleep(between(random, time.Millisecond, 100*time.Millisecond))
+			way, seed := 1+random.IntN(9), random.Uint64()
+			s.tasks.Go(func() { s.revoke(i, key, way, seed) })
+		}},
+		fault{"inserts lost", func(s *simulation, random *rand.Rand) {
+			saved := s.database.backup()
+			key := s.fresh(random)
+			for range 5 {
+				i := s.pick(random)
+				s.tasks.Go(func() { s.ask(i, key, 0) })
+			}
+			for range 50 {
+				time.Sleep(time.Millisecond)
+				if s.applied() >= key.rev {
+					s.restore(saved, random.IntN(2) == 0)
+					return
+				}
+			}
+		}},
+	)
+}
+
 // inject has faults follow each other until the time is over.
 func (s *simulation) inject(random *rand.Rand) {
 	for !s.over() {

@@ -47,6 +47,10 @@ func (h *history) served(i *instance, key *simulatedKey, fresh bool) {
 	if !key.answered.IsZero() {
 		h.violate("%s served %s %v after its revocation was answered", i.name, key.id, now.Sub(key.answered))
 	}
+	if lost := now.Sub(key.lost); !key.lost.IsZero() && lost > simulatedTTL*11/10 {
+		// Whoever has a lease now has taken a turn since.
+		h.violate("%s served %s %v after the database went back to a time without it", i.name, key.id, lost)
+	}
 	if gone, ok := key.gone[i.name]; ok && fresh {
 		h.violate("%s let %s through %v after it had said that there is no such key", i.name, key.id, now.Sub(gone))
 	}
@@ -158,11 +162,15 @@ func (h *history) answer(key *simulatedKey, began time.Time, restored bool, err 
 
 // restored notes that the database went back to an earlier time. What was promised
 // of a key that is back is void. One that is not there was deleted before, or is
-// not minted yet.
-func (h *history) restored(key *simulatedKey, there bool) {
+// not minted yet. If every instance had applied what says that it was minted, the
+// key is known to be lost, and so each finds out.
+func (h *history) restored(key *simulatedKey, there, known bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if !there {
+	if key.lost = (time.Time{}); !there {
+		if known {
+			key.lost = time.Now()
+		}
 		if key.revoking.IsZero() {
 			key.revoking = time.Now()
 		}

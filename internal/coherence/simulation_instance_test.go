@@ -192,6 +192,7 @@ func (s *simulation) ask(i *instance, key *simulatedKey, stream time.Duration) {
 type simulatedKey struct {
 	id    store.ID
 	plain string
+	rev   int64 // from which on its row is there
 
 	// Guarded by the history's lock.
 	revoking   time.Time            // the call began; zero: nobody has
@@ -200,7 +201,8 @@ type simulatedKey struct {
 	gone       map[string]time.Time // by instance: it refused the key as unknown
 	narrowed   bool                 // a permission was taken
 	rehashed   bool
-	restored   bool // it came back with a backup
+	restored   bool      // it came back with a backup
+	lost       time.Time // a backup without it was restored; zero: it was not
 }
 
 func (s *simulation) mint(random *rand.Rand) *simulatedKey {
@@ -219,7 +221,7 @@ func (s *simulation) mint(random *rand.Rand) *simulatedKey {
 	if err != nil {
 		panic(err)
 	}
-	s.database.insert(store.Key{
+	key.rev = s.database.insert(store.Key{
 		ID: id, Hash: store.Hash(hash), Label: "simulated", Permissions: []string{"a:read", "b:read"},
 	})
 	return key

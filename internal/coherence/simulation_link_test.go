@@ -135,12 +135,14 @@ func (l *link) Key(ctx context.Context, id store.ID) (key *store.Key, err error)
 	return key, err
 }
 
-func (l *link) DeleteKey(ctx context.Context, id store.ID, _ *store.Write) (key *store.Key, err error) {
+func (l *link) DeleteKey(ctx context.Context, id store.ID, write *store.Write) (key *store.Key, err error) {
 	l.mu.Lock()
 	pause := time.Duration(l.random("delete").Int64N(int64(3 * time.Millisecond)))
 	l.mu.Unlock()
 	err = l.call(ctx, "delete", func() (err error) {
-		key, err = l.database.change(id, store.KeyDeleted, pause, nil)
+		if key, err = l.database.delete(id, pause); err == nil {
+			_, _ = write.Records(key)
+		}
 		return err
 	})
 	return key, err
@@ -155,6 +157,11 @@ func (l *link) Barrier(ctx context.Context) (rev int64, err error) {
 		return nil
 	})
 	return rev, err
+}
+
+// Audit has no records: what is answered for a key that is gone is of no matter.
+func (l *link) Audit(context.Context, *store.AuditQuery) (*store.AuditPage, error) {
+	return &store.AuditPage{}, nil
 }
 
 func (l *link) Progress(ctx context.Context, key store.ID) (p *store.Progress, err error) {

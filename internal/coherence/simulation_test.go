@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"math"
 	"math/rand/v2"
 	"os"
 	"slices"
@@ -123,16 +124,39 @@ func (s *simulation) live(random *rand.Rand) *simulatedKey {
 	return live[random.IntN(len(live))]
 }
 
+// fresh mints a key.
+func (s *simulation) fresh(random *rand.Rand) *simulatedKey {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	key := s.mint(random)
+	s.keys = append(s.keys, key)
+	return key
+}
+
 func (s *simulation) restore(b backup, tell bool) {
 	s.history.prune()
+	applied := s.applied()
 	s.database.restore(b, tell)
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	// A place of the history before the last may have any revision.
+	settled := time.Since(s.restored) > 2*simulatedTTL
 	s.restored = time.Now()
 	for _, key := range s.keys {
 		_, there := s.database.row(key.id)
-		s.history.restored(key, there)
+		s.history.restored(key, there, settled && applied >= key.rev)
 	}
+}
+
+// applied is how far every instance has come.
+func (s *simulation) applied() int64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	rev := int64(math.MaxInt64)
+	for _, i := range s.instances {
+		rev = min(rev, i.follower.Place().Applied.Rev)
+	}
+	return rev
 }
 
 // clients send requests, one in ten of which is a stream.
@@ -169,7 +193,7 @@ func (s *simulation) revoke(i *instance, key *simulatedKey, way int, seed uint64
 	service := i.service
 	switch way {
 	case 0:
-		_, _ = s.database.change(key.id, store.KeyDeleted, time.Millisecond, nil)
+		_, _ = s.database.change(key.id, store.KeyDeleted, time.Millisecond, nil) // says nothing of a key that is gone
 		return
 	case 1, 2:
 		link := newLink(s.database, seed)
@@ -320,9 +344,12 @@ func TestSimulation(t *testing.T) {
 	}
 }
 
-// plainSequenceVariable seeds the fault that is not in our code but in the
-// database.
-const plainSequenceVariable = "SIMULATION_PLAIN_SEQUENCE"
+// These seed the faults that are not in our code but in the database.
+const (
+	plainSequenceVariable   = "SIMULATION_PLAIN_SEQUENCE"
+	goneUnloggedVariable    = "SIMULATION_GONE_UNLOGGED"
+	insertsUnloggedVariable = "SIMULATION_INSERTS_UNLOGGED"
+)
 
 func report(t *testing.T, h *history, injected map[string]int, first uint64, count int) {
 	t.Helper()

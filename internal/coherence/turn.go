@@ -184,7 +184,7 @@ func (f *Follower) apply(ctx context.Context, view *store.View) (applied bool, e
 // before. It returns how many requests it has cut.
 func (f *Follower) change(ctx context.Context, change *store.Change) (int, error) {
 	switch change.Kind {
-	case store.Barrier:
+	case store.KeysInserted, store.Barrier:
 		return 0, nil
 	case store.KeyDeleted:
 		f.config.Cache.Forget(change.Key)

@@ -27,7 +27,8 @@ const (
 )
 
 // on makes a change of a key in one transaction with the reading of the acting
-// key and with its record, or, without either, as a statement of its own. The
+// key and with its record, if it returns a key, or, without either, as statements
+// of its own. The
 // chain of records is locked last, when nothing but the commit is to come.
 func (s *Store) on(ctx context.Context, write *store.Write, lock string, change func(db querier) (*store.Key, error)) error {
 	return again(func() error {
@@ -41,7 +42,7 @@ func (s *Store) on(ctx context.Context, write *store.Write, lock string, change 
 					return err
 				}
 				key, err := change(tx)
-				if err != nil {
+				if err != nil || key == nil {
 					return err
 				}
 				if record, ok := write.Records(key); ok {

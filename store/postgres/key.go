@@ -63,11 +63,24 @@ func (s *Store) Key(ctx context.Context, id store.ID) (*store.Key, error) {
 // DeleteKey implements [store.Store].
 func (s *Store) DeleteKey(ctx context.Context, id store.ID, write *store.Write) (*store.Key, error) {
 	var key *store.Key
-	err := s.on(ctx, write, forDeletion, func(db querier) (_ *store.Key, err error) {
-		key, err = scanKey(db.QueryRow(ctx,
-			"DELETE FROM system_keys WHERE id = $1 AND "+durable+" RETURNING "+columns, uuid(id)))
+	err := s.on(ctx, write, forDeletion, func(db querier) (*store.Key, error) {
+		var err error
+		// The statement locks the table before it looks at the triggers, which nobody
+		// can change then.
+		var logged bool
+		key, err = scanKey(db.QueryRow(ctx, "DELETE FROM system_keys WHERE id = $1 AND "+durable+
+			" RETURNING "+columns+", "+watched, uuid(id)), &logged)
+		if err == nil && logged {
+			return key, nil
+		}
+		if err == nil || errors.Is(err, store.ErrNotFound) {
+			_, err = db.Exec(ctx, "SELECT sidecar.append($1, 'd')", uuid(id))
+		}
 		return key, err
 	})
+	if err == nil && key == nil {
+		err = store.ErrNotFound
+	}
 	if err != nil {
 		return nil, explain("delete a key", err)
 	}

@@ -4,7 +4,9 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"os"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -45,10 +47,15 @@ func kinds(tb testing.TB, feed store.Feed, from store.Position) string {
 	return string(all)
 }
 
+const insertOne = "INSERT INTO system_keys (id, label, key_hash) VALUES (gen_random_uuid(), 'new', '" + hash + "')"
+
 func TestWhatPlainSQLLogs(t *testing.T) {
 	t.Parallel()
 	s, dsn := migrated(t)
 	feed := follow(t, s)
+	conn := connect(t, dsn)
+	file := "/tmp/" + conn.Config().Database + ".copied" // the server's own
+	t.Cleanup(func() { _ = os.Remove(file) })
 	for _, c := range []struct{ name, statements, want string }{
 		{"a permission", "UPDATE system_keys SET permissions = '{\"a:read\"}' WHERE label = 'one'", "u"},
 		{"is_system", "UPDATE system_keys SET is_system = NOT is_system WHERE label = 'one'", "u"},
@@ -63,6 +70,21 @@ func TestWhatPlainSQLLogs(t *testing.T) {
 			"UPDATE system_keys SET last_used_at = clock_timestamp() WHERE label = 'one'; DROP TRIGGER shout ON system_keys", "u"},
 		{"many at once", "DELETE FROM system_keys", "ddd"},
 		{"TRUNCATE", "TRUNCATE system_keys", "f"},
+		{"an insert", insertOne, "i"},
+		{"COPY", "COPY (SELECT gen_random_uuid(), 'copied', '" + hash + "' FROM generate_series(1, 1000)) TO '{file}'; " +
+			"COPY system_keys (id, label, key_hash) FROM '{file}'", "i"},
+		{"many inserts of one transaction", "BEGIN; " + insertOne + "; " + insertOne + "; SAVEPOINT s; " + insertOne + "; COMMIT", "i"},
+		{"an insert behind one that was rolled back", "BEGIN; SAVEPOINT s; " + insertOne + "; ROLLBACK TO s; " + insertOne + "; COMMIT", "i"},
+		{"an insert that was rolled back", "BEGIN; " + insertOne + "; ROLLBACK", ""},
+		{"an insert as a replica", "SET session_replication_role = replica; " + insertOne + "; RESET session_replication_role", "i"},
+		{"an insert that is truncated in its transaction", "BEGIN; " + insertOne + "; TRUNCATE system_keys; COMMIT", "fi"},
+		{"an insert of nothing", "INSERT INTO system_keys SELECT * FROM system_keys WHERE false", ""},
+		{"the counter summed up", "WITH gone AS (DELETE FROM sidecar.key_count RETURNING delta) " +
+			"INSERT INTO sidecar.key_count (delta) SELECT sum(delta) FROM gone HAVING count(*) > 0", ""},
+		{"a revocation by procedure", insertOne + "\nDO $$ DECLARE key uuid := (SELECT id FROM system_keys LIMIT 1); BEGIN CALL sidecar.revoke(key); END $$", "idd"},
+		{"a revocation of no key", "CALL sidecar.revoke(gen_random_uuid())", "d"},
+		{"a revocation without a trigger", insertOne + "\nALTER TABLE system_keys DISABLE TRIGGER sidecar_log_delete\n" +
+			"DO $$ DECLARE key uuid := (SELECT id FROM system_keys LIMIT 1); BEGIN CALL sidecar.revoke(key); END $$\nALTER TABLE system_keys ENABLE ALWAYS TRIGGER sidecar_log_delete", "id"},
 	} {
 		if c.name == "a permission" {
 			for _, label := range []string{"one", "two", "three"} {
@@ -70,7 +92,11 @@ func TestWhatPlainSQLLogs(t *testing.T) {
 			}
 		}
 		head := pull(t, feed, store.Position{}).Head
-		execute(t, dsn, c.statements)
+		for statement := range strings.SplitSeq(strings.ReplaceAll(c.statements, "{file}", file), "\n") {
+			if _, err := conn.Exec(t.Context(), statement); err != nil {
+				t.Errorf("%s: %s: %v", c.name, statement, err)
+			}
+		}
 		if got := kinds(t, feed, head); got != c.want {
 			t.Errorf("%s: logged %q, want %q", c.name, got, c.want)
 		}
@@ -178,11 +204,11 @@ func TestOtherIsolationLevelsCanDelete(t *testing.T) {
 	feed := follow(t, s)
 	for _, level := range []pgx.TxIsoLevel{pgx.RepeatableRead, pgx.Serializable} {
 		var txs []pgx.Tx
-		head := pull(t, feed, store.Position{}).Head
 		var keys []*store.Key
 		for n := range 4 {
 			keys = append(keys, sample(t, s, fmt.Sprint(level, n)))
 		}
+		head := pull(t, feed, store.Position{}).Head
 		for n := range 4 {
 			tx, err := connect(t, dsn).BeginTx(t.Context(), pgx.TxOptions{IsoLevel: level})
 			if err != nil {
@@ -260,6 +286,8 @@ func TestTriggersThatAreGoneAreNoticed(t *testing.T) {
 		{"ALTER TABLE system_keys DISABLE TRIGGER sidecar_log_truncate", "ALTER TABLE system_keys ENABLE ALWAYS TRIGGER sidecar_log_truncate"},
 		{"ALTER TABLE system_keys ENABLE TRIGGER sidecar_log_update", "ALTER TABLE system_keys ENABLE ALWAYS TRIGGER sidecar_log_update"}, // not for replicas
 		{"ALTER TABLE system_keys RENAME TO old; CREATE TABLE system_keys (LIKE old INCLUDING ALL)", "DROP TABLE system_keys; ALTER TABLE old RENAME TO system_keys"},
+		{"ALTER TABLE system_keys DISABLE TRIGGER sidecar_insert", "ALTER TABLE system_keys ENABLE ALWAYS TRIGGER sidecar_insert"},
+		{"ALTER TABLE sidecar.key_count DISABLE TRIGGER sidecar_log_insert", "ALTER TABLE sidecar.key_count ENABLE ALWAYS TRIGGER sidecar_log_insert"},
 		{"DROP TRIGGER sidecar_log_delete ON system_keys", ""},
 	} {
 		execute(t, dsn, c.broken)

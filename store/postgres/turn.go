@@ -14,9 +14,12 @@ import (
 // watched is whether all changes of system_keys get into the log: a condition on
 // the table that this role sees by that name.
 const watched = `(
-    SELECT count(*) = 3 FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid
-    WHERE t.tgrelid = to_regclass('system_keys') AND t.tgenabled = 'A' AND p.pronamespace = to_regnamespace('sidecar')
-        AND t.tgname IN ('sidecar_log_delete', 'sidecar_log_update', 'sidecar_log_truncate')
+    SELECT count(*) = 5 FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid
+    WHERE t.tgenabled = 'A' AND p.pronamespace = to_regnamespace('sidecar') AND (
+        t.tgrelid = to_regclass('system_keys')
+            AND t.tgname IN ('sidecar_log_delete', 'sidecar_log_update', 'sidecar_log_truncate', 'sidecar_insert')
+        OR t.tgrelid = to_regclass('sidecar.key_count') AND t.tgname = 'sidecar_log_insert'
+    )
 )`
 
 // placed is the turn's place, if it is in the log.

@@ -109,7 +109,7 @@ func (f *feed) Wait(ctx context.Context, patience time.Duration) error {
 	}
 }
 
-// look reports whether the log has grown. Most of what is written are last uses
+// look reports whether the log has grown, or is to grow. Most of what is written are last uses
 // and the beats of members, which are none of a feed's business.
 func (f *feed) look(ctx context.Context) (bool, error) {
 	version, err := f.dataVersion(ctx)
@@ -117,7 +117,8 @@ func (f *feed) look(ctx context.Context) (bool, error) {
 		return false, err
 	}
 	var head int64
-	if err := f.conn.QueryRowContext(ctx, "SELECT max(rev) FROM change_log").Scan(&head); err != nil {
+	const grown = "SELECT max(rev) + (SELECT inserted FROM key_count) FROM change_log"
+	if err := f.conn.QueryRowContext(ctx, grown).Scan(&head); err != nil {
 		return false, err
 	}
 	f.version = version

@@ -51,9 +51,14 @@ func (s *Store) Key(ctx context.Context, id store.ID) (*store.Key, error) {
 
 // DeleteKey implements [store.Store].
 func (s *Store) DeleteKey(ctx context.Context, id store.ID, write *store.Write) (*store.Key, error) {
+	const what = "delete a key"
 	var key *store.Key
-	err := s.write(ctx, "delete a key", func(tx *sql.Tx) (err error) {
+	err := s.write(ctx, what, func(tx *sql.Tx) (err error) {
 		if err := allow(ctx, tx, write.By()); err != nil {
+			return err
+		}
+		_, logged, err := head(ctx, tx)
+		if err != nil {
 			return err
 		}
 		recorded := write != nil && write.Record != nil
@@ -62,15 +67,28 @@ func (s *Store) DeleteKey(ctx context.Context, id store.ID, write *store.Write) 
 				return err
 			}
 		}
-		row := tx.QueryRowContext(ctx, "DELETE FROM system_keys WHERE id = ? RETURNING "+columns, id.String())
-		if key, err = scanKey(row); err != nil || !recorded {
+		key, err = scanKey(tx.QueryRowContext(ctx, "DELETE FROM system_keys WHERE id = ? RETURNING "+columns, id.String()))
+		if err != nil && !errors.Is(err, store.ErrNotFound) {
 			return err
 		}
-		if _, err := tx.ExecContext(ctx, "DELETE FROM auditing"); err != nil {
-			return err
+		if recorded {
+			if _, err := tx.ExecContext(ctx, "DELETE FROM auditing"); err != nil {
+				return err
+			}
+		}
+		if key == nil || !logged {
+			if _, err := tx.ExecContext(ctx, "INSERT INTO change_log (key_id, op) VALUES (?, 'd')", id.String()); err != nil {
+				return err
+			}
+		}
+		if key == nil {
+			return nil
 		}
 		return record(ctx, tx, key, write)
 	})
+	if err == nil && key == nil {
+		err = fmt.Errorf("%s: %w", what, store.ErrNotFound)
+	}
 	if err != nil {
 		return nil, err
 	}

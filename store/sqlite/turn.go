@@ -13,12 +13,29 @@ import (
 func (f *feed) Renew(ctx context.Context, turn *store.Turn) (*store.View, error) {
 	var view *store.View
 	err := f.store.write(ctx, "renew the lease", func(tx *sql.Tx) (err error) {
+		if err := logInserted(ctx, tx); err != nil {
+			return err
+		}
 		if view, err = look(ctx, tx, turn); err != nil || !view.Member {
 			return err
 		}
 		return renew(ctx, tx, turn, view.InLog)
 	})
 	return f.seen(view), err
+}
+
+// logInserted moves the place if keys were inserted since the last time. Before
+// somebody has renewed since, nobody has a place that could hide it.
+func logInserted(ctx context.Context, tx *sql.Tx) error {
+	result, err := tx.ExecContext(ctx, "UPDATE key_count SET inserted = 0 WHERE inserted = 1")
+	if err != nil {
+		return err
+	}
+	if n, err := result.RowsAffected(); err != nil || n == 0 {
+		return err
+	}
+	_, err = tx.ExecContext(ctx, "INSERT INTO change_log (op) VALUES ('i')")
+	return err
 }
 
 // Pull implements [store.Feed].
@@ -82,15 +99,16 @@ SELECT EXISTS (SELECT 1 FROM member WHERE id = ?), EXISTS (SELECT 1 FROM change_
 // is open goes unnoticed by SQLite itself.
 const origin = "sqlite"
 
-// logTriggers is how many triggers write the log.
-const logTriggers = 3
+// logTriggers is how many triggers write the log, or have it written.
+const logTriggers = 4
 
 // head returns the newest place in the log, and whether all changes get there.
 func head(ctx context.Context, tx *sql.Tx) (head store.Position, watched bool, err error) {
 	err = tx.QueryRowContext(ctx, `
 SELECT rev, tag, ? = (
     SELECT count(*) FROM sqlite_schema
-    WHERE type = 'trigger' AND tbl_name = 'system_keys' AND name GLOB 'system_keys_log_*'
+    WHERE type = 'trigger' AND tbl_name = 'system_keys'
+        AND (name GLOB 'system_keys_log_*' OR name = 'system_keys_insert')
 ) FROM change_log ORDER BY rev DESC LIMIT 1`, logTriggers).Scan(&head.Rev, &head.Tag, &watched)
 	return head, watched, err
 }

@@ -75,16 +75,15 @@ func testFeed(t *testing.T, fresh func(tb testing.TB) *Backend) {
 				t.Errorf("from its head a new store says %+v", view)
 			}
 		},
-		"what is logged, by whom it may be done": func(t *testing.T, b *Backend) { testKinds(t, b) },
+		"what is logged, by whom it may be done":  func(t *testing.T, b *Backend) { testKinds(t, b) },
+		"rows that are new move the place":        func(t *testing.T, b *Backend) { testInserts(t, b) },
+		"a key that is gone is logged as deleted": func(t *testing.T, b *Backend) { testGone(t, b) },
 		"what is not logged": func(t *testing.T, b *Backend) {
 			s := migrated(t, b)
 			feed := follow(t, s)
-			head := pull(t, feed, store.Position{}).Head
 			key := create(t, s, newKey("quiet"))[0]
+			head := newest(t, feed)
 			must(t, s.RecordUse(t.Context(), []store.Use{{ID: key.ID, At: epoch.Add(time.Hour)}}))
-			if _, err := s.DeleteKey(t.Context(), newKey("not there").ID, nil); !errors.Is(err, store.ErrNotFound) {
-				t.Errorf("deleting no key: %v", err)
-			}
 			refused := errors.New("refused")
 			acting := onWord(key.ID, func(*store.Key) error { return refused })
 			if _, err := s.DeleteKey(t.Context(), key.ID, acting); !errors.Is(err, refused) {
@@ -145,8 +144,8 @@ func testFeed(t *testing.T, fresh func(tb testing.TB) *Backend) {
 func testKinds(t *testing.T, b *Backend) {
 	s := migrated(t, b)
 	feed := follow(t, s)
-	head := pull(t, feed, store.Position{}).Head
 	keys := create(t, s, newKey("a"), newKey("b"), newKey("c"), newKey("d"), newKey("e"), newKey("f"))
+	head := newest(t, feed)
 	moved := newKey("moved").ID
 	at := func(n int) string { return fmt.Sprintf(" WHERE id = '%s'", keys[n].ID) }
 
@@ -184,17 +183,100 @@ func testKinds(t *testing.T, b *Backend) {
 	}
 }
 
+// newest is the newest place, with everything that the store has to log.
+func newest(tb testing.TB, feed store.Feed) store.Position {
+	tb.Helper()
+	return renew(tb, feed, store.Turn{}).Head
+}
+
+// testInserts has rows inserted in several ways. Each moves the place by one entry
+// that forgets nothing, when the next instance has renewed.
+func testInserts(t *testing.T, b *Backend) {
+	s := migrated(t, b)
+	feed := follow(t, s)
+	row := func() string { return fmt.Sprintf("('%s', 'plain', '%s')", newKey("").ID, string(newHash())) }
+	const insert = "INSERT INTO system_keys (id, label, key_hash) VALUES "
+	many := insert + row()
+	for range 99 {
+		many += ", " + row()
+	}
+	for _, c := range []struct {
+		name   string
+		insert func()
+	}{
+		{"a key", func() { create(t, s, newKey("minted")) }},
+		{"plain SQL", func() { b.Exec(t, insert+row()) }},
+		{"a statement with many rows", func() { b.Exec(t, many) }},
+		{"a transaction with many statements", func() {
+			statements := "BEGIN;"
+			for range 20 {
+				statements += insert + row() + ";"
+			}
+			b.Exec(t, statements+"COMMIT")
+		}},
+	} {
+		head := newest(t, feed)
+		c.insert()
+		last := newest(t, feed)
+		if diff := cmp.Diff([]entry{{Kind: store.KeysInserted}}, logged(t, feed, head)); diff != "" {
+			t.Errorf("%s: %s", c.name, diff)
+		}
+		if again := newest(t, feed); again != last {
+			t.Errorf("%s: the place goes on moving", c.name)
+		}
+	}
+}
+
+// testGone has an id deleted that has no row, or whose deletion no trigger has
+// logged. Whatever the answer is, the log has it.
+func testGone(t *testing.T, b *Backend) {
+	s := migrated(t, b)
+	feed := follow(t, s)
+	key, unlogged := create(t, s, newKey("deleted twice"))[0], create(t, s, newKey("without a trigger"))[0]
+	recorded := &store.Write{Record: func(key *store.Key) store.AuditRecord {
+		return store.AuditRecord{Event: store.AuditRevoked, At: epoch, Key: store.AuditKey{ID: key.ID, Label: key.Label}}
+	}}
+	_, err := s.DeleteKey(t.Context(), key.ID, recorded)
+	must(t, err)
+	for name, id := range map[string]store.ID{"gone": key.ID, "never there": newKey("").ID} {
+		for _, write := range []*store.Write{nil, recorded} {
+			head := newest(t, feed)
+			if _, err := s.DeleteKey(t.Context(), id, write); !errors.Is(err, store.ErrNotFound) {
+				t.Errorf("%s: %v", name, err)
+			}
+			if diff := cmp.Diff([]entry{{store.KeyDeleted, id}}, logged(t, feed, head)); diff != "" {
+				t.Errorf("%s: %s", name, diff)
+			}
+		}
+	}
+	page, err := s.Audit(t.Context(), &store.AuditQuery{Limit: 10, Event: store.AuditRevoked})
+	must(t, err)
+	if page.Total != 1 {
+		t.Errorf("%d records of one deletion", page.Total)
+	}
+	head := newest(t, feed)
+	b.Exec(t, b.Unwatch)
+	if pull(t, feed, head).Watched {
+		t.Error("that a trigger is missing goes unnoticed")
+	}
+	_, err = s.DeleteKey(t.Context(), unlogged.ID, nil)
+	must(t, err)
+	if diff := cmp.Diff([]entry{{store.KeyDeleted, unlogged.ID}}, logged(t, feed, head)); diff != "" {
+		t.Error(diff)
+	}
+}
+
 // testDeleters has many delete at the same time, and followers that read on in
 // small steps meanwhile.
 func testDeleters(t *testing.T, b *Backend) {
 	s, other := migrated(t, b), open(t, b)
-	start := pull(t, follow(t, s), store.Position{}).Head
 	const deleters, each = 8, 12
 	var keys []*store.Key
 	for n := range deleters * each {
 		keys = append(keys, newKey(fmt.Sprint("deleted ", n)))
 	}
 	create(t, s, keys...)
+	start := newest(t, follow(t, s))
 	rand.Shuffle(len(keys), func(i, j int) { keys[i], keys[j] = keys[j], keys[i] })
 	var group errgroup.Group
 	for n := range deleters {

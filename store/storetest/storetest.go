@@ -23,6 +23,8 @@ type Backend struct {
 	Outdate func(tb testing.TB)
 	// Exec runs a statement that every dialect knows, as another service would.
 	Exec func(tb testing.TB, statement string)
+	// Unwatch is a statement that takes away the trigger which logs deletions.
+	Unwatch string
 	// Schema is where tables are that are not for other services, as a prefix of
 	// their names.
 	Schema string

@@ -50,7 +50,9 @@ CREATE INDEX system_keys_by_last_used_at ON system_keys
 -- The number of rows is the sum of these. A single counter would make every
 -- writer wait for the longest transaction among them; inserts wait for nobody.
 CREATE TABLE sidecar.key_count (
-    delta bigint NOT NULL
+    delta    bigint NOT NULL,
+    -- The row is that of a statement which has inserted keys.
+    inserted boolean NOT NULL DEFAULT false
 );
 
 -- The labels, folded, for substring search. They are apart from system_keys
@@ -86,7 +88,10 @@ BEGIN
     INSERT INTO sidecar.label_search (id, folded) SELECT id, lower(label COLLATE "C") FROM new_rows;
     GET DIAGNOSTICS n = ROW_COUNT;
     IF n > 0 THEN
-        INSERT INTO sidecar.key_count (delta) VALUES (n);
+        INSERT INTO sidecar.key_count (delta, inserted) VALUES (n, true);
+        -- The trigger sidecar_log_insert looks for it here. A savepoint that is rolled
+        -- back takes both back.
+        PERFORM set_config('sidecar.inserted', pg_current_xact_id()::text, true);
     END IF;
     RETURN NULL;
 END
@@ -117,6 +122,8 @@ $$;
 CREATE FUNCTION sidecar.keys_truncated() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
+    -- A table with deferred triggers to come cannot be truncated.
+    SET CONSTRAINTS sidecar.sidecar_log_insert IMMEDIATE;
     -- Not DELETE: it would leave what a serializable snapshot does not see.
     TRUNCATE sidecar.label_search, sidecar.key_count;
     RETURN NULL;

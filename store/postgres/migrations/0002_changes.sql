@@ -1,7 +1,8 @@
 -- CACHE 1: a session that kept some numbers back would use them out of order.
 CREATE SEQUENCE sidecar.rev_seq CACHE 1;
 
--- Every change of a key that matters to who has verified it.
+-- Every change of a key that matters to who has verified it, and where keys were
+-- inserted.
 CREATE TABLE sidecar.change_log (
     -- In the order of the commits; see append.
     rev    bigint PRIMARY KEY,
@@ -9,7 +10,7 @@ CREATE TABLE sidecar.change_log (
     tag    bigint NOT NULL,
     key_id uuid,
     -- See ChangeKind in store/change.go.
-    op     text NOT NULL CHECK (op IN ('d', 'u', 'k', 'h', 'f', 'b')),
+    op     text NOT NULL CHECK (op IN ('d', 'u', 'k', 'h', 'f', 'i', 'b')),
     at     timestamptz NOT NULL DEFAULT clock_timestamp()
 );
 CREATE INDEX change_log_by_key ON sidecar.change_log (key_id) WHERE key_id IS NOT NULL;
@@ -50,8 +51,8 @@ DECLARE
     drawn bigint;
 BEGIN
     -- A revocation that others were told of must not be lost in a crash, however
-    -- the service that makes it is set.
-    IF current_setting('synchronous_commit') IN ('off', 'local') THEN
+    -- the service that makes it is set. Inserts are lost with their entry.
+    IF op <> 'i' AND current_setting('synchronous_commit') IN ('off', 'local') THEN
         PERFORM set_config('synchronous_commit', 'on', true);
     END IF;
     PERFORM pg_advisory_xact_lock(1801942375, 1);
@@ -95,6 +96,26 @@ BEGIN
 END
 $$;
 
+-- A transaction that inserts keys moves the place in the log, so that a store that
+-- was set back to before it shows, even if nothing else was lost.
+CREATE FUNCTION sidecar.keys_moved() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    PERFORM sidecar.append(NULL, 'i');
+    RETURN NULL;
+END
+$$;
+
+-- On the counter, which has one row for each statement that inserts. Deferred: an
+-- import of a million keys takes the log's lock for its commit alone. Only the first
+-- statement of a transaction queues it, since a commit that has to run it for each
+-- of a million would hold the lock for as long.
+CREATE CONSTRAINT TRIGGER sidecar_log_insert AFTER INSERT ON sidecar.key_count
+    DEFERRABLE INITIALLY DEFERRED FOR EACH ROW
+    WHEN (NEW.inserted AND current_setting('sidecar.inserted', true) IS DISTINCT FROM pg_current_xact_id()::text)
+    EXECUTE FUNCTION sidecar.keys_moved();
+ALTER TABLE sidecar.key_count ENABLE ALWAYS TRIGGER sidecar_log_insert;
+
 CREATE CONSTRAINT TRIGGER sidecar_log_delete AFTER DELETE ON system_keys
     DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION sidecar.key_changed();
 -- No column list: it would miss what a BEFORE trigger changes.
@@ -112,13 +133,16 @@ ALTER TABLE system_keys ENABLE ALWAYS TRIGGER sidecar_log_truncate;
 -- The log is never empty.
 SELECT sidecar.append(NULL, 'b');
 
--- What other services call. A service that has deleted a key, and committed:
+-- What other services call to revoke a key:
+--
+--     CALL sidecar.revoke('018f…');
+--
+-- When that returns no instance accepts the key, whether its row was there or not.
+-- Or, after they have deleted rows, and committed:
 --
 --     CALL sidecar.barrier();
 --
--- When that returns no instance accepts what was deleted before. Or, at once:
---
---     CALL sidecar.revoke('018f…');
+-- That is true for the rows that DELETE has found.
 --
 -- They are procedures with the rights of their caller, and without settings of
 -- their own: others may not COMMIT.
@@ -174,6 +198,16 @@ BEGIN
             DELETE FROM %s WHERE id = key
         $body$
     $f$, keys);
+    -- Enters the deletion of a key whose row is not there: it was just deleted, maybe
+    -- without a trigger, or was gone before, maybe without an entry. Everybody may
+    -- call it, as they may enter a barrier: it ends nothing of a key that is there.
+    EXECUTE format($f$
+        CREATE FUNCTION sidecar.enter_deletion(key uuid) RETURNS bigint
+            LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $body$
+            SELECT CASE WHEN EXISTS (SELECT FROM %s WHERE id = key)
+                THEN sidecar.append(NULL, 'b') ELSE sidecar.append(key, 'd') END
+        $body$
+    $f$, keys);
     EXECUTE format($f$
         CREATE PROCEDURE sidecar.revoke(key uuid) LANGUAGE plpgsql AS $body$
         DECLARE
@@ -184,8 +218,7 @@ BEGIN
             ELSE
                 PERFORM sidecar.delete_key(key);
             END IF;
-            COMMIT;
-            rev := sidecar.enter_barrier();
+            rev := sidecar.enter_deletion(key);
             COMMIT;
             CALL sidecar.await(rev);
         END
@@ -195,7 +228,8 @@ END
 $$;
 
 REVOKE ALL ON FUNCTION
-    sidecar.random_tag(), sidecar.append(uuid, text), sidecar.key_changed(), sidecar.all_changed(),
-    sidecar.enter_barrier(), sidecar.longest_silent(bigint), sidecar.delete_key(uuid) FROM PUBLIC;
+    sidecar.random_tag(), sidecar.append(uuid, text), sidecar.key_changed(), sidecar.all_changed(), sidecar.keys_moved(),
+    sidecar.enter_barrier(), sidecar.enter_deletion(uuid), sidecar.longest_silent(bigint), sidecar.delete_key(uuid) FROM PUBLIC;
 GRANT USAGE ON SCHEMA sidecar TO PUBLIC;
-GRANT EXECUTE ON FUNCTION sidecar.enter_barrier(), sidecar.longest_silent(bigint) TO PUBLIC;
+GRANT EXECUTE ON FUNCTION
+    sidecar.enter_barrier(), sidecar.enter_deletion(uuid), sidecar.longest_silent(bigint) TO PUBLIC;

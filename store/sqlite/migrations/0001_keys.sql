@@ -34,9 +34,12 @@ CREATE INDEX system_keys_by_last_used_at ON system_keys (last_used_at, id);
 -- The number of rows, kept so that no list has to count them.
 CREATE TABLE key_count (
     only_row INTEGER PRIMARY KEY CHECK (only_row = 1),
-    n        INTEGER NOT NULL
+    n        INTEGER NOT NULL,
+    -- Keys were inserted, and the change log does not say so yet. Whoever renews a
+    -- lease next writes one entry for all of them.
+    inserted INTEGER NOT NULL DEFAULT 0
 ) STRICT;
-INSERT INTO key_count VALUES (1, 0);
+INSERT INTO key_count VALUES (1, 0, 0);
 
 -- An index of the labels by trigrams, for substring search. It refers to the
 -- rows of system_keys instead of holding a copy of the labels.
@@ -45,7 +48,7 @@ CREATE VIRTUAL TABLE label_search USING fts5 (
 );
 
 CREATE TRIGGER system_keys_insert AFTER INSERT ON system_keys BEGIN
-    UPDATE key_count SET n = n + 1;
+    UPDATE key_count SET n = n + 1, inserted = 1;
     INSERT INTO label_search (rowid, label) VALUES (new.rid, new.label);
 END;
 

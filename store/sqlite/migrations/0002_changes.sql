@@ -6,7 +6,7 @@ CREATE TABLE change_log (
     tag    INTEGER NOT NULL DEFAULT (random()),
     key_id TEXT,
     -- See ChangeKind in store/change.go.
-    op     TEXT NOT NULL CHECK (op IN ('d', 'u', 'k', 'h', 'f', 'b')),
+    op     TEXT NOT NULL CHECK (op IN ('d', 'u', 'k', 'h', 'f', 'i', 'b')),
     at     INTEGER NOT NULL DEFAULT (CAST(unixepoch('subsec') * 1000000 AS INTEGER))
 ) STRICT;
 
