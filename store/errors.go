@@ -22,6 +22,11 @@ var (
 	// ErrStandby says that the server reached is a read-only standby, whose
 	// word on a key may be old. Only a primary is believed.
 	ErrStandby = errors.New("the database server is a read-only standby")
+	// ErrOtherHistory says that the server reached is not the one on which changes
+	// are followed, or lacks changes that were seen there: it is the old primary
+	// after a failover, for instance. Nothing that it says is believed, and nothing
+	// was changed on it. See [Seen].
+	ErrOtherHistory = errors.New("the database server has another history than the one that is followed")
 )
 
 // InvalidError says which field of a key breaks a rule, and how, in words that

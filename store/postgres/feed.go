@@ -25,6 +25,7 @@ const (
 // feed is a [store.Feed] on a connection of its own, which it listens on too, so
 // that each turn that is answered shows that notifications can arrive.
 type feed struct {
+	store   *Store
 	conn    *pgx.Conn
 	origin  string // SQL
 	polls   bool   // no notifications arrive, as behind a pooler
@@ -45,7 +46,7 @@ func (s *Store) follow(ctx context.Context) (_ *feed, err error) {
 	if s.closed.Load() {
 		return nil, store.ErrClosed
 	}
-	f := &feed{}
+	f := &feed{store: s}
 	if f.origin, err = s.origin(ctx, s.pool); err != nil {
 		return nil, err
 	}
@@ -62,13 +63,15 @@ func (s *Store) follow(ctx context.Context) (_ *feed, err error) {
 
 // open makes the session what it is to be.
 func (f *feed) open(ctx context.Context, other querier) error {
-	var isolation string
+	var origin, isolation string
 	var rev int64
 	err := f.conn.QueryRow(ctx, "SELECT max(rev), current_setting('default_transaction_isolation'), "+
-		"current_setting('synchronous_standby_names') FROM sidecar.change_log").Scan(&rev, &isolation, &f.standby)
+		"current_setting('synchronous_standby_names'), "+f.origin+" FROM sidecar.change_log").
+		Scan(&rev, &isolation, &f.standby, &origin)
 	if err != nil {
 		return err
 	}
+	f.store.align(origin) // before a notification is sent that has to come from there
 	if err := f.listen(ctx, other); err != nil || f.polls {
 		return err // a pooler would give the session's settings to others
 	}
