@@ -53,9 +53,12 @@ func status(cmd *cobra.Command, _ []string) (act, error) {
 
 // statusJSON is what is known of the servers on a store.
 type statusJSON struct {
-	RevocationEpoch int64          `json:"revocation_epoch"`
-	Watched         bool           `json:"watched"`
-	Instances       []instanceJSON `json:"instances"`
+	RevocationEpoch int64 `json:"revocation_epoch"`
+	Watched         bool  `json:"watched"`
+	// Named says that the server tells which history it has, so that another one is
+	// noticed at once after a failover.
+	Named     bool           `json:"history_named"`
+	Instances []instanceJSON `json:"instances"`
 }
 
 type instanceJSON struct {
@@ -69,7 +72,7 @@ type instanceJSON struct {
 }
 
 func statusOf(p *store.Progress) *statusJSON {
-	s := &statusJSON{RevocationEpoch: p.Head.Rev, Watched: p.Watched, Instances: []instanceJSON{}}
+	s := &statusJSON{RevocationEpoch: p.Head.Rev, Watched: p.Watched, Named: p.Origin != "", Instances: []instanceJSON{}}
 	for _, m := range p.Members {
 		s.Instances = append(s.Instances, instanceJSON{
 			ID: m.ID, Name: m.Name, Lease: m.TTL.String(),
@@ -89,5 +92,8 @@ func showStatus(w io.Writer, s *statusJSON) error {
 			when(i.JoinedAt), i.SeenAt.Format(time.DateTime+" MST"))
 	}
 	fmt.Fprintf(table, "%d server(s)\n", len(s.Instances))
+	if !s.Named {
+		fmt.Fprintln(table, "The database server does not say which history it has, so a failover may be noticed late.")
+	}
 	return table.Flush()
 }

@@ -23,6 +23,7 @@ type load struct {
 	mu       sync.Mutex
 	statuses map[*instance]map[int]int // 0: no answer
 	accepted map[*instance][]time.Time // when requests began that were let through
+	sent     []time.Time               // when requests began that were answered
 }
 
 // clientsPerServer that use the key at the same time.
@@ -62,6 +63,9 @@ func (l *load) run(ctx context.Context, i *instance, plain string) {
 		}
 		l.mu.Lock()
 		l.statuses[i][status]++
+		if status != 0 {
+			l.sent = append(l.sent, began)
+		}
 		if status == http.StatusOK {
 			l.accepted[i] = append(l.accepted[i], began)
 		}
@@ -111,6 +115,26 @@ func (l *load) wantNoneAfter(tb testing.TB, answer time.Time) {
 			tb.Errorf("%s let %d requests through after the answer", i.name, late)
 		}
 	}
+}
+
+// after counts the requests that began later and were answered, and those of them
+// that were let through.
+func (l *load) after(answer time.Time) (sent, let int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, began := range l.sent {
+		if began.After(answer) {
+			sent++
+		}
+	}
+	for _, times := range l.accepted {
+		for _, began := range times {
+			if began.After(answer) {
+				let++
+			}
+		}
+	}
+	return sent, let
 }
 
 // wantRefused waits until the key is refused everywhere, and stays so.

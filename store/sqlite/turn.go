@@ -12,13 +12,13 @@ import (
 // Renew implements [store.Feed].
 func (f *feed) Renew(ctx context.Context, turn *store.Turn) (*store.View, error) {
 	var view *store.View
-	err := f.store.write(ctx, "renew the lease", func(tx *sql.Tx) (err error) {
+	err := f.store.turn(ctx, "renew the lease", func(tx *sql.Tx) (err error) {
 		if view, err = look(ctx, tx, turn); err != nil || !view.Member {
 			return err
 		}
 		return renew(ctx, tx, turn, view.InLog)
 	})
-	return f.seen(view), err
+	return f.seen(view, true, err)
 }
 
 // Pull implements [store.Feed].
@@ -28,15 +28,17 @@ func (f *feed) Pull(ctx context.Context, turn *store.Turn) (*store.View, error) 
 		view, err = look(ctx, tx, turn)
 		return err
 	})
-	return f.seen(view), err
+	return f.seen(view, false, err)
 }
 
-// seen notes how far the log goes, so that Wait waits for more.
-func (f *feed) seen(view *store.View) *store.View {
-	if view != nil {
-		f.head = view.Head.Rev
+// seen notes how far the log goes, so that Wait waits for more, and reads ask for it.
+func (f *feed) seen(view *store.View, renewed bool, err error) (*store.View, error) {
+	if err != nil {
+		return nil, err
 	}
-	return view
+	f.head = view.Head.Rev
+	f.store.seen.Note(view, renewed)
+	return view, nil
 }
 
 func renew(ctx context.Context, tx *sql.Tx, turn *store.Turn, inLog bool) error {
