@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/lumio-vision/caddy-system-keys/internal/coherence"
 	"github.com/lumio-vision/caddy-system-keys/internal/gate"
 	"github.com/lumio-vision/caddy-system-keys/internal/token"
 	"github.com/lumio-vision/caddy-system-keys/internal/verify"
@@ -64,6 +65,12 @@ func problemOf(err error) *problem {
 		return &problem{status: http.StatusForbidden, code: "forbidden", message: err.Error(), cause: err}
 	}
 	retryAfter := http.Header{"Retry-After": {"1"}}
+	if errors.Is(err, coherence.ErrUndone) {
+		return &problem{
+			status: http.StatusServiceUnavailable, code: "unavailable",
+			message: coherence.ErrUndone.Error(), header: retryAfter,
+		}
+	}
 	if errors.Is(err, verify.ErrBusy) {
 		return &problem{
 			status: http.StatusServiceUnavailable, code: "unavailable",

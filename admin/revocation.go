@@ -113,7 +113,7 @@ func revokedDetails(key *store.Key) map[string]any {
 // settled reports whether the error says that nothing was deleted.
 func settled(err error) bool {
 	for _, answer := range []error{
-		store.ErrNotFound, store.ErrActorGone, store.ErrClosed, store.ErrStandby, ErrForbidden,
+		store.ErrNotFound, store.ErrActorGone, store.ErrClosed, store.ErrStandby, store.ErrOtherHistory, ErrForbidden,
 	} {
 		if errors.Is(err, answer) {
 			return true
@@ -124,7 +124,8 @@ func settled(err error) bool {
 
 // Wait returns when no instance accepts the key any more. How far it has come
 // goes to watch, which may be nil. The error is [store.ErrNotFound] if nobody
-// knows the id, or that of ctx.
+// knows the id, that of ctx, or one of [coherence.Revoker.Wait] if a failover may
+// have undone it.
 func (r *Revocation) Wait(ctx context.Context, watch func(coherence.Report)) (*Revoked, error) {
 	report, err := r.service.Revoker.Wait(ctx, r.id, r.committed, watch)
 	if err != nil {

@@ -11,6 +11,7 @@ import (
 	"github.com/lumio-vision/caddy-system-keys/admin"
 	"github.com/lumio-vision/caddy-system-keys/internal/engine"
 	"github.com/lumio-vision/caddy-system-keys/internal/session"
+	"github.com/lumio-vision/caddy-system-keys/internal/verify"
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
@@ -94,7 +95,12 @@ func (a *Admin) Provision(ctx caddy.Context) error {
 			if err != nil {
 				return nil, err
 			}
-			return serviceOn(live), nil
+			select {
+			case <-live.Follower.Ready():
+				return serviceOn(live), nil
+			default: // before the first turn nothing tells an old primary from the right one
+				return nil, verify.ErrNoLease
+			}
 		},
 		Identities: a.identities(auditor),
 		Describe:   auditRequest,

@@ -90,9 +90,12 @@ func askServer(address string) *ownJSON {
 
 // statusJSON is what is known of the servers on a store.
 type statusJSON struct {
-	RevocationEpoch int64          `json:"revocation_epoch"`
-	Watched         bool           `json:"watched"`
-	Instances       []instanceJSON `json:"instances"`
+	RevocationEpoch int64 `json:"revocation_epoch"`
+	Watched         bool  `json:"watched"`
+	// Named says that the server tells which history it has, so that another one is
+	// noticed at once after a failover.
+	Named     bool           `json:"history_named"`
+	Instances []instanceJSON `json:"instances"`
 }
 
 type instanceJSON struct {
@@ -106,7 +109,7 @@ type instanceJSON struct {
 }
 
 func statusOf(p *store.Progress) *statusJSON {
-	s := &statusJSON{RevocationEpoch: p.Head.Rev, Watched: p.Watched, Instances: []instanceJSON{}}
+	s := &statusJSON{RevocationEpoch: p.Head.Rev, Watched: p.Watched, Named: p.Origin != "", Instances: []instanceJSON{}}
 	for _, m := range p.Members {
 		s.Instances = append(s.Instances, instanceJSON{
 			ID: m.ID, Name: m.Name, Lease: m.TTL.String(),
@@ -130,6 +133,9 @@ func showStatus(w io.Writer, s *controlJSON) error {
 		if err := table.Flush(); err != nil {
 			return err
 		}
+	}
+	if s.statusJSON != nil && !s.Named {
+		fmt.Fprintln(w, "The database server does not say which history it has, so a failover may be noticed late.")
 	}
 	if s.Instance != nil {
 		showServer(w, s.Instance)

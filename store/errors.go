@@ -23,6 +23,11 @@ var (
 	// word on a key may be old, or that sessions on it are read-only. Only a
 	// primary that can be written to is believed.
 	ErrStandby = errors.New("the database is read-only")
+	// ErrOtherHistory says that the server reached is not the one on which changes
+	// are followed, or lacks changes that were seen there: it is the old primary
+	// after a failover, for instance. Nothing that it says is believed, and nothing
+	// was changed on it. See [Seen].
+	ErrOtherHistory = errors.New("the database server has another history than the one that is followed")
 )
 
 // InvalidError says which field of a key breaks a rule, and how, in words that

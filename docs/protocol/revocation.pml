@@ -20,6 +20,9 @@
  *	NO_RESTORE       the database does not go back to a backup
  *	NO_STRAY         a renewal that was given up is not carried out later
  *
+ * FAILOVER adds that a standby is promoted, which has all commits, and that rows may
+ * be read on the old primary from then on.
+ *
  * A macro FAULT_X seeds a fault that the safety check has to find, a macro STALL_X
  * one that a check of LIVENESS has to find.
  */
@@ -79,6 +82,13 @@ byte drawn = 1;        /* last number, of a change that may not be committed */
 #define IN_LOG(rev, t) (rev >= oldest && rev <= head)
 #else
 #define IN_LOG(rev, t) (rev >= oldest && rev <= head && tag[rev] == t)
+#endif
+
+#ifdef FAILOVER
+bit forked;            /* a standby was promoted, and the old primary runs on; */
+bit oldRow;            /* it has this row, */
+byte oldHead;          /* and this newest entry */
+byte seen;             /* the head of the last view */
 #endif
 
 /* The instance. */
@@ -233,6 +243,11 @@ inline extend(from) {
 
 /* Takes in a view. What follows the forgetting comes in steps of its own. */
 inline apply() {
+#ifdef FAILOVER
+#ifndef FAULT_PLACE_NOTED_LATE
+	d_step { seen = seenHead }
+#endif
+#endif
 	if
 	:: !inLog ->
 		d_step { lease = 0; forget() }
@@ -258,6 +273,9 @@ inline apply() {
 	fi
 #else
 	d_step { place = next; placeTag = nextTag }
+#endif
+#ifdef FAILOVER
+	d_step { seen = seenHead }
 #endif
 }
 
@@ -357,13 +375,31 @@ end:
 /* Reads the row for the cache. */
 active proctype Fill() {
 	bit found;
+#ifdef FAILOVER
+	byte held;
+#endif
 end:
 	do
 	:: d_step { !cached -> filling = 1 }
 #ifdef FAULT_STANDBY_READ
 		found = 1;
 #else
+#ifdef FAILOVER
+		held = seen; /* before the statement is sent */
+		d_step {
+			if
+			:: true -> found = row
+#ifdef FAULT_PLACE_UNASKED
+			:: forked -> found = oldRow
+#else
+			:: forked && held <= oldHead -> found = oldRow /* else it is not believed */
+#endif
+			fi;
+			held = 0
+		}
+#else
 		found = row;
+#endif
 #endif
 		d_step {
 			if
@@ -541,6 +577,9 @@ end:
 	:: d_step { row && !around && !calm -> row = 0; around = 1 } /* plain SQL around the triggers */
 #endif
 	:: d_step { oldest < head && !calm -> oldest++ } /* pruned */
+#ifdef FAILOVER
+	:: d_step { !forked && !calm -> forked = 1; oldRow = row; oldHead = head }
+#endif
 #if !defined(FAULT_PLAIN_SEQUENCE) && !defined(NO_RESTORE)
 	:: atomic { !history && !calm -> /* a backup is restored, of any time after the last pruning */
 		to = oldest;

@@ -63,7 +63,9 @@ func (l *load) run(ctx context.Context, i *instance, plain string) {
 		}
 		l.mu.Lock()
 		l.statuses[i][status]++
-		l.sent[i] = append(l.sent[i], began)
+		if status != 0 {
+			l.sent[i] = append(l.sent[i], began)
+		}
 		if status == http.StatusOK {
 			l.accepted[i] = append(l.accepted[i], began)
 		}
@@ -131,6 +133,12 @@ func (l *load) since(answer time.Time, began map[*instance][]time.Time) (n int) 
 
 // total is how many requests were answered.
 func (l *load) total() int { return l.since(time.Time{}, l.sent) }
+
+// after counts the requests that began later and were answered, and those of them
+// that were let through.
+func (l *load) after(answer time.Time) (sent, let int) {
+	return l.since(answer, l.sent), l.since(answer, l.accepted)
+}
 
 // wantRefused waits until the key is refused everywhere, and stays so.
 func (l *load) wantRefused(tb testing.TB, within time.Duration) {

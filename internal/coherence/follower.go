@@ -67,6 +67,7 @@ type Follower struct {
 	joining   store.ID    // tried last; zero once joined
 	cuts      []store.Cut // not reported yet
 	unwatched bool        // said so
+	unnamed   sync.Once   // said so
 	patience  time.Duration
 
 	mu    sync.Mutex // guards place, which is written by the loop

@@ -49,6 +49,14 @@ func (h *history) longest() time.Duration {
 	return h.ttl
 }
 
+// changedSince reports whether the database was seen to have another history since
+// the time given.
+func (h *history) changedSince(t time.Time) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.changed.After(t)
+}
+
 // settled returns the time from which the members that are there are all.
 func (h *history) settled() time.Time {
 	h.mu.Lock()

@@ -26,6 +26,7 @@ type check struct {
 var (
 	requests = []string{"NO_REAPER", "NO_RESTORE"}
 	members  = []string{"ATOMIC_REQUESTS", "NO_RESTORE"}
+	failover = append([]string{"FAILOVER"}, requests...)
 	restores = []string{"ATOMIC_REQUESTS", "NO_REAPER"}
 	pages    = []string{"ATOMIC_REQUESTS", "NO_REAPER", "NO_RESTORE"}
 )
@@ -34,9 +35,11 @@ var checks = []check{
 	{name: "requests", without: requests, revs: "2"},
 	{name: "members", without: members, revs: "2"},
 	{name: "restored backups", without: restores, revs: "2"},
+	{name: "failover", without: failover, revs: "2"},
 	{name: "answers", without: pages, revs: "2", property: "answers"},
 	{name: "returns", without: pages, revs: "2", property: "returns"},
 
+	{name: "failover, long log", without: failover, revs: "3", long: true},
 	{name: "requests, long log", without: requests, revs: "3", long: true},
 	{name: "members, long log", without: members, revs: "3", long: true},
 	{name: "members and restored backups", without: []string{"ATOMIC_REQUESTS", "NO_STRAY"}, revs: "2", long: true},
@@ -55,6 +58,8 @@ var checks = []check{
 	{fault: "FAULT_ACK_BEFORE_APPLY", without: pages, revs: "2"},
 	{fault: "FAULT_NO_GENERATION", without: requests, revs: "2"},
 	{fault: "FAULT_STANDBY_READ", without: requests, revs: "2"},
+	{fault: "FAULT_PLACE_UNASKED", without: failover, revs: "2"},
+	{fault: "FAULT_PLACE_NOTED_LATE", without: failover, revs: "2"},
 	{fault: "FAULT_CHECK_BEFORE_ENTERING", without: requests, revs: "2"},
 	{fault: "FAULT_FLUSH_KEEPS_FLIGHTS", without: restores, revs: "2"},
 	{fault: "FAULT_CURSOR_FIRST", without: pages, revs: "2"},

@@ -64,6 +64,12 @@ var mutants = []mutant{
 		new:  "\tcase store.KeyDeleted:\n",
 	},
 	{
+		name: "a row is believed without the place that was seen",
+		file: "../../store/seen.go",
+		old:  "return last.origin, last.place",
+		new:  "return last.origin, Position{}",
+	},
+	{
 		name: "requests in flight go on",
 		file: "turn.go",
 		old:  "return f.config.Flights.Cut(change.Key, cut.ErrRevoked), nil",

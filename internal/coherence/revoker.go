@@ -2,6 +2,7 @@ package coherence
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"slices"
 	"time"
@@ -56,7 +57,13 @@ func (f *Follower) Revoker() *Revoker {
 const (
 	minLook = time.Millisecond
 	maxLook = 20 * time.Millisecond
+	// maxElsewhere is how long a server is looked for that has the right history.
+	maxElsewhere = 10 * time.Second
 )
+
+// ErrUndone says that the database has another history since the change was
+// committed, and that the change is not in it. It has to be made again.
+var ErrUndone = errors.New("the database has another history now, in which the key was not revoked: revoke it again")
 
 // Wait returns when every instance has applied what was committed before
 // committed, a reading of the clock that was taken after the commit, or cannot
@@ -65,8 +72,9 @@ const (
 // at most.
 //
 // Each report of how far it has come goes to watch, which may be nil. The error
-// is that of ctx, or of a database that could not be asked who the members are;
-// a member may trust its memory then, and the report is that of the last look.
+// is that of ctx; a member may trust its memory then, and the report is that of the
+// last look. Or the change may be lost: it is [ErrUndone], or
+// [store.ErrOtherHistory] if no server with the history of the commit is reached.
 func (r *Revoker) Wait(
 	ctx context.Context, key store.ID, committed time.Time, watch func(Report),
 ) (Report, error) {
@@ -76,6 +84,7 @@ func (r *Revoker) Wait(
 	w := &wait{committed: committed, turning: committed}
 	look := minLook
 	var barred bool
+	var elsewhere time.Time // since when another history is reached; zero: it is not
 	for {
 		asked := r.now()
 		progress, err := r.look(ctx, key)
@@ -103,8 +112,22 @@ func (r *Revoker) Wait(
 		if watch != nil {
 			watch(report)
 		}
-		if w.over(now) && r.settled(w.turning, now) {
-			return report, nil
+		switch {
+		case errors.Is(err, store.ErrOtherHistory):
+			// The members of that server are not those who are to be waited for.
+			if elsewhere.IsZero() {
+				elsewhere = now
+			}
+			if now.Sub(elsewhere) >= maxElsewhere {
+				return report, err
+			}
+		case w.over(now) && r.settled(w.turning, now):
+			if held, err := r.held(ctx, key, committed); held || err != nil {
+				return report, err
+			}
+		}
+		if err == nil {
+			elsewhere = time.Time{}
 		}
 		select {
 		case <-ctx.Done():
@@ -113,6 +136,22 @@ func (r *Revoker) Wait(
 		}
 		look = min(2*look, maxLook)
 	}
+}
+
+// held reports whether the deletion of the key is known to be in the history that
+// there is. If that has changed since the commit, the key is looked for: a standby
+// that was promoted may have missed the commit.
+func (r *Revoker) held(ctx context.Context, key store.ID, committed time.Time) (bool, error) {
+	if key == (store.ID{}) || !r.history.changedSince(committed) {
+		return true, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	_, err := r.store.Key(ctx, key)
+	if err == nil {
+		return false, ErrUndone
+	}
+	return errors.Is(err, store.ErrNotFound), nil
 }
 
 // settled reports whether the members that are there are all. An instance that

@@ -182,10 +182,8 @@ func (d *database) renew(turn *store.Turn) *store.View {
 	return v
 }
 
-func (d *database) progress(key store.ID) *store.Progress {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	p := &store.Progress{Head: d.log[len(d.log)-1].Position, Watched: true, Origin: fmt.Sprint(d.origin)}
+func (d *backup) progress(key store.ID) *store.Progress {
+	p := &store.Progress{Head: d.log[len(d.log)-1].Position, Watched: true, Origin: d.origin}
 	for _, m := range d.members {
 		p.Members = append(p.Members, m)
 	}
@@ -208,18 +206,46 @@ func (d *database) prune(keep int) {
 	d.log = slices.Clone(d.log[max(0, len(d.log)-max(1, keep)):])
 }
 
-// backup is a state to go back to.
+// backup is a state to go back to, and that of an old primary.
 type backup struct {
 	rows    map[store.ID]store.Key
 	log     []store.Change
 	next    int64
 	members map[store.ID]store.Member
+	cuts    map[cutBy]int
+	origin  string
+	// promoted says that a standby was, beside this one.
+	promoted bool
 }
 
-func (d *database) backup() backup {
+func (d *database) backup() (b backup) {
+	_ = d.look(nil, func(now *backup) error {
+		b = *now
+		b.rows, b.log, b.members, b.cuts = maps.Clone(b.rows), slices.Clone(b.log), maps.Clone(b.members), maps.Clone(b.cuts)
+		return nil
+	})
+	return b
+}
+
+// look shows the old primary, or what there is now, which may not change meanwhile.
+func (d *database) look(old *backup, do func(server *backup) error) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return backup{maps.Clone(d.rows), slices.Clone(d.log), d.next, maps.Clone(d.members)}
+	if old != nil {
+		return do(old)
+	}
+	return do(&backup{rows: d.rows, log: d.log, next: d.next, members: d.members, cuts: d.cuts, origin: fmt.Sprint(d.origin)})
+}
+
+// promote has a standby take over, for which all commits have waited, and returns
+// the old primary, which can commit nothing any more.
+func (d *database) promote() backup {
+	old := d.backup()
+	old.promoted = true
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.origin++
+	return old
 }
 
 // restore goes back. The revisions are given out again, to other changes; the

@@ -80,6 +80,12 @@ var faults = []fault{
 		}
 		s.pick(random).clock.stepWall(by)
 	}},
+	{"failover", func(s *simulation, random *rand.Rand) {
+		old := s.database.promote()
+		s.strand(&old, random)
+		time.Sleep(between(random, simulatedTTL/10, 2*simulatedTTL))
+		s.strand(nil, random)
+	}},
 	{"backup restored", func(s *simulation, random *rand.Rand) {
 		saved := s.database.backup()
 		time.Sleep(between(random, simulatedTTL/20, simulatedTTL))

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"hash/fnv"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 
@@ -26,6 +27,8 @@ type link struct {
 	lost    bool                  // nothing gets through
 	answers bool                  // answers are lost
 	dead    bool                  // the process was killed
+	old     *backup               // the old primary, to which the pool leads after a failover
+	seen    store.Seen            // as the drivers keep it
 	resume  chan struct{}         // the process is stopped until it is closed; nil: runs
 }
 
@@ -124,9 +127,14 @@ func (l *link) call(ctx context.Context, kind string, work func() error) error {
 }
 
 func (l *link) Key(ctx context.Context, id store.ID) (key *store.Key, err error) {
-	err = l.call(ctx, "key", func() error {
-		row, ok := l.database.row(id)
-		if !ok {
+	err = l.pooled(ctx, "key", nil, func(server *backup, origin string) error {
+		row, ok := server.rows[id]
+		switch {
+		case !ok && origin != "" && origin != server.origin:
+			return store.ErrOtherHistory
+		case !ok && server.promoted:
+			return errLink // who follows it still knows no key that was minted since
+		case !ok:
 			return store.ErrNotFound
 		}
 		key = &row
@@ -135,11 +143,62 @@ func (l *link) Key(ctx context.Context, id store.ID) (key *store.Key, err error)
 	return key, err
 }
 
+// pooled makes a call of the pool as the drivers do. It looks at its server, which
+// has the place that was seen, and then does the work, if there is any. Half of the
+// processes have a pooler between, which keeps its connections when theirs are made
+// anew.
+func (l *link) pooled(ctx context.Context, kind string, work func() error, look func(server *backup, origin string) error) error {
+	renew := func() {
+		l.set(func() {
+			if l.seed%2 == 0 {
+				l.old = nil
+			}
+		})
+	}
+	return l.seen.Believe(renew, func() error {
+		origin, place := l.seen.History()
+		return l.call(ctx, kind, func() error {
+			l.mu.Lock()
+			old := l.old
+			l.mu.Unlock()
+			err := l.database.look(old, func(server *backup) error {
+				if place.Rev != 0 && !slices.ContainsFunc(server.log, func(c store.Change) bool { return c.Position == place }) {
+					return store.ErrOtherHistory
+				}
+				return look(server, origin)
+			})
+			if err != nil || work == nil {
+				return err
+			}
+			return work()
+		})
+	})
+}
+
+// written is pooled for what is written, which an old primary can never commit.
+func (l *link) written(ctx context.Context, kind string, work func() error) error {
+	var at string
+	err := l.pooled(ctx, kind, work, func(server *backup, origin string) error {
+		at = server.origin
+		switch {
+		case origin != "" && origin != at:
+			return store.ErrOtherHistory
+		case server.promoted:
+			return errLink
+		}
+		return nil
+	})
+	if err == nil {
+		l.seen.Committed(at)
+	}
+	return err
+}
+
 func (l *link) DeleteKey(ctx context.Context, id store.ID, write *store.Write) (key *store.Key, err error) {
 	l.mu.Lock()
 	pause := time.Duration(l.random("delete").Int64N(int64(3 * time.Millisecond)))
 	l.mu.Unlock()
-	err = l.call(ctx, "delete", func() (err error) {
+	err = l.written(ctx, "delete", func() (err error) {
 		if key, err = l.database.delete(id, pause); err == nil {
 			_, _ = write.Records(key)
 		}
@@ -149,7 +208,7 @@ func (l *link) DeleteKey(ctx context.Context, id store.ID, write *store.Write) (
 }
 
 func (l *link) Barrier(ctx context.Context) (rev int64, err error) {
-	err = l.call(ctx, "barrier", func() error {
+	err = l.written(ctx, "barrier", func() error {
 		l.database.mu.Lock()
 		defer l.database.mu.Unlock()
 		rev = l.database.draw()
@@ -165,15 +224,18 @@ func (l *link) Audit(context.Context, *store.AuditQuery) (*store.AuditPage, erro
 }
 
 func (l *link) Progress(ctx context.Context, key store.ID) (p *store.Progress, err error) {
-	err = l.call(ctx, "progress", func() error {
-		p = l.database.progress(key)
+	err = l.pooled(ctx, "progress", nil, func(server *backup, origin string) error {
+		if origin != "" && origin != server.origin {
+			return store.ErrOtherHistory
+		}
+		p = server.progress(key)
 		return nil
 	})
 	return p, err
 }
 
 func (l *link) Leave(ctx context.Context, member store.ID) error {
-	return l.call(ctx, "leave", func() error {
+	return l.written(ctx, "leave", func() error {
 		l.database.mu.Lock()
 		defer l.database.mu.Unlock()
 		delete(l.database.members, member)
@@ -182,7 +244,7 @@ func (l *link) Leave(ctx context.Context, member store.ID) error {
 }
 
 func (l *link) Reap(ctx context.Context, member store.ID, beat int64) (reaped bool, err error) {
-	err = l.call(ctx, "reap", func() error {
+	err = l.written(ctx, "reap", func() error {
 		l.database.mu.Lock()
 		defer l.database.mu.Unlock()
 		if m, ok := l.database.members[member]; ok && m.Beat == beat {
@@ -238,7 +300,7 @@ func (f *linkFeed) Renew(ctx context.Context, turn *store.Turn) (v *store.View, 
 		v = f.link.database.renew(&sent)
 		return nil
 	})
-	return v, err
+	return f.see(v, true, err)
 }
 
 func (f *linkFeed) Pull(ctx context.Context, turn *store.Turn) (v *store.View, err error) {
@@ -249,7 +311,15 @@ func (f *linkFeed) Pull(ctx context.Context, turn *store.Turn) (v *store.View, e
 		v = f.link.database.view(&sent)
 		return nil
 	})
-	return v, err
+	return f.see(v, false, err)
+}
+
+func (f *linkFeed) see(v *store.View, renewed bool, err error) (*store.View, error) {
+	if err != nil {
+		return nil, err
+	}
+	f.link.seen.Note(v, renewed)
+	return v, nil
 }
 
 // Wait hears one hint in three not at all.

@@ -72,6 +72,17 @@ func (s *simulation) pick(random *rand.Rand) *instance {
 	return s.instances[random.IntN(len(s.instances))]
 }
 
+// strand leaves some instances' pools at an old primary, or none.
+func (s *simulation) strand(old *backup, random *rand.Rand) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, i := range s.instances {
+		if old == nil || random.IntN(2) == 0 {
+			i.link.set(func() { i.link.old = old })
+		}
+	}
+}
+
 // take is pick, and removes it. At least two instances are left.
 func (s *simulation) take(random *rand.Rand) *instance {
 	for {
@@ -273,10 +284,12 @@ func (s *simulation) run(tb testing.TB, random *rand.Rand) {
 			tb.Errorf("%s could not leave: %v", i.name, err)
 		}
 	}
-	if n := len(s.database.progress(store.ID{}).Members); n != 0 {
+	if n := len(s.members()); n != 0 {
 		tb.Errorf("%d members are left", n)
 	}
 }
+
+func (s *simulation) members() map[store.ID]store.Member { return s.database.backup().members }
 
 func (s *simulation) checkHealed(tb testing.TB) {
 	for _, i := range s.instances {

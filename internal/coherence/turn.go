@@ -149,6 +149,12 @@ func (f *Follower) watch(ctx context.Context, view *store.View) error {
 // anything. Where it fails the place is that of the last change applied.
 func (f *Follower) apply(ctx context.Context, view *store.View) (applied bool, err error) {
 	f.history.see(view.Origin, f.config.Now())
+	if view.Origin == "" {
+		f.unnamed.Do(func() {
+			f.config.Logger.Warn("the database server does not say which history it has: after a failover, an old primary " +
+				"is told from the new one only once a change of a key was logged. Grant EXECUTE on pg_control_system() if there is one")
+		})
+	}
 	if err := f.watch(ctx, view); err != nil {
 		return false, err
 	}

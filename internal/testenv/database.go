@@ -17,7 +17,7 @@ import (
 
 // sharedPostgres is the server that the test binary's [Database] calls share.
 // It listens on a unix socket alone, and ends with the test binary.
-var sharedPostgres = sync.OnceValues(func() (*Postgres, error) { return newPostgres("", nil) })
+var sharedPostgres = sync.OnceValues(func() (*Postgres, error) { return newPostgres("", newCluster, nil) })
 
 // Database returns the URL of a database that is empty and belongs to this test
 // alone; it is dropped at the test's end. The server is shared by the test

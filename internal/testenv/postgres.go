@@ -31,9 +31,15 @@ type Postgres struct {
 // given it does not wait for the disk.
 func StartPostgres(tb testing.TB, opts ...Option) *Postgres {
 	tb.Helper()
+	return startPostgres(tb, newCluster, opts)
+}
+
+// startPostgres starts a server whose data folder fill makes.
+func startPostgres(tb testing.TB, fill func(data string, cred *syscall.Credential) error, opts []Option) *Postgres {
+	tb.Helper()
 	var p *Postgres
 	err := onFreePort(func(port string) (err error) {
-		p, err = newPostgres(port, opts)
+		p, err = newPostgres(port, fill, opts)
 		return err
 	})
 	if err != nil {
@@ -44,7 +50,7 @@ func StartPostgres(tb testing.TB, opts ...Option) *Postgres {
 	return p
 }
 
-func newPostgres(port string, opts []Option) (_ *Postgres, err error) {
+func newPostgres(port string, fill func(data string, cred *syscall.Credential) error, opts []Option) (_ *Postgres, err error) {
 	postgres, err := program("postgres")
 	if err != nil {
 		return nil, err
@@ -73,7 +79,7 @@ func newPostgres(port string, opts []Option) (_ *Postgres, err error) {
 			_ = p.server.close()
 		}
 	}()
-	if err := newCluster(p.data(), cred); err != nil {
+	if err := fill(p.data(), cred); err != nil {
 		return nil, err
 	}
 	return p, p.server.start()

@@ -15,7 +15,7 @@ type Servers struct {
 
 // StartServers starts both on unix sockets alone. The options are PostgreSQL's.
 func StartServers(opts ...Option) (*Servers, error) {
-	postgres, err := newPostgres("", opts)
+	postgres, err := newPostgres("", newCluster, opts)
 	if err != nil {
 		return nil, fmt.Errorf("start PostgreSQL: %w", err)
 	}

@@ -27,29 +27,22 @@ const (
 )
 
 // on makes a change of a key in one transaction with the reading of the acting
-// key and with its record, if it returns a key, or, without either, as statements
-// of its own. The
-// chain of records is locked last, when nothing but the commit is to come.
+// key and with its record, if it returns a key. The chain of records is locked
+// last, when nothing but the commit is to come.
 func (s *Store) on(ctx context.Context, write *store.Write, lock string, change func(db querier) (*store.Key, error)) error {
 	return again(func() error {
-		return s.durably(ctx, func(conn connection) error {
-			if write == nil {
-				_, err := change(conn)
+		return s.durably(ctx, func(tx pgx.Tx) error {
+			if err := allow(ctx, tx, write.By(), lock); err != nil {
 				return err
 			}
-			return transact(ctx, conn, func(tx pgx.Tx) error {
-				if err := allow(ctx, tx, write.Acting, lock); err != nil {
-					return err
-				}
-				key, err := change(tx)
-				if err != nil || key == nil {
-					return err
-				}
-				if record, ok := write.Records(key); ok {
-					return appendAudit(ctx, tx, store.SharedChain, []store.AuditRecord{record}, write.Sealer)
-				}
-				return nil
-			})
+			key, err := change(tx)
+			if err != nil || key == nil {
+				return err
+			}
+			if record, ok := write.Records(key); ok {
+				return appendAudit(ctx, tx, store.SharedChain, []store.AuditRecord{record}, write.Sealer)
+			}
+			return nil
 		})
 	})
 }

@@ -11,26 +11,26 @@ import (
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
-// selectAdopted gives one row in any case, and the row and the server's role of one
+// fromAdopted gives one row in any case, and the row and what the server is of one
 // moment. The keys come first: TRUNCATE locks the tables in this order.
-const selectAdopted = "SELECT found.id, found.key_hash, pg_is_in_recovery() FROM (VALUES (true)) AS one LEFT JOIN (" +
+const fromAdopted = ", found.id, found.key_hash FROM (VALUES (true)) AS one LEFT JOIN (" +
 	"SELECT k.id, k.key_hash FROM system_keys k JOIN sidecar.adopted_key a ON a.key_id = k.id AND a.key_proof = " + keyProof +
 	" WHERE a.digest = ANY ($1::bytea[]) AND NOT k.minted LIMIT 1) AS found ON true"
 
 // Adopted implements [store.Adoption].
 func (s *Store) Adopted(ctx context.Context, digests [][32]byte) (store.Candidate, error) {
-	const what = "find an adopted key"
 	var id pgtype.UUID
 	var hash pgtype.Text
-	var standby bool
-	err := s.pool.QueryRow(ctx, selectAdopted, byteas(digests)).Scan(&id, &hash, &standby)
-	switch {
-	case err != nil:
-		return store.Candidate{}, explain(what, err)
-	case standby:
-		return store.Candidate{}, explain(what, store.ErrStandby)
-	case !id.Valid:
-		return store.Candidate{}, explain(what, store.ErrNotFound)
+	err := s.there(ctx, func(origin string) error {
+		statement := "SELECT " + self(origin, 2) + fromAdopted
+		_, err := checked(s.pool.QueryRow(ctx, statement, append([]any{byteas(digests)}, s.seenArguments()...)...), &id, &hash)
+		return err
+	})
+	if err == nil && !id.Valid {
+		err = store.ErrNotFound
+	}
+	if err != nil {
+		return store.Candidate{}, explain("find an adopted key", err)
 	}
 	return store.Candidate{ID: id.Bytes, Hash: store.Hash(hash.String)}, nil
 }
@@ -73,39 +73,41 @@ func (s *Store) Adopt(ctx context.Context, key *store.AdoptedKey) error {
 	return explain("adopt a key", err)
 }
 
-// selectUnadopted gives one row at least. The count is of what one walk along the
-// index finds until it has enough.
-const selectUnadopted = "WITH counted AS MATERIALIZED (" +
+// countUnadopted and fromUnadopted give one row at least. The count is of what one
+// walk along the index finds until it has enough.
+const countUnadopted = "WITH counted AS MATERIALIZED (" +
 	"SELECT k.id, k.key_hash, k.created_at FROM system_keys k " +
 	"WHERE NOT k.minted AND (k.expires_at IS NULL OR k.expires_at > $2) AND NOT EXISTS (" +
 	"SELECT FROM sidecar.adopted_key a WHERE a.key_id = k.id AND a.era = ANY ($1::bytea[]) AND a.key_proof = " + keyProof + ") " +
-	"ORDER BY k.created_at, k.id LIMIT $4) " +
-	"SELECT found.id, found.key_hash, (SELECT count(*) FROM counted), pg_is_in_recovery() FROM (VALUES (true)) AS one " +
+	"ORDER BY k.created_at, k.id LIMIT $4) "
+
+const fromUnadopted = ", found.id, found.key_hash, (SELECT count(*) FROM counted) FROM (VALUES (true)) AS one " +
 	"LEFT JOIN (SELECT * FROM counted ORDER BY created_at, id LIMIT $3) AS found ON true ORDER BY found.created_at, found.id"
 
 // Unadopted implements [store.Adoption].
 func (s *Store) Unadopted(
 	ctx context.Context, eras [][32]byte, now time.Time, limit int,
 ) (keys []store.Candidate, total int, err error) {
-	const what = "list keys to adopt"
-	var id pgtype.UUID
-	var hash pgtype.Text
-	var standby bool
-	rows, err := s.pool.Query(ctx, selectUnadopted, byteas(eras), now, limit, store.MaxUnadopted)
-	if err != nil {
-		return nil, 0, explain(what, err)
-	}
-	_, err = pgx.ForEachRow(rows, []any{&id, &hash, &total, &standby}, func() error {
-		if id.Valid {
-			keys = append(keys, store.Candidate{ID: id.Bytes, Hash: store.Hash(hash.String)})
+	err = s.there(ctx, func(origin string) error {
+		keys = nil
+		rows, err := s.pool.Query(ctx, countUnadopted+"SELECT "+self(origin, 5)+fromUnadopted,
+			append([]any{byteas(eras), now, limit, store.MaxUnadopted}, s.seenArguments()...)...)
+		if err != nil {
+			return err
 		}
-		return nil
+		_, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (struct{}, error) {
+			var id pgtype.UUID
+			var hash pgtype.Text
+			_, err := checked(row, &id, &hash, &total)
+			if err == nil && id.Valid {
+				keys = append(keys, store.Candidate{ID: id.Bytes, Hash: store.Hash(hash.String)})
+			}
+			return struct{}{}, err
+		})
+		return err
 	})
-	if err == nil && standby {
-		err = store.ErrStandby
-	}
 	if err != nil {
-		return nil, 0, explain(what, err)
+		return nil, 0, explain("list keys to adopt", err)
 	}
 	return keys, total, nil
 }

@@ -25,6 +25,10 @@ const (
 	serializationFailure = "40001"
 	deadlockDetected     = "40P01"
 	lockNotAvailable     = "55P03"
+
+	featureNotSupported   = "0A000"
+	insufficientPrivilege = "42501"
+	undefinedFunction     = "42883"
 )
 
 // explain turns the errors of pgx into those of the contract. It is the only way

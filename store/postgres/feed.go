@@ -27,6 +27,7 @@ const (
 // feed is a [store.Feed] on a connection of its own, which it listens on too, so
 // that each turn that is answered shows that notifications can arrive.
 type feed struct {
+	store   *Store
 	conn    *pgx.Conn
 	origin  string // SQL
 	polls   bool   // no notifications arrive, as behind a pooler
@@ -47,7 +48,7 @@ func (s *Store) follow(ctx context.Context) (_ *feed, err error) {
 	if s.closed.Load() {
 		return nil, store.ErrClosed
 	}
-	f := &feed{}
+	f := &feed{store: s}
 	if f.origin, err = s.origin(ctx, s.pool); err != nil {
 		return nil, err
 	}
@@ -69,19 +70,20 @@ var errReadOnly = fmt.Errorf("%w: default_transaction_read_only is set, for the 
 
 // open makes the session what it is to be.
 func (f *feed) open(ctx context.Context, other querier) error {
-	var isolation string
+	var origin, isolation string
 	var rev int64
 	var readOnly bool
 	err := f.conn.QueryRow(ctx, "SELECT max(rev), current_setting('default_transaction_isolation'), "+
 		"current_setting('synchronous_standby_names'), "+
-		"current_setting('transaction_read_only')::bool AND NOT pg_is_in_recovery() "+
-		"FROM sidecar.change_log").Scan(&rev, &isolation, &f.standby, &readOnly)
+		"current_setting('transaction_read_only')::bool AND NOT pg_is_in_recovery(), "+f.origin+
+		" FROM sidecar.change_log").Scan(&rev, &isolation, &f.standby, &readOnly, &origin)
 	if err != nil {
 		return err
 	}
 	if readOnly { // a standby says so itself, at the first turn
 		return errReadOnly
 	}
+	f.store.align(origin) // before a notification is sent that has to come from there
 	if err := f.listen(ctx, other); err != nil || f.polls {
 		return err // a pooler would give the session's settings to others
 	}

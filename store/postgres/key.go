@@ -39,22 +39,50 @@ func (s *Store) CreateKey(ctx context.Context, key *store.Key, write *store.Writ
 	return explain("create a key", err)
 }
 
+// fromKey gives one row in any case, with the row of a key, and the server's role
+// and history of the same moment.
+const fromKey = " FROM (VALUES (true)) AS one LEFT JOIN system_keys ON id = $1"
+
+var selectKey = "SELECT " + columns + ", key_hash, pg_is_in_recovery(), " + atPlace(2) + fromKey
+
 // Key implements [store.Store].
 func (s *Store) Key(ctx context.Context, id store.ID) (*store.Key, error) {
-	const what = "read a key"
-	// One row in any case, and the row and the server's role of one moment.
-	row := s.pool.QueryRow(ctx, "SELECT "+columns+", key_hash, pg_is_in_recovery() "+
-		"FROM (VALUES (true)) AS one LEFT JOIN system_keys ON id = $1", uuid(id))
+	var key *store.Key
+	err := s.believe(func() (err error) {
+		known := s.seenArguments()
+		key, err = readKey(s.pool.QueryRow(ctx, selectKey, uuid(id), known[0], known[1]))
+		if !errors.Is(err, store.ErrNotFound) || known[2] == "" {
+			return err
+		}
+		// A good key must not be refused on the word of an old primary that has not
+		// got it. A row needs no such question: what ends one is logged.
+		origin, err := s.origin(ctx, s.pool)
+		if err != nil {
+			return err
+		}
+		statement := "SELECT " + columns + ", key_hash, pg_is_in_recovery(), " + followed(origin, 2) + fromKey
+		key, err = readKey(s.pool.QueryRow(ctx, statement, append([]any{uuid(id)}, known...)...))
+		return err
+	})
+	if err != nil {
+		return nil, explain("read a key", err)
+	}
+	return key, nil
+}
+
+func readKey(row pgx.Row) (*store.Key, error) {
 	var hash *string
-	var standby bool
-	key, err := scanKey(row, &hash, &standby)
+	var standby, followed bool
+	key, err := scanKey(row, &hash, &standby, &followed)
 	switch {
 	case err != nil:
-		return nil, explain(what, err)
+		return nil, err
 	case standby:
-		return nil, explain(what, store.ErrStandby)
+		return nil, store.ErrStandby
+	case !followed:
+		return nil, store.ErrOtherHistory
 	case hash == nil:
-		return nil, explain(what, store.ErrNotFound)
+		return nil, store.ErrNotFound
 	}
 	key.Hash = store.Hash(*hash)
 	return key, nil

@@ -52,7 +52,7 @@ func (s *Store) Migrate(ctx context.Context) error {
 				"%d at most: it was upgraded by a newer one", version, len(files))}
 		}
 		file := files[version].Name()
-		err = s.transact(ctx, func(tx pgx.Tx) error { return migrateFrom(ctx, tx, version, file) })
+		err = transact(ctx, s.pool, func(tx pgx.Tx) error { return migrateFrom(ctx, tx, version, file) })
 		err = explain("migrate: "+file, err)
 		if code(err) == lockNotAvailable {
 			err = pause(ctx, err)

@@ -1,10 +1,15 @@
 package postgres
 
-import "context"
+import (
+	"context"
+	"slices"
+)
 
 // origins are what names a server's history, as an expression, the best first: a
 // database cluster that was copied has the same identifier, and another timeline
-// once it was promoted. A server may keep these functions from a plain role.
+// once it was promoted. A server may keep these functions from a plain role, or not
+// have them. If nothing can be named, the place in the log has to do, and who follows
+// says so.
 var origins = []string{
 	"CASE WHEN pg_is_in_recovery() THEN '' ELSE (SELECT system_identifier FROM pg_control_system())::text " +
 		"|| '/' || left(pg_walfile_name(pg_current_wal_lsn()), 8) END",
@@ -12,7 +17,8 @@ var origins = []string{
 	"''",
 }
 
-const insufficientPrivilege = "42501"
+// unnameable are the codes of a server that does not let itself be named so.
+var unnameable = []string{insufficientPrivilege, featureNotSupported, undefinedFunction}
 
 // origin returns the best of the origins that this role may ask for. All parts
 // of the store use the same.
@@ -23,7 +29,7 @@ func (s *Store) origin(ctx context.Context, db querier) (string, error) {
 	for _, expression := range origins {
 		var value string
 		err := db.QueryRow(ctx, "SELECT "+expression).Scan(&value)
-		if code(err) == insufficientPrivilege {
+		if slices.Contains(unnameable, code(err)) {
 			continue
 		}
 		if err != nil {

@@ -2,10 +2,13 @@ package postgres
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgtype"
+	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
@@ -13,19 +16,32 @@ import (
 // Barrier implements [store.Store].
 func (s *Store) Barrier(ctx context.Context) (rev int64, err error) {
 	err = again(func() error {
-		return s.durably(ctx, func(db connection) error {
-			return db.QueryRow(ctx, "SELECT sidecar.append(NULL, 'b')").Scan(&rev)
+		return s.there(ctx, func(origin string) error {
+			return s.pool.AcquireFunc(ctx, func(conn *pgxpool.Conn) error {
+				return replicated(conn.Conn(), func() error { return s.barrier(ctx, conn, origin, &rev) })
+			})
 		})
 	})
 	return rev, explain("enter a barrier", err)
 }
 
-// progressed has a row for each member, or one without.
-const progressed = `
-SELECT pg_is_in_recovery(), ` + watched + `, head.rev, head.tag, cut.requests,
-    m.id, m.beat, m.applied, m.ttl_ms, m.name, m.joined_at, m.seen_at, `
+// barrier is one statement, so that the log is locked for no longer than that.
+func (s *Store) barrier(ctx context.Context, db querier, origin string, rev *int64) error {
+	var at string
+	err := db.QueryRow(ctx, "SELECT sidecar.append(NULL, 'b'), "+origin+" WHERE "+followed(origin, 1), s.seenArguments()...).
+		Scan(rev, &at)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return store.ErrOtherHistory
+	}
+	if err == nil {
+		s.seen.Committed(at)
+	}
+	return err
+}
 
-const progressedFrom = `
+// progressed has a row for each member, or one without.
+const progressed = `, ` + watched + `, head.rev, head.tag, cut.requests,
+    m.id, m.beat, m.applied, m.ttl_ms, m.name, m.joined_at, m.seen_at
 FROM (SELECT rev, tag FROM sidecar.change_log ORDER BY rev DESC LIMIT 1) AS head
 CROSS JOIN (
     SELECT coalesce(sum(c.requests), 0)::bigint AS requests
@@ -36,24 +52,30 @@ ORDER BY m.joined_at, m.id`
 
 // Progress implements [store.Store].
 func (s *Store) Progress(ctx context.Context, key store.ID) (*store.Progress, error) {
-	const what = "look at the instances"
-	origin, err := s.origin(ctx, s.pool)
+	var progress *store.Progress
+	err := s.there(ctx, func(origin string) (err error) {
+		progress, err = s.progress(ctx, "SELECT "+self(origin, 2)+progressed, key)
+		return err
+	})
 	if err != nil {
-		return nil, explain(what, err)
+		return nil, explain("look at the instances", err)
 	}
-	rows, err := s.pool.Query(ctx, progressed+origin+progressedFrom, uuid(key))
+	return progress, nil
+}
+
+func (s *Store) progress(ctx context.Context, statement string, key store.ID) (*store.Progress, error) {
+	rows, err := s.pool.Query(ctx, statement, append([]any{uuid(key)}, s.seenArguments()...)...)
 	if err != nil {
-		return nil, explain(what, err)
+		return nil, err
 	}
 	progress := &store.Progress{}
-	var standby bool
-	_, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (struct{}, error) {
+	_, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (_ struct{}, err error) {
 		var id pgtype.UUID
 		var beat, applied, ttl pgtype.Int8
 		var name pgtype.Text
 		var joined, seen pgtype.Timestamptz
-		err := row.Scan(&standby, &progress.Watched, &progress.Head.Rev, &progress.Head.Tag, &progress.Cut,
-			&id, &beat, &applied, &ttl, &name, &joined, &seen, &progress.Origin)
+		progress.Origin, err = checked(row, &progress.Watched, &progress.Head.Rev, &progress.Head.Tag, &progress.Cut,
+			&id, &beat, &applied, &ttl, &name, &joined, &seen)
 		if err == nil && id.Valid {
 			progress.Members = append(progress.Members, store.Member{
 				ID: id.Bytes, Name: name.String, TTL: time.Duration(ttl.Int64) * time.Millisecond,
@@ -62,30 +84,36 @@ func (s *Store) Progress(ctx context.Context, key store.ID) (*store.Progress, er
 		}
 		return struct{}{}, err
 	})
-	if err == nil && standby {
-		err = store.ErrStandby
-	}
 	if err != nil {
-		return nil, explain(what, err)
+		return nil, err
 	}
 	return progress, nil
 }
 
+// exec runs one statement on the server that is followed.
+func (s *Store) exec(ctx context.Context, statement string, args ...any) (tag pgconn.CommandTag, err error) {
+	err = s.transact(ctx, func(tx pgx.Tx) (err error) {
+		tag, err = tx.Exec(ctx, statement, args...)
+		return err
+	})
+	return tag, err
+}
+
 // Leave implements [store.Store].
 func (s *Store) Leave(ctx context.Context, member store.ID) error {
-	_, err := s.pool.Exec(ctx, "DELETE FROM sidecar.member WHERE id = $1", uuid(member))
+	_, err := s.exec(ctx, "DELETE FROM sidecar.member WHERE id = $1", uuid(member))
 	return explain("leave", err)
 }
 
 // Reap implements [store.Store].
 func (s *Store) Reap(ctx context.Context, member store.ID, beat int64) (bool, error) {
-	tag, err := s.pool.Exec(ctx, "DELETE FROM sidecar.member WHERE id = $1 AND beat = $2", uuid(member), beat)
+	tag, err := s.exec(ctx, "DELETE FROM sidecar.member WHERE id = $1 AND beat = $2", uuid(member), beat)
 	return err == nil && tag.RowsAffected() == 1, explain("remove an instance", err)
 }
 
 // Prune implements [store.Store].
 func (s *Store) Prune(ctx context.Context, keep int) error {
-	_, err := s.pool.Exec(ctx, `
+	_, err := s.exec(ctx, `
 DELETE FROM sidecar.change_log WHERE rev < (
     SELECT min(rev) FROM (SELECT rev FROM sidecar.change_log ORDER BY rev DESC LIMIT $1) AS kept
 )`, max(1, keep))

@@ -1,12 +1,10 @@
 package postgres
 
 import (
-	"context"
 	"errors"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
-	"github.com/jackc/pgx/v5/pgxpool"
 )
 
 // errUnreplicated says that a transaction was committed here, and that the server
@@ -32,18 +30,4 @@ func replicated(conn *pgx.Conn, write func() error) error {
 		err = errUnreplicated
 	}
 	return err
-}
-
-// connection is a connection of the pool.
-type connection interface {
-	querier
-	BeginTx(ctx context.Context, options pgx.TxOptions) (pgx.Tx, error)
-}
-
-// durably runs write on one connection, and has it fail if what it has committed
-// is not where it should be.
-func (s *Store) durably(ctx context.Context, write func(db connection) error) error {
-	return s.pool.AcquireFunc(ctx, func(conn *pgxpool.Conn) error {
-		return replicated(conn.Conn(), func() error { return write(conn) })
-	})
 }

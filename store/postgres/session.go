@@ -35,26 +35,38 @@ func (s *Store) CreateSession(ctx context.Context, session *store.Session) error
 	return explain("create a session", err)
 }
 
-// selectSession gives one row in any case, and the row and the server's role of
-// one moment. The keys come first: TRUNCATE locks the tables in this order. The
+// fromSession gives one row in any case, and the row and what the server is of one
+// moment. The keys come first: TRUNCATE locks the tables in this order. The
 // expiry is in a form that no index serves: the digest's is the better one.
-const selectSession = "SELECT " + columns + ", found IS NOT NULL, pg_is_in_recovery() " +
-	"FROM (VALUES (true)) AS one LEFT JOIN (" +
+const fromSession = " FROM (VALUES (true)) AS one LEFT JOIN (" +
 	"SELECT k.*, true AS found FROM system_keys k JOIN sidecar.session s ON s.key_id = k.id AND s.key_proof = " + keyProof +
 	" WHERE s.digest = $1 AND (s.expires_at > $2) IS TRUE) AS session ON true"
 
-// Session implements [store.Sessions].
-func (s *Store) Session(ctx context.Context, digest [32]byte, now time.Time) (*store.Key, error) {
-	const what = "read a session"
-	var found, standby bool
-	key, err := scanKey(s.pool.QueryRow(ctx, selectSession, digest[:], now), &found, &standby)
-	switch {
-	case err != nil:
-		return nil, explain(what, err)
-	case standby:
-		return nil, explain(what, store.ErrStandby)
-	case !found:
-		return nil, explain(what, store.ErrNotFound)
+func selectSession(origin string) string {
+	return "SELECT " + columns + ", found IS NOT NULL, pg_is_in_recovery(), " + followed(origin, 3) + fromSession
+}
+
+// Session implements [store.Sessions]. That a session was ended is not logged, so
+// that the place alone would not do.
+func (s *Store) Session(ctx context.Context, digest [32]byte, now time.Time) (key *store.Key, err error) {
+	err = s.there(ctx, func(origin string) (err error) {
+		var found, standby, there bool
+		row := s.pool.QueryRow(ctx, selectSession(origin), append([]any{digest[:], now}, s.seenArguments()...)...)
+		key, err = scanKey(row, &found, &standby, &there)
+		switch {
+		case err != nil:
+			return err
+		case standby:
+			return store.ErrStandby
+		case !there:
+			return store.ErrOtherHistory
+		case !found:
+			return store.ErrNotFound
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, explain("read a session", err)
 	}
 	return key, nil
 }
@@ -81,11 +93,9 @@ func (s *Store) SpendNonce(ctx context.Context, digest [32]byte, expires time.Ti
 // committed is not where it should be.
 func (s *Store) execDurably(ctx context.Context, statement string, args ...any) error {
 	return again(func() error {
-		return s.durably(ctx, func(conn connection) error {
-			return transact(ctx, conn, func(tx pgx.Tx) error {
-				_, err := tx.Exec(ctx, statement, args...)
-				return err
-			})
+		return s.durably(ctx, func(tx pgx.Tx) error {
+			_, err := tx.Exec(ctx, statement, args...)
+			return err
 		})
 	})
 }

@@ -28,6 +28,8 @@ type Store struct {
 	pool    *pgxpool.Pool
 	closed  atomic.Bool
 	origins atomic.Pointer[string] // SQL; see origin
+	seen    store.Seen
+	aligned atomic.Pointer[string] // the origin that the pool was last made anew for
 }
 
 // Open prepares a pool of connections to the database that the DSN names, a
@@ -82,21 +84,14 @@ func (s *Store) Close() error {
 // begin costs one round trip.
 const begin = "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL idle_in_transaction_session_timeout = '5s'"
 
-// transact runs do in a transaction, and commits it unless do returns an error.
+// transact runs do in a transaction on whatever server db leads to.
 // The level is set because a database can have another default, under which
 // who waited for a lock gets a serialization failure for it.
 //
 // Do may not be idle for long: a process that is paused or cut off between two
 // statements would hold its locks, and who revokes a key would wait for it without
 // end, so that the server ends the transaction then.
-func (s *Store) transact(ctx context.Context, do func(tx pgx.Tx) error) error {
-	return transact(ctx, s.pool, do)
-}
-
-func transact(ctx context.Context, db interface {
-	BeginTx(ctx context.Context, options pgx.TxOptions) (pgx.Tx, error)
-}, do func(tx pgx.Tx) error,
-) error {
+func transact(ctx context.Context, db beginner, do func(tx pgx.Tx) error) error {
 	return pgx.BeginTxFunc(ctx, db, pgx.TxOptions{BeginQuery: begin}, do)
 }
 

@@ -74,6 +74,7 @@ func (f *feed) Renew(ctx context.Context, turn *store.Turn) (*store.View, error)
 	if err != nil {
 		return nil, explain(what, err)
 	}
+	f.store.note(view, true)
 	return view, nil
 }
 
@@ -83,6 +84,7 @@ func (f *feed) Pull(ctx context.Context, turn *store.Turn) (*store.View, error) 
 	if err != nil {
 		return nil, explain("read changes", err)
 	}
+	f.store.note(view, false)
 	return view, nil
 }
 

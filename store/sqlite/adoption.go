@@ -58,7 +58,7 @@ func forMany(statement string, n int) string {
 
 // Adopted implements [store.Adoption].
 func (s *Store) Adopted(ctx context.Context, digests [][32]byte) (key store.Candidate, err error) {
-	err = s.read(ctx, "find an adopted key", func(tx *sql.Tx) error {
+	err = s.believe(ctx, "find an adopted key", func(tx *sql.Tx) error {
 		var id, hash string
 		err := tx.QueryRowContext(ctx, forMany(selectAdopted, len(digests)), blobs(digests)...).Scan(&id, &hash)
 		if errors.Is(err, sql.ErrNoRows) {
@@ -105,7 +105,7 @@ func (s *Store) Unadopted(
 	ctx context.Context, eras [][32]byte, now time.Time, limit int,
 ) (keys []store.Candidate, total int, err error) {
 	args := append(append([]any{now.UnixMicro()}, blobs(eras)...), store.MaxUnadopted, limit)
-	err = s.read(ctx, "list keys to adopt", func(tx *sql.Tx) error {
+	err = s.believe(ctx, "list keys to adopt", func(tx *sql.Tx) error {
 		rows, err := tx.QueryContext(ctx, forMany(selectUnadopted, len(eras)), args...)
 		if err != nil {
 			return err

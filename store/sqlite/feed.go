@@ -138,7 +138,7 @@ func (f *feed) Join(ctx context.Context, m *store.Member) error {
 	if err != nil {
 		return fmt.Errorf("join: %w", err)
 	}
-	return f.store.write(ctx, "join", func(tx *sql.Tx) error {
+	return f.store.turn(ctx, "join", func(tx *sql.Tx) error {
 		_, err := tx.ExecContext(ctx, "INSERT INTO member (id, ttl_ms, name, joined_at) VALUES (?, ?, ?, ?)",
 			// SQLite's own clock counts milliseconds, in which several can join.
 			member.ID.String(), member.TTL.Milliseconds(), member.Name, f.store.now().UnixMicro())

@@ -35,7 +35,7 @@ func (s *Store) CreateKey(ctx context.Context, key *store.Key, write *store.Writ
 // Key implements [store.Store].
 func (s *Store) Key(ctx context.Context, id store.ID) (*store.Key, error) {
 	var key *store.Key
-	err := s.read(ctx, "read a key", func(tx *sql.Tx) (err error) {
+	err := s.believe(ctx, "read a key", func(tx *sql.Tx) (err error) {
 		var hash string
 		row := tx.QueryRowContext(ctx, "SELECT "+columns+", key_hash FROM system_keys WHERE id = ?", id.String())
 		if key, err = scanKey(row, &hash); err == nil {

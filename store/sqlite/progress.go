@@ -20,7 +20,7 @@ func (s *Store) Barrier(ctx context.Context) (rev int64, err error) {
 // Progress implements [store.Store].
 func (s *Store) Progress(ctx context.Context, key store.ID) (*store.Progress, error) {
 	progress := &store.Progress{Origin: origin}
-	err := s.read(ctx, "look at the instances", func(tx *sql.Tx) (err error) {
+	err := s.believe(ctx, "look at the instances", func(tx *sql.Tx) (err error) {
 		if progress.Head, progress.Watched, err = head(ctx, tx); err != nil {
 			return err
 		}

@@ -33,7 +33,7 @@ const selectSession = "SELECT " + columns + " FROM system_keys " +
 // Session implements [store.Sessions].
 func (s *Store) Session(ctx context.Context, digest [32]byte, now time.Time) (*store.Key, error) {
 	var key *store.Key
-	err := s.read(ctx, "read a session", func(tx *sql.Tx) (err error) {
+	err := s.believe(ctx, "read a session", func(tx *sql.Tx) (err error) {
 		key, err = scanKey(tx.QueryRowContext(ctx, selectSession, digest[:], now.UnixMicro()))
 		return err
 	})

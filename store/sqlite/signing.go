@@ -31,7 +31,7 @@ func (s *Store) PublishSigningKey(ctx context.Context, key store.SigningKey, lif
 
 // SigningKeys implements [store.Store].
 func (s *Store) SigningKeys(ctx context.Context) (keys []store.SigningKey, err error) {
-	err = s.read(ctx, "read the signing keys", func(tx *sql.Tx) error {
+	err = s.believe(ctx, "read the signing keys", func(tx *sql.Tx) error {
 		rows, err := tx.QueryContext(ctx, "SELECT id, public, expires_at FROM signing_key WHERE expires_at > ? ORDER BY id",
 			s.now().UnixMicro())
 		if err != nil {

@@ -22,6 +22,7 @@ type Store struct {
 	// is fair and honours a context, beats polling for the lock of the file.
 	writer  *sql.DB
 	readers *sql.DB
+	seen    store.Seen
 
 	mu      sync.Mutex
 	closed  bool
@@ -59,8 +60,19 @@ func (s *Store) enter() error {
 }
 
 // write runs do in a transaction that holds the write lock from its start,
-// and commits it unless do returns an error.
+// and commits it unless do returns an error. It writes to no other history than the
+// one that is followed.
 func (s *Store) write(ctx context.Context, what string, do func(tx *sql.Tx) error) error {
+	return s.turn(ctx, what, func(tx *sql.Tx) error {
+		if err := s.followed(ctx, tx); err != nil {
+			return err
+		}
+		return do(tx)
+	})
+}
+
+// turn is write for a feed, which finds out which history there is.
+func (s *Store) turn(ctx context.Context, what string, do func(tx *sql.Tx) error) error {
 	err := s.transact(ctx, s.writer, what, do)
 	if err == nil {
 		s.wake()
@@ -71,6 +83,39 @@ func (s *Store) write(ctx context.Context, what string, do func(tx *sql.Tx) erro
 // read runs do in a transaction that sees one state of the database.
 func (s *Store) read(ctx context.Context, what string, do func(tx *sql.Tx) error) error {
 	return s.transact(ctx, s.readers, what, do)
+}
+
+// believe is read, on connections that have what the feed has seen. The file may
+// have been set back, and a connection may have the file that was there before.
+func (s *Store) believe(ctx context.Context, what string, do func(tx *sql.Tx) error) error {
+	renew := func() {
+		s.readers.SetMaxIdleConns(0) // closes those that are idle
+		s.readers.SetMaxIdleConns(maxReaders)
+	}
+	return s.seen.Believe(renew, func() error {
+		return s.read(ctx, what, func(tx *sql.Tx) error {
+			if err := s.followed(ctx, tx); err != nil {
+				return err
+			}
+			return do(tx)
+		})
+	})
+}
+
+// followed returns [store.ErrOtherHistory] if what the feed has seen is not in the
+// log.
+func (s *Store) followed(ctx context.Context, tx *sql.Tx) error {
+	_, place := s.seen.History()
+	if place == (store.Position{}) {
+		return nil
+	}
+	var there bool
+	err := tx.QueryRowContext(ctx, "SELECT EXISTS (SELECT 1 FROM change_log WHERE rev = ? AND tag = ?)", place.Rev, place.Tag).
+		Scan(&there)
+	if err == nil && !there {
+		err = store.ErrOtherHistory
+	}
+	return err
 }
 
 func (s *Store) transact(ctx context.Context, db *sql.DB, what string, do func(tx *sql.Tx) error) error {

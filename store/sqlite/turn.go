@@ -12,7 +12,7 @@ import (
 // Renew implements [store.Feed].
 func (f *feed) Renew(ctx context.Context, turn *store.Turn) (*store.View, error) {
 	var view *store.View
-	err := f.store.write(ctx, "renew the lease", func(tx *sql.Tx) (err error) {
+	err := f.store.turn(ctx, "renew the lease", func(tx *sql.Tx) (err error) {
 		if err := logInserted(ctx, tx); err != nil {
 			return err
 		}
@@ -21,7 +21,7 @@ func (f *feed) Renew(ctx context.Context, turn *store.Turn) (*store.View, error)
 		}
 		return renew(ctx, tx, turn, view.InLog)
 	})
-	return f.seen(view), err
+	return f.seen(view, true, err)
 }
 
 // logInserted moves the place if keys were inserted since the last time. Before
@@ -45,15 +45,17 @@ func (f *feed) Pull(ctx context.Context, turn *store.Turn) (*store.View, error) 
 		view, err = look(ctx, tx, turn)
 		return err
 	})
-	return f.seen(view), err
+	return f.seen(view, false, err)
 }
 
-// seen notes how far the log goes, so that Wait waits for more.
-func (f *feed) seen(view *store.View) *store.View {
-	if view != nil {
-		f.head = view.Head.Rev
+// seen notes how far the log goes, so that Wait waits for more, and reads ask for it.
+func (f *feed) seen(view *store.View, renewed bool, err error) (*store.View, error) {
+	if err != nil {
+		return nil, err
 	}
-	return view
+	f.head = view.Head.Rev
+	f.store.seen.Note(view, renewed)
+	return view, nil
 }
 
 func renew(ctx context.Context, tx *sql.Tx, turn *store.Turn, inLog bool) error {

@@ -52,6 +52,7 @@ func Run(t *testing.T, fresh func(tb testing.TB) *Backend) {
 		{"feed", testFeed},
 		{"turns", testTurns},
 		{"members", testMembers},
+		{"history", testHistory},
 		{"audit", testAudit},
 		{"sessions", testSessions},
 		{"ends of sessions", testSessionEnds},
