@@ -4,7 +4,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"os/signal"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -55,6 +57,9 @@ func create(cmd *cobra.Command, _ []string) (act, error) {
 		}
 	}
 	return func(cmd *cobra.Command, t *target) error {
+		// A reader that has gone must be an error of the write. By default the
+		// signal ends the process, and leaves a key that nobody has seen.
+		signal.Ignore(syscall.SIGPIPE)
 		want := admin.NewKey{Label: label, Permissions: permissions, IsSystem: isSystem}
 		if lifetime > 0 {
 			want.ExpiresAt = t.now().Add(lifetime)
@@ -68,9 +73,10 @@ func create(cmd *cobra.Command, _ []string) (act, error) {
 			return err
 		}
 		if err := show(cmd, key, plain, asJSON); err != nil {
-			// Nobody has seen the key, so nobody could ever use or revoke it.
-			_, undo := service.Revoke(cmd.Context(), admin.CLI(), key.ID)
-			return errors.Join(fmt.Errorf("the key could not be printed and was revoked again: %w", err), undo)
+			if _, undo := service.Revoke(cmd.Context(), admin.CLI(), key.ID); undo != nil {
+				return fmt.Errorf("the key could not be printed (%w), and it is still good: revoke %s (%w)", err, key.ID, undo)
+			}
+			return fmt.Errorf("the key could not be printed, so it was revoked again: %w", err)
 		}
 		return nil
 	}, nil

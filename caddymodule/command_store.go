@@ -3,6 +3,7 @@ package caddymodule
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/url"
@@ -43,8 +44,12 @@ type target struct {
 	configured bool
 }
 
-// openTarget opens the store that the flags name. Only one that was named by
-// --store may be made; and the schema is brought up to date.
+// makers are the commands that may make a store. For every other command a store
+// that is not there is an error: it was to look at another one.
+var makers = []string{"create", "migrate"}
+
+// openTarget opens the store that the flags name, and brings its schema up to
+// date. Only [makers] make a store, and a SQLite file only where --store names it.
 func openTarget(cmd *cobra.Command) (*target, error) {
 	dsn, _ := cmd.Flags().GetString("store")
 	t := &target{
@@ -53,25 +58,33 @@ func openTarget(cmd *cobra.Command) (*target, error) {
 	}
 	var location Location
 	var err error
+	mayMake := slices.Contains(makers, cmd.Name())
 	if cmd.Flags().Changed("store") {
-		location, err = locateDSN("--store", dsn, sqlite.Options{SameOwner: true})
+		location, err = locateDSN("--store", dsn, sqlite.Options{MustExist: !mayMake, SameOwner: true})
 	} else {
 		location, err = t.locateConfigured(cmd)
 	}
 	if err != nil {
 		return nil, err
 	}
-	if t.store, err = openMigrated(cmd.Context(), location); err != nil {
+	if t.store, err = openMigrated(cmd.Context(), location, mayMake); err != nil {
 		return nil, err
 	}
 	return t, nil
 }
 
-// openMigrated opens a store and brings its schema up to date.
-func openMigrated(ctx context.Context, location Location) (store.Store, error) {
+// openMigrated opens a store and brings its schema up to date. A database that is
+// no store of system keys becomes one only if mayMake says so.
+func openMigrated(ctx context.Context, location Location, mayMake bool) (store.Store, error) {
 	s, err := location.Open(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("open store: %w", err)
+	}
+	if !mayMake {
+		if _, err := s.MintKey(ctx); err != nil {
+			_ = s.Close()
+			return nil, fmt.Errorf("there is no store of system keys in this database, or it cannot be read: %w", err)
+		}
 	}
 	if err := s.Migrate(ctx); err != nil {
 		_ = s.Close()
@@ -157,12 +170,13 @@ func (t *target) locateConfigured(cmd *cobra.Command) (Location, error) {
 	if err := json.Unmarshal(raw, &config); err != nil {
 		return Location{}, fmt.Errorf("read configuration: %w", err)
 	}
+	if len(config.Apps.SystemKeys) == 0 {
+		return Location{}, errors.New("the configuration has no system_keys: add that global option, or name the store with --store")
+	}
 	app := new(App)
-	if len(config.Apps.SystemKeys) > 0 {
-		// As strictly as Caddy does: a mistyped setting must not mean another store.
-		if err := caddy.StrictUnmarshalJSON(config.Apps.SystemKeys, app); err != nil {
-			return Location{}, fmt.Errorf("read configuration: system_keys: %w", err)
-		}
+	// As strictly as Caddy does: a mistyped setting must not mean another store.
+	if err := caddy.StrictUnmarshalJSON(config.Apps.SystemKeys, app); err != nil {
+		return Location{}, fmt.Errorf("read configuration: system_keys: %w", err)
 	}
 	app.setDefaults()
 	if t.params, err = app.Argon2id.params(); err != nil {
