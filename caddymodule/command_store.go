@@ -67,7 +67,7 @@ func openTarget(cmd *cobra.Command) (*target, error) {
 	if err != nil {
 		return nil, err
 	}
-	if t.store, err = openMigrated(cmd.Context(), location, mayMake); err != nil {
+	if t.store, err = openMigrated(cmd, location, mayMake); err != nil {
 		return nil, err
 	}
 	return t, nil
@@ -75,8 +75,9 @@ func openTarget(cmd *cobra.Command) (*target, error) {
 
 // openMigrated opens a store and brings its schema up to date. A database that is
 // no store of system keys becomes one only if mayMake says so.
-func openMigrated(ctx context.Context, location Location, mayMake bool) (store.Store, error) {
-	s, err := location.Open(ctx)
+func openMigrated(cmd *cobra.Command, location Location, mayMake bool) (store.Store, error) {
+	ctx := cmd.Context()
+	s, err := location.Open(ctx, noticesTo(cmd))
 	if err != nil {
 		return nil, fmt.Errorf("open store: %w", err)
 	}
@@ -91,6 +92,19 @@ func openMigrated(ctx context.Context, location Location, mayMake bool) (store.S
 		return nil, fmt.Errorf("migrate store: %w", err)
 	}
 	return s, nil
+}
+
+// noticesTo logs to standard error what opening a store changes.
+func noticesTo(cmd *cobra.Command) *slog.Logger {
+	return slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), &slog.HandlerOptions{
+		Level: slog.LevelWarn,
+		ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
+			if a.Key == slog.TimeKey {
+				return slog.Attr{}
+			}
+			return a
+		},
+	}))
 }
 
 // locateDSN reads the value of a flag that names a store. The options are for

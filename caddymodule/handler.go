@@ -156,8 +156,8 @@ func appOf(ctx caddy.Context) (*App, error) {
 	return module.(*App), nil
 }
 
-var errNoApp = errors.New("the app system_keys is not configured, which says where the keys are: " +
-	"add the global option system_keys to the Caddyfile, or the app to the JSON (empty, it means a SQLite file in Caddy's data folder)")
+var errNoApp = errors.New("system_keys is not configured, which says where the keys are: add the global option to the Caddyfile, " +
+	"or the app to the JSON (empty, it means a SQLite file in Caddy's data folder)")
 
 // ServeHTTP implements [caddyhttp.MiddlewareHandler].
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) (err error) {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -39,8 +40,9 @@ type Location struct {
 	// Embedded says that the database is part of this process, so that it is
 	// there or never will be.
 	Embedded bool
-	// Open opens the store without migrating it.
-	Open func(ctx context.Context) (store.Store, error) `json:"-"`
+	// Open opens the store without migrating it. What it does to the files of the
+	// store is logged.
+	Open func(ctx context.Context, logger *slog.Logger) (store.Store, error) `json:"-"`
 }
 
 // SQLite keeps the keys in one file, for a single server. Other processes on
@@ -76,11 +78,11 @@ func defaultSQLite() Location {
 	folder := caddy.AppDataDir()
 	location := sqliteAt(filepath.Join(folder, "system-keys.db"), sqlite.Options{})
 	open := location.Open
-	location.Open = func(ctx context.Context) (store.Store, error) {
+	location.Open = func(ctx context.Context, logger *slog.Logger) (store.Store, error) {
 		if err := os.MkdirAll(folder, 0o700); err != nil {
 			return nil, err
 		}
-		return open(ctx)
+		return open(ctx, logger)
 	}
 	return location
 }
@@ -90,8 +92,10 @@ func sqliteAt(file string, options sqlite.Options) Location {
 		Driver:   "sqlite",
 		Name:     file,
 		Embedded: true,
-		Open: func(ctx context.Context) (store.Store, error) {
-			return sqlite.Open(ctx, file, options)
+		Open: func(ctx context.Context, logger *slog.Logger) (store.Store, error) {
+			with := options
+			with.Logger = logger
+			return sqlite.Open(ctx, file, with)
 		},
 	}
 }
@@ -196,7 +200,7 @@ func postgresAt(dsn string) Location {
 	return Location{
 		Driver: "postgres",
 		Name:   dsn,
-		Open: func(ctx context.Context) (store.Store, error) {
+		Open: func(ctx context.Context, _ *slog.Logger) (store.Store, error) {
 			return postgres.Open(ctx, dsn)
 		},
 	}

@@ -2,6 +2,7 @@ package coherence
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"slices"
 	"time"
@@ -65,8 +66,8 @@ const (
 // at most.
 //
 // Each report of how far it has come goes to watch, which may be nil. The error
-// is that of ctx, or of a database that could not be asked who the members are;
-// a member may trust its memory then, and the report is that of the last look.
+// is that of ctx, or [store.ErrReplaced]; a member may trust its memory then, and
+// the report is that of the last look.
 func (r *Revoker) Wait(
 	ctx context.Context, key store.ID, committed time.Time, watch func(Report),
 ) (Report, error) {
@@ -85,6 +86,9 @@ func (r *Revoker) Wait(
 				barred = true
 				continue
 			}
+		}
+		if errors.Is(err, store.ErrReplaced) {
+			return w.report(), err // the deletion may be in what was replaced
 		}
 		now := r.now()
 		if err == nil {
