@@ -37,6 +37,9 @@ shown again.`,
 }
 
 func create(cmd *cobra.Command, _ []string) (act, error) {
+	// A reader that has gone must be an error of the write. By default the signal
+	// ends the process, and leaves a key that nobody has seen.
+	signal.Ignore(syscall.SIGPIPE)
 	label, _ := cmd.Flags().GetString("label")
 	permissions, _ := cmd.Flags().GetStringArray("permission")
 	isSystem, _ := cmd.Flags().GetBool("system-admin")
@@ -57,9 +60,6 @@ func create(cmd *cobra.Command, _ []string) (act, error) {
 		}
 	}
 	return func(cmd *cobra.Command, t *target) error {
-		// A reader that has gone must be an error of the write. By default the
-		// signal ends the process, and leaves a key that nobody has seen.
-		signal.Ignore(syscall.SIGPIPE)
 		want := admin.NewKey{Label: label, Permissions: permissions, IsSystem: isSystem}
 		if lifetime > 0 {
 			want.ExpiresAt = t.now().Add(lifetime)
