@@ -60,14 +60,9 @@ func (j *JWT) unmarshal(d *caddyfile.Dispenser) error {
 		"jwks": &j.JWKS, "key": &j.Key, "issuer": &j.Issuer, "audience": &j.Audience,
 		"permissions_claim": &j.PermissionsClaim, "system_claim": &j.SystemClaim,
 	}
-	seen := make(map[string]bool)
-	for nesting := d.Nesting(); d.NextBlock(nesting); {
-		name := d.Val()
-		if seen[name] {
-			return d.Errf("%s is already specified", name)
-		}
-		seen[name] = true
-		switch value, ok := one[name]; {
+	err := inBlock(d, func(name string) error {
+		value, ok := one[name]
+		switch {
 		case ok && !d.AllArgs(value):
 			return d.ArgErr()
 		case ok:
@@ -78,6 +73,10 @@ func (j *JWT) unmarshal(d *caddyfile.Dispenser) error {
 		default:
 			return d.Errf("jwt: unrecognized option %q", name)
 		}
+		return nil
+	})
+	if err != nil {
+		return err
 	}
 	config := j.config()
 	return wrap(d, config.Check())

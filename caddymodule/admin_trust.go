@@ -37,25 +37,21 @@ func (t *TrustAuthUser) unmarshal(d *caddyfile.Dispenser) error {
 	if d.NextArg() {
 		return d.ArgErr()
 	}
-	for nesting := d.Nesting(); d.NextBlock(nesting); {
-		var value *string
-		switch d.Val() {
-		case "permissions":
-			value = &t.Permissions
-		case "system":
-			value = &t.System
-		default:
-			return d.Errf("trust_auth_user: unrecognized option %q", d.Val())
-		}
-		if *value != "" {
-			return d.Errf("%s is already specified", d.Val())
-		}
-		if !d.AllArgs(value) {
+	err := inBlock(d, func(name string) error {
+		value, ok := map[string]*string{"permissions": &t.Permissions, "system": &t.System}[name]
+		switch {
+		case !ok:
+			return d.Errf("trust_auth_user: unrecognized option %q", name)
+		case !d.AllArgs(value):
 			return d.ArgErr()
 		}
 		if _, err := trusted(*value); err != nil {
 			return wrap(d, err)
 		}
+		return nil
+	})
+	if err != nil {
+		return err
 	}
 	return wrap(d, t.check())
 }

@@ -2,6 +2,7 @@ package caddymodule
 
 import (
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -196,13 +197,18 @@ func unmarshalDuration(d *caddyfile.Dispenser) (time.Duration, error) {
 }
 
 // eachOption reads a directive or global option that has no arguments, and calls
-// read for the name of each option in its block. An option that is there twice
-// is a mistake.
+// read for the name of each option in its block.
 func eachOption(d *caddyfile.Dispenser, read func(name string) error) error {
 	d.Next() // consume the name
 	if d.NextArg() {
 		return d.ArgErr()
 	}
+	return inBlock(d, read)
+}
+
+// inBlock calls read for the name of each option in the block that follows. An
+// option that is there twice is a mistake, and so is an empty value.
+func inBlock(d *caddyfile.Dispenser, read func(name string) error) error {
 	seen := make(map[string]bool)
 	for nesting := d.Nesting(); d.NextBlock(nesting); {
 		name := d.Val()
@@ -210,6 +216,11 @@ func eachOption(d *caddyfile.Dispenser, read func(name string) error) error {
 			return d.Errf("%s is already specified", name)
 		}
 		seen[name] = true
+		for ahead := *d; ahead.NextArg(); {
+			if strings.TrimSpace(ahead.Val()) == "" {
+				return d.Errf("%s: a value is empty (is a variable not set?)", name)
+			}
+		}
 		if err := read(name); err != nil {
 			return err
 		}

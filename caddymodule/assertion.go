@@ -54,16 +54,8 @@ func (a *Assertion) unmarshal(d *caddyfile.Dispenser) error {
 	if d.NextArg() {
 		return d.ArgErr()
 	}
-	seen := make(map[string]bool)
-	for nesting := d.Nesting(); d.NextBlock(nesting); {
-		name := d.Val()
-		if seen[name] {
-			return d.Errf("%s is already specified", name)
-		}
-		seen[name] = true
-		if err := a.unmarshalOption(d, name); err != nil {
-			return err
-		}
+	if err := inBlock(d, func(name string) error { return a.unmarshalOption(d, name) }); err != nil {
+		return err
 	}
 	return wrap(d, a.check())
 }

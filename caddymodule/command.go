@@ -3,9 +3,12 @@ package caddymodule
 import (
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/lumio-vision/caddy-system-keys/internal/token"
 )
@@ -38,6 +41,7 @@ Exit status: 0 done, 1 failed, 2 wrong usage.`,
 			cmd.AddCommand(createCommand(), listCommand(), revokeCommand(), auditCommand(), statusCommand(), migrateCommand())
 			for _, sub := range cmd.Commands() {
 				addStoreFlags(sub)
+				sub.PreRunE = refuseEmptyFlags
 				sub.SilenceUsage = true
 			}
 		},
@@ -94,6 +98,23 @@ func run(parse func(cmd *cobra.Command, args []string) (act, error)) func(*cobra
 		}
 		return exit(cmd, errors.Join(do(cmd, t), t.store.Close()))
 	}
+}
+
+// refuseEmptyFlags refuses a flag that was given without a value. It comes from a
+// variable that is not set, and would mean the same as no flag: the widest list,
+// or a key without end.
+func refuseEmptyFlags(cmd *cobra.Command, _ []string) error {
+	var empty []error
+	cmd.Flags().Visit(func(flag *pflag.Flag) {
+		values := []string{flag.Value.String()}
+		if list, ok := flag.Value.(pflag.SliceValue); ok {
+			values = list.GetSlice()
+		}
+		if slices.ContainsFunc(values, func(v string) bool { return strings.TrimSpace(v) == "" }) {
+			empty = append(empty, usagef("--%s: must not be empty (is a variable not set?)", flag.Name))
+		}
+	})
+	return exit(cmd, errors.Join(empty...))
 }
 
 // arguments checks how many there are, as a matter of usage.

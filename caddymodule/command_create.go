@@ -4,7 +4,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"os/signal"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -35,6 +37,9 @@ shown again.`,
 }
 
 func create(cmd *cobra.Command, _ []string) (act, error) {
+	// A reader that has gone must be an error of the write. By default the signal
+	// ends the process, and leaves a key that nobody has seen.
+	signal.Ignore(syscall.SIGPIPE)
 	label, _ := cmd.Flags().GetString("label")
 	permissions, _ := cmd.Flags().GetStringArray("permission")
 	isSystem, _ := cmd.Flags().GetBool("system-admin")
@@ -68,9 +73,10 @@ func create(cmd *cobra.Command, _ []string) (act, error) {
 			return err
 		}
 		if err := show(cmd, key, plain, asJSON); err != nil {
-			// Nobody has seen the key, so nobody could ever use or revoke it.
-			_, undo := service.Revoke(cmd.Context(), admin.CLI(), key.ID)
-			return errors.Join(fmt.Errorf("the key could not be printed and was revoked again: %w", err), undo)
+			if _, undo := service.Revoke(cmd.Context(), admin.CLI(), key.ID); undo != nil {
+				return fmt.Errorf("the key could not be printed (%w), and it is still good: revoke %s (%w)", err, key.ID, undo)
+			}
+			return fmt.Errorf("the key could not be printed, so it was revoked again: %w", err)
 		}
 		return nil
 	}, nil

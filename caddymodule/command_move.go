@@ -17,7 +17,7 @@ func moveKeys(cmd *cobra.Command) (err error) {
 	if err != nil {
 		return err
 	}
-	from, err := source.Open(cmd.Context())
+	from, err := source.Open(cmd.Context(), noticesTo(cmd))
 	if err != nil {
 		return fmt.Errorf("--from: open store: %w", err)
 	}
@@ -31,7 +31,7 @@ func moveKeys(cmd *cobra.Command) (err error) {
 		fmt.Fprintf(cmd.ErrOrStderr(), "Warning: %d server(s) run on the old store, or have not signed off. "+
 			"What they do from now on does not get into the new one, revocations included.\n", n)
 	}
-	to, err := openMigrated(cmd.Context(), destination)
+	to, err := openMigrated(cmd, destination, true)
 	if err != nil {
 		return fmt.Errorf("--to: %w", err)
 	}

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/url"
@@ -47,9 +48,13 @@ type target struct {
 	control string
 }
 
-// openTarget opens the store that the flags name. Only one that was named by
-// --store may be made; and the schema is brought up to date. Beside an error there
-// is what the configuration says.
+// makers are the commands that may make a store. For every other command a store
+// that is not there is an error: it was to look at another one.
+var makers = []string{"create", "migrate"}
+
+// openTarget opens the store that the flags name, and brings its schema up to
+// date. Only [makers] make a store, and a SQLite file only where --store names it.
+// Beside an error it returns what the configuration says.
 func openTarget(cmd *cobra.Command) (*target, error) {
 	dsn, _ := cmd.Flags().GetString("store")
 	t := &target{
@@ -58,28 +63,50 @@ func openTarget(cmd *cobra.Command) (*target, error) {
 	}
 	var location Location
 	var err error
+	mayMake := slices.Contains(makers, cmd.Name())
 	if cmd.Flags().Changed("store") {
-		location, err = locateDSN("--store", dsn, sqlite.Options{SameOwner: true})
+		location, err = locateDSN("--store", dsn, sqlite.Options{MustExist: !mayMake, SameOwner: true})
 	} else {
 		location, err = t.locateConfigured(cmd)
 	}
 	if err == nil {
-		t.store, err = openMigrated(cmd.Context(), location)
+		t.store, err = openMigrated(cmd, location, mayMake)
 	}
 	return t, err
 }
 
-// openMigrated opens a store and brings its schema up to date.
-func openMigrated(ctx context.Context, location Location) (store.Store, error) {
-	s, err := location.Open(ctx)
+// openMigrated opens a store and brings its schema up to date. A database that is
+// no store of system keys becomes one only if mayMake says so.
+func openMigrated(cmd *cobra.Command, location Location, mayMake bool) (store.Store, error) {
+	ctx := cmd.Context()
+	s, err := location.Open(ctx, noticesTo(cmd))
 	if err != nil {
 		return nil, fmt.Errorf("open store: %w", err)
+	}
+	if !mayMake {
+		if _, err := s.MintKey(ctx); err != nil {
+			_ = s.Close()
+			return nil, fmt.Errorf("there is no store of system keys in this database, or it cannot be read: %w", err)
+		}
 	}
 	if err := s.Migrate(ctx); err != nil {
 		_ = s.Close()
 		return nil, fmt.Errorf("migrate store: %w", err)
 	}
 	return s, nil
+}
+
+// noticesTo logs to standard error what opening a store changes.
+func noticesTo(cmd *cobra.Command) *slog.Logger {
+	return slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), &slog.HandlerOptions{
+		Level: slog.LevelWarn,
+		ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
+			if a.Key == slog.TimeKey {
+				return slog.Attr{}
+			}
+			return a
+		},
+	}))
 }
 
 // locateDSN reads the value of a flag that names a store. The options are for
@@ -166,12 +193,13 @@ func (t *target) locateConfigured(cmd *cobra.Command) (Location, error) {
 	if !config.Admin.Disabled {
 		t.control = caddy.NewReplacer().ReplaceAll(cmp.Or(config.Admin.Listen, caddy.DefaultAdminListen), "")
 	}
+	if len(config.Apps.SystemKeys) == 0 {
+		return Location{}, errors.New("the configuration has no system_keys: add that global option, or name the store with --store")
+	}
 	app := new(App)
-	if len(config.Apps.SystemKeys) > 0 {
-		// As strictly as Caddy does: a mistyped setting must not mean another store.
-		if err := caddy.StrictUnmarshalJSON(config.Apps.SystemKeys, app); err != nil {
-			return Location{}, fmt.Errorf("read configuration: system_keys: %w", err)
-		}
+	// As strictly as Caddy does: a mistyped setting must not mean another store.
+	if err := caddy.StrictUnmarshalJSON(config.Apps.SystemKeys, app); err != nil {
+		return Location{}, fmt.Errorf("read configuration: system_keys: %w", err)
 	}
 	app.setDefaults()
 	if t.params, err = app.Argon2id.params(); err != nil {

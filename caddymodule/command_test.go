@@ -18,7 +18,7 @@ func TestMain(m *testing.M) {
 
 // TestCommands runs the scripts under testdata/script against the real command.
 func TestCommands(t *testing.T) {
-	dsn, empty := testenv.Database(t), testenv.Database(t)
+	dsn, empty, unused := testenv.Database(t), testenv.Database(t), testenv.Database(t)
 	testscript.Run(t, testscript.Params{
 		Dir:  "testdata/script",
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){"exitcode": exitCode},
@@ -27,6 +27,7 @@ func TestCommands(t *testing.T) {
 			e.Setenv("XDG_DATA_HOME", e.WorkDir+"/data")
 			e.Setenv("DATABASE_URL", dsn)
 			e.Setenv("EMPTY_DATABASE_URL", empty) // for the one script that moves keys
+			e.Setenv("UNUSED_DATABASE_URL", unused)
 			return nil
 		},
 	})

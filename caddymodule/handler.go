@@ -1,6 +1,7 @@
 package caddymodule
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
 
@@ -152,14 +153,21 @@ func (h *Handler) newGate() (*gate.Gate, error) {
 	return gate.New(config)
 }
 
-// appOf finds the app. Without settings of its own it is made with the defaults.
+// appOf finds the app. A configuration without it is refused: Caddy would make one
+// with the defaults, whose new and empty store refuses every good key.
 func appOf(ctx caddy.Context) (*App, error) {
-	module, err := ctx.App("system_keys")
+	module, err := ctx.AppIfConfigured("system_keys")
+	if errors.Is(err, caddy.ErrNotConfigured) {
+		return nil, errNoApp
+	}
 	if err != nil {
 		return nil, fmt.Errorf("system_keys: %w", err)
 	}
 	return module.(*App), nil
 }
+
+var errNoApp = errors.New("system_keys is not configured, which says where the keys are: add the global option to the Caddyfile, " +
+	"or the app to the JSON (empty, it means a SQLite file in Caddy's data folder)")
 
 // ServeHTTP implements [caddyhttp.MiddlewareHandler].
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) (err error) {

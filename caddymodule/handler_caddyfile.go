@@ -20,14 +20,26 @@ func init() {
 
 func parseHandler(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
 	handler := new(Handler)
-	err := handler.UnmarshalCaddyfile(h.Dispenser)
-	return handler, err
+	return handler, parseDirective(h, handler)
 }
 
 func parseAdmin(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
 	handler := new(Admin)
-	err := handler.UnmarshalCaddyfile(h.Dispenser)
-	return handler, err
+	return handler, parseDirective(h, handler)
+}
+
+// parseDirective reads a directive, and refuses it where the Caddyfile has no
+// global option system_keys. Caddy reads global options before any directive.
+func parseDirective(h httpcaddyfile.Helper, handler caddyfile.Unmarshaler) error {
+	if err := handler.UnmarshalCaddyfile(h.Dispenser); err != nil {
+		return err
+	}
+	if h.Option("system_keys") != nil {
+		return nil
+	}
+	h.Reset()
+	h.Next() // to the directive's name, for its line
+	return h.WrapErr(errNoApp)
 }
 
 // UnmarshalCaddyfile sets up the handler from a directive. Syntax:

@@ -15,6 +15,7 @@ import (
 
 	"github.com/lumio-vision/caddy-system-keys/internal/engine"
 	"github.com/lumio-vision/caddy-system-keys/internal/phc"
+	"github.com/lumio-vision/caddy-system-keys/store"
 	"github.com/lumio-vision/caddy-system-keys/store/redis"
 )
 
@@ -196,9 +197,9 @@ func (a *App) giveBack() error {
 var systems = map[string]string{"sqlite": "sqlite", "postgres": "postgresql"}
 
 // newEngine makes an engine without any input or output.
-func newEngine(s *settings) (*engine.Engine, error) {
+func newEngine(s *settings) (e *engine.Engine, err error) {
 	config := engine.Config{
-		Open:             s.Store.Open,
+		Open:             func(ctx context.Context) (store.Store, error) { return s.Store.Open(ctx, e.Logger()) },
 		Embedded:         s.Store.Embedded,
 		System:           systems[s.Store.Driver],
 		Argon2id:         s.Argon2id,
@@ -219,7 +220,8 @@ func newEngine(s *settings) (*engine.Engine, error) {
 			return redis.New(s.Redis, redis.Options{Logger: logger})
 		}
 	}
-	return engine.New(config)
+	e, err = engine.New(config)
+	return e, err
 }
 
 // live returns the parts of the engine, once its store is open.

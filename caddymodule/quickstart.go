@@ -38,6 +38,7 @@ time, and fails at the first that is not answered as promised.`,
 			cmd.Flags().String("metrics", caddy.DefaultAdminListen, "Address of Caddy's admin endpoint, which has the metrics")
 			cmd.Flags().Bool("check", false, "Play the story and report")
 			cmd.Args = arguments(cobra.NoArgs)
+			cmd.PreRunE = refuseEmptyFlags
 			cmd.SilenceUsage = true
 			cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 				return exit(cmd, runQuickstart(cmd))

@@ -77,8 +77,8 @@ func (c *Argon2id) params() (phc.Params, error) {
 	if c.Memory%1024 != 0 {
 		return phc.Params{}, fmt.Errorf("argon2id: memory must be a multiple of 1 KiB, not %d bytes", c.Memory)
 	}
-	const limit = 1 << 31
-	if c.Memory < 0 || c.Memory >= limit<<10 || c.Iterations < 0 || c.Iterations >= limit ||
+	const limit int64 = 1 << 31
+	if c.Memory < 0 || c.Memory >= limit<<10 || c.Iterations < 0 || int64(c.Iterations) >= limit ||
 		c.Parallelism < 0 || c.Parallelism > 255 {
 		return phc.Params{}, errors.New("argon2id: a parameter is far out of bounds")
 	}

@@ -1,9 +1,11 @@
 package caddymodule
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -37,16 +39,17 @@ type Location struct {
 	// Embedded says that the database is part of this process, so that it is
 	// there or never will be.
 	Embedded bool
-	// Open opens the store without migrating it.
-	Open func(ctx context.Context) (store.Store, error) `json:"-"`
+	// Open opens the store without migrating it. What it does to the files of the
+	// store is logged.
+	Open func(ctx context.Context, logger *slog.Logger) (store.Store, error) `json:"-"`
 }
 
 // SQLite keeps the keys in one file, for a single server. Other processes on
 // the same machine, such as the command line, may use the file at the same time.
 type SQLite struct {
 	// The file, made with mode 0600 if it is not there. Default:
-	// `system-keys.db` in Caddy's data folder.
-	File string `json:"file,omitempty"`
+	// `system-keys.db` in Caddy's data folder. An empty name is an error.
+	File *string `json:"file,omitempty"`
 }
 
 // CaddyModule returns the Caddy module information.
@@ -59,10 +62,10 @@ func (*SQLite) CaddyModule() caddy.ModuleInfo {
 
 // Locate implements [Source].
 func (s *SQLite) Locate(repl *caddy.Replacer) (Location, error) {
-	if s.File == "" {
+	if s.File == nil {
 		return defaultSQLite(), nil
 	}
-	file, err := resolveOne(repl, s.File)
+	file, err := resolveOne(repl, *s.File)
 	if err != nil {
 		return Location{}, fmt.Errorf("sqlite file: %w", err)
 	}
@@ -74,11 +77,11 @@ func defaultSQLite() Location {
 	folder := caddy.AppDataDir()
 	location := sqliteAt(filepath.Join(folder, "system-keys.db"), sqlite.Options{})
 	open := location.Open
-	location.Open = func(ctx context.Context) (store.Store, error) {
+	location.Open = func(ctx context.Context, logger *slog.Logger) (store.Store, error) {
 		if err := os.MkdirAll(folder, 0o700); err != nil {
 			return nil, err
 		}
-		return open(ctx)
+		return open(ctx, logger)
 	}
 	return location
 }
@@ -88,8 +91,10 @@ func sqliteAt(file string, options sqlite.Options) Location {
 		Driver:   "sqlite",
 		Name:     file,
 		Embedded: true,
-		Open: func(ctx context.Context) (store.Store, error) {
-			return sqlite.Open(ctx, file, options)
+		Open: func(ctx context.Context, logger *slog.Logger) (store.Store, error) {
+			with := options
+			with.Logger = logger
+			return sqlite.Open(ctx, file, with)
 		},
 	}
 }
@@ -100,11 +105,37 @@ func sqliteAt(file string, options sqlite.Options) Location {
 func (s *SQLite) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	d.Next() // consume the driver's name
 	if d.NextArg() {
-		if s.File = d.Val(); s.File == "" {
-			return d.Err("sqlite: the name of the file is empty")
+		file := d.Val()
+		s.File = &file
+		if err := s.Validate(); err != nil {
+			return d.WrapErr(err)
 		}
+	} else if hasVariable(d.File(), d.Line()) {
+		return d.WrapErr(errNoFile)
 	}
 	return noMore(d)
+}
+
+var errNoFile = errors.New("sqlite: the name of the file is empty (is a variable not set?)")
+
+// Validate refuses an empty name, which does not mean the default.
+func (s *SQLite) Validate() error {
+	if s.File != nil && strings.TrimSpace(*s.File) == "" {
+		return errNoFile
+	}
+	return nil
+}
+
+// hasVariable reports whether a line of a Caddyfile, as it was written, has a
+// variable. Caddy has replaced it: what a variable that is not set leaves looks
+// like a line without it. A Caddyfile that is not in a file cannot be looked at.
+func hasVariable(file string, line int) bool {
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return false
+	}
+	lines := bytes.SplitN(text, []byte("\n"), line+1)
+	return line > 0 && line <= len(lines) && bytes.Contains(lines[line-1], []byte("{$"))
 }
 
 // Postgres keeps the keys in a PostgreSQL database that any number of servers
@@ -158,7 +189,7 @@ func postgresAt(dsn string) Location {
 	return Location{
 		Driver: "postgres",
 		Name:   dsn,
-		Open: func(ctx context.Context) (store.Store, error) {
+		Open: func(ctx context.Context, _ *slog.Logger) (store.Store, error) {
 			return postgres.Open(ctx, dsn)
 		},
 	}
@@ -199,5 +230,6 @@ var (
 	_ Source                = (*Postgres)(nil)
 	_ caddyfile.Unmarshaler = (*SQLite)(nil)
 	_ caddyfile.Unmarshaler = (*Postgres)(nil)
+	_ caddy.Validator       = (*SQLite)(nil)
 	_ caddy.Validator       = (*Postgres)(nil)
 )

@@ -19,6 +19,9 @@ var (
 	// ErrOccupied says that a store already holds what cannot be joined with that
 	// of another. See [Moving].
 	ErrOccupied = errors.New("the store is not empty")
+	// ErrReplaced says that the database is not the one that was opened: whatever
+	// is written to it, nobody else will read. It does not pass.
+	ErrReplaced = errors.New("the database was replaced")
 	// ErrStandby says that the server reached is a read-only standby, whose
 	// word on a key may be old, or that sessions on it are read-only. Only a
 	// primary that can be written to is believed.

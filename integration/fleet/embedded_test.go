@@ -2,11 +2,15 @@ package fleet_test
 
 import (
 	"database/sql"
+	"errors"
 	"net/http"
+	"os"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
 // Case 38: processes on one file.
@@ -65,4 +69,34 @@ func TestStoppedOnOneFile(t *testing.T) {
 	settle()
 	l.stop()
 	l.wantNoneAfter(t, answered)
+}
+
+// Whoever puts another file in the place of the one that a server has open gets
+// no answer from the server any more, and nothing that it would forget.
+func TestAFileThatIsReplacedUnderAServer(t *testing.T) {
+	t.Parallel()
+	f := newEmbedded(t, 30*time.Second)
+	server := f.instances[0]
+	key, plain := f.mint("bot")
+	eventually(t, "the key works", func() bool { status, _ := server.get("/ok", plain); return status == http.StatusOK })
+	copied, err := os.ReadFile(f.file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(os.Remove(f.file), os.WriteFile(f.file, copied, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	if status, body, _ := server.revoke(key); status != http.StatusServiceUnavailable {
+		t.Errorf("DELETE = %d %s, want 503", status, body)
+	}
+	eventually(t, "what it remembers is not trusted, long before the lease has run out", func() bool {
+		status, _ := server.get("/ok", plain)
+		return status == http.StatusServiceUnavailable
+	})
+	eventually(t, "the log says which file, and what to do", func() bool {
+		return strings.Contains(server.tail(), f.file) && strings.Contains(server.tail(), "put the right database in place and restart")
+	})
+	if key, err := f.store.Key(t.Context(), key.ID); !errors.Is(err, store.ErrReplaced) {
+		t.Errorf("another process that has the file open reads %v, %v", key, err)
+	}
 }

@@ -163,6 +163,10 @@ func (f *Follower) run(ctx context.Context) {
 		if ctx.Err() != nil {
 			return
 		}
+		if errors.Is(err, store.ErrReplaced) {
+			// Others may have revoked keys in the one that is there now.
+			f.config.Lease.drop()
+		}
 		if turns > 0 {
 			pause, down = minPause, false
 		}

@@ -73,7 +73,7 @@ var ErrUndone = errors.New("the database has another history now, in which the k
 //
 // Each report of how far it has come goes to watch, which may be nil. The error
 // is that of ctx; a member may trust its memory then, and the report is that of the
-// last look. Or the change may be lost: it is [ErrUndone], or
+// last look. Or the change may be lost: it is [ErrUndone], [store.ErrReplaced], or
 // [store.ErrOtherHistory] if no server with the history of the commit is reached.
 func (r *Revoker) Wait(
 	ctx context.Context, key store.ID, committed time.Time, watch func(Report),
@@ -94,6 +94,9 @@ func (r *Revoker) Wait(
 				barred = true
 				continue
 			}
+		}
+		if errors.Is(err, store.ErrReplaced) {
+			return w.report(), err // the deletion may be in what was replaced
 		}
 		now := r.now()
 		if err == nil {

@@ -3,6 +3,7 @@ package coherence
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"testing"
 	"testing/synctest"
@@ -199,6 +200,26 @@ func TestWaitCountsFromTheCommit(t *testing.T) {
 		}
 		if took := time.Since(began); took < testTTL/2 || took > testTTL/2+2*maxLook {
 			t.Errorf("it took %v", took)
+		}
+	})
+}
+
+// A revocation whose database was replaced while it was waited for has no answer,
+// however long ago the leases have run out.
+func TestADatabaseThatWasReplacedIsNoAnswer(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWaiting(store.Member{ID: testID(1), TTL: testTTL})
+		answer := w.stub.progress
+		asked := 0
+		w.stub.progress = func() (*store.Progress, error) {
+			if asked++; asked > 3 {
+				return nil, fmt.Errorf("look at the instances: %w", store.ErrReplaced)
+			}
+			return answer()
+		}
+		if report, err := w.revoker.Wait(t.Context(), testID(1), time.Now(), nil); !errors.Is(err, store.ErrReplaced) {
+			t.Errorf("Wait = %+v, %v; want ErrReplaced", report, err)
 		}
 	})
 }

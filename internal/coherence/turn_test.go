@@ -1,7 +1,9 @@
 package coherence
 
 import (
+	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"testing"
 	"time"
@@ -302,5 +304,28 @@ func TestWhatAChangeCuts(t *testing.T) {
 				t.Error("the key was not forgotten")
 			}
 		})
+	}
+}
+
+func TestNoLeaseOnADatabaseThatWasReplaced(t *testing.T) {
+	f := newFixture(t)
+	f.settle(t, 1)
+	if f.standing() != Cached {
+		t.Fatal("there is no lease")
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan struct{})
+	turns := 0
+	f.stub.renew = func(*store.Turn) (*store.View, error) {
+		if turns++; turns == 2 { // the first has dropped the lease
+			cancel()
+			close(ended)
+		}
+		return nil, fmt.Errorf("renew the lease: %w", store.ErrReplaced)
+	}
+	go f.run(ctx)
+	<-ended
+	if f.standing() != None {
+		t.Error("what is remembered of a database that was replaced is trusted")
 	}
 }

@@ -35,6 +35,9 @@ func (s *Store) Follow(ctx context.Context) (store.Feed, error) {
 		return nil, fmt.Errorf("follow changes: %w", err)
 	}
 	defer s.running.Done()
+	if err := s.files.check(); err != nil {
+		return nil, fmt.Errorf("follow changes: %w", err)
+	}
 	db, err := connect(s.path, url.Values{"_pragma": {"query_only(1)"}}, 1)
 	if err != nil {
 		return nil, fmt.Errorf("follow changes: %w", err)
@@ -113,6 +116,9 @@ func (f *feed) Wait(ctx context.Context, patience time.Duration) error {
 // and the beats of members, which are none of a feed's business.
 func (f *feed) look(ctx context.Context) (bool, error) {
 	version, err := f.dataVersion(ctx)
+	if lost := f.store.files.check(); lost != nil {
+		return false, lost
+	}
 	if err != nil || version == f.version {
 		return false, err
 	}

@@ -6,12 +6,15 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
 const (
@@ -33,6 +36,9 @@ type Options struct {
 	SameOwner bool
 	// Now is the store's clock, time.Now by default.
 	Now func() time.Time
+	// Logger is told that a file was made, and whose rights to it were taken away.
+	// By default nobody is.
+	Logger *slog.Logger
 }
 
 // creating is held while a file is created. POSIX drops all locks that a
@@ -45,6 +51,9 @@ var creating sync.Mutex
 // user alone, if it is not there. The path is a plain path: no character in
 // it has a meaning. Every error names it. The schema is not touched; call
 // [Store.Migrate] next.
+//
+// Other users lose their rights to a file of this user. A file of another user
+// that all can use is refused.
 func Open(ctx context.Context, path string, opts Options) (*Store, error) {
 	if path == "" || strings.ContainsRune(path, 0) {
 		return nil, fmt.Errorf("open store %q: not the path of a file", path)
@@ -53,14 +62,34 @@ func Open(ctx context.Context, path string, opts Options) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open store: %w", err)
 	}
+	if opts.Now == nil {
+		opts.Now = time.Now //nolint:forbidigo // the default clock
+	}
+	if opts.Logger == nil {
+		opts.Logger = slog.New(slog.DiscardHandler)
+	}
+	s, err := open(ctx, path, opts)
+	if errors.Is(err, store.ErrReplaced) {
+		// Meanwhile; or it is in a lower layer of an overlay, where a file becomes
+		// another one when it is first opened to be written.
+		s, err = open(ctx, path, opts)
+	}
+	return s, err
+}
+
+func open(ctx context.Context, path string, opts Options) (*Store, error) {
+	if err, lost := replaced.Load(path); lost {
+		return nil, fmt.Errorf("open store: %w", err.(error))
+	}
 	if err := prepare(path, opts); err != nil {
 		return nil, fmt.Errorf("open store: %w", err)
 	}
-	s := &Store{path: path, now: opts.Now}
-	if s.now == nil {
-		s.now = time.Now //nolint:forbidigo // the default clock
+	s := &Store{path: path, now: opts.Now, files: locate(path)}
+	if err := errors.Join(s.files.restrict(opts.Logger), s.files.before()); err != nil {
+		return nil, fmt.Errorf("open store: %w", err)
 	}
 	s.close = sync.OnceValue(s.shut)
+	var err error
 	// The driver applies pragmas to every new connection, busy_timeout first.
 	writer := url.Values{"_pragma": {"synchronous(FULL)"}, "_txlock": {"immediate"}}
 	if s.writer, err = connect(path, writer, 1); err != nil {
@@ -70,8 +99,11 @@ func Open(ctx context.Context, path string, opts Options) (*Store, error) {
 	if s.readers, err = connect(path, reader, maxReaders); err != nil {
 		return nil, errors.Join(fmt.Errorf("open store %q: %w", path, err), s.writer.Close())
 	}
-	if err := s.useWAL(ctx); err != nil {
-		return nil, errors.Join(fmt.Errorf("open store: %w", s.explain(ctx, err)), s.Close())
+	if err = s.useWAL(ctx); err == nil {
+		err = s.files.after()
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("open store: %w", s.explain(ctx, err)), s.readers.Close(), s.writer.Close())
 	}
 	return s, nil
 }
@@ -85,7 +117,7 @@ func prepare(path string, opts Options) error {
 	case errors.Is(err, fs.ErrNotExist) && opts.MustExist:
 		return fmt.Errorf("there is no database at %q", path)
 	case errors.Is(err, fs.ErrNotExist):
-		return create(path)
+		return create(path, opts.Logger)
 	case err != nil:
 		return err // os names the path
 	case info.IsDir():
@@ -98,7 +130,7 @@ func prepare(path string, opts Options) error {
 	return nil
 }
 
-func create(path string) error {
+func create(path string, logger *slog.Logger) error {
 	// SQLite would create the file with the umask's rights, and it gives the
 	// -wal and -shm files the rights of the file itself.
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
@@ -112,6 +144,7 @@ func create(path string) error {
 	case err != nil:
 		return err
 	}
+	logger.Warn("a new store was made, which has no keys", slog.String("file", path))
 	return f.Close()
 }
 

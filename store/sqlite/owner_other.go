@@ -2,6 +2,11 @@
 
 package sqlite
 
-import "io/fs"
+import (
+	"io/fs"
+	"log/slog"
+)
 
 func checkOwner(string, fs.FileInfo) error { return nil }
+
+func restrict(string, fs.FileInfo, *slog.Logger) error { return nil }

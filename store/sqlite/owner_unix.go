@@ -5,6 +5,7 @@ package sqlite
 import (
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"os"
 	"syscall"
 )
@@ -19,5 +20,30 @@ func checkOwner(path string, info fs.FileInfo) error {
 		return fmt.Errorf("%q belongs to user %d and this is user %d, who would leave files beside it "+
 			"that its owner cannot open: run this as user %d", path, stat.Uid, uid, stat.Uid)
 	}
+	return nil
+}
+
+// restrict takes the rights of all other users from a file of this user, and
+// refuses one of another user that all can use. The rights of the group are only
+// reported: Kubernetes gives a volume to a group (fsGroup).
+func restrict(path string, info fs.FileInfo, logger *slog.Logger) error {
+	mode := fmt.Sprintf("%04o", info.Mode().Perm())
+	if info.Mode()&0o070 != 0 {
+		logger.Info("the group of the store's file can use it too", slog.String("file", path), slog.String("mode", mode))
+	}
+	if info.Mode()&0o007 == 0 {
+		return nil
+	}
+	if stat, ok := info.Sys().(*syscall.Stat_t); !ok || stat.Uid != uint32(os.Geteuid()) {
+		return fmt.Errorf("every user of this machine can use %q (mode %s), which is not this user's: run chmod o-rwx on it", path, mode)
+	}
+	if err := os.Chmod(path, info.Mode()&^0o007); err != nil {
+		return fmt.Errorf("every user of this machine can use %q (mode %s): %w", path, mode, err)
+	}
+	if after, err := os.Stat(path); err != nil || after.Mode()&0o007 != 0 {
+		return fmt.Errorf("every user of this machine can use %q (mode %s), and its file system does not let that be changed", path, mode)
+	}
+	logger.Warn("every user of this machine could use the store's file: that was taken away",
+		slog.String("file", path), slog.String("mode_before", mode))
 	return nil
 }

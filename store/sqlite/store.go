@@ -16,8 +16,9 @@ import (
 
 // Store is a [store.Store] in a SQLite file. See [Open].
 type Store struct {
-	path string
-	now  func() time.Time
+	path  string
+	files *files
+	now   func() time.Time
 	// SQLite has one writer at a time. Queueing for the only connection, which
 	// is fair and honours a context, beats polling for the lock of the file.
 	writer  *sql.DB
@@ -42,6 +43,11 @@ func (s *Store) shut() error {
 	s.closed = true
 	s.mu.Unlock()
 	s.running.Wait()
+	if s.files.check() != nil {
+		// What SQLite deletes when the last connection is closed is what has the
+		// names now. Everything stays open until the process ends.
+		return nil
+	}
 	if err := errors.Join(s.readers.Close(), s.writer.Close()); err != nil {
 		return fmt.Errorf("close %q: %w", s.path, err)
 	}
@@ -118,28 +124,47 @@ func (s *Store) followed(ctx context.Context, tx *sql.Tx) error {
 	return err
 }
 
+// transact has looked at the files after the commit when it returns: nobody is
+// told of a commit to a file that was replaced.
 func (s *Store) transact(ctx context.Context, db *sql.DB, what string, do func(tx *sql.Tx) error) error {
 	if err := s.enter(); err != nil {
 		return err
 	}
 	defer s.running.Done()
+	var err error
+	if db == s.writer {
+		err = s.files.check() // nothing is written where it would be lost
+	}
+	if err == nil {
+		err = s.explain(ctx, inTransaction(ctx, db, do))
+		if lost := s.files.check(); lost != nil {
+			err = lost
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w", what, err)
+	}
+	return nil
+}
+
+func inTransaction(ctx context.Context, db *sql.DB, do func(tx *sql.Tx) error) error {
 	tx, err := db.BeginTx(ctx, nil)
 	if err != nil {
-		return fmt.Errorf("%s: %w", what, s.explain(ctx, err))
+		return err
 	}
 	if err := do(tx); err != nil {
 		_ = tx.Rollback() // the error that counts is the one at hand
-		return fmt.Errorf("%s: %w", what, s.explain(ctx, err))
+		return err
 	}
-	if err := tx.Commit(); err != nil {
-		return fmt.Errorf("%s: %w", what, s.explain(ctx, err))
-	}
-	return nil
+	return tx.Commit()
 }
 
 // explain turns SQLite's result codes into what can be done about them. The
 // messages of SQLite name columns and constraints, never values.
 func (s *Store) explain(ctx context.Context, err error) error {
+	if err == nil {
+		return nil
+	}
 	code := resultCode(err)
 	switch {
 	// database/sql rolls back on its own when the context ends, and then the next

@@ -97,8 +97,8 @@ SELECT EXISTS (SELECT 1 FROM member WHERE id = ?), EXISTS (SELECT 1 FROM change_
 	return view, err
 }
 
-// origin is that of every file: one that is put in the place of another while it
-// is open goes unnoticed by SQLite itself.
+// origin is that of every file. One that is put in the place of another while it
+// is open is an error: see [files].
 const origin = "sqlite"
 
 // logTriggers is how many triggers write the log, or have it written.
