@@ -19,14 +19,14 @@ func Redact(s string) string {
 	return s
 }
 
-// RedactBytes is [Redact] for bytes, which it does not change. It returns b itself,
-// without allocating, if there is no key in it.
-func RedactBytes(b []byte) []byte {
+// RedactBytes is [Redact] for bytes, which it does not change. If there is no key in
+// them, clean is b itself and changed is false, and nothing is allocated.
+func RedactBytes(b []byte) (clean []byte, changed bool) {
 	// Nobody changes the bytes while they are looked at as a string.
-	if clean := redact(unsafe.String(unsafe.SliceData(b), len(b))); clean != nil { //nolint:gosec // a copy would cost more than the search
-		return clean
+	if clean = redact(unsafe.String(unsafe.SliceData(b), len(b))); clean != nil { //nolint:gosec // a copy would cost more than the search
+		return clean, true
 	}
-	return b
+	return b, false
 }
 
 // Mentions reports whether there is the beginning of a key in a text, in any case, or
