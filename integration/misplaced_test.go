@@ -149,7 +149,7 @@ func TestTheLogSaysWhyAKeyWasRefused(t *testing.T) {
 			"": "no_key", "Token " + plain: "malformed", "Bearer " + revoked: "revoked", "Bearer lm_sys_" + flip(plain[7:]): "unminted", "Bearer " + plain: "permission",
 			"Basic " + base64.StdEncoding.EncodeToString([]byte("u:"+plain)): "misplaced",
 		},
-		keysPath: {"Token " + plain: "malformed", "Bearer " + revoked: "revoked", "Bearer lm_sys_" + flip(plain[7:]): "unminted"},
+		keysPath:                 {"Token " + plain: "malformed", "Bearer " + revoked: "revoked", "Bearer lm_sys_" + flip(plain[7:]): "unminted"},
 		keysPath + "?q=" + plain: {"Bearer " + plain: "misplaced"},
 	} {
 		for authorization, reason := range want {
