@@ -38,8 +38,8 @@ type Identities struct {
 	// Trusted returns the person for whom another handler vouches, or nil. Nil
 	// where nobody's word is trusted.
 	Trusted func(r *http.Request) *Person
-	// Announce is told whose key was good, and Refused which was not, and why. Both
-	// may be nil.
+	// Announce is told whose key was good, and Refused which was not, and why; the key
+	// is empty if it was not looked up. Both may be nil.
 	Announce func(r *http.Request, identity *verify.Identity)
 	Refused  func(r *http.Request, key string, why error)
 }
@@ -62,6 +62,9 @@ func (i *Identities) actor(r *http.Request) (Actor, error) {
 func (i *Identities) known(r *http.Request) (actor Actor, known bool, err error) {
 	key, refusal := gate.Credential(r)
 	if refusal != nil {
+		if i.Refused != nil {
+			i.Refused(r, "", refusal)
+		}
 		return Actor{}, false, refused(refusal)
 	}
 	if key != "" {

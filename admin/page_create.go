@@ -127,7 +127,7 @@ func wanted(form *ui.Create) NewKey {
 		Permissions: strings.FieldsFunc(form.Permissions, func(c rune) bool { return strings.ContainsRune(" ,\t\r\n", c) }),
 		IsSystem:    form.IsSystem,
 	}
-	if token.Mentions(form.Label) {
+	if token.Holds(form.Label) {
 		form.Label, form.Errors["label"] = "", "secret"
 	}
 	if form.Expires != "" {

@@ -100,8 +100,19 @@ func (s *Service) Check(actor Actor, want NewKey) error {
 	return actor.grant(key.Permissions, key.IsSystem)
 }
 
+// CleanLabel is [store.CleanLabel], and refuses a label that holds a system key: it is
+// shown to every admin, kept in the audit log, and sent to upstreams. The error does
+// not repeat it.
+func CleanLabel(label string) (string, error) {
+	label, err := store.CleanLabel(label)
+	if err == nil && token.Holds(label) {
+		return "", &store.InvalidError{Field: "label", Reason: "must not hold a system key"}
+	}
+	return label, err
+}
+
 func (s *Service) row(actor Actor, want NewKey) (*store.Key, error) {
-	label, labelErr := store.CleanLabel(want.Label)
+	label, labelErr := CleanLabel(want.Label)
 	permissions, permissionsErr := store.CleanPermissions(want.Permissions)
 	now := s.Now().UTC().Truncate(time.Microsecond)
 	expires, expiresErr := cleanExpiry(want.ExpiresAt, now)

@@ -2,6 +2,7 @@ package caddymodule
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"time"
 
@@ -10,6 +11,7 @@ import (
 
 	"github.com/lumio-vision/caddy-system-keys/admin"
 	"github.com/lumio-vision/caddy-system-keys/internal/engine"
+	"github.com/lumio-vision/caddy-system-keys/internal/gate"
 	"github.com/lumio-vision/caddy-system-keys/internal/session"
 	"github.com/lumio-vision/caddy-system-keys/internal/verify"
 	"github.com/lumio-vision/caddy-system-keys/store"
@@ -127,6 +129,11 @@ func (a *Admin) identities(auditor *auditor) admin.Identities {
 		Announce: announce,
 		Refused: func(r *http.Request, key string, why error) {
 			auditor.refused(r, key, nil, why, http.StatusUnauthorized)
+			refusal, ok := errors.AsType[*gate.Refusal](why)
+			if !ok {
+				refusal = gate.Refuse(why)
+			}
+			tellRefusal(r, decisionOf(refusal, nil, why).reason)
 		},
 	}
 	if a.JWT != nil {

@@ -37,6 +37,17 @@ func announce(r *http.Request, identity *verify.Identity) {
 	(&caller{identity: identity}).announce(r)
 }
 
+// tellRefusal tells the access log why a request was refused, in one word.
+func tellRefusal(r *http.Request, reason string) {
+	ctx := r.Context()
+	if !logged(ctx) {
+		return
+	}
+	if extra, ok := ctx.Value(caddyhttp.ExtraLogFieldsCtxKey).(*caddyhttp.ExtraLogFields); ok {
+		extra.Set(zap.String("system_key_refused", reason))
+	}
+}
+
 // The placeholders of a user.
 const (
 	userID          = "http.auth.user.id"

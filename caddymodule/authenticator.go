@@ -30,8 +30,8 @@ func init() {
 // to error routes. A `system_key_auth` behind it closes these gaps: it verifies
 // the key anew, cuts the request, and takes the identity back. With other providers
 // beside it, a request that one of them lets through may not have been seen
-// here, so identity headers that its client made up are only removed by
-// `system_key_auth`.
+// here, so identity headers that its client made up, and a system key in the wrong
+// place, are only stopped by `system_key_auth`.
 type Authenticator struct {
 	// Permissions that a key must hold, all of them.
 	Require []string `json:"require,omitempty"`
@@ -96,7 +96,7 @@ func (a *Authenticator) Authenticate(w http.ResponseWriter, r *http.Request) (ca
 	if !found.asked {
 		found.identity = earlier
 	}
-	measured.decisions.refused(refusal, found.identity, found.err)
+	tellRefusal(r, measured.decisions.refused(refusal, found.identity, found.err))
 	if refusal.Status >= http.StatusInternalServerError {
 		return caddyauth.User{}, false, refusal
 	}

@@ -47,7 +47,7 @@ func create(cmd *cobra.Command, _ []string) (act, error) {
 	if label == "" {
 		return nil, usagef("--label is required")
 	}
-	_, labelErr := store.CleanLabel(label)
+	_, labelErr := admin.CleanLabel(label)
 	_, permissionsErr := store.CleanPermissions(permissions)
 	if err := errors.Join(labelErr, permissionsErr); err != nil {
 		return nil, &usageError{err}

@@ -44,7 +44,13 @@ const DefaultHeaderPrefix = "X-Lumio-"
 // `{http.auth.user.permissions}` | Its permissions, separated by commas
 // `{http.auth.user.type}` | `system_key`
 //
-// Access logs carry them as `user_id` and `system_key_label`.
+// Access logs carry them as `user_id` and `system_key_label`, and of a refused request
+// why, in one word, as `system_key_refused`.
+//
+// A request with a system key in the wrong place (another header field, the name of
+// one, a cookie, the query, Basic credentials) is refused with 400, with `passthrough`
+// too, and the answer names the place. The path is no such place, nor is the body. Logs
+// are for the encoder `redact_system_keys`.
 //
 // A refused request is an error with status 400, 401, 403, 405, 429 or 503, which
 // error routes can handle. Without error routes it is answered with a JSON
@@ -217,7 +223,7 @@ func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, pass *passage, 
 	}
 	earlier := who.identity
 	h.auditor.refused(r, pass.caller.key, earlier, pass.denied, refusal.Status)
-	measured.decisions.refused(refusal, earlier, pass.denied)
+	tellRefusal(r, measured.decisions.refused(refusal, earlier, pass.denied))
 	who.refuse(r, refusal)
 	return h.refuser.refuse(w, r, refusal)
 }

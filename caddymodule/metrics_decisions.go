@@ -37,6 +37,7 @@ var (
 	deniedExpired   = decision{resultDenied, "expired"}         //
 	deniedScope     = decision{resultDenied, "permission"}      // 403
 	deniedRequest   = decision{resultDenied, "invalid_request"} // 400 and 405
+	deniedMisplaced = decision{resultDenied, "misplaced"}       // 400: a key stands where none belongs
 	deniedTooMany   = decision{resultDenied, "too_many_failures"}
 
 	unavailableBusy      = decision{resultUnavailable, "busy"}      // no Argon2id slot
@@ -52,7 +53,7 @@ var (
 func allDecisions() []decision {
 	return []decision{
 		allowedKey, allowedEarlier, allowedAnonymous,
-		deniedNoKey, deniedMalformed, deniedUnminted, deniedUnknown, deniedMismatch, deniedExpired, deniedScope, deniedRequest, deniedTooMany,
+		deniedNoKey, deniedMalformed, deniedUnminted, deniedUnknown, deniedMismatch, deniedExpired, deniedScope, deniedRequest, deniedMisplaced, deniedTooMany,
 		unavailableBusy, unavailableLease, unavailableNotOpen, unavailableAdoption, unavailableAssertion, unavailableStore,
 		abandonedClient,
 	}
@@ -94,15 +95,21 @@ func (d *decisions) allowed(byKey bool, identity *verify.Identity) {
 	}
 }
 
-// refused counts a request that does not. The error says why its key was not
-// accepted, if that was found out; identity is that of a key that was good.
-func (d *decisions) refused(refusal *gate.Refusal, identity *verify.Identity, err error) {
-	d.counters[decisionOf(refusal, identity, err)].Inc()
+// refused counts a request that does not, and returns the reason. The error says why
+// its key was not accepted, if that was found out; identity is that of a key that was
+// good.
+func (d *decisions) refused(refusal *gate.Refusal, identity *verify.Identity, err error) string {
+	one := decisionOf(refusal, identity, err)
+	d.counters[one].Inc()
+	return one.reason
 }
 
 func decisionOf(refusal *gate.Refusal, identity *verify.Identity, err error) decision {
 	switch refusal.Status {
 	case http.StatusBadRequest, http.StatusMethodNotAllowed:
+		if errors.Is(refusal, gate.ErrMisplaced) {
+			return deniedMisplaced
+		}
 		return deniedRequest
 	case http.StatusForbidden:
 		return deniedScope

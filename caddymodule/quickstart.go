@@ -205,7 +205,9 @@ func (q *quickstart) config(address string) (*caddy.Config, error) {
 			Disabled: q.metrics == "", Listen: q.metrics, Config: &caddy.ConfigSettings{Persist: &persist},
 		},
 		Logging: &caddy.Logging{Logs: map[string]*caddy.CustomLog{
-			"default": {BaseLog: caddy.BaseLog{Level: "ERROR"}},
+			"default": {BaseLog: caddy.BaseLog{
+				Level: "ERROR", EncoderRaw: caddyconfig.JSONModuleObject(new(RedactEncoder), "format", "redact_system_keys", nil),
+			}},
 		}},
 		AppsRaw: caddy.ModuleMap{
 			"system_keys": caddyconfig.JSON(&App{

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"github.com/lumio-vision/caddy-system-keys/internal/gate"
+	"github.com/lumio-vision/caddy-system-keys/internal/token"
 )
 
 // logInterval is how often an outage is logged at most.
@@ -37,6 +38,7 @@ func (f *refuser) refuse(w http.ResponseWriter, r *http.Request, refusal *gate.R
 		return nil
 	}
 	f.prepare(w, r, refusal)
+	hideQuery(r)
 	// Its text is what error routes may show: generic, without the cause.
 	return caddyhttp.Error(refusal.Status, errors.New(refusal.Message))
 }
@@ -61,6 +63,14 @@ func (f *refuser) prepare(w http.ResponseWriter, r *http.Request, refusal *gate.
 	f.log(r, refusal)
 	for name, values := range refusal.Header {
 		w.Header()[name] = slices.Clone(values)
+	}
+}
+
+// hideQuery takes a key out of the query of the original request, with which Caddy
+// enters the error routes: one of them may be a proxy.
+func hideQuery(r *http.Request) {
+	if original, ok := r.Context().Value(caddyhttp.OriginalRequestCtxKey).(http.Request); ok && original.URL != nil {
+		original.URL.RawQuery = token.Redact(original.URL.RawQuery)
 	}
 }
 

@@ -145,7 +145,10 @@ func queries() []attempt {
 	} {
 		cases = append(cases, attempt{query: q}, attempt{lines: live, query: q})
 	}
-	for _, q := range []string{"token=abc", "token=", "q=lm_sys_", "tokens={body}"} {
+	for _, q := range []string{
+		"access_token={live}", "api_key=%6cm_sys_{body}", "q=%256cm%255Fsys_{body}", "{live}", "q=lm_sys_{0×20}",
+		"q=lm_sys_{0×19}", "token=abc", "token=", "q=lm_sys_", "tokens={body}",
+	} {
 		cases = append(cases, attempt{query: q}, attempt{lines: live, query: q})
 	}
 	return cases

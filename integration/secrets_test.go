@@ -2,6 +2,7 @@ package integration_test
 
 import (
 	"bytes"
+	"encoding/base64"
 	"net/http"
 	"net/url"
 	"strings"
@@ -112,10 +113,20 @@ func useGraphQL(_ *testing.T, p *product) {
 }
 
 // misplaceKeys has clients put a key where it does not belong. Nothing of that may
-// come back, to whomever answers are shown, or get into the audit log. (Caddy
-// itself logs header fields and URLs, so it is done in a body or with the filter.)
+// come back, to whomever answers are shown, or get into any log. (Caddy puts paths and
+// user agents into traces, so those are sent to the site that has none.)
 func misplaceKeys(t *testing.T, p *product) {
 	root := "Bearer " + p.root
+	for _, key := range []string{p.live, "%6cm_sys_" + p.live[7:]} {
+		basic := "Basic " + base64.StdEncoding.EncodeToString([]byte("user:"+key))
+		p.call(http.MethodGet, p.routed, "/?api_key="+key, "", "")
+		p.call(http.MethodGet, p.routed, "/panic", basic, "")
+		for _, field := range []string{"X-Api-Key", "Cookie", "User-Agent", "Referer", "Sec-WebSocket-Protocol", "X-Forwarded-Authorization"} {
+			p.call(http.MethodGet, p.routed, "/panic", root, "", field, key)
+			p.call(http.MethodGet, p.routed, "/", "", "", field, basic)
+		}
+		p.call(http.MethodPost, p.site, keysPath, root, `{"label":"`+key+`"}`)
+	}
 	for _, target := range []string{
 		"/" + p.live, "/lm%5fsys_" + p.live[7:], keysPath + "/" + p.live, keysPath + "?" + p.live + "=1", keysPath + "?cursor=" + p.live, keysPath + "?sort=" + p.live,
 		keysPath + "?limit=" + p.live, auditPath + "?key_id=" + p.live, auditPath + "?event=" + p.live, auditPath + "?since=" + p.live,

@@ -16,19 +16,18 @@ const scheme = "bearer"
 // RFC 9110 section 11.6.2 makes Authorization a field with a single value; two
 // of them are read differently by every hop, so nobody may guess. RFC 6750
 // section 2.3 allows a token in the query, and section 5.3 says why not to: URLs
-// are logged. A key that was sent there must not be served, or nobody would
-// notice that it leaks.
+// are logged. A key that was sent there, or in another field, must not be served, or
+// nobody would notice that it leaks.
 func Credential(r *http.Request) (key string, refusal *Refusal) {
-	if r.URL != nil && keyInQuery(r.URL.RawQuery) {
+	fields := r.Header["Authorization"]
+	if len(fields) > 1 {
 		return "", refuseAmbiguous
 	}
-	fields := r.Header["Authorization"]
-	switch len(fields) {
-	case 0:
+	if place := misplaced(r); place != "" {
+		return "", refuseMisplaced(place)
+	}
+	if len(fields) == 0 {
 		return "", nil
-	case 1:
-	default:
-		return "", refuseAmbiguous
 	}
 	value := fields[0]
 	if len(value) > len(scheme) && strings.EqualFold(value[:len(scheme)], scheme) && value[len(scheme)] == ' ' {
@@ -36,32 +35,19 @@ func Credential(r *http.Request) (key string, refusal *Refusal) {
 			return rest, nil
 		}
 	}
-	if mentionsKey(value) {
+	if token.Mentions(value) {
 		return "", refuseInvalid
 	}
 	return "", nil
 }
 
-// keyInQuery reports whether a parameter "token" mentions a key. It reads the
-// query as the most liberal upstream might: both separators, and what cannot be
-// decoded taken as it stands.
-func keyInQuery(query string) bool {
-	if !strings.ContainsRune(query, '%') && !mentionsKey(query) {
-		return false // nearly every request ends here
-	}
+// tokenInQuery reports whether a parameter "token" has anything that begins like a
+// key. It reads the query as the most liberal upstream might: both separators, and
+// what cannot be decoded taken as it stands.
+func tokenInQuery(query string) bool {
 	for pair := range strings.FieldsFuncSeq(query, func(c rune) bool { return c == '&' || c == ';' }) {
 		name, value, _ := strings.Cut(pair, "=")
-		if strings.EqualFold(Unescape(name), "token") && mentionsKey(Unescape(value)) {
-			return true
-		}
-	}
-	return false
-}
-
-// mentionsKey reports whether s contains the prefix of a key in any case.
-func mentionsKey(s string) bool {
-	for i := 0; i+len(token.Prefix) <= len(s); i++ {
-		if s[i]|0x20 == 'l' && strings.EqualFold(s[i:i+len(token.Prefix)], token.Prefix) {
+		if strings.EqualFold(Unescape(name), "token") && strings.Contains(strings.ToLower(Unescape(value)), token.Prefix) {
 			return true
 		}
 	}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/lumio-vision/caddy-system-keys/internal/header"
 	"github.com/lumio-vision/caddy-system-keys/internal/session"
+	"github.com/lumio-vision/caddy-system-keys/internal/token"
 	"github.com/lumio-vision/caddy-system-keys/internal/verify"
 )
 
@@ -64,8 +65,8 @@ func New(config Config) (*Gate, error) {
 // gate took the key away, so its word stands; but what this gate requires is
 // checked, and its headers are set.
 //
-// After a refusal a credential of ours is gone too, since an error route may
-// well be another proxy. A request whose client went away while it was
+// After a refusal a credential of ours is gone too, wherever it stood, since an error
+// route may well be another proxy. A request whose client went away while it was
 // verified gets the error of its context, as the cause of an unavailable answer.
 func (g *Gate) Check(
 	r *http.Request, verifier Verifier, earlier *verify.Identity,
@@ -82,8 +83,11 @@ func (g *Gate) Check(
 		}
 	}
 	spent := refusal != nil || identity != nil && !g.config.KeepCredential
-	if spent && slices.ContainsFunc(r.Header["Authorization"], mentionsKey) {
+	if spent && slices.ContainsFunc(r.Header["Authorization"], token.Mentions) {
 		delete(r.Header, "Authorization") // others' credentials are left alone
+	}
+	if refusal != nil {
+		hide(r)
 	}
 	if identity != nil {
 		g.owner.Inject(r.Header, &identity.Headers)

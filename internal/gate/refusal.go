@@ -64,6 +64,16 @@ var (
 	}
 )
 
+// refuseMisplaced names the place, and nothing of what was there.
+func refuseMisplaced(place string) *Refusal {
+	return &Refusal{
+		Status: http.StatusBadRequest, Code: "invalid_request",
+		Message: "there is a system key in " + place + ": send it as a bearer token in one Authorization header field, and nowhere else",
+		Header:  challenge(`error="invalid_request"`),
+		Err:     ErrMisplaced,
+	}
+}
+
 func refuseUnavailable(retryAfter time.Duration, cause error) *Refusal {
 	return &Refusal{
 		Status: http.StatusServiceUnavailable, Code: "unavailable",

@@ -3,6 +3,8 @@ package gate
 import (
 	"net/http"
 	"slices"
+
+	"github.com/lumio-vision/caddy-system-keys/internal/token"
 )
 
 // Withdraw takes the identity back from a request that [Gate.Check] has let
@@ -12,7 +14,7 @@ import (
 // can send it to another upstream after the request has left its flight.
 func (g *Gate) Withdraw(r *http.Request) {
 	g.owner.Remove(r.Header)
-	if slices.ContainsFunc(r.Header["Authorization"], mentionsKey) {
+	if slices.ContainsFunc(r.Header["Authorization"], token.Mentions) {
 		delete(r.Header, "Authorization")
 	}
 }

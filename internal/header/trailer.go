@@ -3,10 +3,14 @@ package header
 import (
 	"io"
 	"net/http"
+	"slices"
+
+	"github.com/lumio-vision/caddy-system-keys/internal/token"
 )
 
 // stripTrailer removes protected names from the trailers that r has, and from
-// those that it gets when its body ends.
+// those that it gets when its body ends; and trailers that hold a system key, for
+// which it is too late to refuse the request.
 //
 // The servers differ. HTTP/2 fills the announced names alone. HTTP/1 puts all
 // trailers into the map of the announced ones, which copies of the request
@@ -23,8 +27,8 @@ func (o *Owner) stripTrailer(r *http.Request) {
 }
 
 func (o *Owner) cleanTrailer(trailer http.Header) {
-	for name := range trailer {
-		if o.protects(name) {
+	for name, values := range trailer {
+		if o.protects(name) || token.Holds(name) || slices.ContainsFunc(values, token.Holds) {
 			delete(trailer, name)
 		}
 	}

@@ -1,0 +1,138 @@
+package caddymodule
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig"
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+	"github.com/caddyserver/caddy/v2/modules/logging"
+	"go.uber.org/zap/buffer"
+	"go.uber.org/zap/zapcore"
+	"golang.org/x/term"
+
+	"github.com/lumio-vision/caddy-system-keys/internal/token"
+)
+
+func init() {
+	caddy.RegisterModule(new(RedactEncoder))
+}
+
+// RedactEncoder takes system keys out of a log. It runs another encoder and cleans
+// the finished entry, so that it does not matter where a key stood: in a field of any
+// depth, in the message, in the context of a logger or in a stack trace, in any case,
+// percent-encoded once or twice, or as part of Basic credentials. `REDACTED` is in its
+// place.
+//
+// Each log needs it: a site's log does not inherit the format of the default logger.
+type RedactEncoder struct {
+	zapcore.Encoder `json:"-"`
+
+	// The encoder that encodes the entries. Default: `json`, or `console` if the
+	// output is a terminal.
+	WrappedRaw json.RawMessage `json:"wrap,omitempty" caddy:"namespace=caddy.logging.encoders inline_key=format"`
+
+	ctx caddy.Context
+}
+
+// CaddyModule returns the Caddy module information.
+func (*RedactEncoder) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{
+		ID:  "caddy.logging.encoders.redact_system_keys",
+		New: func() caddy.Module { return new(RedactEncoder) },
+	}
+}
+
+// Provision loads the encoder that is wrapped.
+func (e *RedactEncoder) Provision(ctx caddy.Context) error {
+	e.ctx = ctx
+	if e.WrappedRaw == nil {
+		wrapped := new(logging.JSONEncoder)
+		e.Encoder = wrapped
+		return wrapped.Provision(ctx)
+	}
+	wrapped, err := ctx.LoadModule(e, "WrappedRaw")
+	if err != nil {
+		return fmt.Errorf("wrap: %w", err)
+	}
+	e.Encoder = wrapped.(zapcore.Encoder)
+	return nil
+}
+
+// ConfigureDefaultFormat implements [caddy.ConfiguresFormatterDefault], as the
+// encoders of Caddy that wrap others do.
+func (e *RedactEncoder) ConfigureDefaultFormat(output caddy.WriterOpener) error {
+	if e.WrappedRaw != nil {
+		if wrapped, ok := e.Encoder.(caddy.ConfiguresFormatterDefault); ok {
+			return wrapped.ConfigureDefaultFormat(output)
+		}
+		return nil
+	}
+	if !caddy.IsWriterStandardStream(output) || !term.IsTerminal(int(os.Stderr.Fd())) {
+		return nil
+	}
+	wrapped := new(logging.ConsoleEncoder)
+	e.Encoder = wrapped
+	return wrapped.Provision(e.ctx)
+}
+
+// UnmarshalCaddyfile reads the encoder from a Caddyfile. Syntax:
+//
+//	redact_system_keys {
+//		wrap <encoder>
+//	}
+func (e *RedactEncoder) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
+	d.Next() // the encoder's name
+	if d.NextArg() {
+		return d.ArgErr()
+	}
+	for d.NextBlock(0) {
+		if d.Val() != "wrap" {
+			return d.Errf("unrecognized subdirective %q", d.Val())
+		}
+		if e.WrappedRaw != nil {
+			return d.Err("wrap is there twice")
+		}
+		if !d.NextArg() {
+			return d.ArgErr()
+		}
+		name := d.Val()
+		wrapped, err := caddyfile.UnmarshalModule(d, "caddy.logging.encoders."+name)
+		if err != nil {
+			return err
+		}
+		encoder, ok := wrapped.(zapcore.Encoder)
+		if !ok {
+			return d.Errf("%q is not an encoder", name)
+		}
+		e.WrappedRaw = caddyconfig.JSONModuleObject(encoder, "format", name, nil)
+	}
+	return nil
+}
+
+// Clone implements [zapcore.Encoder]. What is added to the clone is the context of a
+// logger, and is cleaned with each of its entries.
+func (e *RedactEncoder) Clone() zapcore.Encoder { return &RedactEncoder{Encoder: e.Encoder.Clone()} }
+
+// EncodeEntry implements [zapcore.Encoder].
+func (e *RedactEncoder) EncodeEntry(entry zapcore.Entry, fields []zapcore.Field) (*buffer.Buffer, error) {
+	line, err := e.Encoder.EncodeEntry(entry, fields)
+	if err != nil {
+		return nil, err
+	}
+	if clean, changed := token.RedactBytes(line.Bytes()); changed {
+		line.Reset()
+		line.AppendBytes(clean)
+	}
+	return line, nil
+}
+
+// Interface guards.
+var (
+	_ caddy.Provisioner                = (*RedactEncoder)(nil)
+	_ caddy.ConfiguresFormatterDefault = (*RedactEncoder)(nil)
+	_ caddyfile.Unmarshaler            = (*RedactEncoder)(nil)
+	_ zapcore.Encoder                  = (*RedactEncoder)(nil)
+)
