@@ -100,6 +100,11 @@ func (c *Patroni) DSN(database string) string {
 		c.Nodes[0].address(), c.Nodes[1].address(), database)
 }
 
+// DSN is a URL of this node alone, primary or not.
+func (n *PatroniNode) DSN(database string) string {
+	return "postgres://postgres@" + n.address() + "/" + database + "?sslmode=disable"
+}
+
 // Settled waits until one node is the primary and the other follows it, and returns
 // the primary.
 func (c *Patroni) Settled() *PatroniNode {
