@@ -48,11 +48,11 @@ func TestHighAvailability(t *testing.T) {
 	}
 	t.Run("asynchronous", func(t *testing.T) {
 		f := newPatroniFleet(t, false)
+		f.loseRevocation(t)
 		for round := range rounds() {
 			f.disturb(t, round, "switchover", f.patroni.Switchover)
 			f.partEtcd(t, round)
 		}
-		f.loseRevocation(t)
 	})
 }
 
