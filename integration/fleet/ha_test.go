@@ -38,6 +38,7 @@ func TestHighAvailability(t *testing.T) {
 					old.KillPatroni()
 					f.patroni.PromotedAfter(old)
 					time.Sleep(10 * time.Second)
+					old.KillPostgres() // which somebody has to do: fence it
 					old.Start()
 				})
 			}
