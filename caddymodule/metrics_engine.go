@@ -80,9 +80,9 @@ func (c *engineCollector) argon2id() {
 		always(func(l *engine.Live) float64 { return float64(l.Slots.Stats().Total) }))
 	c.gauge("argon2id_slots_in_use", "Slots in which a computation runs.",
 		always(func(l *engine.Live) float64 { return float64(l.Slots.Stats().InUse) }))
-	c.gauge("argon2id_queue_length", "Computations that wait for a slot.",
+	c.gauge("argon2id_queue_length", "Verifications that wait for a slot.",
 		always(func(l *engine.Live) float64 { return float64(l.Slots.Stats().Queued) }))
-	c.gauge("argon2id_queue_capacity", "Computations that may wait; beyond it requests get 503.",
+	c.gauge("argon2id_queue_capacity", "Verifications that may wait; beyond it requests get 503.",
 		always(func(l *engine.Live) float64 { return float64(l.Slots.Stats().Capacity) }))
 }
 

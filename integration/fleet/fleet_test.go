@@ -53,6 +53,7 @@ func TestMain(m *testing.M) {
 type fleet struct {
 	tb        testing.TB
 	postgres  *testenv.Postgres
+	patroni   *testenv.Patroni // in place of postgres
 	dsn       string
 	file      string // of SQLite, in place of PostgreSQL
 	pooler    string // the address at which servers reach PostgreSQL, if it is another
@@ -159,7 +160,10 @@ func (f *fleet) start() *instance {
 		log: filepath.Join(folder, "log"),
 	}
 	place := "sqlite " + f.file
-	if f.file == "" {
+	switch {
+	case f.patroni != nil: // two addresses
+		place = "postgres " + f.dsn
+	case f.file == "":
 		dsn, err := url.Parse(f.dsn)
 		if err != nil {
 			f.tb.Fatal(err)

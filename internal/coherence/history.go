@@ -1,8 +1,13 @@
 package coherence
 
 import (
+	"errors"
+	"slices"
+	"sort"
 	"sync"
 	"time"
+
+	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
 // history remembers when the database was last seen to have another history
@@ -10,11 +15,24 @@ import (
 // new one may lack members that hold a lease still, so that for one ttl after it
 // no revocation is answered on the word of those that are there.
 type history struct {
+	passed []passage // of the loop alone
+
 	mu      sync.Mutex
 	origin  string
 	ttl     time.Duration // the longest of all members ever seen
 	changed time.Time     // zero: never
 }
+
+// passage is a place where this instance was at the head of the log, and when the
+// last turn was sent that found nothing after it: what came next in that log was
+// committed later.
+type passage struct {
+	place store.Position
+	until time.Time
+}
+
+// maxPassed bounds how far back a shared place is looked for.
+const maxPassed = 256
 
 func newHistory(ttl time.Duration) *history { return &history{ttl: ttl} }
 
@@ -33,6 +51,37 @@ func (h *history) broken(now time.Time) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.changed = now
+}
+
+// pass notes that a turn, sent at t0, found this place at the head of the log.
+func (h *history) pass(place store.Position, t0 time.Time) {
+	if n := len(h.passed); n > 0 && h.passed[n-1].place == place {
+		h.passed[n-1].until = t0
+		return
+	}
+	if len(h.passed) == maxPassed {
+		h.passed = slices.Delete(h.passed, 0, maxPassed/2)
+	}
+	h.passed = append(h.passed, passage{place, t0})
+}
+
+// shared looks for the last place that is in the log that there is now too, and
+// returns until when nothing came after it. It returns zero if there is none among
+// those that are remembered. What came after the place is forgotten.
+func (h *history) shared(inLog func(store.Position) (bool, error)) (until time.Time, err error) {
+	n := sort.Search(len(h.passed), func(n int) bool {
+		there, failed := inLog(h.passed[n].place)
+		err = errors.Join(err, failed)
+		return !there
+	})
+	if err != nil {
+		h.passed = nil // some of it is in no log any more
+		return time.Time{}, err
+	}
+	if h.passed = h.passed[:n]; n == 0 {
+		return time.Time{}, nil
+	}
+	return h.passed[n-1].until, nil
 }
 
 // member notes a member's ttl.

@@ -1,8 +1,13 @@
 package coherence
 
 import (
+	"bytes"
+	"log/slog"
+	"strings"
 	"testing"
 	"time"
+
+	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
 func TestAnotherHistoryIsUnsettledForTheLongestTTL(t *testing.T) {
@@ -22,5 +27,56 @@ func TestAnotherHistoryIsUnsettledForTheLongestTTL(t *testing.T) {
 	h.broken(changed.Add(time.Second))
 	if want := changed.Add(time.Second + 3*testTTL); !h.settled().Equal(want) {
 		t.Errorf("after a break it is settled at %v, not %v", h.settled(), want)
+	}
+}
+
+// TestSinceWhenRevocationsMayBeLostIsSaid has a standby be promoted that is two changes
+// behind.
+func TestSinceWhenRevocationsMayBeLostIsSaid(t *testing.T) {
+	f := newFixture(t)
+	var log bytes.Buffer
+	f.config.Logger = slog.New(slog.NewTextHandler(&log, nil))
+	f.settle(t, 1)
+	var untilThree time.Time
+	for rev := int64(2); rev <= 5; rev++ {
+		f.clock.advance(time.Second)
+		view := calm(rev)
+		view.Changes = []store.Change{{Position: at(rev), Kind: store.KeyDeleted, Key: testID(byte(rev))}}
+		f.mustRenew(t, view)
+		if rev == 3 {
+			f.clock.advance(time.Second)
+			f.mustRenew(t, calm(rev)) // nothing came after 3 by then
+			untilThree = f.clock.now()
+		}
+	}
+	f.clock.advance(time.Minute)
+	f.stub.renew = func(turn *store.Turn) (*store.View, error) {
+		view := calm(3)
+		view.Origin, view.InLog = "promoted", turn.Applied == (store.Position{}) || turn.Applied.Rev <= 3
+		return view, nil
+	}
+	if again, err := f.renew(t.Context(), f.stub); err != nil || !again {
+		t.Fatal(again, err)
+	}
+	want := "may be lost: list the keys, and revoke again what should be gone\" since=" + untilThree.UTC().Format(time.RFC3339)
+	if said := log.String(); strings.Count(said, "another history") != 1 || !strings.Contains(said, want) {
+		t.Errorf("the log says\n%s\nand not once %s", said, want)
+	}
+	if f.Place().Applied != at(3) || f.cache.all == 0 {
+		t.Errorf("the place is %v, after %d times that all was forgotten", f.Place().Applied, f.cache.all)
+	}
+
+	// A backup from before anything that is remembered.
+	log.Reset()
+	f.stub.renew = func(turn *store.Turn) (*store.View, error) {
+		view := calm(1)
+		view.Head.Tag, view.InLog = 77, turn.Applied.Tag == 77
+		return view, nil
+	}
+	if _, err := f.renew(t.Context(), f.stub); err != nil {
+		t.Fatal(err)
+	}
+	if said := log.String(); !strings.Contains(said, "since=\"before this instance remembers\"") {
+		t.Errorf("the log says\n%s", said)
 	}
 }

@@ -97,8 +97,8 @@ var mutants = []mutant{
 	{
 		name:     "the lease is extended before changes are applied",
 		file:     "turn.go",
-		old:      "applied, err := f.apply(ctx, view)",
-		new:      "_ = f.extend(ctx, view, t0)\n\tapplied, err := f.apply(ctx, view)",
+		old:      "applied, err := f.apply(ctx, feed, view)",
+		new:      "_ = f.extend(ctx, view, t0)\n\tapplied, err := f.apply(ctx, feed, view)",
 		directed: "TestNoLeaseBeforeAChangeIsApplied",
 	},
 	{

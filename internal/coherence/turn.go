@@ -40,7 +40,7 @@ func (f *Follower) renew(ctx context.Context, feed store.Feed) (again bool, err 
 		return true, nil
 	}
 	f.cuts = f.cuts[len(turn.Cuts):]
-	applied, err := f.apply(ctx, view)
+	applied, err := f.apply(ctx, feed, view)
 	if err != nil {
 		return false, err
 	}
@@ -48,6 +48,7 @@ func (f *Follower) renew(ctx context.Context, feed store.Feed) (again bool, err 
 	if f.Place().Applied != view.Head {
 		return applied, nil
 	}
+	f.history.pass(view.Head, t0)
 	return applied, f.extend(ctx, view, t0)
 }
 
@@ -61,7 +62,7 @@ func (f *Follower) pull(ctx context.Context, feed store.Feed) error {
 		f.config.Lease.drop()
 		return errStandby
 	}
-	_, err = f.apply(ctx, view)
+	_, err = f.apply(ctx, feed, view)
 	return err
 }
 
@@ -147,7 +148,7 @@ func (f *Follower) watch(ctx context.Context, view *store.View) error {
 
 // apply brings this instance up to the view, and reports whether there was
 // anything. Where it fails the place is that of the last change applied.
-func (f *Follower) apply(ctx context.Context, view *store.View) (applied bool, err error) {
+func (f *Follower) apply(ctx context.Context, feed store.Feed, view *store.View) (applied bool, err error) {
 	f.history.see(view.Origin, f.config.Now())
 	if view.Origin == "" {
 		f.unnamed.Do(func() {
@@ -159,8 +160,8 @@ func (f *Follower) apply(ctx context.Context, view *store.View) (applied bool, e
 		return false, err
 	}
 	if !view.InLog {
-		if f.Place().Applied != (store.Position{}) {
-			f.config.Logger.Warn("the change log does not go back to where this instance was, everything is forgotten")
+		joined := f.Place().Applied == (store.Position{})
+		if !joined {
 			f.history.broken(f.config.Now())
 		}
 		f.config.Lease.drop()
@@ -168,6 +169,9 @@ func (f *Follower) apply(ctx context.Context, view *store.View) (applied bool, e
 			return false, err
 		}
 		f.setPlace(func(p *Place) { p.Applied = view.Head })
+		if !joined {
+			f.reportLoss(ctx, feed)
+		}
 		return true, nil
 	}
 	for i := range view.Changes {
@@ -184,6 +188,25 @@ func (f *Follower) apply(ctx context.Context, view *store.View) (applied bool, e
 		f.setPlace(func(p *Place) { p.Applied = change.Position })
 	}
 	return len(view.Changes) > 0, nil
+}
+
+// reportLoss says that the log lacks what this instance has applied, and since when
+// revocations may be lost. It asks in turns, because those reach the primary; they
+// extend no lease.
+func (f *Follower) reportLoss(ctx context.Context, feed store.Feed) {
+	since, err := f.history.shared(func(place store.Position) (bool, error) {
+		view, err := f.ask(ctx, feed.Renew, &store.Turn{Member: f.Place().Member, Applied: place, Limit: 1})
+		return err == nil && view.InLog, err
+	})
+	attributes := []any{slog.String("since", since.UTC().Format(time.RFC3339))}
+	switch {
+	case err != nil:
+		attributes = []any{slog.String("since", "unknown"), slog.Any("error", err)}
+	case since.IsZero():
+		attributes = []any{slog.String("since", "before this instance remembers")}
+	}
+	f.config.Logger.Error("the database has another history than before: a standby was promoted that lacked the last changes, or a backup "+
+		"was restored. Revocations that were answered since the time given may be lost: list the keys, and revoke again what should be gone", attributes...)
 }
 
 // change applies one change: it forgets first, and then cuts what was let through

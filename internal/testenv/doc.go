@@ -9,7 +9,8 @@
 // [Database] and [RedisURL] hand out a private corner of one server that the
 // whole test binary shares, which costs milliseconds. [StartPostgres] and
 // [StartRedis] start a server that belongs to one test, to be killed, paused
-// and restarted at will. [Proxy] puts a network in front of it. [StartServers] is
+// and restarted at will. [Proxy] puts a network in front of it. [StartPatroni] starts
+// two PostgreSQL servers of which Patroni makes one the primary. [StartServers] is
 // for the benchmarks, which are no tests.
 //
 // # Servers elsewhere

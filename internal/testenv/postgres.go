@@ -138,11 +138,9 @@ func (p *Postgres) Database() string {
 // as if the machine had lost its power.
 func (p *Postgres) Kill() {
 	p.tb.Helper()
-	segment := p.sharedMemory()
+	_, segment := postmaster(p.data())
 	p.must("kill", p.server.kill())
-	if segment >= 0 {
-		_, _ = unix.SysvShmCtl(segment, unix.IPC_RMID, nil)
-	}
+	removeSegment(segment)
 }
 
 // Stop ends the server in good order: its clients are told, and cut.
@@ -195,25 +193,31 @@ func (p *Postgres) ping(ctx context.Context) error {
 	return conn.Close(ctx)
 }
 
-// sharedMemory is the id of the server's segment of System V shared memory, or
-// -1. It is the second number in the seventh line of postmaster.pid, see
-// src/include/utils/pidfile.h.
-func (p *Postgres) sharedMemory() int {
-	file, err := os.ReadFile(filepath.Join(p.data(), "postmaster.pid"))
+// postmaster is the process id of the server that runs on a data folder, or 0, and
+// the id of its segment of System V shared memory, or -1. They are the first line of
+// postmaster.pid and the second number in its seventh, see src/include/utils/pidfile.h.
+func postmaster(data string) (pid, segment int) {
+	file, err := os.ReadFile(filepath.Join(data, "postmaster.pid"))
 	if err != nil {
-		return -1
+		return 0, -1
 	}
 	lines := bytes.Split(file, []byte("\n"))
+	pid, _ = strconv.Atoi(string(lines[0]))
 	if len(lines) < 7 {
-		return -1
+		return pid, -1
 	}
 	fields := bytes.Fields(lines[6])
 	if len(fields) != 2 {
-		return -1
+		return pid, -1
 	}
-	id, err := strconv.Atoi(string(fields[1]))
-	if err != nil {
-		return -1
+	if segment, err = strconv.Atoi(string(fields[1])); err != nil {
+		return pid, -1
 	}
-	return id
+	return pid, segment
+}
+
+func removeSegment(segment int) {
+	if segment >= 0 {
+		_, _ = unix.SysvShmCtl(segment, unix.IPC_RMID, nil)
+	}
 }

@@ -9,19 +9,14 @@ import (
 	"time"
 
 	"go.opentelemetry.io/otel/attribute"
-	"golang.org/x/sync/semaphore"
 
 	"github.com/lumio-vision/caddy-system-keys/internal/observe"
 	"github.com/lumio-vision/caddy-system-keys/internal/phc"
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
-// Bounds of the queue for Argon2id slots. A cold start of 1,000 keys must find
-// a place in it or a Retry-After, never a pile of memory.
-const (
-	maxQueued  = 128
-	maxWaiting = 2 * time.Second
-)
+// maxWaiting is how long a computation waits for a slot.
+const maxWaiting = 2 * time.Second
 
 // ErrBusy says that every Argon2id slot is taken and the queue is full, or did
 // not move for too long.
@@ -34,13 +29,10 @@ var ErrBusy = errors.New("no free slot for argon2id")
 // A slot is held by the work until it is done, not by the request that asked
 // for it: a client that goes away frees nothing early.
 type Slots struct {
-	params  phc.Params
-	slots   int64
-	unit    int64 // KiB that one slot stands for
-	free    *semaphore.Weighted
-	waiting atomic.Int64
-	taken   atomic.Int64
-	runs    atomic.Uint64
+	params phc.Params
+	unit   int64 // KiB that one slot stands for
+	queue  queue
+	runs   atomic.Uint64
 }
 
 // NewSlots makes slots for hashes of these parameters, in hashMemory bytes
@@ -51,7 +43,7 @@ func NewSlots(params phc.Params, hashMemory int64) *Slots {
 }
 
 func newSlots(params phc.Params, n int64) *Slots {
-	return &Slots{params: params, slots: n, unit: int64(params.Memory), free: semaphore.NewWeighted(n)}
+	return &Slots{params: params, unit: int64(params.Memory), queue: queue{slots: n}}
 }
 
 // Runs counts the Argon2id computations that were made.
@@ -61,23 +53,24 @@ func (s *Slots) Runs() uint64 { return s.runs.Load() }
 type SlotStats struct {
 	// Total is how many slots there are, InUse how many of them work is in.
 	Total, InUse int64
-	// Queued is how many computations wait for slots, Capacity how many may.
+	// Queued is how many verifications wait for slots, Capacity how many may.
 	Queued, Capacity int64
 }
 
 // Stats returns the figures.
 func (s *Slots) Stats() SlotStats {
-	return SlotStats{Total: s.slots, InUse: s.taken.Load(), Queued: s.waiting.Load(), Capacity: maxQueued}
+	queued, inUse := s.queue.length()
+	return SlotStats{Total: s.queue.slots, InUse: inUse, Queued: queued, Capacity: int64(maxQueued[verifying])}
 }
 
 // Params are the parameters that new hashes get.
 func (s *Slots) Params() phc.Params { return s.params }
 
-// Hash computes the PHC string of a key with the configured parameters.
-// [ErrBusy] when no slot can be had.
+// Hash computes the PHC string of a key with the configured parameters. It waits for
+// every verification that waits. [ErrBusy] when no slot can be had.
 func (s *Slots) Hash(ctx context.Context, key string) (store.Hash, error) {
 	var hash string
-	err := s.run(ctx, "hash", s.params.Memory, func() (err error) {
+	err := s.run(ctx, minting, s.params.Memory, func() (err error) {
 		hash, err = phc.Hash(key, s.params)
 		return err
 	})
@@ -88,7 +81,7 @@ func (s *Slots) Hash(ctx context.Context, key string) (store.Hash, error) {
 // can be had.
 func (s *Slots) Verify(ctx context.Context, hashed *phc.Hashed, key string) (bool, error) {
 	var same bool
-	err := s.run(ctx, "verify", hashed.Params().Memory, func() error {
+	err := s.run(ctx, verifying, hashed.Params().Memory, func() error {
 		same = hashed.Verify(key)
 		return nil
 	})
@@ -99,29 +92,22 @@ func (s *Slots) Verify(ctx context.Context, hashed *phc.Hashed, key string) (boo
 // be dearer than the configured one; it then takes several slots, at most all.
 //
 // It is one span, in which the event "slot" ends the wait.
-func (s *Slots) run(ctx context.Context, operation string, memory uint32, work func() error) (err error) {
+func (s *Slots) run(ctx context.Context, c class, memory uint32, work func() error) (err error) {
+	operation := [...]string{verifying: "verify", minting: "hash"}[c]
 	ctx, span := observe.Start(ctx, "argon2id "+operation, attribute.Int64("argon2id.memory_kib", int64(memory)))
 	defer func() { observe.End(span, err) }()
-	weight := min(s.slots, (int64(memory)+s.unit-1)/s.unit)
-	if !s.free.TryAcquire(weight) {
-		if s.waiting.Add(1) > maxQueued {
-			s.waiting.Add(-1)
-			return ErrBusy
-		}
-		ctx, cancel := context.WithTimeout(ctx, maxWaiting)
-		err := s.free.Acquire(ctx, weight)
-		cancel()
-		s.waiting.Add(-1)
-		if err != nil {
-			return fmt.Errorf("%w: %w", ErrBusy, err)
-		}
+	weight := min(s.queue.slots, (int64(memory)+s.unit-1)/s.unit)
+	waiting, cancel := context.WithTimeout(ctx, maxWaiting)
+	err = s.queue.acquire(waiting, c, weight)
+	cancel()
+	switch {
+	case errors.Is(err, ErrBusy):
+		return err
+	case err != nil:
+		return fmt.Errorf("%w: %w", ErrBusy, err)
 	}
 	span.AddEvent("slot")
-	s.taken.Add(weight)
-	defer func() {
-		s.taken.Add(-weight)
-		s.free.Release(weight)
-	}()
+	defer s.queue.release(c, weight)
 	s.runs.Add(1)
 	return work()
 }
