@@ -57,8 +57,8 @@ func (f *Follower) Revoker() *Revoker {
 const (
 	minLook = time.Millisecond
 	maxLook = 20 * time.Millisecond
-	// maxElsewhere is how long a server is looked for that has the right history.
-	maxElsewhere = 10 * time.Second
+	// maxUnsure is how long a server is looked for that has the right history.
+	maxUnsure = 10 * time.Second
 )
 
 // ErrUndone says that the database has another history since the change was
@@ -74,7 +74,7 @@ var ErrUndone = errors.New("the database has another history now, in which the k
 // Each report of how far it has come goes to watch, which may be nil. The error
 // is that of ctx; a member may trust its memory then, and the report is that of the
 // last look. Or the change may be lost: it is [ErrUndone], [store.ErrReplaced], or
-// [store.ErrOtherHistory] if no server with the history of the commit is reached.
+// why the history that there is cannot be asked, such as [store.ErrOtherHistory].
 func (r *Revoker) Wait(
 	ctx context.Context, key store.ID, committed time.Time, watch func(Report),
 ) (Report, error) {
@@ -84,7 +84,7 @@ func (r *Revoker) Wait(
 	w := &wait{committed: committed, turning: committed}
 	look := minLook
 	var barred bool
-	var elsewhere time.Time // since when another history is reached; zero: it is not
+	var since time.Time // when it became unsure whether the change is in the history that there is
 	for {
 		asked := r.now()
 		progress, err := r.look(ctx, key)
@@ -115,22 +115,22 @@ func (r *Revoker) Wait(
 		if watch != nil {
 			watch(report)
 		}
+		var unsure error // of the history that there is
 		switch {
 		case errors.Is(err, store.ErrOtherHistory):
-			// The members of that server are not those who are to be waited for.
-			if elsewhere.IsZero() {
-				elsewhere = now
-			}
-			if now.Sub(elsewhere) >= maxElsewhere {
-				return report, err
-			}
+			unsure = err // its members are not those who are to be waited for
 		case w.over(now) && r.settled(w.turning, now):
-			if held, err := r.held(ctx, key, committed); held || err != nil {
-				return report, err
+			if unsure = r.held(ctx, key, committed); unsure == nil || errors.Is(unsure, ErrUndone) {
+				return report, unsure
 			}
 		}
-		if err == nil {
-			elsewhere = time.Time{}
+		switch {
+		case unsure == nil:
+			since = time.Time{}
+		case since.IsZero():
+			since = now
+		case now.Sub(since) >= maxUnsure:
+			return report, unsure
 		}
 		select {
 		case <-ctx.Done():
@@ -141,20 +141,23 @@ func (r *Revoker) Wait(
 	}
 }
 
-// held reports whether the deletion of the key is known to be in the history that
-// there is. If that has changed since the commit, the key is looked for: a standby
-// that was promoted may have missed the commit.
-func (r *Revoker) held(ctx context.Context, key store.ID, committed time.Time) (bool, error) {
+// held returns nil if the deletion of the key is in the history that there is. If
+// that has changed since the commit, the key is looked for: a standby that was
+// promoted may have missed the commit.
+func (r *Revoker) held(ctx context.Context, key store.ID, committed time.Time) error {
 	if key == (store.ID{}) || !r.history.changedSince(committed) {
-		return true, nil
+		return nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
 	_, err := r.store.Key(ctx, key)
-	if err == nil {
-		return false, ErrUndone
+	switch {
+	case err == nil:
+		return ErrUndone
+	case errors.Is(err, store.ErrNotFound):
+		return nil
 	}
-	return errors.Is(err, store.ErrNotFound), nil
+	return err
 }
 
 // settled reports whether the members that are there are all. An instance that
