@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -167,6 +168,11 @@ func TestRestoredToBeforeAnInsertShows(t *testing.T) {
 	f.mintEventually("a sign of life")
 	key, plain := f.mint("bot")
 	l := hammer(t, key, plain, f.instances...)
+	eventually(t, "every server has read on to the insert", func() bool {
+		progress, err := f.store.Progress(t.Context(), store.ID{})
+		return err == nil && len(progress.Members) == 2 &&
+			!slices.ContainsFunc(progress.Members, func(m store.Member) bool { return m.Applied < progress.Head.Rev })
+	})
 	f.postgres.Stop()
 	mustRun(t, "rm", "-rf", data)
 	mustRun(t, "cp", "-a", saved, data)

@@ -276,6 +276,7 @@ func TestWhatAChangeCuts(t *testing.T) {
 		{"the same hash again", store.KeyRekeyed, func(*store.Key) {}, nil},
 		{"all changed", store.AllChanged, func(*store.Key) {}, nil},
 		{"a barrier", store.Barrier, nil, nil},
+		{"keys inserted", store.KeysInserted, nil, nil},
 		{"a kind of the future", store.ChangeKind('z'), func(k *store.Key) { k.Permissions = nil }, cut.ErrRevoked},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -300,8 +301,9 @@ func TestWhatAChangeCuts(t *testing.T) {
 			if other.reason() != nil {
 				t.Errorf("another key's request was cut for %v", other.reason())
 			}
-			if c.kind != store.Barrier && len(f.cache.keys) == 0 && f.cache.all < 2 {
-				t.Error("the key was not forgotten")
+			none := c.kind == store.Barrier || c.kind == store.KeysInserted
+			if forgot := len(f.cache.keys) > 0 || f.cache.all > 1; forgot == none {
+				t.Errorf("something was forgotten: %v", forgot)
 			}
 		})
 	}
