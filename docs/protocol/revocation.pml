@@ -19,6 +19,7 @@
  *	NO_REAPER        nobody removes silent members
  *	NO_RESTORE       the database does not go back to a backup
  *	NO_STRAY         a renewal that was given up is not carried out later
+ *	NO_AROUND        nobody deletes the row around the triggers
  *
  * FAILOVER adds that a standby is promoted, which has all commits, and that rows may
  * be read on the old primary from then on.
@@ -573,7 +574,7 @@ end:
 		row = 0; enter(1)
 #endif
 		}
-#ifndef FAULT_PLAIN_SEQUENCE
+#if !defined(FAULT_PLAIN_SEQUENCE) && !defined(NO_AROUND)
 	:: d_step { row && !around && !calm -> row = 0; around = 1 } /* plain SQL around the triggers */
 #endif
 	:: d_step { oldest < head && !calm -> oldest++ } /* pruned */
@@ -613,6 +614,7 @@ end:
 			if
 			:: unborn ->
 				row = 0; unborn = 0;
+				unsettled = SETTLE; /* its place is not there: who revokes finds out by a turn */
 #ifndef FAULT_INSERT_UNLOGGED
 				tag[1] = 1 /* another entry has that place */
 #endif

@@ -24,10 +24,10 @@ type check struct {
 // What the checks leave out. The long ones have any two of the four together, and
 // each fault has to be found where it can do harm.
 var (
-	requests = []string{"NO_REAPER", "NO_RESTORE"}
-	members  = []string{"ATOMIC_REQUESTS", "NO_RESTORE"}
+	requests = []string{"NO_REAPER", "NO_RESTORE", "NO_AROUND"}
+	members  = []string{"ATOMIC_REQUESTS", "NO_RESTORE", "NO_AROUND"}
 	failover = append([]string{"FAILOVER"}, requests...)
-	restores = []string{"ATOMIC_REQUESTS", "NO_REAPER"}
+	restores = []string{"ATOMIC_REQUESTS", "NO_REAPER", "NO_AROUND"}
 	pages    = []string{"ATOMIC_REQUESTS", "NO_REAPER", "NO_RESTORE"}
 )
 
@@ -36,15 +36,16 @@ var checks = []check{
 	{name: "members", without: members, revs: "2"},
 	{name: "restored backups", without: restores, revs: "2"},
 	{name: "failover", without: failover, revs: "2"},
+	{name: "rows deleted around the triggers", without: pages, revs: "2"},
 	{name: "answers", without: pages, revs: "2", property: "answers"},
 	{name: "returns", without: pages, revs: "2", property: "returns"},
 
 	{name: "failover, long log", without: failover, revs: "3", long: true},
 	{name: "requests, long log", without: requests, revs: "3", long: true},
 	{name: "members, long log", without: members, revs: "3", long: true},
-	{name: "members and restored backups", without: []string{"ATOMIC_REQUESTS", "NO_STRAY"}, revs: "2", long: true},
-	{name: "requests and restored backups", without: []string{"NO_REAPER", "NO_STRAY"}, revs: "2", long: true},
-	{name: "requests and members", without: []string{"NO_RESTORE"}, revs: "2", long: true},
+	{name: "members and restored backups", without: []string{"ATOMIC_REQUESTS", "NO_STRAY", "NO_AROUND"}, revs: "2", long: true},
+	{name: "requests and restored backups", without: []string{"NO_REAPER", "NO_STRAY", "NO_AROUND"}, revs: "2", long: true},
+	{name: "requests and members", without: []string{"NO_RESTORE", "NO_AROUND"}, revs: "2", long: true},
 	{name: "answers, members", without: members, revs: "2", property: "answers", long: true},
 	{name: "returns, members", without: members, revs: "2", property: "returns", long: true},
 	{name: "answers, restored backups", without: restores, revs: "2", property: "answers", long: true},
