@@ -37,7 +37,7 @@ func (s *Store) Migrate(ctx context.Context) error {
 		return fmt.Errorf("migrate: %w", err)
 	}
 	// In a transaction, which PgBouncer refuses in its statement mode.
-	if err := s.transact(ctx, func(tx pgx.Tx) error { return checkServer(ctx, tx) }); err != nil {
+	if err := transact(ctx, s.pool, func(tx pgx.Tx) error { return checkServer(ctx, tx) }); err != nil {
 		return explain("migrate", err)
 	}
 	for {
