@@ -46,7 +46,7 @@ func TestWhatAClientMayFillIsNobodysWord(t *testing.T) {
 
 // TestWhatNoMapSetsIsNobodysWord looks at the routes of a whole configuration.
 func TestWhatNoMapSetsIsNobodysWord(t *testing.T) {
-	const site = "{\n\tadmin off\n\tpersist_config off\n\tauto_https off\n}\n"
+	const site = "{\n\tsystem_keys\n\tadmin off\n\tpersist_config off\n\tauto_https off\n}\n"
 	admin := func(name string) string {
 		return "system_keys_admin {\ntrust_auth_user {\npermissions " + name + "\n}\n}\n"
 	}
