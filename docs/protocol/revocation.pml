@@ -366,6 +366,13 @@ active proctype Request() {
 end:
 	do
 	:: d_step { row && !cached -> cached = 1 }
+#ifdef FAILOVER
+#ifdef FAULT_PLACE_UNASKED
+	:: d_step { forked && oldRow && !cached -> cached = 1 }
+#else
+	:: d_step { forked && oldRow && seen <= oldHead && !cached -> cached = 1 }
+#endif
+#endif
 	:: d_step { cached && lease > 0 -> assert(!answered); flying = LET_IN }
 	:: d_step { flying == LET_IN -> flying = OUT }
 	od
