@@ -100,7 +100,7 @@ func (s *server) post(body string) (int, error) {
 		return 0, err
 	}
 	defer func() { _ = conn.Close() }()
-	if err := conn.SetDeadline(time.Now().Add(2 * time.Minute)); err != nil {
+	if err := conn.SetDeadline(time.Now().Add(10 * time.Minute)); err != nil {
 		return 0, err
 	}
 	go func() {
