@@ -245,7 +245,16 @@ func (f *fleet) mintSoon(label string) (key *store.Key, plain string) {
 }
 
 func (f *fleet) tryMint(label string) (*store.Key, string, bool) {
-	key, plain, err := f.admin.Create(f.tb.Context(), admin.CLI(), admin.NewKey{Label: label})
+	// Like a command, for once: a store that nobody follows stays with the server of
+	// its first commit.
+	s, err := postgres.Open(f.tb.Context(), f.dsn)
+	if err != nil {
+		return nil, "", false
+	}
+	defer func() { _ = s.Close() }()
+	service := *f.admin
+	service.Store = s
+	key, plain, err := service.Create(f.tb.Context(), admin.CLI(), admin.NewKey{Label: label})
 	return key, plain, err == nil
 }
 
