@@ -60,7 +60,7 @@ func TestEveryDecisionIsCounted(t *testing.T) {
 		{"a key of the wrong characters", "/", "Bearer " + unminted, 401, "denied", "unminted"},
 		{"a revoked key", "/", "Bearer " + revoked, 401, "denied", "revoked"},
 		{"a key without a permission", "/strict", "Bearer " + key, 403, "denied", "permission"},
-		{"a key in the query", "/?token=" + key, "", 400, "denied", "invalid_request"},
+		{"a key in the query", "/?token=" + key, "", 400, "denied", "misplaced"},
 		{"a key under another scheme", "/", "Token " + key, 401, "denied", "malformed"},
 		{"a bad key within the limit", "/limited", "Bearer " + revoked, 401, "denied", "revoked"},
 		{"a bad key beyond the limit", "/limited", "Bearer " + revoked, 429, "denied", "too_many_failures"},
