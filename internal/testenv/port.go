@@ -6,8 +6,13 @@ import (
 	"net"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 )
+
+// given are the ports that this process was given already: they may not be in use
+// yet, or not at the moment.
+var given sync.Map
 
 // freePort finds a port of the loopback interface that nobody listens on. It
 // lies below the range from which Linux takes the ports of outgoing
@@ -17,8 +22,14 @@ func freePort() (string, error) {
 	for range 100 {
 		port := strconv.Itoa(12000 + rand.IntN(20000))
 		var listener net.Listener
-		if listener, err = net.Listen("tcp", net.JoinHostPort("127.0.0.1", port)); err == nil {
-			return port, listener.Close()
+		if listener, err = net.Listen("tcp", net.JoinHostPort("127.0.0.1", port)); err != nil {
+			continue
+		}
+		if err = listener.Close(); err != nil {
+			return "", err
+		}
+		if _, taken := given.LoadOrStore(port, true); !taken {
+			return port, nil
 		}
 	}
 	return "", fmt.Errorf("find a free port: %w", err)
