@@ -123,7 +123,7 @@ func raced() bool {
 
 // TestNestedBodiesCostNoMemory sends 24 bodies of 1 MiB at once, of each kind: those
 // that open as many levels as they can, and others that decoders make much of.
-func TestNestedBodiesCostNoMemory(t *testing.T) {
+func TestNestedBodiesCostNoMemory(t *testing.T) { //nolint:tparallel // each has the memory of its server for itself
 	t.Parallel()
 	const size, more = 1 << 20, 64 << 20
 	fill := func(before, level, after string) string {

@@ -33,10 +33,10 @@ func reading(p string, end ending, backslash byte) string {
 		}
 		r, size := decodeRune(p[i:])
 		if !endsPath(r) || end == endNowhere {
-			switch {
-			case r == '\\':
+			switch r {
+			case '\\':
 				b.WriteByte(backslash)
-			case r == utf8.RuneError:
+			case utf8.RuneError:
 				b.WriteString(p[i : i+size])
 			default:
 				b.WriteRune(foldRune(r))
@@ -44,10 +44,10 @@ func reading(p string, end ending, backslash byte) string {
 			i += size
 			continue
 		}
-		switch end {
-		case endPath:
+		if end == endPath {
 			return b.String()
-		case endSegment:
+		}
+		if end == endSegment {
 			rest := strings.IndexAny(p[i:], segmentEnds[backslash])
 			if rest < 0 {
 				return b.String()
@@ -89,16 +89,16 @@ func decodeRune(s string) (r rune, size int) {
 	// How many bytes a first byte announces, and the bits of the character in it.
 	c, n := rune(s[0]), 0
 	r = 0
-	switch {
-	case c == 0xC0, c == 0xC1:
+	switch c {
+	case 0xC0, 0xC1:
 		r, n = c&0x1F, 2
-	case c == 0xE0:
+	case 0xE0:
 		n = 3
-	case c == 0xF0:
+	case 0xF0:
 		n = 4
-	case c == 0xF8:
+	case 0xF8:
 		n = 5
-	case c == 0xFC:
+	case 0xFC:
 		n = 6
 	}
 	if n == 0 || len(s) < n {

@@ -30,9 +30,9 @@ type caller struct {
 type stage uint8
 
 const (
-	// unwatched: the admin plane, or Caddy's authentication handler, has accepted the
+	// The first: the admin plane, or Caddy's authentication handler, has accepted the
 	// key. Nobody sees the end of the request, and nobody can cut it.
-	unwatched stage = iota
+	_ stage = iota
 	// flying: the request can be cut.
 	flying
 	// landed: it was answered. The placeholders stay, for handlers that log.

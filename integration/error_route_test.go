@@ -3,6 +3,7 @@ package integration_test
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -53,7 +54,8 @@ var failing = map[string]string{
 		}`,
 	"other attempts": `
 		system_key_auth
-		reverse_proxy FIRST FIRST {
+		reverse_proxy FIRST {
+			to FIRST
 			lb_retries 2
 		}
 		handle_errors {
@@ -108,9 +110,7 @@ var gated = map[string]string{
 func all(bodies ...map[string]string) map[string]string {
 	sites := make(map[string]string)
 	for _, some := range bodies {
-		for name, body := range some {
-			sites[name] = body
-		}
+		maps.Copy(sites, some)
 	}
 	return sites
 }

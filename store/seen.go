@@ -38,7 +38,7 @@ const renewInterval = time.Second
 // Only a renewal may lead to another history. It was committed, for which an old
 // primary needs its standbys. A pull may reach that one through a pooler.
 func (s *Seen) Note(v *View, renewed bool) {
-	if v.Standby || !v.InLog && !(renewed && v.Member) {
+	if v.Standby || !v.InLog && (!renewed || !v.Member) {
 		return
 	}
 	if old := s.last.Load(); old != nil && *old == (sighting{v.Origin, v.Head}) {

@@ -22,7 +22,7 @@ import (
 // TestHighAvailability has Patroni move the primary under load: keys are used at every
 // server, and revoked and used again without a pause. With SOAK=1 there are more rounds
 // and faults, and asynchronous replication.
-func TestHighAvailability(t *testing.T) {
+func TestHighAvailability(t *testing.T) { //nolint:tparallel // one cluster at a time
 	t.Parallel()
 	t.Run("synchronous", func(t *testing.T) {
 		f := newPatroniFleet(t, true)

@@ -132,11 +132,13 @@ func (e *Engine) keepOpening(ctx context.Context) {
 		}
 		if now().Sub(said) >= repeatAfter {
 			said = now()
-			text := "store cannot be opened, requests get 503 until it can"
-			if e.Failure().Final {
-				text = "the database refuses this configuration"
+			failure := e.Failure()
+			details := []any{slog.Any("error", err), slog.Time("since", failure.Since)}
+			if failure.Final {
+				e.logger.Error("the database refuses this configuration", details...)
+			} else {
+				e.logger.Error("store cannot be opened, requests get 503 until it can", details...)
 			}
-			e.logger.Error(text, slog.Any("error", err), slog.Time("since", e.Failure().Since))
 		}
 		spread := pause/2 + rand.N(pause) //nolint:gosec // keeps instances from trying in step
 		select {

@@ -1,6 +1,7 @@
 package gate_test
 
 import (
+	"maps"
 	"net/http"
 	"testing"
 
@@ -21,14 +22,16 @@ func TestWithdrawLeavesNothingOfTheCaller(t *testing.T) {
 			func(c *gate.Config) { c.Assert = signed }, nil, http.Header{"Accept": {"*/*"}},
 		},
 		"a field that another handler has put under the prefix": {
-			nil, http.Header{"X_lumio.Team": {"a"}, "X-Lumio-Key-Id": {"edited"}, "X-Team": {"a"}},
+			nil,
+			http.Header{"X_lumio.Team": {"a"}, "X-Lumio-Key-Id": {"edited"}, "X-Team": {"a"}},
 			http.Header{"Accept": {"*/*"}, "X-Team": {"a"}},
 		},
 		"the credential that was kept": {
 			func(c *gate.Config) { c.KeepCredential = true }, nil, http.Header{"Accept": {"*/*"}},
 		},
 		"another credential, for the upstream": {
-			nil, http.Header{"Authorization": {"Basic b2Y6dGhlIHVwc3RyZWFt"}},
+			nil,
+			http.Header{"Authorization": {"Basic b2Y6dGhlIHVwc3RyZWFt"}},
 			http.Header{"Accept": {"*/*"}, "Authorization": {"Basic b2Y6dGhlIHVwc3RyZWFt"}},
 		},
 	} {
@@ -39,9 +42,7 @@ func TestWithdrawLeavesNothingOfTheCaller(t *testing.T) {
 			if _, refusal := g.Check(r, new(verifier), nil); refusal != nil {
 				t.Fatal(refusal)
 			}
-			for name, values := range test.added {
-				r.Header[name] = values
-			}
+			maps.Copy(r.Header, test.added)
 			g.Withdraw(r)
 			if diff := cmp.Diff(test.want, r.Header); diff != "" {
 				t.Errorf("what is left (-want +got):\n%s", diff)

@@ -211,7 +211,7 @@ func (n *PatroniNode) start(cred *syscall.Credential) error {
 	return n.server.start()
 }
 
-func (n *PatroniNode) config() (string, error) {
+func (n *PatroniNode) config() (string, error) { //nolint:dupword // lines of pg_hba.conf
 	postgres, err := program("postgres")
 	if err != nil {
 		return "", err

@@ -80,10 +80,11 @@ pool_mode = transaction
 default_pool_size = 5
 ignore_startup_parameters = extra_float_digits
 `, behind.port, port)
+	lines := []byte(settings)
 	for _, s := range collect(opts).settings { // the last one counts
-		settings += s.name + " = " + s.value + "\n"
+		lines = append(lines, s.name+" = "+s.value+"\n"...)
 	}
-	err = os.WriteFile(config, []byte(settings), 0o644) // for another user to read
+	err = os.WriteFile(config, lines, 0o644) // for another user to read
 	if err == nil {
 		err = p.server.start()
 	}

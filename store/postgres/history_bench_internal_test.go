@@ -39,7 +39,7 @@ func BenchmarkWhatThePlaceCosts(b *testing.B) {
 	}
 	for b.Loop() {
 		for i := range statements {
-			began := time.Now() //nolint:forbidigo // measures
+			began := time.Now()
 			if _, err := readKey(s.pool.QueryRow(b.Context(), statements[i].text, statements[i].args...)); err != nil {
 				b.Fatal(err)
 			}

@@ -39,7 +39,7 @@ func (s *Store) SigningKeys(ctx context.Context) ([]store.SigningKey, error) {
 	var keys []store.SigningKey
 	err := s.there(ctx, func(origin string) error {
 		keys = nil
-		// One row at least, so that what the server is is of the same moment.
+		// One row at least, so that it has what the server is at the same moment.
 		rows, err := s.pool.Query(ctx, "SELECT "+self(origin, 1)+`, k.id, k.public, k.expires_at
 FROM (VALUES (true)) AS one LEFT JOIN sidecar.signing_key k ON k.expires_at > clock_timestamp()
 ORDER BY k.id COLLATE "C"`, s.seenArguments()...)

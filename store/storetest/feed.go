@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"testing"
 	"time"
 
@@ -195,24 +196,22 @@ func testInserts(t *testing.T, b *Backend) {
 	s := migrated(t, b)
 	feed := follow(t, s)
 	row := func() string { return fmt.Sprintf("('%s', 'plain', '%s')", newKey("").ID, string(newHash())) }
-	const insert = "INSERT INTO system_keys (id, label, key_hash) VALUES "
-	many := insert + row()
-	for range 99 {
-		many += ", " + row()
+	rows := func(n int) (all []string) {
+		for range n {
+			all = append(all, row())
+		}
+		return all
 	}
+	const insert = "INSERT INTO system_keys (id, label, key_hash) VALUES "
 	for _, c := range []struct {
 		name   string
 		insert func()
 	}{
 		{"a key", func() { create(t, s, newKey("minted")) }},
 		{"plain SQL", func() { b.Exec(t, insert+row()) }},
-		{"a statement with many rows", func() { b.Exec(t, many) }},
+		{"a statement with many rows", func() { b.Exec(t, insert+strings.Join(rows(100), ", ")) }},
 		{"a transaction with many statements", func() {
-			statements := "BEGIN;"
-			for range 20 {
-				statements += insert + row() + ";"
-			}
-			b.Exec(t, statements+"COMMIT")
+			b.Exec(t, "BEGIN;"+insert+strings.Join(rows(20), ";"+insert)+";COMMIT")
 		}},
 	} {
 		head := newest(t, feed)
