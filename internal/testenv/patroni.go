@@ -211,7 +211,7 @@ func (n *PatroniNode) start(cred *syscall.Credential) error {
 	return n.server.start()
 }
 
-func (n *PatroniNode) config() (string, error) { //nolint:dupword // lines of pg_hba.conf
+func (n *PatroniNode) config() (string, error) {
 	postgres, err := program("postgres")
 	if err != nil {
 		return "", err
@@ -219,7 +219,7 @@ func (n *PatroniNode) config() (string, error) { //nolint:dupword // lines of pg
 	return strings.NewReplacer(
 		"$name", n.name, "$etcd", n.Etcd.Addr(), "$api", n.api, "$listen", n.address(), "$connect", n.Replication.Addr(),
 		"$folder", n.server.folder.path, "$bin", filepath.Dir(postgres), "$settings", PatroniSettings,
-		"$synchronous", fmt.Sprint(n.cluster.synchronous),
+		"$synchronous", fmt.Sprint(n.cluster.synchronous), "$every", "all", // databases
 	).Replace(`scope: keys
 name: $name
 etcd3:
@@ -235,7 +235,7 @@ bootstrap:
       use_pg_rewind: true
       parameters: {wal_log_hints: "on", max_connections: 100}
   initdb: [encoding: UTF8, no-locale, no-sync, auth: trust]
-  pg_hba: [local all all trust, host all all 127.0.0.1/32 trust, host replication all 127.0.0.1/32 trust]
+  pg_hba: [local $every all trust, host $every all 127.0.0.1/32 trust, host replication all 127.0.0.1/32 trust]
 postgresql:
   listen: $listen
   connect_address: $connect
