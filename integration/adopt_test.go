@@ -221,8 +221,8 @@ func TestAnAdoptedKeyFollowsItsRow(t *testing.T) {
 			becomes := func(what string, want int, id store.ID) {
 				t.Helper()
 				eventually(t, what, func() bool {
-					status, _, body := get(t, "http://"+address, "Bearer "+key)
-					return status == want && (want != http.StatusOK || strings.Contains(body, "X-Lumio-Key-Id: "+id.String()))
+					status, _, body, err := try(t, http.MethodGet, "http://"+address, "Bearer "+key, nil)
+					return err == nil && status == want && (want != http.StatusOK || strings.Contains(body, "X-Lumio-Key-Id: "+id.String()))
 				})
 			}
 			becomes("it is good", http.StatusOK, id)

@@ -209,6 +209,17 @@ func get(tb testing.TB, url, authorization string) (status int, header http.Head
 
 func do(tb testing.TB, method, url, authorization string, content io.Reader) (int, http.Header, string) {
 	tb.Helper()
+	status, header, body, err := try(tb, method, url, authorization, content)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return status, header, body
+}
+
+// try is do for a request that may be cut: then its connection may be closed
+// before anything was sent.
+func try(tb testing.TB, method, url, authorization string, content io.Reader) (int, http.Header, string, error) {
+	tb.Helper()
 	request, err := http.NewRequestWithContext(tb.Context(), method, url, content)
 	if err != nil {
 		tb.Fatal(err)
@@ -219,17 +230,13 @@ func do(tb testing.TB, method, url, authorization string, content io.Reader) (in
 	if content != nil {
 		request.Header.Set("Content-Type", "application/json")
 	}
-	transport := &http.Transport{DisableKeepAlives: true}
-	response, err := transport.RoundTrip(request)
+	response, err := (&http.Transport{DisableKeepAlives: true}).RoundTrip(request)
 	if err != nil {
-		tb.Fatal(err)
+		return 0, nil, "", err
 	}
 	defer func() { _ = response.Body.Close() }()
 	body, err := io.ReadAll(response.Body)
-	if err != nil {
-		tb.Fatal(err)
-	}
-	return response.StatusCode, response.Header, string(body)
+	return response.StatusCode, response.Header, string(body), err
 }
 
 // soak reports whether the long tests are to run at their full counts.

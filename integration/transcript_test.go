@@ -184,14 +184,14 @@ var (
 	plainKeys = regexp.MustCompile(`lm_sys_[0-9A-Za-z]{76}`)
 	uuids     = regexp.MustCompile(`[0-9a-f]{8}-[0-9a-f]{4}-([0-9a-f])[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}`)
 	instants  = regexp.MustCompile(`202[0-9]-[0-9]{2}-[0-9]{2}T[0-9:.]+Z`)
-	cursors   = regexp.MustCompile(`eyJz[A-Za-z0-9_-]{60,}`)
+	cursors   = regexp.MustCompile(`(cursor=|"next":")[A-Za-z0-9_-]{40,}`)
 )
 
 // hide puts names in the place of what is different in every run.
 func (d *transcript) hide(text string) string {
 	text = strings.NewReplacer(d.names...).Replace(text)
 	text = plainKeys.ReplaceAllString(text, "lm_sys_…")
-	text = cursors.ReplaceAllString(text, "eyJz…")
+	text = cursors.ReplaceAllString(text, "${1}aT0w…")
 	text = uuids.ReplaceAllStringFunc(text, func(id string) string {
 		if id[14] == '4' {
 			return "…" // of a request
