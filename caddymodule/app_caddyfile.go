@@ -2,7 +2,6 @@ package caddymodule
 
 import (
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -33,7 +32,7 @@ func parseApp(d *caddyfile.Dispenser, existing any) (any, error) {
 //	system_keys {
 //		store sqlite [<file>]
 //		store postgres <dsn>
-//		redis <url>...
+//		redis [<url>...]
 //		argon2id <memory> <iterations> <parallelism>
 //		hash_memory <size>
 //		lease <duration>
@@ -65,8 +64,9 @@ func (a *App) unmarshalOption(d *caddyfile.Dispenser, name string) error {
 	case "store":
 		return a.unmarshalStore(d)
 	case "redis":
-		if a.Redis = d.RemainingArgs(); len(a.Redis) == 0 {
-			return d.ArgErr()
+		if a.Redis = d.RemainingArgs(); unset(a.Redis) {
+			a.Redis = nil // of a variable that is not set nothing is left, not even quotes
+			return nil
 		}
 		check := App{Redis: a.Redis, Secret: []string{"any"}}
 		return wrap(d, check.checkRedis())
@@ -207,7 +207,8 @@ func eachOption(d *caddyfile.Dispenser, read func(name string) error) error {
 }
 
 // inBlock calls read for the name of each option in the block that follows. An
-// option that is there twice is a mistake, and so is an empty value.
+// option that is there twice is a mistake, and so is an empty value: the option's
+// default may be laxer than what was meant. Only for redis it means none.
 func inBlock(d *caddyfile.Dispenser, read func(name string) error) error {
 	seen := make(map[string]bool)
 	for nesting := d.Nesting(); d.NextBlock(nesting); {
@@ -217,7 +218,7 @@ func inBlock(d *caddyfile.Dispenser, read func(name string) error) error {
 		}
 		seen[name] = true
 		for ahead := *d; ahead.NextArg(); {
-			if strings.TrimSpace(ahead.Val()) == "" {
+			if name != "redis" && unset([]string{ahead.Val()}) {
 				return d.Errf("%s: a value is empty (is a variable not set?)", name)
 			}
 		}

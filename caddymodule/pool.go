@@ -85,7 +85,7 @@ func (a *App) resolve(repl *caddy.Replacer) (*settings, error) {
 	if s.Store, err = a.source.Locate(repl); err != nil {
 		return nil, fmt.Errorf("store: %w", err)
 	}
-	if s.Redis, err = resolveAll(repl, "redis", a.Redis); err != nil {
+	if s.Redis, err = a.resolveRedis(repl); err != nil {
 		return nil, err
 	}
 	if s.Secrets, err = resolveAll(repl, "secret", a.Secret); err != nil {
@@ -97,6 +97,18 @@ func (a *App) resolve(repl *caddy.Replacer) (*settings, error) {
 		}
 	}
 	return s, nil
+}
+
+// resolveRedis replaces the placeholders of the URLs. If they are variables, and all
+// empty, there is no Redis. A file that cannot be read stays a mistake.
+func (a *App) resolveRedis(repl *caddy.Replacer) ([]string, error) {
+	if !unset([]string{repl.WithoutFile().ReplaceKnown(strings.Join(a.Redis, ""), "")}) {
+		return resolveAll(repl, "redis", a.Redis)
+	}
+	if len(a.Redis) > 0 {
+		a.logger.Info("redis has no URL, since its variables are empty: servers do not share verifications")
+	}
+	return nil, nil
 }
 
 func resolveAll(repl *caddy.Replacer, name string, values []string) ([]string, error) {

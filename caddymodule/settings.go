@@ -139,7 +139,7 @@ func checkRetention(d time.Duration) error {
 // checkRedis checks the URLs that hold no placeholder, and that there is a
 // secret to authenticate what is kept there.
 func (a *App) checkRedis() error {
-	if len(a.Redis) == 0 {
+	if unset(a.Redis) {
 		return nil
 	}
 	if len(a.Secret) == 0 {
@@ -153,6 +153,12 @@ func (a *App) checkRedis() error {
 		return err // begins with "redis"
 	}
 	return cache.Close()
+}
+
+// unset reports whether no value holds anything, as when the variables are not set
+// that they are taken from.
+func unset(values []string) bool {
+	return strings.TrimSpace(strings.Join(values, "")) == ""
 }
 
 // checkAdoptKeys: what is entered of a key of another service must not be a plain
