@@ -37,7 +37,7 @@ func announce(r *http.Request, identity *verify.Identity) {
 	(&caller{identity: identity}).announce(r)
 }
 
-// tellRefusal tells the access log why a request was refused, in one word.
+// tellRefusal tells the access log why a request was refused or cut, in one word.
 func tellRefusal(r *http.Request, reason string) {
 	ctx := r.Context()
 	if !logged(ctx) {

@@ -44,8 +44,8 @@ const DefaultHeaderPrefix = "X-Lumio-"
 // `{http.auth.user.permissions}` | Its permissions, separated by commas
 // `{http.auth.user.type}` | `system_key`
 //
-// Access logs carry them as `user_id` and `system_key_label`, and of a refused request
-// why, in one word, as `system_key_refused`.
+// Access logs carry them as `user_id` and `system_key_label`, and of a request that was
+// refused or cut why, in one word, as `system_key_refused`.
 //
 // A request with a system key in the wrong place (another header field, the name of
 // one, a cookie, the query, Basic credentials) is refused with 400, with `passthrough`

@@ -137,11 +137,16 @@ func (m *metrics) RedisCalled(operation string, result observe.Result, took time
 	m.redis.WithLabelValues(operation, string(result)).Observe(took.Seconds())
 }
 
-// cut counts a request that was cut.
-func (m *metrics) cut(cause error) {
-	reason := cutKey
+// cut counts a request that was cut, and returns why, in the word for a request that
+// is refused for the same.
+func (m *metrics) cut(cause error) string {
 	if errors.Is(cause, cut.ErrLapsed) {
-		reason = cutLapsed
+		m.cuts[cutLapsed].Inc()
+		return unavailableLease.reason
 	}
-	m.cuts[reason].Inc()
+	m.cuts[cutKey].Inc()
+	if errors.Is(cause, cut.ErrExpired) {
+		return deniedExpired.reason
+	}
+	return deniedUnknown.reason
 }

@@ -9,9 +9,11 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/lumio-vision/caddy-system-keys/admin"
 	"github.com/lumio-vision/caddy-system-keys/internal/testenv"
@@ -171,6 +173,35 @@ func TestTheLogSaysWhyAKeyWasRefused(t *testing.T) {
 	if status, _, body := get(t, url+keysPath+"?q=lm_sys_", "Bearer "+root); status != http.StatusOK {
 		t.Errorf("a search for a label got %d %s", status, body)
 	}
+}
+
+// TestTheLogSaysWhyARequestWasCut, beside whose it was.
+func TestTheLogSaysWhyARequestWasCut(t *testing.T) {
+	b := onSQLite(t)
+	keys := b.keys(t)
+	log := filepath.Join(t.TempDir(), "log")
+	address := run(t, b, "log {\noutput file "+log+"\nformat redact_system_keys\n}\nsystem_key_auth\nreverse_proxy "+ticks(t))
+	cutBy := func(reason, plain string, key *store.Key, end func()) {
+		t.Helper()
+		began, ended := make(chan struct{}), make(chan error, 1)
+		go stream(address, plain, began, ended)
+		<-began
+		end()
+		<-ended
+		eventually(t, "the log says "+reason, func() bool {
+			written, err := os.ReadFile(log)
+			return err == nil && slices.ContainsFunc(strings.Split(string(written), "\n"), func(line string) bool {
+				return strings.Contains(line, `"user_id":"`+key.ID.String()+`"`) && strings.Contains(line, `"system_key_refused":"`+reason+`"`)
+			})
+		})
+	}
+	key, plain := mint(t, keys, "revoked")
+	cutBy("revoked", plain, key, func() { revokeAndWait(t, keys, key) })
+	key, plain, err := keys.Create(t.Context(), admin.CLI(), admin.NewKey{Label: "expired", ExpiresAt: time.Now().Add(2 * time.Second)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	cutBy("expired", plain, key, func() {})
 }
 
 // TestALabelHoldsNoKey: not by REST, GraphQL or the command line.
