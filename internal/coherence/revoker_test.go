@@ -223,3 +223,69 @@ func TestADatabaseThatWasReplacedIsNoAnswer(t *testing.T) {
 		}
 	})
 }
+
+// A standby that was promoted may have missed the deletion. Then the key is there
+// again, and nothing was revoked.
+func TestARevocationThatTheNextHistoryLacks(t *testing.T) {
+	t.Parallel()
+	unreachable := errors.New("unreachable")
+	for name, c := range map[string]struct {
+		key  error // of looking for it there
+		want error
+	}{
+		"the key is there":        {nil, ErrUndone},
+		"the key is gone":         {store.ErrNotFound, nil},
+		"nobody can say":          {unreachable, unreachable},
+		"the row is of elsewhere": {store.ErrOtherHistory, store.ErrOtherHistory},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				w := newWaiting(member(1, 4))
+				w.stub.key = func(store.ID) (*store.Key, error) { return &store.Key{}, c.key }
+				w.in(time.Second, func() { w.head, w.members = 3, []store.Member{member(1, 3)} })
+				began := time.Now()
+				_, err := w.revoker.Wait(t.Context(), testID(1), began, nil)
+				if !errors.Is(err, c.want) || (err == nil) != (c.want == nil) {
+					t.Errorf("Wait returned %v, want %v", err, c.want)
+				}
+				if took := time.Since(began); took < testTTL || took > testTTL+time.Second+2*maxUnsure {
+					t.Errorf("it took %v", took)
+				}
+			})
+		})
+	}
+}
+
+// A server of another history is no answer, and is not waited for without end.
+func TestAnAnswerFromAnotherHistory(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		until time.Duration
+		want  error
+	}{
+		"for a moment": {maxUnsure / 2, nil},
+		"for good":     {time.Hour, store.ErrOtherHistory},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				w := newWaiting(member(1, 5))
+				answer, began := w.stub.progress, time.Now()
+				w.stub.progress = func() (*store.Progress, error) {
+					if time.Since(began) < c.until {
+						return nil, store.ErrOtherHistory
+					}
+					return answer()
+				}
+				_, err := w.revoker.Wait(t.Context(), testID(1), began, nil)
+				if !errors.Is(err, c.want) || (err == nil) != (c.want == nil) {
+					t.Errorf("Wait returned %v, want %v", err, c.want)
+				}
+				if took := time.Since(began); took < min(c.until, maxUnsure) || took > maxUnsure+time.Second {
+					t.Errorf("it took %v", took)
+				}
+			})
+		})
+	}
+}

@@ -3,6 +3,7 @@ package postgres_test
 import (
 	"errors"
 	"net/url"
+	"regexp"
 	"testing"
 	"time"
 
@@ -189,4 +190,49 @@ func TestACommitIsNotAnsweredWithTheMembersOfAnotherServer(t *testing.T) {
 		}
 	}
 	t.Error("it is not said that the server has another history")
+}
+
+// TestAServerThatDoesNotNameItself lacks functions, or says that it does not support
+// them, as servers do that only speak PostgreSQL's protocol. The store asks for less.
+func TestAServerThatDoesNotNameItself(t *testing.T) {
+	t.Parallel()
+	const (
+		noControl = "ALTER FUNCTION pg_control_system() RENAME TO pg_control_system_away;"
+		noFile    = "ALTER FUNCTION pg_walfile_name(pg_lsn) RENAME TO pg_walfile_name_away;"
+		refuses   = `CREATE FUNCTION pg_catalog.pg_control_system(OUT system_identifier bigint) LANGUAGE plpgsql AS
+			$$BEGIN RAISE feature_not_supported; END$$;`
+	)
+	for name, c := range map[string]struct{ statements, want string }{
+		"all there":                    {"", `^\d+/[0-9A-F]{8}$`},
+		"no function":                  {noControl, `^[0-9A-F]{8}$`},
+		"a function that is refused":   {noControl + refuses, `^[0-9A-F]{8}$`},
+		"neither function":             {noControl + noFile, `^$`},
+		"one refused, one not present": {noControl + refuses + noFile, `^$`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			dsn := testenv.Database(t)
+			s := open(t, dsn)
+			if err := s.Migrate(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := connect(t, dsn).Exec(t.Context(), c.statements); err != nil {
+				t.Fatal(err)
+			}
+			s = open(t, dsn) // what this one has found out it keeps
+			feed := follow(t, s)
+			view := pull(t, feed, store.Position{})
+			if !regexp.MustCompile(c.want).MatchString(view.Origin) {
+				t.Errorf("the origin is %q, want %s", view.Origin, c.want)
+			}
+			key := sample(t, s, "of no name")
+			if _, err := s.Key(t.Context(), key.ID); err != nil {
+				t.Errorf("the key cannot be read: %v", err)
+			}
+			progress, err := s.Progress(t.Context(), key.ID)
+			if err != nil || progress.Origin != view.Origin {
+				t.Errorf("the origin is %+v, %v to those who wait", progress, err)
+			}
+		})
+	}
 }
