@@ -108,6 +108,21 @@ func TestRestoredDumpHasNoRow(t *testing.T) {
 	f.revokeGone(goneWays[0], "a dump restored", key, l)
 }
 
+// save keeps a copy of the database's folder. What it returns stops the database and
+// puts the copy in place.
+func (f *fleet) save() (folder string, restore func()) {
+	f.tb.Helper()
+	data, saved := filepath.Join(f.postgres.Folder(), "data"), filepath.Join(f.tb.TempDir(), "saved")
+	f.postgres.Stop()
+	mustRun(f.tb, "cp", "-a", data, saved)
+	f.postgres.Start()
+	return data, func() {
+		f.postgres.Stop()
+		mustRun(f.tb, "rm", "-rf", data)
+		mustRun(f.tb, "cp", "-a", saved, data)
+	}
+}
+
 // TestRestoredFolderHasNoRow copies the data folder back to what it was before the
 // key was minted; once as it was, and once as a standby that had not got the commit
 // and is promoted. Nothing but INSERTs are lost.
@@ -117,16 +132,11 @@ func TestRestoredFolderHasNoRow(t *testing.T) {
 		t.Run(fmt.Sprint("promoted ", promoted), func(t *testing.T) {
 			t.Parallel()
 			f := newFleet(t, 2, longLease, "")
-			data, saved := filepath.Join(f.postgres.Folder(), "data"), filepath.Join(t.TempDir(), "saved")
-			f.postgres.Stop()
-			mustRun(t, "cp", "-a", data, saved)
-			f.postgres.Start()
+			data, restore := f.save()
 			f.mintEventually("a sign of life")
 			key, plain := f.mint("bot")
 			l := hammer(t, key, plain, f.instances...)
-			f.postgres.Stop()
-			mustRun(t, "rm", "-rf", data)
-			mustRun(t, "cp", "-a", saved, data)
+			restore()
 			if promoted {
 				if err := os.WriteFile(filepath.Join(data, "standby.signal"), nil, 0o644); err != nil {
 					t.Fatal(err)
@@ -161,10 +171,7 @@ func TestRestoredTriggersHaveLoggedNothing(t *testing.T) {
 func TestRestoredToBeforeAnInsertShows(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, 2, longLease, "")
-	data, saved := filepath.Join(f.postgres.Folder(), "data"), filepath.Join(t.TempDir(), "saved")
-	f.postgres.Stop()
-	mustRun(t, "cp", "-a", data, saved)
-	f.postgres.Start()
+	_, restore := f.save()
 	f.mintEventually("a sign of life")
 	key, plain := f.mint("bot")
 	l := hammer(t, key, plain, f.instances...)
@@ -173,9 +180,7 @@ func TestRestoredToBeforeAnInsertShows(t *testing.T) {
 		return err == nil && len(progress.Members) == 2 &&
 			!slices.ContainsFunc(progress.Members, func(m store.Member) bool { return m.Applied < progress.Head.Rev })
 	})
-	f.postgres.Stop()
-	mustRun(t, "rm", "-rf", data)
-	mustRun(t, "cp", "-a", saved, data)
+	restore()
 	f.postgres.Start()
 	l.wantRefused(t, longLease/2)
 	l.stop()
