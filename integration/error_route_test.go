@@ -3,8 +3,10 @@ package integration_test
 import (
 	"encoding/json"
 	"fmt"
+	"io"
 	"maps"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"slices"
@@ -451,5 +453,51 @@ func TestTheAccessLogNamesTheCallerOfARequestThatFailed(t *testing.T) {
 		if entry.Vars == nil || *entry.Vars != "" || entry.Shown == nil || *entry.Shown != "" {
 			t.Errorf("what handlers keep for each other is logged: %s", line)
 		}
+	}
+}
+
+// TestErrorRoutesGetNothingThatWasNotChecked sends what the handler answers without
+// looking at the key, and what it refuses for where the key stands.
+func TestErrorRoutesGetNothingThatWasNotChecked(t *testing.T) {
+	b := onSQLite(t)
+	_, plain := mint(t, b.keys(t), "bot")
+	second := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		fmt.Fprintln(w, "the second upstream", r.Method, r.Host, r.RequestURI)
+		_ = r.Header.Write(w)
+	}))
+	t.Cleanup(second.Close)
+	address := run(t, b, "system_key_auth\nreverse_proxy "+echo(t)+"\nhandle_errors {\nreverse_proxy "+second.Listener.Addr().String()+"\n}")
+	forged := http.Header{
+		"X-Lumio-Auth-Type": {"system_key"}, "X_lumio_key_id": {"00000000-0000-0000-0000-000000000001"},
+		"Authorization": {"Bearer " + plain}, "X-Api-Key": {plain}, "Cookie": {"k=" + plain},
+	}
+	for name, change := range map[string]func(r *http.Request){
+		"the public keys, POST": func(r *http.Request) { r.Method, r.URL.Path = http.MethodPost, "/.well-known/lumio-keys.json" },
+		"the public keys, POST, a query": func(r *http.Request) {
+			r.Method, r.URL.Path, r.URL.RawQuery = http.MethodPost, "/.well-known/lumio-keys.json", "k="+plain
+		},
+		"a key in a field": func(*http.Request) {},
+	} {
+		t.Run(name, func(t *testing.T) {
+			request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+address+"/", http.NoBody)
+			if err != nil {
+				t.Fatal(err)
+			}
+			request.Header = forged.Clone()
+			change(request)
+			response, err := (&http.Transport{DisableKeepAlives: true}).RoundTrip(request)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer func() { _ = response.Body.Close() }()
+			body, err := io.ReadAll(response.Body)
+			if err != nil {
+				t.Fatal(err)
+			}
+			text, ok := strings.CutPrefix(strings.ReplaceAll(string(body), "lumio-keys.json", ""), "the second upstream")
+			if text = strings.ToLower(text); !ok || strings.Contains(text, "lumio") || strings.Contains(text, "lm_sys_") {
+				t.Errorf("the upstream of the error route got\n%s", body)
+			}
+		})
 	}
 }

@@ -4,12 +4,9 @@ import (
 	"context"
 	"errors"
 	"net/http"
-	"slices"
 	"time"
 
 	"github.com/lumio-vision/caddy-system-keys/internal/header"
-	"github.com/lumio-vision/caddy-system-keys/internal/session"
-	"github.com/lumio-vision/caddy-system-keys/internal/token"
 	"github.com/lumio-vision/caddy-system-keys/internal/verify"
 )
 
@@ -71,8 +68,7 @@ func New(config Config) (*Gate, error) {
 func (g *Gate) Check(
 	r *http.Request, verifier Verifier, earlier *verify.Identity,
 ) (*verify.Identity, *Refusal) {
-	g.owner.Strip(r)
-	session.Strip(r.Header)
+	g.strip(r)
 	identity, refusal := g.decide(r, verifier, earlier)
 	var assertion string
 	if identity != nil && g.config.Assert != nil {
@@ -83,8 +79,8 @@ func (g *Gate) Check(
 		}
 	}
 	spent := refusal != nil || identity != nil && !g.config.KeepCredential
-	if spent && slices.ContainsFunc(r.Header["Authorization"], token.Mentions) {
-		delete(r.Header, "Authorization") // others' credentials are left alone
+	if spent {
+		dropKey(r)
 	}
 	if refusal != nil {
 		hide(r)

@@ -71,4 +71,7 @@ func hide(r *http.Request) {
 	if r.URL != nil {
 		r.URL.RawQuery = token.Redact(r.URL.RawQuery)
 	}
+	if token.Holds(r.Host) {
+		r.Host = ""
+	}
 }

@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"slices"
 
+	"github.com/lumio-vision/caddy-system-keys/internal/session"
 	"github.com/lumio-vision/caddy-system-keys/internal/token"
 )
 
@@ -14,6 +15,27 @@ import (
 // can send it to another upstream after the request has left its flight.
 func (g *Gate) Withdraw(r *http.Request) {
 	g.owner.Remove(r.Header)
+	dropKey(r)
+}
+
+// Clean takes away what a client sends under the owned prefix, and every system key,
+// wherever it stands. It is for requests that are answered without a check: what
+// answers them may fail, and then error routes go on with the request, perhaps to
+// another upstream.
+func (g *Gate) Clean(r *http.Request) {
+	g.strip(r)
+	dropKey(r)
+	hide(r)
+}
+
+// strip removes what only this proxy may say, and the cookie of the System page.
+func (g *Gate) strip(r *http.Request) {
+	g.owner.Strip(r)
+	session.Strip(r.Header)
+}
+
+// dropKey removes a credential of ours. Others' are left alone.
+func dropKey(r *http.Request) {
 	if slices.ContainsFunc(r.Header["Authorization"], token.Mentions) {
 		delete(r.Header, "Authorization")
 	}
