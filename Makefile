@@ -32,10 +32,11 @@ lint: ## Run the linters
 bench: ## Measure it against bare Caddy and others: one table, and bench.json
 	@.ci/needs
 	$(GO) run ./bench
+	$(GO) test -run '^$$' -bench 'Admit|Unminted|Strip|Inject|Exchange|Make|Verify|Handler|FirstCheck|RecordUse' -benchmem $(PKGS)
 
 abuse: ## Measure floods of bad credentials, and the time that refusals take
 	$(GO) run ./bench flood
-	$(GO) run ./bench refusals
+	$(GO) test -run '^$$' -bench Refusal ./integration
 
 audit: ## Look for known vulnerabilities in what the program uses
 	$(GO) run golang.org/x/vuln/cmd/govulncheck@v1.1.4 ./...

@@ -3,8 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"net/http"
-	"os"
 	"path/filepath"
 	"time"
 
@@ -22,24 +20,7 @@ const foreignKeys = 100
 // adoptedKey is one of another service that is used.
 const adoptedKey = "lm_sys_a-key.of_another~service"
 
-// startAdopting runs a server with adopt_keys, and a store of its own.
-func startAdopting(ctx context.Context, processors string) (*server, error) {
-	folder, err := os.MkdirTemp("", "caddy-system-keys-bench-")
-	if err != nil {
-		return nil, err
-	}
-	upstream := startUpstream()
-	s := &server{stop: func() {
-		upstream.Close()
-		_ = os.RemoveAll(folder)
-	}}
-	if err := s.adopt(ctx, folder, upstream.Listener.Addr().String(), processors); err != nil {
-		s.stop()
-		return nil, err
-	}
-	return s, nil
-}
-
+// adopt starts the Caddy with adopt_keys, and a store of its own.
 func (s *server) adopt(ctx context.Context, folder, upstream, processors string) error {
 	where := &place{driver: "sqlite", source: filepath.Join(folder, "keys.db")}
 	err := where.with(ctx, func(keys store.Store) error {
@@ -55,15 +36,10 @@ func (s *server) adopt(ctx context.Context, folder, upstream, processors string)
 	}
 	caddy := &setup{folder: folder, options: []string{where.option(), "secret a-secret-of-the-bench", "adopt_keys on"}, quiet: true}
 	s.auth = caddy.site("system_key_auth\nreverse_proxy " + upstream)
-	if s.process, err = caddy.start(ctx, processors); err != nil {
+	if err := s.run(ctx, caddy, processors); err != nil {
 		return err
 	}
-	cleanUp := s.stop
-	s.stop = func() {
-		s.process.stop()
-		cleanUp()
-	}
-	if err := s.warm(adoptedKey); err != nil {
+	if err := letIn(s.auth, adoptedKey); err != nil {
 		return err
 	}
 	return s.exhaust(ctx)
@@ -102,35 +78,21 @@ func insertForeign(ctx context.Context, keys store.Store) error {
 	return nil
 }
 
-// warm has a key looked up before anything is measured.
-func (s *server) warm(key string) error {
-	w, err := dialWire(s.address(), time.Now().Add(10*time.Second))
-	if err != nil {
-		return err
-	}
-	defer func() { _ = w.conn.Close() }()
-	status, err := w.send(request(s.address(), "/", key))
-	if err == nil && status != http.StatusOK {
-		err = fmt.Errorf("the adopted key got %d", status)
-	}
-	return err
-}
-
 // adoptionFloods are those of unminted keys, at a server that searches for them.
 func (s *server) adoptionFloods(rate int) []floodKind {
 	strings := make([]string, floodCredentials)
 	for i := range strings {
 		strings[i] = unminted()
 	}
-	fast := assault{Address: s.address(), Path: "/", Credentials: strings, Connections: floodConnections, Unavailable: true}
+	fast := assault{Address: s.auth, Path: "/", Credentials: strings, Connections: floodConnections, Unavailable: true}
 	slow := fast
 	slow.Pause = time.Second * floodConnections / time.Duration(rate)
 	name := func(flood, client string) string { return flood + ", adopt_keys" + client }
 	return []floodKind{
-		{name: name("none", ""), address: s.address(), server: s},
-		{name: name("(b) unminted keys", ""), address: s.address(), assault: fast, server: s},
-		{name: name("(b) unminted", ", adopted client"), address: s.address(), assault: fast, server: s, key: adoptedKey},
-		{name: name(fmt.Sprintf("(b) unminted, %d a second", rate), ""), address: s.address(), assault: slow, server: s},
-		{name: name(fmt.Sprintf("(b) %d a second", rate), ", adopted client"), address: s.address(), assault: slow, server: s, key: adoptedKey},
+		{name: name("none", ""), address: s.auth, server: s},
+		{name: name("(b) unminted keys", ""), address: s.auth, assault: fast, server: s},
+		{name: name("(b) unminted", ", adopted client"), address: s.auth, assault: fast, server: s, key: adoptedKey},
+		{name: name(fmt.Sprintf("(b) unminted, %d a second", rate), ""), address: s.auth, assault: slow, server: s},
+		{name: name(fmt.Sprintf("(b) %d a second", rate), ", adopted client"), address: s.auth, assault: slow, server: s, key: adoptedKey},
 	}
 }

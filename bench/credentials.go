@@ -12,8 +12,6 @@ import (
 	"os"
 	"time"
 
-	"github.com/google/uuid"
-
 	"github.com/lumio-vision/caddy-system-keys/admin"
 	"github.com/lumio-vision/caddy-system-keys/internal/coherence"
 	"github.com/lumio-vision/caddy-system-keys/internal/phc"
@@ -25,7 +23,6 @@ import (
 // credentials are one that is good, and those that are not, by how much is good
 // about them.
 type credentials struct {
-	minter  *token.Minter
 	good    string
 	revoked []string // each was minted and stored, and is gone
 }
@@ -49,9 +46,9 @@ func newCredentials(ctx context.Context, file, people string) (*credentials, err
 	if err != nil {
 		return nil, err
 	}
-	c := &credentials{minter: token.New(mintKey)}
+	c := new(credentials)
 	service := &admin.Service{
-		Store: s, Minter: c.minter, Now: time.Now,
+		Store: s, Minter: token.New(mintKey), Now: time.Now,
 		Hash:    verify.NewSlots(phc.Params{Memory: 64, Iterations: 1, Parallelism: 1}, 64<<10).Hash,
 		Revoker: coherence.NewRevoker(s, time.Now, slog.New(slog.DiscardHandler)),
 	}
@@ -79,11 +76,6 @@ func newCredentials(ctx context.Context, file, people string) (*credentials, err
 		return nil, err
 	}
 	return c, os.WriteFile(people, pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der}), 0o600)
-}
-
-// unknown is a key that was minted, and is in no store.
-func (c *credentials) unknown() string {
-	return c.minter.Mint(uuid.Must(uuid.NewV7()), [32]byte(random(32)))
 }
 
 // digits are those of a key.

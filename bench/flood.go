@@ -18,23 +18,23 @@ const (
 // flood measures a client with a good key, alone and under floods, in rounds that
 // alternate. The server has a processor of its own, and so has the flood.
 func flood(ctx context.Context, rounds int, length time.Duration, rate int, processors string) error {
-	server, err := startServer(ctx, processors)
+	usual, err := startServer(ctx, (*server).plain, processors)
 	if err != nil {
 		return err
 	}
-	defer server.stop()
-	adopting, err := startAdopting(ctx, processors)
+	defer usual.stop()
+	adopting, err := startServer(ctx, (*server).adopt, processors)
 	if err != nil {
 		return err
 	}
 	defer adopting.stop()
 	fmt.Printf("%s, %d processors, %s; %d rounds of %s; server on processor %s, %d connections of flood on %s, the client and its upstream on both\n\n",
 		processor(), runtime.NumCPU(), runtime.Version(), rounds, length, processors, floodConnections, floodProcessor)
-	kinds := append(server.floods(rate), adopting.adoptionFloods(rate)...)
+	kinds := append(usual.floods(rate), adopting.adoptionFloods(rate)...)
 	results := make([][]underFlood, len(kinds))
 	for range rounds {
 		for i, k := range kinds {
-			r, err := cmp.Or(k.server, server).under(ctx, k, length)
+			r, err := cmp.Or(k.server, usual).under(ctx, k, length)
 			if err != nil {
 				return fmt.Errorf("%s: %w", k.name, err)
 			}
@@ -90,12 +90,12 @@ func (s *server) floods(rate int) []floodKind {
 	}
 	const keysPath = "/v1/admin/system-keys"
 	kinds := []floodKind{
-		{name: "none", address: s.address()},
-		{name: "(a) garbage", address: s.address(), assault: at(s.address(), "/", many(garbage))},
-		{name: "(b) unminted keys", address: s.address(), assault: at(s.address(), "/", many(unminted))},
-		{name: "(c) revoked keys", address: s.address(), assault: at(s.address(), "/", s.credentials.revoked)},
-		{name: "(d) wrong JWTs, admin plane", address: s.address(), assault: at(s.admin, keysPath, many(wrongToken))},
-		{name: "any, of a site without the plugin", address: s.address(), assault: at(s.refusing, "/", many(unminted))},
+		{name: "none", address: s.auth},
+		{name: "(a) garbage", address: s.auth, assault: at(s.auth, "/", many(garbage))},
+		{name: "(b) unminted keys", address: s.auth, assault: at(s.auth, "/", many(unminted))},
+		{name: "(c) revoked keys", address: s.auth, assault: at(s.auth, "/", s.credentials.revoked)},
+		{name: "(d) wrong JWTs, admin plane", address: s.auth, assault: at(s.admin, keysPath, many(wrongToken))},
+		{name: "any, of a site without the plugin", address: s.auth, assault: at(s.refusing, "/", many(unminted))},
 	}
 	for _, k := range kinds[1:5] {
 		k.name += fmt.Sprintf(", %d a second", rate)

@@ -1,17 +1,13 @@
 // Command bench measures the plugin on this machine, in a Caddy that is a process
 // of its own. It sends to loopback only, for a bounded time.
 //
-//	bench [part...]  makes one table, and a file of JSON, of all parts or of these:
-//	                 requests   through the plugin, and through what else Caddy has
-//	                 check      a warm check and the work on headers, in nanoseconds
-//	                 cold       a first check, against the bare Argon2id and one row
-//	                 storm      a thousand keys that come to a fresh server at once
-//	                 million    a million keys beside a thousand
-//	                 revoke     from a revocation to the first refusal
-//	                 lastused   writing the last uses of ten thousand keys
-//	bench flood      has a client with a good key send, alone and under floods of bad
-//	                 credentials, with the server and the flood on a processor each
-//	bench refusals   compares how long it takes to refuse keys of different kinds
+//	bench           makes one table, and a file of JSON, of both of these:
+//	bench requests  compares sites with the plugin with bare ones, and with what else Caddy has
+//	bench revoke    measures the time from a revocation to the first refusal
+//	bench flood     has a client with a good key send, alone and under floods of bad
+//	                credentials, with the server and the flood on a processor each
+//
+// What one package does alone is measured by its own benchmarks: go test -bench.
 package main
 
 import (
@@ -20,6 +16,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -74,15 +71,11 @@ func measure(ctx context.Context) error {
 	file := flags.String("json", "bench.json", "file for the table as JSON")
 	rate := flags.Int("rate", 4000, "bad credentials a second, in the slower floods")
 	processors := flags.String("processors", "0", "those of the server, in floods; the flood is on 1")
-	samples := flags.Int("samples", 2000, "refusals of each kind")
 	if err := flags.Parse(arguments); err != nil {
 		return err
 	}
-	switch strings.Join(names, " ") {
-	case "flood":
+	if slices.Equal(names, []string{"flood"}) {
 		return flood(ctx, o.rounds, o.length, *rate, *processors)
-	case "refusals":
-		return refusals(ctx, *samples)
 	}
 	chosen, err := choose(names)
 	if err != nil {

@@ -72,19 +72,13 @@ func (p *process) cpu() (time.Duration, error) {
 	return time.Duration(used.Nano()), nil
 }
 
-// memory is what it has in memory now, in MiB.
-func (p *process) memory() (float64, error) { return p.status("VmRSS:") }
-
-// peak is the most that it has had in memory, in MiB.
-func (p *process) peak() (float64, error) { return p.status("VmHWM:") }
-
-// status reads a size (proc(5), status).
-func (p *process) status(name string) (float64, error) {
+// memory is what it has in memory now, in MiB (proc(5), status).
+func (p *process) memory() (float64, error) {
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
 	if err != nil {
 		return 0, err
 	}
-	_, rest, _ := strings.Cut(string(status), name)
+	_, rest, _ := strings.Cut(string(status), "VmRSS:")
 	fields := strings.Fields(rest)
 	if len(fields) == 0 {
 		return 0, errors.New("cannot read the memory of a process")

@@ -46,11 +46,7 @@ func TestMemoryOfAProcess(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	most, err := p.peak()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if now < 1 || most < now {
-		t.Errorf("it has %v MiB and had %v at most", now, most)
+	if now < 1 || now > 10_000 {
+		t.Errorf("it has %v MiB", now)
 	}
 }

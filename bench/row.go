@@ -20,11 +20,10 @@ type row struct {
 	N      int     `json:"n"`
 }
 
-// The units that more than one part has.
+// The units that have a form of their own, or that both parts have.
 const (
 	milliseconds = "ms"
 	ratio        = "×"
-	mebibytes    = "MiB"
 	count        = ""
 )
 

@@ -9,7 +9,7 @@ import (
 	"path/filepath"
 )
 
-// server is the Caddy that floods and refusals are measured with, in front of an
+// server is the Caddy that floods are measured with, in front of an
 // upstream.
 type server struct {
 	*process
@@ -30,8 +30,9 @@ func startUpstream() *httptest.Server {
 	}))
 }
 
-// startServer runs it on the processors of a list (taskset(1)), or on all.
-func startServer(ctx context.Context, processors string) (*server, error) {
+// startServer has start make a server in front of a new upstream, in a new folder, on
+// the processors of a list (taskset(1)), or on all.
+func startServer(ctx context.Context, start func(s *server, ctx context.Context, folder, upstream, processors string) error, processors string) (*server, error) {
 	folder, err := os.MkdirTemp("", "caddy-system-keys-bench-")
 	if err != nil {
 		return nil, err
@@ -41,14 +42,15 @@ func startServer(ctx context.Context, processors string) (*server, error) {
 		upstream.Close()
 		_ = os.RemoveAll(folder)
 	}}
-	if err := s.start(ctx, folder, upstream.Listener.Addr().String(), processors); err != nil {
+	if err := start(s, ctx, folder, upstream.Listener.Addr().String(), processors); err != nil {
 		s.stop()
 		return nil, err
 	}
 	return s, nil
 }
 
-func (s *server) start(ctx context.Context, folder, upstream, processors string) (err error) {
+// plain starts the Caddy with every kind of site.
+func (s *server) plain(ctx context.Context, folder, upstream, processors string) (err error) {
 	store := filepath.Join(folder, "keys.db")
 	if s.credentials, err = newCredentials(ctx, store, filepath.Join(folder, "people.pem")); err != nil {
 		return err
@@ -67,6 +69,11 @@ func (s *server) start(ctx context.Context, folder, upstream, processors string)
 	}`, folder))
 	s.limited = caddy.site("system_key_auth {\nfailure_limit 100 1m\n}" + proxy)
 	s.refusing = caddy.site(`respond "no" 401`)
+	return s.run(ctx, caddy, processors)
+}
+
+// run starts the Caddy, which stop ends.
+func (s *server) run(ctx context.Context, caddy *setup, processors string) (err error) {
 	if s.process, err = caddy.start(ctx, processors); err != nil {
 		return err
 	}
@@ -77,6 +84,3 @@ func (s *server) start(ctx context.Context, folder, upstream, processors string)
 	}
 	return nil
 }
-
-// address is that of the site with the plugin.
-func (s *server) address() string { return s.auth }

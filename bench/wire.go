@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"strconv"
 	"time"
 )
@@ -16,8 +17,6 @@ import (
 type wire struct {
 	conn   net.Conn
 	reader *bufio.Reader
-	// retryAfter is what the last answer asked for.
-	retryAfter time.Duration
 }
 
 func dialWire(address string, until time.Time) (*wire, error) {
@@ -38,7 +37,6 @@ func (w *wire) send(request []byte) (status int, err error) {
 		return 0, err
 	}
 	length := -1
-	w.retryAfter = 0
 	for first := true; ; first = false {
 		line, err := w.reader.ReadSlice('\n')
 		if err != nil {
@@ -53,18 +51,30 @@ func (w *wire) send(request []byte) (status int, err error) {
 			if length, err = strconv.Atoi(string(line[16:])); err != nil {
 				return 0, err
 			}
-		case bytes.HasPrefix(line, []byte("Retry-After: ")):
-			seconds, err := strconv.Atoi(string(line[13:]))
-			if err != nil {
-				return 0, err
-			}
-			w.retryAfter = time.Duration(seconds) * time.Second
 		case len(line) == 0:
 			if length < 0 {
 				return 0, errors.New("an answer without a length")
 			}
 			_, err = io.CopyN(io.Discard, w.reader, int64(length))
 			return status, err
+		}
+	}
+}
+
+// letIn sends a key until it gets 200, for as long as it gets 503.
+func letIn(address, key string) error {
+	w, err := dialWire(address, time.Now().Add(patience))
+	if err != nil {
+		return err
+	}
+	defer func() { _ = w.conn.Close() }()
+	for raw := request(address, "/", key); ; time.Sleep(100 * time.Millisecond) {
+		status, err := w.send(raw)
+		if err == nil && status != http.StatusOK && status != http.StatusServiceUnavailable {
+			err = fmt.Errorf("a good key got %d", status)
+		}
+		if err != nil || status == http.StatusOK {
+			return err
 		}
 	}
 }

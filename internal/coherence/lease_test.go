@@ -4,6 +4,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/google/go-cmp/cmp"
 )
 
 func newTestLease() (*Lease, *testClock) {
@@ -138,4 +140,27 @@ func TestLeaseIsWantedOnce(t *testing.T) {
 		t.Error("it is wanted twice")
 	default:
 	}
+}
+
+func TestLeaseStats(t *testing.T) {
+	l, clock := newTestLease()
+	want := func(when string, want LeaseStats) {
+		t.Helper()
+		want.TTL = testTTL
+		if diff := cmp.Diff(want, l.Stats()); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", when, diff)
+		}
+	}
+	length := testTTL * 98 / 100
+	want("before the first", LeaseStats{})
+	l.extend(clock.now(), Cached)
+	clock.advance(time.Second)
+	want("after a second", LeaseStats{Standing: Cached, Age: time.Second, Remaining: length - time.Second})
+	l.direct()
+	want("without the triggers", LeaseStats{Standing: Direct, Age: time.Second, Remaining: length - time.Second})
+	clock.advance(length)
+	want("when it has run out", LeaseStats{})
+	l.extend(clock.now(), Cached)
+	l.drop()
+	want("when it was dropped", LeaseStats{})
 }

@@ -1,3 +1,11 @@
+// Package cut ends requests that are in flight, from outside of their handlers.
+//
+// To cancel a request's context is not enough: a handler may be blocked in a
+// read from a client that does not send, or in a write to one that does not
+// read; it may have taken over the connection; and what it writes after the cut
+// must not reach the client, or a part would pass for the whole. An [Exchange]
+// wraps what a handler is given, and knows of each of these. It uses net/http
+// alone, has no goroutine and no lock that is held while anything is written.
 package cut
 
 import (
@@ -193,3 +201,25 @@ func canceled(err error) error {
 type abort struct{ error }
 
 func (a *abort) Unwrap() []error { return []error{a.error, context.Canceled} }
+
+// cause is a reason to cut a request. It matches [context.Canceled]: to a
+// handler that looks at its context the request was canceled, as when the client
+// goes away.
+type cause string
+
+func (c cause) Error() string { return string(c) }
+
+// Is makes errors.Is(c, context.Canceled) true.
+func (cause) Is(target error) bool { return target == context.Canceled }
+
+// The reasons to cut a request.
+var (
+	// ErrRevoked says that the key was deleted, belongs to another one now, or
+	// has lost a permission.
+	ErrRevoked error = cause("the system key was revoked")
+	// ErrExpired says that the key's time is over.
+	ErrExpired error = cause("the system key has expired")
+	// ErrLapsed says that this instance cannot know whether the key is still
+	// good.
+	ErrLapsed error = cause("the lease has run out")
+)

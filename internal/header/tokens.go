@@ -1,10 +1,13 @@
 package header
 
 import (
+	"io"
 	"net/http"
 	"net/textproto"
 	"slices"
 	"strings"
+
+	"github.com/lumio-vision/caddy-system-keys/internal/token"
 )
 
 // dropTokens removes the tokens that drop names from the comma-separated list
@@ -52,4 +55,50 @@ func anyToken(line string, match func(token string) bool) bool {
 		}
 	}
 	return false
+}
+
+// stripTrailer removes protected names from the trailers that r has, and from
+// those that it gets when its body ends; and trailers that hold a system key, for
+// which it is too late to refuse the request.
+//
+// The servers differ. HTTP/2 fills the announced names alone. HTTP/1 puts all
+// trailers into the map of the announced ones, which copies of the request
+// share (mergeSetHeader in net/http/transfer.go), and without such a map, as
+// HTTP/3 always does, gives its own request a new one that copies made before
+// never see. So trailers can come if there is a map, or if r is the server's
+// own request and its length is not known.
+func (o *Owner) stripTrailer(r *http.Request) {
+	o.cleanTrailer(r.Trailer)
+	if r.Body == nil || r.Body == http.NoBody || r.Trailer == nil && r.ContentLength >= 0 {
+		return
+	}
+	r.Body = &trailerBody{ReadCloser: r.Body, owner: o, request: r}
+}
+
+func (o *Owner) cleanTrailer(trailer http.Header) {
+	for name, values := range trailer {
+		if o.protects(name) || token.Holds(name) || slices.ContainsFunc(values, token.Holds) {
+			delete(trailer, name)
+		}
+	}
+}
+
+// trailerBody cleans the trailers of its request in the Read that finds the
+// end. It must not do so later: reverse_proxy wraps this body and copies the
+// trailers in that same Read. Nor on Close, which may run beside a Read, and
+// after which without an end trailers have no meaning.
+type trailerBody struct {
+	io.ReadCloser
+	owner   *Owner
+	request *http.Request
+}
+
+// Read implements [io.Reader].
+func (b *trailerBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if err == io.EOF && b.request != nil {
+		b.owner.cleanTrailer(b.request.Trailer)
+		b.request = nil // what appears after the end is somebody else's
+	}
+	return n, err
 }
