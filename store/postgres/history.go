@@ -2,9 +2,12 @@ package postgres
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/lumio-vision/caddy-system-keys/store"
@@ -115,4 +118,65 @@ func checked(row pgx.Row, more ...any) (origin string, err error) {
 		return "", store.ErrOtherHistory
 	}
 	return origin, nil
+}
+
+// origins are what names a server's history, as an expression, the best first: a
+// database cluster that was copied has the same identifier, and another timeline
+// once it was promoted. A server may keep these functions from a plain role, or not
+// have them. If nothing can be named, the place in the log has to do, and who follows
+// says so.
+var origins = []string{
+	"CASE WHEN pg_is_in_recovery() THEN '' ELSE (SELECT system_identifier FROM pg_control_system())::text " +
+		"|| '/' || left(pg_walfile_name(pg_current_wal_lsn()), 8) END",
+	"CASE WHEN pg_is_in_recovery() THEN '' ELSE left(pg_walfile_name(pg_current_wal_lsn()), 8) END",
+	"''",
+}
+
+// unnameable are the codes of a server that does not let itself be named so.
+var unnameable = []string{insufficientPrivilege, featureNotSupported, undefinedFunction}
+
+// origin returns the best of the origins that this role may ask for. All parts
+// of the store use the same.
+func (s *Store) origin(ctx context.Context, db querier) (string, error) {
+	if known := s.origins.Load(); known != nil {
+		return *known, nil
+	}
+	for _, expression := range origins {
+		var value string
+		err := db.QueryRow(ctx, "SELECT "+expression).Scan(&value)
+		if slices.Contains(unnameable, code(err)) {
+			continue
+		}
+		if err != nil {
+			return "", err
+		}
+		s.origins.CompareAndSwap(nil, &expression)
+		break
+	}
+	return *s.origins.Load(), nil
+}
+
+// errUnreplicated says that a transaction was committed here, and that the server
+// was told not to wait for its standbys any longer. It reports success then, with
+// a warning (src/backend/replication/syncrep.c): a failover may lose the change.
+var errUnreplicated = errors.New("the wait for synchronous replication was cancelled: the outcome is not known")
+
+// unreplicated marks a connection on which that has happened.
+const unreplicated = "unreplicated"
+
+func onNotice(conn *pgconn.PgConn, notice *pgconn.Notice) {
+	if notice.Routine == "SyncRepWaitForLSN" {
+		conn.CustomData()[unreplicated] = true
+	}
+}
+
+// replicated makes success that is none an error.
+func replicated(conn *pgx.Conn, write func() error) error {
+	marks := conn.PgConn().CustomData()
+	delete(marks, unreplicated)
+	err := write()
+	if err == nil && marks[unreplicated] != nil {
+		err = errUnreplicated
+	}
+	return err
 }

@@ -181,3 +181,95 @@ func utc(t pgtype.Timestamptz) time.Time {
 	}
 	return t.Time.UTC()
 }
+
+// querier is a pool or a transaction.
+type querier interface {
+	Exec(ctx context.Context, sql string, arguments ...any) (pgconn.CommandTag, error)
+	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
+}
+
+// The locks keep the acting key from being deleted or changed until the write is
+// committed. FOR SHARE lets several creations of one key go on at the same time;
+// a deletion may be of the acting key itself, and two that share a lock on it
+// would wait for each other. Two keys that delete one another wait in a circle
+// too, which the server breaks.
+const (
+	forCreation = " FOR SHARE"
+	forDeletion = " FOR UPDATE"
+)
+
+// on makes a change of a key in one transaction with the reading of the acting
+// key and with its record, if it returns a key. The chain of records is locked
+// last, when nothing but the commit is to come.
+func (s *Store) on(ctx context.Context, write *store.Write, lock string, change func(db querier) (*store.Key, error)) error {
+	return again(func() error {
+		return s.durably(ctx, func(tx pgx.Tx) error {
+			if err := allow(ctx, tx, write.By(), lock); err != nil {
+				return err
+			}
+			key, err := change(tx)
+			if err != nil || key == nil {
+				return err
+			}
+			if record, ok := write.Records(key); ok {
+				return appendAudit(ctx, tx, store.SharedChain, []store.AuditRecord{record}, write.Sealer)
+			}
+			return nil
+		})
+	})
+}
+
+// allow reads and locks the acting key.
+func allow(ctx context.Context, tx pgx.Tx, acting *store.Acting, lock string) error {
+	if acting == nil {
+		return nil
+	}
+	key, err := scanKey(tx.QueryRow(ctx, "SELECT "+columns+" FROM system_keys WHERE id = $1"+lock, uuid(acting.ID)))
+	if errors.Is(err, store.ErrNotFound) {
+		return store.ErrActorGone
+	}
+	if err != nil {
+		return err
+	}
+	return acting.Allow(key)
+}
+
+// recordUse locks the rows in the order of their ids, so that two batches never
+// wait for each other in a circle. The server reads each row again once it has
+// the lock, which is why the condition and greatest see what an earlier batch
+// wrote.
+const recordUse = `
+WITH uses AS MATERIALIZED (
+    SELECT id, least(max(at), clock_timestamp() + interval '1 second') AS at
+    FROM unnest($1::uuid[], $2::timestamptz[]) AS u (id, at)
+    GROUP BY id
+), locked AS MATERIALIZED (
+    SELECT k.id, uses.at
+    FROM uses JOIN system_keys k ON k.id = uses.id
+    WHERE coalesce(k.last_used_at, '-infinity') < uses.at
+    ORDER BY k.id
+    FOR NO KEY UPDATE OF k
+)
+UPDATE system_keys k
+SET last_used_at = greatest(k.last_used_at, locked.at)
+FROM locked
+WHERE k.id = locked.id`
+
+// RecordUse implements [store.Store].
+func (s *Store) RecordUse(ctx context.Context, uses []store.Use) error {
+	ids := make([]pgtype.UUID, 0, len(uses))
+	times := make([]time.Time, 0, len(uses))
+	for _, use := range uses {
+		if use.At.UnixMicro() <= 0 {
+			continue // not a time at which a key was used
+		}
+		ids = append(ids, uuid(use.ID))
+		times = append(times, use.At)
+	}
+	return explain("record use", again(func() error {
+		return s.transact(ctx, func(tx pgx.Tx) error {
+			_, err := tx.Exec(ctx, recordUse, ids, times)
+			return err
+		})
+	}))
+}
