@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/lumio-vision/caddy-system-keys/internal/sqlstore"
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
@@ -22,7 +23,7 @@ func (s *Store) Audit(ctx context.Context, query *store.AuditQuery) (*store.Audi
 			return nil
 		}
 		list := auditUnion(query, auditColumns, query.Limit+1, true)
-		if page.Records, err = auditRecords(tx.QueryContext(ctx, list.text, list.args...)); err != nil {
+		if page.Records, err = collect(ctx, tx, sqlstore.ScanAudit, list.text, list.args...); err != nil {
 			return err
 		}
 		whole := *query

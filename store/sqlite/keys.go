@@ -7,6 +7,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	"github.com/lumio-vision/caddy-system-keys/internal/sqlstore"
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
@@ -77,20 +78,16 @@ func count(ctx context.Context, tx *sql.Tx, query *store.KeyQuery) (total int, h
 
 // fetch returns the rows of one page, and their ranks.
 func fetch(ctx context.Context, tx *sql.Tx, s statement) (keys []store.Key, ranks []string, err error) {
-	rows, err := tx.QueryContext(ctx, s.text, s.args...)
-	if err != nil {
-		return nil, nil, err
-	}
-	defer func() { _ = rows.Close() }() // its error is Err's
-	for rows.Next() {
+	keys, err = collect(ctx, tx, func(row sqlstore.Row) (store.Key, error) {
 		var rank string
-		key, err := scanKey(rows, &rank)
+		key, err := scanKey(row, &rank)
 		if err != nil {
-			return nil, nil, err
+			return store.Key{}, err
 		}
-		keys, ranks = append(keys, *key), append(ranks, rank)
-	}
-	return keys, ranks, rows.Err()
+		ranks = append(ranks, rank)
+		return *key, nil
+	}, s.text, s.args...)
+	return keys, ranks, err
 }
 
 // selectGranted passes over elements that are no text, which only another program
@@ -103,25 +100,14 @@ FROM (
 WHERE p.type = 'text' ORDER BY p.value LIMIT ?`
 
 // Granted implements [store.Store].
-func (s *Store) Granted(ctx context.Context, keys int) ([]string, error) {
-	granted := []string{}
-	err := s.read(ctx, "list the permissions in use", func(tx *sql.Tx) error {
-		rows, err := tx.QueryContext(ctx, selectGranted, max(0, keys), store.MaxGranted)
-		if err != nil {
-			return err
-		}
-		defer func() { _ = rows.Close() }() // its error is Err's
-		for rows.Next() {
-			var permission string
-			if err := rows.Scan(&permission); err != nil {
-				return err
-			}
-			granted = append(granted, permission)
-		}
-		return rows.Err()
+func (s *Store) Granted(ctx context.Context, keys int) (granted []string, err error) {
+	permission := func(row sqlstore.Row) (permission string, err error) { return permission, row.Scan(&permission) }
+	err = s.read(ctx, "list the permissions in use", func(tx *sql.Tx) error {
+		granted, err = collect(ctx, tx, permission, selectGranted, max(0, keys), store.MaxGranted)
+		return err
 	})
 	if err != nil {
 		return nil, err
 	}
-	return granted, nil
+	return append([]string{}, granted...), nil // never nil
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"time"
 
+	"github.com/lumio-vision/caddy-system-keys/internal/sqlstore"
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
@@ -16,14 +17,11 @@ const insertSession = "INSERT INTO session (digest, key_id, expires_at) SELECT ?
 // CreateSession implements [store.Sessions].
 func (s *Store) CreateSession(ctx context.Context, session *store.Session) error {
 	return s.write(ctx, "create a session", func(tx *sql.Tx) error {
-		result, err := tx.ExecContext(ctx, insertSession, session.Digest[:], session.ExpiresAt.UnixMicro(), session.Key.String())
-		if err != nil {
-			return err
+		n, err := changed(tx.ExecContext(ctx, insertSession, session.Digest[:], session.ExpiresAt.UnixMicro(), session.Key.String()))
+		if err == nil && n == 0 {
+			err = store.ErrActorGone
 		}
-		if n, err := result.RowsAffected(); err != nil || n == 1 {
-			return err
-		}
-		return store.ErrActorGone
+		return err
 	})
 }
 
@@ -46,18 +44,14 @@ func (s *Store) Session(ctx context.Context, digest [32]byte, now time.Time) (*s
 
 // EndSession implements [store.Sessions].
 func (s *Store) EndSession(ctx context.Context, digest [32]byte) error {
-	return s.write(ctx, "end a session", func(tx *sql.Tx) error {
-		_, err := tx.ExecContext(ctx, "DELETE FROM session WHERE digest = ?", digest[:])
-		return err
-	})
+	_, err := s.exec(ctx, "end a session", "DELETE FROM session WHERE digest = ?", digest[:])
+	return err
 }
 
 // SpendNonce implements [store.Sessions].
 func (s *Store) SpendNonce(ctx context.Context, digest [32]byte, expires time.Time) error {
-	return s.write(ctx, "spend a nonce", func(tx *sql.Tx) error {
-		_, err := tx.ExecContext(ctx, "INSERT INTO nonce (digest, expires_at) VALUES (?, ?)", digest[:], expires.UnixMicro())
-		return err
-	})
+	_, err := s.exec(ctx, "spend a nonce", "INSERT INTO nonce (digest, expires_at) VALUES (?, ?)", digest[:], expires.UnixMicro())
+	return err
 }
 
 // pruneSessions are the statements that remove what is over.
@@ -73,11 +67,7 @@ func (s *Store) PruneSessions(ctx context.Context, now time.Time, limit int) (pr
 	err = s.write(ctx, "prune sessions", func(tx *sql.Tx) error {
 		pruned = 0
 		for _, statement := range pruneSessions {
-			result, err := tx.ExecContext(ctx, statement, now.UnixMicro(), limit)
-			if err != nil {
-				return err
-			}
-			n, err := result.RowsAffected()
+			n, err := changed(tx.ExecContext(ctx, statement, now.UnixMicro(), limit))
 			if err != nil {
 				return err
 			}
@@ -99,12 +89,12 @@ ON CONFLICT (id) DO UPDATE SET expires_at = excluded.expires_at WHERE public = e
 func (s *Store) PublishSigningKey(ctx context.Context, key store.SigningKey, life time.Duration) error {
 	return s.write(ctx, "publish a signing key", func(tx *sql.Tx) error {
 		now := s.now()
-		result, err := tx.ExecContext(ctx, publishSigningKey, key.ID, key.Public[:], now.Add(life).UnixMicro())
+		n, err := changed(tx.ExecContext(ctx, publishSigningKey, key.ID, key.Public[:], now.Add(life).UnixMicro()))
+		if err == nil && n == 0 {
+			err = store.ErrConflict
+		}
 		if err != nil {
 			return err
-		}
-		if n, err := result.RowsAffected(); err != nil || n == 0 {
-			return errors.Join(err, store.ErrConflict)
 		}
 		_, err = tx.ExecContext(ctx, "DELETE FROM signing_key WHERE expires_at <= ?", now.UnixMicro())
 		return err
@@ -114,26 +104,20 @@ func (s *Store) PublishSigningKey(ctx context.Context, key store.SigningKey, lif
 // SigningKeys implements [store.Store].
 func (s *Store) SigningKeys(ctx context.Context) (keys []store.SigningKey, err error) {
 	err = s.believe(ctx, "read the signing keys", func(tx *sql.Tx) error {
-		rows, err := tx.QueryContext(ctx, "SELECT id, public, expires_at FROM signing_key WHERE expires_at > ? ORDER BY id",
-			s.now().UnixMicro())
-		if err != nil {
-			return err
-		}
-		defer func() { _ = rows.Close() }() // its error is Err's
-		for rows.Next() {
-			var key store.SigningKey
-			var public []byte
-			var expires int64
-			if err := rows.Scan(&key.ID, &public, &expires); err != nil {
-				return err
-			}
-			if copy(key.Public[:], public) != len(key.Public) {
-				return errors.New("a key has the wrong length")
-			}
-			key.ExpiresAt = time.UnixMicro(expires).UTC()
-			keys = append(keys, key)
-		}
-		return rows.Err()
+		keys, err = collect(ctx, tx, scanSigningKey,
+			"SELECT id, public, expires_at FROM signing_key WHERE expires_at > ? ORDER BY id", s.now().UnixMicro())
+		return err
 	})
 	return keys, err
+}
+
+func scanSigningKey(row sqlstore.Row) (key store.SigningKey, err error) {
+	var public []byte
+	var expires int64
+	err = row.Scan(&key.ID, &public, &expires)
+	if err == nil && copy(key.Public[:], public) != len(key.Public) {
+		err = errors.New("a key has the wrong length")
+	}
+	key.ExpiresAt = time.UnixMicro(expires).UTC()
+	return key, err
 }

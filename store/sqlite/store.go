@@ -20,6 +20,7 @@ import (
 	sqlite3 "modernc.org/sqlite"
 	codes "modernc.org/sqlite/lib"
 
+	"github.com/lumio-vision/caddy-system-keys/internal/sqlstore"
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
@@ -93,6 +94,42 @@ func (s *Store) turn(ctx context.Context, what string, do func(tx *sql.Tx) error
 		s.wake()
 	}
 	return err
+}
+
+// exec is write of one statement, and returns how many rows it has changed.
+func (s *Store) exec(ctx context.Context, what, statement string, args ...any) (n int64, err error) {
+	err = s.write(ctx, what, func(tx *sql.Tx) error {
+		n, err = changed(tx.ExecContext(ctx, statement, args...))
+		return err
+	})
+	return n, err
+}
+
+// changed returns how many rows a statement has changed.
+func changed(result sql.Result, err error) (int64, error) {
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected()
+}
+
+// collect returns all rows of a query.
+func collect[T any](
+	ctx context.Context, tx *sql.Tx, scan func(row sqlstore.Row) (T, error), statement string, args ...any,
+) (all []T, err error) {
+	rows, err := tx.QueryContext(ctx, statement, args...)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = rows.Close() }() // its error is Err's
+	for rows.Next() {
+		row, err := scan(rows)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, row)
+	}
+	return all, rows.Err()
 }
 
 // read runs do in a transaction that sees one state of the database.
