@@ -45,32 +45,27 @@ const insertAdopted = "INSERT INTO sidecar.adopted_key (digest, era, key_id, key
 
 // Adopt implements [store.Adoption].
 func (s *Store) Adopt(ctx context.Context, key *store.AdoptedKey) error {
-	err := again(func() error {
-		return s.transact(ctx, func(tx pgx.Tx) error {
-			var hash string
-			var minted bool
-			err := tx.QueryRow(ctx, lockForAdoption, uuid(key.Key)).Scan(&hash, &minted)
-			switch {
-			case errors.Is(err, pgx.ErrNoRows):
-				return store.ErrNotFound
-			case err != nil:
-				return err
-			case minted || hash != string(key.Hash):
-				return store.ErrConflict
-			}
-			_, err = tx.Exec(ctx, "DELETE FROM sidecar.adopted_key WHERE digest = $1 OR key_id = $2 AND era = $3",
-				key.Digest[:], uuid(key.Key), key.Era[:])
-			if err != nil {
-				return err
-			}
-			_, err = tx.Exec(ctx, insertAdopted, key.Digest[:], key.Era[:], uuid(key.Key))
+	err := s.transact(ctx, func(tx pgx.Tx) error {
+		var hash string
+		var minted bool
+		err := tx.QueryRow(ctx, lockForAdoption, uuid(key.Key)).Scan(&hash, &minted)
+		switch {
+		case errors.Is(err, pgx.ErrNoRows):
+			return store.ErrNotFound
+		case err != nil:
 			return err
-		})
+		case minted || hash != string(key.Hash):
+			return store.ErrConflict
+		}
+		_, err = tx.Exec(ctx, "DELETE FROM sidecar.adopted_key WHERE digest = $1 OR key_id = $2 AND era = $3",
+			key.Digest[:], uuid(key.Key), key.Era[:])
+		if err != nil {
+			return err
+		}
+		_, err = tx.Exec(ctx, insertAdopted, key.Digest[:], key.Era[:], uuid(key.Key))
+		return err
 	})
-	if code(err) == uniqueViolation { // two rows of one key, at the same time
-		err = store.ErrConflict
-	}
-	return explain("adopt a key", err)
+	return explain("adopt a key", conflict(err)) // two rows of one key, at the same time
 }
 
 // countUnadopted and fromUnadopted give one row at least. The count is of what one

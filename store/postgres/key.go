@@ -22,28 +22,39 @@ const columns = "id, label, permissions, is_system, created_at, created_by, expi
 const durable = `(SELECT CASE current_setting('synchronous_commit')
     WHEN 'off' THEN set_config('synchronous_commit', 'on', true) ELSE '' END) IS NOT NULL`
 
-const insertKey = "INSERT INTO system_keys (" + columns + ", key_hash) SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10 WHERE " + durable
+// keyColumns are those that keyRow returns.
+const keyColumns = columns + ", key_hash"
+
+const insertKey = "INSERT INTO system_keys (" + keyColumns + ") SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10 WHERE " + durable
 
 // CreateKey implements [store.Store].
 func (s *Store) CreateKey(ctx context.Context, key *store.Key, write *store.Write) error {
-	err := s.on(ctx, write, forCreation, func(db querier) (*store.Key, error) {
-		_, err := db.Exec(ctx, insertKey, uuid(key.ID), key.Label, append([]string{}, key.Permissions...), key.IsSystem,
-			key.CreatedAt, key.CreatedBy, instant(key.ExpiresAt), instant(key.LastUsedAt), !key.Foreign,
-			// As a store.Hash, pgx would send what its String method returns.
-			string(key.Hash))
-		return key, err
+	err := s.durably(ctx, func(tx pgx.Tx) error {
+		if err := allow(ctx, tx, write.By(), forCreation); err != nil {
+			return err
+		}
+		if _, err := tx.Exec(ctx, insertKey, keyRow(key)...); err != nil {
+			return err
+		}
+		return record(ctx, tx, key, write)
 	})
-	if code(err) == uniqueViolation {
-		err = store.ErrConflict
+	return explain("create a key", conflict(err))
+}
+
+// keyRow returns the columns of a key, the hash behind them.
+func keyRow(key *store.Key) []any {
+	return []any{
+		uuid(key.ID), key.Label, append([]string{}, key.Permissions...), key.IsSystem, key.CreatedAt, key.CreatedBy,
+		instant(key.ExpiresAt), instant(key.LastUsedAt), !key.Foreign,
+		string(key.Hash), // as a store.Hash, pgx would send what its String method returns
 	}
-	return explain("create a key", err)
 }
 
 // fromKey gives one row in any case, with the row of a key, and the server's role
 // and history of the same moment.
 const fromKey = " FROM (VALUES (true)) AS one LEFT JOIN system_keys ON id = $1"
 
-var selectKey = "SELECT " + columns + ", key_hash, pg_is_in_recovery(), " + atPlace(2) + fromKey
+var selectKey = "SELECT " + keyColumns + ", pg_is_in_recovery(), " + atPlace(2) + fromKey
 
 // Key implements [store.Store].
 func (s *Store) Key(ctx context.Context, id store.ID) (*store.Key, error) {
@@ -56,11 +67,11 @@ func (s *Store) Key(ctx context.Context, id store.ID) (*store.Key, error) {
 		}
 		// A good key must not be refused on the word of an old primary that has not
 		// got it. A row needs no such question: what ends one is logged.
-		origin, err := s.origin(ctx, s.pool)
+		origin, err := s.origin(ctx)
 		if err != nil {
 			return err
 		}
-		statement := "SELECT " + columns + ", key_hash, pg_is_in_recovery(), " + followed(origin, 2) + fromKey
+		statement := "SELECT " + keyColumns + ", pg_is_in_recovery(), " + followed(origin, 2) + fromKey
 		key, err = readKey(s.pool.QueryRow(ctx, statement, append([]any{uuid(id)}, known...)...))
 		return err
 	})
@@ -91,20 +102,14 @@ func readKey(row pgx.Row) (*store.Key, error) {
 // DeleteKey implements [store.Store].
 func (s *Store) DeleteKey(ctx context.Context, id store.ID, write *store.Write) (*store.Key, error) {
 	var key *store.Key
-	err := s.on(ctx, write, forDeletion, func(db querier) (*store.Key, error) {
-		var err error
-		// The statement locks the table before it looks at the triggers, which nobody
-		// can change then.
-		var logged bool
-		key, err = scanKey(db.QueryRow(ctx, "DELETE FROM system_keys WHERE id = $1 AND "+durable+
-			" RETURNING "+columns+", "+watched, uuid(id)), &logged)
-		if err == nil && logged {
-			return key, nil
+	err := s.durably(ctx, func(tx pgx.Tx) (err error) {
+		if err := allow(ctx, tx, write.By(), forDeletion); err != nil {
+			return err
 		}
-		if err == nil || errors.Is(err, store.ErrNotFound) {
-			_, err = db.Exec(ctx, "SELECT sidecar.append($1, 'd')", uuid(id))
+		if key, err = deleteKey(ctx, tx, id); err != nil || key == nil {
+			return err
 		}
-		return key, err
+		return record(ctx, tx, key, write)
 	})
 	if err == nil && key == nil {
 		err = store.ErrNotFound
@@ -113,6 +118,23 @@ func (s *Store) DeleteKey(ctx context.Context, id store.ID, write *store.Write) 
 		return nil, explain("delete a key", err)
 	}
 	return key, nil
+}
+
+// deleteKey returns the key, or nil if there was none. The deletion is in the log
+// either way.
+func deleteKey(ctx context.Context, tx pgx.Tx, id store.ID) (*store.Key, error) {
+	// The statement locks the table before it looks at the triggers, which nobody
+	// can change then.
+	var logged bool
+	key, err := scanKey(tx.QueryRow(ctx, "DELETE FROM system_keys WHERE id = $1 AND "+durable+
+		" RETURNING "+columns+", "+watched, uuid(id)), &logged)
+	if err == nil && logged {
+		return key, nil
+	}
+	if err == nil || errors.Is(err, store.ErrNotFound) {
+		_, err = tx.Exec(ctx, "SELECT sidecar.append($1, 'd')", uuid(id))
+	}
+	return key, err
 }
 
 // rehash tells the trigger that logs it, in a setting that ends with the
@@ -124,11 +146,9 @@ const rehash = `UPDATE system_keys SET key_hash = $3 WHERE id = $1 AND key_hash 
 func (s *Store) RehashKey(ctx context.Context, id store.ID, old, renewed store.Hash) error {
 	const what = "rehash a key"
 	var tag pgconn.CommandTag
-	err := again(func() error {
-		return s.transact(ctx, func(tx pgx.Tx) (err error) {
-			tag, err = tx.Exec(ctx, rehash, uuid(id), string(old), string(renewed))
-			return err
-		})
+	err := s.transact(ctx, func(tx pgx.Tx) (err error) {
+		tag, err = tx.Exec(ctx, rehash, uuid(id), string(old), string(renewed))
+		return err
 	})
 	if err != nil || tag.RowsAffected() == 1 {
 		return explain(what, err)
@@ -182,12 +202,6 @@ func utc(t pgtype.Timestamptz) time.Time {
 	return t.Time.UTC()
 }
 
-// querier is a pool or a transaction.
-type querier interface {
-	Exec(ctx context.Context, sql string, arguments ...any) (pgconn.CommandTag, error)
-	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
-}
-
 // The locks keep the acting key from being deleted or changed until the write is
 // committed. FOR SHARE lets several creations of one key go on at the same time;
 // a deletion may be of the acting key itself, and two that share a lock on it
@@ -197,27 +211,6 @@ const (
 	forCreation = " FOR SHARE"
 	forDeletion = " FOR UPDATE"
 )
-
-// on makes a change of a key in one transaction with the reading of the acting
-// key and with its record, if it returns a key. The chain of records is locked
-// last, when nothing but the commit is to come.
-func (s *Store) on(ctx context.Context, write *store.Write, lock string, change func(db querier) (*store.Key, error)) error {
-	return again(func() error {
-		return s.durably(ctx, func(tx pgx.Tx) error {
-			if err := allow(ctx, tx, write.By(), lock); err != nil {
-				return err
-			}
-			key, err := change(tx)
-			if err != nil || key == nil {
-				return err
-			}
-			if record, ok := write.Records(key); ok {
-				return appendAudit(ctx, tx, store.SharedChain, []store.AuditRecord{record}, write.Sealer)
-			}
-			return nil
-		})
-	})
-}
 
 // allow reads and locks the acting key.
 func allow(ctx context.Context, tx pgx.Tx, acting *store.Acting, lock string) error {
@@ -266,10 +259,6 @@ func (s *Store) RecordUse(ctx context.Context, uses []store.Use) error {
 		ids = append(ids, uuid(use.ID))
 		times = append(times, use.At)
 	}
-	return explain("record use", again(func() error {
-		return s.transact(ctx, func(tx pgx.Tx) error {
-			_, err := tx.Exec(ctx, recordUse, ids, times)
-			return err
-		})
-	}))
+	_, err := s.exec(ctx, recordUse, ids, times)
+	return explain("record use", err)
 }

@@ -2,132 +2,75 @@ package postgres
 
 import (
 	"context"
-	"fmt"
+	"strings"
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/lumio-vision/caddy-system-keys/internal/sqlstore"
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
-// moveBatch is how many rows are moved at a time.
-const moveBatch = 500
-
 // Export implements [store.Moving].
 func (s *Store) Export(ctx context.Context, to store.Recipient) error {
-	var handing error
-	// All statements see the state of the first.
-	options := pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}
-	err := pgx.BeginTxFunc(ctx, s.pool, options, func(tx pgx.Tx) error {
-		e := &export{tx: tx, to: to}
-		err := e.run(ctx, s)
-		handing = e.handing
-		return err
+	return sqlstore.Export(ctx, to, func(do func(from sqlstore.Source) error) error {
+		// All statements see the state of the first.
+		options := pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}
+		return explain("export", pgx.BeginTxFunc(ctx, s.pool, options, func(tx pgx.Tx) error {
+			if err := exportable(ctx, tx); err != nil {
+				return err
+			}
+			return do(source{tx})
+		}))
 	})
-	if handing != nil {
-		return handing // not in the words of this database
-	}
-	return explain("export", err)
 }
 
-// export is one reading of everything.
-type export struct {
-	tx pgx.Tx
-	to store.Recipient
-	// handing is the recipient's error.
-	handing error
-}
-
-func (e *export) run(ctx context.Context, s *Store) error {
-	if err := e.source(ctx); err != nil {
-		return err
-	}
-	key, err := mintKey(ctx, e.tx)
-	if err != nil {
-		return err
-	}
-	if err := e.hand(e.to.MintKey(ctx, key)); err != nil {
-		return err
-	}
-	if err := e.keys(ctx); err != nil {
-		return err
-	}
-	chains, err := s.chains(ctx, e.tx)
-	if err != nil {
-		return err
-	}
-	if err := e.hand(e.to.Chains(ctx, chains)); err != nil {
-		return err
-	}
-	return e.records(ctx)
-}
-
-func (e *export) hand(err error) error {
-	e.handing = err
-	return err
-}
-
-// source refuses a standby, and any schema but the newest.
-func (e *export) source(ctx context.Context) error {
+// exportable refuses a standby, and any schema but the newest.
+func exportable(ctx context.Context, tx pgx.Tx) error {
 	var standby bool
-	if err := e.tx.QueryRow(ctx, "SELECT pg_is_in_recovery()").Scan(&standby); err != nil {
+	if err := tx.QueryRow(ctx, "SELECT pg_is_in_recovery()").Scan(&standby); err != nil {
 		return err
 	}
 	if standby {
 		return store.ErrStandby
 	}
-	files, err := migrations.ReadDir("migrations")
+	version, err := schemaVersion(ctx, tx)
 	if err != nil {
 		return err
 	}
-	version, err := schemaVersion(ctx, e.tx)
-	if err == nil && version != len(files) {
-		err = fmt.Errorf("the schema has version %d, not %d: bring it up to date first", version, len(files))
-	}
-	return err
+	return migrations.Newest(version)
 }
 
-func (e *export) keys(ctx context.Context) error {
-	const batch = "SELECT " + columns + ", key_hash FROM system_keys WHERE id > $1 ORDER BY id LIMIT $2"
-	for after := (store.ID{}); ; {
-		rows, err := e.tx.Query(ctx, batch, uuid(after), moveBatch)
-		if err != nil {
-			return err
-		}
-		keys, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (store.Key, error) {
-			var hash string
-			key, err := scanKey(row, &hash)
-			if err != nil {
-				return store.Key{}, err
-			}
-			key.Hash = store.Hash(hash)
-			return *key, nil
-		})
-		if err != nil || len(keys) == 0 {
-			return err
-		}
-		if err := e.hand(e.to.Keys(ctx, keys)); err != nil {
-			return err
-		}
-		after = keys[len(keys)-1].ID
+// source is a [sqlstore.Source].
+type source struct{ tx pgx.Tx }
+
+func (s source) MintKey(ctx context.Context) (store.MintKey, error) { return mintKey(ctx, s.tx) }
+
+func (s source) Keys(ctx context.Context, after store.ID, limit int) ([]store.Key, error) {
+	rows, err := s.tx.Query(ctx, "SELECT "+keyColumns+" FROM system_keys WHERE id > $1 ORDER BY id LIMIT $2", uuid(after), limit)
+	if err != nil {
+		return nil, err
 	}
+	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (store.Key, error) {
+		var hash string
+		key, err := scanKey(row, &hash)
+		if err != nil {
+			return store.Key{}, err
+		}
+		key.Hash = store.Hash(hash)
+		return *key, nil
+	})
 }
 
-func (e *export) records(ctx context.Context) error {
-	const batch = "SELECT " + auditList + " FROM sidecar.audit_log WHERE id > $1 ORDER BY id LIMIT $2"
-	for after := (store.ID{}); ; {
-		rows, err := e.tx.Query(ctx, batch, uuid(after), moveBatch)
-		if err != nil {
-			return err
-		}
-		records, err := pgx.CollectRows(rows, scanAudit)
-		if err != nil || len(records) == 0 {
-			return err
-		}
-		if err := e.hand(e.to.Records(ctx, records)); err != nil {
-			return err
-		}
-		after = records[len(records)-1].ID
+func (s source) Chains(ctx context.Context) ([]store.AuditChain, error) {
+	return auditChains(ctx, s.tx)
+}
+
+func (s source) Records(ctx context.Context, after store.ID, limit int) ([]store.AuditRecord, error) {
+	rows, err := s.tx.Query(ctx, "SELECT "+auditList+" FROM sidecar.audit_log WHERE id > $1 ORDER BY id LIMIT $2", uuid(after), limit)
+	if err != nil {
+		return nil, err
 	}
+	return pgx.CollectRows(rows, scanAudit)
 }
 
 // lockForImport keeps everybody else from writing keys and records, and servers
@@ -137,44 +80,31 @@ const lockForImport = "LOCK TABLE system_keys, sidecar.member, sidecar.audit_cha
 // Import implements [store.Moving]. The role must own the tables, as the one does
 // that has migrated the schema.
 func (s *Store) Import(ctx context.Context, fill func(to store.Recipient) error) error {
-	var filling error
-	// Not transact: fill reads elsewhere, and may take its time.
-	err := pgx.BeginTxFunc(ctx, s.pool, pgx.TxOptions{IsoLevel: pgx.ReadCommitted}, func(tx pgx.Tx) error {
-		if _, err := tx.Exec(ctx, lockForImport); err != nil {
-			return err
-		}
-		if err := unoccupied(ctx, tx); err != nil {
-			return err
-		}
-		if _, err := tx.Exec(ctx, "SELECT "+durable); err != nil {
-			return err
-		}
-		filling = fill(&recipient{tx: tx})
-		return filling
+	return sqlstore.Import(fill, func(do func(to store.Recipient) error) error {
+		// Not transact: fill reads elsewhere, and may take its time.
+		return explain("import", pgx.BeginTxFunc(ctx, s.pool, pgx.TxOptions{IsoLevel: pgx.ReadCommitted}, func(tx pgx.Tx) error {
+			if err := importable(ctx, tx); err != nil {
+				return err
+			}
+			return do(&recipient{tx: tx})
+		}))
 	})
-	if filling != nil {
-		return filling // it says itself whose it is
-	}
-	return explain("import", err)
 }
 
-// unoccupied looks for what could not be joined with what comes.
-func unoccupied(ctx context.Context, tx pgx.Tx) error {
-	for _, c := range []struct{ table, what string }{
-		{"system_keys", "keys"},
-		{"sidecar.audit_log", "audit records"},
-		{"sidecar.audit_chain", "chains of audit records"},
-		{"sidecar.member", "servers that run on it, or have not signed off"},
-	} {
-		var occupied bool
-		if err := tx.QueryRow(ctx, "SELECT EXISTS (SELECT FROM "+c.table+")").Scan(&occupied); err != nil {
-			return err
-		}
-		if occupied {
-			return fmt.Errorf("%w: it has %s", store.ErrOccupied, c.what)
-		}
+// importable locks the tables, and looks for what could not be joined with what comes.
+func importable(ctx context.Context, tx pgx.Tx) error {
+	if _, err := tx.Exec(ctx, lockForImport); err != nil {
+		return err
 	}
-	return nil
+	err := sqlstore.Unoccupied("sidecar.", func(table string) (occupied bool, err error) {
+		err = tx.QueryRow(ctx, "SELECT EXISTS (SELECT FROM "+table+")").Scan(&occupied)
+		return occupied, err
+	})
+	if err != nil {
+		return err
+	}
+	_, err = tx.Exec(ctx, "SELECT "+durable)
+	return err
 }
 
 // recipient is a [store.Recipient] that writes in a transaction, by COPY.
@@ -185,36 +115,27 @@ func (r *recipient) MintKey(ctx context.Context, key store.MintKey) error {
 	return explain("import the mint key", err)
 }
 
-// keyColumns are those that Keys writes.
-var keyColumns = []string{
-	"id", "label", "permissions", "is_system", "created_at", "created_by", "expires_at", "last_used_at", "minted", "key_hash",
-}
-
 func (r *recipient) Keys(ctx context.Context, keys []store.Key) error {
-	return r.copy(ctx, "import keys", pgx.Identifier{"system_keys"}, keyColumns, len(keys), func(i int) []any {
-		k := &keys[i]
-		return []any{
-			uuid(k.ID), k.Label, append([]string{}, k.Permissions...), k.IsSystem, k.CreatedAt, k.CreatedBy,
-			instant(k.ExpiresAt), instant(k.LastUsedAt), !k.Foreign, string(k.Hash),
-		}
+	return r.copy(ctx, "import keys", pgx.Identifier{"system_keys"}, strings.Split(keyColumns, ", "), len(keys), func(i int) []any {
+		return keyRow(&keys[i])
 	})
 }
 
 func (r *recipient) Chains(ctx context.Context, chains []store.AuditChain) error {
-	columns := []string{"id", "seq", "mac", "signature", "anchor_seq", "anchor_mac", "anchor_signature"}
+	columns := strings.Split(sqlstore.ChainColumns, ", ")
 	table := pgx.Identifier{"sidecar", "audit_chain"}
 	return r.copy(ctx, "import chains of audit records", table, columns, len(chains), func(i int) []any {
 		c := &chains[i]
 		return []any{
-			uuid(c.ID), c.Head.Seq, bytea(c.Head.MAC), bytea(c.Head.Signature),
-			c.Anchor.Seq, bytea(c.Anchor.MAC), bytea(c.Anchor.Signature),
+			uuid(c.ID), c.Head.Seq, sqlstore.NotNull(c.Head.MAC), sqlstore.NotNull(c.Head.Signature),
+			c.Anchor.Seq, sqlstore.NotNull(c.Anchor.MAC), sqlstore.NotNull(c.Anchor.Signature),
 		}
 	})
 }
 
 func (r *recipient) Records(ctx context.Context, records []store.AuditRecord) error {
 	table := pgx.Identifier{"sidecar", "audit_log"}
-	return r.copy(ctx, "import audit records", table, auditColumns, len(records), func(i int) []any {
+	return r.copy(ctx, "import audit records", table, sqlstore.AuditColumns, len(records), func(i int) []any {
 		return auditRow(&records[i])
 	})
 }
@@ -226,8 +147,5 @@ func (r *recipient) copy(
 		pgx.CopyFromSlice(n, func(i int) ([]any, error) { return row(i), nil }))
 	return explain(what, err)
 }
-
-// bytea is never NULL, which the columns of a chain must not be.
-func bytea(b []byte) []byte { return append([]byte{}, b...) }
 
 var _ store.Recipient = (*recipient)(nil)

@@ -6,37 +6,43 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgtype"
-	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
 // Barrier implements [store.Store].
 func (s *Store) Barrier(ctx context.Context) (rev int64, err error) {
-	err = again(func() error {
-		return s.there(ctx, func(origin string) error {
-			return s.pool.AcquireFunc(ctx, func(conn *pgxpool.Conn) error {
-				return replicated(conn.Conn(), func() error { return s.barrier(ctx, conn, origin, &rev) })
-			})
-		})
+	err = s.again(func() error {
+		rev, err = s.barrier(ctx)
+		return err
 	})
 	return rev, explain("enter a barrier", err)
 }
 
 // barrier is one statement, so that the log is locked for no longer than that.
-func (s *Store) barrier(ctx context.Context, db querier, origin string, rev *int64) error {
+func (s *Store) barrier(ctx context.Context) (rev int64, err error) {
+	origin, err := s.origin(ctx)
+	if err != nil {
+		return 0, err
+	}
+	conn, err := s.pool.Acquire(ctx)
+	if err != nil {
+		return 0, err
+	}
+	defer conn.Release()
+	standbys := watchStandbys(conn.Conn())
 	var at string
-	err := db.QueryRow(ctx, "SELECT sidecar.append(NULL, 'b'), "+origin+" WHERE "+followed(origin, 1), s.seenArguments()...).
-		Scan(rev, &at)
+	err = conn.QueryRow(ctx, "SELECT sidecar.append(NULL, 'b'), "+origin+" WHERE "+followed(origin, 1), s.seenArguments()...).
+		Scan(&rev, &at)
 	if errors.Is(err, pgx.ErrNoRows) {
-		return store.ErrOtherHistory
+		return 0, store.ErrOtherHistory
 	}
-	if err == nil {
-		s.seen.Committed(at)
+	if err != nil {
+		return 0, err
 	}
-	return err
+	s.seen.Committed(at)
+	return rev, standbys.err()
 }
 
 // progressed has a row for each member, or one without.
@@ -88,15 +94,6 @@ func (s *Store) progress(ctx context.Context, statement string, key store.ID) (*
 		return nil, err
 	}
 	return progress, nil
-}
-
-// exec runs one statement on the server that is followed.
-func (s *Store) exec(ctx context.Context, statement string, args ...any) (tag pgconn.CommandTag, err error) {
-	err = s.transact(ctx, func(tx pgx.Tx) (err error) {
-		tag, err = tx.Exec(ctx, statement, args...)
-		return err
-	})
-	return tag, err
 }
 
 // Leave implements [store.Store].

@@ -21,19 +21,11 @@ const insertSession = "INSERT INTO sidecar.session (digest, key_id, key_proof, e
 
 // CreateSession implements [store.Sessions].
 func (s *Store) CreateSession(ctx context.Context, session *store.Session) error {
-	err := again(func() error {
-		return s.transact(ctx, func(tx pgx.Tx) error {
-			tag, err := tx.Exec(ctx, insertSession, session.Digest[:], uuid(session.Key), session.ExpiresAt)
-			if err == nil && tag.RowsAffected() == 0 {
-				err = store.ErrActorGone
-			}
-			return err
-		})
-	})
-	if code(err) == uniqueViolation {
-		err = store.ErrConflict
+	tag, err := s.exec(ctx, insertSession, session.Digest[:], uuid(session.Key), session.ExpiresAt)
+	if err == nil && tag.RowsAffected() == 0 {
+		err = store.ErrActorGone
 	}
-	return explain("create a session", err)
+	return explain("create a session", conflict(err))
 }
 
 // fromSession gives one row in any case, and the row and what the server is of one
@@ -76,29 +68,16 @@ const deleteSession = "DELETE FROM sidecar.session WHERE digest = $1 AND " + dur
 
 // EndSession implements [store.Sessions].
 func (s *Store) EndSession(ctx context.Context, digest [32]byte) error {
-	return explain("end a session", s.execDurably(ctx, deleteSession, digest[:]))
+	_, err := s.execDurably(ctx, deleteSession, digest[:])
+	return explain("end a session", err)
 }
 
 const insertNonce = "INSERT INTO sidecar.nonce (digest, expires_at) SELECT $1, $2 WHERE " + durable
 
 // SpendNonce implements [store.Sessions].
 func (s *Store) SpendNonce(ctx context.Context, digest [32]byte, expires time.Time) error {
-	err := s.execDurably(ctx, insertNonce, digest[:], expires)
-	if code(err) == uniqueViolation {
-		err = store.ErrConflict
-	}
-	return explain("spend a nonce", err)
-}
-
-// execDurably runs a statement in a transaction of its own, and fails if what it has
-// committed is not where it should be.
-func (s *Store) execDurably(ctx context.Context, statement string, args ...any) error {
-	return again(func() error {
-		return s.durably(ctx, func(tx pgx.Tx) error {
-			_, err := tx.Exec(ctx, statement, args...)
-			return err
-		})
-	})
+	_, err := s.execDurably(ctx, insertNonce, digest[:], expires)
+	return explain("spend a nonce", conflict(err))
 }
 
 // pruneSessions are the statements that remove what is over.
@@ -114,16 +93,11 @@ func pruneFrom(table string) string {
 // PruneSessions implements [store.Sessions].
 func (s *Store) PruneSessions(ctx context.Context, now time.Time, limit int) (pruned int, err error) {
 	for _, statement := range pruneSessions {
-		err := again(func() error {
-			return s.transact(ctx, func(tx pgx.Tx) error {
-				tag, err := tx.Exec(ctx, statement, now, limit)
-				pruned += int(tag.RowsAffected())
-				return err
-			})
-		})
+		tag, err := s.exec(ctx, statement, now, limit)
 		if err != nil {
 			return pruned, explain("prune sessions", err)
 		}
+		pruned += int(tag.RowsAffected())
 	}
 	return pruned, nil
 }
@@ -137,17 +111,12 @@ ON CONFLICT (id) DO UPDATE SET expires_at = excluded.expires_at WHERE k.public =
 // transaction of its own: two statements of one could wait for each other in a
 // circle.
 func (s *Store) PublishSigningKey(ctx context.Context, key store.SigningKey, life time.Duration) error {
-	err := again(func() error {
-		return s.durably(ctx, func(tx pgx.Tx) error {
-			tag, err := tx.Exec(ctx, publishSigningKey, key.ID, key.Public[:], life.Microseconds())
-			if err == nil && tag.RowsAffected() == 0 {
-				err = store.ErrConflict
-			}
-			return err
-		})
-	})
+	tag, err := s.execDurably(ctx, publishSigningKey, key.ID, key.Public[:], life.Microseconds())
+	if err == nil && tag.RowsAffected() == 0 {
+		err = store.ErrConflict
+	}
 	if err == nil {
-		err = s.execDurably(ctx, "DELETE FROM sidecar.signing_key WHERE expires_at <= clock_timestamp()")
+		_, err = s.execDurably(ctx, "DELETE FROM sidecar.signing_key WHERE expires_at <= clock_timestamp()")
 	}
 	return explain("publish a signing key", err)
 }

@@ -92,18 +92,10 @@ func (s *Store) Close() error {
 	return nil
 }
 
-// begin costs one round trip.
-const begin = "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL idle_in_transaction_session_timeout = '5s'"
-
-// transact runs do in a transaction on whatever server db leads to.
-// The level is set because a database can have another default, under which
-// who waited for a lock gets a serialization failure for it.
-//
-// Do may not be idle for long: a process that is paused or cut off between two
-// statements would hold its locks, and who revokes a key would wait for it without
-// end, so that the server ends the transaction then.
-func transact(ctx context.Context, db beginner, do func(tx pgx.Tx) error) error {
-	return pgx.BeginTxFunc(ctx, db, pgx.TxOptions{BeginQuery: begin}, do)
+// querier is a pool or a transaction.
+type querier interface {
+	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
+	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
 }
 
 var _ store.Store = (*Store)(nil)
