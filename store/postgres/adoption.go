@@ -18,10 +18,12 @@ const fromAdopted = ", found.id, found.key_hash FROM (VALUES (true)) AS one LEFT
 	" WHERE a.digest = ANY ($1::bytea[]) AND NOT k.minted LIMIT 1) AS found ON true"
 
 // Adopted implements [store.Adoption].
-func (s *Store) Adopted(ctx context.Context, digests [][32]byte) (store.Candidate, error) {
+func (s *Store) Adopted(ctx context.Context, digests [][32]byte) (_ store.Candidate, err error) {
+	ctx, end := s.call(ctx, "adopted", "find an adopted key")
+	defer end(&err)
 	var id pgtype.UUID
 	var hash pgtype.Text
-	err := s.there(ctx, func(origin string) error {
+	err = s.there(ctx, func(origin string) error {
 		statement := "SELECT " + self(origin, 2) + fromAdopted
 		_, err := checked(s.pool.QueryRow(ctx, statement, append([]any{byteas(digests)}, s.seenArguments()...)...), &id, &hash)
 		return err
@@ -30,7 +32,7 @@ func (s *Store) Adopted(ctx context.Context, digests [][32]byte) (store.Candidat
 		err = store.ErrNotFound
 	}
 	if err != nil {
-		return store.Candidate{}, explain("find an adopted key", err)
+		return store.Candidate{}, err
 	}
 	return store.Candidate{ID: id.Bytes, Hash: store.Hash(hash.String)}, nil
 }
@@ -44,8 +46,10 @@ const insertAdopted = "INSERT INTO sidecar.adopted_key (digest, era, key_id, key
 	"SELECT $1, $2, k.id, " + keyProof + " FROM system_keys k WHERE k.id = $3"
 
 // Adopt implements [store.Adoption].
-func (s *Store) Adopt(ctx context.Context, key *store.AdoptedKey) error {
-	err := s.transact(ctx, func(tx pgx.Tx) error {
+func (s *Store) Adopt(ctx context.Context, key *store.AdoptedKey) (err error) {
+	ctx, end := s.call(ctx, "adopt", "adopt a key")
+	defer end(&err)
+	err = s.transact(ctx, func(tx pgx.Tx) error {
 		var hash string
 		var minted bool
 		err := tx.QueryRow(ctx, lockForAdoption, uuid(key.Key)).Scan(&hash, &minted)
@@ -83,6 +87,8 @@ const fromUnadopted = ", found.id, found.key_hash, (SELECT count(*) FROM counted
 func (s *Store) Unadopted(
 	ctx context.Context, eras [][32]byte, now time.Time, limit int,
 ) (keys []store.Candidate, total int, err error) {
+	ctx, end := s.call(ctx, "unadopted", "list keys to adopt")
+	defer end(&err)
 	err = s.there(ctx, func(origin string) error {
 		keys = nil
 		rows, err := s.pool.Query(ctx, countUnadopted+"SELECT "+self(origin, 5)+fromUnadopted,
@@ -102,7 +108,7 @@ func (s *Store) Unadopted(
 		return err
 	})
 	if err != nil {
-		return nil, 0, explain("list keys to adopt", err)
+		return nil, 0, err
 	}
 	return keys, total, nil
 }

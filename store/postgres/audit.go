@@ -17,13 +17,15 @@ import (
 var auditList = strings.Replace(strings.Join(sqlstore.AuditColumns, ", "), "details", "details::text", 1)
 
 // AppendAudit implements [store.AuditLog].
-func (s *Store) AppendAudit(ctx context.Context, chain store.ID, records []store.AuditRecord, sealer store.Sealer) error {
-	err := s.transact(ctx, func(tx pgx.Tx) error { return appendAudit(ctx, tx, chain, records, sealer) })
+func (s *Store) AppendAudit(ctx context.Context, chain store.ID, records []store.AuditRecord, sealer store.Sealer) (err error) {
+	ctx, end := s.call(ctx, "append_audit", "write audit records")
+	defer end(&err)
+	err = s.transact(ctx, func(tx pgx.Tx) error { return appendAudit(ctx, tx, chain, records, sealer) })
 	// Not by their place in the chain: that would be somebody else's record.
 	if server, ok := errors.AsType[*pgconn.PgError](err); ok && server.ConstraintName == "audit_log_pkey" {
 		err = store.ErrConflict
 	}
-	return explain("write audit records", err)
+	return err
 }
 
 // record writes the record of a change in its transaction. The chain of records is

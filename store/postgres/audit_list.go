@@ -12,14 +12,15 @@ import (
 )
 
 // Audit implements [store.AuditLog].
-func (s *Store) Audit(ctx context.Context, query *store.AuditQuery) (*store.AuditPage, error) {
-	const what = "list audit records"
+func (s *Store) Audit(ctx context.Context, query *store.AuditQuery) (_ *store.AuditPage, err error) {
+	ctx, end := s.call(ctx, "audit", "list audit records")
+	defer end(&err)
 	if err := query.Check(); err != nil {
-		return nil, explain(what, err)
+		return nil, err
 	}
 	page := &store.AuditPage{}
 	if !query.Possible() {
-		return page, explain(what, ctx.Err())
+		return page, ctx.Err()
 	}
 	list, count := auditStatements(query)
 	var batch pgx.Batch
@@ -29,7 +30,7 @@ func (s *Store) Audit(ctx context.Context, query *store.AuditQuery) (*store.Audi
 	})
 	batch.Queue(count.text, count.args...).QueryRow(func(row pgx.Row) error { return row.Scan(&page.Total) })
 	if err := s.pool.SendBatch(ctx, &batch).Close(); err != nil {
-		return nil, explain(what, err)
+		return nil, err
 	}
 	page.Cut(query.Limit)
 	return page, nil

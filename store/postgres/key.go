@@ -28,8 +28,10 @@ const keyColumns = columns + ", key_hash"
 const insertKey = "INSERT INTO system_keys (" + keyColumns + ") SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10 WHERE " + durable
 
 // CreateKey implements [store.Store].
-func (s *Store) CreateKey(ctx context.Context, key *store.Key, write *store.Write) error {
-	err := s.durably(ctx, func(tx pgx.Tx) error {
+func (s *Store) CreateKey(ctx context.Context, key *store.Key, write *store.Write) (err error) {
+	ctx, end := s.call(ctx, "create_key", "create a key")
+	defer end(&err)
+	err = s.durably(ctx, func(tx pgx.Tx) error {
 		if err := allow(ctx, tx, write.By(), forCreation); err != nil {
 			return err
 		}
@@ -38,7 +40,7 @@ func (s *Store) CreateKey(ctx context.Context, key *store.Key, write *store.Writ
 		}
 		return record(ctx, tx, key, write)
 	})
-	return explain("create a key", conflict(err))
+	return conflict(err)
 }
 
 // keyRow returns the columns of a key, the hash behind them.
@@ -57,9 +59,14 @@ const fromKey = " FROM (VALUES (true)) AS one LEFT JOIN system_keys ON id = $1"
 var selectKey = "SELECT " + keyColumns + ", pg_is_in_recovery(), " + atPlace(2) + fromKey
 
 // Key implements [store.Store].
-func (s *Store) Key(ctx context.Context, id store.ID) (*store.Key, error) {
-	var key *store.Key
-	err := s.believe(func() (err error) {
+func (s *Store) Key(ctx context.Context, id store.ID) (_ *store.Key, err error) {
+	ctx, end := s.call(ctx, "key", "read a key")
+	defer end(&err)
+	return s.key(ctx, id)
+}
+
+func (s *Store) key(ctx context.Context, id store.ID) (key *store.Key, err error) {
+	err = s.believe(func() (err error) {
 		known := s.seenArguments()
 		key, err = readKey(s.pool.QueryRow(ctx, selectKey, uuid(id), known[0], known[1]))
 		if !errors.Is(err, store.ErrNotFound) || known[2] == "" {
@@ -76,7 +83,7 @@ func (s *Store) Key(ctx context.Context, id store.ID) (*store.Key, error) {
 		return err
 	})
 	if err != nil {
-		return nil, explain("read a key", err)
+		return nil, err
 	}
 	return key, nil
 }
@@ -100,9 +107,11 @@ func readKey(row pgx.Row) (*store.Key, error) {
 }
 
 // DeleteKey implements [store.Store].
-func (s *Store) DeleteKey(ctx context.Context, id store.ID, write *store.Write) (*store.Key, error) {
+func (s *Store) DeleteKey(ctx context.Context, id store.ID, write *store.Write) (_ *store.Key, err error) {
+	ctx, end := s.call(ctx, "delete_key", "delete a key")
+	defer end(&err)
 	var key *store.Key
-	err := s.durably(ctx, func(tx pgx.Tx) (err error) {
+	err = s.durably(ctx, func(tx pgx.Tx) (err error) {
 		if err := allow(ctx, tx, write.By(), forDeletion); err != nil {
 			return err
 		}
@@ -115,7 +124,7 @@ func (s *Store) DeleteKey(ctx context.Context, id store.ID, write *store.Write) 
 		err = store.ErrNotFound
 	}
 	if err != nil {
-		return nil, explain("delete a key", err)
+		return nil, err
 	}
 	return key, nil
 }
@@ -143,21 +152,22 @@ const rehash = `UPDATE system_keys SET key_hash = $3 WHERE id = $1 AND key_hash 
     AND set_config('sidecar.rehashing', id || ':' || encode(sha256(convert_to($3, 'UTF8')), 'hex'), true) <> ''`
 
 // RehashKey implements [store.Store].
-func (s *Store) RehashKey(ctx context.Context, id store.ID, old, renewed store.Hash) error {
-	const what = "rehash a key"
+func (s *Store) RehashKey(ctx context.Context, id store.ID, old, renewed store.Hash) (err error) {
+	ctx, end := s.call(ctx, "rehash_key", "rehash a key")
+	defer end(&err)
 	var tag pgconn.CommandTag
-	err := s.transact(ctx, func(tx pgx.Tx) (err error) {
+	err = s.transact(ctx, func(tx pgx.Tx) (err error) {
 		tag, err = tx.Exec(ctx, rehash, uuid(id), string(old), string(renewed))
 		return err
 	})
 	if err != nil || tag.RowsAffected() == 1 {
-		return explain(what, err)
+		return err
 	}
 	// A key does not come back, so that two statements are enough.
-	if _, err := s.Key(ctx, id); err != nil {
-		return explain(what, err)
+	if _, err := s.key(ctx, id); err != nil {
+		return err
 	}
-	return explain(what, store.ErrConflict)
+	return store.ErrConflict
 }
 
 // scanKey reads the columns, and what was selected after them into more. Where
@@ -249,7 +259,9 @@ FROM locked
 WHERE k.id = locked.id`
 
 // RecordUse implements [store.Store].
-func (s *Store) RecordUse(ctx context.Context, uses []store.Use) error {
+func (s *Store) RecordUse(ctx context.Context, uses []store.Use) (err error) {
+	ctx, end := s.call(ctx, "record_use", "record use")
+	defer end(&err)
 	ids := make([]pgtype.UUID, 0, len(uses))
 	times := make([]time.Time, 0, len(uses))
 	for _, use := range uses {
@@ -259,6 +271,6 @@ func (s *Store) RecordUse(ctx context.Context, uses []store.Use) error {
 		ids = append(ids, uuid(use.ID))
 		times = append(times, use.At)
 	}
-	_, err := s.exec(ctx, recordUse, ids, times)
-	return explain("record use", err)
+	_, err = s.exec(ctx, recordUse, ids, times)
+	return err
 }

@@ -34,10 +34,12 @@ INSERT INTO sidecar.key_count (delta) SELECT sum(delta) FROM gone HAVING count(*
 const compactLock = migrationLock + 1
 
 // Keys implements [store.Store].
-func (s *Store) Keys(ctx context.Context, query *store.KeyQuery) (*store.KeyPage, error) {
+func (s *Store) Keys(ctx context.Context, query *store.KeyQuery) (_ *store.KeyPage, err error) {
+	ctx, end := s.call(ctx, "keys", "list keys")
+	defer end(&err)
 	page, ranks, err := s.page(ctx, query)
 	if err != nil {
-		return nil, explain("list keys", err)
+		return nil, err
 	}
 	page.Cut(query, ranks)
 	return page, nil
@@ -123,15 +125,16 @@ FROM (
 ORDER BY permission LIMIT $2`
 
 // Granted implements [store.Store].
-func (s *Store) Granted(ctx context.Context, keys int) ([]string, error) {
-	const what = "list the permissions in use"
+func (s *Store) Granted(ctx context.Context, keys int) (_ []string, err error) {
+	ctx, end := s.call(ctx, "granted", "list the permissions in use")
+	defer end(&err)
 	rows, err := s.pool.Query(ctx, selectGranted, max(0, keys), store.MaxGranted)
 	if err != nil {
-		return nil, explain(what, err)
+		return nil, err
 	}
 	granted, err := pgx.CollectRows(rows, pgx.RowTo[string])
 	if err != nil {
-		return nil, explain(what, err)
+		return nil, err
 	}
 	return granted, nil
 }

@@ -57,14 +57,16 @@ LEFT JOIN sidecar.member m ON true
 ORDER BY m.joined_at, m.id`
 
 // Progress implements [store.Store].
-func (s *Store) Progress(ctx context.Context, key store.ID) (*store.Progress, error) {
+func (s *Store) Progress(ctx context.Context, key store.ID) (_ *store.Progress, err error) {
+	ctx, end := s.call(ctx, "progress", "look at the instances")
+	defer end(&err)
 	var progress *store.Progress
-	err := s.there(ctx, func(origin string) (err error) {
+	err = s.there(ctx, func(origin string) (err error) {
 		progress, err = s.progress(ctx, "SELECT "+self(origin, 2)+progressed, key)
 		return err
 	})
 	if err != nil {
-		return nil, explain("look at the instances", err)
+		return nil, err
 	}
 	return progress, nil
 }

@@ -42,6 +42,8 @@ func selectSession(origin string) string {
 // Session implements [store.Sessions]. That a session was ended is not logged, so
 // that the place alone would not do.
 func (s *Store) Session(ctx context.Context, digest [32]byte, now time.Time) (key *store.Key, err error) {
+	ctx, end := s.call(ctx, "session", "read a session")
+	defer end(&err)
 	err = s.there(ctx, func(origin string) (err error) {
 		var found, standby, there bool
 		row := s.pool.QueryRow(ctx, selectSession(origin), append([]any{digest[:], now}, s.seenArguments()...)...)
@@ -59,7 +61,7 @@ func (s *Store) Session(ctx context.Context, digest [32]byte, now time.Time) (ke
 		return nil
 	})
 	if err != nil {
-		return nil, explain("read a session", err)
+		return nil, err
 	}
 	return key, nil
 }

@@ -21,6 +21,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/lumio-vision/caddy-system-keys/internal/observe"
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
@@ -40,6 +41,7 @@ type Store struct {
 	closed  atomic.Bool
 	origins atomic.Pointer[string] // SQL; see origin
 	seen    store.Seen
+	calls   observe.Calls
 	aligned atomic.Pointer[string] // the origin that the pool was last made anew for
 }
 
@@ -82,7 +84,21 @@ func Open(ctx context.Context, dsn string) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open store: %w", err)
 	}
-	return &Store{pool: pool}, nil
+	now := time.Now //nolint:forbidigo // how long calls take
+	return &Store{pool: pool, calls: observe.OfStore("postgresql", now)}, nil
+}
+
+// Observe implements [observe.Observed].
+func (s *Store) Observe(meter observe.Meter) { s.calls.Observe(meter) }
+
+// call begins a call that is shown. Its end puts the error in the words of the
+// contract too; see [explain].
+func (s *Store) call(ctx context.Context, operation, what string) (_ context.Context, end func(err *error)) {
+	ctx, shown := s.calls.Begin(ctx, operation)
+	return ctx, func(err *error) {
+		*err = explain(what, *err)
+		shown(err)
+	}
 }
 
 // Close implements [store.Store].
@@ -98,4 +114,7 @@ type querier interface {
 	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
 }
 
-var _ store.Store = (*Store)(nil)
+var (
+	_ store.Store      = (*Store)(nil)
+	_ observe.Observed = (*Store)(nil)
+)

@@ -11,6 +11,8 @@ import (
 
 	"github.com/redis/go-redis/v9"
 	"golang.org/x/sync/semaphore"
+
+	"github.com/lumio-vision/caddy-system-keys/internal/observe"
 )
 
 var (
@@ -64,6 +66,7 @@ type Cache struct {
 	writes  *breaker
 	timeout time.Duration
 	log     *slog.Logger
+	calls   observe.Calls
 	close   func() error
 	// encrypted says that TLS is spoken.
 	encrypted bool
@@ -92,12 +95,14 @@ func New(urls []string, opts Options) (*Cache, error) {
 	if opts.Logger == nil {
 		opts.Logger = slog.New(slog.DiscardHandler)
 	}
+	now := time.Now //nolint:forbidigo // how long calls take
 	client := newClient(t, opts.Timeout)
 	c := &Cache{
 		client:  client,
 		turns:   semaphore.NewWeighted(int64(connections(t))),
 		timeout: opts.Timeout,
 		log:     opts.Logger,
+		calls:   observe.OfRedis(now),
 		close:   sync.OnceValue(client.Close),
 		said:    Health{Condition: OK},
 
@@ -107,9 +112,18 @@ func New(urls []string, opts Options) (*Cache, error) {
 	return c, nil
 }
 
+// Observe implements [observe.Observed]. Only [Cache.Get] and [Cache.Set] are shown.
+func (c *Cache) Observe(meter observe.Meter) { c.calls.Observe(meter) }
+
 // Get returns the value of a key, or nil if there is none. A value that is
 // there but empty is not nil.
-func (c *Cache) Get(ctx context.Context, key string) ([]byte, error) {
+func (c *Cache) Get(ctx context.Context, key string) (_ []byte, err error) {
+	ctx, end := c.calls.Begin(ctx, "get")
+	defer end(&err)
+	return c.get(ctx, key)
+}
+
+func (c *Cache) get(ctx context.Context, key string) ([]byte, error) {
 	var value []byte
 	err := c.do(ctx, c.reads, "get", func(ctx context.Context) error {
 		// Not Bytes, whose result shares memory with a string.
@@ -127,7 +141,13 @@ func (c *Cache) Get(ctx context.Context, key string) ([]byte, error) {
 
 // Set stores a value that Redis forgets after ttl, which must be a millisecond
 // or more: nothing is kept for ever.
-func (c *Cache) Set(ctx context.Context, key string, value []byte, ttl time.Duration) error {
+func (c *Cache) Set(ctx context.Context, key string, value []byte, ttl time.Duration) (err error) {
+	ctx, end := c.calls.Begin(ctx, "set")
+	defer end(&err)
+	return c.set(ctx, key, value, ttl)
+}
+
+func (c *Cache) set(ctx context.Context, key string, value []byte, ttl time.Duration) error {
 	if ttl < time.Millisecond {
 		return errors.New("redis set: the time to live is under a millisecond")
 	}
@@ -186,3 +206,5 @@ func (c *Cache) do(ctx context.Context, breaker *breaker, what string, call func
 	}
 	return nil
 }
+
+var _ observe.Observed = (*Cache)(nil)

@@ -58,6 +58,8 @@ func forMany(statement string, n int) string {
 
 // Adopted implements [store.Adoption].
 func (s *Store) Adopted(ctx context.Context, digests [][32]byte) (key store.Candidate, err error) {
+	ctx, end := s.calls.Begin(ctx, "adopted")
+	defer end(&err)
 	err = s.believe(ctx, "find an adopted key", func(tx *sql.Tx) error {
 		row := tx.QueryRowContext(ctx, forMany(selectAdopted, len(digests)), blobs(digests)...)
 		err := row.Scan(sqlstore.ID(&key.ID), (*string)(&key.Hash))
@@ -73,7 +75,9 @@ func (s *Store) Adopted(ctx context.Context, digests [][32]byte) (key store.Cand
 }
 
 // Adopt implements [store.Adoption].
-func (s *Store) Adopt(ctx context.Context, key *store.AdoptedKey) error {
+func (s *Store) Adopt(ctx context.Context, key *store.AdoptedKey) (err error) {
+	ctx, end := s.calls.Begin(ctx, "adopt")
+	defer end(&err)
 	return s.write(ctx, "adopt a key", func(tx *sql.Tx) error {
 		var hash string
 		var minted bool
@@ -97,6 +101,8 @@ func (s *Store) Adopt(ctx context.Context, key *store.AdoptedKey) error {
 func (s *Store) Unadopted(
 	ctx context.Context, eras [][32]byte, now time.Time, limit int,
 ) (keys []store.Candidate, total int, err error) {
+	ctx, end := s.calls.Begin(ctx, "unadopted")
+	defer end(&err)
 	args := append(append([]any{now.UnixMicro()}, blobs(eras)...), store.MaxUnadopted, limit)
 	candidate := func(row sqlstore.Row) (key store.Candidate, err error) {
 		err = row.Scan(sqlstore.ID(&key.ID), (*string)(&key.Hash), &total)

@@ -18,7 +18,9 @@ var auditColumns = strings.Join(sqlstore.AuditColumns, ", ")
 var insertAudit = "INSERT INTO audit_log (" + auditColumns + ") VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 
 // AppendAudit implements [store.AuditLog].
-func (s *Store) AppendAudit(ctx context.Context, chain store.ID, records []store.AuditRecord, sealer store.Sealer) error {
+func (s *Store) AppendAudit(ctx context.Context, chain store.ID, records []store.AuditRecord, sealer store.Sealer) (err error) {
+	ctx, end := s.calls.Begin(ctx, "append_audit")
+	defer end(&err)
 	return s.write(ctx, "write audit records", func(tx *sql.Tx) error {
 		return appendAudit(ctx, tx, chain, records, sealer)
 	})

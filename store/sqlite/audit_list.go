@@ -12,13 +12,15 @@ import (
 )
 
 // Audit implements [store.AuditLog].
-func (s *Store) Audit(ctx context.Context, query *store.AuditQuery) (*store.AuditPage, error) {
+func (s *Store) Audit(ctx context.Context, query *store.AuditQuery) (_ *store.AuditPage, err error) {
+	ctx, end := s.calls.Begin(ctx, "audit")
+	defer end(&err)
 	const what = "list audit records"
 	if err := query.Check(); err != nil {
 		return nil, fmt.Errorf("%s: %w", what, err)
 	}
 	page := &store.AuditPage{}
-	err := s.read(ctx, what, func(tx *sql.Tx) (err error) {
+	err = s.read(ctx, what, func(tx *sql.Tx) (err error) {
 		if !query.Possible() {
 			return nil
 		}

@@ -20,7 +20,9 @@ const columns = "id, label, permissions, is_system, created_at, created_by, expi
 const insertKey = "INSERT INTO system_keys (" + columns + ", key_hash) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 
 // CreateKey implements [store.Store].
-func (s *Store) CreateKey(ctx context.Context, key *store.Key, write *store.Write) error {
+func (s *Store) CreateKey(ctx context.Context, key *store.Key, write *store.Write) (err error) {
+	ctx, end := s.calls.Begin(ctx, "create_key")
+	defer end(&err)
 	row, err := keyRow(key)
 	if err != nil {
 		return fmt.Errorf("create a key: %w", err)
@@ -37,9 +39,11 @@ func (s *Store) CreateKey(ctx context.Context, key *store.Key, write *store.Writ
 }
 
 // Key implements [store.Store].
-func (s *Store) Key(ctx context.Context, id store.ID) (*store.Key, error) {
+func (s *Store) Key(ctx context.Context, id store.ID) (_ *store.Key, err error) {
+	ctx, end := s.calls.Begin(ctx, "key")
+	defer end(&err)
 	var key *store.Key
-	err := s.believe(ctx, "read a key", func(tx *sql.Tx) (err error) {
+	err = s.believe(ctx, "read a key", func(tx *sql.Tx) (err error) {
 		key, err = scanWithHash(tx.QueryRowContext(ctx, "SELECT "+columns+", key_hash FROM system_keys WHERE id = ?", id.String()))
 		return err
 	})
@@ -50,10 +54,12 @@ func (s *Store) Key(ctx context.Context, id store.ID) (*store.Key, error) {
 }
 
 // DeleteKey implements [store.Store].
-func (s *Store) DeleteKey(ctx context.Context, id store.ID, write *store.Write) (*store.Key, error) {
+func (s *Store) DeleteKey(ctx context.Context, id store.ID, write *store.Write) (_ *store.Key, err error) {
+	ctx, end := s.calls.Begin(ctx, "delete_key")
+	defer end(&err)
 	const what = "delete a key"
 	var key *store.Key
-	err := s.write(ctx, what, func(tx *sql.Tx) (err error) {
+	err = s.write(ctx, what, func(tx *sql.Tx) (err error) {
 		if err := allow(ctx, tx, write.By()); err != nil {
 			return err
 		}
@@ -101,7 +107,9 @@ func deleteKey(ctx context.Context, tx *sql.Tx, id store.ID, write *store.Write)
 }
 
 // RehashKey implements [store.Store].
-func (s *Store) RehashKey(ctx context.Context, id store.ID, old, renewed store.Hash) error {
+func (s *Store) RehashKey(ctx context.Context, id store.ID, old, renewed store.Hash) (err error) {
+	ctx, end := s.calls.Begin(ctx, "rehash_key")
+	defer end(&err)
 	return s.write(ctx, "rehash a key", func(tx *sql.Tx) error {
 		// The trigger that logs the change looks for it here.
 		_, err := tx.ExecContext(ctx, "INSERT INTO rehashing (id, key_hash) VALUES (?, ?)", id.String(), string(renewed))
@@ -225,7 +233,9 @@ FROM json_each(?) AS uses
 WHERE system_keys.id = uses.key AND system_keys.last_used_at < uses.value`
 
 // RecordUse implements [store.Store].
-func (s *Store) RecordUse(ctx context.Context, uses []store.Use) error {
+func (s *Store) RecordUse(ctx context.Context, uses []store.Use) (err error) {
+	ctx, end := s.calls.Begin(ctx, "record_use")
+	defer end(&err)
 	latest := make(map[store.ID]int64, len(uses))
 	limit := s.now().Add(maxAhead).UnixMicro()
 	for _, use := range uses {

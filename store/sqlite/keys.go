@@ -17,13 +17,15 @@ import (
 const few = 5000
 
 // Keys implements [store.Store].
-func (s *Store) Keys(ctx context.Context, query *store.KeyQuery) (*store.KeyPage, error) {
+func (s *Store) Keys(ctx context.Context, query *store.KeyQuery) (_ *store.KeyPage, err error) {
+	ctx, end := s.calls.Begin(ctx, "keys")
+	defer end(&err)
 	if err := query.Check(); err != nil {
 		return nil, fmt.Errorf("list keys: %w", err)
 	}
 	page := &store.KeyPage{}
 	var ranks []string
-	err := s.read(ctx, "list keys", func(tx *sql.Tx) (err error) {
+	err = s.read(ctx, "list keys", func(tx *sql.Tx) (err error) {
 		if !findable(query.Search) {
 			return nil
 		}
@@ -101,6 +103,8 @@ WHERE p.type = 'text' ORDER BY p.value LIMIT ?`
 
 // Granted implements [store.Store].
 func (s *Store) Granted(ctx context.Context, keys int) (granted []string, err error) {
+	ctx, end := s.calls.Begin(ctx, "granted")
+	defer end(&err)
 	permission := func(row sqlstore.Row) (permission string, err error) { return permission, row.Scan(&permission) }
 	err = s.read(ctx, "list the permissions in use", func(tx *sql.Tx) error {
 		granted, err = collect(ctx, tx, permission, selectGranted, max(0, keys), store.MaxGranted)

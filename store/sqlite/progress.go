@@ -18,9 +18,11 @@ func (s *Store) Barrier(ctx context.Context) (rev int64, err error) {
 }
 
 // Progress implements [store.Store].
-func (s *Store) Progress(ctx context.Context, key store.ID) (*store.Progress, error) {
+func (s *Store) Progress(ctx context.Context, key store.ID) (_ *store.Progress, err error) {
+	ctx, end := s.calls.Begin(ctx, "progress")
+	defer end(&err)
 	progress := &store.Progress{Origin: origin}
-	err := s.believe(ctx, "look at the instances", func(tx *sql.Tx) (err error) {
+	err = s.believe(ctx, "look at the instances", func(tx *sql.Tx) (err error) {
 		if progress.Head, progress.Watched, err = head(ctx, tx); err != nil {
 			return err
 		}

@@ -30,9 +30,11 @@ const selectSession = "SELECT " + columns + " FROM system_keys " +
 	"WHERE id = (SELECT key_id FROM session WHERE digest = ? AND expires_at > ?)"
 
 // Session implements [store.Sessions].
-func (s *Store) Session(ctx context.Context, digest [32]byte, now time.Time) (*store.Key, error) {
+func (s *Store) Session(ctx context.Context, digest [32]byte, now time.Time) (_ *store.Key, err error) {
+	ctx, end := s.calls.Begin(ctx, "session")
+	defer end(&err)
 	var key *store.Key
-	err := s.believe(ctx, "read a session", func(tx *sql.Tx) (err error) {
+	err = s.believe(ctx, "read a session", func(tx *sql.Tx) (err error) {
 		key, err = scanKey(tx.QueryRowContext(ctx, selectSession, digest[:], now.UnixMicro()))
 		return err
 	})

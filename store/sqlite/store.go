@@ -20,6 +20,7 @@ import (
 	sqlite3 "modernc.org/sqlite"
 	codes "modernc.org/sqlite/lib"
 
+	"github.com/lumio-vision/caddy-system-keys/internal/observe"
 	"github.com/lumio-vision/caddy-system-keys/internal/sqlstore"
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
@@ -34,6 +35,7 @@ type Store struct {
 	writer  *sql.DB
 	readers *sql.DB
 	seen    store.Seen
+	calls   observe.Calls
 
 	mu      sync.Mutex
 	closed  bool
@@ -44,6 +46,9 @@ type Store struct {
 
 // Path returns the file's absolute path.
 func (s *Store) Path() string { return s.path }
+
+// Observe implements [observe.Observed].
+func (s *Store) Observe(meter observe.Meter) { s.calls.Observe(meter) }
 
 // Close implements [store.Store].
 func (s *Store) Close() error { return s.close() }
@@ -242,4 +247,7 @@ func resultCode(err error) int {
 	return 0
 }
 
-var _ store.Store = (*Store)(nil)
+var (
+	_ store.Store      = (*Store)(nil)
+	_ observe.Observed = (*Store)(nil)
+)
