@@ -48,10 +48,8 @@ func Prunable(records []store.AuditRecord, floor store.ID) (n int, last store.Au
 type Row interface{ Scan(dest ...any) error }
 
 // AuditColumns are the columns of a record, in the order in which ScanAudit reads them.
-var AuditColumns = []string{
-	"id", "event", "at", "actor_type", "actor", "actor_label", "key_id", "key_label",
-	"request_id", "method", "path", "status", "client_ip", "details", "chain", "seq", "mac",
-}
+const AuditColumns = "id, event, at, actor_type, actor, actor_label, key_id, key_label, " +
+	"request_id, method, path, status, client_ip, details, chain, seq, mac"
 
 // ScanAudit reads a record from a row of the columns, whose details are text.
 func ScanAudit(row Row) (r store.AuditRecord, err error) {

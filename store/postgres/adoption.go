@@ -91,12 +91,10 @@ func (s *Store) Unadopted(
 	defer end(&err)
 	err = s.there(ctx, func(origin string) error {
 		keys = nil
-		rows, err := s.pool.Query(ctx, countUnadopted+"SELECT "+self(origin, 5)+fromUnadopted,
+		// The error of the query is that of its rows.
+		rows, _ := s.pool.Query(ctx, countUnadopted+"SELECT "+self(origin, 5)+fromUnadopted,
 			append([]any{byteas(eras), now, limit, store.MaxUnadopted}, s.seenArguments()...)...)
-		if err != nil {
-			return err
-		}
-		_, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (struct{}, error) {
+		_, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (struct{}, error) {
 			var id pgtype.UUID
 			var hash pgtype.Text
 			_, err := checked(row, &id, &hash, &total)

@@ -13,8 +13,11 @@ import (
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
-// auditList are the columns of a [store.AuditRecord], as scanAudit reads them.
-var auditList = strings.Replace(strings.Join(sqlstore.AuditColumns, ", "), "details", "details::text", 1)
+// auditList are the columns of a [store.AuditRecord], as [sqlstore.ScanAudit] reads them.
+var auditList = strings.Replace(sqlstore.AuditColumns, "details", "details::text", 1)
+
+// auditColumns are those that COPY writes.
+var auditColumns = strings.Split(sqlstore.AuditColumns, ", ")
 
 // AppendAudit implements [store.AuditLog].
 func (s *Store) AppendAudit(ctx context.Context, chain store.ID, records []store.AuditRecord, sealer store.Sealer) (err error) {
@@ -45,7 +48,7 @@ func appendAudit(ctx context.Context, tx pgx.Tx, chain store.ID, records []store
 			return err
 		}
 	}
-	_, err := tx.CopyFrom(ctx, pgx.Identifier{"sidecar", "audit_log"}, sqlstore.AuditColumns,
+	_, err := tx.CopyFrom(ctx, pgx.Identifier{"sidecar", "audit_log"}, auditColumns,
 		pgx.CopyFromSlice(len(records), func(i int) ([]any, error) { return auditRow(&records[i]), nil }))
 	return err
 }
@@ -104,12 +107,8 @@ func (s *Store) SealAudit(ctx context.Context, limit int, sealer store.Sealer) (
 
 // sealWaiting takes the records that no other instance is about to seal.
 func sealWaiting(ctx context.Context, tx pgx.Tx, limit int, sealer store.Sealer) (int, error) {
-	rows, err := tx.Query(ctx, "SELECT "+auditList+" FROM sidecar.audit_log "+
+	records, err := collect(ctx, tx, sqlstore.ScanAudit, "SELECT "+auditList+" FROM sidecar.audit_log "+
 		"WHERE chain IS NULL AND actor_type IN ('cli', 'sql') ORDER BY id LIMIT $1 FOR UPDATE SKIP LOCKED", limit)
-	if err != nil {
-		return 0, err
-	}
-	records, err := pgx.CollectRows(rows, scanAudit)
 	if err != nil || len(records) == 0 {
 		return 0, err
 	}
@@ -143,6 +142,3 @@ func auditRow(r *store.AuditRecord) []any {
 		r.Request.ID, r.Request.Method, r.Request.Path, r.Request.Status, r.Request.ClientIP, details, chain, seq, r.Link.MAC,
 	}
 }
-
-// scanAudit reads a row of auditList.
-func scanAudit(row pgx.CollectableRow) (store.AuditRecord, error) { return sqlstore.ScanAudit(row) }

@@ -17,24 +17,15 @@ func (s *Store) AuditChains(ctx context.Context) ([]store.AuditChain, error) {
 }
 
 func auditChains(ctx context.Context, db querier) ([]store.AuditChain, error) {
-	rows, err := db.Query(ctx, "SELECT "+sqlstore.ChainColumns+" FROM sidecar.audit_chain ORDER BY id")
-	if err != nil {
-		return nil, err
-	}
-	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (store.AuditChain, error) { return sqlstore.ScanChain(row) })
+	return collect(ctx, db, sqlstore.ScanChain, "SELECT "+sqlstore.ChainColumns+" FROM sidecar.audit_chain ORDER BY id")
 }
 
 var auditLinks = "SELECT " + auditList + " FROM sidecar.audit_log WHERE chain = $1 AND seq > $2 ORDER BY seq LIMIT $3"
 
 // AuditLinks implements [store.AuditLog].
 func (s *Store) AuditLinks(ctx context.Context, chain store.ID, seq int64, limit int) ([]store.AuditRecord, error) {
-	const what = "read a chain of audit records"
-	rows, err := s.pool.Query(ctx, auditLinks, uuid(chain), seq, limit)
-	if err != nil {
-		return nil, explain(what, err)
-	}
-	records, err := pgx.CollectRows(rows, scanAudit)
-	return records, explain(what, err)
+	records, err := collect(ctx, s.pool, sqlstore.ScanAudit, auditLinks, uuid(chain), seq, limit)
+	return records, explain("read a chain of audit records", err)
 }
 
 // AuditUnsealed implements [store.AuditLog].
@@ -71,16 +62,14 @@ func pruneChain(ctx context.Context, tx pgx.Tx, chain, floor store.ID, limit int
 	if _, err := lockHead(ctx, tx, chain); err != nil {
 		return 0, err
 	}
-	rows, err := tx.Query(ctx, "SELECT l.id, l.seq, l.mac FROM sidecar.audit_log l JOIN sidecar.audit_chain c ON c.id = l.chain "+
-		"WHERE c.id = $1 AND l.seq > c.anchor_seq ORDER BY l.seq LIMIT $2", uuid(chain), limit)
-	if err != nil {
-		return 0, err
-	}
-	records, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (r store.AuditRecord, err error) {
+	place := func(row sqlstore.Row) (r store.AuditRecord, err error) {
 		r.Link.Chain = chain
 		err = row.Scan(sqlstore.ID(&r.ID), &r.Link.Seq, &r.Link.MAC)
 		return r, err
-	})
+	}
+	records, err := collect(ctx, tx, place,
+		"SELECT l.id, l.seq, l.mac FROM sidecar.audit_log l JOIN sidecar.audit_chain c ON c.id = l.chain "+
+			"WHERE c.id = $1 AND l.seq > c.anchor_seq ORDER BY l.seq LIMIT $2", uuid(chain), limit)
 	if err != nil {
 		return 0, err
 	}

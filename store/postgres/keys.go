@@ -62,10 +62,7 @@ func (s *Store) page(ctx context.Context, query *store.KeyQuery) (page *store.Ke
 		return page, nil, err
 	}
 	list := pageStatement(query, choose(query, page.Total))
-	rows, err := s.pool.Query(ctx, list.text, list.args...)
-	if err != nil {
-		return nil, nil, err
-	}
+	rows, _ := s.pool.Query(ctx, list.text, list.args...) // its error is that of the rows
 	page.Keys, ranks, err = collectKeys(rows)
 	return page, ranks, err
 }
@@ -128,13 +125,6 @@ ORDER BY permission LIMIT $2`
 func (s *Store) Granted(ctx context.Context, keys int) (_ []string, err error) {
 	ctx, end := s.call(ctx, "granted", "list the permissions in use")
 	defer end(&err)
-	rows, err := s.pool.Query(ctx, selectGranted, max(0, keys), store.MaxGranted)
-	if err != nil {
-		return nil, err
-	}
-	granted, err := pgx.CollectRows(rows, pgx.RowTo[string])
-	if err != nil {
-		return nil, err
-	}
-	return granted, nil
+	rows, _ := s.pool.Query(ctx, selectGranted, max(0, keys), store.MaxGranted) // its error is that of the rows
+	return pgx.CollectRows(rows, pgx.RowTo[string])
 }

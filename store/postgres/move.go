@@ -46,11 +46,7 @@ type source struct{ tx pgx.Tx }
 func (s source) MintKey(ctx context.Context) (store.MintKey, error) { return mintKey(ctx, s.tx) }
 
 func (s source) Keys(ctx context.Context, after store.ID, limit int) ([]store.Key, error) {
-	rows, err := s.tx.Query(ctx, "SELECT "+keyColumns+" FROM system_keys WHERE id > $1 ORDER BY id LIMIT $2", uuid(after), limit)
-	if err != nil {
-		return nil, err
-	}
-	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (store.Key, error) {
+	return collect(ctx, s.tx, func(row sqlstore.Row) (store.Key, error) {
 		var hash string
 		key, err := scanKey(row, &hash)
 		if err != nil {
@@ -58,7 +54,7 @@ func (s source) Keys(ctx context.Context, after store.ID, limit int) ([]store.Ke
 		}
 		key.Hash = store.Hash(hash)
 		return *key, nil
-	})
+	}, "SELECT "+keyColumns+" FROM system_keys WHERE id > $1 ORDER BY id LIMIT $2", uuid(after), limit)
 }
 
 func (s source) Chains(ctx context.Context) ([]store.AuditChain, error) {
@@ -66,11 +62,8 @@ func (s source) Chains(ctx context.Context) ([]store.AuditChain, error) {
 }
 
 func (s source) Records(ctx context.Context, after store.ID, limit int) ([]store.AuditRecord, error) {
-	rows, err := s.tx.Query(ctx, "SELECT "+auditList+" FROM sidecar.audit_log WHERE id > $1 ORDER BY id LIMIT $2", uuid(after), limit)
-	if err != nil {
-		return nil, err
-	}
-	return pgx.CollectRows(rows, scanAudit)
+	return collect(ctx, s.tx, sqlstore.ScanAudit,
+		"SELECT "+auditList+" FROM sidecar.audit_log WHERE id > $1 ORDER BY id LIMIT $2", uuid(after), limit)
 }
 
 // lockForImport keeps everybody else from writing keys and records, and servers
@@ -135,7 +128,7 @@ func (r *recipient) Chains(ctx context.Context, chains []store.AuditChain) error
 
 func (r *recipient) Records(ctx context.Context, records []store.AuditRecord) error {
 	table := pgx.Identifier{"sidecar", "audit_log"}
-	return r.copy(ctx, "import audit records", table, sqlstore.AuditColumns, len(records), func(i int) []any {
+	return r.copy(ctx, "import audit records", table, auditColumns, len(records), func(i int) []any {
 		return auditRow(&records[i])
 	})
 }

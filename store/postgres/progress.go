@@ -8,6 +8,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgtype"
 
+	"github.com/lumio-vision/caddy-system-keys/internal/sqlstore"
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
@@ -61,39 +62,28 @@ func (s *Store) Progress(ctx context.Context, key store.ID) (_ *store.Progress, 
 	ctx, end := s.call(ctx, "progress", "look at the instances")
 	defer end(&err)
 	var progress *store.Progress
-	err = s.there(ctx, func(origin string) (err error) {
-		progress, err = s.progress(ctx, "SELECT "+self(origin, 2)+progressed, key)
+	scan := func(row sqlstore.Row) (member store.Member, err error) {
+		var beat, applied, ttl pgtype.Int8
+		var name pgtype.Text
+		var joined, seen pgtype.Timestamptz
+		progress.Origin, err = checked(row, &progress.Watched, &progress.Head.Rev, &progress.Head.Tag, &progress.Cut,
+			sqlstore.ID(&member.ID), &beat, &applied, &ttl, &name, &joined, &seen)
+		member.Name, member.TTL = name.String, time.Duration(ttl.Int64)*time.Millisecond
+		member.Beat, member.Applied = beat.Int64, applied.Int64
+		member.JoinedAt, member.SeenAt = utc(joined), utc(seen)
+		return member, err
+	}
+	err = s.there(ctx, func(origin string) error {
+		progress = &store.Progress{}
+		progress.Members, err = collect(ctx, s.pool, scan, "SELECT "+self(origin, 2)+progressed,
+			append([]any{uuid(key)}, s.seenArguments()...)...)
 		return err
 	})
 	if err != nil {
 		return nil, err
 	}
-	return progress, nil
-}
-
-func (s *Store) progress(ctx context.Context, statement string, key store.ID) (*store.Progress, error) {
-	rows, err := s.pool.Query(ctx, statement, append([]any{uuid(key)}, s.seenArguments()...)...)
-	if err != nil {
-		return nil, err
-	}
-	progress := &store.Progress{}
-	_, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (_ struct{}, err error) {
-		var id pgtype.UUID
-		var beat, applied, ttl pgtype.Int8
-		var name pgtype.Text
-		var joined, seen pgtype.Timestamptz
-		progress.Origin, err = checked(row, &progress.Watched, &progress.Head.Rev, &progress.Head.Tag, &progress.Cut,
-			&id, &beat, &applied, &ttl, &name, &joined, &seen)
-		if err == nil && id.Valid {
-			progress.Members = append(progress.Members, store.Member{
-				ID: id.Bytes, Name: name.String, TTL: time.Duration(ttl.Int64) * time.Millisecond,
-				Beat: beat.Int64, Applied: applied.Int64, JoinedAt: utc(joined), SeenAt: utc(seen),
-			})
-		}
-		return struct{}{}, err
-	})
-	if err != nil {
-		return nil, err
+	if m := progress.Members; len(m) > 0 && m[0].ID == (store.ID{}) { // the row without a member
+		progress.Members = nil
 	}
 	return progress, nil
 }

@@ -129,13 +129,10 @@ func (s *Store) SigningKeys(ctx context.Context) ([]store.SigningKey, error) {
 	err := s.there(ctx, func(origin string) error {
 		keys = nil
 		// One row at least, so that it has what the server is at the same moment.
-		rows, err := s.pool.Query(ctx, "SELECT "+self(origin, 1)+`, k.id, k.public, k.expires_at
+		rows, _ := s.pool.Query(ctx, "SELECT "+self(origin, 1)+`, k.id, k.public, k.expires_at
 FROM (VALUES (true)) AS one LEFT JOIN sidecar.signing_key k ON k.expires_at > clock_timestamp()
-ORDER BY k.id COLLATE "C"`, s.seenArguments()...)
-		if err != nil {
-			return err
-		}
-		_, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (struct{}, error) {
+ORDER BY k.id COLLATE "C"`, s.seenArguments()...) // its error is that of the rows
+		_, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (struct{}, error) {
 			var id *string
 			var public []byte
 			var expires *time.Time

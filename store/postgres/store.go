@@ -22,6 +22,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/lumio-vision/caddy-system-keys/internal/observe"
+	"github.com/lumio-vision/caddy-system-keys/internal/sqlstore"
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
@@ -112,6 +113,14 @@ func (s *Store) Close() error {
 type querier interface {
 	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
 	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
+}
+
+// collect returns all rows of a query.
+func collect[T any](
+	ctx context.Context, db querier, scan func(row sqlstore.Row) (T, error), statement string, args ...any,
+) ([]T, error) {
+	rows, _ := db.Query(ctx, statement, args...) // its error is that of the rows
+	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (T, error) { return scan(row) })
 }
 
 var (

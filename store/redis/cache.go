@@ -1,3 +1,28 @@
+// Package redis is a cache of small values in Redis: a node, a cluster, or a
+// master that sentinels watch over. Its user is the verifier, which remembers
+// there that Argon2id work was done. This package knows nothing of that: it
+// carries bytes, sealed by whoever puts them in.
+//
+// What the cache holds may be lost, and Redis may be away. So a call never
+// waits longer than [Options.Timeout], and while Redis keeps failing a circuit
+// breaker answers [ErrUnavailable] in its place, at no cost.
+//
+// # URLs
+//
+//	redis://[[user]:password@]host[:port][/db]     a node
+//	rediss://...                                   the same over TLS
+//	unix://[[user]:password@]/path/to.sock[?db=N]  a node's unix socket
+//
+// Several URLs are the seeds of a cluster. With ?master_name=NAME in the first
+// they, or it alone, are sentinels; user, password and database are then those
+// of the master. What the first URL says beyond its host holds for all, and
+// need not be repeated.
+//
+// Parameters are client_name, db, pool_size (connections per server, by
+// default those of the client library), master_name, sentinel_username,
+// sentinel_password, and skip_verify=true, which turns off the check of the
+// server's certificate. Others are refused, those for timeouts among them:
+// there is one timeout, and it holds whatever the URL says.
 package redis
 
 import (
@@ -153,20 +178,6 @@ func (c *Cache) set(ctx context.Context, key string, value []byte, ttl time.Dura
 	}
 	return c.do(ctx, c.writes, "set", func(ctx context.Context) error {
 		return c.client.Set(ctx, key, value, ttl).Err()
-	})
-}
-
-// Delete removes a key, if it is there.
-func (c *Cache) Delete(ctx context.Context, key string) error {
-	return c.do(ctx, c.writes, "delete", func(ctx context.Context) error {
-		return c.client.Del(ctx, key).Err()
-	})
-}
-
-// Ping asks whether Redis answers.
-func (c *Cache) Ping(ctx context.Context) error {
-	return c.do(ctx, c.reads, "ping", func(ctx context.Context) error {
-		return c.client.Ping(ctx).Err()
 	})
 }
 

@@ -4,7 +4,6 @@ import (
 	"context"
 	"database/sql"
 	"errors"
-	"strings"
 
 	codes "modernc.org/sqlite/lib"
 
@@ -12,10 +11,7 @@ import (
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
-// auditColumns are those of a [store.AuditRecord], as [sqlstore.ScanAudit] reads them.
-var auditColumns = strings.Join(sqlstore.AuditColumns, ", ")
-
-var insertAudit = "INSERT INTO audit_log (" + auditColumns + ") VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+const insertAudit = "INSERT INTO audit_log (" + sqlstore.AuditColumns + ") VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 
 // AppendAudit implements [store.AuditLog].
 func (s *Store) AppendAudit(ctx context.Context, chain store.ID, records []store.AuditRecord, sealer store.Sealer) (err error) {
@@ -82,7 +78,7 @@ func sealNext(ctx context.Context, tx *sql.Tx, chain store.ID, records []store.A
 // SealAudit implements [store.AuditLog].
 func (s *Store) SealAudit(ctx context.Context, limit int, sealer store.Sealer) (sealed int, err error) {
 	const what = "seal audit records"
-	waiting := "SELECT " + auditColumns + " FROM audit_log " +
+	const waiting = "SELECT " + sqlstore.AuditColumns + " FROM audit_log " +
 		"WHERE chain IS NULL AND actor_type IN ('cli', 'sql') ORDER BY id LIMIT ?"
 	// Mostly there is nothing to do, and a look costs no writer's turn.
 	var records []store.AuditRecord

@@ -33,7 +33,7 @@ func (s *Store) AuditLinks(ctx context.Context, chain store.ID, seq int64, limit
 
 func auditLinks(ctx context.Context, tx *sql.Tx, chain store.ID, seq int64, limit int) ([]store.AuditRecord, error) {
 	return collect(ctx, tx, sqlstore.ScanAudit,
-		"SELECT "+auditColumns+" FROM audit_log WHERE chain = ? AND seq > ? ORDER BY seq LIMIT ?", chain.String(), seq, limit)
+		"SELECT "+sqlstore.AuditColumns+" FROM audit_log WHERE chain = ? AND seq > ? ORDER BY seq LIMIT ?", chain.String(), seq, limit)
 }
 
 // AuditUnsealed implements [store.AuditLog].

@@ -24,7 +24,7 @@ func (s *Store) Audit(ctx context.Context, query *store.AuditQuery) (_ *store.Au
 		if !query.Possible() {
 			return nil
 		}
-		list := auditUnion(query, auditColumns, query.Limit+1, true)
+		list := auditUnion(query, sqlstore.AuditColumns, query.Limit+1, true)
 		if page.Records, err = collect(ctx, tx, sqlstore.ScanAudit, list.text, list.args...); err != nil {
 			return err
 		}

@@ -46,7 +46,7 @@ func (s source) Chains(ctx context.Context) ([]store.AuditChain, error) {
 
 func (s source) Records(ctx context.Context, after store.ID, limit int) ([]store.AuditRecord, error) {
 	return collect(ctx, s.tx, sqlstore.ScanAudit,
-		"SELECT "+auditColumns+" FROM audit_log WHERE id > ? ORDER BY id LIMIT ?", after.String(), limit)
+		"SELECT "+sqlstore.AuditColumns+" FROM audit_log WHERE id > ? ORDER BY id LIMIT ?", after.String(), limit)
 }
 
 // Import implements [store.Moving].
