@@ -70,6 +70,13 @@ func (q *KeyQuery) Check() error {
 	return nil
 }
 
+// Possible reports whether a label could contain what is searched for. A database
+// may refuse to look for other text.
+func (q *KeyQuery) Possible() bool { return storable(q.Search) }
+
+// storable reports whether a text could be in a row: it is UTF-8 without NUL.
+func storable(text string) bool { return utf8.ValidString(text) && !strings.ContainsRune(text, 0) }
+
 // Cursor is a place in an ordered list of keys: behind the key with this id
 // and this value in the sorted column. It stays good when that key is deleted.
 type Cursor struct {
@@ -151,11 +158,10 @@ func DecodeCursor(s string, sort SortField, desc bool) (*Cursor, error) {
 }
 
 // possible reports whether a row could be in the cursor's place. A database
-// refuses text that is not UTF-8 or has NUL in it, and times beyond its calendar.
+// refuses other text, and times beyond its calendar.
 func (c *Cursor) possible() bool {
 	year := time.UnixMicro(c.At).UTC().Year()
-	text := c.Label + c.Permissions
-	return utf8.ValidString(text) && !strings.ContainsRune(text, 0) && year >= 1 && year <= 9999
+	return storable(c.Label+c.Permissions) && year >= 1 && year <= 9999
 }
 
 // KeyPage is one page of a list.

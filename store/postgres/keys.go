@@ -2,8 +2,6 @@ package postgres
 
 import (
 	"context"
-	"strings"
-	"unicode/utf8"
 
 	"github.com/jackc/pgx/v5"
 
@@ -50,8 +48,7 @@ func (s *Store) page(ctx context.Context, query *store.KeyQuery) (page *store.Ke
 		return nil, nil, err
 	}
 	switch {
-	// Labels are UTF-8 without NUL, and PostgreSQL refuses other text.
-	case !utf8.ValidString(query.Search) || strings.ContainsRune(query.Search, 0):
+	case !query.Possible():
 		return &store.KeyPage{}, nil, ctx.Err()
 	case query.Search == "" && query.UnusedSince.IsZero():
 		return s.unfiltered(ctx, query)

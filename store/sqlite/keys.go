@@ -4,8 +4,6 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
-	"strings"
-	"unicode/utf8"
 
 	"github.com/lumio-vision/caddy-system-keys/internal/sqlstore"
 	"github.com/lumio-vision/caddy-system-keys/store"
@@ -26,7 +24,7 @@ func (s *Store) Keys(ctx context.Context, query *store.KeyQuery) (_ *store.KeyPa
 	page := &store.KeyPage{}
 	var ranks []string
 	err = s.read(ctx, "list keys", func(tx *sql.Tx) (err error) {
-		if !findable(query.Search) {
+		if !query.Possible() {
 			return nil
 		}
 		var how access
@@ -41,12 +39,6 @@ func (s *Store) Keys(ctx context.Context, query *store.KeyQuery) (_ *store.KeyPa
 	}
 	page.Cut(query, ranks)
 	return page, nil
-}
-
-// findable reports whether some label could contain the needle: labels are
-// UTF-8 without NUL.
-func findable(needle string) bool {
-	return utf8.ValidString(needle) && !strings.ContainsRune(needle, 0)
 }
 
 // count returns how many keys the query's filters keep, and how best to reach
