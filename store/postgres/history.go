@@ -161,15 +161,23 @@ func self(origin string, n int) string {
 func checked(row pgx.Row, more ...any) (origin string, err error) {
 	var standby, followed bool
 	err = row.Scan(append([]any{&standby, &origin, &followed}, more...)...)
+	return origin, judge(err, standby, followed, true)
+}
+
+// judge says what the answer of a server is worth. That something was not found counts
+// only on the word of a primary whose history is followed.
+func judge(err error, standby, followed, found bool) error {
 	switch {
 	case err != nil:
-		return "", err
+		return err
 	case standby:
-		return "", store.ErrStandby
+		return store.ErrStandby
 	case !followed:
-		return "", store.ErrOtherHistory
+		return store.ErrOtherHistory
+	case !found:
+		return store.ErrNotFound
 	}
-	return origin, nil
+	return nil
 }
 
 // origins are what names a server's history, as an expression, the best first: a

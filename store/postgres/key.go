@@ -92,15 +92,8 @@ func readKey(row pgx.Row) (*store.Key, error) {
 	var hash *string
 	var standby, followed bool
 	key, err := scanKey(row, &hash, &standby, &followed)
-	switch {
-	case err != nil:
+	if err := judge(err, standby, followed, hash != nil); err != nil {
 		return nil, err
-	case standby:
-		return nil, store.ErrStandby
-	case !followed:
-		return nil, store.ErrOtherHistory
-	case hash == nil:
-		return nil, store.ErrNotFound
 	}
 	key.Hash = store.Hash(*hash)
 	return key, nil

@@ -48,17 +48,7 @@ func (s *Store) Session(ctx context.Context, digest [32]byte, now time.Time) (ke
 		var found, standby, there bool
 		row := s.pool.QueryRow(ctx, selectSession(origin), append([]any{digest[:], now}, s.seenArguments()...)...)
 		key, err = scanKey(row, &found, &standby, &there)
-		switch {
-		case err != nil:
-			return err
-		case standby:
-			return store.ErrStandby
-		case !there:
-			return store.ErrOtherHistory
-		case !found:
-			return store.ErrNotFound
-		}
-		return nil
+		return judge(err, standby, there, found)
 	})
 	if err != nil {
 		return nil, err
