@@ -20,12 +20,14 @@ const insertSession = "INSERT INTO sidecar.session (digest, key_id, key_proof, e
 	"SELECT $1, k.id, " + keyProof + ", $3 FROM system_keys k WHERE k.id = $2 FOR SHARE"
 
 // CreateSession implements [store.Sessions].
-func (s *Store) CreateSession(ctx context.Context, session *store.Session) error {
+func (s *Store) CreateSession(ctx context.Context, session *store.Session) (err error) {
+	ctx, end := s.call(ctx, "create_session", "create a session")
+	defer end(&err)
 	tag, err := s.exec(ctx, insertSession, session.Digest[:], uuid(session.Key), session.ExpiresAt)
 	if err == nil && tag.RowsAffected() == 0 {
 		err = store.ErrActorGone
 	}
-	return explain("create a session", conflict(err))
+	return conflict(err)
 }
 
 // fromSession gives one row in any case, and the row and what the server is of one
@@ -59,17 +61,21 @@ func (s *Store) Session(ctx context.Context, digest [32]byte, now time.Time) (ke
 const deleteSession = "DELETE FROM sidecar.session WHERE digest = $1 AND " + durable
 
 // EndSession implements [store.Sessions].
-func (s *Store) EndSession(ctx context.Context, digest [32]byte) error {
-	_, err := s.execDurably(ctx, deleteSession, digest[:])
-	return explain("end a session", err)
+func (s *Store) EndSession(ctx context.Context, digest [32]byte) (err error) {
+	ctx, end := s.call(ctx, "end_session", "end a session")
+	defer end(&err)
+	_, err = s.execDurably(ctx, deleteSession, digest[:])
+	return err
 }
 
 const insertNonce = "INSERT INTO sidecar.nonce (digest, expires_at) SELECT $1, $2 WHERE " + durable
 
 // SpendNonce implements [store.Sessions].
-func (s *Store) SpendNonce(ctx context.Context, digest [32]byte, expires time.Time) error {
-	_, err := s.execDurably(ctx, insertNonce, digest[:], expires)
-	return explain("spend a nonce", conflict(err))
+func (s *Store) SpendNonce(ctx context.Context, digest [32]byte, expires time.Time) (err error) {
+	ctx, end := s.call(ctx, "spend_nonce", "spend a nonce")
+	defer end(&err)
+	_, err = s.execDurably(ctx, insertNonce, digest[:], expires)
+	return conflict(err)
 }
 
 // pruneSessions are the statements that remove what is over.
@@ -114,9 +120,11 @@ func (s *Store) PublishSigningKey(ctx context.Context, key store.SigningKey, lif
 }
 
 // SigningKeys implements [store.Store].
-func (s *Store) SigningKeys(ctx context.Context) ([]store.SigningKey, error) {
+func (s *Store) SigningKeys(ctx context.Context) (_ []store.SigningKey, err error) {
+	ctx, end := s.call(ctx, "signing_keys", "read the signing keys")
+	defer end(&err)
 	var keys []store.SigningKey
-	err := s.there(ctx, func(origin string) error {
+	err = s.there(ctx, func(origin string) error {
 		keys = nil
 		// One row at least, so that it has what the server is at the same moment.
 		rows, _ := s.pool.Query(ctx, "SELECT "+self(origin, 1)+`, k.id, k.public, k.expires_at
@@ -141,7 +149,7 @@ ORDER BY k.id COLLATE "C"`, s.seenArguments()...) // its error is that of the ro
 		return err
 	})
 	if err != nil {
-		return nil, explain("read the signing keys", err)
+		return nil, err
 	}
 	return keys, nil
 }

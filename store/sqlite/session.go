@@ -15,7 +15,9 @@ import (
 const insertSession = "INSERT INTO session (digest, key_id, expires_at) SELECT ?, id, ? FROM system_keys WHERE id = ?"
 
 // CreateSession implements [store.Sessions].
-func (s *Store) CreateSession(ctx context.Context, session *store.Session) error {
+func (s *Store) CreateSession(ctx context.Context, session *store.Session) (err error) {
+	ctx, end := s.calls.Begin(ctx, "create_session")
+	defer end(&err)
 	return s.write(ctx, "create a session", func(tx *sql.Tx) error {
 		n, err := changed(tx.ExecContext(ctx, insertSession, session.Digest[:], session.ExpiresAt.UnixMicro(), session.Key.String()))
 		if err == nil && n == 0 {
@@ -45,14 +47,18 @@ func (s *Store) Session(ctx context.Context, digest [32]byte, now time.Time) (_ 
 }
 
 // EndSession implements [store.Sessions].
-func (s *Store) EndSession(ctx context.Context, digest [32]byte) error {
-	_, err := s.exec(ctx, "end a session", "DELETE FROM session WHERE digest = ?", digest[:])
+func (s *Store) EndSession(ctx context.Context, digest [32]byte) (err error) {
+	ctx, end := s.calls.Begin(ctx, "end_session")
+	defer end(&err)
+	_, err = s.exec(ctx, "end a session", "DELETE FROM session WHERE digest = ?", digest[:])
 	return err
 }
 
 // SpendNonce implements [store.Sessions].
-func (s *Store) SpendNonce(ctx context.Context, digest [32]byte, expires time.Time) error {
-	_, err := s.exec(ctx, "spend a nonce", "INSERT INTO nonce (digest, expires_at) VALUES (?, ?)", digest[:], expires.UnixMicro())
+func (s *Store) SpendNonce(ctx context.Context, digest [32]byte, expires time.Time) (err error) {
+	ctx, end := s.calls.Begin(ctx, "spend_nonce")
+	defer end(&err)
+	_, err = s.exec(ctx, "spend a nonce", "INSERT INTO nonce (digest, expires_at) VALUES (?, ?)", digest[:], expires.UnixMicro())
 	return err
 }
 
@@ -105,6 +111,8 @@ func (s *Store) PublishSigningKey(ctx context.Context, key store.SigningKey, lif
 
 // SigningKeys implements [store.Store].
 func (s *Store) SigningKeys(ctx context.Context) (keys []store.SigningKey, err error) {
+	ctx, end := s.calls.Begin(ctx, "signing_keys")
+	defer end(&err)
 	err = s.believe(ctx, "read the signing keys", func(tx *sql.Tx) error {
 		keys, err = collect(ctx, tx, scanSigningKey,
 			"SELECT id, public, expires_at FROM signing_key WHERE expires_at > ? ORDER BY id", s.now().UnixMicro())

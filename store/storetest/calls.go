@@ -105,7 +105,8 @@ var shown = map[string]string{
 	"Key": "key", "Keys": "keys", "Granted": "granted", "CreateKey": "create_key", "DeleteKey": "delete_key",
 	"RehashKey": "rehash_key", "Adopted": "adopted", "Adopt": "adopt", "Unadopted": "unadopted",
 	"RecordUse": "record_use", "RecordUse of nothing": "record_use", "Progress": "progress",
-	"AppendAudit": "append_audit", "Audit": "audit", "Session": "session",
+	"AppendAudit": "append_audit", "Audit": "audit", "Session": "session", "CreateSession": "create_session",
+	"EndSession": "end_session", "SpendNonce": "spend_nonce", "SigningKeys": "signing_keys",
 }
 
 // Shown makes every call on a store, and fails the test unless exactly those are shown
