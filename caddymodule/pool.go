@@ -205,15 +205,11 @@ func (a *App) giveBack() error {
 	return release()
 }
 
-// systems are the databases of the drivers as OpenTelemetry calls them.
-var systems = map[string]string{"sqlite": "sqlite", "postgres": "postgresql"}
-
 // newEngine makes an engine without any input or output.
 func newEngine(s *settings) (e *engine.Engine, err error) {
 	config := engine.Config{
 		Open:             func(ctx context.Context) (store.Store, error) { return s.Store.Open(ctx, e.Logger()) },
 		Embedded:         s.Store.Embedded,
-		System:           systems[s.Store.Driver],
 		Argon2id:         s.Argon2id,
 		HashMemory:       s.HashMemory,
 		Lease:            s.Lease,

@@ -32,7 +32,8 @@ var labelValues = map[string][]string{
 	},
 	"path": {"memory", "row", "proof", "argon2id"},
 	"operation": {
-		"key", "keys", "granted", "create_key", "delete_key", "rehash_key", "adopted", "adopt", "unadopted", "record_use", "progress", "append_audit", "audit", "session", "get", "set",
+		"key", "keys", "granted", "create_key", "delete_key", "rehash_key", "adopted", "adopt", "unadopted", "record_use", "progress", "append_audit", "audit", "session",
+		"create_session", "end_session", "spend_nonce", "signing_keys", "get", "set",
 	},
 	"outcome": {"memory", "index", "search", "none", "waiting", "busy", "failed"},
 	"state":   {"closed", "half_open", "open"},

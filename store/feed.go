@@ -8,6 +8,54 @@ import (
 	"unicode"
 )
 
+// Position names a place in a store's change log.
+type Position struct {
+	// Rev grows in the order in which changes are committed: whoever sees one
+	// sees all before it. It starts at 1; 0 is before the log.
+	Rev int64
+	// Tag is random. The two together name a place in this history: a backup
+	// that was restored, or a standby that was promoted and had missed commits,
+	// may give the same rev again, but not with the same tag.
+	Tag int64
+}
+
+// ChangeKind says what happened to a key.
+type ChangeKind byte
+
+// The kinds of changes. What they are in the log is part of the schema.
+const (
+	// KeyDeleted is a row that is gone, also one that was not there when it was to be
+	// deleted.
+	KeyDeleted ChangeKind = 'd'
+	// KeyChanged is a row whose label, permissions, is_system or expiry is
+	// another. A last use is no change.
+	KeyChanged ChangeKind = 'u'
+	// KeyRekeyed is a row whose hash is another, by any other way than
+	// [Store.RehashKey], and possibly more of it: it may belong to another key now.
+	KeyRekeyed ChangeKind = 'k'
+	// KeyRehashed is a row whose hash was replaced by [Store.RehashKey], and
+	// nothing else of it: it belongs to the same key as before.
+	KeyRehashed ChangeKind = 'h'
+	// AllChanged is a change of any number of rows, such as TRUNCATE.
+	AllChanged ChangeKind = 'f'
+	// KeysInserted is a transaction with rows that are new: nothing to forget. It
+	// moves the place, so that a store set back to before it is another history.
+	KeysInserted ChangeKind = 'i'
+	// Barrier is no change; see [Store.Barrier].
+	Barrier ChangeKind = 'b'
+)
+
+// Change is an entry of the change log.
+type Change struct {
+	Position
+	Kind ChangeKind
+	// Key is zero for [AllChanged], [KeysInserted] and [Barrier]. A row whose id was changed
+	// gives two entries: the old id deleted, the new one rekeyed.
+	Key ID
+	// At is for display, by the store's clock.
+	At time.Time
+}
+
 // Bounds of [Member.TTL]. A store refuses others with an [*InvalidError].
 const (
 	MinTTL = 500 * time.Millisecond
@@ -40,16 +88,12 @@ func (m Member) Clean() (Member, error) {
 	if m.TTL < MinTTL || m.TTL > MaxTTL || m.TTL%time.Millisecond != 0 {
 		return m, &InvalidError{Field: "ttl", Reason: fmt.Sprintf("must be whole milliseconds from %v to %v", MinTTL, MaxTTL)}
 	}
-	printable := strings.Map(func(r rune) rune {
+	m.Name = firstCharacters(strings.Map(func(r rune) rune {
 		if unicode.IsPrint(r) {
 			return r
 		}
 		return -1
-	}, strings.ToValidUTF8(m.Name, ""))
-	if runes := []rune(printable); len(runes) > maxName {
-		printable = string(runes[:maxName])
-	}
-	m.Name = printable
+	}, strings.ToValidUTF8(m.Name, "")), maxName)
 	return m, nil
 }
 
@@ -135,4 +179,30 @@ type Progress struct {
 	// Cut is how many requests in flight the instances say they have cut
 	// because the key was deleted.
 	Cut int
+}
+
+// SigningKey is the public half of a key that an instance signs with. The private
+// half never leaves the instance.
+type SigningKey struct {
+	// ID names the key: the thumbprint of RFC 7638, so that no two keys share one.
+	ID string
+	// Public is an Ed25519 public key (RFC 8032 section 5.1.5).
+	Public [32]byte
+	// ExpiresAt is when others may forget it, by the store's clock.
+	ExpiresAt time.Time
+}
+
+// SigningKeys is the part of a [Store] that tells all instances whose signatures
+// are good.
+type SigningKeys interface {
+	// PublishSigningKey enters a key that is live for so long from now on, by the
+	// store's own clock, or sets anew how long it still is: longer or shorter. A
+	// life of zero or less ends it. When it returns nil the key is durable, and
+	// whoever asks later is told of it. [ErrConflict] if the id is that of another
+	// public key. Keys that have expired are removed on the way.
+	PublishSigningKey(ctx context.Context, key SigningKey, life time.Duration) error
+
+	// SigningKeys returns the keys that are live, in the order of their ids, as the
+	// primary has them now. A standby's word is not taken: [ErrStandby].
+	SigningKeys(ctx context.Context) ([]SigningKey, error)
 }

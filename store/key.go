@@ -1,6 +1,98 @@
 package store
 
-import "time"
+import (
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+)
+
+// ID is a key's public identifier, a UUIDv7 (RFC 9562 section 5.7). It is part
+// of the key, safe to log, and sortable by the time of creation.
+type ID [16]byte
+
+// ErrBadID reports text that is not a UUID in its canonical form.
+var ErrBadID = errors.New("not a UUID of the form xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx")
+
+// ParseID reads the canonical form of RFC 9562 section 4: 36 characters, hex
+// digits of either case, hyphens at their fixed places. Braces, the urn:uuid:
+// prefix and the form without hyphens are refused with [ErrBadID].
+func ParseID(s string) (ID, error) {
+	var id ID
+	if len(s) != 36 || s[8] != '-' || s[13] != '-' || s[18] != '-' || s[23] != '-' {
+		return ID{}, ErrBadID
+	}
+	digits := s[0:8] + s[9:13] + s[14:18] + s[19:23] + s[24:36]
+	if _, err := hex.Decode(id[:], []byte(digits)); err != nil {
+		return ID{}, ErrBadID
+	}
+	return id, nil
+}
+
+// Canonical gives a UUID in the form that [ID.String] has, and leaves other text
+// as it is. UUIDs are equal whatever the case of their letters.
+func Canonical(text string) string {
+	if id, err := ParseID(text); err == nil {
+		return id.String()
+	}
+	return text
+}
+
+// String gives the canonical form in lower case.
+func (id ID) String() string {
+	var b [36]byte
+	hex.Encode(b[0:8], id[0:4])
+	b[8] = '-'
+	hex.Encode(b[9:13], id[4:6])
+	b[13] = '-'
+	hex.Encode(b[14:18], id[6:8])
+	b[18] = '-'
+	hex.Encode(b[19:23], id[8:10])
+	b[23] = '-'
+	hex.Encode(b[24:36], id[10:16])
+	return string(b[:])
+}
+
+// MarshalText implements [encoding.TextMarshaler] with the canonical form.
+func (id ID) MarshalText() ([]byte, error) { return []byte(id.String()), nil }
+
+// UnmarshalText implements [encoding.TextUnmarshaler] as [ParseID] does.
+func (id *ID) UnmarshalText(text []byte) error {
+	parsed, err := ParseID(string(text))
+	if err != nil {
+		return err
+	}
+	*id = parsed
+	return nil
+}
+
+// redacted stands wherever a [Hash] would have been printed.
+const redacted = "[redacted]"
+
+// Hash is a key's Argon2id hash as a PHC string. It prints as "[redacted]" by
+// every road that fmt, log/slog and encoding/json know, so that a struct that
+// holds one can be logged whole. A driver converts it with string(h) at the
+// moment it is bound to a statement, and nowhere else.
+type Hash string
+
+// String redacts the hash.
+func (Hash) String() string { return redacted }
+
+// GoString redacts the hash under %#v.
+func (Hash) GoString() string { return redacted }
+
+// Format redacts the hash under every verb, %s and %x included.
+func (Hash) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte(redacted)) }
+
+// MarshalText redacts the hash in JSON and other text encodings.
+func (Hash) MarshalText() ([]byte, error) { return []byte(redacted), nil }
+
+// LogValue redacts the hash in structured logs.
+func (Hash) LogValue() slog.Value { return slog.StringValue(redacted) }
 
 // Key is one system key as the store keeps it. Times are in UTC and exact to
 // the microsecond, which is what both databases can hold.
@@ -38,4 +130,51 @@ func (k *Key) Expired(now time.Time) bool {
 type Use struct {
 	ID ID
 	At time.Time
+}
+
+// MaxLabel is the length of the longest label, in characters (code points).
+const MaxLabel = 100
+
+// CleanLabel trims white space from both ends and checks what is left: 1 to
+// [MaxLabel] characters of valid UTF-8 without control characters, line or
+// paragraph separators, or marks that turn the direction of the text around
+// them, and with one that can be seen (a label is shown to the admin who decides
+// what to revoke). The error is an [*InvalidError] for the field "label".
+func CleanLabel(s string) (string, error) {
+	if !utf8.ValidString(s) {
+		return "", &InvalidError{Field: "label", Reason: "must be valid UTF-8"}
+	}
+	s = strings.TrimSpace(s)
+	switch n := utf8.RuneCountInString(s); {
+	case n == 0:
+		return "", &InvalidError{Field: "label", Reason: "must not be empty"}
+	case n > MaxLabel:
+		return "", &InvalidError{Field: "label", Reason: "must be at most 100 characters long"}
+	}
+	if strings.ContainsFunc(s, unprintable) {
+		return "", &InvalidError{Field: "label", Reason: "must not contain control characters"}
+	}
+	if !strings.ContainsFunc(s, visible) {
+		return "", &InvalidError{Field: "label", Reason: "must have a character that can be seen"}
+	}
+	return s, nil
+}
+
+// Characters of a visible kind that show nothing: BRAILLE PATTERN BLANK and MUSICAL
+// SYMBOL NULL NOTEHEAD. Unicode lists the others as Default_Ignorable_Code_Point
+// (DerivedCoreProperties.txt), letters such as HANGUL FILLER among them.
+const (
+	blankPattern = '\u2800'
+	nullNotehead = '\U0001d159'
+)
+
+// visible reports whether a character shows by itself. Marks, spaces and formats
+// do not.
+func visible(r rune) bool {
+	return unicode.In(r, unicode.L, unicode.N, unicode.P, unicode.S) &&
+		!unicode.Is(unicode.Other_Default_Ignorable_Code_Point, r) && r != blankPattern && r != nullNotehead
+}
+
+func unprintable(r rune) bool {
+	return unicode.IsControl(r) || unicode.In(r, unicode.Zl, unicode.Zp, unicode.Bidi_Control) || r == utf8.RuneError
 }

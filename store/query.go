@@ -70,6 +70,13 @@ func (q *KeyQuery) Check() error {
 	return nil
 }
 
+// Possible reports whether a label could contain what is searched for. A database
+// may refuse to look for other text.
+func (q *KeyQuery) Possible() bool { return storable(q.Search) }
+
+// storable reports whether a text could be in a row: it is UTF-8 without NUL.
+func storable(text string) bool { return utf8.ValidString(text) && !strings.ContainsRune(text, 0) }
+
 // Cursor is a place in an ordered list of keys: behind the key with this id
 // and this value in the sorted column. It stays good when that key is deleted.
 type Cursor struct {
@@ -151,9 +158,42 @@ func DecodeCursor(s string, sort SortField, desc bool) (*Cursor, error) {
 }
 
 // possible reports whether a row could be in the cursor's place. A database
-// refuses text that is not UTF-8 or has NUL in it, and times beyond its calendar.
+// refuses other text, and times beyond its calendar.
 func (c *Cursor) possible() bool {
 	year := time.UnixMicro(c.At).UTC().Year()
-	text := c.Label + c.Permissions
-	return utf8.ValidString(text) && !strings.ContainsRune(text, 0) && year >= 1 && year <= 9999
+	return storable(c.Label+c.Permissions) && year >= 1 && year <= 9999
+}
+
+// KeyPage is one page of a list.
+type KeyPage struct {
+	Keys []Key
+	// Total counts every key that the query's filters keep, on all pages.
+	Total int
+	// Next is the place behind the last key, or nil on the last page.
+	Next *Cursor
+	// Prev is the place of the first key in the same list turned round, or nil on
+	// an empty page: a query with the other direction that goes on there gives the
+	// page before, in reverse. On the first page that is an empty one.
+	Prev *Cursor
+}
+
+// Cut makes the page of the rows that a driver has read into Keys, one more than
+// the query's limit where there are more. For [SortPermissions] ranks are what
+// each row was ordered by; else they are not looked at.
+func (p *KeyPage) Cut(query *KeyQuery, ranks []string) {
+	if len(p.Keys) == 0 {
+		return
+	}
+	place := func(i int, desc bool) *Cursor {
+		cursor := CursorAt(&p.Keys[i], query.Sort, desc)
+		if query.Sort == SortPermissions {
+			cursor.Permissions = ranks[i]
+		}
+		return cursor
+	}
+	p.Prev = place(0, !query.Desc)
+	if len(p.Keys) > query.Limit {
+		p.Next = place(query.Limit-1, query.Desc)
+		p.Keys = p.Keys[:query.Limit]
+	}
 }

@@ -37,9 +37,6 @@ type Config struct {
 	// Open opens the store. It is tried again until it succeeds. A
 	// [store.RefusedError] says that waiting does not help.
 	Open func(ctx context.Context) (store.Store, error)
-	// System is what OpenTelemetry calls the database, for spans: "sqlite",
-	// "postgresql".
-	System string
 	// Embedded says that the store is part of this process: that it cannot be
 	// opened is final.
 	Embedded bool
@@ -141,8 +138,16 @@ func New(config Config) (*Engine, error) {
 		if e.proofs, err = config.Proofs(e.logger); err != nil {
 			return nil, err
 		}
+		e.observe(e.proofs)
 	}
 	return e, nil
+}
+
+// observe has the meter told of the calls on a store or on the shared cache.
+func (e *Engine) observe(called any) {
+	if o, ok := called.(observe.Observed); ok && e.config.Meter != nil {
+		o.Observe(e.config.Meter)
+	}
 }
 
 // Attach sends what the engine logs from now on to the logger, until detach is

@@ -11,7 +11,6 @@ import (
 	"github.com/lumio-vision/caddy-system-keys/internal/assertion"
 	"github.com/lumio-vision/caddy-system-keys/internal/audit"
 	"github.com/lumio-vision/caddy-system-keys/internal/coherence"
-	"github.com/lumio-vision/caddy-system-keys/internal/observe"
 	"github.com/lumio-vision/caddy-system-keys/internal/session"
 	"github.com/lumio-vision/caddy-system-keys/internal/token"
 	"github.com/lumio-vision/caddy-system-keys/internal/usage"
@@ -185,11 +184,7 @@ func (e *Engine) open(ctx context.Context) error {
 // assemble makes the parts and starts to follow the store.
 func (e *Engine) assemble(s store.Store, minter *token.Minter) *Live {
 	now := time.Now //nolint:forbidigo // the real clock is wired here
-	var meter observe.Meter = observe.Unmetered{}
-	if e.config.Meter != nil {
-		meter = e.config.Meter
-	}
-	s = &observe.Store{Store: s, System: e.config.System, Meter: meter, Now: now}
+	e.observe(s)
 	l := &Live{
 		Store:    s,
 		Minter:   minter,
@@ -220,7 +215,7 @@ func (e *Engine) assemble(s store.Store, minter *token.Minter) *Live {
 		config.Foreign = s
 	}
 	if e.proofs != nil {
-		config.Proofs = &observe.Redis{Cache: e.proofs, Meter: meter, Now: now}
+		config.Proofs = e.proofs
 	}
 	if e.config.Meter != nil {
 		config.Meter = e.config.Meter

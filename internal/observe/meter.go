@@ -1,3 +1,11 @@
+// Package observe shows the work that a request may have to wait for: calls on
+// the store and on the shared cache, and Argon2id. Each is a span, if the request
+// is traced, and its time goes to a [Meter].
+//
+// Spans are made by whatever made the request's own (Caddy's `tracing`), so that
+// there is nothing to configure. Neither spans nor what a meter is told have
+// anything in them that names a key: which operation it was, how it ended, and
+// how long it took.
 package observe
 
 import (
@@ -51,8 +59,8 @@ func ResultOf(err error) Result {
 	return Failed
 }
 
-// Meter is told of calls that have ended. Operations are constants of this
-// package. It is called by many goroutines at once, and must return at once.
+// Meter is told of calls that have ended. Operations are constants of the
+// drivers. It is called by many goroutines at once, and must return at once.
 type Meter interface {
 	StoreCalled(operation string, result Result, took time.Duration)
 	RedisCalled(operation string, result Result, took time.Duration)

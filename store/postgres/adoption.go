@@ -18,10 +18,12 @@ const fromAdopted = ", found.id, found.key_hash FROM (VALUES (true)) AS one LEFT
 	" WHERE a.digest = ANY ($1::bytea[]) AND NOT k.minted LIMIT 1) AS found ON true"
 
 // Adopted implements [store.Adoption].
-func (s *Store) Adopted(ctx context.Context, digests [][32]byte) (store.Candidate, error) {
+func (s *Store) Adopted(ctx context.Context, digests [][32]byte) (_ store.Candidate, err error) {
+	ctx, end := s.call(ctx, "adopted", "find an adopted key")
+	defer end(&err)
 	var id pgtype.UUID
 	var hash pgtype.Text
-	err := s.there(ctx, func(origin string) error {
+	err = s.there(ctx, func(origin string) error {
 		statement := "SELECT " + self(origin, 2) + fromAdopted
 		_, err := checked(s.pool.QueryRow(ctx, statement, append([]any{byteas(digests)}, s.seenArguments()...)...), &id, &hash)
 		return err
@@ -30,7 +32,7 @@ func (s *Store) Adopted(ctx context.Context, digests [][32]byte) (store.Candidat
 		err = store.ErrNotFound
 	}
 	if err != nil {
-		return store.Candidate{}, explain("find an adopted key", err)
+		return store.Candidate{}, err
 	}
 	return store.Candidate{ID: id.Bytes, Hash: store.Hash(hash.String)}, nil
 }
@@ -44,33 +46,30 @@ const insertAdopted = "INSERT INTO sidecar.adopted_key (digest, era, key_id, key
 	"SELECT $1, $2, k.id, " + keyProof + " FROM system_keys k WHERE k.id = $3"
 
 // Adopt implements [store.Adoption].
-func (s *Store) Adopt(ctx context.Context, key *store.AdoptedKey) error {
-	err := again(func() error {
-		return s.transact(ctx, func(tx pgx.Tx) error {
-			var hash string
-			var minted bool
-			err := tx.QueryRow(ctx, lockForAdoption, uuid(key.Key)).Scan(&hash, &minted)
-			switch {
-			case errors.Is(err, pgx.ErrNoRows):
-				return store.ErrNotFound
-			case err != nil:
-				return err
-			case minted || hash != string(key.Hash):
-				return store.ErrConflict
-			}
-			_, err = tx.Exec(ctx, "DELETE FROM sidecar.adopted_key WHERE digest = $1 OR key_id = $2 AND era = $3",
-				key.Digest[:], uuid(key.Key), key.Era[:])
-			if err != nil {
-				return err
-			}
-			_, err = tx.Exec(ctx, insertAdopted, key.Digest[:], key.Era[:], uuid(key.Key))
+func (s *Store) Adopt(ctx context.Context, key *store.AdoptedKey) (err error) {
+	ctx, end := s.call(ctx, "adopt", "adopt a key")
+	defer end(&err)
+	err = s.transact(ctx, func(tx pgx.Tx) error {
+		var hash string
+		var minted bool
+		err := tx.QueryRow(ctx, lockForAdoption, uuid(key.Key)).Scan(&hash, &minted)
+		switch {
+		case errors.Is(err, pgx.ErrNoRows):
+			return store.ErrNotFound
+		case err != nil:
 			return err
-		})
+		case minted || hash != string(key.Hash):
+			return store.ErrConflict
+		}
+		_, err = tx.Exec(ctx, "DELETE FROM sidecar.adopted_key WHERE digest = $1 OR key_id = $2 AND era = $3",
+			key.Digest[:], uuid(key.Key), key.Era[:])
+		if err != nil {
+			return err
+		}
+		_, err = tx.Exec(ctx, insertAdopted, key.Digest[:], key.Era[:], uuid(key.Key))
+		return err
 	})
-	if code(err) == uniqueViolation { // two rows of one key, at the same time
-		err = store.ErrConflict
-	}
-	return explain("adopt a key", err)
+	return explain("adopt a key", conflict(err)) // two rows of one key, at the same time
 }
 
 // countUnadopted and fromUnadopted give one row at least. The count is of what one
@@ -88,14 +87,14 @@ const fromUnadopted = ", found.id, found.key_hash, (SELECT count(*) FROM counted
 func (s *Store) Unadopted(
 	ctx context.Context, eras [][32]byte, now time.Time, limit int,
 ) (keys []store.Candidate, total int, err error) {
+	ctx, end := s.call(ctx, "unadopted", "list keys to adopt")
+	defer end(&err)
 	err = s.there(ctx, func(origin string) error {
 		keys = nil
-		rows, err := s.pool.Query(ctx, countUnadopted+"SELECT "+self(origin, 5)+fromUnadopted,
+		// The error of the query is that of its rows.
+		rows, _ := s.pool.Query(ctx, countUnadopted+"SELECT "+self(origin, 5)+fromUnadopted,
 			append([]any{byteas(eras), now, limit, store.MaxUnadopted}, s.seenArguments()...)...)
-		if err != nil {
-			return err
-		}
-		_, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (struct{}, error) {
+		_, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (struct{}, error) {
 			var id pgtype.UUID
 			var hash pgtype.Text
 			_, err := checked(row, &id, &hash, &total)
@@ -107,7 +106,7 @@ func (s *Store) Unadopted(
 		return err
 	})
 	if err != nil {
-		return nil, 0, explain("list keys to adopt", err)
+		return nil, 0, err
 	}
 	return keys, total, nil
 }

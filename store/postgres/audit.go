@@ -2,35 +2,43 @@ package postgres
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
+	"strings"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgtype"
 
+	"github.com/lumio-vision/caddy-system-keys/internal/sqlstore"
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
-// auditColumns are those of a [store.AuditRecord], as scanAudit reads them.
-var auditColumns = []string{
-	"id", "event", "at", "actor_type", "actor", "actor_label", "key_id", "key_label",
-	"request_id", "method", "path", "status", "client_ip", "details", "chain", "seq", "mac",
-}
+// auditList are the columns of a [store.AuditRecord], as [sqlstore.ScanAudit] reads them.
+var auditList = strings.Replace(sqlstore.AuditColumns, "details", "details::text", 1)
 
-const auditList = "id, event, at, actor_type, actor, actor_label, key_id, key_label, " +
-	"request_id, method, path, status, client_ip, details::text, chain, seq, mac"
+// auditColumns are those that COPY writes.
+var auditColumns = strings.Split(sqlstore.AuditColumns, ", ")
 
 // AppendAudit implements [store.AuditLog].
-func (s *Store) AppendAudit(ctx context.Context, chain store.ID, records []store.AuditRecord, sealer store.Sealer) error {
-	err := again(func() error {
-		return s.transact(ctx, func(tx pgx.Tx) error { return appendAudit(ctx, tx, chain, records, sealer) })
-	})
+func (s *Store) AppendAudit(ctx context.Context, chain store.ID, records []store.AuditRecord, sealer store.Sealer) (err error) {
+	ctx, end := s.call(ctx, "append_audit", "write audit records")
+	defer end(&err)
+	err = s.transact(ctx, func(tx pgx.Tx) error { return appendAudit(ctx, tx, chain, records, sealer) })
 	// Not by their place in the chain: that would be somebody else's record.
 	if server, ok := errors.AsType[*pgconn.PgError](err); ok && server.ConstraintName == "audit_log_pkey" {
 		err = store.ErrConflict
 	}
-	return explain("write audit records", err)
+	return err
+}
+
+// record writes the record of a change in its transaction. The chain of records is
+// locked last, when nothing but the commit is to come.
+func record(ctx context.Context, tx pgx.Tx, key *store.Key, write *store.Write) error {
+	record, ok := write.Records(key)
+	if !ok {
+		return nil
+	}
+	return appendAudit(ctx, tx, store.SharedChain, []store.AuditRecord{record}, write.Sealer)
 }
 
 // appendAudit seals and writes records in a transaction, the longer ones by COPY.
@@ -90,23 +98,17 @@ func lockHead(ctx context.Context, tx pgx.Tx, chain store.ID) (head store.AuditM
 
 // SealAudit implements [store.AuditLog].
 func (s *Store) SealAudit(ctx context.Context, limit int, sealer store.Sealer) (sealed int, err error) {
-	err = again(func() error {
-		return s.transact(ctx, func(tx pgx.Tx) (err error) {
-			sealed, err = sealWaiting(ctx, tx, limit, sealer)
-			return err
-		})
+	err = s.transact(ctx, func(tx pgx.Tx) (err error) {
+		sealed, err = sealWaiting(ctx, tx, limit, sealer)
+		return err
 	})
 	return sealed, explain("seal audit records", err)
 }
 
 // sealWaiting takes the records that no other instance is about to seal.
 func sealWaiting(ctx context.Context, tx pgx.Tx, limit int, sealer store.Sealer) (int, error) {
-	rows, err := tx.Query(ctx, "SELECT "+auditList+" FROM sidecar.audit_log "+
+	records, err := collect(ctx, tx, sqlstore.ScanAudit, "SELECT "+auditList+" FROM sidecar.audit_log "+
 		"WHERE chain IS NULL AND actor_type IN ('cli', 'sql') ORDER BY id LIMIT $1 FOR UPDATE SKIP LOCKED", limit)
-	if err != nil {
-		return 0, err
-	}
-	records, err := pgx.CollectRows(rows, scanAudit)
 	if err != nil || len(records) == 0 {
 		return 0, err
 	}
@@ -139,25 +141,4 @@ func auditRow(r *store.AuditRecord) []any {
 		uuid(r.ID), string(r.Event), r.At, r.Actor.Type, r.Actor.ID, r.Actor.Label, key, r.Key.Label,
 		r.Request.ID, r.Request.Method, r.Request.Path, r.Request.Status, r.Request.ClientIP, details, chain, seq, r.Link.MAC,
 	}
-}
-
-// scanAudit reads a row of auditList.
-func scanAudit(row pgx.CollectableRow) (store.AuditRecord, error) {
-	var (
-		r              store.AuditRecord
-		id, key, chain pgtype.UUID
-		event          string
-		at             pgtype.Timestamptz
-		details        *string
-		seq            pgtype.Int8
-	)
-	err := row.Scan(&id, &event, &at, &r.Actor.Type, &r.Actor.ID, &r.Actor.Label, &key, &r.Key.Label,
-		&r.Request.ID, &r.Request.Method, &r.Request.Path, &r.Request.Status, &r.Request.ClientIP,
-		&details, &chain, &seq, &r.Link.MAC)
-	r.ID, r.Key.ID, r.Link.Chain, r.Link.Seq = id.Bytes, key.Bytes, chain.Bytes, seq.Int64
-	r.Event, r.At = store.AuditEvent(event), utc(at)
-	if details != nil {
-		r.Details = json.RawMessage(*details)
-	}
-	return r, err
 }

@@ -1,54 +1,31 @@
 package postgres
 
 import (
-	"bytes"
 	"context"
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgtype"
 
+	"github.com/lumio-vision/caddy-system-keys/internal/sqlstore"
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
-const chainColumns = "id, seq, mac, signature, anchor_seq, anchor_mac, anchor_signature"
-
-func scanChain(row pgx.CollectableRow) (chain store.AuditChain, err error) {
-	var id pgtype.UUID
-	head, anchor := &chain.Head, &chain.Anchor
-	err = row.Scan(&id, &head.Seq, &head.MAC, &head.Signature, &anchor.Seq, &anchor.MAC, &anchor.Signature)
-	chain.ID = id.Bytes
-	return chain, err
-}
-
 // AuditChains implements [store.AuditLog].
 func (s *Store) AuditChains(ctx context.Context) ([]store.AuditChain, error) {
-	chains, err := s.chains(ctx, s.pool)
+	chains, err := auditChains(ctx, s.pool)
 	return chains, explain("read the chains of audit records", err)
 }
 
-func (*Store) chains(ctx context.Context, db interface {
-	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
-},
-) ([]store.AuditChain, error) {
-	rows, err := db.Query(ctx, "SELECT "+chainColumns+" FROM sidecar.audit_chain ORDER BY id")
-	if err != nil {
-		return nil, err
-	}
-	return pgx.CollectRows(rows, scanChain)
+func auditChains(ctx context.Context, db querier) ([]store.AuditChain, error) {
+	return collect(ctx, db, sqlstore.ScanChain, "SELECT "+sqlstore.ChainColumns+" FROM sidecar.audit_chain ORDER BY id")
 }
 
-const auditLinks = "SELECT " + auditList + " FROM sidecar.audit_log WHERE chain = $1 AND seq > $2 ORDER BY seq LIMIT $3"
+var auditLinks = "SELECT " + auditList + " FROM sidecar.audit_log WHERE chain = $1 AND seq > $2 ORDER BY seq LIMIT $3"
 
 // AuditLinks implements [store.AuditLog].
 func (s *Store) AuditLinks(ctx context.Context, chain store.ID, seq int64, limit int) ([]store.AuditRecord, error) {
-	const what = "read a chain of audit records"
-	rows, err := s.pool.Query(ctx, auditLinks, uuid(chain), seq, limit)
-	if err != nil {
-		return nil, explain(what, err)
-	}
-	records, err := pgx.CollectRows(rows, scanAudit)
-	return records, explain(what, err)
+	records, err := collect(ctx, s.pool, sqlstore.ScanAudit, auditLinks, uuid(chain), seq, limit)
+	return records, explain("read a chain of audit records", err)
 }
 
 // AuditUnsealed implements [store.AuditLog].
@@ -61,55 +38,44 @@ func (s *Store) AuditUnsealed(ctx context.Context) (all, foreign int, err error)
 // PruneAudit implements [store.AuditLog].
 func (s *Store) PruneAudit(ctx context.Context, before time.Time, limit int, sealer store.Sealer) (int, error) {
 	const what = "prune the audit log"
-	chains, err := s.chains(ctx, s.pool)
+	chains, err := auditChains(ctx, s.pool)
 	if err != nil {
 		return 0, explain(what, err)
 	}
-	floor := store.AuditFloor(before)
-	pruned := 0
-	for _, chain := range chains {
-		if chain.Anchor.Seq >= chain.Head.Seq {
-			continue // it has no records
-		}
-		err := s.transact(ctx, func(tx pgx.Tx) error {
-			n, err := pruneChain(ctx, tx, chain.ID, floor, limit, sealer)
-			pruned += n
+	chain := func(chain *store.AuditChain, floor store.ID) (n int, err error) {
+		err = s.transact(ctx, func(tx pgx.Tx) error {
+			n, err = pruneChain(ctx, tx, chain.ID, floor, limit, sealer)
 			return err
 		})
-		if err != nil {
-			return pruned, explain(what, err)
-		}
+		return n, err
 	}
-	tag, err := s.pool.Exec(ctx, "DELETE FROM sidecar.audit_log WHERE id IN ("+
-		"SELECT id FROM sidecar.audit_log WHERE chain IS NULL AND id < $1 ORDER BY id LIMIT $2)", uuid(floor), limit)
-	return pruned + int(tag.RowsAffected()), explain(what, err)
+	unsealed := func(floor store.ID) (int, error) {
+		tag, err := s.pool.Exec(ctx, "DELETE FROM sidecar.audit_log WHERE id IN ("+
+			"SELECT id FROM sidecar.audit_log WHERE chain IS NULL AND id < $1 ORDER BY id LIMIT $2)", uuid(floor), limit)
+		return int(tag.RowsAffected()), err
+	}
+	pruned, err := sqlstore.PruneAudit(chains, before, chain, unsealed)
+	return pruned, explain(what, err)
 }
 
-// pruneChain removes the records at the beginning of a chain that are from before
-// the floor, up to the first that is not.
 func pruneChain(ctx context.Context, tx pgx.Tx, chain, floor store.ID, limit int, sealer store.Sealer) (int, error) {
 	if _, err := lockHead(ctx, tx, chain); err != nil {
 		return 0, err
 	}
-	rows, err := tx.Query(ctx, "SELECT l.id, l.seq, l.mac FROM sidecar.audit_log l JOIN sidecar.audit_chain c ON c.id = l.chain "+
-		"WHERE c.id = $1 AND l.seq > c.anchor_seq ORDER BY l.seq LIMIT $2", uuid(chain), limit)
+	place := func(row sqlstore.Row) (r store.AuditRecord, err error) {
+		r.Link.Chain = chain
+		err = row.Scan(sqlstore.ID(&r.ID), &r.Link.Seq, &r.Link.MAC)
+		return r, err
+	}
+	records, err := collect(ctx, tx, place,
+		"SELECT l.id, l.seq, l.mac FROM sidecar.audit_log l JOIN sidecar.audit_chain c ON c.id = l.chain "+
+			"WHERE c.id = $1 AND l.seq > c.anchor_seq ORDER BY l.seq LIMIT $2", uuid(chain), limit)
 	if err != nil {
 		return 0, err
 	}
-	n, last := 0, store.AuditLink{Chain: chain}
-	over := false
-	_, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (struct{}, error) {
-		var id pgtype.UUID
-		var seq int64
-		var mac []byte
-		err := row.Scan(&id, &seq, &mac)
-		if over = over || bytes.Compare(id.Bytes[:], floor[:]) >= 0; !over {
-			n, last.Seq, last.MAC = n+1, seq, mac
-		}
-		return struct{}{}, err
-	})
-	if err != nil || n == 0 {
-		return 0, err
+	n, last := sqlstore.Prunable(records, floor)
+	if n == 0 {
+		return 0, nil
 	}
 	if _, err := tx.Exec(ctx, "DELETE FROM sidecar.audit_log WHERE chain = $1 AND seq <= $2", uuid(chain), last.Seq); err != nil {
 		return 0, err

@@ -8,28 +8,30 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/lumio-vision/caddy-system-keys/internal/sqlstore"
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
 // Audit implements [store.AuditLog].
-func (s *Store) Audit(ctx context.Context, query *store.AuditQuery) (*store.AuditPage, error) {
-	const what = "list audit records"
+func (s *Store) Audit(ctx context.Context, query *store.AuditQuery) (_ *store.AuditPage, err error) {
+	ctx, end := s.call(ctx, "audit", "list audit records")
+	defer end(&err)
 	if err := query.Check(); err != nil {
-		return nil, explain(what, err)
+		return nil, err
 	}
 	page := &store.AuditPage{}
 	if !query.Possible() {
-		return page, explain(what, ctx.Err())
+		return page, ctx.Err()
 	}
 	list, count := auditStatements(query)
 	var batch pgx.Batch
 	batch.Queue(list.text, list.args...).Query(func(rows pgx.Rows) (err error) {
-		page.Records, err = pgx.CollectRows(rows, scanAudit)
+		page.Records, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (store.AuditRecord, error) { return sqlstore.ScanAudit(row) })
 		return err
 	})
 	batch.Queue(count.text, count.args...).QueryRow(func(row pgx.Row) error { return row.Scan(&page.Total) })
 	if err := s.pool.SendBatch(ctx, &batch).Close(); err != nil {
-		return nil, explain(what, err)
+		return nil, err
 	}
 	page.Cut(query.Limit)
 	return page, nil
@@ -41,10 +43,8 @@ func (s *Store) Audit(ctx context.Context, query *store.AuditQuery) (*store.Audi
 func auditStatements(query *store.AuditQuery) (list, count statement) {
 	whole := *query
 	whole.Before = store.ID{}
-	return unionOf(query, auditList, query.Limit+1, true), func() statement {
-		all := unionOf(&whole, "1", store.MaxAuditTotal+1, false)
-		return statement{"SELECT count(*) FROM (" + all.text + ") AS kept", all.args}
-	}()
+	all := unionOf(&whole, "1", store.MaxAuditTotal+1, false)
+	return unionOf(query, auditList, query.Limit+1, true), statement{"SELECT count(*) FROM (" + all.text + ") AS kept", all.args}
 }
 
 func unionOf(query *store.AuditQuery, columns string, limit int, ordered bool) statement {

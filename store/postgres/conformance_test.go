@@ -3,9 +3,11 @@ package postgres_test
 import (
 	"context"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/lumio-vision/caddy-system-keys/internal/observe"
 	"github.com/lumio-vision/caddy-system-keys/internal/testenv"
 	"github.com/lumio-vision/caddy-system-keys/store"
 	"github.com/lumio-vision/caddy-system-keys/store/postgres"
@@ -25,6 +27,28 @@ func TestConformance(t *testing.T) {
 			Unwatch: "ALTER TABLE system_keys DISABLE TRIGGER sidecar_log_delete",
 			Schema:  "sidecar.",
 		}
+	})
+}
+
+// told is a meter that keeps the operations that it is told of.
+type told struct {
+	observe.Unmetered
+
+	operations []string
+}
+
+func (m *told) StoreCalled(operation string, _ observe.Result, _ time.Duration) {
+	m.operations = append(m.operations, operation)
+}
+
+func TestTheCallsThatARequestWaitsForAreShown(t *testing.T) {
+	t.Parallel()
+	s, meter := open(t, testenv.Database(t)), new(told)
+	s.Observe(meter)
+	storetest.Shown(t, s, func() []string {
+		operations := meter.operations
+		meter.operations = nil
+		return operations
 	})
 }
 

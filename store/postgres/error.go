@@ -182,17 +182,10 @@ func code(err error) string {
 	return ""
 }
 
-// attempts is how often a transaction is tried that keeps losing to others.
-const attempts = 5
-
-// again repeats a transaction that the server undid in favour of another one:
-// services that lock rows in an order of their own can wait for us in a circle.
-func again(transaction func() error) (err error) {
-	for range attempts {
-		err = transaction()
-		if code := code(err); code != deadlockDetected && code != serializationFailure {
-			break
-		}
+// conflict is [store.ErrConflict] if something is there already.
+func conflict(err error) error {
+	if code(err) == uniqueViolation {
+		return store.ErrConflict
 	}
 	return err
 }

@@ -49,14 +49,14 @@ func (s *Store) follow(ctx context.Context) (_ *feed, err error) {
 		return nil, store.ErrClosed
 	}
 	f := &feed{store: s}
-	if f.origin, err = s.origin(ctx, s.pool); err != nil {
+	if f.origin, err = s.origin(ctx); err != nil {
 		return nil, err
 	}
 	if f.conn, err = pgx.ConnectConfig(ctx, s.pool.Config().ConnConfig.Copy()); err != nil {
 		return nil, err
 	}
 	f.close = sync.OnceValue(f.shut)
-	if err := f.open(ctx, s.pool); err != nil {
+	if err := f.open(ctx); err != nil {
 		_ = f.Close()
 		return nil, err
 	}
@@ -69,7 +69,7 @@ var errReadOnly = fmt.Errorf("%w: default_transaction_read_only is set, for the 
 	"and the server is no standby", store.ErrStandby)
 
 // open makes the session what it is to be.
-func (f *feed) open(ctx context.Context, other querier) error {
+func (f *feed) open(ctx context.Context) error {
 	var origin, isolation string
 	var rev int64
 	var readOnly bool
@@ -84,7 +84,7 @@ func (f *feed) open(ctx context.Context, other querier) error {
 		return errReadOnly
 	}
 	f.store.align(origin) // before a notification is sent that has to come from there
-	if err := f.listen(ctx, other); err != nil || f.polls {
+	if err := f.listen(ctx); err != nil || f.polls {
 		return err // a pooler would give the session's settings to others
 	}
 	if isolation != "read committed" {
@@ -105,11 +105,11 @@ func (f *feed) open(ctx context.Context, other querier) error {
 // listen finds out whether notifications arrive that another session sends. One
 // of its own would: a pooler that lends it a connection for each statement passes
 // on what arrives during the statement.
-func (f *feed) listen(ctx context.Context, other querier) error {
+func (f *feed) listen(ctx context.Context) error {
 	if _, err := f.conn.Exec(ctx, "LISTEN "+channel); err != nil {
 		return err
 	}
-	if _, err := other.Exec(ctx, "SELECT pg_notify($1, '')", channel); err != nil {
+	if _, err := f.store.pool.Exec(ctx, "SELECT pg_notify($1, '')", channel); err != nil {
 		return err
 	}
 	patience := probeTimeout
@@ -162,16 +162,14 @@ func (f *feed) Join(ctx context.Context, m *store.Member) error {
 	if err != nil {
 		return fmt.Errorf("join: %w", err)
 	}
-	err = replicated(f.conn, func() error {
-		_, err := f.conn.Exec(ctx, "INSERT INTO sidecar.member (id, beat, ttl_ms, name) "+
-			"SELECT $1, sidecar.random_tag(), $2, $3 WHERE "+durable,
-			uuid(member.ID), member.TTL.Milliseconds(), member.Name)
-		return err
-	})
-	if code(err) == uniqueViolation {
-		err = store.ErrConflict
+	standbys := watchStandbys(f.conn)
+	_, err = f.conn.Exec(ctx, "INSERT INTO sidecar.member (id, beat, ttl_ms, name) "+
+		"SELECT $1, sidecar.random_tag(), $2, $3 WHERE "+durable,
+		uuid(member.ID), member.TTL.Milliseconds(), member.Name)
+	if err == nil {
+		err = standbys.err()
 	}
-	return explain("join", err)
+	return explain("join", conflict(err))
 }
 
 var _ store.Feed = (*feed)(nil)

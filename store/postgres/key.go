@@ -22,33 +22,51 @@ const columns = "id, label, permissions, is_system, created_at, created_by, expi
 const durable = `(SELECT CASE current_setting('synchronous_commit')
     WHEN 'off' THEN set_config('synchronous_commit', 'on', true) ELSE '' END) IS NOT NULL`
 
-const insertKey = "INSERT INTO system_keys (" + columns + ", key_hash) SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10 WHERE " + durable
+// keyColumns are those that keyRow returns.
+const keyColumns = columns + ", key_hash"
+
+const insertKey = "INSERT INTO system_keys (" + keyColumns + ") SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10 WHERE " + durable
 
 // CreateKey implements [store.Store].
-func (s *Store) CreateKey(ctx context.Context, key *store.Key, write *store.Write) error {
-	err := s.on(ctx, write, forCreation, func(db querier) (*store.Key, error) {
-		_, err := db.Exec(ctx, insertKey, uuid(key.ID), key.Label, append([]string{}, key.Permissions...), key.IsSystem,
-			key.CreatedAt, key.CreatedBy, instant(key.ExpiresAt), instant(key.LastUsedAt), !key.Foreign,
-			// As a store.Hash, pgx would send what its String method returns.
-			string(key.Hash))
-		return key, err
+func (s *Store) CreateKey(ctx context.Context, key *store.Key, write *store.Write) (err error) {
+	ctx, end := s.call(ctx, "create_key", "create a key")
+	defer end(&err)
+	err = s.durably(ctx, func(tx pgx.Tx) error {
+		if err := allow(ctx, tx, write.By(), forCreation); err != nil {
+			return err
+		}
+		if _, err := tx.Exec(ctx, insertKey, keyRow(key)...); err != nil {
+			return err
+		}
+		return record(ctx, tx, key, write)
 	})
-	if code(err) == uniqueViolation {
-		err = store.ErrConflict
+	return conflict(err)
+}
+
+// keyRow returns the columns of a key, the hash behind them.
+func keyRow(key *store.Key) []any {
+	return []any{
+		uuid(key.ID), key.Label, append([]string{}, key.Permissions...), key.IsSystem, key.CreatedAt, key.CreatedBy,
+		instant(key.ExpiresAt), instant(key.LastUsedAt), !key.Foreign,
+		string(key.Hash), // as a store.Hash, pgx would send what its String method returns
 	}
-	return explain("create a key", err)
 }
 
 // fromKey gives one row in any case, with the row of a key, and the server's role
 // and history of the same moment.
 const fromKey = " FROM (VALUES (true)) AS one LEFT JOIN system_keys ON id = $1"
 
-var selectKey = "SELECT " + columns + ", key_hash, pg_is_in_recovery(), " + atPlace(2) + fromKey
+var selectKey = "SELECT " + keyColumns + ", pg_is_in_recovery(), " + atPlace(2) + fromKey
 
 // Key implements [store.Store].
-func (s *Store) Key(ctx context.Context, id store.ID) (*store.Key, error) {
-	var key *store.Key
-	err := s.believe(func() (err error) {
+func (s *Store) Key(ctx context.Context, id store.ID) (_ *store.Key, err error) {
+	ctx, end := s.call(ctx, "key", "read a key")
+	defer end(&err)
+	return s.key(ctx, id)
+}
+
+func (s *Store) key(ctx context.Context, id store.ID) (key *store.Key, err error) {
+	err = s.believe(func() (err error) {
 		known := s.seenArguments()
 		key, err = readKey(s.pool.QueryRow(ctx, selectKey, uuid(id), known[0], known[1]))
 		if !errors.Is(err, store.ErrNotFound) || known[2] == "" {
@@ -56,16 +74,16 @@ func (s *Store) Key(ctx context.Context, id store.ID) (*store.Key, error) {
 		}
 		// A good key must not be refused on the word of an old primary that has not
 		// got it. A row needs no such question: what ends one is logged.
-		origin, err := s.origin(ctx, s.pool)
+		origin, err := s.origin(ctx)
 		if err != nil {
 			return err
 		}
-		statement := "SELECT " + columns + ", key_hash, pg_is_in_recovery(), " + followed(origin, 2) + fromKey
+		statement := "SELECT " + keyColumns + ", pg_is_in_recovery(), " + followed(origin, 2) + fromKey
 		key, err = readKey(s.pool.QueryRow(ctx, statement, append([]any{uuid(id)}, known...)...))
 		return err
 	})
 	if err != nil {
-		return nil, explain("read a key", err)
+		return nil, err
 	}
 	return key, nil
 }
@@ -74,45 +92,51 @@ func readKey(row pgx.Row) (*store.Key, error) {
 	var hash *string
 	var standby, followed bool
 	key, err := scanKey(row, &hash, &standby, &followed)
-	switch {
-	case err != nil:
+	if err := judge(err, standby, followed, hash != nil); err != nil {
 		return nil, err
-	case standby:
-		return nil, store.ErrStandby
-	case !followed:
-		return nil, store.ErrOtherHistory
-	case hash == nil:
-		return nil, store.ErrNotFound
 	}
 	key.Hash = store.Hash(*hash)
 	return key, nil
 }
 
 // DeleteKey implements [store.Store].
-func (s *Store) DeleteKey(ctx context.Context, id store.ID, write *store.Write) (*store.Key, error) {
+func (s *Store) DeleteKey(ctx context.Context, id store.ID, write *store.Write) (_ *store.Key, err error) {
+	ctx, end := s.call(ctx, "delete_key", "delete a key")
+	defer end(&err)
 	var key *store.Key
-	err := s.on(ctx, write, forDeletion, func(db querier) (*store.Key, error) {
-		var err error
-		// The statement locks the table before it looks at the triggers, which nobody
-		// can change then.
-		var logged bool
-		key, err = scanKey(db.QueryRow(ctx, "DELETE FROM system_keys WHERE id = $1 AND "+durable+
-			" RETURNING "+columns+", "+watched, uuid(id)), &logged)
-		if err == nil && logged {
-			return key, nil
+	err = s.durably(ctx, func(tx pgx.Tx) (err error) {
+		if err := allow(ctx, tx, write.By(), forDeletion); err != nil {
+			return err
 		}
-		if err == nil || errors.Is(err, store.ErrNotFound) {
-			_, err = db.Exec(ctx, "SELECT sidecar.append($1, 'd')", uuid(id))
+		if key, err = deleteKey(ctx, tx, id); err != nil || key == nil {
+			return err
 		}
-		return key, err
+		return record(ctx, tx, key, write)
 	})
 	if err == nil && key == nil {
 		err = store.ErrNotFound
 	}
 	if err != nil {
-		return nil, explain("delete a key", err)
+		return nil, err
 	}
 	return key, nil
+}
+
+// deleteKey returns the key, or nil if there was none. The deletion is in the log
+// either way.
+func deleteKey(ctx context.Context, tx pgx.Tx, id store.ID) (*store.Key, error) {
+	// The statement locks the table before it looks at the triggers, which nobody
+	// can change then.
+	var logged bool
+	key, err := scanKey(tx.QueryRow(ctx, "DELETE FROM system_keys WHERE id = $1 AND "+durable+
+		" RETURNING "+columns+", "+watched, uuid(id)), &logged)
+	if err == nil && logged {
+		return key, nil
+	}
+	if err == nil || errors.Is(err, store.ErrNotFound) {
+		_, err = tx.Exec(ctx, "SELECT sidecar.append($1, 'd')", uuid(id))
+	}
+	return key, err
 }
 
 // rehash tells the trigger that logs it, in a setting that ends with the
@@ -121,23 +145,22 @@ const rehash = `UPDATE system_keys SET key_hash = $3 WHERE id = $1 AND key_hash 
     AND set_config('sidecar.rehashing', id || ':' || encode(sha256(convert_to($3, 'UTF8')), 'hex'), true) <> ''`
 
 // RehashKey implements [store.Store].
-func (s *Store) RehashKey(ctx context.Context, id store.ID, old, renewed store.Hash) error {
-	const what = "rehash a key"
+func (s *Store) RehashKey(ctx context.Context, id store.ID, old, renewed store.Hash) (err error) {
+	ctx, end := s.call(ctx, "rehash_key", "rehash a key")
+	defer end(&err)
 	var tag pgconn.CommandTag
-	err := again(func() error {
-		return s.transact(ctx, func(tx pgx.Tx) (err error) {
-			tag, err = tx.Exec(ctx, rehash, uuid(id), string(old), string(renewed))
-			return err
-		})
+	err = s.transact(ctx, func(tx pgx.Tx) (err error) {
+		tag, err = tx.Exec(ctx, rehash, uuid(id), string(old), string(renewed))
+		return err
 	})
 	if err != nil || tag.RowsAffected() == 1 {
-		return explain(what, err)
+		return err
 	}
 	// A key does not come back, so that two statements are enough.
-	if _, err := s.Key(ctx, id); err != nil {
-		return explain(what, err)
+	if _, err := s.key(ctx, id); err != nil {
+		return err
 	}
-	return explain(what, store.ErrConflict)
+	return store.ErrConflict
 }
 
 // scanKey reads the columns, and what was selected after them into more. Where
@@ -180,4 +203,67 @@ func utc(t pgtype.Timestamptz) time.Time {
 		return time.Time{}
 	}
 	return t.Time.UTC()
+}
+
+// The locks keep the acting key from being deleted or changed until the write is
+// committed. FOR SHARE lets several creations of one key go on at the same time;
+// a deletion may be of the acting key itself, and two that share a lock on it
+// would wait for each other. Two keys that delete one another wait in a circle
+// too, which the server breaks.
+const (
+	forCreation = " FOR SHARE"
+	forDeletion = " FOR UPDATE"
+)
+
+// allow reads and locks the acting key.
+func allow(ctx context.Context, tx pgx.Tx, acting *store.Acting, lock string) error {
+	if acting == nil {
+		return nil
+	}
+	key, err := scanKey(tx.QueryRow(ctx, "SELECT "+columns+" FROM system_keys WHERE id = $1"+lock, uuid(acting.ID)))
+	if errors.Is(err, store.ErrNotFound) {
+		return store.ErrActorGone
+	}
+	if err != nil {
+		return err
+	}
+	return acting.Allow(key)
+}
+
+// recordUse locks the rows in the order of their ids, so that two batches never
+// wait for each other in a circle. The server reads each row again once it has
+// the lock, which is why the condition and greatest see what an earlier batch
+// wrote.
+const recordUse = `
+WITH uses AS MATERIALIZED (
+    SELECT id, least(max(at), clock_timestamp() + interval '1 second') AS at
+    FROM unnest($1::uuid[], $2::timestamptz[]) AS u (id, at)
+    GROUP BY id
+), locked AS MATERIALIZED (
+    SELECT k.id, uses.at
+    FROM uses JOIN system_keys k ON k.id = uses.id
+    WHERE coalesce(k.last_used_at, '-infinity') < uses.at
+    ORDER BY k.id
+    FOR NO KEY UPDATE OF k
+)
+UPDATE system_keys k
+SET last_used_at = greatest(k.last_used_at, locked.at)
+FROM locked
+WHERE k.id = locked.id`
+
+// RecordUse implements [store.Store].
+func (s *Store) RecordUse(ctx context.Context, uses []store.Use) (err error) {
+	ctx, end := s.call(ctx, "record_use", "record use")
+	defer end(&err)
+	ids := make([]pgtype.UUID, 0, len(uses))
+	times := make([]time.Time, 0, len(uses))
+	for _, use := range uses {
+		if use.At.UnixMicro() <= 0 {
+			continue // not a time at which a key was used
+		}
+		ids = append(ids, uuid(use.ID))
+		times = append(times, use.At)
+	}
+	_, err = s.exec(ctx, recordUse, ids, times)
+	return err
 }

@@ -2,8 +2,6 @@ package postgres
 
 import (
 	"context"
-	"strings"
-	"unicode/utf8"
 
 	"github.com/jackc/pgx/v5"
 
@@ -34,10 +32,12 @@ INSERT INTO sidecar.key_count (delta) SELECT sum(delta) FROM gone HAVING count(*
 const compactLock = migrationLock + 1
 
 // Keys implements [store.Store].
-func (s *Store) Keys(ctx context.Context, query *store.KeyQuery) (*store.KeyPage, error) {
+func (s *Store) Keys(ctx context.Context, query *store.KeyQuery) (_ *store.KeyPage, err error) {
+	ctx, end := s.call(ctx, "keys", "list keys")
+	defer end(&err)
 	page, ranks, err := s.page(ctx, query)
 	if err != nil {
-		return nil, explain("list keys", err)
+		return nil, err
 	}
 	page.Cut(query, ranks)
 	return page, nil
@@ -48,8 +48,7 @@ func (s *Store) page(ctx context.Context, query *store.KeyQuery) (page *store.Ke
 		return nil, nil, err
 	}
 	switch {
-	// Labels are UTF-8 without NUL, and PostgreSQL refuses other text.
-	case !utf8.ValidString(query.Search) || strings.ContainsRune(query.Search, 0):
+	case !query.Possible():
 		return &store.KeyPage{}, nil, ctx.Err()
 	case query.Search == "" && query.UnusedSince.IsZero():
 		return s.unfiltered(ctx, query)
@@ -60,10 +59,7 @@ func (s *Store) page(ctx context.Context, query *store.KeyQuery) (page *store.Ke
 		return page, nil, err
 	}
 	list := pageStatement(query, choose(query, page.Total))
-	rows, err := s.pool.Query(ctx, list.text, list.args...)
-	if err != nil {
-		return nil, nil, err
-	}
+	rows, _ := s.pool.Query(ctx, list.text, list.args...) // its error is that of the rows
 	page.Keys, ranks, err = collectKeys(rows)
 	return page, ranks, err
 }
@@ -113,4 +109,19 @@ func collectKeys(rows pgx.Rows) (keys []store.Key, ranks []string, err error) {
 		return *key, nil
 	})
 	return keys, ranks, err
+}
+
+const selectGranted = `
+SELECT DISTINCT p COLLATE "C" AS permission
+FROM (
+    SELECT permissions FROM system_keys ORDER BY created_at DESC, id DESC LIMIT $1
+) AS newest, unnest(newest.permissions) AS p
+ORDER BY permission LIMIT $2`
+
+// Granted implements [store.Store].
+func (s *Store) Granted(ctx context.Context, keys int) (_ []string, err error) {
+	ctx, end := s.call(ctx, "granted", "list the permissions in use")
+	defer end(&err)
+	rows, _ := s.pool.Query(ctx, selectGranted, max(0, keys), store.MaxGranted) // its error is that of the rows
+	return pgx.CollectRows(rows, pgx.RowTo[string])
 }

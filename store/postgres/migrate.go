@@ -2,7 +2,6 @@ package postgres
 
 import (
 	"context"
-	"crypto/rand"
 	"embed"
 	"errors"
 	"fmt"
@@ -11,15 +10,14 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/lumio-vision/caddy-system-keys/internal/sqlstore"
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
-// migrations are the files NNNN_name.sql, numbered from 1 without gaps. A file
-// that was released is never edited; the schema changes by another file. Every
-// file runs in a transaction of its own.
-//
 //go:embed migrations/*.sql
-var migrations embed.FS
+var scripts embed.FS
+
+var migrations = sqlstore.LoadMigrations(scripts)
 
 // migrationLock is the advisory lock that a migrating instance holds. The
 // number is arbitrary; it only has to differ from those of other programs that
@@ -32,35 +30,22 @@ const migrationLock = 0x6c6d5f7379735f6b // "lm_sys_k"
 // unless there is a schema sidecar that it owns, and a table in the default
 // schema.
 func (s *Store) Migrate(ctx context.Context) error {
-	files, err := migrations.ReadDir("migrations")
-	if err != nil {
-		return fmt.Errorf("migrate: %w", err)
-	}
 	// In a transaction, which PgBouncer refuses in its statement mode.
-	if err := transact(ctx, s.pool, func(tx pgx.Tx) error { return checkServer(ctx, tx) }); err != nil {
+	if err := pgx.BeginTxFunc(ctx, s.pool, transaction, func(tx pgx.Tx) error { return checkServer(ctx, tx) }); err != nil {
 		return explain("migrate", err)
 	}
-	for {
+	version := func() (int, error) {
 		version, err := schemaVersion(ctx, s.pool)
-		switch {
-		case err != nil:
-			return explain("migrate", err)
-		case version == len(files):
-			return nil
-		case version > len(files):
-			return &store.RefusedError{Err: fmt.Errorf("migrate: the schema has version %d, and this program knows "+
-				"%d at most: it was upgraded by a newer one", version, len(files))}
-		}
-		file := files[version].Name()
-		err = transact(ctx, s.pool, func(tx pgx.Tx) error { return migrateFrom(ctx, tx, version, file) })
-		err = explain("migrate: "+file, err)
+		return version, explain("migrate", err)
+	}
+	return migrations.Run("the schema", version, func(next sqlstore.Migration) error {
+		err := pgx.BeginTxFunc(ctx, s.pool, transaction, func(tx pgx.Tx) error { return migrate(ctx, tx, next) })
+		err = explain("migrate: "+next.Name, err)
 		if code(err) == lockNotAvailable {
 			err = pause(ctx, err)
 		}
-		if err != nil {
-			return err
-		}
-	}
+		return err
+	})
 }
 
 // A table is locked as a whole while it is changed. Who waits for that lock, behind
@@ -84,40 +69,33 @@ func pause(ctx context.Context, err error) error {
 	}
 }
 
-// migrateFrom applies the file that follows version, unless another instance
-// did so since the version was read.
-func migrateFrom(ctx context.Context, tx pgx.Tx, version int, file string) error {
+func migrate(ctx context.Context, tx pgx.Tx, next sqlstore.Migration) error {
 	if _, err := tx.Exec(ctx, "SELECT pg_advisory_xact_lock($1)", int64(migrationLock)); err != nil {
 		return err
 	}
 	current, err := schemaVersion(ctx, tx)
-	if err != nil || current != version {
+	if err != nil || current != next.Version-1 {
 		return err
 	}
 	if _, err := tx.Exec(ctx, setLockTimeout); err != nil { // not of the lock above: who has it migrates
 		return err
 	}
-	if version == 0 {
+	if next.Version == 1 {
 		if err := createSchema(ctx, tx); err != nil {
 			return err
 		}
 	}
-	script, err := migrations.ReadFile("migrations/" + file)
-	if err != nil {
-		return err
-	}
 	// Without arguments a query may hold several statements.
-	if _, err := tx.Conn().PgConn().Exec(ctx, string(script)).ReadAll(); err != nil {
+	if _, err := tx.Conn().PgConn().Exec(ctx, next.Script).ReadAll(); err != nil {
 		return err
 	}
-	if version == 0 {
-		var key store.MintKey
-		_, _ = rand.Read(key[:]) // never fails
+	if next.Version == 1 {
+		key := sqlstore.NewMintKey()
 		if _, err := tx.Exec(ctx, "INSERT INTO sidecar.mint_key (key) VALUES ($1) ON CONFLICT DO NOTHING", key[:]); err != nil {
 			return err
 		}
 	}
-	_, err = tx.Exec(ctx, "INSERT INTO sidecar.schema_migrations (version, name) VALUES ($1, $2)", version+1, file)
+	_, err = tx.Exec(ctx, "INSERT INTO sidecar.schema_migrations (version, name) VALUES ($1, $2)", next.Version, next.Name)
 	return err
 }
 
@@ -182,10 +160,7 @@ func createSchema(ctx context.Context, tx pgx.Tx) error {
 
 // schemaVersion returns the number of the last migration, 0 in a database that
 // has none.
-func schemaVersion(ctx context.Context, db interface {
-	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
-},
-) (version int, err error) {
+func schemaVersion(ctx context.Context, db querier) (version int, err error) {
 	var exists bool
 	// Not to_regclass, which can answer from a cache that is older than the lock.
 	err = db.QueryRow(ctx, "SELECT EXISTS (SELECT FROM pg_tables "+
@@ -204,17 +179,14 @@ func (s *Store) MintKey(ctx context.Context) (store.MintKey, error) {
 }
 
 // mintKey reads the mint key.
-func mintKey(ctx context.Context, db interface {
-	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
-},
-) (key store.MintKey, err error) {
-	var b []byte
-	err = db.QueryRow(ctx, "SELECT key FROM sidecar.mint_key").Scan(&b)
+func mintKey(ctx context.Context, db querier) (key store.MintKey, err error) {
+	var column []byte
+	err = db.QueryRow(ctx, "SELECT key FROM sidecar.mint_key").Scan(&column)
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
-		err = errors.New("there is none")
-	case err == nil && copy(key[:], b) != len(key):
-		err = errors.New("it has the wrong length")
+		return key, errors.New("there is none")
+	case err != nil:
+		return key, err
 	}
-	return key, err
+	return sqlstore.ParseMintKey(column)
 }

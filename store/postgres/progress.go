@@ -6,37 +6,44 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgtype"
-	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/lumio-vision/caddy-system-keys/internal/sqlstore"
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
 // Barrier implements [store.Store].
 func (s *Store) Barrier(ctx context.Context) (rev int64, err error) {
-	err = again(func() error {
-		return s.there(ctx, func(origin string) error {
-			return s.pool.AcquireFunc(ctx, func(conn *pgxpool.Conn) error {
-				return replicated(conn.Conn(), func() error { return s.barrier(ctx, conn, origin, &rev) })
-			})
-		})
+	err = s.again(func() error {
+		rev, err = s.barrier(ctx)
+		return err
 	})
 	return rev, explain("enter a barrier", err)
 }
 
 // barrier is one statement, so that the log is locked for no longer than that.
-func (s *Store) barrier(ctx context.Context, db querier, origin string, rev *int64) error {
+func (s *Store) barrier(ctx context.Context) (rev int64, err error) {
+	origin, err := s.origin(ctx)
+	if err != nil {
+		return 0, err
+	}
+	conn, err := s.pool.Acquire(ctx)
+	if err != nil {
+		return 0, err
+	}
+	defer conn.Release()
+	standbys := watchStandbys(conn.Conn())
 	var at string
-	err := db.QueryRow(ctx, "SELECT sidecar.append(NULL, 'b'), "+origin+" WHERE "+followed(origin, 1), s.seenArguments()...).
-		Scan(rev, &at)
+	err = conn.QueryRow(ctx, "SELECT sidecar.append(NULL, 'b'), "+origin+" WHERE "+followed(origin, 1), s.seenArguments()...).
+		Scan(&rev, &at)
 	if errors.Is(err, pgx.ErrNoRows) {
-		return store.ErrOtherHistory
+		return 0, store.ErrOtherHistory
 	}
-	if err == nil {
-		s.seen.Committed(at)
+	if err != nil {
+		return 0, err
 	}
-	return err
+	s.seen.Committed(at)
+	return rev, standbys.err()
 }
 
 // progressed has a row for each member, or one without.
@@ -51,52 +58,34 @@ LEFT JOIN sidecar.member m ON true
 ORDER BY m.joined_at, m.id`
 
 // Progress implements [store.Store].
-func (s *Store) Progress(ctx context.Context, key store.ID) (*store.Progress, error) {
+func (s *Store) Progress(ctx context.Context, key store.ID) (_ *store.Progress, err error) {
+	ctx, end := s.call(ctx, "progress", "look at the instances")
+	defer end(&err)
 	var progress *store.Progress
-	err := s.there(ctx, func(origin string) (err error) {
-		progress, err = s.progress(ctx, "SELECT "+self(origin, 2)+progressed, key)
-		return err
-	})
-	if err != nil {
-		return nil, explain("look at the instances", err)
-	}
-	return progress, nil
-}
-
-func (s *Store) progress(ctx context.Context, statement string, key store.ID) (*store.Progress, error) {
-	rows, err := s.pool.Query(ctx, statement, append([]any{uuid(key)}, s.seenArguments()...)...)
-	if err != nil {
-		return nil, err
-	}
-	progress := &store.Progress{}
-	_, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (_ struct{}, err error) {
-		var id pgtype.UUID
+	scan := func(row sqlstore.Row) (member store.Member, err error) {
 		var beat, applied, ttl pgtype.Int8
 		var name pgtype.Text
 		var joined, seen pgtype.Timestamptz
 		progress.Origin, err = checked(row, &progress.Watched, &progress.Head.Rev, &progress.Head.Tag, &progress.Cut,
-			&id, &beat, &applied, &ttl, &name, &joined, &seen)
-		if err == nil && id.Valid {
-			progress.Members = append(progress.Members, store.Member{
-				ID: id.Bytes, Name: name.String, TTL: time.Duration(ttl.Int64) * time.Millisecond,
-				Beat: beat.Int64, Applied: applied.Int64, JoinedAt: utc(joined), SeenAt: utc(seen),
-			})
-		}
-		return struct{}{}, err
+			sqlstore.ID(&member.ID), &beat, &applied, &ttl, &name, &joined, &seen)
+		member.Name, member.TTL = name.String, time.Duration(ttl.Int64)*time.Millisecond
+		member.Beat, member.Applied = beat.Int64, applied.Int64
+		member.JoinedAt, member.SeenAt = utc(joined), utc(seen)
+		return member, err
+	}
+	err = s.there(ctx, func(origin string) error {
+		progress = &store.Progress{}
+		progress.Members, err = collect(ctx, s.pool, scan, "SELECT "+self(origin, 2)+progressed,
+			append([]any{uuid(key)}, s.seenArguments()...)...)
+		return err
 	})
 	if err != nil {
 		return nil, err
 	}
+	if m := progress.Members; len(m) > 0 && m[0].ID == (store.ID{}) { // the row without a member
+		progress.Members = nil
+	}
 	return progress, nil
-}
-
-// exec runs one statement on the server that is followed.
-func (s *Store) exec(ctx context.Context, statement string, args ...any) (tag pgconn.CommandTag, err error) {
-	err = s.transact(ctx, func(tx pgx.Tx) (err error) {
-		tag, err = tx.Exec(ctx, statement, args...)
-		return err
-	})
-	return tag, err
 }
 
 // Leave implements [store.Store].

@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -19,20 +20,14 @@ const insertSession = "INSERT INTO sidecar.session (digest, key_id, key_proof, e
 	"SELECT $1, k.id, " + keyProof + ", $3 FROM system_keys k WHERE k.id = $2 FOR SHARE"
 
 // CreateSession implements [store.Sessions].
-func (s *Store) CreateSession(ctx context.Context, session *store.Session) error {
-	err := again(func() error {
-		return s.transact(ctx, func(tx pgx.Tx) error {
-			tag, err := tx.Exec(ctx, insertSession, session.Digest[:], uuid(session.Key), session.ExpiresAt)
-			if err == nil && tag.RowsAffected() == 0 {
-				err = store.ErrActorGone
-			}
-			return err
-		})
-	})
-	if code(err) == uniqueViolation {
-		err = store.ErrConflict
+func (s *Store) CreateSession(ctx context.Context, session *store.Session) (err error) {
+	ctx, end := s.call(ctx, "create_session", "create a session")
+	defer end(&err)
+	tag, err := s.exec(ctx, insertSession, session.Digest[:], uuid(session.Key), session.ExpiresAt)
+	if err == nil && tag.RowsAffected() == 0 {
+		err = store.ErrActorGone
 	}
-	return explain("create a session", err)
+	return conflict(err)
 }
 
 // fromSession gives one row in any case, and the row and what the server is of one
@@ -49,24 +44,16 @@ func selectSession(origin string) string {
 // Session implements [store.Sessions]. That a session was ended is not logged, so
 // that the place alone would not do.
 func (s *Store) Session(ctx context.Context, digest [32]byte, now time.Time) (key *store.Key, err error) {
+	ctx, end := s.call(ctx, "session", "read a session")
+	defer end(&err)
 	err = s.there(ctx, func(origin string) (err error) {
 		var found, standby, there bool
 		row := s.pool.QueryRow(ctx, selectSession(origin), append([]any{digest[:], now}, s.seenArguments()...)...)
 		key, err = scanKey(row, &found, &standby, &there)
-		switch {
-		case err != nil:
-			return err
-		case standby:
-			return store.ErrStandby
-		case !there:
-			return store.ErrOtherHistory
-		case !found:
-			return store.ErrNotFound
-		}
-		return nil
+		return judge(err, standby, there, found)
 	})
 	if err != nil {
-		return nil, explain("read a session", err)
+		return nil, err
 	}
 	return key, nil
 }
@@ -74,30 +61,21 @@ func (s *Store) Session(ctx context.Context, digest [32]byte, now time.Time) (ke
 const deleteSession = "DELETE FROM sidecar.session WHERE digest = $1 AND " + durable
 
 // EndSession implements [store.Sessions].
-func (s *Store) EndSession(ctx context.Context, digest [32]byte) error {
-	return explain("end a session", s.execDurably(ctx, deleteSession, digest[:]))
+func (s *Store) EndSession(ctx context.Context, digest [32]byte) (err error) {
+	ctx, end := s.call(ctx, "end_session", "end a session")
+	defer end(&err)
+	_, err = s.execDurably(ctx, deleteSession, digest[:])
+	return err
 }
 
 const insertNonce = "INSERT INTO sidecar.nonce (digest, expires_at) SELECT $1, $2 WHERE " + durable
 
 // SpendNonce implements [store.Sessions].
-func (s *Store) SpendNonce(ctx context.Context, digest [32]byte, expires time.Time) error {
-	err := s.execDurably(ctx, insertNonce, digest[:], expires)
-	if code(err) == uniqueViolation {
-		err = store.ErrConflict
-	}
-	return explain("spend a nonce", err)
-}
-
-// execDurably runs a statement in a transaction of its own, and fails if what it has
-// committed is not where it should be.
-func (s *Store) execDurably(ctx context.Context, statement string, args ...any) error {
-	return again(func() error {
-		return s.durably(ctx, func(tx pgx.Tx) error {
-			_, err := tx.Exec(ctx, statement, args...)
-			return err
-		})
-	})
+func (s *Store) SpendNonce(ctx context.Context, digest [32]byte, expires time.Time) (err error) {
+	ctx, end := s.call(ctx, "spend_nonce", "spend a nonce")
+	defer end(&err)
+	_, err = s.execDurably(ctx, insertNonce, digest[:], expires)
+	return conflict(err)
 }
 
 // pruneSessions are the statements that remove what is over.
@@ -113,16 +91,65 @@ func pruneFrom(table string) string {
 // PruneSessions implements [store.Sessions].
 func (s *Store) PruneSessions(ctx context.Context, now time.Time, limit int) (pruned int, err error) {
 	for _, statement := range pruneSessions {
-		err := again(func() error {
-			return s.transact(ctx, func(tx pgx.Tx) error {
-				tag, err := tx.Exec(ctx, statement, now, limit)
-				pruned += int(tag.RowsAffected())
-				return err
-			})
-		})
+		tag, err := s.exec(ctx, statement, now, limit)
 		if err != nil {
 			return pruned, explain("prune sessions", err)
 		}
+		pruned += int(tag.RowsAffected())
 	}
 	return pruned, nil
+}
+
+const publishSigningKey = `
+INSERT INTO sidecar.signing_key AS k (id, public, expires_at)
+SELECT $1, $2, clock_timestamp() + $3 * interval '1 microsecond' WHERE ` + durable + `
+ON CONFLICT (id) DO UPDATE SET expires_at = excluded.expires_at WHERE k.public = excluded.public`
+
+// PublishSigningKey implements [store.Store]. What has expired is removed in a
+// transaction of its own: two statements of one could wait for each other in a
+// circle.
+func (s *Store) PublishSigningKey(ctx context.Context, key store.SigningKey, life time.Duration) error {
+	tag, err := s.execDurably(ctx, publishSigningKey, key.ID, key.Public[:], life.Microseconds())
+	if err == nil && tag.RowsAffected() == 0 {
+		err = store.ErrConflict
+	}
+	if err == nil {
+		_, err = s.execDurably(ctx, "DELETE FROM sidecar.signing_key WHERE expires_at <= clock_timestamp()")
+	}
+	return explain("publish a signing key", err)
+}
+
+// SigningKeys implements [store.Store].
+func (s *Store) SigningKeys(ctx context.Context) (_ []store.SigningKey, err error) {
+	ctx, end := s.call(ctx, "signing_keys", "read the signing keys")
+	defer end(&err)
+	var keys []store.SigningKey
+	err = s.there(ctx, func(origin string) error {
+		keys = nil
+		// One row at least, so that it has what the server is at the same moment.
+		rows, _ := s.pool.Query(ctx, "SELECT "+self(origin, 1)+`, k.id, k.public, k.expires_at
+FROM (VALUES (true)) AS one LEFT JOIN sidecar.signing_key k ON k.expires_at > clock_timestamp()
+ORDER BY k.id COLLATE "C"`, s.seenArguments()...) // its error is that of the rows
+		_, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (struct{}, error) {
+			var id *string
+			var public []byte
+			var expires *time.Time
+			_, err := checked(row, &id, &public, &expires)
+			switch {
+			case err != nil:
+				return struct{}{}, err
+			case id == nil: // there are none
+				return struct{}{}, nil
+			case len(public) != len(store.SigningKey{}.Public):
+				return struct{}{}, errors.New("a key has the wrong length")
+			}
+			keys = append(keys, store.SigningKey{ID: *id, Public: [32]byte(public), ExpiresAt: expires.UTC()})
+			return struct{}{}, nil
+		})
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return keys, nil
 }

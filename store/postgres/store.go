@@ -1,3 +1,14 @@
+// Package postgres keeps system keys in a PostgreSQL database, which any number
+// of instances share. It needs PostgreSQL 13 or later.
+//
+// The table system_keys lies in the default schema, with types that other
+// services can read and write in plain SQL; its constraints refuse what would
+// not work, and its triggers keep up what this package derives from it. All
+// else lies in the schema sidecar, in which only the role that migrates and
+// those it lets in have rights.
+//
+// A context that ends while a statement runs costs that statement's
+// connection: pgx closes it, and the pool opens another when it is needed.
 package postgres
 
 import (
@@ -10,6 +21,8 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/lumio-vision/caddy-system-keys/internal/observe"
+	"github.com/lumio-vision/caddy-system-keys/internal/sqlstore"
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
@@ -29,6 +42,7 @@ type Store struct {
 	closed  atomic.Bool
 	origins atomic.Pointer[string] // SQL; see origin
 	seen    store.Seen
+	calls   observe.Calls
 	aligned atomic.Pointer[string] // the origin that the pool was last made anew for
 }
 
@@ -71,7 +85,21 @@ func Open(ctx context.Context, dsn string) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open store: %w", err)
 	}
-	return &Store{pool: pool}, nil
+	now := time.Now //nolint:forbidigo // how long calls take
+	return &Store{pool: pool, calls: observe.OfStore("postgresql", now)}, nil
+}
+
+// Observe implements [observe.Observed].
+func (s *Store) Observe(meter observe.Meter) { s.calls.Observe(meter) }
+
+// call begins a call that is shown. Its end puts the error in the words of the
+// contract too; see [explain].
+func (s *Store) call(ctx context.Context, operation, what string) (_ context.Context, end func(err *error)) {
+	ctx, shown := s.calls.Begin(ctx, operation)
+	return ctx, func(err *error) {
+		*err = explain(what, *err)
+		shown(err)
+	}
 }
 
 // Close implements [store.Store].
@@ -81,18 +109,21 @@ func (s *Store) Close() error {
 	return nil
 }
 
-// begin costs one round trip.
-const begin = "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL idle_in_transaction_session_timeout = '5s'"
-
-// transact runs do in a transaction on whatever server db leads to.
-// The level is set because a database can have another default, under which
-// who waited for a lock gets a serialization failure for it.
-//
-// Do may not be idle for long: a process that is paused or cut off between two
-// statements would hold its locks, and who revokes a key would wait for it without
-// end, so that the server ends the transaction then.
-func transact(ctx context.Context, db beginner, do func(tx pgx.Tx) error) error {
-	return pgx.BeginTxFunc(ctx, db, pgx.TxOptions{BeginQuery: begin}, do)
+// querier is a pool or a transaction.
+type querier interface {
+	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
+	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
 }
 
-var _ store.Store = (*Store)(nil)
+// collect returns all rows of a query.
+func collect[T any](
+	ctx context.Context, db querier, scan func(row sqlstore.Row) (T, error), statement string, args ...any,
+) ([]T, error) {
+	rows, _ := db.Query(ctx, statement, args...) // its error is that of the rows
+	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (T, error) { return scan(row) })
+}
+
+var (
+	_ store.Store      = (*Store)(nil)
+	_ observe.Observed = (*Store)(nil)
+)

@@ -62,12 +62,12 @@ func (f *feed) Renew(ctx context.Context, turn *store.Turn) (*store.View, error)
 	for _, cut := range turn.Cuts {
 		revs, requests = append(revs, cut.Rev), append(requests, int64(cut.Requests))
 	}
-	var view *store.View
-	err := replicated(f.conn, func() (err error) {
-		view, err = f.view(ctx, "WITH "+placed+renewed+" SELECT EXISTS (SELECT FROM renewed)",
-			append(arguments(turn), revs, requests)...)
-		return err
-	})
+	standbys := watchStandbys(f.conn)
+	view, err := f.view(ctx, "WITH "+placed+renewed+" SELECT EXISTS (SELECT FROM renewed)",
+		append(arguments(turn), revs, requests)...)
+	if err == nil {
+		err = standbys.err()
+	}
 	if code(err) == readOnlyTransaction {
 		return &store.View{Standby: true}, nil
 	}

@@ -20,7 +20,7 @@ func TestAnOpenBreakerKeepsEverybodyAway(t *testing.T) {
 	close(server.hangUp)
 	cache := newCache(t, redis.Options{Cooldown: time.Hour}, server.url)
 	for range 3 {
-		if err := cache.Ping(t.Context()); err == nil || errors.Is(err, redis.ErrUnavailable) {
+		if err := ask(t.Context(), cache); err == nil || errors.Is(err, redis.ErrUnavailable) {
 			t.Fatalf("a mute server gives %v", err)
 		}
 	}
@@ -44,7 +44,7 @@ func TestOneCallTriesAgainAfterTheCooldown(t *testing.T) {
 	cache := newCache(t, redis.Options{Timeout: 20 * time.Second, Cooldown: time.Millisecond}, server.url)
 	for range 3 {
 		failed := make(chan error, 1)
-		go func() { failed <- cache.Ping(t.Context()) }()
+		go func() { failed <- ask(t.Context(), cache) }()
 		server.hangUp <- struct{}{}
 		if err := <-failed; err == nil {
 			t.Fatal("a server that hangs up has answered")
@@ -56,7 +56,7 @@ func TestOneCallTriesAgainAfterTheCooldown(t *testing.T) {
 	probe := make(chan error, 1)
 	go func() {
 		for {
-			if err := cache.Ping(t.Context()); !errors.Is(err, redis.ErrUnavailable) {
+			if err := ask(t.Context(), cache); !errors.Is(err, redis.ErrUnavailable) {
 				probe <- err
 				return
 			}
@@ -64,7 +64,7 @@ func TestOneCallTriesAgainAfterTheCooldown(t *testing.T) {
 	}()
 	eventually(t, "one call tries again", func() bool { return server.dials.Load() == 4 })
 	for range 100 {
-		if err := cache.Ping(t.Context()); !errors.Is(err, redis.ErrUnavailable) {
+		if err := ask(t.Context(), cache); !errors.Is(err, redis.ErrUnavailable) {
 			t.Fatalf("beside the one that tries, a call gives %v, want %v", err, redis.ErrUnavailable)
 		}
 	}
@@ -83,7 +83,7 @@ func TestOnePauseIsOneFailure(t *testing.T) {
 	var paused sync.WaitGroup
 	for range callers {
 		paused.Go(func() {
-			if err := cache.Ping(t.Context()); err == nil || errors.Is(err, redis.ErrUnavailable) {
+			if err := ask(t.Context(), cache); err == nil || errors.Is(err, redis.ErrUnavailable) {
 				t.Errorf("a mute server gives %v", err)
 			}
 		})
@@ -95,7 +95,7 @@ func TestOnePauseIsOneFailure(t *testing.T) {
 		if state := cache.State(); state != redis.StateClosed {
 			t.Errorf("after %d more failures the breaker is %s", n, state)
 		}
-		_ = cache.Ping(t.Context())
+		_ = ask(t.Context(), cache)
 	}
 	if state := cache.State(); state != redis.StateOpen {
 		t.Errorf("after the third failure in a row the breaker is %s", state)
@@ -113,14 +113,14 @@ func TestTheLogSaysWhenRedisGoesAndComesBack(t *testing.T) {
 	}, server.url)
 	// Far more failures than it takes: the log must not repeat itself.
 	eventually(t, "ten dials", func() bool {
-		_ = cache.Ping(t.Context())
+		_ = ask(t.Context(), cache)
 		return server.dials.Load() >= 10
 	})
 	if got := strings.Count(log.String(), "redis does not answer"); got != 1 || strings.Contains(log.String(), `error=""`) {
 		t.Errorf("the log says %d times that Redis is away, want once, with the reason:\n%s", got, log.String())
 	}
 	server.obey.Store(true)
-	eventually(t, "an answer", func() bool { return cache.Ping(t.Context()) == nil })
+	eventually(t, "an answer", func() bool { return ask(t.Context(), cache) == nil })
 	if got := strings.Count(log.String(), "redis answers again"); got != 1 {
 		t.Errorf("the log says %d times that Redis is back, want once:\n%s", got, log.String())
 	}
@@ -132,7 +132,7 @@ type mute struct {
 	url    string
 	dials  atomic.Int64
 	hangUp chan struct{}
-	// obey makes it answer a ping instead.
+	// obey makes it answer that it has no value instead.
 	obey atomic.Bool
 }
 
@@ -161,8 +161,8 @@ func newMute(t *testing.T) *mute {
 				defer conn.Close()
 				if m.obey.Load() {
 					answer(conn, func(command string) string {
-						if strings.Contains(command, "ping") {
-							return "+PONG"
+						if strings.Contains(command, "get") {
+							return "$-1"
 						}
 						return "-ERR unknown command"
 					})

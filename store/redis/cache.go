@@ -1,3 +1,28 @@
+// Package redis is a cache of small values in Redis: a node, a cluster, or a
+// master that sentinels watch over. Its user is the verifier, which remembers
+// there that Argon2id work was done. This package knows nothing of that: it
+// carries bytes, sealed by whoever puts them in.
+//
+// What the cache holds may be lost, and Redis may be away. So a call never
+// waits longer than [Options.Timeout], and while Redis keeps failing a circuit
+// breaker answers [ErrUnavailable] in its place, at no cost.
+//
+// # URLs
+//
+//	redis://[[user]:password@]host[:port][/db]     a node
+//	rediss://...                                   the same over TLS
+//	unix://[[user]:password@]/path/to.sock[?db=N]  a node's unix socket
+//
+// Several URLs are the seeds of a cluster. With ?master_name=NAME in the first
+// they, or it alone, are sentinels; user, password and database are then those
+// of the master. What the first URL says beyond its host holds for all, and
+// need not be repeated.
+//
+// Parameters are client_name, db, pool_size (connections per server, by
+// default those of the client library), master_name, sentinel_username,
+// sentinel_password, and skip_verify=true, which turns off the check of the
+// server's certificate. Others are refused, those for timeouts among them:
+// there is one timeout, and it holds whatever the URL says.
 package redis
 
 import (
@@ -11,6 +36,8 @@ import (
 
 	"github.com/redis/go-redis/v9"
 	"golang.org/x/sync/semaphore"
+
+	"github.com/lumio-vision/caddy-system-keys/internal/observe"
 )
 
 var (
@@ -64,6 +91,7 @@ type Cache struct {
 	writes  *breaker
 	timeout time.Duration
 	log     *slog.Logger
+	calls   observe.Calls
 	close   func() error
 	// encrypted says that TLS is spoken.
 	encrypted bool
@@ -92,12 +120,14 @@ func New(urls []string, opts Options) (*Cache, error) {
 	if opts.Logger == nil {
 		opts.Logger = slog.New(slog.DiscardHandler)
 	}
+	now := time.Now //nolint:forbidigo // how long calls take
 	client := newClient(t, opts.Timeout)
 	c := &Cache{
 		client:  client,
 		turns:   semaphore.NewWeighted(int64(connections(t))),
 		timeout: opts.Timeout,
 		log:     opts.Logger,
+		calls:   observe.OfRedis(now),
 		close:   sync.OnceValue(client.Close),
 		said:    Health{Condition: OK},
 
@@ -107,9 +137,18 @@ func New(urls []string, opts Options) (*Cache, error) {
 	return c, nil
 }
 
+// Observe implements [observe.Observed]. Only [Cache.Get] and [Cache.Set] are shown.
+func (c *Cache) Observe(meter observe.Meter) { c.calls.Observe(meter) }
+
 // Get returns the value of a key, or nil if there is none. A value that is
 // there but empty is not nil.
-func (c *Cache) Get(ctx context.Context, key string) ([]byte, error) {
+func (c *Cache) Get(ctx context.Context, key string) (_ []byte, err error) {
+	ctx, end := c.calls.Begin(ctx, "get")
+	defer end(&err)
+	return c.get(ctx, key)
+}
+
+func (c *Cache) get(ctx context.Context, key string) ([]byte, error) {
 	var value []byte
 	err := c.do(ctx, c.reads, "get", func(ctx context.Context) error {
 		// Not Bytes, whose result shares memory with a string.
@@ -127,26 +166,18 @@ func (c *Cache) Get(ctx context.Context, key string) ([]byte, error) {
 
 // Set stores a value that Redis forgets after ttl, which must be a millisecond
 // or more: nothing is kept for ever.
-func (c *Cache) Set(ctx context.Context, key string, value []byte, ttl time.Duration) error {
+func (c *Cache) Set(ctx context.Context, key string, value []byte, ttl time.Duration) (err error) {
+	ctx, end := c.calls.Begin(ctx, "set")
+	defer end(&err)
+	return c.set(ctx, key, value, ttl)
+}
+
+func (c *Cache) set(ctx context.Context, key string, value []byte, ttl time.Duration) error {
 	if ttl < time.Millisecond {
 		return errors.New("redis set: the time to live is under a millisecond")
 	}
 	return c.do(ctx, c.writes, "set", func(ctx context.Context) error {
 		return c.client.Set(ctx, key, value, ttl).Err()
-	})
-}
-
-// Delete removes a key, if it is there.
-func (c *Cache) Delete(ctx context.Context, key string) error {
-	return c.do(ctx, c.writes, "delete", func(ctx context.Context) error {
-		return c.client.Del(ctx, key).Err()
-	})
-}
-
-// Ping asks whether Redis answers.
-func (c *Cache) Ping(ctx context.Context) error {
-	return c.do(ctx, c.reads, "ping", func(ctx context.Context) error {
-		return c.client.Ping(ctx).Err()
 	})
 }
 
@@ -186,3 +217,5 @@ func (c *Cache) do(ctx context.Context, breaker *breaker, what string, call func
 	}
 	return nil
 }
+
+var _ observe.Observed = (*Cache)(nil)

@@ -33,7 +33,7 @@ func TestAWrongPasswordIsAnErrorWithoutIt(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			err := newCache(t, redis.Options{}, url).Ping(t.Context())
+			err := ask(t.Context(), newCache(t, redis.Options{}, url))
 			wantSecret(t, err, "WRONGPASS", "NOAUTH")
 		})
 	}
@@ -61,7 +61,7 @@ func TestAServerThatRepeatsThePasswordIsNotRepeated(t *testing.T) {
 			}()
 		}
 	}()
-	err = newCache(t, redis.Options{}, "redis://:hunter2@"+listener.Addr().String()).Ping(t.Context())
+	err = ask(t.Context(), newCache(t, redis.Options{}, "redis://:hunter2@"+listener.Addr().String()))
 	wantSecret(t, err, "ERR")
 	var text interface{ Unwrap() error }
 	for errors.As(err, &text) {

@@ -49,8 +49,8 @@ func (c *Cache) Health() Health {
 // Check reads and writes at an address to find out how Redis does. One line in the
 // log says what is wrong.
 func (c *Cache) Check(ctx context.Context, address string) {
-	read := func() error { _, err := c.Get(ctx, address); return err }
-	write := func() error { return c.Set(ctx, address, []byte{}, time.Second) }
+	read := func() error { _, err := c.get(ctx, address); return err }
+	write := func() error { return c.set(ctx, address, []byte{}, time.Second) }
 	for _, call := range []func() error{read, write} {
 		for range tolerance {
 			if err := call(); err == nil || errors.Is(err, ErrUnavailable) {

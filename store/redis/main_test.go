@@ -42,6 +42,12 @@ func newCache(tb testing.TB, opts redis.Options, urls ...string) *redis.Cache {
 	return cache
 }
 
+// ask asks whether Redis answers.
+func ask(ctx context.Context, cache *redis.Cache) error {
+	_, err := cache.Get(ctx, "a key that is not there")
+	return err
+}
+
 func mustSet(tb testing.TB, cache *redis.Cache, key, value string) {
 	tb.Helper()
 	if err := cache.Set(context.WithoutCancel(tb.Context()), key, []byte(value), time.Hour); err != nil {

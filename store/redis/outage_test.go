@@ -84,7 +84,7 @@ func opens(t *testing.T, cache *redis.Cache) {
 			t.Fatalf("call %d on a Redis that is away gives %v", i+1, err)
 		}
 	}
-	if err := soon(t, func() error { return cache.Ping(t.Context()) }); !errors.Is(err, redis.ErrUnavailable) {
+	if err := soon(t, func() error { return ask(t.Context(), cache) }); !errors.Is(err, redis.ErrUnavailable) {
 		t.Fatalf("the fourth call gives %v, want %v", err, redis.ErrUnavailable)
 	}
 }
@@ -141,13 +141,13 @@ func TestDeadlinesOfCallersCount(t *testing.T) {
 	server.Pause()
 	for range 3 {
 		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
-		err := soon(t, func() error { return cache.Ping(ctx) })
+		err := soon(t, func() error { return ask(ctx, cache) })
 		cancel()
 		if err == nil || errors.Is(err, redis.ErrUnavailable) {
 			t.Fatalf("a halted Redis gives %v", err)
 		}
 	}
-	if err := cache.Ping(t.Context()); !errors.Is(err, redis.ErrUnavailable) {
+	if err := ask(t.Context(), cache); !errors.Is(err, redis.ErrUnavailable) {
 		t.Errorf("the fourth call gives %v, want %v", err, redis.ErrUnavailable)
 	}
 }

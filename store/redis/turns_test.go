@@ -31,7 +31,7 @@ func TestABurstIsNoFailureOfRedis(t *testing.T) {
 			const calls = 100
 			answers := make(chan error, calls)
 			for range calls {
-				go func() { answers <- cache.Ping(t.Context()) }()
+				go func() { answers <- ask(t.Context(), cache) }()
 			}
 			busy := 0
 			for range calls {

@@ -6,12 +6,12 @@ import (
 	"database/sql"
 	"database/sql/driver"
 	"errors"
-	"fmt"
 	"strings"
 	"time"
 
 	sqlite3 "modernc.org/sqlite"
 
+	"github.com/lumio-vision/caddy-system-keys/internal/sqlstore"
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
@@ -58,20 +58,15 @@ func forMany(statement string, n int) string {
 
 // Adopted implements [store.Adoption].
 func (s *Store) Adopted(ctx context.Context, digests [][32]byte) (key store.Candidate, err error) {
+	ctx, end := s.calls.Begin(ctx, "adopted")
+	defer end(&err)
 	err = s.believe(ctx, "find an adopted key", func(tx *sql.Tx) error {
-		var id, hash string
-		err := tx.QueryRowContext(ctx, forMany(selectAdopted, len(digests)), blobs(digests)...).Scan(&id, &hash)
+		row := tx.QueryRowContext(ctx, forMany(selectAdopted, len(digests)), blobs(digests)...)
+		err := row.Scan(sqlstore.ID(&key.ID), (*string)(&key.Hash))
 		if errors.Is(err, sql.ErrNoRows) {
 			return store.ErrNotFound
 		}
-		if err != nil {
-			return err
-		}
-		key.Hash = store.Hash(hash)
-		if key.ID, err = store.ParseID(id); err != nil {
-			return fmt.Errorf("column id: %w", err)
-		}
-		return nil
+		return err
 	})
 	if err != nil {
 		return store.Candidate{}, err
@@ -80,7 +75,9 @@ func (s *Store) Adopted(ctx context.Context, digests [][32]byte) (key store.Cand
 }
 
 // Adopt implements [store.Adoption].
-func (s *Store) Adopt(ctx context.Context, key *store.AdoptedKey) error {
+func (s *Store) Adopt(ctx context.Context, key *store.AdoptedKey) (err error) {
+	ctx, end := s.calls.Begin(ctx, "adopt")
+	defer end(&err)
 	return s.write(ctx, "adopt a key", func(tx *sql.Tx) error {
 		var hash string
 		var minted bool
@@ -104,35 +101,21 @@ func (s *Store) Adopt(ctx context.Context, key *store.AdoptedKey) error {
 func (s *Store) Unadopted(
 	ctx context.Context, eras [][32]byte, now time.Time, limit int,
 ) (keys []store.Candidate, total int, err error) {
+	ctx, end := s.calls.Begin(ctx, "unadopted")
+	defer end(&err)
 	args := append(append([]any{now.UnixMicro()}, blobs(eras)...), store.MaxUnadopted, limit)
+	candidate := func(row sqlstore.Row) (key store.Candidate, err error) {
+		err = row.Scan(sqlstore.ID(&key.ID), (*string)(&key.Hash), &total)
+		return key, err
+	}
 	err = s.believe(ctx, "list keys to adopt", func(tx *sql.Tx) error {
-		rows, err := tx.QueryContext(ctx, forMany(selectUnadopted, len(eras)), args...)
-		if err != nil {
-			return err
-		}
-		keys, total, err = candidates(rows)
+		keys, err = collect(ctx, tx, candidate, forMany(selectUnadopted, len(eras)), args...)
 		return err
 	})
 	if err != nil {
 		return nil, 0, err
 	}
 	return keys, total, nil
-}
-
-func candidates(rows *sql.Rows) (keys []store.Candidate, total int, err error) {
-	defer func() { _ = rows.Close() }() // its error is Err's
-	for rows.Next() {
-		var id, hash string
-		if err := rows.Scan(&id, &hash, &total); err != nil {
-			return nil, 0, err
-		}
-		parsed, err := store.ParseID(id)
-		if err != nil {
-			return nil, 0, fmt.Errorf("column id: %w", err)
-		}
-		keys = append(keys, store.Candidate{ID: parsed, Hash: store.Hash(hash)})
-	}
-	return keys, total, rows.Err()
 }
 
 func blobs(values [][32]byte) []any {

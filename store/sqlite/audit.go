@@ -3,24 +3,20 @@ package sqlite
 import (
 	"context"
 	"database/sql"
-	"encoding/json"
 	"errors"
-	"fmt"
-	"time"
 
 	codes "modernc.org/sqlite/lib"
 
+	"github.com/lumio-vision/caddy-system-keys/internal/sqlstore"
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
-// auditColumns are those of a [store.AuditRecord], as scanAudit reads them.
-const auditColumns = "id, event, at, actor_type, actor, actor_label, key_id, key_label, " +
-	"request_id, method, path, status, client_ip, details, chain, seq, mac"
-
-const insertAudit = "INSERT INTO audit_log (" + auditColumns + ") VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+const insertAudit = "INSERT INTO audit_log (" + sqlstore.AuditColumns + ") VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 
 // AppendAudit implements [store.AuditLog].
-func (s *Store) AppendAudit(ctx context.Context, chain store.ID, records []store.AuditRecord, sealer store.Sealer) error {
+func (s *Store) AppendAudit(ctx context.Context, chain store.ID, records []store.AuditRecord, sealer store.Sealer) (err error) {
+	ctx, end := s.calls.Begin(ctx, "append_audit")
+	defer end(&err)
 	return s.write(ctx, "write audit records", func(tx *sql.Tx) error {
 		return appendAudit(ctx, tx, chain, records, sealer)
 	})
@@ -82,12 +78,12 @@ func sealNext(ctx context.Context, tx *sql.Tx, chain store.ID, records []store.A
 // SealAudit implements [store.AuditLog].
 func (s *Store) SealAudit(ctx context.Context, limit int, sealer store.Sealer) (sealed int, err error) {
 	const what = "seal audit records"
-	const waiting = "SELECT " + auditColumns + " FROM audit_log " +
+	const waiting = "SELECT " + sqlstore.AuditColumns + " FROM audit_log " +
 		"WHERE chain IS NULL AND actor_type IN ('cli', 'sql') ORDER BY id LIMIT ?"
 	// Mostly there is nothing to do, and a look costs no writer's turn.
 	var records []store.AuditRecord
 	look := func(tx *sql.Tx) (err error) {
-		records, err = auditRecords(tx.QueryContext(ctx, waiting, limit))
+		records, err = collect(ctx, tx, sqlstore.ScanAudit, waiting, limit)
 		return err
 	}
 	if err := s.read(ctx, what, look); err != nil || len(records) == 0 {
@@ -127,53 +123,4 @@ func auditRow(r *store.AuditRecord) []any {
 		r.ID.String(), string(r.Event), r.At.UnixMicro(), r.Actor.Type, r.Actor.ID, r.Actor.Label, key, r.Key.Label,
 		r.Request.ID, r.Request.Method, r.Request.Path, r.Request.Status, r.Request.ClientIP, details, chain, seq, r.Link.MAC,
 	}
-}
-
-// auditRecords reads all rows of a query for the columns.
-func auditRecords(rows *sql.Rows, err error) ([]store.AuditRecord, error) {
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = rows.Close() }() // its error is Err's
-	var records []store.AuditRecord
-	for rows.Next() {
-		record, err := scanAudit(rows)
-		if err != nil {
-			return nil, err
-		}
-		records = append(records, record)
-	}
-	return records, rows.Err()
-}
-
-func scanAudit(rows *sql.Rows) (store.AuditRecord, error) {
-	var (
-		r                   store.AuditRecord
-		id, event           string
-		key, details, chain sql.NullString
-		at                  int64
-		seq                 sql.NullInt64
-	)
-	err := rows.Scan(&id, &event, &at, &r.Actor.Type, &r.Actor.ID, &r.Actor.Label, &key, &r.Key.Label,
-		&r.Request.ID, &r.Request.Method, &r.Request.Path, &r.Request.Status, &r.Request.ClientIP,
-		&details, &chain, &seq, &r.Link.MAC)
-	if err != nil {
-		return r, err
-	}
-	r.Event, r.At, r.Link.Seq = store.AuditEvent(event), time.UnixMicro(at).UTC(), seq.Int64
-	if details.Valid {
-		r.Details = json.RawMessage(details.String)
-	}
-	for _, column := range []struct {
-		text sql.NullString
-		into *store.ID
-	}{{sql.NullString{String: id, Valid: true}, &r.ID}, {key, &r.Key.ID}, {chain, &r.Link.Chain}} {
-		if !column.text.Valid {
-			continue
-		}
-		if *column.into, err = store.ParseID(column.text.String); err != nil {
-			return r, fmt.Errorf("record %.40q: %w", id, err)
-		}
-	}
-	return r, nil
 }

@@ -7,22 +7,25 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/lumio-vision/caddy-system-keys/internal/sqlstore"
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
 // Audit implements [store.AuditLog].
-func (s *Store) Audit(ctx context.Context, query *store.AuditQuery) (*store.AuditPage, error) {
+func (s *Store) Audit(ctx context.Context, query *store.AuditQuery) (_ *store.AuditPage, err error) {
+	ctx, end := s.calls.Begin(ctx, "audit")
+	defer end(&err)
 	const what = "list audit records"
 	if err := query.Check(); err != nil {
 		return nil, fmt.Errorf("%s: %w", what, err)
 	}
 	page := &store.AuditPage{}
-	err := s.read(ctx, what, func(tx *sql.Tx) (err error) {
+	err = s.read(ctx, what, func(tx *sql.Tx) (err error) {
 		if !query.Possible() {
 			return nil
 		}
-		list := auditUnion(query, auditColumns, query.Limit+1, true)
-		if page.Records, err = auditRecords(tx.QueryContext(ctx, list.text, list.args...)); err != nil {
+		list := auditUnion(query, sqlstore.AuditColumns, query.Limit+1, true)
+		if page.Records, err = collect(ctx, tx, sqlstore.ScanAudit, list.text, list.args...); err != nil {
 			return err
 		}
 		whole := *query

@@ -5,7 +5,9 @@ import (
 	"database/sql"
 	"path/filepath"
 	"testing"
+	"time"
 
+	"github.com/lumio-vision/caddy-system-keys/internal/observe"
 	"github.com/lumio-vision/caddy-system-keys/store"
 	"github.com/lumio-vision/caddy-system-keys/store/sqlite"
 	"github.com/lumio-vision/caddy-system-keys/store/storetest"
@@ -23,6 +25,28 @@ func TestConformance(t *testing.T) {
 			Exec:    func(tb testing.TB, statement string) { execute(tb, path, statement) },
 			Unwatch: "DROP TRIGGER system_keys_log_delete",
 		}
+	})
+}
+
+// told is a meter that keeps the operations that it is told of.
+type told struct {
+	observe.Unmetered
+
+	operations []string
+}
+
+func (m *told) StoreCalled(operation string, _ observe.Result, _ time.Duration) {
+	m.operations = append(m.operations, operation)
+}
+
+func TestTheCallsThatARequestWaitsForAreShown(t *testing.T) {
+	t.Parallel()
+	s, meter := open(t, filepath.Join(t.TempDir(), "keys.db"), sqlite.Options{}), new(told)
+	s.Observe(meter)
+	storetest.Shown(t, s, func() []string {
+		operations := meter.operations
+		meter.operations = nil
+		return operations
 	})
 }
 

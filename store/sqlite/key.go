@@ -9,14 +9,20 @@ import (
 	"slices"
 	"time"
 
+	"github.com/lumio-vision/caddy-system-keys/internal/sqlstore"
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
 // columns are those of a [store.Key] without its hash, as scanKey reads them.
 const columns = "id, label, permissions, is_system, created_at, created_by, expires_at, last_used_at, minted"
 
+// insertKey takes what keyRow returns.
+const insertKey = "INSERT INTO system_keys (" + columns + ", key_hash) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+
 // CreateKey implements [store.Store].
-func (s *Store) CreateKey(ctx context.Context, key *store.Key, write *store.Write) error {
+func (s *Store) CreateKey(ctx context.Context, key *store.Key, write *store.Write) (err error) {
+	ctx, end := s.calls.Begin(ctx, "create_key")
+	defer end(&err)
 	row, err := keyRow(key)
 	if err != nil {
 		return fmt.Errorf("create a key: %w", err)
@@ -33,14 +39,12 @@ func (s *Store) CreateKey(ctx context.Context, key *store.Key, write *store.Writ
 }
 
 // Key implements [store.Store].
-func (s *Store) Key(ctx context.Context, id store.ID) (*store.Key, error) {
+func (s *Store) Key(ctx context.Context, id store.ID) (_ *store.Key, err error) {
+	ctx, end := s.calls.Begin(ctx, "key")
+	defer end(&err)
 	var key *store.Key
-	err := s.believe(ctx, "read a key", func(tx *sql.Tx) (err error) {
-		var hash string
-		row := tx.QueryRowContext(ctx, "SELECT "+columns+", key_hash FROM system_keys WHERE id = ?", id.String())
-		if key, err = scanKey(row, &hash); err == nil {
-			key.Hash = store.Hash(hash)
-		}
+	err = s.believe(ctx, "read a key", func(tx *sql.Tx) (err error) {
+		key, err = scanWithHash(tx.QueryRowContext(ctx, "SELECT "+columns+", key_hash FROM system_keys WHERE id = ?", id.String()))
 		return err
 	})
 	if err != nil {
@@ -50,39 +54,17 @@ func (s *Store) Key(ctx context.Context, id store.ID) (*store.Key, error) {
 }
 
 // DeleteKey implements [store.Store].
-func (s *Store) DeleteKey(ctx context.Context, id store.ID, write *store.Write) (*store.Key, error) {
+func (s *Store) DeleteKey(ctx context.Context, id store.ID, write *store.Write) (_ *store.Key, err error) {
+	ctx, end := s.calls.Begin(ctx, "delete_key")
+	defer end(&err)
 	const what = "delete a key"
 	var key *store.Key
-	err := s.write(ctx, what, func(tx *sql.Tx) (err error) {
+	err = s.write(ctx, what, func(tx *sql.Tx) (err error) {
 		if err := allow(ctx, tx, write.By()); err != nil {
 			return err
 		}
-		_, logged, err := head(ctx, tx)
-		if err != nil {
+		if key, err = deleteKey(ctx, tx, id, write); err != nil || key == nil {
 			return err
-		}
-		recorded := write != nil && write.Record != nil
-		if recorded { // the trigger looks for it here
-			if _, err := tx.ExecContext(ctx, "INSERT INTO auditing (id) VALUES (?)", id.String()); err != nil {
-				return err
-			}
-		}
-		key, err = scanKey(tx.QueryRowContext(ctx, "DELETE FROM system_keys WHERE id = ? RETURNING "+columns, id.String()))
-		if err != nil && !errors.Is(err, store.ErrNotFound) {
-			return err
-		}
-		if recorded {
-			if _, err := tx.ExecContext(ctx, "DELETE FROM auditing"); err != nil {
-				return err
-			}
-		}
-		if key == nil || !logged {
-			if _, err := tx.ExecContext(ctx, "INSERT INTO change_log (key_id, op) VALUES (?, 'd')", id.String()); err != nil {
-				return err
-			}
-		}
-		if key == nil {
-			return nil
 		}
 		return record(ctx, tx, key, write)
 	})
@@ -95,24 +77,51 @@ func (s *Store) DeleteKey(ctx context.Context, id store.ID, write *store.Write) 
 	return key, nil
 }
 
+// deleteKey returns the key, or nil if there was none. The deletion is in the log
+// either way.
+func deleteKey(ctx context.Context, tx *sql.Tx, id store.ID, write *store.Write) (*store.Key, error) {
+	_, logged, err := head(ctx, tx)
+	if err != nil {
+		return nil, err
+	}
+	recorded := write != nil && write.Record != nil
+	if recorded { // the trigger looks for it here
+		if _, err := tx.ExecContext(ctx, "INSERT INTO auditing (id) VALUES (?)", id.String()); err != nil {
+			return nil, err
+		}
+	}
+	key, err := scanKey(tx.QueryRowContext(ctx, "DELETE FROM system_keys WHERE id = ? RETURNING "+columns, id.String()))
+	if err != nil && !errors.Is(err, store.ErrNotFound) {
+		return nil, err
+	}
+	if recorded {
+		if _, err := tx.ExecContext(ctx, "DELETE FROM auditing"); err != nil {
+			return nil, err
+		}
+	}
+	if key != nil && logged {
+		return key, nil
+	}
+	_, err = tx.ExecContext(ctx, "INSERT INTO change_log (key_id, op) VALUES (?, 'd')", id.String())
+	return key, err
+}
+
 // RehashKey implements [store.Store].
-func (s *Store) RehashKey(ctx context.Context, id store.ID, old, renewed store.Hash) error {
+func (s *Store) RehashKey(ctx context.Context, id store.ID, old, renewed store.Hash) (err error) {
+	ctx, end := s.calls.Begin(ctx, "rehash_key")
+	defer end(&err)
 	return s.write(ctx, "rehash a key", func(tx *sql.Tx) error {
 		// The trigger that logs the change looks for it here.
 		_, err := tx.ExecContext(ctx, "INSERT INTO rehashing (id, key_hash) VALUES (?, ?)", id.String(), string(renewed))
 		if err != nil {
 			return err
 		}
-		result, err := tx.ExecContext(ctx, "UPDATE system_keys SET key_hash = ? WHERE id = ? AND key_hash = ?",
-			string(renewed), id.String(), string(old))
+		n, err := changed(tx.ExecContext(ctx, "UPDATE system_keys SET key_hash = ? WHERE id = ? AND key_hash = ?",
+			string(renewed), id.String(), string(old)))
 		if err != nil {
 			return err
 		}
-		if _, err := tx.ExecContext(ctx, "DELETE FROM rehashing"); err != nil {
-			return err
-		}
-		n, err := result.RowsAffected()
-		if err == nil && n == 1 {
+		if _, err = tx.ExecContext(ctx, "DELETE FROM rehashing"); err == nil && n == 1 {
 			_, err = tx.ExecContext(ctx, "UPDATE adopted_key SET key_proof = ? WHERE key_id = ? AND key_proof = ?",
 				proof(renewed), id.String(), proof(old))
 		}
@@ -131,16 +140,27 @@ func (s *Store) RehashKey(ctx context.Context, id store.ID, old, renewed store.H
 	})
 }
 
+// scanWithHash reads the columns, and the hash behind them.
+func scanWithHash(row sqlstore.Row) (*store.Key, error) {
+	var hash string
+	key, err := scanKey(row, &hash)
+	if err != nil {
+		return nil, err
+	}
+	key.Hash = store.Hash(hash)
+	return key, nil
+}
+
 // scanKey reads the columns, and what was selected after them into more.
-func scanKey(row interface{ Scan(dest ...any) error }, more ...any) (*store.Key, error) {
+func scanKey(row sqlstore.Row, more ...any) (*store.Key, error) {
 	var (
 		key                          store.Key
-		id, permissions              string
+		permissions                  string
 		createdAt, expires, lastUsed int64
 		minted                       bool
 	)
 	err := row.Scan(append([]any{
-		&id, &key.Label, &permissions, &key.IsSystem, &createdAt, &key.CreatedBy, &expires, &lastUsed, &minted,
+		sqlstore.ID(&key.ID), &key.Label, &permissions, &key.IsSystem, &createdAt, &key.CreatedBy, &expires, &lastUsed, &minted,
 	}, more...)...)
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil, store.ErrNotFound
@@ -148,11 +168,8 @@ func scanKey(row interface{ Scan(dest ...any) error }, more ...any) (*store.Key,
 	if err != nil {
 		return nil, err
 	}
-	if key.ID, err = store.ParseID(id); err != nil {
-		return nil, fmt.Errorf("column id: %w", err)
-	}
 	if err := json.Unmarshal([]byte(permissions), &key.Permissions); err != nil {
-		return nil, fmt.Errorf("column permissions of %s: %w", id, err)
+		return nil, fmt.Errorf("column permissions of %s: %w", key.ID, err)
 	}
 	// Another program may have written the row.
 	slices.Sort(key.Permissions)
@@ -161,6 +178,18 @@ func scanKey(row interface{ Scan(dest ...any) error }, more ...any) (*store.Key,
 	key.CreatedAt = time.UnixMicro(createdAt).UTC()
 	key.ExpiresAt, key.LastUsedAt = fromMicros(expires), fromMicros(lastUsed)
 	return &key, nil
+}
+
+// keyRow returns the columns of a key, the hash behind them.
+func keyRow(key *store.Key) ([]any, error) {
+	permissions, err := json.Marshal(append([]string{}, key.Permissions...)) // never null
+	if err != nil {
+		return nil, err
+	}
+	return []any{
+		key.ID.String(), key.Label, string(permissions), key.IsSystem, micros(key.CreatedAt), key.CreatedBy,
+		micros(key.ExpiresAt), micros(key.LastUsedAt), !key.Foreign, string(key.Hash),
+	}, nil
 }
 
 // micros gives a time as it is stored: 0 for the zero time.
@@ -176,4 +205,60 @@ func fromMicros(n int64) time.Time {
 		return time.Time{}
 	}
 	return time.UnixMicro(n).UTC()
+}
+
+// allow reads the acting key in the transaction of its write. The transaction
+// holds the write lock from its start, so nobody changes the row before it ends.
+func allow(ctx context.Context, tx *sql.Tx, acting *store.Acting) error {
+	if acting == nil {
+		return nil
+	}
+	key, err := scanKey(tx.QueryRowContext(ctx, "SELECT "+columns+" FROM system_keys WHERE id = ?", acting.ID.String()))
+	if errors.Is(err, store.ErrNotFound) {
+		return store.ErrActorGone
+	}
+	if err != nil {
+		return err
+	}
+	return acting.Allow(key)
+}
+
+// maxAhead is how far a use may lie ahead of the store's clock.
+const maxAhead = time.Second
+
+// recordUse takes a JSON object from id to microseconds.
+const recordUse = `
+UPDATE system_keys SET last_used_at = uses.value
+FROM json_each(?) AS uses
+WHERE system_keys.id = uses.key AND system_keys.last_used_at < uses.value`
+
+// RecordUse implements [store.Store].
+func (s *Store) RecordUse(ctx context.Context, uses []store.Use) (err error) {
+	ctx, end := s.calls.Begin(ctx, "record_use")
+	defer end(&err)
+	latest := make(map[store.ID]int64, len(uses))
+	limit := s.now().Add(maxAhead).UnixMicro()
+	for _, use := range uses {
+		if at := min(use.At.UnixMicro(), limit); at > latest[use.ID] { // and so after 1970
+			latest[use.ID] = at
+		}
+	}
+	if len(latest) == 0 {
+		return s.ping(ctx)
+	}
+	batch, err := json.Marshal(latest)
+	if err != nil {
+		return fmt.Errorf("record use: %w", err)
+	}
+	_, err = s.exec(ctx, "record use", recordUse, string(batch))
+	return err
+}
+
+// ping answers for a call that has nothing to do.
+func (s *Store) ping(ctx context.Context) error {
+	if err := s.enter(); err != nil {
+		return err
+	}
+	defer s.running.Done()
+	return context.Cause(ctx)
 }

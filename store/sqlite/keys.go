@@ -4,9 +4,8 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
-	"strings"
-	"unicode/utf8"
 
+	"github.com/lumio-vision/caddy-system-keys/internal/sqlstore"
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
@@ -16,14 +15,16 @@ import (
 const few = 5000
 
 // Keys implements [store.Store].
-func (s *Store) Keys(ctx context.Context, query *store.KeyQuery) (*store.KeyPage, error) {
+func (s *Store) Keys(ctx context.Context, query *store.KeyQuery) (_ *store.KeyPage, err error) {
+	ctx, end := s.calls.Begin(ctx, "keys")
+	defer end(&err)
 	if err := query.Check(); err != nil {
 		return nil, fmt.Errorf("list keys: %w", err)
 	}
 	page := &store.KeyPage{}
 	var ranks []string
-	err := s.read(ctx, "list keys", func(tx *sql.Tx) (err error) {
-		if !findable(query.Search) {
+	err = s.read(ctx, "list keys", func(tx *sql.Tx) (err error) {
+		if !query.Possible() {
 			return nil
 		}
 		var how access
@@ -38,12 +39,6 @@ func (s *Store) Keys(ctx context.Context, query *store.KeyQuery) (*store.KeyPage
 	}
 	page.Cut(query, ranks)
 	return page, nil
-}
-
-// findable reports whether some label could contain the needle: labels are
-// UTF-8 without NUL.
-func findable(needle string) bool {
-	return utf8.ValidString(needle) && !strings.ContainsRune(needle, 0)
 }
 
 // count returns how many keys the query's filters keep, and how best to reach
@@ -77,18 +72,38 @@ func count(ctx context.Context, tx *sql.Tx, query *store.KeyQuery) (total int, h
 
 // fetch returns the rows of one page, and their ranks.
 func fetch(ctx context.Context, tx *sql.Tx, s statement) (keys []store.Key, ranks []string, err error) {
-	rows, err := tx.QueryContext(ctx, s.text, s.args...)
-	if err != nil {
-		return nil, nil, err
-	}
-	defer func() { _ = rows.Close() }() // its error is Err's
-	for rows.Next() {
+	keys, err = collect(ctx, tx, func(row sqlstore.Row) (store.Key, error) {
 		var rank string
-		key, err := scanKey(rows, &rank)
+		key, err := scanKey(row, &rank)
 		if err != nil {
-			return nil, nil, err
+			return store.Key{}, err
 		}
-		keys, ranks = append(keys, *key), append(ranks, rank)
+		ranks = append(ranks, rank)
+		return *key, nil
+	}, s.text, s.args...)
+	return keys, ranks, err
+}
+
+// selectGranted passes over elements that are no text, which only another program
+// could have written.
+const selectGranted = `
+SELECT DISTINCT p.value
+FROM (
+    SELECT permissions FROM system_keys INDEXED BY system_keys_by_created_at ORDER BY created_at DESC, id DESC LIMIT ?
+) AS newest CROSS JOIN json_each(newest.permissions) AS p
+WHERE p.type = 'text' ORDER BY p.value LIMIT ?`
+
+// Granted implements [store.Store].
+func (s *Store) Granted(ctx context.Context, keys int) (granted []string, err error) {
+	ctx, end := s.calls.Begin(ctx, "granted")
+	defer end(&err)
+	permission := func(row sqlstore.Row) (permission string, err error) { return permission, row.Scan(&permission) }
+	err = s.read(ctx, "list the permissions in use", func(tx *sql.Tx) error {
+		granted, err = collect(ctx, tx, permission, selectGranted, max(0, keys), store.MaxGranted)
+		return err
+	})
+	if err != nil {
+		return nil, err
 	}
-	return keys, ranks, rows.Err()
+	return append([]string{}, granted...), nil // never nil
 }

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/lumio-vision/caddy-system-keys/internal/sqlstore"
 	"github.com/lumio-vision/caddy-system-keys/store"
 	"github.com/lumio-vision/caddy-system-keys/store/storetest"
 )
@@ -44,7 +45,7 @@ func TestALargeAuditLogUsesItsIndexes(t *testing.T) {
 		whole := q.Query
 		whole.Before = store.ID{}
 		for what, statement := range map[string]statement{
-			"list": auditUnion(&q.Query, auditColumns, q.Query.Limit+1, true), "count": auditUnion(&whole, "1", store.MaxAuditTotal+1, false),
+			"list": auditUnion(&q.Query, sqlstore.AuditColumns, q.Query.Limit+1, true), "count": auditUnion(&whole, "1", store.MaxAuditTotal+1, false),
 		} {
 			err := s.read(t.Context(), "explain", func(tx *sql.Tx) error {
 				steps, err := plan(t.Context(), tx, statement)

@@ -2,80 +2,49 @@ package sqlite
 
 import (
 	"context"
-	"crypto/rand"
 	"database/sql"
 	"embed"
-	"errors"
 	"fmt"
 
+	"github.com/lumio-vision/caddy-system-keys/internal/sqlstore"
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
-// migrations are the files NNNN_name.sql, numbered from 1 without gaps. A file
-// that was released is never edited; the schema changes by another file.
-//
 //go:embed migrations/*.sql
-var migrations embed.FS
+var scripts embed.FS
+
+var migrations = sqlstore.LoadMigrations(scripts)
 
 // Migrate implements [store.Store].
 func (s *Store) Migrate(ctx context.Context) error {
-	files, err := migrations.ReadDir("migrations")
-	if err != nil {
-		return fmt.Errorf("migrate: %w", err)
-	}
-	for {
-		var version int
-		err := s.read(ctx, "migrate", func(tx *sql.Tx) (err error) {
+	version := func() (version int, err error) {
+		err = s.read(ctx, "migrate", func(tx *sql.Tx) error {
 			version, err = schemaVersion(ctx, tx)
 			return err
 		})
-		if err != nil {
-			return err
-		}
-		switch {
-		case version == len(files):
-			return nil
-		case version > len(files):
-			return fmt.Errorf("migrate: the schema in %q has version %d, and this program knows %d at most: "+
-				"it was upgraded by a newer one", s.path, version, len(files))
-		}
-		if err := s.migrateFrom(ctx, version, files[version].Name()); err != nil {
-			return err
-		}
+		return version, err
 	}
-}
-
-// migrateFrom applies the file that follows version, unless another instance
-// did so since the version was read.
-func (s *Store) migrateFrom(ctx context.Context, version int, file string) error {
-	script, err := migrations.ReadFile("migrations/" + file)
-	if err != nil {
-		return fmt.Errorf("migrate: %w", err)
-	}
-	return s.write(ctx, "migrate: "+file, func(tx *sql.Tx) error {
-		current, err := schemaVersion(ctx, tx)
-		if err != nil || current != version {
-			return err
-		}
-		if _, err := tx.ExecContext(ctx, string(script)); err != nil {
-			return err
-		}
-		if version == 0 {
-			if err := seed(ctx, tx); err != nil {
-				return err
-			}
-		}
-		_, err = tx.ExecContext(ctx, "INSERT INTO schema_migrations (version, name, applied_at) VALUES (?, ?, ?)",
-			version+1, file, s.now().UnixMicro())
-		return err
+	return migrations.Run(fmt.Sprintf("the schema in %q", s.path), version, func(next sqlstore.Migration) error {
+		return s.write(ctx, "migrate: "+next.Name, func(tx *sql.Tx) error { return s.migrate(ctx, tx, next) })
 	})
 }
 
-// seed makes the mint key, which no file can hold.
-func seed(ctx context.Context, tx *sql.Tx) error {
-	var key store.MintKey
-	_, _ = rand.Read(key[:]) // never fails
-	_, err := tx.ExecContext(ctx, "INSERT INTO mint_key (only_row, key) VALUES (1, ?) ON CONFLICT DO NOTHING", key[:])
+func (s *Store) migrate(ctx context.Context, tx *sql.Tx, next sqlstore.Migration) error {
+	current, err := schemaVersion(ctx, tx)
+	if err != nil || current != next.Version-1 {
+		return err
+	}
+	if _, err := tx.ExecContext(ctx, next.Script); err != nil {
+		return err
+	}
+	if next.Version == 1 {
+		key := sqlstore.NewMintKey()
+		if _, err := tx.ExecContext(ctx, "INSERT INTO mint_key (only_row, key) VALUES (1, ?) ON CONFLICT DO NOTHING", key[:]); err != nil {
+			return err
+		}
+	}
+	_, err = tx.ExecContext(ctx, "INSERT INTO schema_migrations (version, name, applied_at) VALUES (?, ?, ?)",
+		next.Version, next.Name, s.now().UnixMicro())
 	return err
 }
 
@@ -103,10 +72,9 @@ func (s *Store) MintKey(ctx context.Context) (key store.MintKey, err error) {
 
 // mintKey reads the mint key.
 func mintKey(ctx context.Context, tx *sql.Tx) (key store.MintKey, err error) {
-	var b []byte
-	err = tx.QueryRowContext(ctx, "SELECT key FROM mint_key").Scan(&b)
-	if err == nil && copy(key[:], b) != len(key) {
-		err = errors.New("it has the wrong length")
+	var column []byte
+	if err := tx.QueryRowContext(ctx, "SELECT key FROM mint_key").Scan(&column); err != nil {
+		return key, err
 	}
-	return key, err
+	return sqlstore.ParseMintKey(column)
 }

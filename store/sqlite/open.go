@@ -14,6 +14,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/lumio-vision/caddy-system-keys/internal/observe"
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
@@ -84,7 +85,7 @@ func open(ctx context.Context, path string, opts Options) (*Store, error) {
 	if err := prepare(path, opts); err != nil {
 		return nil, fmt.Errorf("open store: %w", err)
 	}
-	s := &Store{path: path, now: opts.Now, files: locate(path)}
+	s := &Store{path: path, now: opts.Now, files: locate(path), calls: observe.OfStore("sqlite", opts.Now)}
 	if err := errors.Join(s.files.restrict(opts.Logger), s.files.before()); err != nil {
 		return nil, fmt.Errorf("open store: %w", err)
 	}

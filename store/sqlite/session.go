@@ -3,8 +3,10 @@ package sqlite
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"time"
 
+	"github.com/lumio-vision/caddy-system-keys/internal/sqlstore"
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
@@ -13,16 +15,15 @@ import (
 const insertSession = "INSERT INTO session (digest, key_id, expires_at) SELECT ?, id, ? FROM system_keys WHERE id = ?"
 
 // CreateSession implements [store.Sessions].
-func (s *Store) CreateSession(ctx context.Context, session *store.Session) error {
+func (s *Store) CreateSession(ctx context.Context, session *store.Session) (err error) {
+	ctx, end := s.calls.Begin(ctx, "create_session")
+	defer end(&err)
 	return s.write(ctx, "create a session", func(tx *sql.Tx) error {
-		result, err := tx.ExecContext(ctx, insertSession, session.Digest[:], session.ExpiresAt.UnixMicro(), session.Key.String())
-		if err != nil {
-			return err
+		n, err := changed(tx.ExecContext(ctx, insertSession, session.Digest[:], session.ExpiresAt.UnixMicro(), session.Key.String()))
+		if err == nil && n == 0 {
+			err = store.ErrActorGone
 		}
-		if n, err := result.RowsAffected(); err != nil || n == 1 {
-			return err
-		}
-		return store.ErrActorGone
+		return err
 	})
 }
 
@@ -31,9 +32,11 @@ const selectSession = "SELECT " + columns + " FROM system_keys " +
 	"WHERE id = (SELECT key_id FROM session WHERE digest = ? AND expires_at > ?)"
 
 // Session implements [store.Sessions].
-func (s *Store) Session(ctx context.Context, digest [32]byte, now time.Time) (*store.Key, error) {
+func (s *Store) Session(ctx context.Context, digest [32]byte, now time.Time) (_ *store.Key, err error) {
+	ctx, end := s.calls.Begin(ctx, "session")
+	defer end(&err)
 	var key *store.Key
-	err := s.believe(ctx, "read a session", func(tx *sql.Tx) (err error) {
+	err = s.believe(ctx, "read a session", func(tx *sql.Tx) (err error) {
 		key, err = scanKey(tx.QueryRowContext(ctx, selectSession, digest[:], now.UnixMicro()))
 		return err
 	})
@@ -44,19 +47,19 @@ func (s *Store) Session(ctx context.Context, digest [32]byte, now time.Time) (*s
 }
 
 // EndSession implements [store.Sessions].
-func (s *Store) EndSession(ctx context.Context, digest [32]byte) error {
-	return s.write(ctx, "end a session", func(tx *sql.Tx) error {
-		_, err := tx.ExecContext(ctx, "DELETE FROM session WHERE digest = ?", digest[:])
-		return err
-	})
+func (s *Store) EndSession(ctx context.Context, digest [32]byte) (err error) {
+	ctx, end := s.calls.Begin(ctx, "end_session")
+	defer end(&err)
+	_, err = s.exec(ctx, "end a session", "DELETE FROM session WHERE digest = ?", digest[:])
+	return err
 }
 
 // SpendNonce implements [store.Sessions].
-func (s *Store) SpendNonce(ctx context.Context, digest [32]byte, expires time.Time) error {
-	return s.write(ctx, "spend a nonce", func(tx *sql.Tx) error {
-		_, err := tx.ExecContext(ctx, "INSERT INTO nonce (digest, expires_at) VALUES (?, ?)", digest[:], expires.UnixMicro())
-		return err
-	})
+func (s *Store) SpendNonce(ctx context.Context, digest [32]byte, expires time.Time) (err error) {
+	ctx, end := s.calls.Begin(ctx, "spend_nonce")
+	defer end(&err)
+	_, err = s.exec(ctx, "spend a nonce", "INSERT INTO nonce (digest, expires_at) VALUES (?, ?)", digest[:], expires.UnixMicro())
+	return err
 }
 
 // pruneSessions are the statements that remove what is over.
@@ -72,11 +75,7 @@ func (s *Store) PruneSessions(ctx context.Context, now time.Time, limit int) (pr
 	err = s.write(ctx, "prune sessions", func(tx *sql.Tx) error {
 		pruned = 0
 		for _, statement := range pruneSessions {
-			result, err := tx.ExecContext(ctx, statement, now.UnixMicro(), limit)
-			if err != nil {
-				return err
-			}
-			n, err := result.RowsAffected()
+			n, err := changed(tx.ExecContext(ctx, statement, now.UnixMicro(), limit))
 			if err != nil {
 				return err
 			}
@@ -88,4 +87,47 @@ func (s *Store) PruneSessions(ctx context.Context, now time.Time, limit int) (pr
 		return 0, err
 	}
 	return pruned, nil
+}
+
+const publishSigningKey = `
+INSERT INTO signing_key (id, public, expires_at) VALUES (?, ?, ?)
+ON CONFLICT (id) DO UPDATE SET expires_at = excluded.expires_at WHERE public = excluded.public`
+
+// PublishSigningKey implements [store.Store].
+func (s *Store) PublishSigningKey(ctx context.Context, key store.SigningKey, life time.Duration) error {
+	return s.write(ctx, "publish a signing key", func(tx *sql.Tx) error {
+		now := s.now()
+		n, err := changed(tx.ExecContext(ctx, publishSigningKey, key.ID, key.Public[:], now.Add(life).UnixMicro()))
+		if err == nil && n == 0 {
+			err = store.ErrConflict
+		}
+		if err != nil {
+			return err
+		}
+		_, err = tx.ExecContext(ctx, "DELETE FROM signing_key WHERE expires_at <= ?", now.UnixMicro())
+		return err
+	})
+}
+
+// SigningKeys implements [store.Store].
+func (s *Store) SigningKeys(ctx context.Context) (keys []store.SigningKey, err error) {
+	ctx, end := s.calls.Begin(ctx, "signing_keys")
+	defer end(&err)
+	err = s.believe(ctx, "read the signing keys", func(tx *sql.Tx) error {
+		keys, err = collect(ctx, tx, scanSigningKey,
+			"SELECT id, public, expires_at FROM signing_key WHERE expires_at > ? ORDER BY id", s.now().UnixMicro())
+		return err
+	})
+	return keys, err
+}
+
+func scanSigningKey(row sqlstore.Row) (key store.SigningKey, err error) {
+	var public []byte
+	var expires int64
+	err = row.Scan(&key.ID, &public, &expires)
+	if err == nil && copy(key.Public[:], public) != len(key.Public) {
+		err = errors.New("a key has the wrong length")
+	}
+	key.ExpiresAt = time.UnixMicro(expires).UTC()
+	return key, err
 }

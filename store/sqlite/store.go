@@ -1,3 +1,12 @@
+// Package sqlite keeps system keys in one SQLite file, for a single server
+// that needs no database beside it.
+//
+// The driver is modernc.org/sqlite, which is pure Go. The file is in WAL mode
+// and never locked exclusively, so that the command line can work on it while
+// the server runs. A commit is synced to disk before it is reported.
+//
+// In the file, times are integers: microseconds since the Unix epoch, and 0
+// for never (expires_at, last_used_at). Permissions are a JSON array.
 package sqlite
 
 import (
@@ -11,6 +20,8 @@ import (
 	sqlite3 "modernc.org/sqlite"
 	codes "modernc.org/sqlite/lib"
 
+	"github.com/lumio-vision/caddy-system-keys/internal/observe"
+	"github.com/lumio-vision/caddy-system-keys/internal/sqlstore"
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
@@ -24,6 +35,7 @@ type Store struct {
 	writer  *sql.DB
 	readers *sql.DB
 	seen    store.Seen
+	calls   observe.Calls
 
 	mu      sync.Mutex
 	closed  bool
@@ -34,6 +46,9 @@ type Store struct {
 
 // Path returns the file's absolute path.
 func (s *Store) Path() string { return s.path }
+
+// Observe implements [observe.Observed].
+func (s *Store) Observe(meter observe.Meter) { s.calls.Observe(meter) }
 
 // Close implements [store.Store].
 func (s *Store) Close() error { return s.close() }
@@ -84,6 +99,42 @@ func (s *Store) turn(ctx context.Context, what string, do func(tx *sql.Tx) error
 		s.wake()
 	}
 	return err
+}
+
+// exec is write of one statement, and returns how many rows it has changed.
+func (s *Store) exec(ctx context.Context, what, statement string, args ...any) (n int64, err error) {
+	err = s.write(ctx, what, func(tx *sql.Tx) error {
+		n, err = changed(tx.ExecContext(ctx, statement, args...))
+		return err
+	})
+	return n, err
+}
+
+// changed returns how many rows a statement has changed.
+func changed(result sql.Result, err error) (int64, error) {
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected()
+}
+
+// collect returns all rows of a query.
+func collect[T any](
+	ctx context.Context, tx *sql.Tx, scan func(row sqlstore.Row) (T, error), statement string, args ...any,
+) (all []T, err error) {
+	rows, err := tx.QueryContext(ctx, statement, args...)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = rows.Close() }() // its error is Err's
+	for rows.Next() {
+		row, err := scan(rows)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, row)
+	}
+	return all, rows.Err()
 }
 
 // read runs do in a transaction that sees one state of the database.
@@ -196,4 +247,7 @@ func resultCode(err error) int {
 	return 0
 }
 
-var _ store.Store = (*Store)(nil)
+var (
+	_ store.Store      = (*Store)(nil)
+	_ observe.Observed = (*Store)(nil)
+)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"time"
 
+	"github.com/lumio-vision/caddy-system-keys/internal/sqlstore"
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
@@ -27,11 +28,8 @@ func (f *feed) Renew(ctx context.Context, turn *store.Turn) (*store.View, error)
 // logInserted moves the place if keys were inserted since the last time. Before
 // somebody has renewed since, nobody has a place that could hide it.
 func logInserted(ctx context.Context, tx *sql.Tx) error {
-	result, err := tx.ExecContext(ctx, "UPDATE key_count SET inserted = 0 WHERE inserted = 1")
-	if err != nil {
-		return err
-	}
-	if n, err := result.RowsAffected(); err != nil || n == 0 {
+	n, err := changed(tx.ExecContext(ctx, "UPDATE key_count SET inserted = 0 WHERE inserted = 1"))
+	if err != nil || n == 0 {
 		return err
 	}
 	_, err = tx.ExecContext(ctx, "INSERT INTO change_log (op) VALUES ('i')")
@@ -116,29 +114,23 @@ SELECT rev, tag, ? = (
 }
 
 func changes(ctx context.Context, tx *sql.Tx, after int64, limit int) ([]store.Change, error) {
-	rows, err := tx.QueryContext(ctx, "SELECT rev, tag, op, key_id, at FROM change_log WHERE rev > ? ORDER BY rev LIMIT ?", after, limit)
-	if err != nil {
-		return nil, err
+	return collect(ctx, tx, scanChange, "SELECT rev, tag, op, key_id, at FROM change_log WHERE rev > ? ORDER BY rev LIMIT ?", after, limit)
+}
+
+func scanChange(row sqlstore.Row) (change store.Change, err error) {
+	var op string
+	var id sql.NullString
+	var at int64
+	if err := row.Scan(&change.Rev, &change.Tag, &op, &id, &at); err != nil {
+		return change, err
 	}
-	defer func() { _ = rows.Close() }() // its error is Err's
-	var all []store.Change
-	for rows.Next() {
-		var change store.Change
-		var op string
-		var id sql.NullString
-		var at int64
-		if err := rows.Scan(&change.Rev, &change.Tag, &op, &id, &at); err != nil {
-			return nil, err
-		}
-		if len(op) != 1 {
-			return nil, errors.New("column op: not a kind of change")
-		}
-		change.Kind, change.At = store.ChangeKind(op[0]), time.UnixMicro(at).UTC()
-		if id.Valid {
-			// A row that no driver has written may have any id. No key has it then.
-			change.Key, _ = store.ParseID(id.String)
-		}
-		all = append(all, change)
+	if len(op) != 1 {
+		return change, errors.New("column op: not a kind of change")
 	}
-	return all, rows.Err()
+	change.Kind, change.At = store.ChangeKind(op[0]), time.UnixMicro(at).UTC()
+	if id.Valid {
+		// A row that no driver has written may have any id. No key has it then.
+		change.Key, _ = store.ParseID(id.String)
+	}
+	return change, nil
 }

@@ -3,6 +3,7 @@ package storetest
 import (
 	"context"
 	"errors"
+	"slices"
 	"testing"
 	"time"
 
@@ -96,6 +97,34 @@ func calls(key *store.Key) map[string]call {
 			}
 			return s.Migrate(ctx) // which asks the database in any case
 		},
+	}
+}
+
+// shown are the calls that a meter is told of, by what it calls them.
+var shown = map[string]string{
+	"Key": "key", "Keys": "keys", "Granted": "granted", "CreateKey": "create_key", "DeleteKey": "delete_key",
+	"RehashKey": "rehash_key", "Adopted": "adopted", "Adopt": "adopt", "Unadopted": "unadopted",
+	"RecordUse": "record_use", "RecordUse of nothing": "record_use", "Progress": "progress",
+	"AppendAudit": "append_audit", "Audit": "audit", "Session": "session", "CreateSession": "create_session",
+	"EndSession": "end_session", "SpendNonce": "spend_nonce", "SigningKeys": "signing_keys",
+}
+
+// Shown makes every call on a store, and fails the test unless exactly those are shown
+// that are to be. Told returns the operations that were told of, and forgets them.
+func Shown(t *testing.T, s store.Store, told func() []string) {
+	t.Helper()
+	must(t, s.Migrate(t.Context()))
+	key := create(t, s, newKey("shown"))[0]
+	told()
+	for name, call := range calls(key) {
+		_ = call(t.Context(), s) // whatever the answer is
+		var want []string
+		if operation, ok := shown[name]; ok {
+			want = []string{operation}
+		}
+		if got := told(); !slices.Equal(got, want) {
+			t.Errorf("%s is shown as %q, want %q", name, got, want)
+		}
 	}
 }
 

@@ -1,0 +1,123 @@
+package sqlstore
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/lumio-vision/caddy-system-keys/store"
+)
+
+// moveBatch is how many rows are moved at a time.
+const moveBatch = 500
+
+// Source reads a store as it is at one moment, in the transaction of an export. Keys,
+// with their hashes, and records are in the order of their ids.
+type Source interface {
+	MintKey(ctx context.Context) (store.MintKey, error)
+	Keys(ctx context.Context, after store.ID, limit int) ([]store.Key, error)
+	Chains(ctx context.Context) ([]store.AuditChain, error)
+	Records(ctx context.Context, after store.ID, limit int) ([]store.AuditRecord, error)
+}
+
+// Export hands over what a source has. Read runs its argument in a transaction, and
+// puts an error in the words of the driver. An error of the recipient is returned as
+// it is.
+func Export(ctx context.Context, to store.Recipient, read func(do func(from Source) error) error) error {
+	e := &export{to: to}
+	err := read(func(from Source) error { return e.run(ctx, from) })
+	if e.refused != nil {
+		return e.refused
+	}
+	return err
+}
+
+type export struct {
+	to      store.Recipient
+	refused error // the recipient's error
+}
+
+func (e *export) run(ctx context.Context, from Source) error {
+	key, err := from.MintKey(ctx)
+	if err != nil {
+		return err
+	}
+	if err := e.handed(e.to.MintKey(ctx, key)); err != nil {
+		return err
+	}
+	err = inBatches(ctx, from.Keys, func(keys []store.Key) (store.ID, error) {
+		return keys[len(keys)-1].ID, e.handed(e.to.Keys(ctx, keys))
+	})
+	if err != nil {
+		return err
+	}
+	chains, err := from.Chains(ctx)
+	if err != nil {
+		return err
+	}
+	if err := e.handed(e.to.Chains(ctx, chains)); err != nil {
+		return err
+	}
+	return inBatches(ctx, from.Records, func(records []store.AuditRecord) (store.ID, error) {
+		return records[len(records)-1].ID, e.handed(e.to.Records(ctx, records))
+	})
+}
+
+// handed keeps the recipient's error apart from those of the source.
+func (e *export) handed(err error) error {
+	e.refused = err
+	return err
+}
+
+// inBatches hands over all rows. Hand returns the id of the last of a batch.
+func inBatches[Row any](
+	ctx context.Context, read func(ctx context.Context, after store.ID, limit int) ([]Row, error),
+	hand func(batch []Row) (last store.ID, err error),
+) error {
+	for after := (store.ID{}); ; {
+		batch, err := read(ctx, after, moveBatch)
+		if err != nil || len(batch) == 0 {
+			return err
+		}
+		if after, err = hand(batch); err != nil {
+			return err
+		}
+	}
+}
+
+// Import has a recipient filled. Write runs its argument in a transaction of the
+// recipient, and puts an error in the words of the driver. An error of fill is
+// returned as it is.
+func Import(fill func(to store.Recipient) error, write func(do func(to store.Recipient) error) error) error {
+	var filling error
+	err := write(func(to store.Recipient) error {
+		filling = fill(to)
+		return filling
+	})
+	if filling != nil {
+		return filling
+	}
+	return err
+}
+
+// Unoccupied returns [store.ErrOccupied] if a table has rows that could not be joined
+// with those of another store. Schema is put before the tables of ours.
+func Unoccupied(schema string, occupied func(table string) (bool, error)) error {
+	for _, c := range []struct{ table, what string }{
+		{"system_keys", "keys"},
+		{schema + "audit_log", "audit records"},
+		{schema + "audit_chain", "chains of audit records"},
+		{schema + "member", "servers that run on it, or have not signed off"},
+	} {
+		has, err := occupied(c.table)
+		if err != nil {
+			return err
+		}
+		if has {
+			return fmt.Errorf("%w: it has %s", store.ErrOccupied, c.what)
+		}
+	}
+	return nil
+}
+
+// NotNull returns bytes for a column that must not be NULL.
+func NotNull(b []byte) []byte { return append([]byte{}, b...) }

@@ -1,0 +1,99 @@
+package sqlstore_test
+
+import (
+	"errors"
+	"strings"
+	"testing"
+	"testing/fstest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/lumio-vision/caddy-system-keys/internal/sqlstore"
+	"github.com/lumio-vision/caddy-system-keys/store"
+)
+
+var migrations = sqlstore.LoadMigrations(fstest.MapFS{
+	"migrations/0001_first.sql":  {Data: []byte("first")},
+	"migrations/0002_second.sql": {Data: []byte("second")},
+	"migrations/README.md":       {Data: []byte("no migration")},
+})
+
+func TestMigrationsAreAppliedInTheirOrder(t *testing.T) {
+	t.Parallel()
+	version, applied := 0, []string{}
+	failure := errors.New("disk full")
+	apply := func(next sqlstore.Migration) error {
+		applied = append(applied, next.Name+": "+next.Script)
+		if len(applied) == 2 { // another instance was faster, or nothing was done
+			return nil
+		}
+		version = next.Version
+		return nil
+	}
+	if err := migrations.Run("the schema", func() (int, error) { return version, nil }, apply); err != nil {
+		t.Fatal(err)
+	}
+	want := []string{"0001_first.sql: first", "0002_second.sql: second", "0002_second.sql: second"}
+	if diff := cmp.Diff(want, applied); diff != "" {
+		t.Error(diff)
+	}
+	if err := migrations.Run("the schema", func() (int, error) { return 0, failure }, apply); !errors.Is(err, failure) {
+		t.Errorf("a version that cannot be read: %v", err)
+	}
+	failing := func(sqlstore.Migration) error { return failure }
+	if err := migrations.Run("the schema", func() (int, error) { return 1, nil }, failing); !errors.Is(err, failure) {
+		t.Errorf("a migration that fails: %v", err)
+	}
+}
+
+func TestOnlyTheNewestSchemaIsExported(t *testing.T) {
+	t.Parallel()
+	for version, good := range map[int]bool{0: false, 1: false, 2: true, 3: false} {
+		if err := migrations.Newest(version); (err == nil) != good {
+			t.Errorf("version %d: %v", version, err)
+		}
+	}
+	err := migrations.Run("the schema", func() (int, error) { return 3, nil }, nil)
+	if _, refused := errors.AsType[*store.RefusedError](err); !refused || !strings.Contains(err.Error(), "the schema has version 3") {
+		t.Errorf("a schema that is too new: %v", err)
+	}
+}
+
+func TestPruningStopsAtTheFirstRecordThatIsKept(t *testing.T) {
+	t.Parallel()
+	at := time.Unix(1_800_000_000, 0)
+	record := func(seq int64, at time.Time) store.AuditRecord {
+		return store.AuditRecord{ID: store.NewAuditID(at), Link: store.AuditLink{Seq: seq}}
+	}
+	records := []store.AuditRecord{record(4, at), record(5, at.Add(time.Hour)), record(6, at)} // another clock
+	for floor, want := range map[time.Duration]struct {
+		n   int
+		seq int64
+	}{-time.Second: {0, 0}, time.Minute: {1, 4}, 2 * time.Hour: {3, 6}} {
+		n, last := sqlstore.Prunable(records, store.AuditFloor(at.Add(floor)))
+		if n != want.n || last.Seq != want.seq {
+			t.Errorf("%v later: %d records, the last is %d, want %+v", floor, n, last.Seq, want)
+		}
+	}
+}
+
+func TestOnlyAUUIDIsAnID(t *testing.T) {
+	t.Parallel()
+	scan := func(value any) (id store.ID, err error) {
+		err = sqlstore.ID(&id).(interface{ Scan(value any) error }).Scan(value)
+		return id, err
+	}
+	want := store.ID{1}
+	if id, err := scan(want.String()); err != nil || id != want {
+		t.Errorf("%v: %v", id, err)
+	}
+	if id, err := scan(nil); err != nil || id != (store.ID{}) {
+		t.Errorf("NULL is %v: %v", id, err)
+	}
+	for _, bad := range []any{"x", "", 7, []byte{1}} {
+		if _, err := scan(bad); err == nil {
+			t.Errorf("%v is an id", bad)
+		}
+	}
+}

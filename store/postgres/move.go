@@ -1,0 +1,144 @@
+package postgres
+
+import (
+	"context"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/lumio-vision/caddy-system-keys/internal/sqlstore"
+	"github.com/lumio-vision/caddy-system-keys/store"
+)
+
+// Export implements [store.Moving].
+func (s *Store) Export(ctx context.Context, to store.Recipient) error {
+	return sqlstore.Export(ctx, to, func(do func(from sqlstore.Source) error) error {
+		// All statements see the state of the first.
+		options := pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}
+		return explain("export", pgx.BeginTxFunc(ctx, s.pool, options, func(tx pgx.Tx) error {
+			if err := exportable(ctx, tx); err != nil {
+				return err
+			}
+			return do(source{tx})
+		}))
+	})
+}
+
+// exportable refuses a standby, and any schema but the newest.
+func exportable(ctx context.Context, tx pgx.Tx) error {
+	var standby bool
+	if err := tx.QueryRow(ctx, "SELECT pg_is_in_recovery()").Scan(&standby); err != nil {
+		return err
+	}
+	if standby {
+		return store.ErrStandby
+	}
+	version, err := schemaVersion(ctx, tx)
+	if err != nil {
+		return err
+	}
+	return migrations.Newest(version)
+}
+
+// source is a [sqlstore.Source].
+type source struct{ tx pgx.Tx }
+
+func (s source) MintKey(ctx context.Context) (store.MintKey, error) { return mintKey(ctx, s.tx) }
+
+func (s source) Keys(ctx context.Context, after store.ID, limit int) ([]store.Key, error) {
+	return collect(ctx, s.tx, func(row sqlstore.Row) (store.Key, error) {
+		var hash string
+		key, err := scanKey(row, &hash)
+		if err != nil {
+			return store.Key{}, err
+		}
+		key.Hash = store.Hash(hash)
+		return *key, nil
+	}, "SELECT "+keyColumns+" FROM system_keys WHERE id > $1 ORDER BY id LIMIT $2", uuid(after), limit)
+}
+
+func (s source) Chains(ctx context.Context) ([]store.AuditChain, error) {
+	return auditChains(ctx, s.tx)
+}
+
+func (s source) Records(ctx context.Context, after store.ID, limit int) ([]store.AuditRecord, error) {
+	return collect(ctx, s.tx, sqlstore.ScanAudit,
+		"SELECT "+auditList+" FROM sidecar.audit_log WHERE id > $1 ORDER BY id LIMIT $2", uuid(after), limit)
+}
+
+// lockForImport keeps everybody else from writing keys and records, and servers
+// from joining, until the transaction ends. They go on reading.
+const lockForImport = "LOCK TABLE system_keys, sidecar.member, sidecar.audit_chain, sidecar.audit_log IN SHARE ROW EXCLUSIVE MODE"
+
+// Import implements [store.Moving]. The role must own the tables, as the one does
+// that has migrated the schema.
+func (s *Store) Import(ctx context.Context, fill func(to store.Recipient) error) error {
+	return sqlstore.Import(fill, func(do func(to store.Recipient) error) error {
+		// Not transact: fill reads elsewhere, and may take its time.
+		return explain("import", pgx.BeginTxFunc(ctx, s.pool, pgx.TxOptions{IsoLevel: pgx.ReadCommitted}, func(tx pgx.Tx) error {
+			if err := importable(ctx, tx); err != nil {
+				return err
+			}
+			return do(&recipient{tx: tx})
+		}))
+	})
+}
+
+// importable locks the tables, and looks for what could not be joined with what comes.
+func importable(ctx context.Context, tx pgx.Tx) error {
+	if _, err := tx.Exec(ctx, lockForImport); err != nil {
+		return err
+	}
+	err := sqlstore.Unoccupied("sidecar.", func(table string) (occupied bool, err error) {
+		err = tx.QueryRow(ctx, "SELECT EXISTS (SELECT FROM "+table+")").Scan(&occupied)
+		return occupied, err
+	})
+	if err != nil {
+		return err
+	}
+	_, err = tx.Exec(ctx, "SELECT "+durable)
+	return err
+}
+
+// recipient is a [store.Recipient] that writes in a transaction, by COPY.
+type recipient struct{ tx pgx.Tx }
+
+func (r *recipient) MintKey(ctx context.Context, key store.MintKey) error {
+	_, err := r.tx.Exec(ctx, "INSERT INTO sidecar.mint_key (key) VALUES ($1) ON CONFLICT (only_row) DO UPDATE SET key = excluded.key", key[:])
+	return explain("import the mint key", err)
+}
+
+func (r *recipient) Keys(ctx context.Context, keys []store.Key) error {
+	return r.copy(ctx, "import keys", pgx.Identifier{"system_keys"}, strings.Split(keyColumns, ", "), len(keys), func(i int) []any {
+		return keyRow(&keys[i])
+	})
+}
+
+func (r *recipient) Chains(ctx context.Context, chains []store.AuditChain) error {
+	columns := strings.Split(sqlstore.ChainColumns, ", ")
+	table := pgx.Identifier{"sidecar", "audit_chain"}
+	return r.copy(ctx, "import chains of audit records", table, columns, len(chains), func(i int) []any {
+		c := &chains[i]
+		return []any{
+			uuid(c.ID), c.Head.Seq, sqlstore.NotNull(c.Head.MAC), sqlstore.NotNull(c.Head.Signature),
+			c.Anchor.Seq, sqlstore.NotNull(c.Anchor.MAC), sqlstore.NotNull(c.Anchor.Signature),
+		}
+	})
+}
+
+func (r *recipient) Records(ctx context.Context, records []store.AuditRecord) error {
+	table := pgx.Identifier{"sidecar", "audit_log"}
+	return r.copy(ctx, "import audit records", table, auditColumns, len(records), func(i int) []any {
+		return auditRow(&records[i])
+	})
+}
+
+func (r *recipient) copy(
+	ctx context.Context, what string, table pgx.Identifier, columns []string, n int, row func(i int) []any,
+) error {
+	_, err := r.tx.CopyFrom(ctx, table, columns,
+		pgx.CopyFromSlice(n, func(i int) ([]any, error) { return row(i), nil }))
+	return explain(what, err)
+}
+
+var _ store.Recipient = (*recipient)(nil)

@@ -1,0 +1,127 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+
+	"github.com/lumio-vision/caddy-system-keys/internal/sqlstore"
+	"github.com/lumio-vision/caddy-system-keys/store"
+)
+
+// Export implements [store.Moving].
+func (s *Store) Export(ctx context.Context, to store.Recipient) error {
+	return sqlstore.Export(ctx, to, func(do func(from sqlstore.Source) error) error {
+		return s.read(ctx, "export", func(tx *sql.Tx) error {
+			version, err := schemaVersion(ctx, tx)
+			if err == nil {
+				err = migrations.Newest(version)
+			}
+			if err != nil {
+				return err
+			}
+			return do(source{tx})
+		})
+	})
+}
+
+// source is a [sqlstore.Source].
+type source struct{ tx *sql.Tx }
+
+func (s source) MintKey(ctx context.Context) (store.MintKey, error) { return mintKey(ctx, s.tx) }
+
+func (s source) Keys(ctx context.Context, after store.ID, limit int) ([]store.Key, error) {
+	return collect(ctx, s.tx, func(row sqlstore.Row) (store.Key, error) {
+		key, err := scanWithHash(row)
+		if err != nil {
+			return store.Key{}, err
+		}
+		return *key, nil
+	}, "SELECT "+columns+", key_hash FROM system_keys WHERE id > ? ORDER BY id LIMIT ?", after.String(), limit)
+}
+
+func (s source) Chains(ctx context.Context) ([]store.AuditChain, error) {
+	return auditChains(ctx, s.tx)
+}
+
+func (s source) Records(ctx context.Context, after store.ID, limit int) ([]store.AuditRecord, error) {
+	return collect(ctx, s.tx, sqlstore.ScanAudit,
+		"SELECT "+sqlstore.AuditColumns+" FROM audit_log WHERE id > ? ORDER BY id LIMIT ?", after.String(), limit)
+}
+
+// Import implements [store.Moving].
+func (s *Store) Import(ctx context.Context, fill func(to store.Recipient) error) error {
+	return sqlstore.Import(fill, func(do func(to store.Recipient) error) error {
+		// The transaction is the only one that writes.
+		return s.write(ctx, "import", func(tx *sql.Tx) error {
+			err := sqlstore.Unoccupied("", func(table string) (occupied bool, err error) {
+				err = tx.QueryRowContext(ctx, "SELECT EXISTS (SELECT 1 FROM "+table+")").Scan(&occupied)
+				return occupied, err
+			})
+			if err != nil {
+				return err
+			}
+			return do(&recipient{tx: tx, store: s})
+		})
+	})
+}
+
+// recipient is a [store.Recipient] that writes in a transaction.
+type recipient struct {
+	tx    *sql.Tx
+	store *Store
+}
+
+func (r *recipient) MintKey(ctx context.Context, key store.MintKey) error {
+	_, err := r.tx.ExecContext(ctx, "UPDATE mint_key SET key = ?", key[:])
+	return r.explain(ctx, "import the mint key", err)
+}
+
+func (r *recipient) Keys(ctx context.Context, keys []store.Key) error {
+	return r.each(ctx, "import keys", insertKey, len(keys), func(i int) ([]any, error) { return keyRow(&keys[i]) })
+}
+
+func (r *recipient) Chains(ctx context.Context, chains []store.AuditChain) error {
+	const insert = "INSERT INTO audit_chain (" + sqlstore.ChainColumns + ") VALUES (?, ?, ?, ?, ?, ?, ?)"
+	return r.each(ctx, "import chains of audit records", insert, len(chains), func(i int) ([]any, error) {
+		c := &chains[i]
+		return []any{
+			c.ID.String(), c.Head.Seq, sqlstore.NotNull(c.Head.MAC), sqlstore.NotNull(c.Head.Signature),
+			c.Anchor.Seq, sqlstore.NotNull(c.Anchor.MAC), sqlstore.NotNull(c.Anchor.Signature),
+		}, nil
+	})
+}
+
+func (r *recipient) Records(ctx context.Context, records []store.AuditRecord) error {
+	return r.each(ctx, "import audit records", insertAudit, len(records), func(i int) ([]any, error) {
+		return auditRow(&records[i]), nil
+	})
+}
+
+// each runs a statement for n rows.
+func (r *recipient) each(ctx context.Context, what, statement string, n int, row func(i int) ([]any, error)) error {
+	insert, err := r.tx.PrepareContext(ctx, statement)
+	if err != nil {
+		return r.explain(ctx, what, err)
+	}
+	defer func() { _ = insert.Close() }() // its error is that of the transaction
+	for i := range n {
+		args, err := row(i)
+		if err == nil {
+			_, err = insert.ExecContext(ctx, args...)
+		}
+		if err != nil {
+			return r.explain(ctx, what, err)
+		}
+	}
+	return nil
+}
+
+func (r *recipient) explain(ctx context.Context, what string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("%s: %w", what, r.store.explain(ctx, err))
+}
+
+var _ store.Recipient = (*recipient)(nil)
