@@ -88,7 +88,7 @@ type App struct {
 	// How long audit records are kept, at least 1h. Default: 90 days.
 	AuditRetention caddy.Duration `json:"audit_retention,omitempty"`
 
-	source   Source
+	source   source
 	logger   *slog.Logger
 	lifetime context.Context
 	end      context.CancelFunc
@@ -130,14 +130,11 @@ func (a *App) Provision(ctx caddy.Context) error {
 	a.started = make(chan struct{})
 	a.lifetime, a.end = context.WithCancel(context.Background())
 	a.setDefaults()
-	if a.StoreRaw == nil {
-		a.StoreRaw = json.RawMessage(`{"driver":"sqlite"}`)
-	}
 	module, err := ctx.LoadModule(a, "StoreRaw")
 	if err != nil {
 		return fmt.Errorf("store: %w", err)
 	}
-	a.source = module.(Source)
+	a.source = module.(source)
 	return nil
 }
 

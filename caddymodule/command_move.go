@@ -8,7 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/lumio-vision/caddy-system-keys/store"
-	"github.com/lumio-vision/caddy-system-keys/store/sqlite"
+	"github.com/lumio-vision/caddy-system-keys/store/open"
 )
 
 // moveKeys is `migrate --from … --to …`.
@@ -17,7 +17,7 @@ func moveKeys(cmd *cobra.Command) (err error) {
 	if err != nil {
 		return err
 	}
-	from, err := source.Open(cmd.Context(), noticesTo(cmd))
+	from, err := source.Open(cmd.Context(), openOptions(cmd, false))
 	if err != nil {
 		return fmt.Errorf("--from: open store: %w", err)
 	}
@@ -31,7 +31,7 @@ func moveKeys(cmd *cobra.Command) (err error) {
 		fmt.Fprintf(cmd.ErrOrStderr(), "Warning: %d server(s) run on the old store, or have not signed off. "+
 			"What they do from now on does not get into the new one, revocations included.\n", n)
 	}
-	to, err := openMigrated(cmd, destination, true)
+	to, err := openMigrated(cmd, destination, true, true)
 	if err != nil {
 		return fmt.Errorf("--to: %w", err)
 	}
@@ -49,29 +49,25 @@ func moveKeys(cmd *cobra.Command) (err error) {
 }
 
 // ends reads --from and --to.
-func ends(cmd *cobra.Command) (from, to Location, err error) {
+func ends(cmd *cobra.Command) (from, to open.Location, err error) {
 	for _, flag := range []string{"store", "config", "adapter"} {
 		if cmd.Flags().Changed(flag) {
 			return from, to, usagef("--%s does not go with --from and --to, which name both stores", flag)
 		}
 	}
 	for _, end := range []struct {
-		flag    string
-		options sqlite.Options
-		into    *Location
-	}{
-		{"from", sqlite.Options{MustExist: true, SameOwner: true}, &from},
-		{"to", sqlite.Options{SameOwner: true}, &to},
-	} {
+		flag string
+		into *open.Location
+	}{{"from", &from}, {"to", &to}} {
 		if !cmd.Flags().Changed(end.flag) {
 			return from, to, usagef("--from and --to are both required")
 		}
 		dsn, _ := cmd.Flags().GetString(end.flag)
-		if *end.into, err = locateDSN("--"+end.flag, dsn, end.options); err != nil {
+		if *end.into, err = locateDSN("--"+end.flag, dsn); err != nil {
 			return from, to, err
 		}
 	}
-	if from.Driver == to.Driver && from.Name == to.Name {
+	if from == to {
 		return from, to, usagef("--from and --to are the same store")
 	}
 	return from, to, nil

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net/url"
-	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -25,8 +24,7 @@ import (
 	"github.com/lumio-vision/caddy-system-keys/internal/token"
 	"github.com/lumio-vision/caddy-system-keys/internal/verify"
 	"github.com/lumio-vision/caddy-system-keys/store"
-	"github.com/lumio-vision/caddy-system-keys/store/postgres"
-	"github.com/lumio-vision/caddy-system-keys/store/sqlite"
+	"github.com/lumio-vision/caddy-system-keys/store/open"
 )
 
 func addStoreFlags(cmd *cobra.Command) {
@@ -61,25 +59,26 @@ func openTarget(cmd *cobra.Command) (*target, error) {
 		params: phc.Default(), now: time.Now, //nolint:forbidigo // the real clock is wired here
 		secrets: func() ([][]byte, error) { return nil, nil },
 	}
-	var location Location
+	var location open.Location
 	var err error
 	mayMake := slices.Contains(makers, cmd.Name())
 	if cmd.Flags().Changed("store") {
-		location, err = locateDSN("--store", dsn, sqlite.Options{MustExist: !mayMake, SameOwner: true})
+		location, err = locateDSN("--store", dsn)
 	} else {
 		location, err = t.locateConfigured(cmd)
 	}
 	if err == nil {
-		t.store, err = openMigrated(cmd, location, mayMake)
+		mayMakeFile := mayMake && cmd.Flags().Changed("store")
+		t.store, err = openMigrated(cmd, location, mayMakeFile, mayMake)
 	}
 	return t, err
 }
 
 // openMigrated opens a store and brings its schema up to date. A database that is
 // no store of system keys becomes one only if mayMake says so.
-func openMigrated(cmd *cobra.Command, location Location, mayMake bool) (store.Store, error) {
+func openMigrated(cmd *cobra.Command, location open.Location, mayMakeFile, mayMake bool) (store.Store, error) {
 	ctx := cmd.Context()
-	s, err := location.Open(ctx, noticesTo(cmd))
+	s, err := location.Open(ctx, openOptions(cmd, mayMakeFile))
 	if err != nil {
 		return nil, fmt.Errorf("open store: %w", err)
 	}
@@ -96,6 +95,12 @@ func openMigrated(cmd *cobra.Command, location Location, mayMake bool) (store.St
 	return s, nil
 }
 
+// openOptions refuses a SQLite file of another user. A file that is not there is an
+// error unless mayMakeFile says otherwise.
+func openOptions(cmd *cobra.Command, mayMakeFile bool) open.Options {
+	return open.Options{MustExist: !mayMakeFile, SameOwner: true, Logger: noticesTo(cmd)}
+}
+
 // noticesTo logs to standard error what opening a store changes.
 func noticesTo(cmd *cobra.Command) *slog.Logger {
 	return slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), &slog.HandlerOptions{
@@ -109,32 +114,20 @@ func noticesTo(cmd *cobra.Command) *slog.Logger {
 	}))
 }
 
-// locateDSN reads the value of a flag that names a store. The options are for
-// one in a SQLite file.
-func locateDSN(flag, dsn string, options sqlite.Options) (Location, error) {
+// locateDSN reads the value of a flag that names a store.
+func locateDSN(flag, dsn string) (open.Location, error) {
 	if err := refusePassword(flag, dsn); err != nil {
-		return Location{}, err
+		return open.Location{}, err
 	}
 	dsn, err := resolveOne(caddy.NewReplacer(), dsn)
 	if err != nil {
-		return Location{}, usagef("%s: %w", flag, err)
+		return open.Location{}, usagef("%s: %w", flag, err)
 	}
-	if file, ok := strings.CutPrefix(dsn, "sqlite://"); ok {
-		if !filepath.IsAbs(file) {
-			return Location{}, usagef("%s: the file must be given with its absolute path, such as sqlite:///var/lib/keys.db", flag)
-		}
-		if strings.Contains(file, "?") {
-			return Location{}, usagef("%s: sqlite:// takes the path of a file and no options", flag)
-		}
-		return sqliteAt(file, options), nil
+	location, err := open.DSN(dsn)
+	if err != nil {
+		return open.Location{}, usagef("%s: %w", flag, err)
 	}
-	if strings.HasPrefix(dsn, "postgres://") || strings.HasPrefix(dsn, "postgresql://") {
-		if err := postgres.CheckDSN(dsn); err != nil {
-			return Location{}, usagef("%s: %w", flag, err)
-		}
-		return postgresAt(dsn), nil
-	}
-	return Location{}, usagef("%s: must begin with sqlite:// or postgres://", flag)
+	return location, nil
 }
 
 // anyPlaceholder is what stands for something that is not on the command line.
@@ -171,15 +164,15 @@ func refusePassword(flag, dsn string) error {
 
 // locateConfigured finds the store in the configuration. It resolves what the
 // store needs; the secrets may be for others to read than who runs a command.
-func (t *target) locateConfigured(cmd *cobra.Command) (Location, error) {
+func (t *target) locateConfigured(cmd *cobra.Command) (open.Location, error) {
 	file, _ := cmd.Flags().GetString("config")
 	adapter, _ := cmd.Flags().GetString("adapter")
 	raw, used, _, err := caddycmd.LoadConfig(file, adapter)
 	if err != nil {
-		return Location{}, fmt.Errorf("read configuration: %w", err)
+		return open.Location{}, fmt.Errorf("read configuration: %w", err)
 	}
 	if used == "" && len(raw) == 0 {
-		return Location{}, usagef("there is no Caddyfile in this folder: name one with --config, or the store with --store")
+		return open.Location{}, usagef("there is no Caddyfile in this folder: name one with --config, or the store with --store")
 	}
 	var config struct {
 		Admin caddy.AdminConfig `json:"admin"`
@@ -188,74 +181,23 @@ func (t *target) locateConfigured(cmd *cobra.Command) (Location, error) {
 		} `json:"apps"`
 	}
 	if err := json.Unmarshal(raw, &config); err != nil {
-		return Location{}, fmt.Errorf("read configuration: %w", err)
+		return open.Location{}, fmt.Errorf("read configuration: %w", err)
 	}
 	if !config.Admin.Disabled {
 		t.control = caddy.NewReplacer().ReplaceAll(cmp.Or(config.Admin.Listen, caddy.DefaultAdminListen), "")
 	}
 	if len(config.Apps.SystemKeys) == 0 {
-		return Location{}, errors.New("the configuration has no system_keys: add that global option, or name the store with --store")
+		return open.Location{}, errors.New("the configuration has no system_keys: add that global option, or name the store with --store")
 	}
-	app := new(App)
-	// As strictly as Caddy does: a mistyped setting must not mean another store.
-	if err := caddy.StrictUnmarshalJSON(config.Apps.SystemKeys, app); err != nil {
-		return Location{}, fmt.Errorf("read configuration: system_keys: %w", err)
+	app, err := ReadApp(config.Apps.SystemKeys)
+	if err != nil {
+		return open.Location{}, fmt.Errorf("read configuration: system_keys: %w", err)
 	}
-	app.setDefaults()
-	if t.params, err = app.Argon2id.params(); err != nil {
-		return Location{}, err
+	if t.params, err = app.Argon2id.Params(); err != nil {
+		return open.Location{}, err
 	}
-	t.configured = true
-	t.secrets = func() ([][]byte, error) {
-		texts, err := resolveAll(caddy.NewReplacer(), "secret", app.Secret)
-		secrets := make([][]byte, 0, len(texts))
-		for _, text := range texts {
-			secrets = append(secrets, []byte(text))
-		}
-		return secrets, err
-	}
-	return app.locate(caddy.NewReplacer())
-}
-
-// locate finds the store of an app that is not part of a running configuration.
-// A SQLite file must be there: a command must not make an empty store where the
-// server was meant to look.
-func (a *App) locate(repl *caddy.Replacer) (Location, error) {
-	raw := a.StoreRaw
-	if raw == nil {
-		raw = json.RawMessage(`{"driver":"sqlite"}`)
-	}
-	var sqliteStore struct {
-		Driver string `json:"driver"`
-		SQLite
-	}
-	var postgresStore struct {
-		Driver string `json:"driver"`
-		Postgres
-	}
-	var named struct {
-		Driver string `json:"driver"`
-	}
-	if err := json.Unmarshal(raw, &named); err != nil {
-		return Location{}, fmt.Errorf("store: %w", err)
-	}
-	switch named.Driver {
-	case "sqlite":
-		if err := caddy.StrictUnmarshalJSON(raw, &sqliteStore); err != nil {
-			return Location{}, fmt.Errorf("store: %w", err)
-		}
-		location, err := sqliteStore.Locate(repl)
-		if err != nil {
-			return Location{}, err
-		}
-		return sqliteAt(location.Name, sqlite.Options{MustExist: true, SameOwner: true}), nil
-	case "postgres":
-		if err := caddy.StrictUnmarshalJSON(raw, &postgresStore); err != nil {
-			return Location{}, fmt.Errorf("store: %w", err)
-		}
-		return postgresStore.Locate(repl)
-	}
-	return Location{}, fmt.Errorf("store: unknown driver %q", named.Driver)
+	t.configured, t.secrets = true, app.Secrets
+	return app.Locate()
 }
 
 // service makes the rules of the admin plane for the command line.

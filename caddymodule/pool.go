@@ -16,6 +16,7 @@ import (
 	"github.com/lumio-vision/caddy-system-keys/internal/engine"
 	"github.com/lumio-vision/caddy-system-keys/internal/phc"
 	"github.com/lumio-vision/caddy-system-keys/store"
+	"github.com/lumio-vision/caddy-system-keys/store/open"
 	"github.com/lumio-vision/caddy-system-keys/store/redis"
 )
 
@@ -46,7 +47,7 @@ func (p pooled) String() string { return p.GoString() }
 
 // settings are the app's with every placeholder replaced.
 type settings struct {
-	Store            Location
+	Store            open.Location
 	Redis            []string
 	Argon2id         phc.Params
 	HashMemory       int64
@@ -69,7 +70,7 @@ func (s *settings) key() poolKey {
 // resolve replaces the placeholders. One that is unknown or empty is an error:
 // an empty secret would authenticate whatever anybody writes.
 func (a *App) resolve(repl *caddy.Replacer) (*settings, error) {
-	params, err := a.Argon2id.params()
+	params, err := a.Argon2id.Params()
 	if err != nil {
 		return nil, err
 	}
@@ -82,7 +83,7 @@ func (a *App) resolve(repl *caddy.Replacer) (*settings, error) {
 		LastUsedInterval: time.Duration(a.LastUsedInterval),
 		AuditRetention:   time.Duration(a.AuditRetention),
 	}
-	if s.Store, err = a.source.Locate(repl); err != nil {
+	if s.Store, err = a.source.locate(repl); err != nil {
 		return nil, fmt.Errorf("store: %w", err)
 	}
 	if s.Redis, err = a.resolveRedis(repl); err != nil {
@@ -205,15 +206,14 @@ func (a *App) giveBack() error {
 	return release()
 }
 
-// systems are the databases of the drivers as OpenTelemetry calls them.
-var systems = map[string]string{"sqlite": "sqlite", "postgres": "postgresql"}
-
 // newEngine makes an engine without any input or output.
 func newEngine(s *settings) (e *engine.Engine, err error) {
 	config := engine.Config{
-		Open:             func(ctx context.Context) (store.Store, error) { return s.Store.Open(ctx, e.Logger()) },
-		Embedded:         s.Store.Embedded,
-		System:           systems[s.Store.Driver],
+		Open: func(ctx context.Context) (store.Store, error) {
+			return s.Store.Open(ctx, open.Options{Logger: e.Logger()})
+		},
+		Embedded:         s.Store.Embedded(),
+		System:           s.Store.System(),
 		Argon2id:         s.Argon2id,
 		HashMemory:       s.HashMemory,
 		Lease:            s.Lease,

@@ -1,6 +1,7 @@
 package caddymodule
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
@@ -28,6 +29,9 @@ const (
 )
 
 func (a *App) setDefaults() {
+	if a.StoreRaw == nil {
+		a.StoreRaw = json.RawMessage(`{"driver":"sqlite"}`)
+	}
 	if a.Argon2id == nil {
 		p := phc.Default()
 		a.Argon2id = &Argon2id{
@@ -59,7 +63,7 @@ func (a *App) setDefaults() {
 // Validate checks the settings as far as that can be done without resolving a
 // placeholder, and reports everything that is wrong at once.
 func (a *App) Validate() error {
-	_, argon2idErr := a.Argon2id.params()
+	_, argon2idErr := a.Argon2id.Params()
 	return errors.Join(
 		argon2idErr,
 		a.checkHashMemory(),
@@ -73,7 +77,8 @@ func (a *App) Validate() error {
 	)
 }
 
-func (c *Argon2id) params() (phc.Params, error) {
+// Params are the cost as the hash takes it.
+func (c *Argon2id) Params() (phc.Params, error) {
 	if c.Memory%1024 != 0 {
 		return phc.Params{}, fmt.Errorf("argon2id: memory must be a multiple of 1 KiB, not %d bytes", c.Memory)
 	}
