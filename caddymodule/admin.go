@@ -147,6 +147,15 @@ func (a *Admin) identities(auditor *auditor) admin.Identities {
 	return identities
 }
 
+// Service returns the rules of the admin plane for a program that runs the app.
+func (a *App) Service(ctx context.Context) (*admin.Service, error) {
+	live, err := a.live(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return serviceOn(live), nil
+}
+
 // serviceOn puts the rules of the admin plane on a live engine.
 func serviceOn(live *engine.Live) *admin.Service {
 	now := time.Now //nolint:forbidigo // the real clock is wired here

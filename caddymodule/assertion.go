@@ -102,7 +102,7 @@ func (a *asserter) start(settings *Assertion, repl *caddy.Replacer) error {
 		if *value == "" {
 			continue // checked before
 		}
-		text, err := resolveOne(repl, *value)
+		text, err := Resolve(repl, *value)
 		if err != nil {
 			return fmt.Errorf("assertion: %s: %w", name, err)
 		}

@@ -51,17 +51,18 @@ func (c *Control) Routes() []caddy.AdminRoute {
 	}
 }
 
-type readyJSON struct {
+// Readiness says whether keys can be verified, and what is missing if not.
+type Readiness struct {
 	Ready   bool     `json:"ready"`
 	Missing []string `json:"missing"`
 }
 
-func readyOf(live *engine.Live) readyJSON {
+func readyOf(live *engine.Live) Readiness {
 	gaps := missing(live)
 	if gaps == nil {
 		gaps = []string{}
 	}
-	return readyJSON{Ready: len(gaps) == 0, Missing: gaps}
+	return Readiness{Ready: len(gaps) == 0, Missing: gaps}
 }
 
 func (*Control) ready(w http.ResponseWriter, _ *http.Request) error {
@@ -92,11 +93,11 @@ func (*Control) status(w http.ResponseWriter, r *http.Request) error {
 	if cache := redisOf(e); cache != nil && cache.Health().Condition != redis.OK {
 		cache.Check(ctx, verify.ProbeAddress) // nobody may have asked since it came back
 	}
-	answer := controlJSON{Instance: new(instanceOf(e, now))}
+	answer := Status{Instance: new(instanceOf(e, now))}
 	if live := liveOf(e); live != nil {
 		progress, err := live.Store.Progress(ctx, store.ID{})
 		if err == nil {
-			answer.statusJSON = statusOf(progress)
+			answer.Servers = ServersOf(progress)
 			answer.Instance.Store.Answers = true
 		} else {
 			answer.Instance.Store.Error = err.Error()

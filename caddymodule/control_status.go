@@ -9,17 +9,51 @@ import (
 	"github.com/lumio-vision/caddy-system-keys/store/redis"
 )
 
-// controlJSON is what all instances are like, left out while the store does not
+// Status is what all instances are like, left out while the store does not
 // answer, and what this one is.
-type controlJSON struct {
-	*statusJSON
+type Status struct {
+	*Servers
 	// Instance is left out by the command line where no server answers.
-	Instance *ownJSON `json:"instance,omitempty"`
+	Instance *Instance `json:"instance,omitempty"`
 }
 
-// ownJSON is what this instance knows of itself. Times are in seconds.
-type ownJSON struct {
-	readyJSON
+// Servers is what is known of the servers on a store.
+type Servers struct {
+	RevocationEpoch int64 `json:"revocation_epoch"`
+	Watched         bool  `json:"watched"`
+	// Named says that the server tells which history it has, so that another one is
+	// noticed at once after a failover.
+	Named     bool     `json:"history_named"`
+	Instances []Member `json:"instances"`
+}
+
+// Member is one of the servers.
+type Member struct {
+	ID       store.ID  `json:"id"`
+	Name     string    `json:"name"`
+	Lease    string    `json:"lease"`
+	Applied  int64     `json:"applied"`
+	Behind   int64     `json:"behind"`
+	JoinedAt time.Time `json:"joined_at"`
+	SeenAt   time.Time `json:"seen_at"`
+}
+
+// ServersOf describes what a store says of its servers.
+func ServersOf(p *store.Progress) *Servers {
+	s := &Servers{RevocationEpoch: p.Head.Rev, Watched: p.Watched, Named: p.Origin != "", Instances: []Member{}}
+	for _, m := range p.Members {
+		s.Instances = append(s.Instances, Member{
+			ID: m.ID, Name: m.Name, Lease: m.TTL.String(),
+			Applied: m.Applied, Behind: max(0, p.Head.Rev-m.Applied),
+			JoinedAt: m.JoinedAt, SeenAt: m.SeenAt,
+		})
+	}
+	return s
+}
+
+// Instance is what this instance knows of itself. Times are in seconds.
+type Instance struct {
+	Readiness
 	// ID is this instance's in the list of instances; null before it has joined.
 	ID       *store.ID     `json:"id"`
 	Name     string        `json:"name"`
@@ -93,9 +127,9 @@ func failureOf(e *engine.Engine) *engine.Failure {
 }
 
 // instanceOf describes an engine, which may be nil.
-func instanceOf(e *engine.Engine, now time.Time) ownJSON {
+func instanceOf(e *engine.Engine, now time.Time) Instance {
 	live := liveOf(e)
-	own := ownJSON{readyJSON: readyOf(live), Name: instanceName(), Store: storeJSON{Open: live != nil}}
+	own := Instance{Readiness: readyOf(live), Name: instanceName(), Store: storeJSON{Open: live != nil}}
 	if cache := redisOf(e); cache != nil {
 		h := cache.Health()
 		own.Redis = &redisJSON{h.Condition, h.Since.UTC(), h.Error, h.Reads, h.Writes}

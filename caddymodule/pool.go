@@ -115,7 +115,7 @@ func (a *App) resolveRedis(repl *caddy.Replacer) ([]string, error) {
 func resolveAll(repl *caddy.Replacer, name string, values []string) ([]string, error) {
 	var resolved []string
 	for i, value := range values {
-		text, err := resolveOne(repl, value)
+		text, err := Resolve(repl, value)
 		if err != nil {
 			return nil, fmt.Errorf("%s, value %d: %w", name, i+1, err)
 		}
@@ -128,9 +128,9 @@ func resolveAll(repl *caddy.Replacer, name string, values []string) ([]string, e
 // braces may be part of a secret.
 var named = regexp.MustCompile(`\{(?:env|file|system)\.[^{}]*\}`)
 
-// resolveOne replaces the placeholders of a value. What a file or a variable holds
+// Resolve replaces the placeholders of a value. What a file or a variable holds
 // is trimmed of blanks and line ends; what it should not hold is an error.
-func resolveOne(repl *caddy.Replacer, value string) (string, error) {
+func Resolve(repl *caddy.Replacer, value string) (string, error) {
 	text, err := repl.ReplaceFunc(value, func(_ string, found any) (any, error) {
 		part := strings.TrimSpace(caddy.ToString(found))
 		if part == "" {

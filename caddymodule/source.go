@@ -100,7 +100,7 @@ func (s *SQLite) locate(repl *caddy.Replacer) (open.Location, error) {
 		file := filepath.Join(caddy.AppDataDir(), "system-keys.db")
 		return open.Location{Driver: open.SQLite, Name: file, MakeFolder: true}, nil
 	}
-	file, err := resolveOne(repl, *s.File)
+	file, err := Resolve(repl, *s.File)
 	if err != nil {
 		return open.Location{}, fmt.Errorf("sqlite file: %w", err)
 	}
@@ -180,7 +180,7 @@ func (p *Postgres) Validate() error {
 
 // locate implements [source].
 func (p *Postgres) locate(repl *caddy.Replacer) (open.Location, error) {
-	dsn, err := resolveOne(repl, p.DSN)
+	dsn, err := Resolve(repl, p.DSN)
 	if err != nil {
 		return open.Location{}, fmt.Errorf("postgres dsn: %w", err)
 	}

@@ -1,4 +1,4 @@
-package caddymodule
+package command
 
 import (
 	"encoding/json"
@@ -25,8 +25,8 @@ The key goes to standard output, alone, so that it can be piped into a secret
 store; everything else goes to standard error. It is not kept and cannot be
 shown again.`,
 		Example: `  caddy system-keys create --label "Twitch Bot Key" --permission bots:read > bot.key`,
-		Args:    arguments(cobra.NoArgs),
-		RunE:    run(create),
+		Args:    cobra.NoArgs,
+		RunE:    onStore(readCreate),
 	}
 	cmd.Flags().StringP("label", "l", "", "What the key is called (required)")
 	cmd.Flags().StringArrayP("permission", "p", nil, "A permission that the key holds; repeat for more")
@@ -36,7 +36,8 @@ shown again.`,
 	return cmd
 }
 
-func create(cmd *cobra.Command, _ []string) (act, error) {
+// readCreate reads the flags, and checks them before a store is made.
+func readCreate(cmd *cobra.Command, _ []string) (action, error) {
 	// A reader that has gone must be an error of the write. By default the signal
 	// ends the process, and leaves a key that nobody has seen.
 	signal.Ignore(syscall.SIGPIPE)
@@ -45,7 +46,7 @@ func create(cmd *cobra.Command, _ []string) (act, error) {
 	isSystem, _ := cmd.Flags().GetBool("system-admin")
 	asJSON, _ := cmd.Flags().GetBool("json")
 	if label == "" {
-		return nil, usagef("--label is required")
+		return nil, Usagef("--label is required")
 	}
 	_, labelErr := admin.CleanLabel(label)
 	_, permissionsErr := store.CleanPermissions(permissions)
@@ -56,7 +57,7 @@ func create(cmd *cobra.Command, _ []string) (act, error) {
 	if text, _ := cmd.Flags().GetString("expires-in"); text != "" {
 		var err error
 		if lifetime, err = caddy.ParseDuration(text); err != nil || lifetime <= 0 {
-			return nil, usagef("--expires-in: not a duration that lies ahead, such as 90d: %q", text)
+			return nil, Usagef("--expires-in: not a duration that lies ahead, such as 90d: %q", text)
 		}
 	}
 	return func(cmd *cobra.Command, t *target) error {
@@ -72,7 +73,7 @@ func create(cmd *cobra.Command, _ []string) (act, error) {
 		if err != nil {
 			return err
 		}
-		if err := show(cmd, key, plain, asJSON); err != nil {
+		if err := printNewKey(cmd, key, plain, asJSON); err != nil {
 			if _, undo := service.Revoke(cmd.Context(), admin.CLI(), key.ID); undo != nil {
 				return fmt.Errorf("the key could not be printed (%w), and it is still good: revoke %s (%w)", err, key.ID, undo)
 			}
@@ -82,9 +83,9 @@ func create(cmd *cobra.Command, _ []string) (act, error) {
 	}, nil
 }
 
-// show prints a new key to standard output, and what else there is to say of it
+// printNewKey prints a new key to standard output, and what else there is to say of it
 // to standard error.
-func show(cmd *cobra.Command, key *store.Key, plain string, asJSON bool) error {
+func printNewKey(cmd *cobra.Command, key *store.Key, plain string, asJSON bool) error {
 	if asJSON {
 		shown := admin.ShowKey(key)
 		shown.Key = plain

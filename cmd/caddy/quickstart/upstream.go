@@ -1,4 +1,4 @@
-package caddymodule
+package quickstart
 
 import (
 	"context"
@@ -8,6 +8,8 @@ import (
 	"net/http"
 	"strings"
 	"time"
+
+	"github.com/lumio-vision/caddy-system-keys/caddymodule"
 )
 
 // demoUpstream is an API that knows nothing of keys: it answers with the
@@ -34,14 +36,15 @@ func startDemoUpstream(ctx context.Context) (*demoUpstream, error) {
 	}
 	u := &demoUpstream{
 		address: listener.Addr().String(),
-		server:  &http.Server{Handler: http.HandlerFunc(demo), ReadHeaderTimeout: 10 * time.Second},
+		server:  &http.Server{Handler: http.HandlerFunc(tellIdentity), ReadHeaderTimeout: 10 * time.Second},
 		done:    make(chan error, 1),
 	}
 	go func() { u.done <- u.server.Serve(listener) }()
 	return u, nil
 }
 
-func demo(w http.ResponseWriter, r *http.Request) {
+// tellIdentity answers with what the proxy has told of the client.
+func tellIdentity(w http.ResponseWriter, r *http.Request) {
 	answer := demoAnswer{
 		Message:     "hello from the upstream",
 		Path:        r.URL.Path,
@@ -49,7 +52,7 @@ func demo(w http.ResponseWriter, r *http.Request) {
 		Credentials: r.Header.Get("Authorization") != "",
 	}
 	for name, values := range r.Header {
-		if strings.HasPrefix(name, DefaultHeaderPrefix) {
+		if strings.HasPrefix(name, caddymodule.DefaultHeaderPrefix) {
 			answer.Identity[name] = strings.Join(values, " | ")
 		}
 	}

@@ -1,4 +1,4 @@
-package caddymodule
+package command
 
 import (
 	"context"
@@ -11,9 +11,50 @@ import (
 	"github.com/lumio-vision/caddy-system-keys/store/open"
 )
 
+func migrateCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "migrate [--from DSN --to DSN]",
+		Short: "Brings the store's schema up to date, or moves all keys to another store",
+		Long: `
+Brings the schema up to date. Servers do this themselves when they start. Run it
+before, with a role that may change the schema, if theirs may not. Any number may
+run at the same time.
+
+With --from and --to it copies everything that has to last from one store to
+another, SQLite or PostgreSQL: the mint key, all keys with what is known of them,
+and the audit log with its chains, which verify under the same secret as before.
+Every key works on the new store as it did on the old one. Sessions of the System
+page are not taken along.
+
+It is one transaction: after an error the new store has nothing. The old one is
+read as it is at one moment, and not changed; what is revoked there later is live
+in the new one. So stop the servers on the old store first, and start them on the
+new one when it is done. The new store must have no keys, no audit records and no
+servers, since keys that were minted under another mint key would end; its schema
+is made if need be. The old one's must be up to date.`,
+		Args: cobra.NoArgs,
+	}
+	cmd.Flags().String("from", "", "The store to move from: sqlite:///file.db or postgres://…")
+	cmd.Flags().String("to", "", "The store to move to, which must be empty")
+	upToDate := onStore(func(*cobra.Command, []string) (action, error) {
+		return func(cmd *cobra.Command, _ *target) error {
+			// Opening the store for a command migrates it.
+			fmt.Fprintln(cmd.ErrOrStderr(), "The schema is up to date.")
+			return nil
+		}, nil
+	})
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if cmd.Flags().Changed("from") || cmd.Flags().Changed("to") {
+			return moveKeys(cmd)
+		}
+		return upToDate(cmd, args)
+	}
+	return cmd
+}
+
 // moveKeys is `migrate --from … --to …`.
 func moveKeys(cmd *cobra.Command) (err error) {
-	source, destination, err := ends(cmd)
+	source, destination, err := readEnds(cmd)
 	if err != nil {
 		return err
 	}
@@ -36,7 +77,7 @@ func moveKeys(cmd *cobra.Command) (err error) {
 		return fmt.Errorf("--to: %w", err)
 	}
 	defer func() { err = errors.Join(err, to.Close()) }()
-	count, err := move(cmd.Context(), from, to)
+	count, err := copyStore(cmd.Context(), from, to)
 	if errors.Is(err, store.ErrOccupied) {
 		return fmt.Errorf("--to: %w; nothing was changed", err)
 	}
@@ -48,11 +89,11 @@ func moveKeys(cmd *cobra.Command) (err error) {
 	return nil
 }
 
-// ends reads --from and --to.
-func ends(cmd *cobra.Command) (from, to open.Location, err error) {
+// readEnds reads --from and --to.
+func readEnds(cmd *cobra.Command) (from, to open.Location, err error) {
 	for _, flag := range []string{"store", "config", "adapter"} {
 		if cmd.Flags().Changed(flag) {
-			return from, to, usagef("--%s does not go with --from and --to, which name both stores", flag)
+			return from, to, Usagef("--%s does not go with --from and --to, which name both stores", flag)
 		}
 	}
 	for _, end := range []struct {
@@ -60,7 +101,7 @@ func ends(cmd *cobra.Command) (from, to open.Location, err error) {
 		into *open.Location
 	}{{"from", &from}, {"to", &to}} {
 		if !cmd.Flags().Changed(end.flag) {
-			return from, to, usagef("--from and --to are both required")
+			return from, to, Usagef("--from and --to are both required")
 		}
 		dsn, _ := cmd.Flags().GetString(end.flag)
 		if *end.into, err = locateDSN("--"+end.flag, dsn); err != nil {
@@ -68,13 +109,13 @@ func ends(cmd *cobra.Command) (from, to open.Location, err error) {
 		}
 	}
 	if from == to {
-		return from, to, usagef("--from and --to are the same store")
+		return from, to, Usagef("--from and --to are the same store")
 	}
 	return from, to, nil
 }
 
-// move copies one store into another, and says how much that was.
-func move(ctx context.Context, from, to store.Store) (*counter, error) {
+// copyStore copies one store into another, and says how much that was.
+func copyStore(ctx context.Context, from, to store.Store) (*counter, error) {
 	var count counter
 	err := to.Import(ctx, func(r store.Recipient) error {
 		count.Recipient = r

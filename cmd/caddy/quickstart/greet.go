@@ -1,4 +1,4 @@
-package caddymodule
+package quickstart
 
 import (
 	"context"
@@ -16,13 +16,13 @@ import (
 const demoPermission = "bots:read"
 
 // greet mints the two keys and prints what to try.
-func (q *quickstart) greet(ctx context.Context, out io.Writer) error {
+func (d *demo) greet(ctx context.Context, out io.Writer) error {
 	actor := admin.Command("quickstart")
-	_, adminKey, err := q.service.Create(ctx, actor, admin.NewKey{Label: "Quickstart admin", IsSystem: true})
+	_, adminKey, err := d.service.Create(ctx, actor, admin.NewKey{Label: "Quickstart admin", IsSystem: true})
 	if err != nil {
 		return err
 	}
-	bot, botKey, err := q.service.Create(ctx, actor, admin.NewKey{
+	bot, botKey, err := d.service.Create(ctx, actor, admin.NewKey{
 		Label: "Quickstart bot", Permissions: []string{demoPermission},
 	})
 	if err != nil {
@@ -30,14 +30,14 @@ func (q *quickstart) greet(ctx context.Context, out io.Writer) error {
 	}
 	bold := emphasis(out)
 	kept := "removed at the end"
-	if q.keep {
+	if d.keep {
 		kept = "kept"
 	}
 	metrics := "off: " + caddy.DefaultAdminListen + " is taken"
-	if q.metrics != "" {
-		metrics = "http://" + q.metrics + "/metrics"
+	if d.metrics != "" {
+		metrics = "http://" + d.metrics + "/metrics"
 	}
-	call := fmt.Sprintf(`curl -i -H "Authorization: Bearer %s" %s/hello`, botKey, q.url)
+	call := fmt.Sprintf(`curl -i -H "Authorization: Bearer %s" %s/hello`, botKey, d.url)
 	_, err = fmt.Fprintf(out, `
   %s
 
@@ -62,10 +62,10 @@ func (q *quickstart) greet(ctx context.Context, out io.Writer) error {
   The keys are shown this once. Ctrl-C stops the demo.
 `,
 		bold("caddy-system-keys is running"),
-		q.url, admin.DefaultPage, q.url, q.url, metrics, q.file, kept,
+		d.url, admin.DefaultPage, d.url, d.url, metrics, d.file, kept,
 		adminKey, botKey,
 		bold("1. The bot calls the API; the upstream learns who it is"), call,
-		bold("2. The admin revokes the bot's key"), adminKey, q.url, bot.ID,
+		bold("2. The admin revokes the bot's key"), adminKey, d.url, bot.ID,
 		bold("3. The same call gets 401"), call,
 	)
 	return err

@@ -1,4 +1,4 @@
-package caddymodule
+package command
 
 import (
 	"cmp"
@@ -18,6 +18,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/lumio-vision/caddy-system-keys/admin"
+	"github.com/lumio-vision/caddy-system-keys/caddymodule"
 	"github.com/lumio-vision/caddy-system-keys/internal/audit"
 	"github.com/lumio-vision/caddy-system-keys/internal/coherence"
 	"github.com/lumio-vision/caddy-system-keys/internal/phc"
@@ -49,6 +50,26 @@ type target struct {
 // makers are the commands that may make a store. For every other command a store
 // that is not there is an error: it was to look at another one.
 var makers = []string{"create", "migrate"}
+
+// action is what a command does to an open store.
+type action func(cmd *cobra.Command, t *target) error
+
+// onStore makes a cobra function of one that reads the flags and arguments and says
+// what to do. The store is opened, made and migrated only for a call that is
+// well formed.
+func onStore(read func(cmd *cobra.Command, args []string) (action, error)) func(*cobra.Command, []string) error {
+	return func(cmd *cobra.Command, args []string) error {
+		do, err := read(cmd, args)
+		if err != nil {
+			return err
+		}
+		t, err := openTarget(cmd)
+		if err != nil {
+			return err
+		}
+		return errors.Join(do(cmd, t), t.store.Close())
+	}
+}
 
 // openTarget opens the store that the flags name, and brings its schema up to
 // date. Only [makers] make a store, and a SQLite file only where --store names it.
@@ -119,13 +140,13 @@ func locateDSN(flag, dsn string) (open.Location, error) {
 	if err := refusePassword(flag, dsn); err != nil {
 		return open.Location{}, err
 	}
-	dsn, err := resolveOne(caddy.NewReplacer(), dsn)
+	dsn, err := caddymodule.Resolve(caddy.NewReplacer(), dsn)
 	if err != nil {
-		return open.Location{}, usagef("%s: %w", flag, err)
+		return open.Location{}, Usagef("%s: %w", flag, err)
 	}
 	location, err := open.DSN(dsn)
 	if err != nil {
-		return open.Location{}, usagef("%s: %w", flag, err)
+		return open.Location{}, Usagef("%s: %w", flag, err)
 	}
 	return location, nil
 }
@@ -136,7 +157,7 @@ var anyPlaceholder = regexp.MustCompile(`\{[^{}]*\}`)
 // refusePassword looks at the flag as it was typed: what a placeholder stands
 // for is not on the command line.
 func refusePassword(flag, dsn string) error {
-	refused := usagef("%s: a password on the command line can be read by every user of this machine: "+
+	refused := Usagef("%s: a password on the command line can be read by every user of this machine: "+
 		"use PGPASSWORD, PGPASSFILE or %s '{env.DATABASE_URL}'", flag, flag)
 	if strings.HasPrefix(dsn, "sqlite://") {
 		return nil
@@ -172,7 +193,7 @@ func (t *target) locateConfigured(cmd *cobra.Command) (open.Location, error) {
 		return open.Location{}, fmt.Errorf("read configuration: %w", err)
 	}
 	if used == "" && len(raw) == 0 {
-		return open.Location{}, usagef("there is no Caddyfile in this folder: name one with --config, or the store with --store")
+		return open.Location{}, Usagef("there is no Caddyfile in this folder: name one with --config, or the store with --store")
 	}
 	var config struct {
 		Admin caddy.AdminConfig `json:"admin"`
@@ -189,7 +210,7 @@ func (t *target) locateConfigured(cmd *cobra.Command) (open.Location, error) {
 	if len(config.Apps.SystemKeys) == 0 {
 		return open.Location{}, errors.New("the configuration has no system_keys: add that global option, or name the store with --store")
 	}
-	app, err := ReadApp(config.Apps.SystemKeys)
+	app, err := caddymodule.ReadApp(config.Apps.SystemKeys)
 	if err != nil {
 		return open.Location{}, fmt.Errorf("read configuration: system_keys: %w", err)
 	}

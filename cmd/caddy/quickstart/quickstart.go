@@ -1,4 +1,7 @@
-package caddymodule
+// Package quickstart shows system keys at work: a Caddy with a demo upstream, an
+// admin's key and a bot's. It is `caddy system-keys quickstart` wherever this package
+// is built in. Only our own binary has it as `caddy quickstart` too.
+package quickstart
 
 import (
 	"context"
@@ -18,42 +21,39 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/lumio-vision/caddy-system-keys/admin"
+	"github.com/lumio-vision/caddy-system-keys/caddymodule"
+	"github.com/lumio-vision/caddy-system-keys/caddymodule/command"
 )
 
-func init() {
-	caddycmd.RegisterCommand(caddycmd.Command{
-		Name:  "quickstart",
-		Usage: "[--data DIR] [--listen ADDRESS] [--metrics ADDRESS] [--check]",
-		Short: "Shows system keys at work, on this machine, with nothing to set up",
-		Long: `
+// Command is the quickstart as a command of Caddy.
+var Command = caddycmd.Command{
+	Name:  "quickstart",
+	Usage: "[--data DIR] [--listen ADDRESS] [--metrics ADDRESS] [--check]",
+	Short: "Shows system keys at work, on this machine, with nothing to set up",
+	Long: `
 Starts a demo upstream, the proxy and the admin plane on a loopback address, with
 a SQLite store in a fresh temporary folder, and prints two keys and three calls
 to try. Ctrl-C stops it and removes the folder; one named by --data is kept.
 
 With --check it makes the calls itself, prints each with its status code and
 time, and fails at the first that is not answered as promised.`,
-		CobraFunc: func(cmd *cobra.Command) {
-			cmd.Flags().String("data", "", "Folder for the store (default: a temporary one)")
-			cmd.Flags().String("listen", quickstartListen, "Address of the proxy and the admin plane")
-			cmd.Flags().String("metrics", caddy.DefaultAdminListen, "Address of Caddy's admin endpoint, which has the metrics")
-			cmd.Flags().Bool("check", false, "Play the story and report")
-			cmd.Args = arguments(cobra.NoArgs)
-			cmd.PreRunE = refuseEmptyFlags
-			cmd.SilenceUsage = true
-			cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-				return exit(cmd, runQuickstart(cmd))
-			}
-			cmd.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
-				return exit(cmd, &usageError{err})
-			})
-		},
-	})
+	CobraFunc: func(cmd *cobra.Command) {
+		cmd.Flags().String("data", "", "Folder for the store (default: a temporary one)")
+		cmd.Flags().String("listen", defaultListen, "Address of the proxy and the admin plane")
+		cmd.Flags().String("metrics", caddy.DefaultAdminListen, "Address of Caddy's admin endpoint, which has the metrics")
+		cmd.Flags().Bool("check", false, "Play the story and report")
+		cmd.Args = cobra.NoArgs
+		cmd.RunE = run
+		command.Strict(cmd)
+	},
 }
 
-const quickstartListen = "127.0.0.1:8080"
+func init() { command.Add(Command) }
 
-// quickstart is the demo while it runs.
-type quickstart struct {
+const defaultListen = "127.0.0.1:8080"
+
+// demo is the quickstart while it runs.
+type demo struct {
 	url      string
 	metrics  string // the address of Caddy's admin endpoint; "" if it is off
 	file     string
@@ -62,7 +62,7 @@ type quickstart struct {
 	upstream *demoUpstream
 }
 
-func runQuickstart(cmd *cobra.Command) (err error) {
+func run(cmd *cobra.Command, _ []string) (err error) {
 	ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
 	// A reader that goes away (`| head -1`) is an error of the write, and not the
@@ -75,29 +75,29 @@ func runQuickstart(cmd *cobra.Command) (err error) {
 		listen = "127.0.0.1:0" // nobody is to type it, so it need not be 8080
 	}
 	if _, _, err := net.SplitHostPort(listen); err != nil {
-		return usagef("--listen: must be host:port: %w", err)
+		return command.Usagef("--listen: must be host:port: %w", err)
 	}
 	data, _ := cmd.Flags().GetString("data")
-	folder, cleanUp, err := quickstartFolder(data)
+	folder, cleanUp, err := storeFolder(data)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, cleanUp()) }()
 
-	q := &quickstart{file: filepath.Join(folder, "system-keys.db"), keep: data != ""}
-	if q.metrics, err = metricsAddress(cmd, check); err != nil {
+	d := &demo{file: filepath.Join(folder, "system-keys.db"), keep: data != ""}
+	if d.metrics, err = metricsAddress(cmd, check); err != nil {
 		return err
 	}
-	if err := q.start(ctx, listen); err != nil {
+	if err := d.start(ctx, listen); err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, q.stop()) }()
+	defer func() { err = errors.Join(err, d.stop()) }()
 
 	out := cmd.OutOrStdout()
 	if check {
-		return q.check(ctx, out)
+		return d.check(ctx, out)
 	}
-	if err := q.greet(ctx, out); err != nil {
+	if err := d.greet(ctx, out); err != nil {
 		return err
 	}
 	<-ctx.Done()
@@ -120,8 +120,8 @@ func metricsAddress(cmd *cobra.Command, check bool) (string, error) {
 	return address, nil
 }
 
-// quickstartFolder makes the folder of the store, and says how to be rid of it.
-func quickstartFolder(data string) (folder string, cleanUp func() error, err error) {
+// storeFolder makes the folder of the store, and says how to be rid of it.
+func storeFolder(data string) (folder string, cleanUp func() error, err error) {
 	if data == "" {
 		folder, err = os.MkdirTemp("", "caddy-system-keys-")
 		return folder, func() error { return os.RemoveAll(folder) }, err
@@ -134,7 +134,7 @@ func quickstartFolder(data string) (folder string, cleanUp func() error, err err
 
 // start brings up the upstream and a Caddy of its own configuration, with its
 // storage beside the keys.
-func (q *quickstart) start(ctx context.Context, listen string) error {
+func (d *demo) start(ctx context.Context, listen string) error {
 	address, err := freeAddress(ctx, listen)
 	if err != nil {
 		return fmt.Errorf("--listen: %w", err)
@@ -146,19 +146,19 @@ func (q *quickstart) start(ctx context.Context, listen string) error {
 	if ip := net.ParseIP(host); host == "" || ip.IsUnspecified() {
 		host = "127.0.0.1"
 	}
-	q.url = "http://" + net.JoinHostPort(host, port)
-	if q.upstream, err = startDemoUpstream(ctx); err != nil {
+	d.url = "http://" + net.JoinHostPort(host, port)
+	if d.upstream, err = startDemoUpstream(ctx); err != nil {
 		return err
 	}
-	config, err := q.config(address)
+	config, err := d.config(address)
 	if err == nil {
 		err = caddy.Run(config)
 	}
 	if err != nil {
-		return errors.Join(err, q.upstream.close())
+		return errors.Join(err, d.upstream.close())
 	}
-	if err := q.connect(ctx); err != nil {
-		return errors.Join(err, q.stop())
+	if err := d.connect(ctx); err != nil {
+		return errors.Join(err, d.stop())
 	}
 	return nil
 }
@@ -175,7 +175,7 @@ func freeAddress(ctx context.Context, listen string) (string, error) {
 	return address, listener.Close()
 }
 
-func (q *quickstart) config(address string) (*caddy.Config, error) {
+func (d *demo) config(address string) (*caddy.Config, error) {
 	handle := func(name string, settings map[string]any) map[string]any {
 		settings["handler"] = name
 		return settings
@@ -185,7 +185,7 @@ func (q *quickstart) config(address string) (*caddy.Config, error) {
 		handle("system_keys_admin", map[string]any{}),
 		handle("system_key_auth", map[string]any{}),
 		handle("reverse_proxy", map[string]any{
-			"upstreams": []any{map[string]any{"dial": q.upstream.address}},
+			"upstreams": []any{map[string]any{"dial": d.upstream.address}},
 		}),
 	}}}
 	server := map[string]any{
@@ -193,24 +193,24 @@ func (q *quickstart) config(address string) (*caddy.Config, error) {
 		"routes":          routes,
 		"automatic_https": map[string]any{"disable": true},
 	}
-	store, err := json.Marshal(map[string]any{"driver": "sqlite", "file": q.file})
+	store, err := json.Marshal(map[string]any{"driver": "sqlite", "file": d.file})
 	if err != nil {
 		return nil, err
 	}
 	return &caddy.Config{
 		StorageRaw: caddyconfig.JSONModuleObject(map[string]string{
-			"root": filepath.Join(filepath.Dir(q.file), "caddy"),
+			"root": filepath.Join(filepath.Dir(d.file), "caddy"),
 		}, "module", "file_system", nil),
 		Admin: &caddy.AdminConfig{
-			Disabled: q.metrics == "", Listen: q.metrics, Config: &caddy.ConfigSettings{Persist: &persist},
+			Disabled: d.metrics == "", Listen: d.metrics, Config: &caddy.ConfigSettings{Persist: &persist},
 		},
 		Logging: &caddy.Logging{Logs: map[string]*caddy.CustomLog{
 			"default": {BaseLog: caddy.BaseLog{
-				Level: "ERROR", EncoderRaw: caddyconfig.JSONModuleObject(new(RedactEncoder), "format", "redact_system_keys", nil),
+				Level: "ERROR", EncoderRaw: caddyconfig.JSONModuleObject(new(caddymodule.RedactEncoder), "format", "redact_system_keys", nil),
 			}},
 		}},
 		AppsRaw: caddy.ModuleMap{
-			"system_keys": caddyconfig.JSON(&App{
+			"system_keys": caddyconfig.JSON(&caddymodule.App{
 				StoreRaw:         store,
 				LastUsedInterval: caddy.Duration(time.Second), // to be seen at once
 			}, nil),
@@ -223,19 +223,15 @@ func (q *quickstart) config(address string) (*caddy.Config, error) {
 }
 
 // connect gets hold of the engine that Caddy runs.
-func (q *quickstart) connect(ctx context.Context) error {
+func (d *demo) connect(ctx context.Context) error {
 	module, err := caddy.ActiveContext().AppIfConfigured("system_keys")
 	if err != nil {
 		return err
 	}
-	live, err := module.(*App).live(ctx)
-	if err != nil {
-		return err
-	}
-	q.service = serviceOn(live)
-	return nil
+	d.service, err = module.(*caddymodule.App).Service(ctx)
+	return err
 }
 
-func (q *quickstart) stop() error {
-	return errors.Join(caddy.Stop(), q.upstream.close())
+func (d *demo) stop() error {
+	return errors.Join(caddy.Stop(), d.upstream.close())
 }

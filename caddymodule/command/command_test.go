@@ -1,4 +1,4 @@
-package caddymodule_test
+package command_test
 
 import (
 	"errors"
@@ -7,8 +7,10 @@ import (
 	"testing"
 
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
+	_ "github.com/caddyserver/caddy/v2/modules/standard"
 	"github.com/rogpeppe/go-internal/testscript"
 
+	_ "github.com/lumio-vision/caddy-system-keys/caddymodule/command"
 	"github.com/lumio-vision/caddy-system-keys/internal/testenv"
 )
 

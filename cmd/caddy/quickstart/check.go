@@ -1,4 +1,4 @@
-package caddymodule
+package quickstart
 
 import (
 	"bytes"
@@ -39,9 +39,9 @@ type story struct {
 
 // check plays the story through real sockets and stops at the first step that
 // is not answered as promised.
-func (q *quickstart) check(ctx context.Context, out io.Writer) error {
+func (d *demo) check(ctx context.Context, out io.Writer) error {
 	actor := admin.Command("quickstart")
-	_, adminKey, err := q.service.Create(ctx, actor, admin.NewKey{Label: "Quickstart admin", IsSystem: true})
+	_, adminKey, err := d.service.Create(ctx, actor, admin.NewKey{Label: "Quickstart admin", IsSystem: true})
 	if err != nil {
 		return err
 	}
@@ -55,7 +55,7 @@ func (q *quickstart) check(ctx context.Context, out io.Writer) error {
 	for _, next := range s.steps() {
 		st := next()
 		began := time.Now() //nolint:forbidigo // the time is only printed
-		status, body, err := st.call(ctx, client, q.url)
+		status, body, err := st.call(ctx, client, d.url)
 		if err != nil {
 			return fmt.Errorf("%s: %w", st.name, err)
 		}
@@ -212,7 +212,7 @@ func (s *story) listed(body []byte) error {
 // code expects an error with this code.
 func code(want string) func([]byte) error {
 	return func(body []byte) error {
-		var answer refusalBody
+		var answer struct{ Error struct{ Code string } }
 		if err := json.Unmarshal(body, &answer); err != nil {
 			return err
 		}

@@ -1,4 +1,4 @@
-package caddymodule
+package command
 
 import (
 	"encoding/json"
@@ -13,6 +13,7 @@ import (
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
 	"github.com/spf13/cobra"
 
+	"github.com/lumio-vision/caddy-system-keys/caddymodule"
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
@@ -31,20 +32,20 @@ it, and why.
 
 Fails if changes of keys are not logged, so that servers must read every key
 anew: somebody has removed or disabled the triggers on system_keys.`,
-		Args: arguments(cobra.NoArgs),
-		RunE: func(cmd *cobra.Command, _ []string) error { return exit(cmd, status(cmd)) },
+		Args: cobra.NoArgs,
+		RunE: printStatus,
 	}
 	cmd.Flags().Bool("json", false, "Print one JSON object")
 	return cmd
 }
 
-func status(cmd *cobra.Command) error {
-	show := showStatus
+func printStatus(cmd *cobra.Command, _ []string) error {
+	show := writeStatus
 	if asJSON, _ := cmd.Flags().GetBool("json"); asJSON {
-		show = func(w io.Writer, s *controlJSON) error { return json.NewEncoder(w).Encode(s) }
+		show = func(w io.Writer, s *caddymodule.Status) error { return json.NewEncoder(w).Encode(s) }
 	}
 	t, err := openTarget(cmd)
-	answer := &controlJSON{Instance: askServer(t.control)}
+	answer := &caddymodule.Status{Instance: askServer(t.control)}
 	if err != nil { // the server may know since when
 		if answer.Instance != nil {
 			err = errors.Join(err, show(cmd.OutOrStdout(), answer))
@@ -53,7 +54,7 @@ func status(cmd *cobra.Command) error {
 	}
 	progress, err := t.store.Progress(cmd.Context(), store.ID{})
 	if err == nil {
-		answer.statusJSON = statusOf(progress)
+		answer.Servers = caddymodule.ServersOf(progress)
 		err = show(cmd.OutOrStdout(), answer)
 	}
 	if err == nil && !progress.Watched {
@@ -62,14 +63,18 @@ func status(cmd *cobra.Command) error {
 	return errors.Join(err, t.store.Close())
 }
 
+// answerTimeout is how long the server may take. It asks the store, for half of that
+// time at most.
+const answerTimeout = 4 * time.Second
+
 // askServer asks the server of the configuration how it does; nil if none answers.
-func askServer(address string) *ownJSON {
+func askServer(address string) *caddymodule.Instance {
 	if address == "" {
 		return nil
 	}
-	answered := make(chan *ownJSON, 1)
+	answered := make(chan *caddymodule.Instance, 1)
 	go func() {
-		var answer struct{ Instance *ownJSON }
+		var answer struct{ Instance *caddymodule.Instance }
 		response, err := caddycmd.AdminAPIRequest(address, http.MethodGet, "/system_keys/status", nil, nil)
 		if err == nil {
 			err = json.NewDecoder(io.LimitReader(response.Body, 1<<20)).Decode(&answer)
@@ -83,68 +88,37 @@ func askServer(address string) *ownJSON {
 	select {
 	case own := <-answered:
 		return own
-	case <-time.After(2 * progressTimeout):
+	case <-time.After(answerTimeout):
 		return nil
 	}
 }
 
-// statusJSON is what is known of the servers on a store.
-type statusJSON struct {
-	RevocationEpoch int64 `json:"revocation_epoch"`
-	Watched         bool  `json:"watched"`
-	// Named says that the server tells which history it has, so that another one is
-	// noticed at once after a failover.
-	Named     bool           `json:"history_named"`
-	Instances []instanceJSON `json:"instances"`
-}
-
-type instanceJSON struct {
-	ID       store.ID  `json:"id"`
-	Name     string    `json:"name"`
-	Lease    string    `json:"lease"`
-	Applied  int64     `json:"applied"`
-	Behind   int64     `json:"behind"`
-	JoinedAt time.Time `json:"joined_at"`
-	SeenAt   time.Time `json:"seen_at"`
-}
-
-func statusOf(p *store.Progress) *statusJSON {
-	s := &statusJSON{RevocationEpoch: p.Head.Rev, Watched: p.Watched, Named: p.Origin != "", Instances: []instanceJSON{}}
-	for _, m := range p.Members {
-		s.Instances = append(s.Instances, instanceJSON{
-			ID: m.ID, Name: m.Name, Lease: m.TTL.String(),
-			Applied: m.Applied, Behind: max(0, p.Head.Rev-m.Applied),
-			JoinedAt: m.JoinedAt, SeenAt: m.SeenAt,
-		})
-	}
-	return s
-}
-
-func showStatus(w io.Writer, s *controlJSON) error {
-	if s.statusJSON != nil {
+// writeStatus is for people.
+func writeStatus(w io.Writer, s *caddymodule.Status) error {
+	if s.Servers != nil {
 		fmt.Fprintf(w, "Revocation epoch %d\n\n", s.RevocationEpoch)
 		table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 		fmt.Fprintln(table, "SERVER\tLEASE\tAPPLIED\tBEHIND\tJOINED\tLAST SEEN")
 		for _, i := range s.Instances {
 			fmt.Fprintf(table, "%s\t%s\t%d\t%d\t%s\t%s\n", printable(i.Name), i.Lease, i.Applied, i.Behind,
-				when(i.JoinedAt), at(i.SeenAt))
+				minuteOf(i.JoinedAt), secondOf(i.SeenAt))
 		}
 		fmt.Fprintf(table, "%d server(s)\n", len(s.Instances))
 		if err := table.Flush(); err != nil {
 			return err
 		}
 	}
-	if s.statusJSON != nil && !s.Named {
+	if s.Servers != nil && !s.Named {
 		fmt.Fprintln(w, "The database server does not say which history it has, so a failover may be noticed late.")
 	}
 	if s.Instance != nil {
-		showServer(w, s.Instance)
+		writeInstance(w, s.Instance)
 	}
 	return nil
 }
 
-// showServer has the words of the server that was asked.
-func showServer(w io.Writer, own *ownJSON) {
+// writeInstance has the words of the server that was asked.
+func writeInstance(w io.Writer, own *caddymodule.Instance) {
 	fmt.Fprintf(w, "\n%s\n", printable(own.Name))
 	if own.Ready {
 		fmt.Fprintln(w, "  ready")
@@ -153,19 +127,17 @@ func showServer(w io.Writer, own *ownJSON) {
 	}
 	switch {
 	case own.Store.Since != nil:
-		fmt.Fprintf(w, "  store: not open since %s: %s\n", at(*own.Store.Since), printable(own.Store.Error))
+		fmt.Fprintf(w, "  store: not open since %s: %s\n", secondOf(*own.Store.Since), printable(own.Store.Error))
 	case own.Store.Error != "":
 		fmt.Fprintf(w, "  store: does not answer: %s\n", printable(own.Store.Error))
 	default:
 		fmt.Fprintln(w, "  store: ok")
 	}
 	if redis := own.Redis; redis != nil {
-		fmt.Fprintf(w, "  redis: %s since %s", redis.State, at(redis.Since))
+		fmt.Fprintf(w, "  redis: %s since %s", redis.State, secondOf(redis.Since))
 		if redis.Error != "" {
 			fmt.Fprintf(w, " (reads %s, writes %s): %s", redis.Reads, redis.Writes, printable(redis.Error))
 		}
 		fmt.Fprintln(w)
 	}
 }
-
-func at(t time.Time) string { return t.Format(time.DateTime + " MST") }
