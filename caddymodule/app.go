@@ -124,7 +124,7 @@ func (*App) CaddyModule() caddy.ModuleInfo {
 // nothing: it also runs when a configuration is only checked.
 func (a *App) Provision(ctx caddy.Context) error {
 	a.logger = ctx.Slogger()
-	if err := measured.register(ctx); err != nil {
+	if err := registerMetrics(ctx); err != nil {
 		return err
 	}
 	a.started = make(chan struct{})

@@ -13,7 +13,7 @@ import (
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
 	"github.com/spf13/cobra"
 
-	"github.com/lumio-vision/caddy-system-keys/caddymodule"
+	"github.com/lumio-vision/caddy-system-keys/internal/metrics"
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
@@ -42,10 +42,10 @@ anew: somebody has removed or disabled the triggers on system_keys.`,
 func printStatus(cmd *cobra.Command, _ []string) error {
 	show := writeStatus
 	if asJSON, _ := cmd.Flags().GetBool("json"); asJSON {
-		show = func(w io.Writer, s *caddymodule.Status) error { return json.NewEncoder(w).Encode(s) }
+		show = func(w io.Writer, s *metrics.Status) error { return json.NewEncoder(w).Encode(s) }
 	}
 	t, err := openTarget(cmd)
-	answer := &caddymodule.Status{Instance: askServer(t.control)}
+	answer := &metrics.Status{Instance: askServer(t.control)}
 	if err != nil { // the server may know since when
 		if answer.Instance != nil {
 			err = errors.Join(err, show(cmd.OutOrStdout(), answer))
@@ -54,7 +54,7 @@ func printStatus(cmd *cobra.Command, _ []string) error {
 	}
 	progress, err := t.store.Progress(cmd.Context(), store.ID{})
 	if err == nil {
-		answer.Servers = caddymodule.ServersOf(progress)
+		answer.Servers = metrics.ServersOf(progress)
 		err = show(cmd.OutOrStdout(), answer)
 	}
 	if err == nil && !progress.Watched {
@@ -68,13 +68,13 @@ func printStatus(cmd *cobra.Command, _ []string) error {
 const answerTimeout = 4 * time.Second
 
 // askServer asks the server of the configuration how it does; nil if none answers.
-func askServer(address string) *caddymodule.Instance {
+func askServer(address string) *metrics.Instance {
 	if address == "" {
 		return nil
 	}
-	answered := make(chan *caddymodule.Instance, 1)
+	answered := make(chan *metrics.Instance, 1)
 	go func() {
-		var answer struct{ Instance *caddymodule.Instance }
+		var answer struct{ Instance *metrics.Instance }
 		response, err := caddycmd.AdminAPIRequest(address, http.MethodGet, "/system_keys/status", nil, nil)
 		if err == nil {
 			err = json.NewDecoder(io.LimitReader(response.Body, 1<<20)).Decode(&answer)
@@ -94,7 +94,7 @@ func askServer(address string) *caddymodule.Instance {
 }
 
 // writeStatus is for people.
-func writeStatus(w io.Writer, s *caddymodule.Status) error {
+func writeStatus(w io.Writer, s *metrics.Status) error {
 	if s.Servers != nil {
 		fmt.Fprintf(w, "Revocation epoch %d\n\n", s.RevocationEpoch)
 		table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
@@ -118,7 +118,7 @@ func writeStatus(w io.Writer, s *caddymodule.Status) error {
 }
 
 // writeInstance has the words of the server that was asked.
-func writeInstance(w io.Writer, own *caddymodule.Instance) {
+func writeInstance(w io.Writer, own *metrics.Instance) {
 	fmt.Fprintf(w, "\n%s\n", printable(own.Name))
 	if own.Ready {
 		fmt.Fprintln(w, "  ready")

@@ -1,15 +1,13 @@
-package caddymodule
+package metrics
 
 import (
 	"time"
 
-	"github.com/caddyserver/caddy/v2"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/lumio-vision/caddy-system-keys/internal/coherence"
 	"github.com/lumio-vision/caddy-system-keys/internal/engine"
 	"github.com/lumio-vision/caddy-system-keys/internal/verify"
-	"github.com/lumio-vision/caddy-system-keys/store/redis"
 )
 
 // reading is one metric that is read from the live engine when somebody asks.
@@ -19,23 +17,23 @@ type reading struct {
 	read func(l *engine.Live, now time.Time) (value float64, ok bool)
 }
 
-// engineCollector reads the engine of the configuration that runs now, whichever
-// registry asks: after a reload that failed Caddy's admin endpoint has that of a
-// configuration that never ran (caddy.go, where the endpoint is replaced before
-// apps are provisioned). Without an engine there is nothing to read.
+// engineCollector reads the engine that runs now, whichever registry asks. Without
+// an engine there is nothing to read.
 type engineCollector struct {
 	running *prometheus.Desc
 	breaker *prometheus.Desc
 	all     []reading
 	now     func() time.Time
+	current func() (State, bool)
 }
 
-func newEngineCollector() *engineCollector {
+func newEngineCollector(now func() time.Time, current func() (State, bool)) *engineCollector {
 	c := &engineCollector{
 		running: describe("ready", "1 if the store is open and the lease is in force, so that keys can be verified."),
 		breaker: describe("redis_breaker_state", "1 for the state in which the circuit breaker of Redis is. "+
 			"While it is open Redis is not asked, and keys cost Argon2id.", "state"),
-		now: time.Now, //nolint:forbidigo // the real clock is wired here
+		now:     now,
+		current: current,
 	}
 	c.memory()
 	c.argon2id()
@@ -46,7 +44,7 @@ func newEngineCollector() *engineCollector {
 }
 
 func describe(name, help string, labels ...string) *prometheus.Desc {
-	return prometheus.NewDesc(prometheus.BuildFQName(metricsNamespace, metricsSubsystem, name), help, labels, nil)
+	return prometheus.NewDesc(prometheus.BuildFQName(namespace, subsystem, name), help, labels, nil)
 }
 
 // always makes a reading of what is always there.
@@ -163,19 +161,17 @@ func (c *engineCollector) Describe(descs chan<- *prometheus.Desc) {
 
 // Collect implements [prometheus.Collector].
 func (c *engineCollector) Collect(into chan<- prometheus.Metric) {
-	app := activeApp()
-	if app == nil {
+	state, ok := c.current()
+	if !ok {
 		return
 	}
-	e := app.engine.Load()
-	live := liveOf(e)
-	into <- prometheus.MustNewConstMetric(c.running, prometheus.GaugeValue, boolean(len(missing(live)) == 0))
-	if cache := redisOf(e); cache != nil {
-		state := cache.State()
-		for _, s := range []redis.State{redis.StateClosed, redis.StateHalfOpen, redis.StateOpen} {
-			into <- prometheus.MustNewConstMetric(c.breaker, prometheus.GaugeValue, boolean(s == state), string(s))
+	into <- prometheus.MustNewConstMetric(c.running, prometheus.GaugeValue, boolean(len(state.missing()) == 0))
+	if state.Redis != nil {
+		for name, is := range state.Redis.Breaker {
+			into <- prometheus.MustNewConstMetric(c.breaker, prometheus.GaugeValue, boolean(is), name)
 		}
 	}
+	live := state.Live
 	if live == nil {
 		return
 	}
@@ -185,49 +181,6 @@ func (c *engineCollector) Collect(into chan<- prometheus.Metric) {
 			into <- prometheus.MustNewConstMetric(r.desc, r.kind, value)
 		}
 	}
-}
-
-// activeApp is the app of the configuration that runs, or nil without one.
-func activeApp() *App {
-	module, err := caddy.ActiveContext().AppIfConfigured("system_keys")
-	if err != nil {
-		return nil
-	}
-	app, _ := module.(*App)
-	return app
-}
-
-// liveOf returns the parts of an engine, or nil if there is none or its store is
-// not open.
-func liveOf(e *engine.Engine) *engine.Live {
-	if e == nil {
-		return nil
-	}
-	live, err := e.Live()
-	if err != nil {
-		return nil
-	}
-	return live
-}
-
-// redisOf returns the cache in Redis, or nil if there is none.
-func redisOf(e *engine.Engine) *redis.Cache {
-	if e == nil {
-		return nil
-	}
-	cache, _ := e.Proofs().(*redis.Cache)
-	return cache
-}
-
-// missing names what keeps keys from being verified; nothing if they can be.
-func missing(live *engine.Live) []string {
-	switch {
-	case live == nil:
-		return []string{"store"}
-	case live.Lease.Stats().Standing == coherence.None:
-		return []string{"lease"}
-	}
-	return nil
 }
 
 var _ prometheus.Collector = (*engineCollector)(nil)

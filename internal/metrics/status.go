@@ -1,4 +1,4 @@
-package caddymodule
+package metrics
 
 import (
 	"time"
@@ -6,8 +6,41 @@ import (
 	"github.com/lumio-vision/caddy-system-keys/internal/coherence"
 	"github.com/lumio-vision/caddy-system-keys/internal/engine"
 	"github.com/lumio-vision/caddy-system-keys/store"
-	"github.com/lumio-vision/caddy-system-keys/store/redis"
 )
+
+// State is what an instance is like at a moment.
+type State struct {
+	// Name says which process it is, for people.
+	Name string
+	// Live are the parts of the engine, nil while its store is not open.
+	Live *engine.Live
+	// Failure is why the store is not open, if that was tried.
+	Failure *engine.Failure
+	Redis   *Redis // nil without Redis
+}
+
+// Readiness says whether keys can be verified, and what is missing if not.
+type Readiness struct {
+	Ready   bool     `json:"ready"`
+	Missing []string `json:"missing"`
+}
+
+// Readiness says whether the instance can verify keys.
+func (s State) Readiness() Readiness {
+	gaps := s.missing()
+	return Readiness{Ready: len(gaps) == 0, Missing: gaps}
+}
+
+// missing names what keeps keys from being verified; nothing if they can be.
+func (s State) missing() []string {
+	switch {
+	case s.Live == nil:
+		return []string{"store"}
+	case s.Live.Lease.Stats().Standing == coherence.None:
+		return []string{"lease"}
+	}
+	return []string{}
+}
 
 // Status is what all instances are like, left out while the store does not
 // answer, and what this one is.
@@ -58,7 +91,7 @@ type Instance struct {
 	ID       *store.ID     `json:"id"`
 	Name     string        `json:"name"`
 	Store    storeJSON     `json:"store"`
-	Redis    *redisJSON    `json:"redis"` // null without Redis
+	Redis    *Redis        `json:"redis"` // null without Redis
 	Lease    *leaseJSON    `json:"lease"`
 	Argon2id *argon2idJSON `json:"argon2id"`
 	LastUsed *lastUsedJSON `json:"last_used"`
@@ -76,13 +109,15 @@ type storeJSON struct {
 	Since *time.Time `json:"since,omitempty"`
 }
 
-// redisJSON is how Redis does: ok, failing (it answers with errors) or unreachable.
-type redisJSON struct {
-	State  redis.Condition `json:"state"` // the worse of the two below
-	Since  time.Time       `json:"since"`
-	Error  string          `json:"error,omitempty"`
-	Reads  redis.Condition `json:"reads"`
-	Writes redis.Condition `json:"writes"`
+// Redis is how Redis does: ok, failing (it answers with errors) or unreachable.
+type Redis struct {
+	State  string    `json:"state"` // the worse of the two below
+	Since  time.Time `json:"since"`
+	Error  string    `json:"error,omitempty"`
+	Reads  string    `json:"reads"`
+	Writes string    `json:"writes"`
+	// Breaker has all states of the circuit breaker, and in which it is.
+	Breaker map[string]bool `json:"-"`
 }
 
 type leaseJSON struct {
@@ -118,24 +153,12 @@ var standings = map[coherence.Standing]string{
 	coherence.None: "none", coherence.Direct: "direct", coherence.Cached: "cached",
 }
 
-// failureOf is why the store is not open, if that was tried.
-func failureOf(e *engine.Engine) *engine.Failure {
-	if e == nil {
-		return nil
-	}
-	return e.Failure()
-}
-
-// instanceOf describes an engine, which may be nil.
-func instanceOf(e *engine.Engine, now time.Time) Instance {
-	live := liveOf(e)
-	own := Instance{Readiness: readyOf(live), Name: instanceName(), Store: storeJSON{Open: live != nil}}
-	if cache := redisOf(e); cache != nil {
-		h := cache.Health()
-		own.Redis = &redisJSON{h.Condition, h.Since.UTC(), h.Error, h.Reads, h.Writes}
-	}
-	if failure := failureOf(e); failure != nil {
-		own.Store.Error, own.Store.Since = failure.Err.Error(), new(failure.Since.UTC())
+// Instance describes the instance.
+func (s State) Instance(now time.Time) *Instance {
+	live := s.Live
+	own := &Instance{Readiness: s.Readiness(), Name: s.Name, Store: storeJSON{Open: live != nil}, Redis: s.Redis}
+	if s.Failure != nil {
+		own.Store.Error, own.Store.Since = s.Failure.Err.Error(), new(s.Failure.Since.UTC())
 	}
 	if live == nil {
 		return own

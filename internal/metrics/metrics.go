@@ -1,34 +1,32 @@
-package caddymodule
+// Package metrics has the metrics and the status of an instance. It is told what
+// happens, and what an instance is like at a moment. It asks nobody for either, and
+// does not know Caddy.
+package metrics
 
 import (
 	"errors"
 	"fmt"
 	"time"
 
-	"github.com/caddyserver/caddy/v2"
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/lumio-vision/caddy-system-keys/internal/cut"
+	"github.com/lumio-vision/caddy-system-keys/internal/engine"
 	"github.com/lumio-vision/caddy-system-keys/internal/observe"
 	"github.com/lumio-vision/caddy-system-keys/internal/verify"
 )
 
 // The names of all metrics begin with these.
 const (
-	metricsNamespace = "caddy"
-	metricsSubsystem = "system_keys"
+	namespace = "caddy"
+	subsystem = "system_keys"
 )
 
-// measured is what this process has counted. There is one, as there is one Caddy
-// in a process, and it counts on over reloads; each configuration has a registry
-// of its own, in which it is entered. All labels are of fixed sets: none ever holds
-// anything that a client has sent, nor what names a key.
-var measured = newMetrics()
-
-// metrics are the counters and histograms. It implements [engine.Meter].
-type metrics struct {
+// Metrics are the counters and histograms. It implements [engine.Meter]. All labels
+// are of fixed sets: none ever holds anything that a client has sent, nor what names
+// a key.
+type Metrics struct {
 	decisions     *decisions
-	cuts          map[string]prometheus.Counter
+	cuts          map[Cut]prometheus.Counter
 	verifications map[verify.Path]prometheus.Observer
 	adoptions     map[verify.Outcome]prometheus.Counter
 	revocations   prometheus.Histogram
@@ -45,25 +43,30 @@ var (
 	revocationBuckets = []float64{.001, .0025, .005, .01, .025, .05, .1, .25, 1, 5, 15, 30, 60, 120}
 )
 
-// Why requests in flight were cut.
+// Cut is why requests in flight were cut.
+type Cut string
+
+// The reasons.
 const (
-	cutKey    = "key"    // it was revoked, expired or changed
-	cutLapsed = "lapsed" // the lease ran out
+	CutKey    Cut = "key"    // it was revoked, expired or changed
+	CutLapsed Cut = "lapsed" // the lease ran out
 )
 
-func newMetrics() *metrics {
-	m := &metrics{
+// New makes metrics that count on over reloads. Current tells what the instance is
+// like whenever somebody reads them; it reports false where there is nothing to tell.
+func New(now func() time.Time, current func() (State, bool)) *Metrics {
+	m := &Metrics{
 		decisions:     newDecisions(),
-		cuts:          make(map[string]prometheus.Counter),
+		cuts:          make(map[Cut]prometheus.Counter),
 		verifications: make(map[verify.Path]prometheus.Observer),
 		adoptions:     make(map[verify.Outcome]prometheus.Counter),
 	}
 	cuts := prometheus.NewCounterVec(prometheus.CounterOpts{
-		Namespace: metricsNamespace, Subsystem: metricsSubsystem, Name: "cuts_total",
+		Namespace: namespace, Subsystem: subsystem, Name: "cuts_total",
 		Help: "Requests in flight that were cut: because their key was revoked, expired or changed (key), or because the lease ran out (lapsed).",
 	}, []string{"reason"})
-	for _, reason := range []string{cutKey, cutLapsed} {
-		m.cuts[reason] = cuts.WithLabelValues(reason)
+	for _, reason := range []Cut{CutKey, CutLapsed} {
+		m.cuts[reason] = cuts.WithLabelValues(string(reason))
 	}
 	verifications := histogram("verification_duration_seconds",
 		"Time to find out whether a minted key is good. Path memory: one check in 256 is timed. "+
@@ -73,7 +76,7 @@ func newMetrics() *metrics {
 		m.verifications[path] = verifications.WithLabelValues(string(path))
 	}
 	adoptions := prometheus.NewCounterVec(prometheus.CounterOpts{
-		Namespace: metricsNamespace, Subsystem: metricsSubsystem, Name: "adoptions_total",
+		Namespace: namespace, Subsystem: subsystem, Name: "adoptions_total",
 		Help: "With adopt_keys, requests with a string that was not minted here, by where its key was found (memory, index, search), or why not: " +
 			"there is none, it is searched for still (waiting), a bound was met (busy), or the store did not answer (failed).",
 	}, []string{"outcome"})
@@ -81,7 +84,7 @@ func newMetrics() *metrics {
 		m.adoptions[outcome] = adoptions.WithLabelValues(string(outcome))
 	}
 	m.revocations = prometheus.NewHistogram(prometheus.HistogramOpts{
-		Namespace: metricsNamespace, Subsystem: metricsSubsystem, Name: "revocation_duration_seconds",
+		Namespace: namespace, Subsystem: subsystem, Name: "revocation_duration_seconds",
 		Help:    "Time from the commit of a revocation through this instance until no instance accepted the key any more.",
 		Buckets: revocationBuckets,
 	})
@@ -91,25 +94,19 @@ func newMetrics() *metrics {
 		"Time of calls on Redis by operation and result. Calls that were not made because Redis has been failing are errors too.",
 		callBuckets, "operation", "result")
 	m.collectors = []prometheus.Collector{
-		m.decisions.vector, cuts, verifications, adoptions, m.revocations, m.store, m.redis, newEngineCollector(),
+		m.decisions, cuts, verifications, adoptions, m.revocations, m.store, m.redis, newEngineCollector(now, current),
 	}
 	return m
 }
 
 func histogram(name, help string, buckets []float64, labels ...string) *prometheus.HistogramVec {
 	return prometheus.NewHistogramVec(prometheus.HistogramOpts{
-		Namespace: metricsNamespace, Subsystem: metricsSubsystem, Name: name, Help: help, Buckets: buckets,
+		Namespace: namespace, Subsystem: subsystem, Name: name, Help: help, Buckets: buckets,
 	}, labels)
 }
 
-// register enters the metrics in the registry of a configuration. The app and the
-// route on the admin endpoint both do: the latter is there first, and stays when
-// the app of a configuration cannot be loaded.
-func (m *metrics) register(ctx caddy.Context) error {
-	registry := ctx.GetMetricsRegistry()
-	if registry == nil { // a context that is not Caddy's
-		return nil
-	}
+// Register enters the metrics in a registry. They may be in it already.
+func (m *Metrics) Register(registry prometheus.Registerer) error {
 	for _, c := range m.collectors {
 		err := registry.Register(c)
 		if _, again := errors.AsType[prometheus.AlreadyRegisteredError](err); err != nil && !again {
@@ -119,34 +116,31 @@ func (m *metrics) register(ctx caddy.Context) error {
 	return nil
 }
 
+// Decided counts a request that was decided on.
+func (m *Metrics) Decided(d Decision) { m.decisions.counters[d].Inc() }
+
+// Cut counts a request that was cut.
+func (m *Metrics) Cut(reason Cut) { m.cuts[reason].Inc() }
+
+// Revoked takes how long a revocation took to be true everywhere.
+func (m *Metrics) Revoked(took time.Duration) { m.revocations.Observe(took.Seconds()) }
+
 // Verified implements [verify.Meter].
-func (m *metrics) Verified(path verify.Path, took time.Duration) {
+func (m *Metrics) Verified(path verify.Path, took time.Duration) {
 	m.verifications[path].Observe(took.Seconds())
 }
 
 // Adopted implements [verify.Meter].
-func (m *metrics) Adopted(outcome verify.Outcome) { m.adoptions[outcome].Inc() }
+func (m *Metrics) Adopted(outcome verify.Outcome) { m.adoptions[outcome].Inc() }
 
 // StoreCalled implements [observe.Meter].
-func (m *metrics) StoreCalled(operation string, result observe.Result, took time.Duration) {
+func (m *Metrics) StoreCalled(operation string, result observe.Result, took time.Duration) {
 	m.store.WithLabelValues(operation, string(result)).Observe(took.Seconds())
 }
 
 // RedisCalled implements [observe.Meter].
-func (m *metrics) RedisCalled(operation string, result observe.Result, took time.Duration) {
+func (m *Metrics) RedisCalled(operation string, result observe.Result, took time.Duration) {
 	m.redis.WithLabelValues(operation, string(result)).Observe(took.Seconds())
 }
 
-// cut counts a request that was cut, and returns why, in the word for a request that
-// is refused for the same.
-func (m *metrics) cut(cause error) string {
-	if errors.Is(cause, cut.ErrLapsed) {
-		m.cuts[cutLapsed].Inc()
-		return unavailableLease.reason
-	}
-	m.cuts[cutKey].Inc()
-	if errors.Is(cause, cut.ErrExpired) {
-		return deniedExpired.reason
-	}
-	return deniedUnknown.reason
-}
+var _ engine.Meter = (*Metrics)(nil)
