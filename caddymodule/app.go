@@ -1,3 +1,15 @@
+// Package caddymodule is where caddy-system-keys meets Caddy: the app that holds the
+// store and the engine, the handlers, and their Caddyfile syntax. It maps and wires.
+// The packages that it imports decide, and none of them knows Caddy. The command line
+// is package command.
+//
+//   - app.go, settings.go and source.go are the app: what is configured. pool.go keeps
+//     the engine over reloads. control.go tells how the instance is.
+//   - handler.go is `system_key_auth`. passage.go, caller.go and announce.go follow a
+//     request through it; refuse.go, failures.go, decision.go and auditor.go say what
+//     becomes of a request. assertion.go signs.
+//   - authenticator.go is the provider `system_key`, and admin.go the admin plane.
+//   - log_encoder.go takes keys out of logs.
 package caddymodule
 
 import (
