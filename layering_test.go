@@ -42,6 +42,7 @@ type layer struct {
 var layers = []layer{
 	{packages: "store", standardOnly: true},
 	{packages: "store/storetest", ours: []string{"store"}, never: slices.Concat(caddy, zap, clients)},
+	{packages: "store/open", ours: []string{"store/...", "internal/..."}, never: slices.Concat(caddy, zap)},
 	{packages: "store/...", ours: []string{"store", "internal/..."}, never: slices.Concat(caddy, zap)},
 	{packages: "internal/token", standardOnly: true},
 	{packages: "internal/testenv/...", never: slices.Concat(caddy, zap)},

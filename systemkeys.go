@@ -3,10 +3,15 @@
 //
 //	xcaddy build --with github.com/lumio-vision/caddy-system-keys
 //
-// The modules are in package caddymodule, the domain in package store.
+// The modules are in package caddymodule, the command line in package command, the
+// domain in package store.
 package systemkeys
 
 import (
-	// Registers the app, the handlers and the commands.
+	// Registers the app and the handlers.
 	_ "github.com/lumio-vision/caddy-system-keys/caddymodule"
+	// Registers `caddy system-keys …`.
+	_ "github.com/lumio-vision/caddy-system-keys/caddymodule/command"
+	// Adds `caddy system-keys quickstart`.
+	_ "github.com/lumio-vision/caddy-system-keys/cmd/caddy/quickstart"
 )

@@ -10,8 +10,10 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
 	"github.com/lumio-vision/caddy-system-keys/admin"
+	"github.com/lumio-vision/caddy-system-keys/internal/coherence"
 	"github.com/lumio-vision/caddy-system-keys/internal/engine"
 	"github.com/lumio-vision/caddy-system-keys/internal/gate"
+	"github.com/lumio-vision/caddy-system-keys/internal/observe"
 	"github.com/lumio-vision/caddy-system-keys/internal/session"
 	"github.com/lumio-vision/caddy-system-keys/internal/verify"
 	"github.com/lumio-vision/caddy-system-keys/store"
@@ -133,7 +135,7 @@ func (a *Admin) identities(auditor *auditor) admin.Identities {
 			if !ok {
 				refusal = gate.Refuse(why)
 			}
-			tellRefusal(r, decisionOf(refusal, nil, why).reason)
+			tellRefusal(r, decisionOf(refusal, nil, why).Reason())
 		},
 	}
 	if a.JWT != nil {
@@ -147,6 +149,15 @@ func (a *Admin) identities(auditor *auditor) admin.Identities {
 	return identities
 }
 
+// Service returns the rules of the admin plane for a program that runs the app.
+func (a *App) Service(ctx context.Context) (*admin.Service, error) {
+	live, err := a.live(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return serviceOn(live), nil
+}
+
 // serviceOn puts the rules of the admin plane on a live engine.
 func serviceOn(live *engine.Live) *admin.Service {
 	now := time.Now //nolint:forbidigo // the real clock is wired here
@@ -155,10 +166,29 @@ func serviceOn(live *engine.Live) *admin.Service {
 		Minter:  live.Minter,
 		Hash:    live.Slots.Hash,
 		Forget:  live.Verifier.Forget,
-		Revoker: timedRevoker{live.Revoker, measured.revocations, now},
+		Revoker: timedRevoker{live.Revoker, now},
 		Sealer:  live.Sealer,
 		Now:     now,
 	}
+}
+
+// timedRevoker measures how long revocations take to be true everywhere. Those
+// that are not waited for to the end are not measured.
+type timedRevoker struct {
+	admin.Revoker
+	now func() time.Time
+}
+
+// Wait implements [admin.Revoker].
+func (r timedRevoker) Wait(
+	ctx context.Context, key store.ID, committed time.Time, watch func(coherence.Report),
+) (report coherence.Report, err error) {
+	ctx, span := observe.Start(ctx, "wait for instances")
+	defer func() { observe.End(span, err) }()
+	if report, err = r.Revoker.Wait(ctx, key, committed, watch); err == nil {
+		measured.Revoked(r.now().Sub(committed))
+	}
+	return report, err
 }
 
 // ServeHTTP implements [caddyhttp.MiddlewareHandler].
@@ -180,4 +210,5 @@ func (a *Admin) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp
 var (
 	_ caddy.Provisioner           = (*Admin)(nil)
 	_ caddyhttp.MiddlewareHandler = (*Admin)(nil)
+	_ admin.Revoker               = timedRevoker{}
 )

@@ -95,14 +95,14 @@ func (t *tokens) start(settings *JWT, repl *caddy.Replacer) error {
 		if *value == "" {
 			continue // checked before
 		}
-		text, err := resolveOne(repl, *value)
+		text, err := Resolve(repl, *value)
 		if err != nil {
 			return fmt.Errorf("jwt: %s: %w", name, err)
 		}
 		*value = text
 	}
 	if settings.Key != "" {
-		key, err := resolveOne(repl, settings.Key)
+		key, err := Resolve(repl, settings.Key)
 		if err != nil {
 			return fmt.Errorf("jwt: key: %w", err)
 		}

@@ -1,3 +1,15 @@
+// Package caddymodule is where caddy-system-keys meets Caddy: the app that holds the
+// store and the engine, the handlers, and their Caddyfile syntax. It maps and wires.
+// The packages that it imports decide, and none of them knows Caddy. The command line
+// is package command.
+//
+//   - app.go, settings.go and source.go are the app: what is configured. pool.go keeps
+//     the engine over reloads. control.go tells how the instance is.
+//   - handler.go is `system_key_auth`. passage.go, caller.go and announce.go follow a
+//     request through it; refuse.go, failures.go, decision.go and auditor.go say what
+//     becomes of a request. assertion.go signs.
+//   - authenticator.go is the provider `system_key`, and admin.go the admin plane.
+//   - log_encoder.go takes keys out of logs.
 package caddymodule
 
 import (
@@ -88,7 +100,7 @@ type App struct {
 	// How long audit records are kept, at least 1h. Default: 90 days.
 	AuditRetention caddy.Duration `json:"audit_retention,omitempty"`
 
-	source   Source
+	source   source
 	logger   *slog.Logger
 	lifetime context.Context
 	end      context.CancelFunc
@@ -124,20 +136,17 @@ func (*App) CaddyModule() caddy.ModuleInfo {
 // nothing: it also runs when a configuration is only checked.
 func (a *App) Provision(ctx caddy.Context) error {
 	a.logger = ctx.Slogger()
-	if err := measured.register(ctx); err != nil {
+	if err := registerMetrics(ctx); err != nil {
 		return err
 	}
 	a.started = make(chan struct{})
 	a.lifetime, a.end = context.WithCancel(context.Background())
 	a.setDefaults()
-	if a.StoreRaw == nil {
-		a.StoreRaw = json.RawMessage(`{"driver":"sqlite"}`)
-	}
 	module, err := ctx.LoadModule(a, "StoreRaw")
 	if err != nil {
 		return fmt.Errorf("store: %w", err)
 	}
-	a.source = module.(Source)
+	a.source = module.(source)
 	return nil
 }
 

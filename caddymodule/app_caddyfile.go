@@ -127,10 +127,10 @@ func (a *App) unmarshalStore(d *caddyfile.Dispenser) error {
 		return d.ArgErr()
 	}
 	driver := d.Val()
-	if _, err := caddy.GetModule("system_keys.stores." + driver); err != nil {
+	if _, err := caddy.GetModule(storesNamespace + driver); err != nil {
 		return d.Errf("store: there is no driver %q; there are sqlite and postgres", driver)
 	}
-	module, err := caddyfile.UnmarshalModule(d, "system_keys.stores."+driver)
+	module, err := caddyfile.UnmarshalModule(d, storesNamespace+driver)
 	if err != nil {
 		return err
 	}
@@ -167,7 +167,7 @@ func (a *App) unmarshalArgon2id(d *caddyfile.Dispenser) error {
 		return d.Errf("parallelism must be a number, not %q", parallelism)
 	}
 	a.Argon2id = cost
-	_, err = cost.params()
+	_, err = cost.Params()
 	return wrap(d, err)
 }
 

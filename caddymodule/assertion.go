@@ -1,8 +1,10 @@
 package caddymodule
 
 import (
+	"context"
 	"fmt"
 	"net/http"
+	"net/url"
 	"sync/atomic"
 	"time"
 
@@ -12,6 +14,7 @@ import (
 
 	"github.com/lumio-vision/caddy-system-keys/internal/assertion"
 	"github.com/lumio-vision/caddy-system-keys/internal/engine"
+	"github.com/lumio-vision/caddy-system-keys/internal/gate"
 	"github.com/lumio-vision/caddy-system-keys/internal/verify"
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
@@ -102,7 +105,7 @@ func (a *asserter) start(settings *Assertion, repl *caddy.Replacer) error {
 		if *value == "" {
 			continue // checked before
 		}
-		text, err := resolveOne(repl, *value)
+		text, err := Resolve(repl, *value)
 		if err != nil {
 			return fmt.Errorf("assertion: %s: %w", name, err)
 		}
@@ -181,4 +184,54 @@ func lastOr(values []string, otherwise string) string {
 		return values[n-1]
 	}
 	return otherwise
+}
+
+// publicKeys serves the keys by which assertions are verified.
+type publicKeys struct {
+	app     *App
+	refuser *refuser
+}
+
+// asked reports whether the request is for the keys: as its client sent it, or as
+// it was rewritten since.
+func (*publicKeys) asked(r *http.Request) bool {
+	if r.URL.Path == assertion.Path {
+		return true
+	}
+	_, sent := original(r)
+	return sent.Path == assertion.Path
+}
+
+// original is the request line as the client sent it.
+func original(r *http.Request) (method string, target *url.URL) {
+	if o, ok := r.Context().Value(caddyhttp.OriginalRequestCtxKey).(http.Request); ok && o.URL != nil {
+		return o.Method, o.URL
+	}
+	return r.Method, r.URL
+}
+
+func (p *publicKeys) serve(w http.ResponseWriter, r *http.Request) error {
+	if method, _ := original(r); method != http.MethodGet && method != http.MethodHead {
+		return p.refuser.refuse(w, r, &gate.Refusal{
+			Status: http.StatusMethodNotAllowed, Code: "method_not_allowed",
+			Message: "the public keys can be read only", Header: http.Header{"Allow": {"GET, HEAD"}},
+		})
+	}
+	set, err := p.current(r.Context())
+	if err != nil {
+		return p.refuser.refuse(w, r, &gate.Refusal{
+			Status: http.StatusServiceUnavailable, Code: "unavailable",
+			Message: "the public keys cannot be read at the moment", Header: http.Header{"Retry-After": {"1"}}, Err: err,
+		})
+	}
+	set.ServeHTTP(w, r)
+	return nil
+}
+
+func (p *publicKeys) current(ctx context.Context) (*assertion.KeySet, error) {
+	live, err := p.app.live(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return live.Published.Current(ctx)
 }

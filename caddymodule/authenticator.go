@@ -74,7 +74,7 @@ func (a *Authenticator) Authenticate(w http.ResponseWriter, r *http.Request) (ca
 	found := &finding{app: a.app}
 	identity, refusal := a.gate.Check(r, found, earlier)
 	if refusal == nil {
-		measured.decisions.allowed(found.identity != nil, identity)
+		countAllowed(found.identity != nil, identity)
 		if found.asked {
 			// For the admin plane, to which a key is not the same as a user, and for
 			// `system_key_auth`, which verifies the key anew.
@@ -96,7 +96,7 @@ func (a *Authenticator) Authenticate(w http.ResponseWriter, r *http.Request) (ca
 	if !found.asked {
 		found.identity = earlier
 	}
-	tellRefusal(r, measured.decisions.refused(refusal, found.identity, found.err))
+	tellRefusal(r, countRefused(refusal, found.identity, found.err))
 	if refusal.Status >= http.StatusInternalServerError {
 		return caddyauth.User{}, false, refusal
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 
 	"github.com/lumio-vision/caddy-system-keys/internal/engine"
+	"github.com/lumio-vision/caddy-system-keys/internal/metrics"
 	"github.com/lumio-vision/caddy-system-keys/internal/verify"
 	"github.com/lumio-vision/caddy-system-keys/store"
 	"github.com/lumio-vision/caddy-system-keys/store/redis"
@@ -17,6 +18,22 @@ import (
 
 func init() {
 	caddy.RegisterModule(new(Control))
+}
+
+// measured is what this process has counted. There is one, as there is one Caddy
+// in a process, and it counts on over reloads; each configuration has a registry
+// of its own, in which it is entered.
+var measured = metrics.New(time.Now, activeState) //nolint:forbidigo // the real clock is wired here
+
+// registerMetrics enters the metrics in the registry of a configuration. The app and
+// the route on the admin endpoint both do: the latter is there first, and stays when
+// the app of a configuration cannot be loaded.
+func registerMetrics(ctx caddy.Context) error {
+	registry := ctx.GetMetricsRegistry()
+	if registry == nil { // a context that is not Caddy's
+		return nil
+	}
+	return measured.Register(registry)
 }
 
 // Control tells on Caddy's admin endpoint how this instance is:
@@ -41,7 +58,7 @@ func (*Control) CaddyModule() caddy.ModuleInfo {
 // Provision enters the metrics in the registry that the admin endpoint serves. It
 // takes hold of nothing else: the endpoint is made before the apps are, and outlives
 // a configuration that fails, so each request looks for the app that runs.
-func (*Control) Provision(ctx caddy.Context) error { return measured.register(ctx) }
+func (*Control) Provision(ctx caddy.Context) error { return registerMetrics(ctx) }
 
 // Routes implements [caddy.AdminRouter].
 func (c *Control) Routes() []caddy.AdminRoute {
@@ -51,25 +68,12 @@ func (c *Control) Routes() []caddy.AdminRoute {
 	}
 }
 
-type readyJSON struct {
-	Ready   bool     `json:"ready"`
-	Missing []string `json:"missing"`
-}
-
-func readyOf(live *engine.Live) readyJSON {
-	gaps := missing(live)
-	if gaps == nil {
-		gaps = []string{}
-	}
-	return readyJSON{Ready: len(gaps) == 0, Missing: gaps}
-}
-
 func (*Control) ready(w http.ResponseWriter, _ *http.Request) error {
 	app, err := configured()
 	if err != nil {
 		return err
 	}
-	ready := readyOf(liveOf(app.engine.Load()))
+	ready := stateOf(app.engine.Load()).Readiness()
 	status := http.StatusOK
 	if !ready.Ready {
 		status = http.StatusServiceUnavailable
@@ -92,11 +96,12 @@ func (*Control) status(w http.ResponseWriter, r *http.Request) error {
 	if cache := redisOf(e); cache != nil && cache.Health().Condition != redis.OK {
 		cache.Check(ctx, verify.ProbeAddress) // nobody may have asked since it came back
 	}
-	answer := controlJSON{Instance: new(instanceOf(e, now))}
-	if live := liveOf(e); live != nil {
-		progress, err := live.Store.Progress(ctx, store.ID{})
+	state := stateOf(e)
+	answer := metrics.Status{Instance: state.Instance(now)}
+	if state.Live != nil {
+		progress, err := state.Live.Store.Progress(ctx, store.ID{})
 		if err == nil {
-			answer.statusJSON = statusOf(progress)
+			answer.Servers = metrics.ServersOf(progress)
 			answer.Instance.Store.Answers = true
 		} else {
 			answer.Instance.Store.Error = err.Error()
@@ -118,6 +123,58 @@ func tell(w http.ResponseWriter, status int, answer any) error {
 	w.Header().Set("Cache-Control", "no-store")
 	w.WriteHeader(status)
 	return json.NewEncoder(w).Encode(answer)
+}
+
+// activeState is what the instance is like, whichever registry asks: after a reload
+// that failed Caddy's admin endpoint has that of a configuration that never ran
+// (caddy.go, where the endpoint is replaced before apps are provisioned).
+func activeState() (metrics.State, bool) {
+	app := activeApp()
+	if app == nil {
+		return metrics.State{}, false
+	}
+	return stateOf(app.engine.Load()), true
+}
+
+// activeApp is the app of the configuration that runs, or nil without one.
+func activeApp() *App {
+	module, err := caddy.ActiveContext().AppIfConfigured("system_keys")
+	if err != nil {
+		return nil
+	}
+	app, _ := module.(*App)
+	return app
+}
+
+// stateOf tells what an engine is like, which may be nil.
+func stateOf(e *engine.Engine) metrics.State {
+	s := metrics.State{Name: instanceName()}
+	if e == nil {
+		return s
+	}
+	s.Failure = e.Failure()
+	s.Live, _ = e.Live() // nil with an error
+	if cache := redisOf(e); cache != nil {
+		h := cache.Health()
+		s.Redis = &metrics.Redis{
+			State: string(h.Condition), Since: h.Since.UTC(), Error: h.Error,
+			Reads: string(h.Reads), Writes: string(h.Writes), Breaker: make(map[string]bool),
+		}
+		now := cache.State()
+		for _, state := range []redis.State{redis.StateClosed, redis.StateHalfOpen, redis.StateOpen} {
+			s.Redis.Breaker[string(state)] = state == now
+		}
+	}
+	return s
+}
+
+// redisOf returns the cache in Redis, or nil if there is none.
+func redisOf(e *engine.Engine) *redis.Cache {
+	if e == nil {
+		return nil
+	}
+	cache, _ := e.Proofs().(*redis.Cache)
+	return cache
 }
 
 // Interface guards.

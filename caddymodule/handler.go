@@ -194,7 +194,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	if refusal != nil {
 		return h.refuse(w, r, pass, before, refusal)
 	}
-	measured.decisions.allowed(pass.entered(), identity)
+	countAllowed(pass.entered(), identity)
 	switch {
 	case pass.entered():
 		pass.caller.announce(r)
@@ -224,7 +224,7 @@ func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, pass *passage, 
 	}
 	earlier := who.identity
 	h.auditor.refused(r, pass.caller.key, earlier, pass.denied, refusal.Status)
-	tellRefusal(r, measured.decisions.refused(refusal, earlier, pass.denied))
+	tellRefusal(r, countRefused(refusal, earlier, pass.denied))
 	who.refuse(r, refusal)
 	return h.refuser.refuse(w, r, refusal)
 }

@@ -69,7 +69,7 @@ func (p *passage) through(next caddyhttp.Handler, g *gate.Gate, auditor *auditor
 		g.Withdraw(p.r)
 		p.caller.end(answered && outcome.Cause == nil)
 		if outcome.Cause != nil {
-			tellRefusal(p.r, measured.cut(outcome.Cause))
+			tellRefusal(p.r, countCut(outcome.Cause))
 		}
 		if recorded {
 			auditor.used(p.r, p.caller.identity, outcome, err)

@@ -7,15 +7,16 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"regexp"
-	"strings"
+	"os"
+	"sync"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
 
 	"github.com/lumio-vision/caddy-system-keys/internal/engine"
-	"github.com/lumio-vision/caddy-system-keys/internal/phc"
+	"github.com/lumio-vision/caddy-system-keys/internal/verify"
 	"github.com/lumio-vision/caddy-system-keys/store"
+	"github.com/lumio-vision/caddy-system-keys/store/open"
 	"github.com/lumio-vision/caddy-system-keys/store/redis"
 )
 
@@ -44,129 +45,6 @@ func (pooled) GoString() string { return "system_keys engine" }
 // String keeps the settings out of every other text.
 func (p pooled) String() string { return p.GoString() }
 
-// settings are the app's with every placeholder replaced.
-type settings struct {
-	Store            Location
-	Redis            []string
-	Argon2id         phc.Params
-	HashMemory       int64
-	Lease            time.Duration
-	OnLapse          string
-	Secrets          []string
-	AdoptKeys        bool
-	LastUsedInterval time.Duration
-	AuditRetention   time.Duration
-}
-
-func (s *settings) key() poolKey {
-	b, err := json.Marshal(s)
-	if err != nil { // strings and numbers always encode
-		panic(err)
-	}
-	return sha256.Sum256(b)
-}
-
-// resolve replaces the placeholders. One that is unknown or empty is an error:
-// an empty secret would authenticate whatever anybody writes.
-func (a *App) resolve(repl *caddy.Replacer) (*settings, error) {
-	params, err := a.Argon2id.params()
-	if err != nil {
-		return nil, err
-	}
-	s := &settings{
-		Argon2id:         params,
-		HashMemory:       a.HashMemory,
-		Lease:            time.Duration(a.Lease),
-		OnLapse:          a.OnLapse,
-		AdoptKeys:        a.AdoptKeys,
-		LastUsedInterval: time.Duration(a.LastUsedInterval),
-		AuditRetention:   time.Duration(a.AuditRetention),
-	}
-	if s.Store, err = a.source.Locate(repl); err != nil {
-		return nil, fmt.Errorf("store: %w", err)
-	}
-	if s.Redis, err = a.resolveRedis(repl); err != nil {
-		return nil, err
-	}
-	if s.Secrets, err = resolveAll(repl, "secret", a.Secret); err != nil {
-		return nil, err
-	}
-	for i, secret := range s.Secrets {
-		if len(secret) < 16 {
-			a.logger.Warn("secret is short: use 32 random bytes", slog.Int("number", i+1))
-		}
-	}
-	return s, nil
-}
-
-// resolveRedis replaces the placeholders of the URLs. If they are variables, and all
-// empty, there is no Redis. A file that cannot be read stays a mistake.
-func (a *App) resolveRedis(repl *caddy.Replacer) ([]string, error) {
-	if !unset([]string{repl.WithoutFile().ReplaceKnown(strings.Join(a.Redis, ""), "")}) {
-		return resolveAll(repl, "redis", a.Redis)
-	}
-	if len(a.Redis) > 0 {
-		a.logger.Info("redis has no URL, since its variables are empty: servers do not share verifications")
-	}
-	return nil, nil
-}
-
-func resolveAll(repl *caddy.Replacer, name string, values []string) ([]string, error) {
-	var resolved []string
-	for i, value := range values {
-		text, err := resolveOne(repl, value)
-		if err != nil {
-			return nil, fmt.Errorf("%s, value %d: %w", name, i+1, err)
-		}
-		resolved = append(resolved, text)
-	}
-	return resolved, nil
-}
-
-// named finds placeholders that may be named in an error. What else stands in
-// braces may be part of a secret.
-var named = regexp.MustCompile(`\{(?:env|file|system)\.[^{}]*\}`)
-
-// resolveOne replaces the placeholders of a value. What a file or a variable holds
-// is trimmed of blanks and line ends; what it should not hold is an error.
-func resolveOne(repl *caddy.Replacer, value string) (string, error) {
-	text, err := repl.ReplaceFunc(value, func(_ string, found any) (any, error) {
-		part := strings.TrimSpace(caddy.ToString(found))
-		if part == "" {
-			return nil, errors.New("a placeholder is unknown or empty")
-		}
-		return part, checkText(part)
-	})
-	if err == nil {
-		text = strings.TrimSpace(text)
-		err = checkText(text)
-	}
-	if placeholders := named.FindAllString(value, -1); err != nil && placeholders != nil {
-		err = fmt.Errorf("%w %s", err, placeholders)
-	}
-	if err != nil {
-		return "", err
-	}
-	if text == "" {
-		return "", errors.New("is empty")
-	}
-	return text, nil
-}
-
-// checkText refuses what was not meant to be part of a value. Some that read files
-// and variables leave it away, so that the value would be another one there.
-func checkText(s string) error {
-	if strings.HasPrefix(s, "\ufeff") {
-		return errors.New("begins with a byte order mark (U+FEFF): save it without one")
-	}
-	for _, quote := range []string{`"`, "'"} {
-		if len(s) > 1 && strings.HasPrefix(s, quote) && strings.HasSuffix(s, quote) {
-			return errors.New("is in quotes: leave them out (docker run --env-file passes them on)")
-		}
-	}
-	return nil
-}
-
 // acquire takes a reference on the engine for these settings, and makes it if
 // there is none.
 func (a *App) acquire(s *settings) (*engine.Engine, error) {
@@ -193,6 +71,14 @@ func (a *App) acquire(s *settings) (*engine.Engine, error) {
 	return e, nil
 }
 
+func (s *settings) key() poolKey {
+	b, err := json.Marshal(s)
+	if err != nil { // strings and numbers always encode
+		panic(err)
+	}
+	return sha256.Sum256(b)
+}
+
 // giveBack drops the reference, once for each that was taken.
 func (a *App) giveBack() error {
 	a.holding.Lock()
@@ -208,8 +94,10 @@ func (a *App) giveBack() error {
 // newEngine makes an engine without any input or output.
 func newEngine(s *settings) (e *engine.Engine, err error) {
 	config := engine.Config{
-		Open:             func(ctx context.Context) (store.Store, error) { return s.Store.Open(ctx, e.Logger()) },
-		Embedded:         s.Store.Embedded,
+		Open: func(ctx context.Context) (store.Store, error) {
+			return s.Store.Open(ctx, open.Options{Logger: e.Logger()})
+		},
+		Embedded:         s.Store.Embedded(),
 		Argon2id:         s.Argon2id,
 		HashMemory:       s.HashMemory,
 		Lease:            s.Lease,
@@ -239,4 +127,108 @@ func (a *App) live(ctx context.Context) (*engine.Live, error) {
 		return nil, err
 	}
 	return e.Live()
+}
+
+// retired are the engines that no configuration holds any more, and that have
+// requests in flight.
+var retired = retirement{engines: make(map[*engine.Engine]struct{})}
+
+type retirement struct {
+	mu      sync.Mutex
+	engines map[*engine.Engine]struct{}
+}
+
+// linger is how long an engine that was replaced stays: requests that came just
+// before may not have reached it yet.
+const linger = 2 * time.Second
+
+// retire closes the engine, at once or when its last request has ended.
+func (t *retirement) retire(e *engine.Engine) error {
+	if caddy.Exiting() {
+		return errors.Join(e.Close(), t.closeAll())
+	}
+	if e.Idle() && !replaced() {
+		return e.Close()
+	}
+	t.mu.Lock()
+	t.engines[e] = struct{}{}
+	t.mu.Unlock()
+	go func() {
+		if replaced() {
+			time.Sleep(linger)
+		}
+		e.Drain(context.Background())
+		if err := e.Close(); err != nil {
+			e.Logger().Error("an engine was not closed cleanly", slog.Any("error", err))
+		}
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		delete(t.engines, e)
+	}()
+	return nil
+}
+
+// closeAll ends what is left when the process ends. Caddy has waited for
+// `grace_period` by then, so what is in flight still is cut.
+func (t *retirement) closeAll() error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	errs := make(chan error, len(t.engines))
+	for e := range t.engines {
+		go func() { errs <- e.Close() }()
+	}
+	all := make([]error, 0, len(t.engines))
+	for range t.engines {
+		all = append(all, <-errs)
+	}
+	return errors.Join(all...)
+}
+
+// replaced reports whether there is another engine, of a newer configuration.
+func replaced() bool {
+	n := 0
+	engines.Range(func(any, any) bool {
+		n++
+		return true
+	})
+	return n > 0
+}
+
+// instanceName says which process this is, for people.
+func instanceName() string {
+	host, err := os.Hostname()
+	if err != nil {
+		host = "unknown"
+	}
+	return fmt.Sprintf("%s:%d", host, os.Getpid())
+}
+
+// Totals are figures of all engines of this process.
+type Totals struct {
+	// Engines counts the live ones, References the configurations that hold one.
+	Engines, References int
+	verify.Stats
+}
+
+// Stats adds the figures of all engines up.
+func Stats() Totals {
+	live := make(map[any]*engine.Engine)
+	engines.Range(func(key, value any) bool {
+		live[key] = value.(pooled).engine
+		return true
+	})
+	totals := Totals{Engines: len(live)}
+	for key, e := range live {
+		if n, ok := engines.References(key); ok {
+			totals.References += n
+		}
+		if l, err := e.Live(); err == nil {
+			s := l.Verifier.Stats()
+			totals.RowReads += s.RowReads
+			totals.Argon2Runs += s.Argon2Runs
+			totals.Entries += s.Entries
+			totals.SearchRuns += s.SearchRuns
+		}
+	}
+	return totals
 }

@@ -42,7 +42,7 @@ func TestResolve(t *testing.T) {
 		"{file." + file + ".not-there}":   "",
 		"half-{of.a-secret}":              "",
 	} {
-		got, err := resolveOne(caddy.NewReplacer(), value)
+		got, err := Resolve(caddy.NewReplacer(), value)
 		if got != want || (err == nil) != (want != "") {
 			t.Errorf("%q became %q, %v", value, got, err)
 		}

@@ -1,14 +1,18 @@
 package caddymodule
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
+	"regexp"
 	"strings"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
 
 	"github.com/lumio-vision/caddy-system-keys/internal/phc"
+	"github.com/lumio-vision/caddy-system-keys/store/open"
 	"github.com/lumio-vision/caddy-system-keys/store/redis"
 )
 
@@ -28,6 +32,9 @@ const (
 )
 
 func (a *App) setDefaults() {
+	if a.StoreRaw == nil {
+		a.StoreRaw = json.RawMessage(`{"driver":"sqlite"}`)
+	}
 	if a.Argon2id == nil {
 		p := phc.Default()
 		a.Argon2id = &Argon2id{
@@ -59,7 +66,7 @@ func (a *App) setDefaults() {
 // Validate checks the settings as far as that can be done without resolving a
 // placeholder, and reports everything that is wrong at once.
 func (a *App) Validate() error {
-	_, argon2idErr := a.Argon2id.params()
+	_, argon2idErr := a.Argon2id.Params()
 	return errors.Join(
 		argon2idErr,
 		a.checkHashMemory(),
@@ -73,7 +80,8 @@ func (a *App) Validate() error {
 	)
 }
 
-func (c *Argon2id) params() (phc.Params, error) {
+// Params are the cost as the hash takes it.
+func (c *Argon2id) Params() (phc.Params, error) {
 	if c.Memory%1024 != 0 {
 		return phc.Params{}, fmt.Errorf("argon2id: memory must be a multiple of 1 KiB, not %d bytes", c.Memory)
 	}
@@ -171,3 +179,118 @@ func (a *App) checkAdoptKeys() error {
 }
 
 var errRedisWithoutSecret = errors.New("redis: needs a secret, to authenticate what is kept there")
+
+// settings are the app's with every placeholder replaced.
+type settings struct {
+	Store            open.Location
+	Redis            []string
+	Argon2id         phc.Params
+	HashMemory       int64
+	Lease            time.Duration
+	OnLapse          string
+	Secrets          []string
+	AdoptKeys        bool
+	LastUsedInterval time.Duration
+	AuditRetention   time.Duration
+}
+
+// resolve replaces the placeholders. One that is unknown or empty is an error:
+// an empty secret would authenticate whatever anybody writes.
+func (a *App) resolve(repl *caddy.Replacer) (*settings, error) {
+	params, err := a.Argon2id.Params()
+	if err != nil {
+		return nil, err
+	}
+	s := &settings{
+		Argon2id:         params,
+		HashMemory:       a.HashMemory,
+		Lease:            time.Duration(a.Lease),
+		OnLapse:          a.OnLapse,
+		AdoptKeys:        a.AdoptKeys,
+		LastUsedInterval: time.Duration(a.LastUsedInterval),
+		AuditRetention:   time.Duration(a.AuditRetention),
+	}
+	if s.Store, err = a.source.locate(repl); err != nil {
+		return nil, fmt.Errorf("store: %w", err)
+	}
+	if s.Redis, err = a.resolveRedis(repl); err != nil {
+		return nil, err
+	}
+	if s.Secrets, err = resolveAll(repl, "secret", a.Secret); err != nil {
+		return nil, err
+	}
+	for i, secret := range s.Secrets {
+		if len(secret) < 16 {
+			a.logger.Warn("secret is short: use 32 random bytes", slog.Int("number", i+1))
+		}
+	}
+	return s, nil
+}
+
+// resolveRedis replaces the placeholders of the URLs. If they are variables, and all
+// empty, there is no Redis. A file that cannot be read stays a mistake.
+func (a *App) resolveRedis(repl *caddy.Replacer) ([]string, error) {
+	if !unset([]string{repl.WithoutFile().ReplaceKnown(strings.Join(a.Redis, ""), "")}) {
+		return resolveAll(repl, "redis", a.Redis)
+	}
+	if len(a.Redis) > 0 {
+		a.logger.Info("redis has no URL, since its variables are empty: servers do not share verifications")
+	}
+	return nil, nil
+}
+
+func resolveAll(repl *caddy.Replacer, name string, values []string) ([]string, error) {
+	var resolved []string
+	for i, value := range values {
+		text, err := Resolve(repl, value)
+		if err != nil {
+			return nil, fmt.Errorf("%s, value %d: %w", name, i+1, err)
+		}
+		resolved = append(resolved, text)
+	}
+	return resolved, nil
+}
+
+// named finds placeholders that may be named in an error. What else stands in
+// braces may be part of a secret.
+var named = regexp.MustCompile(`\{(?:env|file|system)\.[^{}]*\}`)
+
+// Resolve replaces the placeholders of a value. What a file or a variable holds
+// is trimmed of blanks and line ends; what it should not hold is an error.
+func Resolve(repl *caddy.Replacer, value string) (string, error) {
+	text, err := repl.ReplaceFunc(value, func(_ string, found any) (any, error) {
+		part := strings.TrimSpace(caddy.ToString(found))
+		if part == "" {
+			return nil, errors.New("a placeholder is unknown or empty")
+		}
+		return part, checkText(part)
+	})
+	if err == nil {
+		text = strings.TrimSpace(text)
+		err = checkText(text)
+	}
+	if placeholders := named.FindAllString(value, -1); err != nil && placeholders != nil {
+		err = fmt.Errorf("%w %s", err, placeholders)
+	}
+	if err != nil {
+		return "", err
+	}
+	if text == "" {
+		return "", errors.New("is empty")
+	}
+	return text, nil
+}
+
+// checkText refuses what was not meant to be part of a value. Some that read files
+// and variables leave it away, so that the value would be another one there.
+func checkText(s string) error {
+	if strings.HasPrefix(s, "\ufeff") {
+		return errors.New("begins with a byte order mark (U+FEFF): save it without one")
+	}
+	for _, quote := range []string{`"`, "'"} {
+		if len(s) > 1 && strings.HasPrefix(s, quote) && strings.HasSuffix(s, quote) {
+			return errors.New("is in quotes: leave them out (docker run --env-file passes them on)")
+		}
+	}
+	return nil
+}

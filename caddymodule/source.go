@@ -3,9 +3,9 @@ package caddymodule
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
-	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -13,9 +13,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 
-	"github.com/lumio-vision/caddy-system-keys/store"
-	"github.com/lumio-vision/caddy-system-keys/store/postgres"
-	"github.com/lumio-vision/caddy-system-keys/store/sqlite"
+	"github.com/lumio-vision/caddy-system-keys/store/open"
 )
 
 func init() {
@@ -23,25 +21,60 @@ func init() {
 	caddy.RegisterModule(new(Postgres))
 }
 
-// Source is a module in the namespace system_keys.stores: it says where keys
-// are kept.
-type Source interface {
-	// Locate replaces the placeholders. It opens nothing.
-	Locate(repl *caddy.Replacer) (Location, error)
+// storesNamespace is that of the modules that say where keys are kept.
+const storesNamespace = "system_keys.stores."
+
+// source is a module in the namespace system_keys.stores: it says where keys are
+// kept. The modules are those of the drivers that package open lists.
+type source interface {
+	// locate replaces the placeholders. It opens nothing.
+	locate(repl *caddy.Replacer) (open.Location, error)
 }
 
-// Location is a store that can be opened. Only what names it is part of the
-// digest by which engines are shared.
-type Location struct {
-	Driver string
-	// Name is the file or the DSN; the latter may hold a password.
-	Name string
-	// Embedded says that the database is part of this process, so that it is
-	// there or never will be.
-	Embedded bool
-	// Open opens the store without migrating it. What it does to the files of the
-	// store is logged.
-	Open func(ctx context.Context, logger *slog.Logger) (store.Store, error) `json:"-"`
+// ReadApp reads the settings of an app for a program that does not run it, such as
+// the command line. It is as strict as Caddy: a mistyped setting must not mean
+// another store.
+func ReadApp(raw json.RawMessage) (*App, error) {
+	app := new(App)
+	if err := caddy.StrictUnmarshalJSON(raw, app); err != nil {
+		return nil, err
+	}
+	app.setDefaults()
+	return app, nil
+}
+
+// Locate finds the store of an app that does not run.
+func (a *App) Locate() (open.Location, error) {
+	settings := map[string]json.RawMessage{}
+	if err := json.Unmarshal(a.StoreRaw, &settings); err != nil {
+		return open.Location{}, fmt.Errorf("store: %w", err)
+	}
+	var driver string
+	_ = json.Unmarshal(settings["driver"], &driver) // else it is no driver's name
+	delete(settings, "driver")
+	info, err := caddy.GetModule(storesNamespace + driver)
+	if err != nil {
+		return open.Location{}, fmt.Errorf("store: unknown driver %q", driver)
+	}
+	module := info.New().(source)
+	raw, err := json.Marshal(settings)
+	if err == nil {
+		err = caddy.StrictUnmarshalJSON(raw, module)
+	}
+	if err != nil {
+		return open.Location{}, fmt.Errorf("store: %w", err)
+	}
+	return module.locate(caddy.NewReplacer())
+}
+
+// Secrets resolves the secrets of an app that does not run.
+func (a *App) Secrets() ([][]byte, error) {
+	texts, err := resolveAll(caddy.NewReplacer(), "secret", a.Secret)
+	secrets := make([][]byte, 0, len(texts))
+	for _, text := range texts {
+		secrets = append(secrets, []byte(text))
+	}
+	return secrets, err
 }
 
 // SQLite keeps the keys in one file, for a single server. Other processes on
@@ -55,48 +88,23 @@ type SQLite struct {
 // CaddyModule returns the Caddy module information.
 func (*SQLite) CaddyModule() caddy.ModuleInfo {
 	return caddy.ModuleInfo{
-		ID:  "system_keys.stores.sqlite",
+		ID:  storesNamespace + open.SQLite,
 		New: func() caddy.Module { return new(SQLite) },
 	}
 }
 
-// Locate implements [Source].
-func (s *SQLite) Locate(repl *caddy.Replacer) (Location, error) {
+// locate implements [source]. The default is a file in Caddy's data folder, which
+// is made if need be.
+func (s *SQLite) locate(repl *caddy.Replacer) (open.Location, error) {
 	if s.File == nil {
-		return defaultSQLite(), nil
+		file := filepath.Join(caddy.AppDataDir(), "system-keys.db")
+		return open.Location{Driver: open.SQLite, Name: file, MakeFolder: true}, nil
 	}
-	file, err := resolveOne(repl, *s.File)
+	file, err := Resolve(repl, *s.File)
 	if err != nil {
-		return Location{}, fmt.Errorf("sqlite file: %w", err)
+		return open.Location{}, fmt.Errorf("sqlite file: %w", err)
 	}
-	return sqliteAt(file, sqlite.Options{}), nil
-}
-
-// defaultSQLite is the file in Caddy's data folder, which is made if need be.
-func defaultSQLite() Location {
-	folder := caddy.AppDataDir()
-	location := sqliteAt(filepath.Join(folder, "system-keys.db"), sqlite.Options{})
-	open := location.Open
-	location.Open = func(ctx context.Context, logger *slog.Logger) (store.Store, error) {
-		if err := os.MkdirAll(folder, 0o700); err != nil {
-			return nil, err
-		}
-		return open(ctx, logger)
-	}
-	return location
-}
-
-func sqliteAt(file string, options sqlite.Options) Location {
-	return Location{
-		Driver:   "sqlite",
-		Name:     file,
-		Embedded: true,
-		Open: func(ctx context.Context, logger *slog.Logger) (store.Store, error) {
-			with := options
-			with.Logger = logger
-			return sqlite.Open(ctx, file, with)
-		},
-	}
+	return open.Location{Driver: open.SQLite, Name: file}, nil
 }
 
 // UnmarshalCaddyfile sets the store from what follows `store`:
@@ -151,7 +159,7 @@ type Postgres struct {
 // CaddyModule returns the Caddy module information.
 func (*Postgres) CaddyModule() caddy.ModuleInfo {
 	return caddy.ModuleInfo{
-		ID:  "system_keys.stores.postgres",
+		ID:  storesNamespace + open.Postgres,
 		New: func() caddy.Module { return new(Postgres) },
 	}
 }
@@ -164,35 +172,26 @@ func (p *Postgres) Validate() error {
 	if strings.Contains(p.DSN, "{") {
 		return nil
 	}
-	if err := postgres.CheckDSN(p.DSN); err != nil {
+	if err := (open.Location{Driver: open.Postgres, Name: p.DSN}).Check(); err != nil {
 		return fmt.Errorf("postgres: %w", err)
 	}
 	return nil
 }
 
-// Locate implements [Source].
-func (p *Postgres) Locate(repl *caddy.Replacer) (Location, error) {
-	dsn, err := resolveOne(repl, p.DSN)
+// locate implements [source].
+func (p *Postgres) locate(repl *caddy.Replacer) (open.Location, error) {
+	dsn, err := Resolve(repl, p.DSN)
 	if err != nil {
-		return Location{}, fmt.Errorf("postgres dsn: %w", err)
+		return open.Location{}, fmt.Errorf("postgres dsn: %w", err)
 	}
 	// Nothing is connected to. What pgx does not understand is an error of the
 	// configuration, and not a server to be waited for.
-	s, err := postgres.Open(context.Background(), dsn)
+	location := open.Location{Driver: open.Postgres, Name: dsn}
+	s, err := location.Open(context.Background(), open.Options{})
 	if err != nil {
-		return Location{}, err
+		return open.Location{}, err
 	}
-	return postgresAt(dsn), s.Close()
-}
-
-func postgresAt(dsn string) Location {
-	return Location{
-		Driver: "postgres",
-		Name:   dsn,
-		Open: func(ctx context.Context, _ *slog.Logger) (store.Store, error) {
-			return postgres.Open(ctx, dsn)
-		},
-	}
+	return location, s.Close()
 }
 
 // UnmarshalCaddyfile sets the store from what follows `store`:
@@ -226,8 +225,8 @@ func noMore(d *caddyfile.Dispenser) error {
 
 // Interface guards.
 var (
-	_ Source                = (*SQLite)(nil)
-	_ Source                = (*Postgres)(nil)
+	_ source                = (*SQLite)(nil)
+	_ source                = (*Postgres)(nil)
 	_ caddyfile.Unmarshaler = (*SQLite)(nil)
 	_ caddyfile.Unmarshaler = (*Postgres)(nil)
 	_ caddy.Validator       = (*SQLite)(nil)

@@ -21,7 +21,7 @@ func TestMetricsOfTheQuickstart(t *testing.T) {
 		t.Fatal(err)
 	}
 	c := controlled{site: testenv.FreeAddress(t), control: testenv.FreeAddress(t)}
-	cmd := exec.CommandContext(t.Context(), self, "quickstart", "--listen", c.site, "--metrics", c.control)
+	cmd := exec.CommandContext(t.Context(), self, "system-keys", "quickstart", "--listen", c.site, "--metrics", c.control)
 	cmd.Env = append(os.Environ(), asCaddy+"=1")
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
 	out, err := cmd.StdoutPipe()

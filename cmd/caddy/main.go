@@ -1,4 +1,5 @@
-// Command caddy is Caddy with its standard modules and caddy-system-keys.
+// Command caddy is Caddy with its standard modules and caddy-system-keys, and with
+// the quickstart as a command of its own.
 package main
 
 import (
@@ -6,6 +7,10 @@ import (
 	_ "github.com/caddyserver/caddy/v2/modules/standard"
 
 	_ "github.com/lumio-vision/caddy-system-keys"
+	"github.com/lumio-vision/caddy-system-keys/cmd/caddy/quickstart"
 )
 
-func main() { caddycmd.Main() }
+func main() {
+	caddycmd.RegisterCommand(quickstart.Command)
+	caddycmd.Main()
+}

@@ -1,0 +1,170 @@
+package command
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/spf13/cobra"
+
+	"github.com/lumio-vision/caddy-system-keys/admin"
+	"github.com/lumio-vision/caddy-system-keys/internal/audit"
+	"github.com/lumio-vision/caddy-system-keys/store"
+)
+
+func auditCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use: "audit [--key ID] [--label LABEL] [--event EVENT] [--actor ID] [--since DURATION] [--json | --csv]\n" +
+			"  caddy system-keys audit --verify",
+		Short: "Shows the audit log, or checks it",
+		Long: `
+Prints the records that match, the newest first, as a table, or for other
+programs with --json (the objects of the API, one a line) or --csv.
+
+With --verify looks through the whole log instead: every record is chained to the
+one before it under the configuration's secret, so that one which was changed,
+moved or taken away shows. Prints a line for each chain, and fails if something is
+wrong. The MAC at the end of a line is that of the chain's last record: kept
+elsewhere, it shows later whether the log was set back as a whole.`,
+		Example: `  caddy system-keys audit --event api_key.denied --since 24h
+  caddy system-keys audit --since 90d --csv > audit.csv`,
+		Args: cobra.NoArgs,
+		RunE: onStore(readAudit),
+	}
+	cmd.Flags().String("key", "", "Only records of the key with this id")
+	cmd.Flags().String("label", "", "Only records of keys that had this label")
+	cmd.Flags().String("event", "", "Only records of this event, such as api_key.revoked")
+	cmd.Flags().String("actor", "", "Only records of this actor: a key's id, a user, cli or sql")
+	cmd.Flags().String("since", "", "Only records that are not older than this, such as 24h or 90d")
+	cmd.Flags().Bool("json", false, "Print the objects of the API, one a line")
+	cmd.Flags().Bool("csv", false, "Print comma-separated values")
+	cmd.Flags().Bool("verify", false, "Check that no record was changed or taken away")
+	return cmd
+}
+
+// readAudit reads the flags.
+func readAudit(cmd *cobra.Command, _ []string) (action, error) {
+	forms := 0
+	for _, name := range []string{"json", "csv", "verify"} {
+		if set, _ := cmd.Flags().GetBool(name); set {
+			forms++
+		}
+	}
+	if forms > 1 {
+		return nil, Usagef("--json, --csv and --verify exclude each other")
+	}
+	if verify, _ := cmd.Flags().GetBool("verify"); verify {
+		for _, name := range []string{"key", "label", "event", "actor", "since"} {
+			if cmd.Flags().Changed(name) {
+				return nil, Usagef("--verify looks at the whole log: not with --%s", name)
+			}
+		}
+		return verifyAudit, nil
+	}
+	query := store.AuditQuery{Limit: store.MaxAuditLimit}
+	query.Label, _ = cmd.Flags().GetString("label")
+	actor, _ := cmd.Flags().GetString("actor")
+	query.Actor = store.Canonical(actor)
+	if text, _ := cmd.Flags().GetString("key"); text != "" {
+		id, err := store.ParseID(text)
+		if err != nil {
+			return nil, Usagef("--key: %q: %w", text, err)
+		}
+		query.Key = id
+	}
+	event, _ := cmd.Flags().GetString("event")
+	if query.Event = store.AuditEvent(event); event != "" && !query.Event.Valid() {
+		return nil, Usagef("--event: must be one of %s, not %q", store.AuditEventNames(), event)
+	}
+	var age time.Duration
+	since, _ := cmd.Flags().GetString("since")
+	if since != "" {
+		var err error
+		if age, err = caddy.ParseDuration(since); err != nil || age < 0 {
+			return nil, Usagef("--since: not a duration, such as 24h: %q", since)
+		}
+	}
+	printer := newRecordPrinter(cmd)
+	return func(cmd *cobra.Command, t *target) error {
+		if since != "" {
+			query.Since = t.now().Add(-age)
+		}
+		return printRecords(cmd, t, &query, printer)
+	}, nil
+}
+
+// printRecords prints every page.
+func printRecords(cmd *cobra.Command, t *target, query *store.AuditQuery, printer recordPrinter) error {
+	service, err := t.service(cmd.Context())
+	if err != nil {
+		return err
+	}
+	for {
+		page, err := service.AuditLog(cmd.Context(), admin.CLI(), query)
+		if err != nil {
+			return err
+		}
+		for i := range page.Records {
+			if err := printer.print(&page.Records[i]); err != nil {
+				return err
+			}
+		}
+		if page.Next == (store.ID{}) {
+			return printer.end()
+		}
+		query.Before = page.Next
+	}
+}
+
+// verifyAudit is `audit --verify`.
+func verifyAudit(cmd *cobra.Command, t *target) error {
+	secrets, err := t.secrets()
+	if err != nil {
+		return err
+	}
+	report, err := audit.Verify(cmd.Context(), t.store, secrets)
+	if err != nil {
+		return err
+	}
+	out := cmd.OutOrStdout()
+	for i := range report.Chains {
+		printChain(cmd, &report.Chains[i])
+	}
+	if report.Unsealed > 0 {
+		fmt.Fprintf(out, "%d record(s) wait for a server to seal them\n", report.Unsealed-report.Foreign)
+	}
+	if report.Foreign > 0 {
+		fmt.Fprintf(out, "%d record(s) are not sealed and were not written by this program\n", report.Foreign)
+	}
+	if report.OK(len(secrets) > 0) {
+		if len(secrets) == 0 {
+			fmt.Fprintln(cmd.ErrOrStderr(), "No secret is known here: this shows accidents, and no forger. Name the configuration with --config.")
+		}
+		fmt.Fprintln(out, "ok")
+		return nil
+	}
+	if len(secrets) == 0 {
+		return errors.New("the audit log does not verify without a secret: name the configuration that has it with --config")
+	}
+	return errors.New("the audit log does not verify")
+}
+
+func printChain(cmd *cobra.Command, c *audit.ChainReport) {
+	out := cmd.OutOrStdout()
+	name := c.ID.String()
+	if c.ID == store.SharedChain {
+		name = "changes of keys                     " // as wide as an id
+	}
+	records := "no records"
+	if c.Last >= c.First {
+		records = fmt.Sprintf("records %d to %d", c.First, c.Last)
+	}
+	fmt.Fprintf(out, "%s  %s  %x\n", name, records, c.Head)
+	if c.Unkeyed > 0 {
+		fmt.Fprintf(out, "  %d record(s) were chained without a secret\n", c.Unkeyed)
+	}
+	for _, problem := range c.Problems {
+		fmt.Fprintf(out, "  %s\n", problem)
+	}
+}

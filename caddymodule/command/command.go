@@ -1,0 +1,59 @@
+// Package command is the command line `caddy system-keys …`.
+//
+// Each subcommand has a file. store.go finds and opens the store that it works on,
+// output.go prints keys and records, and usage.go refuses a call that is wrong.
+package command
+
+import (
+	"fmt"
+
+	caddycmd "github.com/caddyserver/caddy/v2/cmd"
+	"github.com/spf13/cobra"
+)
+
+func init() {
+	caddycmd.RegisterCommand(caddycmd.Command{
+		Name:  "system-keys",
+		Short: "Mints, lists and revokes system keys, and shows what was done with them",
+		Long: `
+Works on the store that the configuration names, or on the one given by --store
+(sqlite:///absolute/file.db or postgres://…), beside a running server or without
+one.
+
+A PostgreSQL password is never taken from the command line, where every user of
+the machine can read it: use PGPASSWORD, PGPASSFILE, or --store '{env.DATABASE_URL}'.
+
+Exit status: 0 done, 1 failed, 2 wrong usage.`,
+		CobraFunc: addSubcommands,
+	})
+}
+
+// others are the subcommands that other packages have added.
+var others []caddycmd.Command
+
+// Add adds a subcommand of another package. Call it while the program is
+// initialized. The subcommand gets no flags for a store.
+func Add(c caddycmd.Command) { others = append(others, c) }
+
+func addSubcommands(cmd *cobra.Command) {
+	cmd.Args = func(_ *cobra.Command, args []string) error {
+		if len(args) > 0 {
+			return fmt.Errorf("unknown command %q", args[0])
+		}
+		return nil
+	}
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
+	Strict(cmd)
+	for _, sub := range []*cobra.Command{
+		createCommand(), listCommand(), revokeCommand(), auditCommand(), statusCommand(), migrateCommand(),
+	} {
+		addStoreFlags(sub)
+		Strict(sub)
+		cmd.AddCommand(sub)
+	}
+	for _, c := range others {
+		sub := &cobra.Command{Use: c.Name + " " + c.Usage, Short: c.Short, Long: c.Long}
+		c.CobraFunc(sub)
+		cmd.AddCommand(sub)
+	}
+}

@@ -1,0 +1,106 @@
+package command
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os/signal"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/spf13/cobra"
+
+	"github.com/lumio-vision/caddy-system-keys/admin"
+	"github.com/lumio-vision/caddy-system-keys/store"
+)
+
+func createCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "create --label LABEL [--permission RESOURCE:ACTION]... [--system-admin] [--expires-in DURATION] [--json]",
+		Short: "Mints a key and prints it, once",
+		Long: `
+The key goes to standard output, alone, so that it can be piped into a secret
+store; everything else goes to standard error. It is not kept and cannot be
+shown again.`,
+		Example: `  caddy system-keys create --label "Twitch Bot Key" --permission bots:read > bot.key`,
+		Args:    cobra.NoArgs,
+		RunE:    onStore(readCreate),
+	}
+	cmd.Flags().StringP("label", "l", "", "What the key is called (required)")
+	cmd.Flags().StringArrayP("permission", "p", nil, "A permission that the key holds; repeat for more")
+	cmd.Flags().Bool("system-admin", false, "Let the key do everything on the admin plane")
+	cmd.Flags().String("expires-in", "", "How long the key is good, such as 90d (default: for ever)")
+	cmd.Flags().Bool("json", false, "Print the object of the API, with the key in it")
+	return cmd
+}
+
+// readCreate reads the flags, and checks them before a store is made.
+func readCreate(cmd *cobra.Command, _ []string) (action, error) {
+	// A reader that has gone must be an error of the write. By default the signal
+	// ends the process, and leaves a key that nobody has seen.
+	signal.Ignore(syscall.SIGPIPE)
+	label, _ := cmd.Flags().GetString("label")
+	permissions, _ := cmd.Flags().GetStringArray("permission")
+	isSystem, _ := cmd.Flags().GetBool("system-admin")
+	asJSON, _ := cmd.Flags().GetBool("json")
+	if label == "" {
+		return nil, Usagef("--label is required")
+	}
+	_, labelErr := admin.CleanLabel(label)
+	_, permissionsErr := store.CleanPermissions(permissions)
+	if err := errors.Join(labelErr, permissionsErr); err != nil {
+		return nil, &usageError{err}
+	}
+	var lifetime time.Duration
+	if text, _ := cmd.Flags().GetString("expires-in"); text != "" {
+		var err error
+		if lifetime, err = caddy.ParseDuration(text); err != nil || lifetime <= 0 {
+			return nil, Usagef("--expires-in: not a duration that lies ahead, such as 90d: %q", text)
+		}
+	}
+	return func(cmd *cobra.Command, t *target) error {
+		want := admin.NewKey{Label: label, Permissions: permissions, IsSystem: isSystem}
+		if lifetime > 0 {
+			want.ExpiresAt = t.now().Add(lifetime)
+		}
+		service, err := t.service(cmd.Context())
+		if err != nil {
+			return err
+		}
+		key, plain, err := service.Create(cmd.Context(), admin.CLI(), want)
+		if err != nil {
+			return err
+		}
+		if err := printNewKey(cmd, key, plain, asJSON); err != nil {
+			if _, undo := service.Revoke(cmd.Context(), admin.CLI(), key.ID); undo != nil {
+				return fmt.Errorf("the key could not be printed (%w), and it is still good: revoke %s (%w)", err, key.ID, undo)
+			}
+			return fmt.Errorf("the key could not be printed, so it was revoked again: %w", err)
+		}
+		return nil
+	}, nil
+}
+
+// printNewKey prints a new key to standard output, and what else there is to say of it
+// to standard error.
+func printNewKey(cmd *cobra.Command, key *store.Key, plain string, asJSON bool) error {
+	if asJSON {
+		shown := admin.ShowKey(key)
+		shown.Key = plain
+		encoder := json.NewEncoder(cmd.OutOrStdout())
+		encoder.SetEscapeHTML(false)
+		return encoder.Encode(shown)
+	}
+	fmt.Fprintf(cmd.ErrOrStderr(), "Created %q (%s)\n", key.Label, key.ID)
+	if len(key.Permissions) > 0 {
+		fmt.Fprintf(cmd.ErrOrStderr(), "Permissions: %s\n", strings.Join(key.Permissions, ", "))
+	}
+	if !key.ExpiresAt.IsZero() {
+		fmt.Fprintf(cmd.ErrOrStderr(), "Expires: %s\n", key.ExpiresAt.Format(timeLayout))
+	}
+	fmt.Fprintln(cmd.ErrOrStderr(), "This key is shown once. Copy it now and store it securely:")
+	_, err := fmt.Fprintln(cmd.OutOrStdout(), plain)
+	return err
+}

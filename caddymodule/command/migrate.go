@@ -1,0 +1,141 @@
+package command
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/lumio-vision/caddy-system-keys/store"
+	"github.com/lumio-vision/caddy-system-keys/store/open"
+)
+
+func migrateCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "migrate [--from DSN --to DSN]",
+		Short: "Brings the store's schema up to date, or moves all keys to another store",
+		Long: `
+Brings the schema up to date. Servers do this themselves when they start. Run it
+before, with a role that may change the schema, if theirs may not. Any number may
+run at the same time.
+
+With --from and --to it copies everything that has to last from one store to
+another, SQLite or PostgreSQL: the mint key, all keys with what is known of them,
+and the audit log with its chains, which verify under the same secret as before.
+Every key works on the new store as it did on the old one. Sessions of the System
+page are not taken along.
+
+It is one transaction: after an error the new store has nothing. The old one is
+read as it is at one moment, and not changed; what is revoked there later is live
+in the new one. So stop the servers on the old store first, and start them on the
+new one when it is done. The new store must have no keys, no audit records and no
+servers, since keys that were minted under another mint key would end; its schema
+is made if need be. The old one's must be up to date.`,
+		Args: cobra.NoArgs,
+	}
+	cmd.Flags().String("from", "", "The store to move from: sqlite:///file.db or postgres://…")
+	cmd.Flags().String("to", "", "The store to move to, which must be empty")
+	upToDate := onStore(func(*cobra.Command, []string) (action, error) {
+		return func(cmd *cobra.Command, _ *target) error {
+			// Opening the store for a command migrates it.
+			fmt.Fprintln(cmd.ErrOrStderr(), "The schema is up to date.")
+			return nil
+		}, nil
+	})
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if cmd.Flags().Changed("from") || cmd.Flags().Changed("to") {
+			return moveKeys(cmd)
+		}
+		return upToDate(cmd, args)
+	}
+	return cmd
+}
+
+// moveKeys is `migrate --from … --to …`.
+func moveKeys(cmd *cobra.Command) (err error) {
+	source, destination, err := readEnds(cmd)
+	if err != nil {
+		return err
+	}
+	from, err := source.Open(cmd.Context(), openOptions(cmd, false))
+	if err != nil {
+		return fmt.Errorf("--from: open store: %w", err)
+	}
+	defer func() { err = errors.Join(err, from.Close()) }()
+	// Whatever is wrong with the source is found before a file is made.
+	progress, err := from.Progress(cmd.Context(), store.ID{})
+	if err != nil {
+		return fmt.Errorf("--from: %w (its schema must be up to date: see caddy system-keys migrate --store)", err)
+	}
+	if n := len(progress.Members); n > 0 {
+		fmt.Fprintf(cmd.ErrOrStderr(), "Warning: %d server(s) run on the old store, or have not signed off. "+
+			"What they do from now on does not get into the new one, revocations included.\n", n)
+	}
+	to, err := openMigrated(cmd, destination, true, true)
+	if err != nil {
+		return fmt.Errorf("--to: %w", err)
+	}
+	defer func() { err = errors.Join(err, to.Close()) }()
+	count, err := copyStore(cmd.Context(), from, to)
+	if errors.Is(err, store.ErrOccupied) {
+		return fmt.Errorf("--to: %w; nothing was changed", err)
+	}
+	if err != nil {
+		// If the answer to the commit was lost, nobody knows which.
+		return fmt.Errorf("move (the new store has all of it or nothing): %w", err)
+	}
+	fmt.Fprintf(cmd.ErrOrStderr(), "Moved %d key(s) and %d audit record(s). The old store is as it was.\n", count.keys, count.records)
+	return nil
+}
+
+// readEnds reads --from and --to.
+func readEnds(cmd *cobra.Command) (from, to open.Location, err error) {
+	for _, flag := range []string{"store", "config", "adapter"} {
+		if cmd.Flags().Changed(flag) {
+			return from, to, Usagef("--%s does not go with --from and --to, which name both stores", flag)
+		}
+	}
+	for _, end := range []struct {
+		flag string
+		into *open.Location
+	}{{"from", &from}, {"to", &to}} {
+		if !cmd.Flags().Changed(end.flag) {
+			return from, to, Usagef("--from and --to are both required")
+		}
+		dsn, _ := cmd.Flags().GetString(end.flag)
+		if *end.into, err = locateDSN("--"+end.flag, dsn); err != nil {
+			return from, to, err
+		}
+	}
+	if from == to {
+		return from, to, Usagef("--from and --to are the same store")
+	}
+	return from, to, nil
+}
+
+// copyStore copies one store into another, and says how much that was.
+func copyStore(ctx context.Context, from, to store.Store) (*counter, error) {
+	var count counter
+	err := to.Import(ctx, func(r store.Recipient) error {
+		count.Recipient = r
+		return from.Export(ctx, &count)
+	})
+	return &count, err
+}
+
+// counter counts what passes through to another recipient.
+type counter struct {
+	store.Recipient
+	keys, records int
+}
+
+func (c *counter) Keys(ctx context.Context, keys []store.Key) error {
+	c.keys += len(keys)
+	return c.Recipient.Keys(ctx, keys)
+}
+
+func (c *counter) Records(ctx context.Context, records []store.AuditRecord) error {
+	c.records += len(records)
+	return c.Recipient.Records(ctx, records)
+}

@@ -1,0 +1,184 @@
+package command
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"github.com/lumio-vision/caddy-system-keys/admin"
+	"github.com/lumio-vision/caddy-system-keys/internal/coherence"
+	"github.com/lumio-vision/caddy-system-keys/store"
+)
+
+func revokeCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "revoke ID... [--yes]",
+		Short: "Revokes keys, for ever",
+		Long: `
+Deletes the keys, and returns when no server that runs on the same store accepts
+them any more. A server that does not answer is waited for until its lease has
+run out. Asks before it does so on a terminal; elsewhere --yes is needed.
+
+Interrupted while it waits, the keys are deleted, and servers may accept them
+until they have noticed. Revoking a key again waits again, and answers as the
+first time. An id that the store has never heard of is an error, once no server
+accepts it.`,
+		Args: cobra.MinimumNArgs(1),
+		RunE: onStore(readRevoke),
+	}
+	cmd.Flags().BoolP("yes", "y", false, "Do not ask")
+	return cmd
+}
+
+// readRevoke reads all ids before it deletes the first key, and goes on when one of
+// them is not known.
+func readRevoke(cmd *cobra.Command, args []string) (action, error) {
+	var ids []store.ID
+	for _, arg := range args {
+		id, err := store.ParseID(arg)
+		if err != nil {
+			return nil, Usagef("%q: %w", arg, err)
+		}
+		ids = append(ids, id)
+	}
+	yes, _ := cmd.Flags().GetBool("yes")
+	if in, ok := cmd.InOrStdin().(*os.File); !yes && (!ok || !term.IsTerminal(int(in.Fd()))) {
+		return nil, Usagef("not a terminal, so nobody can be asked: use --yes")
+	}
+	return func(cmd *cobra.Command, t *target) error {
+		if !yes {
+			if err := askBeforeRevoking(cmd, t, ids); err != nil {
+				return err
+			}
+		}
+		return revokeAll(cmd, t, ids)
+	}, nil
+}
+
+// revokeAll deletes every key before it waits for the first.
+func revokeAll(cmd *cobra.Command, t *target, ids []store.ID) error {
+	service, err := t.service(cmd.Context())
+	if err != nil {
+		return err
+	}
+	var errs []error
+	fail := func(id store.ID, err error) { errs = append(errs, fmt.Errorf("%s: %w", id, err)) }
+	revocations := make(map[store.ID]*admin.Revocation)
+	for _, id := range ids {
+		if revocations[id], err = service.Revoke(cmd.Context(), admin.CLI(), id); err != nil {
+			fail(id, err)
+		}
+	}
+	for _, id := range ids {
+		revocation := revocations[id]
+		if revocation == nil {
+			continue
+		}
+		delete(revocations, id) // named twice, revoked once
+		progress := &revokeProgress{out: cmd.ErrOrStderr(), id: id, now: t.now}
+		revoked, err := revocation.Wait(cmd.Context(), progress.watch)
+		if err != nil {
+			fail(id, err)
+			continue
+		}
+		progress.end(revoked)
+	}
+	return errors.Join(errs...)
+}
+
+// askBeforeRevoking shows the keys, and wants a yes.
+func askBeforeRevoking(cmd *cobra.Command, t *target, ids []store.ID) error {
+	for _, id := range ids {
+		key, err := t.store.Key(cmd.Context(), id)
+		if errors.Is(err, store.ErrNotFound) {
+			fmt.Fprintf(cmd.ErrOrStderr(), "%s  has no row any more\n", id)
+			continue
+		}
+		if err != nil {
+			return fmt.Errorf("%s: %w", id, err)
+		}
+		fmt.Fprintf(cmd.ErrOrStderr(), "%s  %s, last used: %s\n", id, printable(key.Label), minuteOf(key.LastUsedAt))
+	}
+	fmt.Fprintf(cmd.ErrOrStderr(), "Revoke %d key(s) for ever? [y/N] ", len(ids))
+	answer, _ := bufio.NewReader(cmd.InOrStdin()).ReadString('\n')
+	if answer = strings.ToLower(strings.TrimSpace(answer)); answer != "y" && answer != "yes" {
+		return errors.New("nothing was revoked")
+	}
+	return nil
+}
+
+// progressAfter is how long a wait may take before it is talked about, and
+// progressEvery how often it is then.
+const (
+	progressAfter = time.Second
+	progressEvery = 5 * time.Second
+)
+
+// revokeProgress says who is waited for, and why.
+type revokeProgress struct {
+	out    io.Writer
+	id     store.ID
+	now    func() time.Time
+	since  time.Time
+	spoken time.Time
+}
+
+func (p *revokeProgress) watch(report coherence.Report) {
+	now := p.now()
+	if p.since.IsZero() {
+		p.since = now
+	}
+	quiet := p.spoken.IsZero() && now.Sub(p.since) < progressAfter || !p.spoken.IsZero() && now.Sub(p.spoken) < progressEvery
+	if quiet || report.Total > 0 && len(report.Awaited) == 0 {
+		return
+	}
+	p.spoken = now
+	if report.Total == 0 {
+		fmt.Fprintf(p.out, "%s  deleted; the store does not say which servers there are, waiting for the longest lease\n", p.id)
+		return
+	}
+	fmt.Fprintf(p.out, "%s  deleted; %d of %d server(s) refuse it, waiting for %s\n", p.id,
+		report.Total-len(report.Awaited), report.Total, p.describe(report.Awaited, now))
+}
+
+// describe names members and when their leases have run out for sure.
+func (p *revokeProgress) describe(members []store.Member, now time.Time) string {
+	all := make([]string, 0, len(members))
+	for _, m := range members {
+		left := max(0, m.TTL-now.Sub(p.since))
+		all = append(all, fmt.Sprintf("%s (has not answered, its lease runs out in %s at the latest)",
+			printable(m.Name), left.Round(time.Second)))
+	}
+	return strings.Join(all, ", ")
+}
+
+func (p *revokeProgress) end(revoked *admin.Revoked) {
+	report := revoked.Report
+	text := fmt.Sprintf("Revoked %q (%s): %d of %d server(s) acknowledged", printable(revoked.Label), p.id,
+		report.Acknowledged, report.Total)
+	if len(report.Expired) > 0 {
+		text += fmt.Sprintf(", %d did not answer until the lease had run out or left: %s",
+			len(report.Expired), strings.Join(namesOf(report.Expired), ", "))
+	}
+	if report.Cut > 0 {
+		text += fmt.Sprintf("; %d request(s) in flight were cut", report.Cut)
+	}
+	fmt.Fprintln(p.out, text)
+}
+
+func namesOf(members []store.Member) []string {
+	all := make([]string, 0, len(members))
+	for _, m := range members {
+		all = append(all, printable(m.Name))
+	}
+	slices.Sort(all)
+	return all
+}

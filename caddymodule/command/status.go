@@ -1,0 +1,143 @@
+package command
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	caddycmd "github.com/caddyserver/caddy/v2/cmd"
+	"github.com/spf13/cobra"
+
+	"github.com/lumio-vision/caddy-system-keys/internal/metrics"
+	"github.com/lumio-vision/caddy-system-keys/store"
+)
+
+func statusCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "status [--json]",
+		Short: "Shows the servers on the store, their leases and how far they have come",
+		Long: `
+Lists the servers that run on the store. The revocation epoch is the number of
+the newest change of a key; a server that has come so far knows every revocation.
+One that was not seen for longer than its lease accepts nothing from memory.
+
+If the server of the configuration answers at Caddy's admin endpoint, it says how
+it does itself: whether it is ready, and since when its store or its Redis fails
+it, and why.
+
+Fails if changes of keys are not logged, so that servers must read every key
+anew: somebody has removed or disabled the triggers on system_keys.`,
+		Args: cobra.NoArgs,
+		RunE: printStatus,
+	}
+	cmd.Flags().Bool("json", false, "Print one JSON object")
+	return cmd
+}
+
+func printStatus(cmd *cobra.Command, _ []string) error {
+	show := writeStatus
+	if asJSON, _ := cmd.Flags().GetBool("json"); asJSON {
+		show = func(w io.Writer, s *metrics.Status) error { return json.NewEncoder(w).Encode(s) }
+	}
+	t, err := openTarget(cmd)
+	answer := &metrics.Status{Instance: askServer(t.control)}
+	if err != nil { // the server may know since when
+		if answer.Instance != nil {
+			err = errors.Join(err, show(cmd.OutOrStdout(), answer))
+		}
+		return err
+	}
+	progress, err := t.store.Progress(cmd.Context(), store.ID{})
+	if err == nil {
+		answer.Servers = metrics.ServersOf(progress)
+		err = show(cmd.OutOrStdout(), answer)
+	}
+	if err == nil && !progress.Watched {
+		err = errors.New("changes of keys are not logged: restore the triggers on system_keys")
+	}
+	return errors.Join(err, t.store.Close())
+}
+
+// answerTimeout is how long the server may take. It asks the store, for half of that
+// time at most.
+const answerTimeout = 4 * time.Second
+
+// askServer asks the server of the configuration how it does; nil if none answers.
+func askServer(address string) *metrics.Instance {
+	if address == "" {
+		return nil
+	}
+	answered := make(chan *metrics.Instance, 1)
+	go func() {
+		var answer struct{ Instance *metrics.Instance }
+		response, err := caddycmd.AdminAPIRequest(address, http.MethodGet, "/system_keys/status", nil, nil)
+		if err == nil {
+			err = json.NewDecoder(io.LimitReader(response.Body, 1<<20)).Decode(&answer)
+			_ = response.Body.Close()
+		}
+		if err != nil {
+			answer.Instance = nil
+		}
+		answered <- answer.Instance
+	}()
+	select {
+	case own := <-answered:
+		return own
+	case <-time.After(answerTimeout):
+		return nil
+	}
+}
+
+// writeStatus is for people.
+func writeStatus(w io.Writer, s *metrics.Status) error {
+	if s.Servers != nil {
+		fmt.Fprintf(w, "Revocation epoch %d\n\n", s.RevocationEpoch)
+		table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+		fmt.Fprintln(table, "SERVER\tLEASE\tAPPLIED\tBEHIND\tJOINED\tLAST SEEN")
+		for _, i := range s.Instances {
+			fmt.Fprintf(table, "%s\t%s\t%d\t%d\t%s\t%s\n", printable(i.Name), i.Lease, i.Applied, i.Behind,
+				minuteOf(i.JoinedAt), secondOf(i.SeenAt))
+		}
+		fmt.Fprintf(table, "%d server(s)\n", len(s.Instances))
+		if err := table.Flush(); err != nil {
+			return err
+		}
+	}
+	if s.Servers != nil && !s.Named {
+		fmt.Fprintln(w, "The database server does not say which history it has, so a failover may be noticed late.")
+	}
+	if s.Instance != nil {
+		writeInstance(w, s.Instance)
+	}
+	return nil
+}
+
+// writeInstance has the words of the server that was asked.
+func writeInstance(w io.Writer, own *metrics.Instance) {
+	fmt.Fprintf(w, "\n%s\n", printable(own.Name))
+	if own.Ready {
+		fmt.Fprintln(w, "  ready")
+	} else {
+		fmt.Fprintf(w, "  not ready: %s\n", strings.Join(own.Missing, ", "))
+	}
+	switch {
+	case own.Store.Since != nil:
+		fmt.Fprintf(w, "  store: not open since %s: %s\n", secondOf(*own.Store.Since), printable(own.Store.Error))
+	case own.Store.Error != "":
+		fmt.Fprintf(w, "  store: does not answer: %s\n", printable(own.Store.Error))
+	default:
+		fmt.Fprintln(w, "  store: ok")
+	}
+	if redis := own.Redis; redis != nil {
+		fmt.Fprintf(w, "  redis: %s since %s", redis.State, secondOf(redis.Since))
+		if redis.Error != "" {
+			fmt.Fprintf(w, " (reads %s, writes %s): %s", redis.Reads, redis.Writes, printable(redis.Error))
+		}
+		fmt.Fprintln(w)
+	}
+}

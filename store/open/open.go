@@ -1,0 +1,104 @@
+// Package open turns what names a store into the store. It has the one list of the
+// drivers: whoever adds a driver enters it here.
+package open
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/lumio-vision/caddy-system-keys/store"
+	"github.com/lumio-vision/caddy-system-keys/store/postgres"
+	"github.com/lumio-vision/caddy-system-keys/store/sqlite"
+)
+
+// The names of the drivers, as configurations have them.
+const (
+	SQLite   = "sqlite"
+	Postgres = "postgres"
+)
+
+// Location says where a store is. Nothing is opened before [Location.Open].
+type Location struct {
+	Driver string
+	// Name is the file or the DSN. A DSN may hold a password.
+	Name string
+	// MakeFolder makes the folder of a file that may be made. It is no part of what
+	// names the store.
+	MakeFolder bool `json:"-"`
+}
+
+// Options say how a store is opened.
+type Options struct {
+	// MustExist and SameOwner are for a SQLite file: see [sqlite.Options].
+	MustExist, SameOwner bool
+	// Logger is told what opening changes in the files of the store. By default
+	// nobody is.
+	Logger *slog.Logger
+}
+
+// driver is what is known of a driver.
+type driver struct {
+	// embedded says that the database is part of this process. It is there at once or
+	// never, so waiting for it is of no use.
+	embedded bool
+	// check finds mistakes in a name without opening anything.
+	check func(name string) error
+	open  func(ctx context.Context, l Location, o Options) (store.Store, error)
+}
+
+var drivers = map[string]driver{
+	SQLite:   {embedded: true, check: func(string) error { return nil }, open: openSQLite},
+	Postgres: {check: postgres.CheckDSN, open: openPostgres},
+}
+
+// DSN reads a URL that names the driver too: `sqlite:///absolute/file.db`, or
+// `postgres://…`.
+func DSN(dsn string) (Location, error) {
+	if file, ok := strings.CutPrefix(dsn, "sqlite://"); ok {
+		if !filepath.IsAbs(file) {
+			return Location{}, errors.New("the file must be given with its absolute path, such as sqlite:///var/lib/keys.db")
+		}
+		if strings.Contains(file, "?") {
+			return Location{}, errors.New("sqlite:// takes the path of a file and no options")
+		}
+		return Location{Driver: SQLite, Name: file}, nil
+	}
+	if strings.HasPrefix(dsn, "postgres://") || strings.HasPrefix(dsn, "postgresql://") {
+		l := Location{Driver: Postgres, Name: dsn}
+		return l, l.Check()
+	}
+	return Location{}, errors.New("must begin with sqlite:// or postgres://")
+}
+
+// Check finds mistakes in the name without opening anything.
+func (l Location) Check() error { return drivers[l.Driver].check(l.Name) }
+
+// Open opens the store without migrating it.
+func (l Location) Open(ctx context.Context, o Options) (store.Store, error) {
+	d, ok := drivers[l.Driver]
+	if !ok {
+		return nil, fmt.Errorf("unknown driver %q", l.Driver)
+	}
+	return d.open(ctx, l, o)
+}
+
+// Embedded reports whether the database is part of this process.
+func (l Location) Embedded() bool { return drivers[l.Driver].embedded }
+
+func openSQLite(ctx context.Context, l Location, o Options) (store.Store, error) {
+	if l.MakeFolder && !o.MustExist {
+		if err := os.MkdirAll(filepath.Dir(l.Name), 0o700); err != nil {
+			return nil, err
+		}
+	}
+	return sqlite.Open(ctx, l.Name, sqlite.Options{MustExist: o.MustExist, SameOwner: o.SameOwner, Logger: o.Logger})
+}
+
+func openPostgres(ctx context.Context, l Location, _ Options) (store.Store, error) {
+	return postgres.Open(ctx, l.Name)
+}

@@ -1,0 +1,62 @@
+package open_test
+
+import (
+	"path/filepath"
+	"testing"
+
+	"github.com/lumio-vision/caddy-system-keys/store/open"
+)
+
+func TestADSNNamesTheDriver(t *testing.T) {
+	t.Parallel()
+	for dsn, want := range map[string]open.Location{
+		"sqlite:///var/lib/keys.db":  {Driver: open.SQLite, Name: "/var/lib/keys.db"},
+		"postgres://db.example/keys": {Driver: open.Postgres, Name: "postgres://db.example/keys"},
+		"postgresql:///keys":         {Driver: open.Postgres, Name: "postgresql:///keys"},
+		"sqlite://keys.db":           {},
+		"sqlite:///keys.db?mode=ro":  {},
+		"postgres://a:top%secret@b/": {},
+		"mysql://localhost/keys":     {},
+		"/var/lib/keys.db":           {},
+		"":                           {},
+	} {
+		got, err := open.DSN(dsn)
+		if err == nil && got != want || (err != nil) != (want == open.Location{}) {
+			t.Errorf("%q is %+v, %v", dsn, got, err)
+		}
+	}
+}
+
+// TestAFolderIsMadeForAFileThatMayBeMade and for no other.
+func TestAFolderIsMadeForAFileThatMayBeMade(t *testing.T) {
+	t.Parallel()
+	l := open.Location{Driver: open.SQLite, Name: filepath.Join(t.TempDir(), "new", "keys.db")}
+	for _, c := range []struct {
+		make  bool
+		with  open.Options
+		fails bool
+	}{
+		{fails: true},
+		{make: true, with: open.Options{MustExist: true}, fails: true},
+		{make: true},
+		{with: open.Options{MustExist: true}},
+	} {
+		l.MakeFolder = c.make
+		s, err := l.Open(t.Context(), c.with)
+		if (err != nil) != c.fails {
+			t.Errorf("%+v: %v", c, err)
+		}
+		if err == nil {
+			if err := s.Close(); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+}
+
+func TestAnUnknownDriverIsAnError(t *testing.T) {
+	t.Parallel()
+	if _, err := (open.Location{Driver: "mysql", Name: "keys"}).Open(t.Context(), open.Options{}); err == nil {
+		t.Error("it was opened")
+	}
+}
