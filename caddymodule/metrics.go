@@ -8,6 +8,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/lumio-vision/caddy-system-keys/internal/adopt"
 	"github.com/lumio-vision/caddy-system-keys/internal/cut"
 	"github.com/lumio-vision/caddy-system-keys/internal/observe"
 	"github.com/lumio-vision/caddy-system-keys/internal/verify"
@@ -30,7 +31,7 @@ type metrics struct {
 	decisions     *decisions
 	cuts          map[string]prometheus.Counter
 	verifications map[verify.Path]prometheus.Observer
-	adoptions     map[verify.Outcome]prometheus.Counter
+	adoptions     map[adopt.Outcome]prometheus.Counter
 	revocations   prometheus.Histogram
 	store, redis  *prometheus.HistogramVec
 
@@ -56,7 +57,7 @@ func newMetrics() *metrics {
 		decisions:     newDecisions(),
 		cuts:          make(map[string]prometheus.Counter),
 		verifications: make(map[verify.Path]prometheus.Observer),
-		adoptions:     make(map[verify.Outcome]prometheus.Counter),
+		adoptions:     make(map[adopt.Outcome]prometheus.Counter),
 	}
 	cuts := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Namespace: metricsNamespace, Subsystem: metricsSubsystem, Name: "cuts_total",
@@ -77,7 +78,7 @@ func newMetrics() *metrics {
 		Help: "With adopt_keys, requests with a string that was not minted here, by where its key was found (memory, index, search), or why not: " +
 			"there is none, it is searched for still (waiting), a bound was met (busy), or the store did not answer (failed).",
 	}, []string{"outcome"})
-	for _, outcome := range verify.Outcomes() {
+	for _, outcome := range adopt.Outcomes() {
 		m.adoptions[outcome] = adoptions.WithLabelValues(string(outcome))
 	}
 	m.revocations = prometheus.NewHistogram(prometheus.HistogramOpts{
@@ -125,7 +126,7 @@ func (m *metrics) Verified(path verify.Path, took time.Duration) {
 }
 
 // Adopted implements [verify.Meter].
-func (m *metrics) Adopted(outcome verify.Outcome) { m.adoptions[outcome].Inc() }
+func (m *metrics) Adopted(outcome adopt.Outcome) { m.adoptions[outcome].Inc() }
 
 // StoreCalled implements [observe.Meter].
 func (m *metrics) StoreCalled(operation string, result observe.Result, took time.Duration) {

@@ -6,6 +6,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/lumio-vision/caddy-system-keys/internal/adopt"
 	"github.com/lumio-vision/caddy-system-keys/internal/engine"
 	"github.com/lumio-vision/caddy-system-keys/internal/gate"
 	"github.com/lumio-vision/caddy-system-keys/internal/verify"
@@ -147,7 +148,7 @@ func unavailableOf(err error, identity *verify.Identity) decision {
 		return unavailableAssertion
 	case !unavailable: // what is left is the error of the request's context
 		return abandonedClient
-	case errors.Is(err, verify.ErrAdopting):
+	case errors.Is(err, adopt.ErrLater):
 		return unavailableAdoption
 	case errors.Is(err, verify.ErrBusy):
 		return unavailableBusy

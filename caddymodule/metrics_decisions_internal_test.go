@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/lumio-vision/caddy-system-keys/internal/adopt"
 	"github.com/lumio-vision/caddy-system-keys/internal/engine"
 	"github.com/lumio-vision/caddy-system-keys/internal/gate"
 	"github.com/lumio-vision/caddy-system-keys/internal/verify"
@@ -40,7 +41,7 @@ func TestEveryRefusalIsADecision(t *testing.T) {
 		"CONNECT":                         {&gate.Refusal{Status: http.StatusMethodNotAllowed}, nil, nil, deniedRequest},
 		"no slot":                         {unavailable(verify.ErrBusy), nil, nil, unavailableBusy},
 		"no slot in time":                 {unavailable(fmt.Errorf("%w: %w", verify.ErrBusy, context.DeadlineExceeded)), nil, nil, unavailableBusy},
-		"a key of another service":        {unavailable(fmt.Errorf("%w: it is searched for", verify.ErrAdopting)), nil, nil, unavailableAdoption},
+		"a key of another service":        {unavailable(fmt.Errorf("%w: it is searched for", adopt.ErrLater)), nil, nil, unavailableAdoption},
 		"no lease":                        {unavailable(verify.ErrNoLease), nil, nil, unavailableLease},
 		"the store is not open yet":       {unavailable(engine.ErrNotReady), nil, nil, unavailableNotOpen},
 		"the store is closed":             {unavailable(store.ErrClosed), nil, nil, unavailableNotOpen},

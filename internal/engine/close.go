@@ -93,6 +93,9 @@ func (l *Live) close() error {
 	if err := l.Follower.Close(); err != nil {
 		errs = append(errs, fmt.Errorf("leave the instances: %w", err))
 	}
+	if l.Adopt != nil {
+		l.Adopt.Close()
+	}
 	l.Verifier.Close()
 	if err := l.Signer.Close(context.Background()); err != nil {
 		errs = append(errs, fmt.Errorf("leave the signing keys: %w", err))

@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/lumio-vision/caddy-system-keys/internal/adopt"
 	"github.com/lumio-vision/caddy-system-keys/internal/assertion"
 	"github.com/lumio-vision/caddy-system-keys/internal/audit"
 	"github.com/lumio-vision/caddy-system-keys/internal/coherence"
@@ -104,6 +105,7 @@ type Live struct {
 	Store    store.Store
 	Minter   *token.Minter
 	Verifier *verify.Verifier
+	Adopt    *adopt.Finder // nil if keys of other services are refused
 	Slots    *verify.Slots
 	Recorder *usage.Recorder
 	// Audit writes behind what requests leave in the audit log, Sealer chains it,

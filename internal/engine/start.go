@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"runtime"
 	"time"
 
+	"github.com/lumio-vision/caddy-system-keys/internal/adopt"
 	"github.com/lumio-vision/caddy-system-keys/internal/assertion"
 	"github.com/lumio-vision/caddy-system-keys/internal/audit"
 	"github.com/lumio-vision/caddy-system-keys/internal/coherence"
@@ -216,8 +218,16 @@ func (e *Engine) assemble(s store.Store, minter *token.Minter) *Live {
 		Logger:  e.logger,
 		Secrets: e.config.Secrets,
 	}
-	if e.config.AdoptKeys {
-		config.Foreign = s
+	if e.config.AdoptKeys && len(e.config.Secrets) > 0 {
+		l.Adopt = adopt.New(adopt.Config{
+			Store:      s,
+			Secrets:    e.config.Secrets,
+			MaxEntries: verify.DefaultMaxEntries,
+			Processors: runtime.GOMAXPROCS(0),
+			Logger:     e.logger,
+			Now:        now,
+		})
+		config.Adopt = l.Adopt
 	}
 	if e.proofs != nil {
 		config.Proofs = &observe.Redis{Cache: e.proofs, Meter: meter, Now: now}

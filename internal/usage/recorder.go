@@ -54,9 +54,9 @@ func Start(sink Sink, interval time.Duration, logger *slog.Logger) *Recorder {
 	return r
 }
 
-// Touch notes that the key of the mark was used at this time.
+// Touch notes that the key of the mark was used at this time. A nil recorder ignores it.
 func (r *Recorder) Touch(m *Mark, at time.Time) {
-	if !m.raise(at) {
+	if r == nil || !m.raise(at) {
 		return
 	}
 	r.mu.Lock()

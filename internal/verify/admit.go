@@ -2,8 +2,8 @@ package verify
 
 import (
 	"context"
+	"crypto/subtle"
 	"errors"
-	"math/rand/v2"
 	"slices"
 	"time"
 
@@ -26,6 +26,31 @@ var (
 	ErrNoLease = errors.New("this instance has no lease: changes of keys may not have reached it")
 )
 
+// presented is a key as a request brought it. It is made once, and handed on.
+type presented struct {
+	id     store.ID
+	key    string
+	digest [32]byte // see [token.Digest]
+	minted bool     // by this system
+	// computed is the fingerprint of a hash that the key was found to belong to, or zero.
+	computed [32]byte
+}
+
+// admit is [Verifier.Admit] for a key that is known by its id, if it is known at all.
+func (v *Verifier) admit(ctx context.Context, p *presented, flight *coherence.Flight) (*Identity, error) {
+	began := v.sample()
+	if identity, now, err := v.recall(p, flight); identity != nil || err != nil {
+		if err == nil {
+			v.recalled(began, now)
+		}
+		return identity, err
+	}
+	if reason, ok := v.absent.why(p.id, v.config.Now()); ok {
+		return nil, reason
+	}
+	return v.lookUp(ctx, *p, flight)
+}
+
 // lookUp asks the store, once for all requests that wait for this key. The
 // flight is shared by requests with the same whole key only, known by the same id
 // (what another service minted may be known by another one soon), and what it found
@@ -35,9 +60,7 @@ var (
 // Each request that waits has a span "look up". The spans of the work are below
 // that of the request which began it, whether it waits to the end or not; those of
 // the others have a link to it.
-func (v *Verifier) lookUp(
-	ctx context.Context, id store.ID, key string, digest [32]byte, flight *coherence.Flight,
-) (_ *Identity, err error) {
+func (v *Verifier) lookUp(ctx context.Context, p presented, flight *coherence.Flight) (_ *Identity, err error) {
 	ctx, span := observe.Start(ctx, "look up")
 	defer func() {
 		if errors.Is(err, ErrInvalidToken) {
@@ -52,17 +75,17 @@ func (v *Verifier) lookUp(
 			v.config.Lease.Want()
 			return nil, unavailable(ErrNoLease)
 		case coherence.Direct:
-			return v.direct(context.WithoutCancel(ctx), id, key, digest, flight)
+			return v.direct(context.WithoutCancel(ctx), &p, flight)
 		case coherence.Cached:
 		}
-		shared := v.flights.DoChan(string(id[:])+string(digest[:]), func() (any, error) {
+		shared := v.lookups.DoChan(string(p.id[:])+string(p.digest[:]), func() (any, error) {
 			if !v.begin() {
 				return span.SpanContext(), unavailable(store.ErrClosed)
 			}
 			defer v.fills.Done()
 			// The work outlives the request that started it: others wait for it,
 			// and pgx would close the connection of a cancelled statement.
-			return span.SpanContext(), v.fill(context.WithoutCancel(ctx), id, key, digest)
+			return span.SpanContext(), v.fill(context.WithoutCancel(ctx), &p)
 		})
 		select {
 		case <-ctx.Done():
@@ -75,7 +98,7 @@ func (v *Verifier) lookUp(
 				return nil, result.Err
 			}
 		}
-		if identity, _, err := v.recall(id, &digest, flight); identity != nil || err != nil {
+		if identity, _, err := v.recall(&p, flight); identity != nil || err != nil {
 			return identity, err
 		}
 	}
@@ -87,23 +110,21 @@ func (v *Verifier) lookUp(
 // read that another request began says nothing of now. The row is read again
 // after the flight has entered, so that a look through the flights either finds
 // this one or came before the key was found to be there.
-func (v *Verifier) direct(
-	ctx context.Context, id store.ID, key string, digest [32]byte, flight *coherence.Flight,
-) (*Identity, error) {
+func (v *Verifier) direct(ctx context.Context, p *presented, flight *coherence.Flight) (*Identity, error) {
 	if !v.begin() {
 		return nil, unavailable(store.ErrClosed)
 	}
 	defer v.fills.Done()
-	row, err := v.verified(ctx, id, key, digest)
+	row, err := v.verified(ctx, p)
 	if err != nil {
 		return nil, err
 	}
 	claim := coherence.ClaimOf(row)
-	claim.Adopted = !v.minted(key)
+	claim.Adopted = !p.minted
 	if flight != nil {
 		v.config.Flights.Enter(flight, claim)
 	}
-	again, err := v.readRow(ctx, id)
+	again, err := v.readRow(ctx, p.id)
 	if err != nil {
 		flight.Leave()
 		return nil, err
@@ -120,12 +141,65 @@ func (v *Verifier) direct(
 		flight.Leave()
 		return nil, ReasonExpired
 	}
-	v.config.Uses.Touch(v.l1.mark(id), now)
+	v.config.Uses.Touch(v.l1.mark(p.id), now)
 	return identity, nil
 }
 
-// age is how long an entry is believed: entries that were made together do not
-// end together.
-func (v *Verifier) age() time.Duration {
-	return v.config.MaxAge*9/10 + rand.N(v.config.MaxAge/5+1) //nolint:gosec // spreads load
+// recall accepts a key that is remembered, if memory may be trusted now, and says
+// when that was. It returns nothing if the store is to be asked.
+//
+// The flight enters first, and then the entry is looked at once more: a
+// revocation drops the entry and then cuts the flights, so that one of the two
+// meets the other. The clock is read after that, so that a process that was
+// paused here does not go by the lease that it had before.
+func (v *Verifier) recall(p *presented, flight *coherence.Flight) (_ *Identity, now time.Time, _ error) {
+	s, e := v.l1.get(p.id)
+	if e == nil || subtle.ConstantTimeCompare(e.digest[:], p.digest[:]) != 1 {
+		return nil, now, nil
+	}
+	if flight != nil {
+		v.config.Flights.Enter(flight, e.claim)
+	}
+	now = v.config.Now()
+	if !v.l1.holds(s, e) || !now.Before(e.until) || v.config.Lease.Standing(now) != coherence.Cached {
+		flight.Leave()
+		return nil, now, nil
+	}
+	if e.identity.expired(now) {
+		flight.Leave()
+		return nil, now, ReasonExpired
+	}
+	v.config.Uses.Touch(s.mark, now)
+	return e.identity, now, nil
+}
+
+// sampling is of how many checks from memory one is timed. A reading of the clock
+// takes a tenth of such a check.
+const sampling = 256
+
+// sample reads the clock if the next check from memory is to be timed.
+func (v *Verifier) sample() (began time.Time) {
+	if v.remembered.Load()%sampling == sampling-1 {
+		began = v.config.Now()
+	}
+	return began
+}
+
+// recalled counts a key that was accepted from memory at now. The time is that of
+// a reading that the check makes anyway, just before its end.
+func (v *Verifier) recalled(began, now time.Time) {
+	v.remembered.Add(1)
+	if !began.IsZero() {
+		v.config.Meter.Verified(PathMemory, now.Sub(began))
+	}
+}
+
+// begin reports whether a lookup may start; fills.Done ends it.
+func (v *Verifier) begin() bool {
+	v.closing.Lock()
+	defer v.closing.Unlock()
+	if !v.closed {
+		v.fills.Add(1)
+	}
+	return !v.closed
 }

@@ -1,0 +1,17 @@
+// Package lru makes bounded caches that drop what was used least recently.
+package lru
+
+import lru "github.com/hashicorp/golang-lru/v2"
+
+// Cache is safe for concurrent use.
+type Cache[K comparable, V any] = lru.Cache[K, V]
+
+// New makes a cache of a size that is known to be positive: a constant, or one that was
+// checked when the configuration was read. It panics otherwise.
+func New[K comparable, V any](size int) *Cache[K, V] {
+	cache, err := lru.New[K, V](size)
+	if err != nil {
+		panic(err)
+	}
+	return cache
+}
