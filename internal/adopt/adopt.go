@@ -23,6 +23,7 @@ import (
 
 	"github.com/lumio-vision/caddy-system-keys/internal/coherence"
 	"github.com/lumio-vision/caddy-system-keys/internal/lru"
+	"github.com/lumio-vision/caddy-system-keys/internal/worker"
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
@@ -142,6 +143,8 @@ type Finder struct {
 	cancel context.CancelFunc
 	work   sync.WaitGroup
 
+	counting *worker.Worker // counts the candidates, for metrics
+
 	// mu makes one step of what is decided by several of these. crowded says that there
 	// are more candidates than a string is tried against.
 	mu       sync.Mutex
@@ -167,7 +170,16 @@ func New(config Config) *Finder {
 		underWay: make(map[[32]byte]*search),
 	}
 	f.ctx, f.cancel = context.WithCancel(context.Background())
-	f.work.Go(f.keepCounting)
+	f.counting = worker.Start(worker.Work{
+		Turn: func(context.Context) error {
+			_, _, err := f.unadopted(1)
+			return err
+		},
+		Every: 30 * time.Second,
+		Failing: func(err error) {
+			config.Logger.Warn("keys of other services cannot be counted", slog.Any("error", err))
+		},
+	})
 	return f
 }
 
@@ -176,6 +188,7 @@ func (f *Finder) Close() {
 	f.mu.Lock()
 	f.cancel() // and nothing begins after it
 	f.mu.Unlock()
+	f.counting.Close()
 	f.work.Wait()
 }
 

@@ -201,22 +201,6 @@ func (f *Finder) nothing() (Match, error) {
 	return Match{Outcome: OutcomeNone}, ErrNotFound
 }
 
-// keepCounting counts the candidates now and then, for metrics.
-func (f *Finder) keepCounting() {
-	tick := time.NewTicker(30 * time.Second)
-	defer tick.Stop()
-	for {
-		if _, _, err := f.unadopted(1); err != nil && f.ctx.Err() == nil {
-			f.config.Logger.Warn("keys of other services cannot be counted", slog.Any("error", err))
-		}
-		select {
-		case <-f.ctx.Done():
-			return
-		case <-tick.C:
-		}
-	}
-}
-
 // unadopted reads candidates, and how many there are.
 func (f *Finder) unadopted(limit int) ([]store.Candidate, int, error) {
 	defer f.spend(time.Now()) //nolint:forbidigo // the budget waits by the real clock

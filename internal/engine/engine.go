@@ -15,10 +15,10 @@ import (
 	"github.com/lumio-vision/caddy-system-keys/internal/cut"
 	"github.com/lumio-vision/caddy-system-keys/internal/observe"
 	"github.com/lumio-vision/caddy-system-keys/internal/phc"
-	"github.com/lumio-vision/caddy-system-keys/internal/session"
 	"github.com/lumio-vision/caddy-system-keys/internal/token"
 	"github.com/lumio-vision/caddy-system-keys/internal/usage"
 	"github.com/lumio-vision/caddy-system-keys/internal/verify"
+	"github.com/lumio-vision/caddy-system-keys/internal/worker"
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
@@ -114,7 +114,7 @@ type Live struct {
 	Sealer *audit.Sealer
 	Keeper *audit.Keeper
 	// Pruner removes sessions of the System page that are over.
-	Pruner *session.Pruner
+	Pruner *worker.Worker
 	// Lease, Flights and Follower make revocations true; see
 	// [github.com/lumio-vision/caddy-system-keys/internal/coherence].
 	Lease    *coherence.Lease
