@@ -3,8 +3,7 @@ package audit
 import (
 	"context"
 
-	lru "github.com/hashicorp/golang-lru/v2"
-
+	"github.com/lumio-vision/caddy-system-keys/internal/lru"
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
@@ -16,11 +15,7 @@ type labels struct {
 }
 
 func newLabels(log store.AuditLog) *labels {
-	known, err := lru.New[store.ID, string](1024)
-	if err != nil { // the size is a positive constant
-		panic(err)
-	}
-	return &labels{log, known}
+	return &labels{log, lru.New[store.ID, string](1024)}
 }
 
 // fill completes the records of denials that have no label yet.

@@ -104,8 +104,8 @@ func (l *Live) close() error {
 	if err := l.Recorder.Close(context.Background()); err != nil {
 		errs = append(errs, fmt.Errorf("write last uses: %w", err))
 	}
-	l.Keeper.Close()
-	l.Pruner.Close()
+	l.keeper.Close()
+	l.pruner.Close()
 	audit, cancel := context.WithTimeout(context.Background(), auditTimeout)
 	defer cancel()
 	if err := l.Audit.Close(audit); err != nil {

@@ -143,11 +143,12 @@ func (e *Engine) keepOpening(ctx context.Context) {
 }
 
 func (e *Engine) complain(failure *Failure) {
-	message := "store cannot be opened, requests get 503 until it can"
+	details := []any{slog.Any("error", failure.Err), slog.Time("since", failure.Since)}
 	if failure.Final {
-		message = "the database refuses this configuration"
+		e.logger.Error("the database refuses this configuration", details...)
+	} else {
+		e.logger.Error("store cannot be opened, requests get 503 until it can", details...)
 	}
-	e.logger.Error(message, slog.Any("error", failure.Err), slog.Time("since", failure.Since))
 }
 
 // note keeps why an attempt has failed.
@@ -204,8 +205,8 @@ func (e *Engine) assemble(s store.Store, minter *token.Minter) *Live {
 	}
 	l.Sealer = audit.NewSealer(secret)
 	log := audit.Config{Log: s, Sealer: l.Sealer, Logger: e.logger, Now: now, Name: e.config.Name}
-	l.Audit, l.Keeper = audit.Start(log), audit.Keep(log, e.config.AuditRetention)
-	l.Pruner = session.Prune(s, now, e.logger)
+	l.Audit, l.keeper = audit.Start(log), audit.Keep(log, e.config.AuditRetention)
+	l.pruner = session.Prune(s, now, e.logger)
 	config := verify.Config{
 		Store:   s,
 		Lease:   l.Lease,

@@ -7,9 +7,13 @@ import (
 	"go.opentelemetry.io/otel/attribute"
 )
 
-// Cache is what is asked of the shared cache; see internal/verify.
+// Cache is a cache shared by instances, Redis in practice. It is asked for
+// finished work only, so that whatever it answers, or does not, changes nothing
+// but the time a verification takes.
 type Cache interface {
+	// Get returns the value at the address, or nil if there is none.
 	Get(ctx context.Context, address string) ([]byte, error)
+	// Set keeps a value for a time.
 	Set(ctx context.Context, address string, value []byte, ttl time.Duration) error
 }
 

@@ -12,18 +12,9 @@ import (
 	"time"
 
 	"github.com/lumio-vision/caddy-system-keys/internal/lru"
+	"github.com/lumio-vision/caddy-system-keys/internal/observe"
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
-
-// Proofs is a cache shared by instances, Redis in practice. It is asked for
-// finished work only, so that whatever it answers, or does not, changes nothing
-// but the time a verification takes.
-type Proofs interface {
-	// Get returns the value at the address, or nil if there is none.
-	Get(ctx context.Context, address string) ([]byte, error)
-	// Set keeps a value for a time.
-	Set(ctx context.Context, address string, value []byte, ttl time.Duration) error
-}
 
 // proofTTL is how long a proof is kept, ± 10 % so that keys that were verified
 // together do not all have to be verified again together.
@@ -95,12 +86,12 @@ func (p *localProofs) refute(fingerprint, digest [32]byte) { p.wrong.Add(digest,
 // sharedProofs is the proof cache that instances share. It looks proofs up under every accepted secret and writes them under the
 // first. The zero value knows nothing and keeps nothing.
 type sharedProofs struct {
-	cache   Proofs
+	cache   observe.Cache
 	sealers []sealer
 	logger  *slog.Logger
 }
 
-func newSharedProofs(cache Proofs, secrets [][]byte, logger *slog.Logger) *sharedProofs {
+func newSharedProofs(cache observe.Cache, secrets [][]byte, logger *slog.Logger) *sharedProofs {
 	if cache == nil || len(secrets) == 0 {
 		return &sharedProofs{}
 	}

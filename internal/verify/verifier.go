@@ -36,6 +36,7 @@ import (
 
 	"github.com/lumio-vision/caddy-system-keys/internal/adopt"
 	"github.com/lumio-vision/caddy-system-keys/internal/coherence"
+	"github.com/lumio-vision/caddy-system-keys/internal/observe"
 	"github.com/lumio-vision/caddy-system-keys/internal/token"
 	"github.com/lumio-vision/caddy-system-keys/internal/usage"
 	"github.com/lumio-vision/caddy-system-keys/store"
@@ -79,7 +80,7 @@ type Config struct {
 
 	// Proofs is the shared cache of finished work, or nil for none. It serves
 	// only if there is at least one secret.
-	Proofs Proofs
+	Proofs observe.Cache
 	// Secrets authenticate the proofs. The first writes, all are accepted.
 	Secrets [][]byte
 
