@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net/http"
 
+	"github.com/lumio-vision/caddy-system-keys/internal/adopt"
 	"github.com/lumio-vision/caddy-system-keys/internal/cut"
 	"github.com/lumio-vision/caddy-system-keys/internal/engine"
 	"github.com/lumio-vision/caddy-system-keys/internal/gate"
@@ -91,7 +92,7 @@ func unavailableOf(err error, identity *verify.Identity) metrics.Decision {
 		return metrics.UnavailableAssertion
 	case !unavailable: // what is left is the error of the request's context
 		return metrics.AbandonedClient
-	case errors.Is(err, verify.ErrAdopting):
+	case errors.Is(err, adopt.ErrLater):
 		return metrics.UnavailableAdoption
 	case errors.Is(err, verify.ErrBusy):
 		return metrics.UnavailableBusy

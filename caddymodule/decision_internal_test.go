@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/lumio-vision/caddy-system-keys/internal/adopt"
 	"github.com/lumio-vision/caddy-system-keys/internal/engine"
 	"github.com/lumio-vision/caddy-system-keys/internal/gate"
 	"github.com/lumio-vision/caddy-system-keys/internal/metrics"
@@ -40,7 +41,7 @@ func TestEveryRefusalIsADecision(t *testing.T) {
 		"CONNECT":                         {&gate.Refusal{Status: http.StatusMethodNotAllowed}, nil, nil, metrics.DeniedRequest},
 		"no slot":                         {unavailable(verify.ErrBusy), nil, nil, metrics.UnavailableBusy},
 		"no slot in time":                 {unavailable(fmt.Errorf("%w: %w", verify.ErrBusy, context.DeadlineExceeded)), nil, nil, metrics.UnavailableBusy},
-		"a key of another service":        {unavailable(fmt.Errorf("%w: it is searched for", verify.ErrAdopting)), nil, nil, metrics.UnavailableAdoption},
+		"a key of another service":        {unavailable(fmt.Errorf("%w: it is searched for", adopt.ErrLater)), nil, nil, metrics.UnavailableAdoption},
 		"no lease":                        {unavailable(verify.ErrNoLease), nil, nil, metrics.UnavailableLease},
 		"the store is not open yet":       {unavailable(engine.ErrNotReady), nil, nil, metrics.UnavailableNotReady},
 		"the store is closed":             {unavailable(store.ErrClosed), nil, nil, metrics.UnavailableNotReady},

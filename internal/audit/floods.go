@@ -6,7 +6,7 @@ import (
 	"sync"
 	"time"
 
-	lru "github.com/hashicorp/golang-lru/v2"
+	"github.com/lumio-vision/caddy-system-keys/internal/lru"
 	"golang.org/x/time/rate"
 
 	"github.com/lumio-vision/caddy-system-keys/store"
@@ -38,11 +38,7 @@ type flood struct {
 
 func newFloods() *floods {
 	f := &floods{all: rate.NewLimiter(allDenialsPerSecond, allDenialsAtOnce)}
-	var err error
-	f.keys, err = lru.NewWithEvict(floodKeys, func(_ store.ID, of *flood) { f.forgotten += of.held })
-	if err != nil { // the size is a positive constant
-		panic(err)
-	}
+	f.keys = lru.NewWithEvict(floodKeys, func(_ store.ID, of *flood) { f.forgotten += of.held })
 	return f
 }
 
@@ -98,11 +94,7 @@ type labels struct {
 }
 
 func newLabels(log store.AuditLog) *labels {
-	known, err := lru.New[store.ID, string](1024)
-	if err != nil { // the size is a positive constant
-		panic(err)
-	}
-	return &labels{log, known}
+	return &labels{log, lru.New[store.ID, string](1024)}
 }
 
 // fill completes the records of denials that have no label yet.

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/lumio-vision/caddy-system-keys/internal/worker"
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
@@ -21,72 +22,44 @@ const (
 
 // Keeper looks after the log in the background. Any number of instances may do so
 // at the same time.
-type Keeper struct {
-	config    Config
-	retention time.Duration
-	stop      context.CancelFunc
-	done      chan struct{}
-	failing   map[string]bool // what was complained about and has not succeeded since
-}
+type Keeper struct{ seal, prune *worker.Worker }
 
 // Keep seals what is not sealed, and removes what is older than retention, until
 // [Keeper.Close].
 func Keep(config Config, retention time.Duration) *Keeper {
-	ctx, cancel := context.WithCancel(context.Background())
-	k := &Keeper{
-		config: config, retention: retention, stop: cancel, done: make(chan struct{}), failing: make(map[string]bool),
+	log := config.Log
+	seal := func(ctx context.Context) (more bool, err error) {
+		n, err := log.SealAudit(ctx, sealLimit, config.Sealer)
+		return n >= sealLimit, err
 	}
-	go k.run(ctx)
-	return k
+	prune := func(ctx context.Context) (more bool, err error) {
+		n, err := log.PruneAudit(ctx, config.Now().Add(-retention), pruneLimit, config.Sealer)
+		return n >= pruneLimit, err
+	}
+	failing := func(what string) func(error) {
+		return func(err error) {
+			config.Logger.Warn("audit log is not looked after", slog.String("what", what), slog.Any("error", err))
+		}
+	}
+	return &Keeper{
+		seal: worker.Start(worker.Work{
+			Turn:    func(ctx context.Context) error { return worker.Repeat(ctx, keepTimeout, seal) },
+			Every:   sealInterval,
+			Later:   true,
+			Failing: failing("audit records are not sealed"),
+		}),
+		prune: worker.Start(worker.Work{
+			Turn:    func(ctx context.Context) error { return worker.Repeat(ctx, keepTimeout, prune) },
+			Every:   pruneInterval,
+			Failing: failing("old audit records are not removed"),
+		}),
+	}
 }
 
 // Close ends the background work.
 func (k *Keeper) Close() {
-	k.stop()
-	<-k.done
-}
-
-func (k *Keeper) run(ctx context.Context) {
-	defer close(k.done)
-	seal, prune := time.NewTicker(sealInterval), time.NewTicker(pruneInterval)
-	defer seal.Stop()
-	defer prune.Stop()
-	k.repeat(ctx, "old audit records are not removed", pruneLimit, k.prune)
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-seal.C:
-			k.repeat(ctx, "audit records are not sealed", sealLimit, k.seal)
-		case <-prune.C:
-			k.repeat(ctx, "old audit records are not removed", pruneLimit, k.prune)
-		}
-	}
-}
-
-func (k *Keeper) seal(ctx context.Context) (int, error) {
-	return k.config.Log.SealAudit(ctx, sealLimit, k.config.Sealer)
-}
-
-func (k *Keeper) prune(ctx context.Context) (int, error) {
-	return k.config.Log.PruneAudit(ctx, k.config.Now().Add(-k.retention), pruneLimit, k.config.Sealer)
-}
-
-// repeat goes on as long as a step does as much as it may. What fails is logged
-// once, and tried again at the next tick.
-func (k *Keeper) repeat(ctx context.Context, complaint string, limit int, step func(context.Context) (int, error)) {
-	for {
-		attempt, cancel := context.WithTimeout(ctx, keepTimeout)
-		n, err := step(attempt)
-		cancel()
-		if err != nil && ctx.Err() == nil && !k.failing[complaint] {
-			k.config.Logger.Warn("audit log is not looked after", slog.String("what", complaint), slog.Any("error", err))
-		}
-		k.failing[complaint] = err != nil
-		if err != nil || n < limit {
-			return
-		}
-	}
+	k.seal.Close()
+	k.prune.Close()
 }
 
 var _ store.Sealer = (*Sealer)(nil)

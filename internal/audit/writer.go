@@ -18,6 +18,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/lumio-vision/caddy-system-keys/internal/worker"
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
@@ -54,7 +55,7 @@ type Writer struct {
 	chain  store.ID
 	labels *labels
 	floods *floods
-	full   chan struct{} // a batch is waiting
+	worker *worker.Worker // is woken when a batch waits
 
 	mu      sync.Mutex
 	queue   []store.AuditRecord
@@ -65,8 +66,6 @@ type Writer struct {
 	batch   []store.AuditRecord // taken and not written yet; guarded by writing
 
 	closing atomic.Bool
-	stop    context.CancelFunc
-	done    chan struct{}
 }
 
 // gap is what was dropped since the last record of a gap.
@@ -84,17 +83,21 @@ func Start(config Config) *Writer {
 	if config.Interval <= 0 {
 		config.Interval = DefaultInterval
 	}
-	ctx, cancel := context.WithCancel(context.Background())
 	w := &Writer{
 		config: config,
 		chain:  store.ID(uuid.New()),
 		labels: newLabels(config.Log),
 		floods: newFloods(),
-		full:   make(chan struct{}, 1),
-		stop:   cancel,
-		done:   make(chan struct{}),
 	}
-	go w.run(ctx)
+	w.worker = worker.Start(worker.Work{
+		Turn:  func(ctx context.Context) error { return w.Flush(context.WithoutCancel(ctx)) },
+		Every: config.Interval,
+		Later: true,
+		Failing: func(err error) {
+			config.Logger.Error("audit records are not written, will be tried again", slog.Any("error", err))
+		},
+		Recovered: func() { config.Logger.Info("audit records are written again") },
+	})
 	return w
 }
 
@@ -109,10 +112,7 @@ func (w *Writer) Add(r store.AuditRecord) {
 	}
 	w.queue = append(w.queue, r)
 	if len(w.queue) == batchSize {
-		select {
-		case w.full <- struct{}{}:
-		default:
-		}
+		w.worker.Wake()
 	}
 }
 
@@ -232,8 +232,7 @@ func (w *Writer) write(ctx context.Context) error {
 // Close ends the loop and writes what is left, bounded by ctx. The error says how
 // many records are lost.
 func (w *Writer) Close(ctx context.Context) error {
-	w.stop()
-	<-w.done
+	w.worker.Close()
 	w.closing.Store(true)
 	err := w.Flush(ctx)
 	if err != nil {
@@ -241,30 +240,4 @@ func (w *Writer) Close(ctx context.Context) error {
 		w.config.Logger.Error("audit records are lost", slog.Int64("records", lost), slog.Any("error", err))
 	}
 	return err
-}
-
-func (w *Writer) run(ctx context.Context) {
-	defer close(w.done)
-	ticker := time.NewTicker(w.config.Interval)
-	defer ticker.Stop()
-	failing := false
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-ticker.C:
-		case <-w.full:
-			if failing {
-				continue // a store that is down is asked at every tick only
-			}
-		}
-		err := w.Flush(context.WithoutCancel(ctx))
-		switch {
-		case err != nil && !failing:
-			w.config.Logger.Error("audit records are not written, will be tried again", slog.Any("error", err))
-		case err == nil && failing:
-			w.config.Logger.Info("audit records are written again")
-		}
-		failing = err != nil
-	}
 }

@@ -40,7 +40,7 @@ func BenchmarkWarmLease(b *testing.B) {
 	verifier := func(l verify.Lease) *verify.Verifier {
 		v := verify.New(verify.Config{
 			Store: newLink(db, 2), Lease: l, Flights: flights, Minter: s.minter,
-			Slots: verify.NewSlots(simulatedCost, 1<<20), Uses: noUses{}, Logger: slog.New(slog.DiscardHandler),
+			Slots: verify.NewSlots(simulatedCost, 1<<20), Logger: slog.New(slog.DiscardHandler),
 		})
 		b.Cleanup(v.Close)
 		if _, err := v.Verify(b.Context(), key.plain); err != nil {

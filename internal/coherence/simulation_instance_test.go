@@ -13,7 +13,6 @@ import (
 	"github.com/lumio-vision/caddy-system-keys/internal/coherence"
 	"github.com/lumio-vision/caddy-system-keys/internal/phc"
 	"github.com/lumio-vision/caddy-system-keys/internal/token"
-	"github.com/lumio-vision/caddy-system-keys/internal/usage"
 	"github.com/lumio-vision/caddy-system-keys/internal/verify"
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
@@ -106,7 +105,7 @@ func (s *simulation) start(random *rand.Rand) *instance {
 	i.flights = coherence.NewFlights(now)
 	i.verifier = verify.New(verify.Config{
 		Store: i.link, Lease: i.lease, Flights: i.flights, Minter: s.minter,
-		Slots: verify.NewSlots(simulatedCost, 1<<20), Uses: noUses{}, Logger: slog.New(slog.DiscardHandler),
+		Slots: verify.NewSlots(simulatedCost, 1<<20), Logger: slog.New(slog.DiscardHandler),
 		MaxAge: 3 * time.Second, Now: now,
 	})
 	spreading := rand.New(rand.NewPCG(random.Uint64(), 2))
@@ -142,10 +141,6 @@ func (i *instance) stop() error {
 	i.verifier.Close()
 	return err
 }
-
-type noUses struct{}
-
-func (noUses) Touch(*usage.Mark, time.Time) {}
 
 // request is what a client sees of one of its requests.
 type request struct {

@@ -93,6 +93,9 @@ func (l *Live) close() error {
 	if err := l.Follower.Close(); err != nil {
 		errs = append(errs, fmt.Errorf("leave the instances: %w", err))
 	}
+	if l.Adopt != nil {
+		l.Adopt.Close()
+	}
 	l.Verifier.Close()
 	if err := l.Signer.Close(context.Background()); err != nil {
 		errs = append(errs, fmt.Errorf("leave the signing keys: %w", err))
@@ -101,8 +104,8 @@ func (l *Live) close() error {
 	if err := l.Recorder.Close(context.Background()); err != nil {
 		errs = append(errs, fmt.Errorf("write last uses: %w", err))
 	}
-	l.Keeper.Close()
-	l.Pruner.Close()
+	l.keeper.Close()
+	l.pruner.Close()
 	audit, cancel := context.WithTimeout(context.Background(), auditTimeout)
 	defer cancel()
 	if err := l.Audit.Close(audit); err != nil {

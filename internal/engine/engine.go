@@ -1,3 +1,10 @@
+// Package engine is what lives: one per store, shared by every handler of a
+// process, and untouched by a reload of the configuration.
+//
+// An engine is made without any input or output, so that a configuration can be
+// checked anywhere. Start opens the store. An embedded database that cannot be
+// opened is an error; a server that is not there yet is waited for in the
+// background, and until then every request is told to come back.
 package engine
 
 import (
@@ -8,16 +15,17 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/lumio-vision/caddy-system-keys/internal/adopt"
 	"github.com/lumio-vision/caddy-system-keys/internal/assertion"
 	"github.com/lumio-vision/caddy-system-keys/internal/audit"
 	"github.com/lumio-vision/caddy-system-keys/internal/coherence"
 	"github.com/lumio-vision/caddy-system-keys/internal/cut"
 	"github.com/lumio-vision/caddy-system-keys/internal/observe"
 	"github.com/lumio-vision/caddy-system-keys/internal/phc"
-	"github.com/lumio-vision/caddy-system-keys/internal/session"
 	"github.com/lumio-vision/caddy-system-keys/internal/token"
 	"github.com/lumio-vision/caddy-system-keys/internal/usage"
 	"github.com/lumio-vision/caddy-system-keys/internal/verify"
+	"github.com/lumio-vision/caddy-system-keys/internal/worker"
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
@@ -26,7 +34,7 @@ var ErrNotReady = errors.New("the store is not open yet")
 
 // Proofs is the shared cache of finished work, closed with the engine.
 type Proofs interface {
-	verify.Proofs
+	verify.Cache
 	// Check reads and writes at an address, and has the log say what is wrong.
 	Check(ctx context.Context, address string)
 	Close() error
@@ -101,15 +109,12 @@ type Live struct {
 	Store    store.Store
 	Minter   *token.Minter
 	Verifier *verify.Verifier
+	Adopt    *adopt.Finder // nil if keys of other services are refused
 	Slots    *verify.Slots
 	Recorder *usage.Recorder
-	// Audit writes behind what requests leave in the audit log, Sealer chains it,
-	// Keeper looks after it.
+	// Audit writes behind what requests leave in the audit log, Sealer chains it.
 	Audit  *audit.Writer
 	Sealer *audit.Sealer
-	Keeper *audit.Keeper
-	// Pruner removes sessions of the System page that are over.
-	Pruner *session.Pruner
 	// Lease, Flights and Follower make revocations true; see
 	// [github.com/lumio-vision/caddy-system-keys/internal/coherence].
 	Lease    *coherence.Lease
@@ -119,6 +124,9 @@ type Live struct {
 	// Signer signs assertions, Published are the public keys of all instances.
 	Signer    *assertion.Signer
 	Published *assertion.Published
+
+	keeper *audit.Keeper  // looks after the audit log
+	pruner *worker.Worker // removes sessions of the System page that are over
 }
 
 // New makes an engine that does nothing until it is started. The error is that

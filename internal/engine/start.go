@@ -5,9 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"math/rand/v2"
+	"runtime"
 	"time"
 
+	"github.com/cenkalti/backoff/v5"
+
+	"github.com/lumio-vision/caddy-system-keys/internal/adopt"
 	"github.com/lumio-vision/caddy-system-keys/internal/assertion"
 	"github.com/lumio-vision/caddy-system-keys/internal/audit"
 	"github.com/lumio-vision/caddy-system-keys/internal/coherence"
@@ -107,45 +110,43 @@ func (e *Engine) begin() error {
 // each minute while it does, and when it need not any more.
 func (e *Engine) keepOpening(ctx context.Context) {
 	now := time.Now //nolint:forbidigo // the real clock is wired here
-	pause := minPause
 	var said time.Time
-	for attempt := 1; ; attempt++ {
+	attempts := 0
+	open := func() (struct{}, error) {
+		attempts++
 		try, cancel := context.WithTimeout(ctx, openTimeout)
 		err := e.open(try)
 		cancel()
-		if ctx.Err() != nil && err != nil {
-			return
+		if err != nil && ctx.Err() != nil {
+			return struct{}{}, err
 		}
 		e.note(err, now())
-		if attempt == 1 {
+		if attempts == 1 {
 			close(e.tried)
 		}
-		if err == nil {
-			if attempt > 1 {
-				e.logger.Info("store is open", slog.Int("attempts", attempt))
-			}
-			return
+		if err != nil && e.config.Embedded { // Start returns the error
+			return struct{}{}, backoff.Permanent(err)
 		}
-		if e.config.Embedded { // Start returns the error
-			return
-		}
-		if now().Sub(said) >= repeatAfter {
+		if err != nil && now().Sub(said) >= repeatAfter {
 			said = now()
-			failure := e.Failure()
-			details := []any{slog.Any("error", err), slog.Time("since", failure.Since)}
-			if failure.Final {
-				e.logger.Error("the database refuses this configuration", details...)
-			} else {
-				e.logger.Error("store cannot be opened, requests get 503 until it can", details...)
-			}
+			e.complain(e.Failure())
 		}
-		spread := pause/2 + rand.N(pause) //nolint:gosec // keeps instances from trying in step
-		select {
-		case <-ctx.Done():
-			return
-		case <-time.After(spread):
-		}
-		pause = min(2*pause, maxPause)
+		return struct{}{}, err
+	}
+	pauses := backoff.NewExponentialBackOff() // spread, so that instances do not try in step
+	pauses.InitialInterval, pauses.Multiplier, pauses.MaxInterval = minPause, 2, maxPause
+	_, err := backoff.Retry(ctx, open, backoff.WithBackOff(pauses), backoff.WithMaxElapsedTime(0))
+	if err == nil && attempts > 1 {
+		e.logger.Info("store is open", slog.Int("attempts", attempts))
+	}
+}
+
+func (e *Engine) complain(failure *Failure) {
+	details := []any{slog.Any("error", failure.Err), slog.Time("since", failure.Since)}
+	if failure.Final {
+		e.logger.Error("the database refuses this configuration", details...)
+	} else {
+		e.logger.Error("store cannot be opened, requests get 503 until it can", details...)
 	}
 }
 
@@ -199,8 +200,8 @@ func (e *Engine) assemble(s store.Store, minter *token.Minter) *Live {
 	}
 	l.Sealer = audit.NewSealer(secret)
 	log := audit.Config{Log: s, Sealer: l.Sealer, Logger: e.logger, Now: now, Name: e.config.Name}
-	l.Audit, l.Keeper = audit.Start(log), audit.Keep(log, e.config.AuditRetention)
-	l.Pruner = session.Prune(s, now, e.logger)
+	l.Audit, l.keeper = audit.Start(log), audit.Keep(log, e.config.AuditRetention)
+	l.pruner = session.Prune(s, now, e.logger)
 	config := verify.Config{
 		Store:   s,
 		Lease:   l.Lease,
@@ -211,8 +212,16 @@ func (e *Engine) assemble(s store.Store, minter *token.Minter) *Live {
 		Logger:  e.logger,
 		Secrets: e.config.Secrets,
 	}
-	if e.config.AdoptKeys {
-		config.Foreign = s
+	if e.config.AdoptKeys && len(e.config.Secrets) > 0 {
+		l.Adopt = adopt.New(adopt.Config{
+			Store:      s,
+			Secrets:    e.config.Secrets,
+			MaxEntries: verify.DefaultMaxEntries,
+			Processors: runtime.GOMAXPROCS(0),
+			Logger:     e.logger,
+			Now:        now,
+		})
+		config.Adopt = l.Adopt
 	}
 	if e.proofs != nil {
 		config.Proofs = e.proofs

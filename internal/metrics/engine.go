@@ -5,9 +5,9 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/lumio-vision/caddy-system-keys/internal/adopt"
 	"github.com/lumio-vision/caddy-system-keys/internal/coherence"
 	"github.com/lumio-vision/caddy-system-keys/internal/engine"
-	"github.com/lumio-vision/caddy-system-keys/internal/verify"
 )
 
 // reading is one metric that is read from the live engine when somebody asks.
@@ -86,21 +86,20 @@ func (c *engineCollector) argon2id() {
 
 // adoption is what there is with adopt_keys alone.
 func (c *engineCollector) adoption() {
-	figure := func(of func(verify.AdoptionStats) float64) func(*engine.Live, time.Time) (float64, bool) {
+	figure := func(of func(adopt.Stats) float64) func(*engine.Live, time.Time) (float64, bool) {
 		return func(l *engine.Live, _ time.Time) (float64, bool) {
-			stats, ok := l.Verifier.Adoption()
-			return of(stats), ok
+			return of(l.Adopt.Stats()), l.Adopt != nil
 		}
 	}
 	c.gauge("adoption_candidates", "Keys of other services that have not been found yet. Each string that was not minted here is tried against all of them.",
-		figure(func(s verify.AdoptionStats) float64 { return float64(s.Candidates) }))
+		figure(func(s adopt.Stats) float64 { return float64(s.Candidates) }))
 	c.gauge("adoption_candidates_limit", "How many of them are tried. Where there are more, strings that are none of the oldest get 503.",
-		figure(func(verify.AdoptionStats) float64 { return verify.MaxCandidates }))
+		figure(func(adopt.Stats) float64 { return adopt.MaxCandidates }))
 	c.gauge("adoption_searches", "Strings that are looked for, or wait for it.",
-		figure(func(s verify.AdoptionStats) float64 { return float64(s.Waiting) }))
+		figure(func(s adopt.Stats) float64 { return float64(s.Waiting) }))
 	c.all = append(c.all, reading{
 		describe("adoption_argon2id_runs_total", "Argon2id computations of searches, in argon2id_runs_total too."), prometheus.CounterValue,
-		figure(func(s verify.AdoptionStats) float64 { return float64(s.Argon2Runs) }),
+		figure(func(s adopt.Stats) float64 { return float64(s.Argon2Runs) }),
 	})
 }
 

@@ -10,6 +10,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/lumio-vision/caddy-system-keys/internal/adopt"
 	"github.com/lumio-vision/caddy-system-keys/internal/engine"
 	"github.com/lumio-vision/caddy-system-keys/internal/observe"
 	"github.com/lumio-vision/caddy-system-keys/internal/verify"
@@ -28,7 +29,7 @@ type Metrics struct {
 	decisions     *decisions
 	cuts          map[Cut]prometheus.Counter
 	verifications map[verify.Path]prometheus.Observer
-	adoptions     map[verify.Outcome]prometheus.Counter
+	adoptions     map[adopt.Outcome]prometheus.Counter
 	revocations   prometheus.Histogram
 	store, redis  *prometheus.HistogramVec
 
@@ -59,7 +60,7 @@ func New(now func() time.Time, current func() (State, bool)) *Metrics {
 		decisions:     newDecisions(),
 		cuts:          make(map[Cut]prometheus.Counter),
 		verifications: make(map[verify.Path]prometheus.Observer),
-		adoptions:     make(map[verify.Outcome]prometheus.Counter),
+		adoptions:     make(map[adopt.Outcome]prometheus.Counter),
 	}
 	cuts := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Namespace: namespace, Subsystem: subsystem, Name: "cuts_total",
@@ -80,7 +81,7 @@ func New(now func() time.Time, current func() (State, bool)) *Metrics {
 		Help: "With adopt_keys, requests with a string that was not minted here, by where its key was found (memory, index, search), or why not: " +
 			"there is none, it is searched for still (waiting), a bound was met (busy), or the store did not answer (failed).",
 	}, []string{"outcome"})
-	for _, outcome := range verify.Outcomes() {
+	for _, outcome := range adopt.Outcomes() {
 		m.adoptions[outcome] = adoptions.WithLabelValues(string(outcome))
 	}
 	m.revocations = prometheus.NewHistogram(prometheus.HistogramOpts{
@@ -131,7 +132,7 @@ func (m *Metrics) Verified(path verify.Path, took time.Duration) {
 }
 
 // Adopted implements [verify.Meter].
-func (m *Metrics) Adopted(outcome verify.Outcome) { m.adoptions[outcome].Inc() }
+func (m *Metrics) Adopted(outcome adopt.Outcome) { m.adoptions[outcome].Inc() }
 
 // StoreCalled implements [observe.Meter].
 func (m *Metrics) StoreCalled(operation string, result observe.Result, took time.Duration) {

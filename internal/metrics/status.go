@@ -171,7 +171,8 @@ func (s State) Instance(now time.Time) *Instance {
 	own.Argon2id = &argon2idJSON{slots.Total, slots.InUse, slots.Queued}
 	own.LastUsed = &lastUsedJSON{uses.Waiting, lag(live, now).Seconds()}
 	own.Audit = &auditJSON{audit.Waiting, audit.Lost}
-	if adoption, ok := live.Verifier.Adoption(); ok {
+	if live.Adopt != nil {
+		adoption := live.Adopt.Stats()
 		own.Adoption = &adoptionJSON{adoption.Candidates, adoption.Waiting}
 	}
 	own.InFlight = live.Flights.Len()

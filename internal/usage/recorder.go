@@ -15,6 +15,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/lumio-vision/caddy-system-keys/internal/worker"
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
@@ -43,27 +44,25 @@ type Recorder struct {
 	flushing sync.Mutex
 	pending  map[store.ID]time.Time // guarded by flushing
 
-	stop func()
-	done chan struct{}
+	worker *worker.Worker
 }
 
 // Start makes a recorder that flushes every interval until [Recorder.Close].
 func Start(sink Sink, interval time.Duration, logger *slog.Logger) *Recorder {
-	ctx, cancel := context.WithCancel(context.Background())
-	r := &Recorder{
-		sink:    sink,
-		logger:  logger,
-		pending: make(map[store.ID]time.Time),
-		stop:    cancel,
-		done:    make(chan struct{}),
-	}
-	go r.run(ctx, interval)
+	r := &Recorder{sink: sink, logger: logger, pending: make(map[store.ID]time.Time)}
+	r.worker = worker.Start(worker.Work{
+		Turn:      r.Flush,
+		Every:     interval,
+		Later:     true,
+		Failing:   func(err error) { logger.Error("last use not written, will be tried again", slog.Any("error", err)) },
+		Recovered: func() { logger.Info("last use is written again") },
+	})
 	return r
 }
 
-// Touch notes that the key of the mark was used at this time.
+// Touch notes that the key of the mark was used at this time. A nil recorder ignores it.
 func (r *Recorder) Touch(m *Mark, at time.Time) {
-	if !m.raise(at) {
+	if r == nil || !m.raise(at) {
 		return
 	}
 	r.mu.Lock()
@@ -149,31 +148,8 @@ func (r *Recorder) takes(n int) {
 
 // Close ends the interval's loop and writes what is left, bounded by ctx.
 func (r *Recorder) Close(ctx context.Context) error {
-	r.stop()
-	<-r.done
+	r.worker.Close()
 	return r.Flush(ctx)
-}
-
-func (r *Recorder) run(ctx context.Context, interval time.Duration) {
-	defer close(r.done)
-	ticker := time.NewTicker(interval)
-	defer ticker.Stop()
-	failing := false
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-ticker.C:
-		}
-		err := r.Flush(ctx)
-		switch {
-		case err != nil && !failing && ctx.Err() == nil:
-			r.logger.Error("last use not written, will be tried again", slog.Any("error", err))
-		case err == nil && failing:
-			r.logger.Info("last use is written again")
-		}
-		failing = err != nil
-	}
 }
 
 // Mark remembers the last use of one key until it is written. It lives in the

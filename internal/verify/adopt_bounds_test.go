@@ -8,6 +8,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/lumio-vision/caddy-system-keys/internal/adopt"
 	"github.com/lumio-vision/caddy-system-keys/internal/verify"
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
@@ -30,7 +31,7 @@ func TestAFloodOfUnmintedKeysIsBounded(t *testing.T) {
 	before := f.verifier.Stats()
 	for i := range strings {
 		_, err := f.verifier.Verify(t.Context(), fmt.Sprintf("lm_sys_flood-%d", i))
-		if !errors.Is(err, verify.ErrInvalidToken) && !errors.Is(err, verify.ErrAdopting) {
+		if !errors.Is(err, verify.ErrInvalidToken) && !errors.Is(err, adopt.ErrLater) {
 			t.Fatalf("string %d: %v", i, err)
 		}
 		mustVerify(t, f, shapes[0])
@@ -43,7 +44,7 @@ func TestAFloodOfUnmintedKeysIsBounded(t *testing.T) {
 	if x.reads > 2*lookups { // before and after a search
 		t.Errorf("the index was read %d times", x.reads)
 	}
-	if n := m.outcomes()[verify.OutcomeBusy]; n < strings-lookups {
+	if n := m.outcomes()[adopt.OutcomeBusy]; n < strings-lookups {
 		t.Errorf("%d strings were refused by a bound", n)
 	}
 }
@@ -61,7 +62,7 @@ func TestASearchGoesOnWithoutItsRequest(t *testing.T) {
 		for range 2 {
 			_, err := f.verifier.Verify(t.Context(), shapes[0])
 			unavailable, ok := errors.AsType[*verify.UnavailableError](err)
-			if !ok || !errors.Is(err, verify.ErrAdopting) || unavailable.RetryAfter != 2*time.Second {
+			if !ok || !errors.Is(err, adopt.ErrLater) || unavailable.RetryAfter != 2*time.Second {
 				t.Errorf("while it is searched for: %v", err)
 			}
 		}
@@ -106,7 +107,7 @@ func TestTheQueueOfSearchesIsBounded(t *testing.T) {
 			t.Errorf("%d of %d were refused at once", busy, cap(answers))
 		}
 		for len(answers) > 0 {
-			if err := <-answers; !errors.Is(err, verify.ErrAdopting) {
+			if err := <-answers; !errors.Is(err, adopt.ErrLater) {
 				t.Error(err)
 			}
 		}
@@ -118,7 +119,7 @@ func TestTheQueueOfSearchesIsBounded(t *testing.T) {
 func TestSearchesPauseWhenTheirTimeIsSpent(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		f, x := adopting(t, verify.ManyProcessors)
+		f, x := adopting(t)
 		x.before = func() { time.Sleep(9 * time.Second) }
 		const searches = 8
 		began := time.Now()
@@ -155,6 +156,7 @@ func TestTheEndDoesNotWaitForSearches(t *testing.T) {
 	<-searching
 	closed := make(chan struct{})
 	go func() {
+		f.finder.Close()
 		f.verifier.Close()
 		close(closed)
 	}()

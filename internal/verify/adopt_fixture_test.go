@@ -2,6 +2,7 @@ package verify_test
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"slices"
 	"sync"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/lumio-vision/caddy-system-keys/internal/adopt"
 	"github.com/lumio-vision/caddy-system-keys/internal/phc"
 	"github.com/lumio-vision/caddy-system-keys/internal/verify"
 	"github.com/lumio-vision/caddy-system-keys/store"
@@ -22,6 +24,14 @@ var shapes = []string{
 	"lm_sys_0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz01234567890123",
 	"lm_sys_" + string(bytes.Repeat([]byte("long"), 64)),
 }
+
+// Of these, tests move the clock by: for how long a string is known to be nobody's, a key
+// that its row refuses is refused at once, and a row is known to be gone.
+const (
+	nobodyTTL  = time.Minute
+	movedGrace = time.Second
+	absentTTL  = 2 * time.Second
+)
 
 // index is what a store knows of foreign keys, on top of the rows of a memory.
 type index struct {
@@ -40,19 +50,29 @@ type index struct {
 func adopting(tb testing.TB, options ...func(*verify.Config)) (*fixture, *index) {
 	tb.Helper()
 	x := &index{entries: make(map[[32]byte]store.AdoptedKey)}
-	f := newFixture(tb, append([]func(*verify.Config){func(c *verify.Config) {
+	first := func(c *verify.Config) {
 		x.memory = c.Store.(*memory)
-		c.Store, c.Foreign = x, x
+		c.Store = x
 		c.Secrets = [][]byte{[]byte("first secret of the test")}
-	}}, options...)...)
-	return f, x
+	}
+	last := func(c *verify.Config) {
+		if len(c.Secrets) == 0 {
+			return
+		}
+		c.Adopt = adopt.New(adopt.Config{
+			Store: c.Store.(*index), Secrets: c.Secrets, MaxEntries: cmp.Or(c.MaxEntries, verify.DefaultMaxEntries),
+			Processors: 2, Logger: c.Logger, Now: c.Now,
+		})
+		tb.Cleanup(c.Adopt.Close)
+	}
+	return newFixture(tb, slices.Concat([]func(*verify.Config){first}, options, []func(*verify.Config){last})...), x
 }
 
 // again is another instance on the same store, or this one after a restart.
 func (f *fixture) again(tb testing.TB, x *index, secrets ...string) *fixture {
 	tb.Helper()
 	other, _ := adopting(tb, func(c *verify.Config) {
-		c.Store, c.Foreign, c.Minter = x, x, f.minter
+		c.Store, c.Minter = x, f.minter
 		if c.Secrets = nil; len(secrets) == 0 {
 			secrets = []string{"first secret of the test"}
 		}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/lumio-vision/caddy-system-keys/internal/adopt"
 	"github.com/lumio-vision/caddy-system-keys/internal/coherence"
 	"github.com/lumio-vision/caddy-system-keys/internal/phc"
 	"github.com/lumio-vision/caddy-system-keys/internal/verify"
@@ -42,7 +43,7 @@ func TestKeysOfAnotherServiceAreSearchedForOnce(t *testing.T) {
 	if stats := f.verifier.Stats(); stats.Argon2Runs != 4 || x.reads != 4 {
 		t.Errorf("%d computations and %d reads of the index, want 4 and 4", stats.Argon2Runs, x.reads)
 	}
-	want := map[verify.Outcome]int{verify.OutcomeSearch: 4, verify.OutcomeMemory: 8}
+	want := map[adopt.Outcome]int{adopt.OutcomeSearch: 4, adopt.OutcomeMemory: 8}
 	if diff := cmp.Diff(want, m.outcomes()); diff != "" {
 		t.Errorf("outcomes (-want +got):\n%s", diff)
 	}
@@ -83,7 +84,7 @@ func TestWithoutAdoptionNothingOfItHappens(t *testing.T) {
 			f.foreign(t, key)
 			mustRefuse(t, f, key, verify.ReasonUnminted)
 		}
-		if _, on := f.verifier.Adoption(); on || f.store.count() != 0 || f.verifier.Stats().Argon2Runs != 0 {
+		if f.finder != nil || f.store.count() != 0 || f.verifier.Stats().Argon2Runs != 0 {
 			t.Errorf("%s: %d reads, %+v", name, f.store.count(), f.verifier.Stats())
 		}
 	}
@@ -130,7 +131,7 @@ func TestAStringThatIsNobodysIsRememberedForAMinute(t *testing.T) {
 		t.Errorf("%d searches of %d computations, want 1 of 1", x.lists, f.verifier.Stats().SearchRuns)
 	}
 	f.foreign(t, "lm_sys_nobody")
-	f.clock.advance(verify.NoneTTL)
+	f.clock.advance(nobodyTTL)
 	mustVerify(t, f, "lm_sys_nobody")
 }
 
@@ -197,7 +198,7 @@ func TestAnAdoptedKeyThatIsRevokedIsRefusedAtOnce(t *testing.T) {
 	if got, ok := f.verifier.Whose(key); !ok || got != id {
 		t.Errorf("the key was that of %v, %t", got, ok)
 	}
-	eventually(t, func() bool { stats, _ := f.verifier.Adoption(); return stats.Waiting == 0 })
+	eventually(t, func() bool { return f.finder.Stats().Waiting == 0 })
 	if reads, lists := x.counts(); reads > 3 || lists > 2 || f.store.count() > 2 {
 		t.Errorf("the index was read %d times, the row %d times, and there were %d searches", reads, f.store.count(), lists)
 	}
@@ -231,24 +232,24 @@ func TestWhereThereAreTooManyCandidatesNoneIsRefusedAsUnknown(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for i := range verify.MaxCandidates {
+	for i := range adopt.MaxCandidates {
 		f.store.put(store.Key{ID: store.ID{0, byte(i >> 8), byte(i)}, Hash: store.Hash(hash), Foreign: true})
 	}
 	mustRefuse(t, f, "lm_sys_nobody", verify.ReasonUnminted)
 	f.foreign(t, shapes[0]) // the newest
-	f.clock.advance(verify.NoneTTL)
+	f.clock.advance(nobodyTTL)
 	for range 2 {
 		_, err := f.verifier.Verify(t.Context(), shapes[0])
 		unavailable, ok := errors.AsType[*verify.UnavailableError](err)
-		if !ok || !errors.Is(err, verify.ErrAdopting) || unavailable.RetryAfter != verify.NoneTTL {
+		if !ok || !errors.Is(err, adopt.ErrLater) || unavailable.RetryAfter != nobodyTTL {
 			t.Errorf("got %v", err)
 		}
 	}
-	if stats, _ := f.verifier.Adoption(); stats.Candidates != verify.MaxCandidates+1 || stats.Argon2Runs != 2*verify.MaxCandidates {
+	if stats := f.finder.Stats(); stats.Candidates != adopt.MaxCandidates+1 || stats.Argon2Runs != 2*adopt.MaxCandidates {
 		t.Errorf("%+v", stats)
 	}
 	f.store.remove(store.ID{0, 0, 0})
-	f.clock.advance(verify.NoneTTL)
+	f.clock.advance(nobodyTTL)
 	mustVerify(t, f, shapes[0])
 }
 

@@ -11,10 +11,10 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/lumio-vision/caddy-system-keys/internal/adopt"
 	"github.com/lumio-vision/caddy-system-keys/internal/coherence"
 	"github.com/lumio-vision/caddy-system-keys/internal/phc"
 	"github.com/lumio-vision/caddy-system-keys/internal/token"
-	"github.com/lumio-vision/caddy-system-keys/internal/usage"
 	"github.com/lumio-vision/caddy-system-keys/internal/verify"
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
@@ -33,6 +33,7 @@ type fixture struct {
 	clock    *clock
 	lease    *lease
 	flights  *coherence.Flights
+	finder   *adopt.Finder // nil if no keys are adopted
 }
 
 // maxAge is what entries are surely older than.
@@ -58,13 +59,13 @@ func newFixture(tb testing.TB, options ...func(*verify.Config)) *fixture {
 		Flights: f.flights,
 		Minter:  f.minter,
 		Slots:   f.slots,
-		Uses:    new(uses),
 		Logger:  slog.New(slog.DiscardHandler),
 		Now:     f.clock.now,
 	}
 	for _, o := range options {
 		o(&config)
 	}
+	f.finder = config.Adopt
 	f.verifier = verify.New(config)
 	tb.Cleanup(f.verifier.Close)
 	return f
@@ -261,7 +262,3 @@ func (p *proofs) each(change func(address string, value []byte) []byte) {
 		p.values[address] = change(address, value)
 	}
 }
-
-type uses struct{ n atomic.Int64 }
-
-func (u *uses) Touch(*usage.Mark, time.Time) { u.n.Add(1) }

@@ -9,6 +9,7 @@ import (
 	"github.com/puzpuzpuz/xsync/v4"
 
 	"github.com/lumio-vision/caddy-system-keys/internal/coherence"
+	"github.com/lumio-vision/caddy-system-keys/internal/lru"
 	"github.com/lumio-vision/caddy-system-keys/internal/usage"
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
@@ -243,3 +244,39 @@ func (c *l1) unlink(s *slot) {
 	c.bytes -= s.size
 	s.element, s.size = nil, 0
 }
+
+// Bounds of the memory of ids that have no row.
+const (
+	absentSize = 16384
+	absentTTL  = 2 * time.Second
+)
+
+// absentKeys is the negative cache. It remembers for a moment why a minted key cannot be good: its row is not
+// there, or its time is over. So a client that keeps sending a revoked key does
+// not keep asking the store. It is bounded apart from the good keys and cannot
+// push them out.
+type absentKeys struct {
+	verdicts *lru.Cache[store.ID, verdict]
+}
+
+type verdict struct {
+	reason Reason
+	until  time.Time
+}
+
+func newAbsentKeys() *absentKeys {
+	return &absentKeys{lru.New[store.ID, verdict](absentSize)}
+}
+
+func (a *absentKeys) why(id store.ID, now time.Time) (Reason, bool) {
+	v, ok := a.verdicts.Get(id)
+	return v.reason, ok && now.Before(v.until)
+}
+
+func (a *absentKeys) add(id store.ID, reason Reason, now time.Time) {
+	a.verdicts.Add(id, verdict{reason, now.Add(absentTTL)})
+}
+
+func (a *absentKeys) forget(id store.ID) { a.verdicts.Remove(id) }
+
+func (a *absentKeys) forgetAll() { a.verdicts.Purge() }

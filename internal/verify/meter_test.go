@@ -8,6 +8,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/lumio-vision/caddy-system-keys/internal/adopt"
 	"github.com/lumio-vision/caddy-system-keys/internal/verify"
 )
 
@@ -15,7 +16,7 @@ import (
 type meter struct {
 	mu    sync.Mutex
 	calls map[verify.Path]int
-	found map[verify.Outcome]int
+	found map[adopt.Outcome]int
 	last  time.Duration
 }
 
@@ -29,17 +30,17 @@ func (m *meter) Verified(path verify.Path, took time.Duration) {
 	m.last = took
 }
 
-func (m *meter) Adopted(outcome verify.Outcome) {
+func (m *meter) Adopted(outcome adopt.Outcome) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.found == nil {
-		m.found = make(map[verify.Outcome]int)
+		m.found = make(map[adopt.Outcome]int)
 	}
 	m.found[outcome]++
 }
 
 // outcomes returns what it was told of adoption since it was asked last.
-func (m *meter) outcomes() map[verify.Outcome]int {
+func (m *meter) outcomes() map[adopt.Outcome]int {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	found := maps.Clone(m.found)

@@ -11,18 +11,9 @@ import (
 	"math/rand/v2"
 	"time"
 
+	"github.com/lumio-vision/caddy-system-keys/internal/lru"
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
-
-// Proofs is a cache shared by instances, Redis in practice. It is asked for
-// finished work only, so that whatever it answers, or does not, changes nothing
-// but the time a verification takes.
-type Proofs interface {
-	// Get returns the value at the address, or nil if there is none.
-	Get(ctx context.Context, address string) ([]byte, error)
-	// Set keeps a value for a time.
-	Set(ctx context.Context, address string, value []byte, ttl time.Duration) error
-}
 
 // proofTTL is how long a proof is kept, ± 10 % so that keys that were verified
 // together do not all have to be verified again together.
@@ -46,6 +37,125 @@ const (
 	proven                  // this digest belongs to this hash
 	refuted                 // another digest is known to belong to this hash
 )
+
+// localProofs is the proof cache of this process. It remembers which digest belongs to which stored hash:
+// the same fact as a proof in Redis. With it Argon2id runs once per key and
+// hash, and a wrong secret for a known key costs none at all. Digests that were
+// found not to belong to a hash are remembered too, apart and in lesser number:
+// a client that goes on with a key whose row was given another hash must not
+// keep the slots busy.
+type localProofs struct {
+	facts *lru.Cache[store.ID, fact]
+	wrong *lru.Cache[[32]byte, [32]byte] // digest to fingerprint
+}
+
+// wrongSize bounds the digests that are known to be wrong.
+const wrongSize = 16384
+
+type fact struct{ fingerprint, digest [32]byte }
+
+func newLocalProofs(size int) *localProofs {
+	return &localProofs{lru.New[store.ID, fact](size), lru.New[[32]byte, [32]byte](wrongSize)}
+}
+
+func (p *localProofs) check(id store.ID, fingerprint, digest [32]byte) finding {
+	if of, ok := p.wrong.Get(digest); ok && of == fingerprint {
+		return refuted
+	}
+	f, ok := p.facts.Get(id)
+	switch {
+	case !ok || f.fingerprint != fingerprint:
+		return unproven
+	case subtle.ConstantTimeCompare(f.digest[:], digest[:]) != 1:
+		return refuted
+	}
+	return proven
+}
+
+// has reports whether anything is known of the id, without counting as a use.
+func (p *localProofs) has(id store.ID) bool { return p.facts.Contains(id) }
+
+func (p *localProofs) keep(id store.ID, fingerprint, digest [32]byte) {
+	p.facts.Add(id, fact{fingerprint, digest})
+}
+
+// refute remembers that the digest does not belong to the hash.
+func (p *localProofs) refute(fingerprint, digest [32]byte) { p.wrong.Add(digest, fingerprint) }
+
+// Cache is a cache that instances share, Redis in practice. It is asked for
+// finished work only, so that whatever it answers, or does not, changes nothing
+// but the time a verification takes. It must be safe for concurrent use.
+type Cache interface {
+	// Get returns the value at the address, or nil if there is none.
+	Get(ctx context.Context, address string) ([]byte, error)
+	// Set keeps a value for a time.
+	Set(ctx context.Context, address string, value []byte, ttl time.Duration) error
+}
+
+// sharedProofs is the proof cache that instances share. It looks proofs up under every accepted secret and writes them under the
+// first. The zero value knows nothing and keeps nothing.
+type sharedProofs struct {
+	cache   Cache
+	sealers []sealer
+	logger  *slog.Logger
+}
+
+func newSharedProofs(cache Cache, secrets [][]byte, logger *slog.Logger) *sharedProofs {
+	if cache == nil || len(secrets) == 0 {
+		return &sharedProofs{}
+	}
+	p := &sharedProofs{cache: cache, logger: logger}
+	for _, secret := range secrets {
+		p.sealers = append(p.sealers, sealer{secret})
+	}
+	return p
+}
+
+// fetch starts to read what is kept for the id. Calling the result waits for it.
+func (p *sharedProofs) fetch(ctx context.Context, id store.ID) func() [][]byte {
+	if p.cache == nil {
+		return func() [][]byte { return nil }
+	}
+	result := make(chan [][]byte, 1)
+	go func() {
+		values := make([][]byte, len(p.sealers))
+		for i, s := range p.sealers {
+			value, err := p.cache.Get(ctx, s.address(id))
+			if err != nil {
+				p.logger.Debug("proof not read", slog.Any("error", err))
+				break
+			}
+			if values[i] = value; value != nil {
+				break
+			}
+		}
+		result <- values
+	}()
+	return func() [][]byte { return <-result }
+}
+
+// check says what the fetched values prove.
+func (p *sharedProofs) check(values [][]byte, id store.ID, fingerprint, digest [32]byte) finding {
+	for i, value := range values {
+		if f := p.sealers[i].open(value, id, fingerprint, digest); f != unproven {
+			return f
+		}
+	}
+	return unproven
+}
+
+// keep writes a proof. That it cannot is no failure of anything.
+func (p *sharedProofs) keep(ctx context.Context, id store.ID, fingerprint, digest [32]byte) {
+	if p.cache == nil {
+		return
+	}
+	ttl := proofTTL*9/10 + rand.N(proofTTL/5) //nolint:gosec // spreads expiry, is no secret
+	s := p.sealers[0]
+	err := p.cache.Set(ctx, s.address(id), s.seal(id, fingerprint, digest), ttl)
+	if err != nil && !errors.Is(err, context.Canceled) {
+		p.logger.Debug("proof not kept", slog.Any("error", err))
+	}
+}
 
 // sealer writes and reads proofs under one secret. A proof is
 //
@@ -95,69 +205,4 @@ func (s sealer) open(value []byte, id store.ID, fingerprint, digest [32]byte) fi
 		return refuted
 	}
 	return proven
-}
-
-// prover looks proofs up under every accepted secret and writes them under the
-// first. The zero prover knows nothing and keeps nothing.
-type prover struct {
-	cache   Proofs
-	sealers []sealer
-	logger  *slog.Logger
-}
-
-func newProver(cache Proofs, secrets [][]byte, logger *slog.Logger) *prover {
-	if cache == nil || len(secrets) == 0 {
-		return &prover{}
-	}
-	p := &prover{cache: cache, logger: logger}
-	for _, secret := range secrets {
-		p.sealers = append(p.sealers, sealer{secret})
-	}
-	return p
-}
-
-// fetch starts to read what is kept for the id. Calling the result waits for it.
-func (p *prover) fetch(ctx context.Context, id store.ID) func() [][]byte {
-	if p.cache == nil {
-		return func() [][]byte { return nil }
-	}
-	result := make(chan [][]byte, 1)
-	go func() {
-		values := make([][]byte, len(p.sealers))
-		for i, s := range p.sealers {
-			value, err := p.cache.Get(ctx, s.address(id))
-			if err != nil {
-				p.logger.Debug("proof not read", slog.Any("error", err))
-				break
-			}
-			if values[i] = value; value != nil {
-				break
-			}
-		}
-		result <- values
-	}()
-	return func() [][]byte { return <-result }
-}
-
-// check says what the fetched values prove.
-func (p *prover) check(values [][]byte, id store.ID, fingerprint, digest [32]byte) finding {
-	for i, value := range values {
-		if f := p.sealers[i].open(value, id, fingerprint, digest); f != unproven {
-			return f
-		}
-	}
-	return unproven
-}
-
-// keep writes a proof. That it cannot is no failure of anything.
-func (p *prover) keep(ctx context.Context, id store.ID, fingerprint, digest [32]byte) {
-	if p.cache == nil {
-		return
-	}
-	ttl := proofTTL*9/10 + rand.N(proofTTL/5) //nolint:gosec // spreads expiry, is no secret
-	s := p.sealers[0]
-	err := p.cache.Set(ctx, s.address(id), s.seal(id, fingerprint, digest), ttl)
-	if err != nil && !errors.Is(err, context.Canceled) {
-		p.logger.Debug("proof not kept", slog.Any("error", err))
-	}
 }

@@ -11,9 +11,15 @@ import (
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
-// maxRenewals bounds the keys that wait to be rehashed. One that finds no
-// place is offered again when it is next looked up.
-const maxRenewals = 64
+const (
+	// maxRenewals bounds the keys that wait to be rehashed. One that finds no place is
+	// offered again when it is next looked up.
+	maxRenewals = 64
+	// renewalPause is how long the renewer rests after a failure. Each attempt costs a
+	// whole Argon2id, and what failed once, such as a role that may not update, will most
+	// likely fail again.
+	renewalPause = time.Minute
+)
 
 // renewal is a key whose stored hash is weaker than what is configured.
 type renewal struct {
@@ -27,38 +33,41 @@ type renewal struct {
 // never waits for it. It needs the key in clear, which is only there right
 // after a verification.
 type renewer struct {
-	v      *Verifier
+	config *Config
+	local  *localProofs
+	shared *sharedProofs
 	queue  chan renewal
 	cancel context.CancelFunc
-	done   chan struct{}
+	done   sync.WaitGroup
 
 	mu      sync.Mutex
 	waiting map[store.ID]struct{}
 	resume  time.Time // nothing is taken before; set after a failure
 }
 
-// renewalPause is how long the renewer rests after a failure. Each attempt costs
-// a whole Argon2id, and what failed once, such as a role that may not update,
-// will most likely fail again.
-const renewalPause = time.Minute
-
-func startRenewer(v *Verifier) *renewer {
+func startRenewer(config *Config, local *localProofs, shared *sharedProofs) *renewer {
 	ctx, cancel := context.WithCancel(context.Background())
 	r := &renewer{
-		v:       v,
+		config:  config,
+		local:   local,
+		shared:  shared,
 		queue:   make(chan renewal, maxRenewals),
 		cancel:  cancel,
-		done:    make(chan struct{}),
 		waiting: make(map[store.ID]struct{}),
 	}
-	go r.run(ctx)
+	r.done.Go(func() { r.run(ctx) })
 	return r
+}
+
+func (r *renewer) close() {
+	r.cancel()
+	r.done.Wait()
 }
 
 func (r *renewer) offer(job renewal) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if _, ok := r.waiting[job.id]; ok || r.v.config.Now().Before(r.resume) {
+	if _, ok := r.waiting[job.id]; ok || r.config.Now().Before(r.resume) {
 		return
 	}
 	select {
@@ -68,42 +77,18 @@ func (r *renewer) offer(job renewal) {
 	}
 }
 
-func (r *renewer) close() {
-	r.cancel()
-	<-r.done
-}
-
 func (r *renewer) run(ctx context.Context) {
-	defer close(r.done)
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case job := <-r.queue:
 			err := r.renew(ctx, job)
-			r.mu.Lock()
-			delete(r.waiting, job.id)
-			if err != nil {
-				r.drop()
-				r.resume = r.v.config.Now().Add(renewalPause)
-			}
-			r.mu.Unlock()
+			r.finish(job, err)
 			if err != nil && ctx.Err() == nil {
-				r.v.config.Logger.Warn("key not rehashed, no more are for a while",
+				r.config.Logger.Warn("key not rehashed, no more are for a while",
 					slog.String("key_id", job.id.String()), slog.Any("error", err))
 			}
-		}
-	}
-}
-
-// drop empties the queue. The caller holds the lock.
-func (r *renewer) drop() {
-	for {
-		select {
-		case job := <-r.queue:
-			delete(r.waiting, job.id)
-		default:
-			return
 		}
 	}
 }
@@ -114,13 +99,13 @@ func (r *renewer) drop() {
 // else changed the row first, another instance with the same idea for the most
 // part, and is no failure.
 func (r *renewer) renew(ctx context.Context, job renewal) error {
-	hash, err := r.v.config.Slots.Hash(ctx, job.key)
+	hash, err := r.config.Slots.Hash(ctx, job.key)
 	if err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, lookupTimeout)
 	defer cancel()
-	err = r.v.config.Store.RehashKey(ctx, job.id, job.old, hash)
+	err = r.config.Store.RehashKey(ctx, job.id, job.old, hash)
 	switch {
 	case errors.Is(err, store.ErrConflict), errors.Is(err, store.ErrNotFound):
 		return nil
@@ -128,8 +113,22 @@ func (r *renewer) renew(ctx context.Context, job renewal) error {
 		return err
 	}
 	fingerprint := coherence.Fingerprint(hash)
-	r.v.known.keep(job.id, fingerprint, job.digest)
-	r.v.prover.keep(ctx, job.id, fingerprint, job.digest)
-	r.v.config.Logger.Info("key rehashed with the configured parameters", slog.String("key_id", job.id.String()))
+	r.local.keep(job.id, fingerprint, job.digest)
+	r.shared.keep(ctx, job.id, fingerprint, job.digest)
+	r.config.Logger.Info("key rehashed with the configured parameters", slog.String("key_id", job.id.String()))
 	return nil
+}
+
+// finish lets the key be offered again. A failure empties the queue.
+func (r *renewer) finish(job renewal, err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.waiting, job.id)
+	if err == nil {
+		return
+	}
+	r.resume = r.config.Now().Add(renewalPause)
+	for range len(r.queue) { // nobody else takes from it
+		delete(r.waiting, (<-r.queue).id)
+	}
 }

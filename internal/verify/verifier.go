@@ -1,10 +1,32 @@
+// Package verify turns the text of a system key into an identity.
+//
+// The order is from the cheapest to the dearest, and each step runs only for
+// what the step before let through:
+//
+//	parse · tag   about half a microsecond; refuses whatever was not minted here
+//	memory (L1)   one map read and one comparison in constant time, no lock
+//	single flight one lookup per key, however many requests wait for it
+//	row ∥ proof   the store says whether the key exists, Redis whether the work
+//	              of verifying it against that row's hash was done before
+//	Argon2id      in slots bounded by memory, held by the work
+//
+// A key that another service minted has no tag and does not say whose it is. If
+// [Config.Adopt] is set, that finds an id for it, within bounds of its own. The order above
+// goes on with the id.
+//
+// # What is remembered, and what it may decide
+//
+// Two kinds of memory are kept strictly apart. An L1 entry says that the key
+// exists; it is believed for a short time only and is dropped by
+// [Verifier.Forget]. A proof says that a key's digest belongs to a stored hash.
+// That is the result of a pure function: it can be lost, stale or replayed and
+// nothing wrong happens, since the row is read all the same. Proofs in Redis are
+// authenticated, so that whoever writes to Redis cannot add one.
 package verify
 
 import (
 	"context"
-	"crypto/subtle"
 	"log/slog"
-	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -12,6 +34,7 @@ import (
 	"golang.org/x/sync/singleflight"
 	"golang.org/x/time/rate"
 
+	"github.com/lumio-vision/caddy-system-keys/internal/adopt"
 	"github.com/lumio-vision/caddy-system-keys/internal/coherence"
 	"github.com/lumio-vision/caddy-system-keys/internal/token"
 	"github.com/lumio-vision/caddy-system-keys/internal/usage"
@@ -33,40 +56,35 @@ type Store interface {
 	RehashKey(ctx context.Context, id store.ID, old, renewed store.Hash) error
 }
 
-// Uses notes that a key was used; *[usage.Recorder] does.
-type Uses interface {
-	Touch(mark *usage.Mark, at time.Time)
-}
-
 // Lease says what may be trusted at a moment; *[coherence.Lease] does. Want asks
-// for a renewal.
+// for a renewal. (It is an interface because only a follower can extend a real lease, and
+// tests need one that stands as they say.)
 type Lease interface {
 	Standing(now time.Time) coherence.Standing
 	Want()
 }
 
-// Config is what a [Verifier] is made of. Store, Lease, Flights, Minter, Slots,
-// Uses and Logger are required.
+// Config is what a [Verifier] is made of. Store, Lease, Flights, Minter, Slots and
+// Logger are required.
 type Config struct {
 	Store  Store
 	Lease  Lease
 	Minter *token.Minter
 	Slots  *Slots
-	Uses   Uses
 	Logger *slog.Logger
+	// Uses notes that keys were used, or is nil.
+	Uses *usage.Recorder
 	// Flights is where the requests that [Verifier.Admit] lets through enter.
 	Flights *coherence.Flights
 
 	// Proofs is the shared cache of finished work, or nil for none. It serves
 	// only if there is at least one secret.
-	Proofs Proofs
-	// Secrets authenticate the proofs, and name the keys of other services. The first
-	// writes, all are accepted.
+	Proofs Cache
+	// Secrets authenticate the proofs. The first writes, all are accepted.
 	Secrets [][]byte
 
-	// Foreign is where keys are looked for that other services have minted, or nil to
-	// refuse them. It serves only if there is at least one secret.
-	Foreign Foreign
+	// Adopt finds the rows of keys that other services have minted. Nil refuses them.
+	Adopt *adopt.Finder
 
 	// MaxEntries and MaxBytes bound the memory of verified keys.
 	MaxEntries int
@@ -75,10 +93,6 @@ type Config struct {
 	// tenth, however long the lease holds. It bounds what a fault in the
 	// protocol could do. [DefaultMaxAge] by default.
 	MaxAge time.Duration
-
-	// allowance bounds the searches for keys of other services; by the processors that
-	// there are by default.
-	allowance allowance
 
 	// Meter is told how long verifications take, or nil for nobody.
 	Meter Meter
@@ -93,12 +107,11 @@ type Config struct {
 type Verifier struct {
 	config  Config
 	l1      *l1
-	known   *known
-	gone    *gone
-	prover  *prover
-	flights singleflight.Group
+	absent  *absentKeys
+	local   *localProofs
+	shared  *sharedProofs
+	lookups singleflight.Group
 	renewer *renewer
-	adopter *adopter // or nil
 
 	rowReads   atomic.Uint64
 	remembered atomic.Uint64  // keys accepted from memory
@@ -110,8 +123,7 @@ type Verifier struct {
 	fills   sync.WaitGroup
 }
 
-// New makes a verifier. It starts a goroutine for rehashing, and one for searching if
-// keys of other services are adopted.
+// New makes a verifier, and starts to rehash in the background.
 func New(config Config) *Verifier {
 	if config.MaxEntries <= 0 {
 		config.MaxEntries = DefaultMaxEntries
@@ -122,9 +134,6 @@ func New(config Config) *Verifier {
 	if config.MaxAge <= 0 {
 		config.MaxAge = DefaultMaxAge
 	}
-	if config.allowance == (allowance{}) {
-		config.allowance = allowanceOf(runtime.GOMAXPROCS(0))
-	}
 	if config.Meter == nil {
 		config.Meter = unmetered{}
 	}
@@ -134,14 +143,13 @@ func New(config Config) *Verifier {
 	v := &Verifier{
 		config: config,
 		l1:     newL1(config.MaxEntries, config.MaxBytes),
-		known:  newKnown(config.MaxEntries),
-		gone:   newGone(),
-		prover: newProver(config.Proofs, config.Secrets, config.Logger),
+		absent: newAbsentKeys(),
+		local:  newLocalProofs(config.MaxEntries),
+		shared: newSharedProofs(config.Proofs, config.Secrets, config.Logger),
 
 		unusable: rate.Sometimes{First: 1, Interval: time.Second},
 	}
-	v.renewer = startRenewer(v)
-	v.adopter = startAdopter(v)
+	v.renewer = startRenewer(&config, v.local, v.shared)
 	return v
 }
 
@@ -163,69 +171,31 @@ func (v *Verifier) Admit(ctx context.Context, key string, flight *coherence.Flig
 	if err != nil {
 		return v.adopt(ctx, key, flight)
 	}
-	return v.admit(ctx, id, key, token.Digest(key), flight)
+	return v.admit(ctx, &presented{id: id, key: key, digest: token.Digest(key), minted: true}, flight)
 }
 
-// admit is Admit for a key that is known by this id, if it is known at all.
-func (v *Verifier) admit(
-	ctx context.Context, id store.ID, key string, digest [32]byte, flight *coherence.Flight,
-) (*Identity, error) {
-	began := v.sample()
-	if identity, now, err := v.recall(id, &digest, flight); identity != nil || err != nil {
-		if err == nil {
-			v.recalled(began, now)
-		}
-		return identity, err
+// Whose returns the id of a key: its own, or, if another service minted it, the one
+// that it was found under lately.
+func (v *Verifier) Whose(key string) (store.ID, bool) {
+	if id, err := v.config.Minter.Parse(key); err == nil {
+		return id, true
 	}
-	if reason, ok := v.gone.why(id, v.config.Now()); ok {
-		return nil, reason
-	}
-	return v.lookUp(ctx, id, key, digest, flight)
-}
-
-// recall accepts a key that is remembered, if memory may be trusted now, and says
-// when that was. It returns nothing if the store is to be asked.
-//
-// The flight enters first, and then the entry is looked at once more: a
-// revocation drops the entry and then cuts the flights, so that one of the two
-// meets the other. The clock is read after that, so that a process that was
-// paused here does not go by the lease that it had before.
-func (v *Verifier) recall(
-	id store.ID, digest *[32]byte, flight *coherence.Flight,
-) (_ *Identity, now time.Time, _ error) {
-	s, e := v.l1.get(id)
-	if e == nil || subtle.ConstantTimeCompare(e.digest[:], digest[:]) != 1 {
-		return nil, now, nil
-	}
-	if flight != nil {
-		v.config.Flights.Enter(flight, e.claim)
-	}
-	now = v.config.Now()
-	if !v.l1.holds(s, e) || !now.Before(e.until) || v.config.Lease.Standing(now) != coherence.Cached {
-		flight.Leave()
-		return nil, now, nil
-	}
-	if e.identity.expired(now) {
-		flight.Leave()
-		return nil, now, ReasonExpired
-	}
-	v.config.Uses.Touch(s.mark, now)
-	return e.identity, now, nil
+	m, ok := v.config.Adopt.Known(token.Digest(key))
+	return m.ID, ok
 }
 
 // Forget makes the verifier ask the store for this key at its next use, whether it was
 // good or not, and keeps a lookup that is under way from being remembered.
 func (v *Verifier) Forget(id store.ID) {
 	v.l1.forget(id)
-	v.gone.forget(id)
-	v.adopter.forget(id)
+	v.absent.forget(id)
 }
 
 // ForgetAll is Forget for every key.
 func (v *Verifier) ForgetAll() {
 	v.l1.forgetAll()
-	v.gone.forgetAll()
-	v.adopter.forgetAll()
+	v.absent.forgetAll()
+	v.config.Adopt.ForgetAll()
 }
 
 // Close ends the background work and waits for it and for the lookups that are
@@ -235,19 +205,8 @@ func (v *Verifier) Close() {
 	v.closing.Lock()
 	v.closed = true
 	v.closing.Unlock()
-	v.adopter.close()
 	v.fills.Wait()
 	v.renewer.close()
-}
-
-// begin reports whether a lookup may start; fills.Done ends it.
-func (v *Verifier) begin() bool {
-	v.closing.Lock()
-	defer v.closing.Unlock()
-	if !v.closed {
-		v.fills.Add(1)
-	}
-	return !v.closed
 }
 
 // Stats are counters since the verifier was made.
@@ -266,11 +225,45 @@ type Stats struct {
 
 // Stats returns the counters.
 func (v *Verifier) Stats() Stats {
+	searches := v.config.Adopt.Stats().Argon2Runs
 	return Stats{
 		RowReads:   v.rowReads.Load(),
-		Argon2Runs: v.config.Slots.Runs() + v.adopter.runs(),
-		SearchRuns: v.adopter.runs(),
+		Argon2Runs: v.config.Slots.Runs() + searches,
+		SearchRuns: searches,
 		Remembered: v.remembered.Load(),
 		Entries:    v.l1.len(),
 	}
 }
+
+// Path is how it was found out whether a key is good.
+type Path string
+
+// The paths, the cheapest first.
+const (
+	// PathMemory is a key that is remembered, under the lease.
+	PathMemory Path = "memory"
+	// PathRow is one row read: the digest is known to fit the row's hash, or not to.
+	PathRow Path = "row"
+	// PathProof is one row read, and a proof from the shared cache.
+	PathProof Path = "proof"
+	// PathArgon2id is one row read and the computation, its wait for a slot included.
+	PathArgon2id Path = "argon2id"
+)
+
+// Paths are all of them.
+func Paths() []Path { return []Path{PathMemory, PathRow, PathProof, PathArgon2id} }
+
+// Meter is told how long it took to find out whether a key is good. It is called
+// by many goroutines at once, and must return at once.
+type Meter interface {
+	Verified(path Path, took time.Duration)
+	// Adopted is told of a request with a string that this system did not mint, if
+	// keys of other services are adopted.
+	Adopted(outcome adopt.Outcome)
+}
+
+// unmetered is nobody to tell.
+type unmetered struct{}
+
+func (unmetered) Verified(Path, time.Duration) {}
+func (unmetered) Adopted(adopt.Outcome)        {}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"time"
 
 	"github.com/lumio-vision/caddy-system-keys/internal/coherence"
@@ -18,58 +19,56 @@ const lookupTimeout = 2 * time.Second
 // fill finds out whether the key is good and, if so, puts it into L1. It
 // returns nil also when the entry was not stored because the key was forgotten
 // meanwhile; the caller looks and tries again.
-func (v *Verifier) fill(ctx context.Context, id store.ID, key string, digest [32]byte) error {
-	g := v.l1.generation(id) // before the row is read
+func (v *Verifier) fill(ctx context.Context, p *presented) error {
+	g := v.l1.generation(p.id) // before the row is read
 	started := v.config.Now()
-	row, err := v.verified(ctx, id, key, digest)
+	row, err := v.verified(ctx, p)
 	if err == nil {
-		e := newEntry(digest, row, started.Add(v.age()))
-		e.claim.Adopted = !v.minted(key)
+		e := newEntry(p.digest, row, started.Add(v.age()))
+		e.claim.Adopted = !p.minted
 		v.l1.put(g, e)
 	}
 	return err
 }
 
+// age is how long an entry is believed: entries that were made together do not
+// end together.
+func (v *Verifier) age() time.Duration {
+	return v.config.MaxAge*9/10 + rand.N(v.config.MaxAge/5+1) //nolint:gosec // spreads load
+}
+
 // verified reads the key's row and verifies the key against it.
-func (v *Verifier) verified(ctx context.Context, id store.ID, key string, digest [32]byte) (*store.Key, error) {
+func (v *Verifier) verified(ctx context.Context, p *presented) (*store.Key, error) {
 	began := v.config.Now()
-	row, values, err := v.read(ctx, id)
+	row, values, err := v.read(ctx, p.id)
 	if err != nil {
 		return nil, err
 	}
-	if !row.Foreign && !v.minted(key) {
+	if !row.Foreign && !p.minted {
 		return nil, ReasonUnminted // a hint led here that may not: the row is for keys of ours
 	}
 	hashed, err := phc.Parse(string(row.Hash))
 	if err != nil {
 		v.unusable.Do(func() {
 			v.config.Logger.Error("stored hash is unusable, the key cannot be verified",
-				slog.String("key_id", id.String()), slog.Any("error", err))
+				slog.String("key_id", p.id.String()), slog.Any("error", err))
 		})
-		return nil, unavailable(fmt.Errorf("key %s: %w", id, err))
+		return nil, unavailable(fmt.Errorf("key %s: %w", p.id, err))
 	}
-	before := v.known.has(id)
-	path, err := v.prove(ctx, row, hashed, key, digest, values)
+	path, err := v.prove(ctx, row, hashed, p, values)
 	if err == nil || errors.Is(err, ErrInvalidToken) {
 		v.config.Meter.Verified(path, v.config.Now().Sub(began))
 	}
 	if err != nil {
 		return nil, err
 	}
-	if v.adopter != nil && row.Foreign && !v.minted(key) {
-		// What was known of the id was another hash, if this one had to be computed.
-		v.adopter.confirm(ctx, row, key, digest, before && path == PathArgon2id)
+	if !p.minted {
+		v.config.Adopt.Confirm(ctx, p.key, p.digest, row)
 	}
 	if hashed.Params().WeakerThan(v.config.Slots.Params()) {
-		v.renewer.offer(renewal{id: id, key: key, digest: digest, old: row.Hash})
+		v.renewer.offer(renewal{id: p.id, key: p.key, digest: p.digest, old: row.Hash})
 	}
 	return row, nil
-}
-
-// minted reports whether this system minted the key.
-func (v *Verifier) minted(key string) bool {
-	_, err := v.config.Minter.Parse(key)
-	return err == nil
 }
 
 // read gets the row and, at the same time, what the shared cache has for it.
@@ -78,9 +77,9 @@ func (v *Verifier) read(ctx context.Context, id store.ID) (*store.Key, func() []
 	// asked only if it turns out that the hash is another by now. It has a
 	// deadline of its own: to cancel a read of the cache after the row has come
 	// would count as a failure of the cache.
-	values := func() [][]byte { return v.prover.fetch(ctx, id)() }
-	if !v.known.has(id) {
-		values = v.prover.fetch(ctx, id)
+	values := func() [][]byte { return v.shared.fetch(ctx, id)() }
+	if !v.local.has(id) {
+		values = v.shared.fetch(ctx, id)
 	}
 	row, err := v.readRow(ctx, id)
 	return row, values, err
@@ -98,48 +97,57 @@ func (v *Verifier) readRow(ctx context.Context, id store.ID) (*store.Key, error)
 		// What this instance now knows holds for the requests that would still
 		// have been served from memory.
 		v.l1.forget(id)
-		v.gone.add(id, ReasonUnknown, started)
+		v.absent.add(id, ReasonUnknown, started)
 		return nil, ReasonUnknown
 	case err != nil:
 		return nil, unavailable(fmt.Errorf("read key %s: %w", id, err))
 	case row.Expired(started):
 		v.l1.forget(id)
-		v.gone.add(id, ReasonExpired, started)
+		v.absent.add(id, ReasonExpired, started)
 		return nil, ReasonExpired
 	}
 	return row, nil
 }
 
-// prove returns nil if the key belongs to the row's hash, and how it was found out:
+// prove returns nil if the key belongs to the row's hash, and how this was found out:
 // known from before, by a proof, or computed now.
 func (v *Verifier) prove(
-	ctx context.Context, row *store.Key, hashed *phc.Hashed, key string, digest [32]byte, values func() [][]byte,
+	ctx context.Context, row *store.Key, hashed *phc.Hashed, p *presented, values func() [][]byte,
 ) (Path, error) {
 	fingerprint := coherence.Fingerprint(row.Hash)
-	switch v.known.check(row.ID, fingerprint, digest) {
+	switch v.local.check(row.ID, fingerprint, p.digest) {
 	case proven:
 		return PathRow, nil
 	case refuted:
 		return PathRow, ReasonMismatch
 	case unproven:
 	}
-	switch v.prover.check(values(), row.ID, fingerprint, digest) {
+	if p.computed == fingerprint {
+		v.keep(ctx, row.ID, fingerprint, p.digest)
+		return PathRow, nil
+	}
+	switch v.shared.check(values(), row.ID, fingerprint, p.digest) {
 	case proven:
-		v.known.keep(row.ID, fingerprint, digest)
+		v.local.keep(row.ID, fingerprint, p.digest)
 		return PathProof, nil
 	case refuted:
 		return PathProof, ReasonMismatch
 	case unproven:
 	}
-	same, err := v.config.Slots.Verify(ctx, hashed, key)
+	same, err := v.config.Slots.Verify(ctx, hashed, p.key)
 	switch {
 	case err != nil:
 		return PathArgon2id, unavailable(err)
 	case !same:
-		v.known.refute(fingerprint, digest)
+		v.local.refute(fingerprint, p.digest)
 		return PathArgon2id, ReasonMismatch
 	}
-	v.known.keep(row.ID, fingerprint, digest)
-	v.prover.keep(ctx, row.ID, fingerprint, digest)
+	v.keep(ctx, row.ID, fingerprint, p.digest)
 	return PathArgon2id, nil
+}
+
+// keep keeps a proof in both caches.
+func (v *Verifier) keep(ctx context.Context, id store.ID, fingerprint, digest [32]byte) {
+	v.local.keep(id, fingerprint, digest)
+	v.shared.keep(ctx, id, fingerprint, digest)
 }
