@@ -155,7 +155,6 @@ func (p *page) frame(r *http.Request, x *exchange) ui.Frame {
 	if frame.Who = x.actor.Label; frame.Who == "" {
 		frame.Who = x.actor.Name
 	}
-	frame.CSRF = x.visit.token.CSRF(x.actor.subject())
 	if x.visit.session {
 		frame.SignOut = x.nonce()
 	}

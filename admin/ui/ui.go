@@ -53,9 +53,7 @@ type Frame struct {
 	Who string
 	// SignOut is a nonce for it; empty for who has nothing to sign out of.
 	SignOut string
-	// CSRF is for the scripts of the page.
-	CSRF string
-	Now  time.Time
+	Now     time.Time
 }
 
 // view is what a template gets.
