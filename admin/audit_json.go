@@ -37,7 +37,7 @@ type RequestJSON struct {
 	ID       string `json:"id"`
 	Method   string `json:"method"`
 	Path     string `json:"path"`
-	Status   int    `json:"status"`
+	Status   int32  `json:"status"`
 	ClientIP string `json:"client_ip"`
 }
 
@@ -52,8 +52,10 @@ func ShowAudit(r *store.AuditRecord) AuditJSON {
 		shown.Key = &AuditKeyJSON{ID: r.Key.ID, Label: textOrNull(r.Key.Label)}
 	}
 	if r.Request != (store.AuditRequest{}) {
-		request := RequestJSON(r.Request)
-		shown.Request = &request
+		shown.Request = &RequestJSON{
+			ID: r.Request.ID, Method: r.Request.Method, Path: r.Request.Path,
+			Status: int32(r.Request.Status), ClientIP: r.Request.ClientIP,
+		}
 	}
 	if shown.Details == nil {
 		shown.Details = json.RawMessage("{}")

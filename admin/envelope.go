@@ -32,17 +32,18 @@ type RevokedJSON struct {
 	// Instances says who refuses the key, and why.
 	Instances InstancesJSON `json:"instances"`
 	// RequestsCut is how many requests in flight were cut on all instances.
-	RequestsCut int `json:"requests_cut"`
+	RequestsCut int32 `json:"requests_cut"`
 }
 
-// InstancesJSON is how far a revocation has come.
+// InstancesJSON is how far a revocation has come. The numbers are int32, since the
+// integers of GraphQL are.
 type InstancesJSON struct {
 	// Total is the number of instances when the key was deleted.
-	Total int `json:"total"`
+	Total int32 `json:"total"`
 	// Acknowledged have applied it.
-	Acknowledged int `json:"acknowledged"`
+	Acknowledged int32 `json:"acknowledged"`
 	// Expired were silent until they could not accept the key any more.
-	Expired int `json:"expired"`
+	Expired int32 `json:"expired"`
 	// Awaited names the others, in an answer that did not wait for the end.
 	Awaited []string `json:"awaited,omitempty"`
 }
@@ -69,17 +70,14 @@ func ShowKey(k *store.Key) KeyJSON {
 
 // ShowRevoked gives the public form of a revocation.
 func ShowRevoked(r *Revoked) RevokedJSON {
-	shown := RevokedJSON{
+	return RevokedJSON{
 		ID: r.ID, Label: r.Label, RevokedAt: r.At,
 		Instances: InstancesJSON{
-			Total: r.Report.Total, Acknowledged: r.Report.Acknowledged, Expired: len(r.Report.Expired),
+			Total: int32(r.Report.Total), Acknowledged: int32(r.Report.Acknowledged), Expired: int32(len(r.Report.Expired)),
+			Awaited: r.awaited(),
 		},
-		RequestsCut: r.Report.Cut,
+		RequestsCut: int32(r.Report.Cut),
 	}
-	for _, m := range r.Report.Awaited {
-		shown.Instances.Awaited = append(shown.Instances.Awaited, m.Name)
-	}
-	return shown
 }
 
 func orNull(t time.Time) *time.Time {

@@ -223,17 +223,3 @@ func (p panics) LogPanic(ctx context.Context, _ any) {
 func (panics) MakePanicError(context.Context, any) *gqlerrors.QueryError {
 	return &gqlerrors.QueryError{Message: "an internal error"}
 }
-
-// jsonObject is the scalar JSON.
-type jsonObject json.RawMessage
-
-// ImplementsGraphQLType implements [decode.Unmarshaler] of the library.
-func (jsonObject) ImplementsGraphQLType(name string) bool { return name == "JSON" }
-
-// UnmarshalGraphQL implements it too; the scalar is not used in inputs.
-func (*jsonObject) UnmarshalGraphQL(any) error {
-	return badRequest("JSON is not taken as an input")
-}
-
-// MarshalJSON implements [json.Marshaler].
-func (j jsonObject) MarshalJSON() ([]byte, error) { return j, nil }

@@ -71,7 +71,7 @@ func (resolvers) AdminSystemKeys(ctx context.Context, args keyListArgs) (*keyLis
 	}
 	list := &keyListGQL{Total: int32(page.Total), Data: []keyGQL{}}
 	for i := range page.Keys {
-		list.Data = append(list.Data, keyOfGQL(ShowKey(&page.Keys[i])))
+		list.Data = append(list.Data, keyGQL{ShowKey(&page.Keys[i])})
 	}
 	if page.Next != nil {
 		next := page.Next.Encode()
@@ -113,7 +113,7 @@ func (resolvers) AdminAuditLog(ctx context.Context, args auditListArgs) (*auditL
 	}
 	list := &auditListGQL{Total: int32(page.Total), More: page.More, Data: []auditGQL{}, Next: textOrNull(auditCursor(page))}
 	for i := range page.Records {
-		list.Data = append(list.Data, auditOfGQL(ShowAudit(&page.Records[i])))
+		list.Data = append(list.Data, auditGQL{ShowAudit(&page.Records[i])})
 	}
 	return list, nil
 }
@@ -128,7 +128,7 @@ type createArgs struct {
 }
 
 // AdminCreateSystemKey is the field of that name.
-func (resolvers) AdminCreateSystemKey(ctx context.Context, args createArgs) (*createdGQL, error) {
+func (resolvers) AdminCreateSystemKey(ctx context.Context, args createArgs) (*keyGQL, error) {
 	c := callOf(ctx)
 	input := createInput{Label: &args.Input.Label}
 	if args.Input.Permissions != nil {
@@ -148,7 +148,9 @@ func (resolvers) AdminCreateSystemKey(ctx context.Context, args createArgs) (*cr
 	if err != nil {
 		return nil, c.failed(err)
 	}
-	return &createdGQL{keyOfGQL(ShowKey(key)), plain}, nil
+	created := &keyGQL{ShowKey(key)}
+	created.Key = plain
+	return created, nil
 }
 
 // AdminDeleteSystemKey is the field of that name.
@@ -168,7 +170,7 @@ func (resolvers) AdminDeleteSystemKey(ctx context.Context, args struct{ ID graph
 	if err != nil {
 		return nil, c.failed(err)
 	}
-	return revokedOfGQL(ShowRevoked(revoked)), nil
+	return &revokedGQL{ShowRevoked(revoked)}, nil
 }
 
 func (p parameters) set(name string, value *string) {

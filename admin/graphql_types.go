@@ -1,24 +1,21 @@
 package admin
 
 import (
+	"encoding/json"
 	"time"
 
 	"github.com/graph-gophers/graphql-go"
 )
 
-// The types of schema.graphql: what the REST API shows, in the names and types
-// that the library looks for.
+// The types of schema.graphql. Each is the view of the REST API. Its methods give the
+// fields whose Go type is not one that the library has for the type of the schema.
 
-type keyGQL struct {
-	ID          graphql.ID
-	Label       string
-	Permissions []string
-	IsSystem    bool
-	CreatedAt   graphql.Time
-	CreatedBy   *string
-	ExpiresAt   *graphql.Time
-	LastUsedAt  *graphql.Time
-}
+type keyGQL struct{ KeyJSON }
+
+func (k keyGQL) ID() graphql.ID            { return graphql.ID(k.KeyJSON.ID.String()) }
+func (k keyGQL) CreatedAt() graphql.Time   { return graphql.Time{Time: k.KeyJSON.CreatedAt} }
+func (k keyGQL) ExpiresAt() *graphql.Time  { return timeGQL(k.KeyJSON.ExpiresAt) }
+func (k keyGQL) LastUsedAt() *graphql.Time { return timeGQL(k.KeyJSON.LastUsedAt) }
 
 type keyListGQL struct {
 	Data  []keyGQL
@@ -26,20 +23,10 @@ type keyListGQL struct {
 	Next  *string
 }
 
-type createdGQL struct {
-	keyGQL
-	Key string
-}
+type revokedGQL struct{ RevokedJSON }
 
-type revokedGQL struct {
-	ID          graphql.ID
-	Label       string
-	RevokedAt   graphql.Time
-	Instances   instancesGQL
-	RequestsCut int32
-}
-
-type instancesGQL struct{ Total, Acknowledged, Expired int32 }
+func (r revokedGQL) ID() graphql.ID          { return graphql.ID(r.RevokedJSON.ID.String()) }
+func (r revokedGQL) RevokedAt() graphql.Time { return graphql.Time{Time: r.RevokedJSON.RevokedAt} }
 
 type auditListGQL struct {
 	Data  []auditGQL
@@ -48,69 +35,23 @@ type auditListGQL struct {
 	Next  *string
 }
 
-type auditGQL struct {
-	ID      graphql.ID
-	Event   string
-	At      graphql.Time
-	Actor   auditActorGQL
-	Key     *auditKeyGQL
-	Request *requestGQL
-	Details jsonObject
-}
+type auditGQL struct{ AuditJSON }
 
-type auditActorGQL struct {
-	Type  string
-	ID    string
-	Label *string
-}
+func (a auditGQL) ID() graphql.ID      { return graphql.ID(a.AuditJSON.ID.String()) }
+func (a auditGQL) Event() string       { return string(a.AuditJSON.Event) }
+func (a auditGQL) At() graphql.Time    { return graphql.Time{Time: a.AuditJSON.At} }
+func (a auditGQL) Details() jsonObject { return jsonObject(a.AuditJSON.Details) }
 
-type auditKeyGQL struct {
-	ID    graphql.ID
-	Label *string
-}
-
-type requestGQL struct {
-	ID       string
-	Method   string
-	Path     string
-	Status   int32
-	ClientIP string
-}
-
-func keyOfGQL(k KeyJSON) keyGQL {
-	return keyGQL{
-		ID: graphql.ID(k.ID.String()), Label: k.Label, Permissions: k.Permissions, IsSystem: k.IsSystem,
-		CreatedAt: graphql.Time{Time: k.CreatedAt}, CreatedBy: k.CreatedBy,
-		ExpiresAt: timeGQL(k.ExpiresAt), LastUsedAt: timeGQL(k.LastUsedAt),
+func (a auditGQL) Key() *auditKeyGQL {
+	if a.AuditJSON.Key == nil {
+		return nil
 	}
+	return &auditKeyGQL{*a.AuditJSON.Key}
 }
 
-func revokedOfGQL(r RevokedJSON) *revokedGQL {
-	return &revokedGQL{
-		ID: graphql.ID(r.ID.String()), Label: r.Label, RevokedAt: graphql.Time{Time: r.RevokedAt},
-		Instances: instancesGQL{
-			Total: int32(r.Instances.Total), Acknowledged: int32(r.Instances.Acknowledged), Expired: int32(r.Instances.Expired),
-		},
-		RequestsCut: int32(r.RequestsCut),
-	}
-}
+type auditKeyGQL struct{ AuditKeyJSON }
 
-func auditOfGQL(a AuditJSON) auditGQL {
-	shown := auditGQL{
-		ID: graphql.ID(a.ID.String()), Event: string(a.Event), At: graphql.Time{Time: a.At},
-		Actor: auditActorGQL(a.Actor), Details: jsonObject(a.Details),
-	}
-	if a.Key != nil {
-		shown.Key = &auditKeyGQL{ID: graphql.ID(a.Key.ID.String()), Label: a.Key.Label}
-	}
-	if a.Request != nil {
-		shown.Request = &requestGQL{
-			ID: a.Request.ID, Method: a.Request.Method, Path: a.Request.Path,
-			Status: int32(a.Request.Status), ClientIP: a.Request.ClientIP,
-		}
-	}
-	return shown
-}
+func (k auditKeyGQL) ID() graphql.ID { return graphql.ID(k.AuditKeyJSON.ID.String()) }
 
 func timeGQL(t *time.Time) *graphql.Time {
 	if t == nil {
@@ -118,3 +59,17 @@ func timeGQL(t *time.Time) *graphql.Time {
 	}
 	return &graphql.Time{Time: *t}
 }
+
+// jsonObject is the scalar JSON.
+type jsonObject json.RawMessage
+
+// ImplementsGraphQLType implements [decode.Unmarshaler] of the library.
+func (jsonObject) ImplementsGraphQLType(name string) bool { return name == "JSON" }
+
+// UnmarshalGraphQL implements it too. No input has this scalar.
+func (*jsonObject) UnmarshalGraphQL(any) error {
+	return badRequest("JSON is not taken as an input")
+}
+
+// MarshalJSON implements [json.Marshaler].
+func (j jsonObject) MarshalJSON() ([]byte, error) { return j, nil }

@@ -34,7 +34,7 @@ func (p *page) keysCard(r *http.Request, x *exchange, state ui.State) (ui.Keys, 
 	}
 	card.Total = found.Total
 	for i := range found.Keys {
-		card.Keys = append(card.Keys, showKey(&found.Keys[i], x.actor.Key))
+		card.Keys = append(card.Keys, ui.Key{Key: &found.Keys[i], Own: found.Keys[i].ID == x.actor.Key})
 	}
 	card.Next, card.Prev = cursorText(next), cursorText(prev)
 	return card, nil
@@ -45,11 +45,4 @@ func cursorText(c *store.Cursor) string {
 		return ""
 	}
 	return c.Encode()
-}
-
-func showKey(k *store.Key, own store.ID) ui.Key {
-	return ui.Key{
-		ID: k.ID.String(), Label: k.Label, Permissions: k.Permissions, IsSystem: k.IsSystem,
-		CreatedAt: k.CreatedAt, ExpiresAt: k.ExpiresAt, LastUsedAt: k.LastUsedAt, Own: k.ID == own,
-	}
 }

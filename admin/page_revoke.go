@@ -49,7 +49,7 @@ func (p *page) read(r *http.Request, x *exchange) (*store.Key, error) {
 
 func (p *page) revokeForm(x *exchange, key *store.Key) ui.Revoke {
 	return ui.Revoke{
-		Key: showKey(key, x.actor.Key), Nonce: x.nonce(),
+		Key: ui.Key{Key: key, Own: key.ID == x.actor.Key}, Nonce: x.nonce(),
 		Confirm: p.handler.config.Now().Sub(key.LastUsedAt) < recent,
 	}
 }
@@ -148,10 +148,9 @@ func (p *page) follow(w http.ResponseWriter, r *http.Request, x *exchange, revoc
 }
 
 func showProgress(r *Revoked, done bool) ui.Revoked {
-	shown := ShowRevoked(r)
+	expired := len(r.Report.Expired)
 	return ui.Revoked{
-		Label: cmp.Or(shown.Label, shown.ID.String()), Total: shown.Instances.Total,
-		Refusing: shown.Instances.Acknowledged + shown.Instances.Expired, Expired: shown.Instances.Expired,
-		Cut: shown.RequestsCut, Awaited: shown.Instances.Awaited, Done: done,
+		Label: cmp.Or(r.Label, r.ID.String()), Total: r.Report.Total, Refusing: r.Report.Acknowledged + expired,
+		Expired: expired, Cut: r.Report.Cut, Awaited: r.awaited(), Done: done,
 	}
 }

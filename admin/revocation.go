@@ -37,6 +37,15 @@ type Revoked struct {
 	Report coherence.Report
 }
 
+// awaited names the instances that may still accept the key.
+func (r *Revoked) awaited() []string {
+	var names []string
+	for _, m := range r.Report.Awaited {
+		names = append(names, m.Name)
+	}
+	return names
+}
+
 // Revoke deletes a key for ever. This process refuses it from the moment that
 // Revoke returns, the others by the end of the wait. An id without a row is logged
 // and waited for in the same way: whoever deleted it may not have waited, and the

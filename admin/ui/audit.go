@@ -1,30 +1,51 @@
 package ui
 
-import "time"
+import (
+	"cmp"
+	"encoding/json"
+
+	"github.com/lumio-vision/caddy-system-keys/store"
+)
 
 // Record is an entry of the audit card.
-type Record struct {
-	ID, Event string
-	At        time.Time
-	// Key is the key's id and KeyLabel its label; both are empty in records of no
-	// one key.
-	Key, KeyLabel string
-	// Actor is who did it: a label, or an id where there is none. Empty: the key
-	// itself.
-	Actor string
-	// Method, Path, Status and ClientIP are empty without a request.
-	Method, Path, ClientIP string
-	Status                 int
-	// Missing is how many records a gap stands for.
-	Missing int64
+type Record struct{ *store.AuditRecord }
+
+// KeyName is the key's label, or its id where the record has no label. It is empty if
+// the record is not about one key.
+func (r Record) KeyName() string {
+	if r.Key.ID == (store.ID{}) {
+		return r.Key.Label
+	}
+	return cmp.Or(r.Key.Label, r.Key.ID.String())
+}
+
+// By names the actor by label, or by id where there is no label. It is empty if the
+// key itself has acted.
+func (r Record) By() string {
+	if r.Actor.ID == r.Key.ID.String() {
+		return ""
+	}
+	return cmp.Or(r.Actor.Label, r.Actor.ID)
+}
+
+// Missing is how many records a gap stands for.
+func (r Record) Missing() int64 {
+	if r.Event != store.AuditGap {
+		return 0
+	}
+	var gap struct {
+		Dropped int64 `json:"dropped"`
+	}
+	_ = json.Unmarshal(r.Details, &gap) // a missing number counts as 0
+	return gap.Dropped
 }
 
 // Audit is the card with the newest audit records.
 type Audit struct {
 	State   State
 	Records []Record
-	// Events are the kinds there are.
-	Events []string
+	// Events are all kinds of events.
+	Events []store.AuditEvent
 	// Total counts the records on all pages, up to a limit; More says that there
 	// are more.
 	Total int

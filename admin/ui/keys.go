@@ -1,8 +1,6 @@
 package ui
 
-import (
-	"time"
-)
+import "github.com/lumio-vision/caddy-system-keys/store"
 
 // PageSize is how many keys a page has.
 const PageSize = 25
@@ -12,13 +10,8 @@ const UnusedDays = 90
 
 // Key is a row of the list of keys.
 type Key struct {
-	ID, Label   string
-	Permissions []string
-	IsSystem    bool
-	CreatedAt   time.Time
-	// ExpiresAt and LastUsedAt are zero for never.
-	ExpiresAt, LastUsedAt time.Time
-	// Own says that it is the one by which the admin is signed in.
+	*store.Key
+	// Own says that the admin is signed in by this key.
 	Own bool
 }
 
@@ -73,10 +66,10 @@ func (k Keys) AllURL() string {
 	return s.URL()
 }
 
-// ActivityURL shows what became of a key in the audit card.
-func (k Keys) ActivityURL(id string) string {
+// ActivityURL shows the records of a key in the audit card.
+func (k Keys) ActivityURL(id store.ID) string {
 	s := k.State
-	s.Activity, s.Event, s.Older = id, "", ""
+	s.Activity, s.Event, s.Older = id.String(), "", ""
 	return s.URL() + "#audit"
 }
 

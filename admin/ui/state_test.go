@@ -8,6 +8,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/lumio-vision/caddy-system-keys/admin/ui"
+	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
 func query(t *testing.T, address string) map[string]string {
@@ -43,8 +44,8 @@ func TestLinksKeepWhatIsLookedAt(t *testing.T) {
 		"sort": "label", "q": "bot", "unused": "90", "page": "2", "before": "p", "activity": "k", "event": "e", "older": "o",
 	})
 	same(t, "all", keys.AllURL(), map[string]string{"sort": "label", "activity": "k", "event": "e", "older": "o"})
-	same(t, "activity", keys.ActivityURL("j"), map[string]string{
-		"sort": "label", "q": "bot", "unused": "90", "page": "3", "after": "c", "activity": "j",
+	same(t, "activity", keys.ActivityURL(store.ID{0xAB}), map[string]string{
+		"sort": "label", "q": "bot", "unused": "90", "page": "3", "after": "c", "activity": "ab000000-0000-0000-0000-000000000000",
 	})
 	keys.State.Page = 2
 	same(t, "the first page has no cursor", keys.PrevURL(), map[string]string{
@@ -86,7 +87,7 @@ func TestAColumnSortsTheOtherWayAtTheSecondClick(t *testing.T) {
 func TestPagesAreCounted(t *testing.T) {
 	t.Parallel()
 	for total, want := range map[int]string{1: "Page 1 of 1 (1 key)", 87: "Page 1 of 4 (87 keys)"} {
-		keys := ui.Keys{Total: total, Keys: []ui.Key{{ID: "x", Label: "y"}}, MayRead: true}
+		keys := ui.Keys{Total: total, Keys: []ui.Key{{Key: &store.Key{Label: "y"}}}, MayRead: true}
 		if text := draw(t, ui.English, keys, true); !strings.Contains(text, want) {
 			t.Errorf("of %d keys there is no %q", total, want)
 		}

@@ -9,6 +9,7 @@ import (
 	"golang.org/x/net/html"
 
 	"github.com/lumio-vision/caddy-system-keys/admin/ui"
+	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
 var now = time.Date(2026, 11, 25, 12, 0, 0, 0, time.UTC)
@@ -18,24 +19,31 @@ var now = time.Date(2026, 11, 25, 12, 0, 0, 0, time.UTC)
 const hostile = `<script>alert(1)</script>"'&`
 
 func row() ui.Key {
-	return ui.Key{
-		ID: "0199d3f0-0000-7000-8000-000000000001", Label: hostile, Permissions: []string{"bots:read"}, IsSystem: true,
-		CreatedAt: now.Add(-time.Hour), ExpiresAt: now.Add(time.Hour), LastUsedAt: now.Add(-time.Minute), Own: true,
-	}
+	return ui.Key{Own: true, Key: &store.Key{
+		ID: store.ID{1}, Label: hostile, Permissions: []string{"bots:read"}, IsSystem: true,
+		CreatedAt: now.Add(-time.Hour), ExpiresAt: now.Add(time.Hour), LastUsedAt: now.Add(-time.Minute),
+	}}
 }
 
 // bodies are one of every kind, in every state that a template tells apart.
 func bodies() map[string]ui.Body {
 	state := ui.State{Sort: ui.DefaultSort, Page: 2, Search: hostile, Unused: ui.UnusedDays, Activity: "0199d3f0-0000-7000-8000-000000000001"}
-	all := ui.Keys{State: state, Keys: []ui.Key{row(), {ID: "x", Label: "y"}}, Total: 87, Next: "n", Prev: "p", MayRead: true, MayCreate: true, MayRevoke: true, MayAudit: true}
-	records := []ui.Record{
-		{Event: "api_key.used", At: now, Key: "x", KeyLabel: hostile, Actor: hostile, Method: "GET", Path: "/" + hostile, Status: 200, ClientIP: "::1"},
-		{Event: "api_key.created", At: now, Key: "x", Actor: "cli"},
-		{Event: "api_key.revoked", At: now, Actor: "sql"},
-		{Event: "api_key.denied", At: now, Actor: "sql"},
-		{Event: "api_key.audit_gap", At: now, Actor: "server", Missing: 7},
+	all := ui.Keys{State: state, Keys: []ui.Key{row(), {Key: &store.Key{ID: store.ID{2}, Label: "y"}}}, Total: 87, Next: "n", Prev: "p", MayRead: true, MayCreate: true, MayRevoke: true, MayAudit: true}
+	var records []ui.Record
+	for _, r := range []store.AuditRecord{
+		{
+			Event: "api_key.used", Key: store.AuditKey{ID: store.ID{2}, Label: hostile}, Actor: store.AuditActor{ID: "ada", Label: hostile},
+			Request: store.AuditRequest{Method: "GET", Path: "/" + hostile, Status: 200, ClientIP: "::1"},
+		},
+		{Event: "api_key.created", Key: store.AuditKey{ID: store.ID{2}}, Actor: store.AuditActor{ID: "cli"}},
+		{Event: "api_key.revoked", Actor: store.AuditActor{ID: "sql"}},
+		{Event: "api_key.denied", Actor: store.AuditActor{ID: "sql"}},
+		{Event: "api_key.audit_gap", Actor: store.AuditActor{ID: "server"}, Details: []byte(`{"dropped":7}`)},
+	} {
+		r.At = now
+		records = append(records, ui.Record{AuditRecord: &r})
 	}
-	log := ui.Audit{State: state, Records: records, Events: []string{"api_key.used"}, Total: 9, More: true, Next: "o", Label: hostile, MayRead: true}
+	log := ui.Audit{State: state, Records: records, Events: []store.AuditEvent{"api_key.used"}, Total: 9, More: true, Next: "o", Label: hostile, MayRead: true}
 	log.State.Older = "o"
 	bodies := map[string]ui.Body{
 		"sign in":         ui.SignIn{},
@@ -150,6 +158,28 @@ func checkMarkup(t *testing.T, name, text string, fragment bool) {
 		// The title of the dialog is in what is put into it.
 		if !ids[id] && id != "dialog-title" && !fragment {
 			t.Errorf("%s: something points to %q, which is not there", name, id)
+		}
+	}
+}
+
+func TestARecordNamesItsKeyAndItsActor(t *testing.T) {
+	t.Parallel()
+	id := store.ID{2}
+	for name, c := range map[string]struct {
+		record  store.AuditRecord
+		key, by string
+		missing int64
+	}{
+		"labels":                  {store.AuditRecord{Key: store.AuditKey{ID: id, Label: "bot"}, Actor: store.AuditActor{ID: "x", Label: "Ada"}}, "bot", "Ada", 0},
+		"ids":                     {store.AuditRecord{Key: store.AuditKey{ID: id}, Actor: store.AuditActor{ID: "cli"}}, id.String(), "cli", 0},
+		"by the key itself":       {store.AuditRecord{Key: store.AuditKey{ID: id, Label: "bot"}, Actor: store.AuditActor{ID: id.String(), Label: "bot"}}, "bot", "", 0},
+		"a gap":                   {store.AuditRecord{Event: store.AuditGap, Actor: store.AuditActor{ID: "server"}, Details: []byte(`{"dropped":7}`)}, "", "server", 7},
+		"a gap that says nothing": {store.AuditRecord{Event: store.AuditGap, Actor: store.AuditActor{ID: "server"}}, "", "server", 0},
+		"no gap":                  {store.AuditRecord{Event: store.AuditUsed, Actor: store.AuditActor{ID: "x"}, Details: []byte(`{"dropped":7}`)}, "", "x", 0},
+	} {
+		r := ui.Record{AuditRecord: &c.record}
+		if r.KeyName() != c.key || r.By() != c.by || r.Missing() != c.missing {
+			t.Errorf("%s: %q by %q, %d missing", name, r.KeyName(), r.By(), r.Missing())
 		}
 	}
 }
