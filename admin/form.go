@@ -6,6 +6,8 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+
+	"github.com/lumio-vision/caddy-system-keys/internal/gate"
 )
 
 const mediaForm = "application/x-www-form-urlencoded"
@@ -22,8 +24,8 @@ func isForm(r *http.Request) bool {
 // does not count.
 func readForm(w http.ResponseWriter, r *http.Request, known ...string) (map[string]string, error) {
 	if !isForm(r) {
-		return nil, &problem{
-			status: http.StatusUnsupportedMediaType, code: "unsupported_media_type", message: "the body must be a form",
+		return nil, &gate.Refusal{
+			Status: http.StatusUnsupportedMediaType, Code: "unsupported_media_type", Message: "the body must be a form",
 		}
 	}
 	body, err := read(http.MaxBytesReader(w, r.Body, maxBody), 0)

@@ -14,6 +14,7 @@ import (
 	"github.com/graph-gophers/graphql-go"
 	gqlerrors "github.com/graph-gophers/graphql-go/errors"
 
+	"github.com/lumio-vision/caddy-system-keys/internal/gate"
 	"github.com/lumio-vision/caddy-system-keys/internal/token"
 )
 
@@ -112,9 +113,9 @@ func (g *graphQL) post(w http.ResponseWriter, r *http.Request, x *exchange) erro
 		return handOn(w, r, x)
 	}
 	if passthrough && document.others > 0 {
-		return &problem{
-			status: http.StatusBadRequest, code: "mixed_document",
-			message: fmt.Sprintf("fields about system keys are answered apart from others: send %.100q in a document of its own", document.other),
+		return &gate.Refusal{
+			Status: http.StatusBadRequest, Code: "mixed_document",
+			Message: fmt.Sprintf("fields about system keys are answered apart from others: send %.100q in a document of its own", document.other),
 		}
 	}
 	if passthrough {
@@ -178,11 +179,11 @@ func exec(ctx context.Context, schema *graphql.Schema, request *graphQLRequest, 
 func (*graphQL) complete(e *gqlerrors.QueryError, requestID string) {
 	e.Message = token.Redact(e.Message) // it may repeat what the client has sent
 	if e.Extensions == nil {
-		p := &problem{code: "invalid_document", status: http.StatusBadRequest}
+		p := &gate.Refusal{Code: "invalid_document", Status: http.StatusBadRequest}
 		if e.Path != nil { // it has got so far as to a field
-			p = &problem{code: "internal", status: http.StatusInternalServerError}
+			p = &gate.Refusal{Code: "internal", Status: http.StatusInternalServerError}
 		}
-		e.Extensions = p.extensions(requestID)
+		e.Extensions = extensions(p, requestID)
 	}
 	if e.Rule != "" {
 		e.Extensions["rule"] = e.Rule
@@ -195,16 +196,12 @@ type graphQLError struct {
 	Extensions map[string]any `json:"extensions"`
 }
 
-func (p *problem) graphQL(requestID string) graphQLError {
-	return graphQLError{Message: p.body(requestID).Message, Extensions: p.extensions(requestID)}
-}
-
-func (p *problem) extensions(requestID string) map[string]any {
-	extensions := map[string]any{"code": p.code, "status": p.status, "request_id": requestID}
-	if len(p.fields) > 0 {
-		extensions["fields"] = maps.Clone(p.fields)
+func extensions(p *gate.Refusal, requestID string) map[string]any {
+	extensions := map[string]any{"code": p.Code, "status": p.Status, "request_id": requestID}
+	if len(p.Fields) > 0 {
+		extensions["fields"] = maps.Clone(p.Fields)
 	}
-	if after := p.header.Get("Retry-After"); after != "" {
+	if after := p.Header.Get("Retry-After"); after != "" {
 		extensions["retry_after"] = after
 	}
 	return extensions

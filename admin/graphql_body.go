@@ -5,6 +5,8 @@ import (
 	"io"
 	"net/http"
 	"runtime"
+
+	"github.com/lumio-vision/caddy-system-keys/internal/gate"
 )
 
 // What anybody may have the server keep in memory. Under graphql_passthrough a body
@@ -59,9 +61,9 @@ func (b *counted) Read(p []byte) (int, error) {
 		b.held = true
 		return n, err
 	default:
-		return 0, &problem{
-			status: http.StatusServiceUnavailable, code: "unavailable", message: "too many large documents are being read at the moment",
-			header: http.Header{"Retry-After": {"1"}},
+		return 0, &gate.Refusal{
+			Status: http.StatusServiceUnavailable, Code: "unavailable", Message: "too many large documents are being read at the moment",
+			Header: http.Header{"Retry-After": {"1"}},
 		}
 	}
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/graph-gophers/graphql-go"
 
+	"github.com/lumio-vision/caddy-system-keys/internal/gate"
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
@@ -28,12 +29,12 @@ func callOf(ctx context.Context) *graphQLCall {
 
 // fieldError is an error of one field: what the REST API would have answered.
 type fieldError struct {
-	*problem
+	*gate.Refusal
 	requestID string
 }
 
 // Extensions implements what the library looks for.
-func (e fieldError) Extensions() map[string]any { return e.extensions(e.requestID) }
+func (e fieldError) Extensions() map[string]any { return extensions(e.Refusal, e.requestID) }
 
 // failed makes an error of a field, and tells the logs of it.
 func (c *graphQLCall) failed(err error) error {

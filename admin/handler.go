@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/time/rate"
 
+	"github.com/lumio-vision/caddy-system-keys/internal/gate"
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
@@ -108,9 +109,9 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request, x *exchange) err
 	x.route, x.id = found, id
 	call, ok := x.route.calls[r.Method]
 	if !ok {
-		return &problem{
-			status: http.StatusMethodNotAllowed, code: "method_not_allowed", message: x.route.only,
-			header: http.Header{"Allow": {strings.Join(x.route.methods(), ", ")}},
+		return &gate.Refusal{
+			Status: http.StatusMethodNotAllowed, Code: "method_not_allowed", Message: x.route.only,
+			Header: http.Header{"Allow": {strings.Join(x.route.methods(), ", ")}},
 		}
 	}
 	if err := checkContentType(r); err != nil && (!x.route.form || !isForm(r)) {
@@ -127,7 +128,7 @@ func (h *Handler) checkHost(r *http.Request) error {
 	}) {
 		return nil
 	}
-	return &problem{status: http.StatusForbidden, code: "host_not_allowed", message: "the admin plane is not served under this host"}
+	return &gate.Refusal{Status: http.StatusForbidden, Code: "host_not_allowed", Message: "the admin plane is not served under this host"}
 }
 
 // identify refuses what a page of another site makes a browser send, and what
@@ -152,22 +153,22 @@ func (x *exchange) identify(r *http.Request) (err error) {
 // sameSite refuses what a page of another site makes a browser send.
 func (x *exchange) sameSite(r *http.Request) error {
 	if err := x.handler.origins.Check(r); err != nil {
-		return &problem{status: http.StatusForbidden, code: "cross_origin", message: "a page of another site may not do this", cause: err}
+		return &gate.Refusal{Status: http.StatusForbidden, Code: "cross_origin", Message: "a page of another site may not do this", Err: err}
 	}
 	return nil
 }
 
 // denied records that an actor was not allowed to do something.
-func (x *exchange) denied(err error, p *problem) {
-	if p.status != http.StatusForbidden || x.actor.Name == "" {
+func (x *exchange) denied(err error, p *gate.Refusal) {
+	if p.Status != http.StatusForbidden || x.actor.Name == "" {
 		return
 	}
 	key := store.Key{ID: x.actor.Key, Label: x.actor.Label}
 	if key.ID == (store.ID{}) {
 		key.Label = ""
 	}
-	x.handler.config.Denied(x.actor.record(store.AuditDenied, &key, x.handler.config.Now(), p.status,
-		map[string]any{"reason": p.code, "message": err.Error()}))
+	x.handler.config.Denied(x.actor.record(store.AuditDenied, &key, x.handler.config.Now(), p.Status,
+		map[string]any{"reason": p.Code, "message": err.Error()}))
 }
 
 // callTimeout bounds what a call asks of the store, so that one that hangs holds

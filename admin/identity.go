@@ -51,7 +51,7 @@ const personPrefix = "lm_"
 func (i *Identities) actor(r *http.Request) (Actor, error) {
 	actor, known, err := i.known(r)
 	if err == nil && !known {
-		err = refused(gate.Anonymous())
+		err = gate.Anonymous()
 	}
 	return actor, err
 }
@@ -65,7 +65,7 @@ func (i *Identities) known(r *http.Request) (actor Actor, known bool, err error)
 		if i.Refused != nil {
 			i.Refused(r, "", refusal)
 		}
-		return Actor{}, false, refused(refusal)
+		return Actor{}, false, refusal
 	}
 	if key != "" {
 		actor, err = i.byKey(r, key)
@@ -94,7 +94,7 @@ func (i *Identities) byKey(r *http.Request, key string) (Actor, error) {
 		if i.Refused != nil {
 			i.Refused(r, key, err)
 		}
-		return Actor{}, refused(gate.Refuse(err))
+		return Actor{}, gate.Refuse(err)
 	}
 	if i.Announce != nil {
 		i.Announce(r, identity)
@@ -106,12 +106,12 @@ func (i *Identities) byToken(ctx context.Context, token string) (Actor, error) {
 	claims, err := i.Tokens.Verify(ctx, token)
 	switch {
 	case errors.Is(err, jwtauth.ErrInvalid):
-		p := refused(gate.Invalid())
-		p.message = "the token is not valid"
-		return Actor{}, p
+		p := *gate.Invalid()
+		p.Message = "the token is not valid"
+		return Actor{}, &p
 	case err != nil:
-		p := refused(gate.Unavailable(time.Second, err))
-		p.message = "the token cannot be verified at the moment"
+		p := gate.Unavailable(time.Second, err)
+		p.Message = "the token cannot be verified at the moment"
 		return Actor{}, p
 	}
 	return personActor(claims.Subject, claims.Name, claims.Permissions, claims.IsSystem), nil

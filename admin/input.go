@@ -11,6 +11,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/lumio-vision/caddy-system-keys/internal/gate"
 	"github.com/lumio-vision/caddy-system-keys/internal/nesting"
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
@@ -76,12 +77,12 @@ func read(r io.Reader, length int) ([]byte, error) {
 		return nil, badRequest("malformed body: " + err.Error())
 	}
 	if tooLarge, ok := errors.AsType[*http.MaxBytesError](err); ok {
-		return nil, &problem{
-			status: http.StatusRequestEntityTooLarge, code: "too_large",
-			message: fmt.Sprintf("the body must be at most %d bytes long", tooLarge.Limit),
+		return nil, &gate.Refusal{
+			Status: http.StatusRequestEntityTooLarge, Code: "too_large",
+			Message: fmt.Sprintf("the body must be at most %d bytes long", tooLarge.Limit),
 		}
 	}
-	if known, ok := errors.AsType[*problem](err); ok {
+	if known, ok := errors.AsType[*gate.Refusal](err); ok {
 		return nil, known
 	}
 	if err != nil {

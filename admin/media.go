@@ -6,6 +6,8 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+
+	"github.com/lumio-vision/caddy-system-keys/internal/gate"
 )
 
 // checkContentType refuses a body in any form but JSON. What a plain form of
@@ -22,9 +24,9 @@ func checkContentType(r *http.Request) error {
 			return nil
 		}
 	}
-	return &problem{
-		status: http.StatusUnsupportedMediaType, code: "unsupported_media_type",
-		message: "the body must be application/json",
+	return &gate.Refusal{
+		Status: http.StatusUnsupportedMediaType, Code: "unsupported_media_type",
+		Message: "the body must be application/json",
 	}
 }
 
@@ -33,9 +35,9 @@ func (r *route) accepts(request *http.Request) error {
 	if _, ok := r.preferred(request); ok {
 		return nil
 	}
-	return &problem{
-		status: http.StatusNotAcceptable, code: "not_acceptable",
-		message: "the answer is " + strings.Join(r.produces, " or "),
+	return &gate.Refusal{
+		Status: http.StatusNotAcceptable, Code: "not_acceptable",
+		Message: "the answer is " + strings.Join(r.produces, " or "),
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/lumio-vision/caddy-system-keys/admin/ui"
+	"github.com/lumio-vision/caddy-system-keys/internal/gate"
 	"github.com/lumio-vision/caddy-system-keys/internal/token"
 	"github.com/lumio-vision/caddy-system-keys/internal/verify"
 	"github.com/lumio-vision/caddy-system-keys/store"
@@ -81,20 +82,20 @@ func (p *page) createKey(w http.ResponseWriter, r *http.Request, x *exchange) er
 			return nil
 		}
 	}
-	found := problemOf(err)
+	found := refusalOf(err)
 	if len(form.Errors) > 0 {
-		found = &problem{status: http.StatusUnprocessableEntity}
+		found = &gate.Refusal{Status: http.StatusUnprocessableEntity}
 	}
 	if !explain(&form, found, err) {
 		return err
 	}
-	if found.status >= http.StatusInternalServerError || errors.Is(err, ErrEscalation) {
+	if found.Status >= http.StatusInternalServerError || errors.Is(err, ErrEscalation) {
 		_ = p.handler.report(r, x, err) // to the logs
 	}
-	for name, values := range found.header {
+	for name, values := range found.Header {
 		w.Header()[name] = slices.Clone(values)
 	}
-	p.show(w, r, x, found.status, p.createForm(r, x, form))
+	p.show(w, r, x, found.Status, p.createForm(r, x, form))
 	return nil
 }
 
@@ -141,8 +142,8 @@ func wanted(form *ui.Create) NewKey {
 }
 
 // explain puts a problem into the form, and reports whether it belongs there.
-func explain(form *ui.Create, found *problem, err error) bool {
-	for field := range found.fields {
+func explain(form *ui.Create, found *gate.Refusal, err error) bool {
+	for field := range found.Fields {
 		form.Errors[field] = field
 	}
 	switch {
@@ -153,11 +154,11 @@ func explain(form *ui.Create, found *problem, err error) bool {
 		}
 		form.Errors[field] = "escalation"
 	case errors.Is(err, store.ErrConflict):
-		found.status = http.StatusConflict
+		found.Status = http.StatusConflict
 		form.Errors["form"] = "spent"
 	case errors.Is(err, errUnknownOutcome):
 		form.Errors["form"] = "unknown"
-	case found.status >= http.StatusInternalServerError:
+	case found.Status >= http.StatusInternalServerError:
 		form.Errors["form"] = "unavailable"
 	}
 	return len(form.Errors) > 0

@@ -5,29 +5,30 @@ import (
 	"net/http"
 
 	"github.com/lumio-vision/caddy-system-keys/admin/ui"
+	"github.com/lumio-vision/caddy-system-keys/internal/gate"
 	"github.com/lumio-vision/caddy-system-keys/internal/session"
 )
 
 // fail answers with a page that says what is wrong.
-func (p *page) fail(w http.ResponseWriter, r *http.Request, x *exchange, found *problem) {
+func (p *page) fail(w http.ResponseWriter, r *http.Request, x *exchange, found *gate.Refusal) {
 	switch {
-	case errors.Is(found.cause, errSignedOut), found.status == http.StatusUnauthorized && x.visit != nil:
+	case errors.Is(found.Err, errSignedOut), found.Status == http.StatusUnauthorized && x.visit != nil:
 		p.askToSignIn(w, r, x)
 		return
-	case found.status == http.StatusUnauthorized: // what the request itself has said is not good
-		p.show(w, r, x, found.status, ui.SignIn{Notice: "wrong", Failed: true})
+	case found.Status == http.StatusUnauthorized: // what the request itself has said is not good
+		p.show(w, r, x, found.Status, ui.SignIn{Notice: "wrong", Failed: true})
 		return
 	}
-	body := ui.Problem{Status: found.status, Code: found.code, Missing: missing(found), RequestID: x.request.ID}
+	body := ui.Problem{Status: found.Status, Code: found.Code, Missing: missing(found), RequestID: x.request.ID}
 	switch {
-	case found.status >= http.StatusInternalServerError:
+	case found.Status >= http.StatusInternalServerError:
 		body.Code = "unavailable"
-	case found.status == http.StatusNotFound, found.status == http.StatusMethodNotAllowed:
+	case found.Status == http.StatusNotFound, found.Status == http.StatusMethodNotAllowed:
 		body.Code = "not_found"
 	case body.Code != "csrf" && body.Code != "cross_origin" && body.Code != "forbidden":
 		body.Code = "invalid_request"
 	}
-	p.show(w, r, x, found.status, body)
+	p.show(w, r, x, found.Status, body)
 }
 
 // askToSignIn shows the form to who has no session, or no more.
@@ -52,7 +53,7 @@ func (p *page) askToSignIn(w http.ResponseWriter, r *http.Request, x *exchange) 
 }
 
 // missing is the permission whose lack is the problem.
-func missing(found *problem) string {
+func missing(found *gate.Refusal) string {
 	if lack, ok := errors.AsType[*lackError](found); ok {
 		return lack.permission
 	}

@@ -142,7 +142,7 @@ func (p *page) follow(w http.ResponseWriter, r *http.Request, x *exchange, revoc
 		return err
 	default: // the status is sent: an end without the last step is told from one with it
 		found := p.handler.report(r, x, err)
-		_ = p.ui.Fragment(w, p.frame(r, x), ui.Problem{Status: found.status, Code: "unavailable", RequestID: x.request.ID})
+		_ = p.ui.Fragment(w, p.frame(r, x), ui.Problem{Status: found.Status, Code: "unavailable", RequestID: x.request.ID})
 	}
 	return nil
 }

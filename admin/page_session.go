@@ -30,7 +30,7 @@ func (p *page) signIn(w http.ResponseWriter, r *http.Request, x *exchange) error
 		return nil
 	}
 	actor, err := p.handler.config.Identities.byKey(r, key)
-	if wrong, ok := errors.AsType[*problem](err); ok && wrong.status == http.StatusUnauthorized {
+	if wrong, ok := errors.AsType[*gate.Refusal](err); ok && wrong.Status == http.StatusUnauthorized {
 		p.show(w, r, x, http.StatusUnauthorized, ui.SignIn{Notice: "wrong", Failed: true})
 		return nil
 	}

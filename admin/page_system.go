@@ -47,10 +47,10 @@ func (p *page) both(w http.ResponseWriter, r *http.Request, x *exchange, state u
 	status := http.StatusOK
 	fault := func(err error) (string, error) {
 		found := p.handler.report(r, x, err)
-		if found.status < http.StatusInternalServerError {
+		if found.Status < http.StatusInternalServerError {
 			return "", err
 		}
-		status = found.status
+		status = found.Status
 		w.Header().Set("Retry-After", "1")
 		return "unavailable", nil
 	}

@@ -90,10 +90,9 @@ func (x *exchange) resume(r *http.Request, token session.Token) (Actor, error) {
 }
 
 func signedOut() error {
-	p := refused(gate.Anonymous())
-	p.message = "sign in first"
-	p.cause = errSignedOut
-	return p
+	p := *gate.Anonymous()
+	p.Message, p.Err = "sign in first", errSignedOut
+	return &p
 }
 
 // spend checks the nonce of a form, and that it is the first time that it is sent.
@@ -115,8 +114,8 @@ func (x *exchange) checkNonce(nonce string) error {
 	return nil
 }
 
-func forged() *problem {
-	return &problem{status: http.StatusForbidden, code: "csrf", message: "the form does not belong to this session"}
+func forged() *gate.Refusal {
+	return &gate.Refusal{Status: http.StatusForbidden, Code: "csrf", Message: "the form does not belong to this session"}
 }
 
 // visited makes a call of the API available to an admin who is signed in to the page.

@@ -15,33 +15,18 @@ import (
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
-// problem is an error as a client sees it.
-type problem struct {
-	status  int
-	code    string
-	message string
-	fields  map[string]string
-	header  http.Header
-	cause   error // for the log
+func notFound() *gate.Refusal {
+	return &gate.Refusal{Status: http.StatusNotFound, Code: "not_found", Message: "there is nothing here"}
 }
 
-func (p *problem) Error() string { return p.message }
-
-// Unwrap returns the cause.
-func (p *problem) Unwrap() error { return p.cause }
-
-func notFound() *problem {
-	return &problem{status: http.StatusNotFound, code: "not_found", message: "there is nothing here"}
+func badRequest(message string) *gate.Refusal {
+	return &gate.Refusal{Status: http.StatusBadRequest, Code: "invalid_request", Message: message}
 }
 
-func badRequest(message string) *problem {
-	return &problem{status: http.StatusBadRequest, code: "invalid_request", message: message}
-}
-
-// problemOf is the one table that maps errors to status codes. What it does not
-// know is a fault of ours or of the store, and its text is for the log alone.
-func problemOf(err error) *problem {
-	if p, ok := errors.AsType[*problem](err); ok {
+// refusalOf is the one table that maps errors to answers. An error that is not in the
+// table is a fault of ours or of the store. Its text goes to the log alone.
+func refusalOf(err error) *gate.Refusal {
+	if p, ok := errors.AsType[*gate.Refusal](err); ok {
 		return p
 	}
 	if fields := invalidFields(err); len(fields) > 0 {
@@ -49,37 +34,37 @@ func problemOf(err error) *problem {
 		for _, name := range slices.Sorted(maps.Keys(fields)) {
 			reasons = append(reasons, name+" "+fields[name])
 		}
-		return &problem{
-			status: http.StatusUnprocessableEntity, code: "validation_failed",
-			message: strings.Join(reasons, "; "), fields: fields,
+		return &gate.Refusal{
+			Status: http.StatusUnprocessableEntity, Code: "validation_failed",
+			Message: strings.Join(reasons, "; "), Fields: fields,
 		}
 	}
 	switch {
 	case errors.Is(err, store.ErrActorGone):
-		return refused(gate.Invalid())
+		return gate.Invalid()
 	case errors.Is(err, store.ErrNotFound):
-		return &problem{status: http.StatusNotFound, code: "not_found", message: "there is no such system key"}
+		return &gate.Refusal{Status: http.StatusNotFound, Code: "not_found", Message: "there is no such system key"}
 	case errors.Is(err, ErrEscalation):
-		return &problem{status: http.StatusForbidden, code: "escalation", message: err.Error()}
+		return &gate.Refusal{Status: http.StatusForbidden, Code: "escalation", Message: err.Error()}
 	case errors.Is(err, ErrForbidden):
-		return &problem{status: http.StatusForbidden, code: "forbidden", message: err.Error(), cause: err}
+		return &gate.Refusal{Status: http.StatusForbidden, Code: "forbidden", Message: err.Error(), Err: err}
 	}
 	retryAfter := http.Header{"Retry-After": {"1"}}
 	if errors.Is(err, coherence.ErrUndone) {
-		return &problem{
-			status: http.StatusServiceUnavailable, code: "unavailable",
-			message: coherence.ErrUndone.Error(), header: retryAfter,
+		return &gate.Refusal{
+			Status: http.StatusServiceUnavailable, Code: "unavailable",
+			Message: coherence.ErrUndone.Error(), Header: retryAfter,
 		}
 	}
 	if errors.Is(err, verify.ErrBusy) {
-		return &problem{
-			status: http.StatusServiceUnavailable, code: "unavailable",
-			message: "too many keys are being hashed at the moment", header: retryAfter,
+		return &gate.Refusal{
+			Status: http.StatusServiceUnavailable, Code: "unavailable",
+			Message: "too many keys are being hashed at the moment", Header: retryAfter,
 		}
 	}
-	return &problem{
-		status: http.StatusServiceUnavailable, code: "unavailable",
-		message: "the key store does not answer at the moment", header: retryAfter,
+	return &gate.Refusal{
+		Status: http.StatusServiceUnavailable, Code: "unavailable",
+		Message: "the key store does not answer at the moment", Header: retryAfter,
 	}
 }
 
@@ -103,49 +88,31 @@ func invalidFields(err error) map[string]string {
 	return fields
 }
 
-// refused is a refusal of the proxy's kind, as the admin plane answers it.
-func refused(r *gate.Refusal) *problem {
-	return &problem{status: r.Status, code: r.Code, message: r.Message, header: r.Header, cause: r.Err}
-}
-
-type problemJSON struct {
-	Error problemBody `json:"error"`
-	// Errors is the same for who expects GraphQL.
-	Errors []graphQLError `json:"errors,omitempty"`
-}
-
-type problemBody struct {
-	Code      string            `json:"code"`
-	Message   string            `json:"message"`
-	Status    int               `json:"status"`
-	RequestID string            `json:"request_id"`
-	Fields    map[string]string `json:"fields,omitempty"`
-}
-
+// fail answers with an error: as JSON, or as a page where [page.answers] says so.
 func (h *Handler) fail(w http.ResponseWriter, r *http.Request, x *exchange, err error) {
 	p := h.report(r, x, err)
-	for name, values := range p.header {
+	for name, values := range p.Header {
 		w.Header()[name] = append([]string(nil), values...)
 	}
 	if h.page.answers(r, x.route) {
 		h.page.fail(w, r, x, p)
 		return
 	}
-	body := problemJSON{Error: p.body(x.request.ID)}
+	body := p.Body(x.request.ID)
 	if x.route != nil && x.route == h.graphQL.route {
-		body.Errors = []graphQLError{p.graphQL(x.request.ID)}
+		body.Errors = []any{graphQLError{body.Error.Message, extensions(p, x.request.ID)}}
 	}
-	writeJSON(w, p.status, body)
+	writeJSON(w, p.Status, body)
 }
 
-// report makes a problem of an error, and tells the logs of it what they are to
-// know.
-func (h *Handler) report(r *http.Request, x *exchange, err error) *problem {
-	p := problemOf(err)
+// report maps an error to an answer. It records a call that was not allowed in the
+// audit log, and logs a fault.
+func (h *Handler) report(r *http.Request, x *exchange, err error) *gate.Refusal {
+	p := refusalOf(err)
 	x.denied(err, p)
-	if p.status >= http.StatusInternalServerError {
-		if p.cause != nil {
-			err = p.cause
+	if p.Status >= http.StatusInternalServerError {
+		if p.Err != nil {
+			err = p.Err
 		}
 		h.outages.Do(func() {
 			h.config.Logger.ErrorContext(r.Context(), "admin call failed",
@@ -153,14 +120,4 @@ func (h *Handler) report(r *http.Request, x *exchange, err error) *problem {
 		})
 	}
 	return p
-}
-
-func (p *problem) body(requestID string) problemBody {
-	return problemBody{
-		Code:      p.code,
-		Message:   token.Redact(strings.ToValidUTF8(p.message, "�")), // it may repeat what the client has sent
-		Status:    p.status,
-		RequestID: requestID,
-		Fields:    p.fields,
-	}
 }
