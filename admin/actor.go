@@ -17,6 +17,9 @@ const (
 	PermissionCreate = "system-keys:create"
 	PermissionDelete = "system-keys:delete"
 	PermissionAudit  = "audit-log:read"
+	// PermissionAccess is needed for the System page, beside the permission for each
+	// call.
+	PermissionAccess = "admin:access"
 )
 
 // The errors of [Service] beside those of package store.
@@ -125,26 +128,26 @@ func (a Actor) holds(permission string) bool {
 	return slices.Contains(a.Permissions, permission)
 }
 
-// may returns nil if the actor may make calls that need the permission.
-func (a Actor) may(permission string) error {
+// May returns nil if the actor may make calls that need the permission.
+func (a Actor) May(permission string) error {
 	if a.IsSystem || a.holds(permission) {
 		return nil
 	}
-	return &lackError{permission}
+	return &LackError{permission}
 }
 
-// lackError is [ErrForbidden] for want of a permission.
-type lackError struct{ permission string }
+// LackError is [ErrForbidden] for want of a permission.
+type LackError struct{ Permission string }
 
-func (e *lackError) Error() string { return ErrForbidden.Error() + ": " + e.permission + " is needed" }
+func (e *LackError) Error() string { return ErrForbidden.Error() + ": " + e.Permission + " is needed" }
 
 // Unwrap returns [ErrForbidden].
-func (e *lackError) Unwrap() error { return ErrForbidden }
+func (e *LackError) Unwrap() error { return ErrForbidden }
 
-// grant returns nil if the actor may give these away. Nobody gives what they do
+// Grant returns nil if the actor may give these away. Nobody gives what they do
 // not hold; is_system is about the admin plane and holds everything there is to
 // give.
-func (a Actor) grant(permissions []string, isSystem bool) error {
+func (a Actor) Grant(permissions []string, isSystem bool) error {
 	if a.IsSystem {
 		return nil
 	}

@@ -33,37 +33,41 @@ type Config struct {
 	// GraphQLPassthrough hands documents on that have nothing to do with system
 	// keys.
 	GraphQLPassthrough bool
-	// Page is the path of the System page, without a slash at the end. Empty: there
-	// is none.
+	// Page is the path of the System page, without a slash at the end. It is empty if
+	// there is no page.
 	Page string
 	// ForwardedTLS says that a proxy that is trusted has the request by TLS. Nil for
 	// never.
 	ForwardedTLS func(r *http.Request) bool
 }
 
-// Handler answers the REST API, the GraphQL endpoint and the System page of the
-// admin plane. It is to be given the requests for which [Handler.Owns] is true. It is safe for concurrent
-// use.
+// Handler answers the REST API, and asks its surfaces for the other paths of the admin
+// plane. Give it the requests for which [Handler.Owns] is true. It is safe for
+// concurrent use.
 type Handler struct {
-	config  Config
-	origins *http.CrossOriginProtection
-	graphQL *graphQL
-	page    *page          // nil: none
-	outages rate.Sometimes // limits what anybody can make the log grow by
+	config   Config
+	surfaces []Surface
+	origins  *http.CrossOriginProtection
+	outages  rate.Sometimes // bounds what anybody can add to the log
+}
+
+// Surface is a part of the admin plane beside the REST API: GraphQL, or the page.
+type Surface interface {
+	// Route finds what an escaped path names. The path must be spelled exactly.
+	Route(escaped string) (*Route, store.ID, bool)
+	// Fail answers with a refusal, if the surface has a form of its own for it. It
+	// reports whether it has answered. The route is nil if none was found.
+	Fail(w http.ResponseWriter, r *http.Request, x *Exchange, refusal *gate.Refusal) bool
 }
 
 // NewHandler makes a handler.
-func NewHandler(config Config) *Handler {
-	h := &Handler{
-		config:  config,
-		origins: http.NewCrossOriginProtection(),
-		outages: rate.Sometimes{First: 1, Interval: time.Second},
+func NewHandler(config Config, surfaces ...Surface) *Handler {
+	return &Handler{
+		config:   config,
+		surfaces: surfaces,
+		origins:  http.NewCrossOriginProtection(),
+		outages:  rate.Sometimes{First: 1, Interval: time.Second},
 	}
-	h.graphQL = newGraphQL(h)
-	if config.Page != "" {
-		h.page = newPage(h, config.Page)
-	}
-	return h
 }
 
 // Next hands a request on.
@@ -72,7 +76,7 @@ type Next func(w http.ResponseWriter, r *http.Request) error
 // Serve answers a request, or, if it is a GraphQL document that is not ours,
 // hands it on. The error is that of next.
 func (h *Handler) Serve(w http.ResponseWriter, r *http.Request, next Next) error {
-	x := &exchange{handler: h, next: next, request: h.config.Describe(r)}
+	x := &Exchange{handler: h, next: next, Request: h.config.Describe(r)}
 	err := h.serve(w, r, x)
 	if x.handedOn {
 		return err
@@ -83,38 +87,44 @@ func (h *Handler) Serve(w http.ResponseWriter, r *http.Request, next Next) error
 	return nil
 }
 
-// exchange is what a call works on.
-type exchange struct {
+// Exchange is a request and what is known about it so far.
+type Exchange struct {
+	Request store.AuditRequest
+	Route   *Route
+	ID      store.ID // of the key that the path names
+	// Service and Actor are set by [Exchange.Identify].
+	Service *Service
+	Actor   Actor
+
 	handler *Handler
 	next    Next
-	request store.AuditRequest
-	route   *route
-	id      store.ID // of the key that the path names
-	service *Service
-	actor   Actor
-	visit   *visit // of a browser on the System page
-	// handedOn says that the request was somebody else's to answer, and that the
-	// error is theirs.
+	// handedOn says that the next handler has answered. Its error is not ours.
 	handedOn bool
 }
 
-func (h *Handler) serve(w http.ResponseWriter, r *http.Request, x *exchange) error {
+// HandOn gives the request to the next handler.
+func (x *Exchange) HandOn(w http.ResponseWriter, r *http.Request) error {
+	x.handedOn = true
+	return x.next(w, r)
+}
+
+func (h *Handler) serve(w http.ResponseWriter, r *http.Request, x *Exchange) error {
 	if err := h.checkHost(r); err != nil {
 		return err
 	}
 	found, id, ok := h.route(r.URL.EscapedPath())
 	if !ok {
-		return notFound()
+		return NotFound()
 	}
-	x.route, x.id = found, id
-	call, ok := x.route.calls[r.Method]
+	x.Route, x.ID = found, id
+	call, ok := x.Route.Calls[r.Method]
 	if !ok {
 		return &gate.Refusal{
-			Status: http.StatusMethodNotAllowed, Code: "method_not_allowed", Message: x.route.only,
-			Header: http.Header{"Allow": {strings.Join(x.route.methods(), ", ")}},
+			Status: http.StatusMethodNotAllowed, Code: "method_not_allowed", Message: x.Route.Only,
+			Header: http.Header{"Allow": {strings.Join(x.Route.methods(), ", ")}},
 		}
 	}
-	if err := checkContentType(r); err != nil && (!x.route.form || !isForm(r)) {
+	if err := checkContentType(r); err != nil && (!x.Route.Form || !IsForm(r)) {
 		return err
 	}
 	return call(w, r, x)
@@ -131,27 +141,27 @@ func (h *Handler) checkHost(r *http.Request) error {
 	return &gate.Refusal{Status: http.StatusForbidden, Code: "host_not_allowed", Message: "the admin plane is not served under this host"}
 }
 
-// identify refuses what a page of another site makes a browser send, and what
-// asks for a form that there is not, and then finds out who calls. Every call
-// does so that is not open to all.
-func (x *exchange) identify(r *http.Request) (err error) {
+// Identify finds out who calls. First it refuses what a page of another site makes a
+// browser send, and what asks for a media type that the answer does not have. Every
+// call does this, except those that are open to all.
+func (x *Exchange) Identify(r *http.Request) (err error) {
 	h := x.handler
-	if err := x.sameSite(r); err != nil {
+	if err := x.SameSite(r); err != nil {
 		return err
 	}
-	if err := x.route.accepts(r); err != nil {
+	if err := x.Route.Accepts(r); err != nil {
 		return err
 	}
-	if x.actor, err = h.config.Identities.actor(r); err != nil {
+	if x.Actor, err = h.config.Identities.actor(r); err != nil {
 		return err
 	}
-	x.actor.Request = x.request
-	x.service, err = h.config.Service(r.Context())
+	x.Actor.Request = x.Request
+	x.Service, err = h.config.Service(r.Context())
 	return err
 }
 
-// sameSite refuses what a page of another site makes a browser send.
-func (x *exchange) sameSite(r *http.Request) error {
+// SameSite refuses what a page of another site makes a browser send.
+func (x *Exchange) SameSite(r *http.Request) error {
 	if err := x.handler.origins.Check(r); err != nil {
 		return &gate.Refusal{Status: http.StatusForbidden, Code: "cross_origin", Message: "a page of another site may not do this", Err: err}
 	}
@@ -159,15 +169,15 @@ func (x *exchange) sameSite(r *http.Request) error {
 }
 
 // denied records that an actor was not allowed to do something.
-func (x *exchange) denied(err error, p *gate.Refusal) {
-	if p.Status != http.StatusForbidden || x.actor.Name == "" {
+func (x *Exchange) denied(err error, p *gate.Refusal) {
+	if p.Status != http.StatusForbidden || x.Actor.Name == "" {
 		return
 	}
-	key := store.Key{ID: x.actor.Key, Label: x.actor.Label}
+	key := store.Key{ID: x.Actor.Key, Label: x.Actor.Label}
 	if key.ID == (store.ID{}) {
 		key.Label = ""
 	}
-	x.handler.config.Denied(x.actor.record(store.AuditDenied, &key, x.handler.config.Now(), p.Status,
+	x.handler.config.Denied(x.Actor.record(store.AuditDenied, &key, x.handler.config.Now(), p.Status,
 		map[string]any{"reason": p.Code, "message": err.Error()}))
 }
 
@@ -175,13 +185,13 @@ func (x *exchange) denied(err error, p *gate.Refusal) {
 // neither its connections nor the end of the process.
 const callTimeout = 10 * time.Second
 
-// bounded is the context of a call that reads.
-func bounded(ctx context.Context) (context.Context, context.CancelFunc) {
+// Bounded is the context of a call that reads.
+func Bounded(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(ctx, callTimeout)
 }
 
-// detached is the context of a call that writes. It goes on when the client goes
+// Detached is the context of a call that writes. It goes on when the client goes
 // away: a write is either not begun or carried through.
-func detached(ctx context.Context) (context.Context, context.CancelFunc) {
+func Detached(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(context.WithoutCancel(ctx), callTimeout)
 }

@@ -49,17 +49,17 @@ const personPrefix = "lm_"
 
 // actor finds out who calls, who must be somebody.
 func (i *Identities) actor(r *http.Request) (Actor, error) {
-	actor, known, err := i.known(r)
+	actor, known, err := i.Known(r)
 	if err == nil && !known {
 		err = gate.Anonymous()
 	}
 	return actor, err
 }
 
-// known finds out who calls, if the request says so. A credential that it carries
+// Known finds out who calls, if the request says so. A credential that it carries
 // decides: one that is not good is refused, whoever else might vouch. Without one
 // it is whom an earlier handler has let through.
-func (i *Identities) known(r *http.Request) (actor Actor, known bool, err error) {
+func (i *Identities) Known(r *http.Request) (actor Actor, known bool, err error) {
 	key, refusal := gate.Credential(r)
 	if refusal != nil {
 		if i.Refused != nil {
@@ -68,7 +68,7 @@ func (i *Identities) known(r *http.Request) (actor Actor, known bool, err error)
 		return Actor{}, false, refusal
 	}
 	if key != "" {
-		actor, err = i.byKey(r, key)
+		actor, err = i.ByKey(r, key)
 		return actor, true, err
 	}
 	if token, ok := personToken(r); ok && i.Tokens != nil {
@@ -88,7 +88,7 @@ func (i *Identities) known(r *http.Request) (actor Actor, known bool, err error)
 	return Actor{}, false, nil
 }
 
-func (i *Identities) byKey(r *http.Request, key string) (Actor, error) {
+func (i *Identities) ByKey(r *http.Request, key string) (Actor, error) {
 	identity, err := i.Verifier.Verify(r.Context(), key)
 	if err != nil {
 		if i.Refused != nil {

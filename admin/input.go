@@ -19,29 +19,29 @@ import (
 // maxBody bounds a request body, in bytes.
 const maxBody = 64 << 10
 
-// createInput is what a caller says of the key that it wants.
-type createInput struct {
+// CreateInput is what a caller says of the key that it wants.
+type CreateInput struct {
 	Label       *string  `json:"label"`
 	Permissions []string `json:"permissions"`
-	ExpiresAt   *instant `json:"expires_at"`
+	ExpiresAt   *Instant `json:"expires_at"`
 	IsSystem    bool     `json:"is_system"`
 }
 
-// instant is a time whose error names its field.
-type instant struct{ time.Time }
+// Instant is a time whose error names its field.
+type Instant struct{ time.Time }
 
 var errInstant = errors.New("expires_at must be a time of the form 2006-01-02T15:04:05Z (RFC 3339)")
 
 // UnmarshalJSON implements [json.Unmarshaler].
-func (i *instant) UnmarshalJSON(b []byte) error {
+func (i *Instant) UnmarshalJSON(b []byte) error {
 	if i.Time.UnmarshalJSON(b) != nil {
 		return errInstant
 	}
 	return nil
 }
 
-// key checks what can be checked without looking at the values.
-func (c *createInput) key() (NewKey, error) {
+// Key checks what can be checked without looking at the values.
+func (c *CreateInput) Key() (NewKey, error) {
 	if c.Label == nil {
 		return NewKey{}, &store.InvalidError{Field: "label", Reason: "is required"}
 	}
@@ -54,17 +54,17 @@ func (c *createInput) key() (NewKey, error) {
 	return want, nil
 }
 
-// readJSON reads a whole body of a bounded length. The first level too many ends it.
-func readJSON(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, error) {
+// ReadJSON reads a whole body of a bounded length. The first level too many ends it.
+func ReadJSON(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, error) {
 	length := min(max(r.ContentLength, 0), limit)
 	return read(io.TeeReader(http.MaxBytesReader(w, r.Body, limit), new(nesting.Scanner)), int(length))
 }
 
 // read reads a body, which must be UTF-8. The length is the announced one. What is
-// more than small is allocated once, and only for who has sent more.
+// more than maxBody is allocated once, and only for who has sent more.
 func read(r io.Reader, length int) ([]byte, error) {
 	var b bytes.Buffer
-	n, err := io.CopyN(&b, r, smallBody+1)
+	n, err := io.CopyN(&b, r, maxBody+1)
 	if err == nil {
 		b.Grow(max(length-int(n), 0) + bytes.MinRead)
 		_, err = b.ReadFrom(r)
@@ -74,7 +74,7 @@ func read(r io.Reader, length int) ([]byte, error) {
 	}
 	body := b.Bytes()
 	if errors.Is(err, nesting.ErrDeep) {
-		return nil, badRequest("malformed body: " + err.Error())
+		return nil, BadRequest("malformed body: " + err.Error())
 	}
 	if tooLarge, ok := errors.AsType[*http.MaxBytesError](err); ok {
 		return nil, &gate.Refusal{
@@ -86,10 +86,10 @@ func read(r io.Reader, length int) ([]byte, error) {
 		return nil, known
 	}
 	if err != nil {
-		return nil, badRequest("the body could not be read")
+		return nil, BadRequest("the body could not be read")
 	}
 	if !utf8.Valid(body) {
-		return nil, badRequest(notUTF8(body) + " must be UTF-8")
+		return nil, BadRequest(notUTF8(body) + " must be UTF-8")
 	}
 	return body, nil
 }
@@ -112,21 +112,21 @@ func notUTF8(body []byte) string {
 	return "the body"
 }
 
-// decode reads one JSON object, strictly: unknown members, duplicate ones at any
+// Decode reads one JSON object, strictly: unknown members, duplicate ones at any
 // depth, and anything behind the object are refused. Two readers of a lenient
 // body can see two different things.
-func decode(body []byte, into any, members ...string) error {
+func Decode(body []byte, into any, members ...string) error {
 	if err := checkMembers(body, members); err != nil {
 		return err
 	}
 	if err := json.Unmarshal(body, into); err != nil {
-		return badRequest("malformed body: " + describe(err))
+		return BadRequest("malformed body: " + Describe(err))
 	}
 	return nil
 }
 
-// describe puts an error of encoding/json in words that name the member.
-func describe(err error) string {
+// Describe puts an error of encoding/json in words that name the member.
+func Describe(err error) string {
 	if wrong, ok := errors.AsType[*json.UnmarshalTypeError](err); ok && wrong.Field != "" {
 		return fmt.Sprintf("%s must not be a %s", wrong.Field, wrong.Value)
 	}
@@ -136,15 +136,15 @@ func describe(err error) string {
 // checkMembers refuses what encoding/json lets pass: a member that is there
 // twice (RFC 8259 section 4), an unknown one, a known one in another case, and
 // null or a list in place of the object. So that it calls itself 64 times at most,
-// the body must have come from [readJSON].
+// the body must have come from [ReadJSON].
 func checkMembers(body []byte, known []string) error {
 	decoder := json.NewDecoder(bytes.NewReader(body))
 	if first, err := decoder.Token(); err != nil || first != json.Delim('{') {
-		return badRequest("malformed body: one JSON object is expected")
+		return BadRequest("malformed body: one JSON object is expected")
 	}
 	err := eachMember(decoder, func(name string) error {
 		if !slices.Contains(known, name) {
-			return badRequest(fmt.Sprintf("malformed body: unknown field %.100q", name))
+			return BadRequest(fmt.Sprintf("malformed body: unknown field %.100q", name))
 		}
 		return nil
 	})
@@ -152,7 +152,7 @@ func checkMembers(body []byte, known []string) error {
 		return err
 	}
 	if _, err := decoder.Token(); !errors.Is(err, io.EOF) {
-		return badRequest("malformed body: one JSON object is expected")
+		return BadRequest("malformed body: one JSON object is expected")
 	}
 	return nil
 }
@@ -163,14 +163,14 @@ func eachMember(decoder *json.Decoder, check func(name string) error) error {
 	for decoder.More() {
 		token, err := decoder.Token()
 		if err != nil {
-			return badRequest("malformed body: " + err.Error())
+			return BadRequest("malformed body: " + err.Error())
 		}
 		name, _ := token.(string)
 		if err := check(name); err != nil {
 			return err
 		}
 		if seen[name] {
-			return badRequest(fmt.Sprintf("malformed body: %.100q is there twice", name))
+			return BadRequest(fmt.Sprintf("malformed body: %.100q is there twice", name))
 		}
 		seen[name] = true
 		if err := anyValue(decoder); err != nil {
@@ -184,7 +184,7 @@ func eachMember(decoder *json.Decoder, check func(name string) error) error {
 func anyValue(decoder *json.Decoder) error {
 	token, err := decoder.Token()
 	if err != nil {
-		return badRequest("malformed body: " + err.Error())
+		return BadRequest("malformed body: " + err.Error())
 	}
 	switch token {
 	case json.Delim('{'):
@@ -203,7 +203,7 @@ func anyValue(decoder *json.Decoder) error {
 // end reads the closing bracket.
 func end(decoder *json.Decoder) error {
 	if _, err := decoder.Token(); err != nil {
-		return badRequest("malformed body: " + err.Error())
+		return BadRequest("malformed body: " + err.Error())
 	}
 	return nil
 }

@@ -1,9 +1,12 @@
 package admin
 
 import (
+	"fmt"
 	"mime"
 	"net"
 	"net/http"
+	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -18,9 +21,9 @@ func checkContentType(r *http.Request) error {
 		return nil
 	}
 	if len(fields) == 1 && r.Header.Get("Content-Encoding") == "" {
-		mediaType, parameters, err := mime.ParseMediaType(fields[0])
-		charset, set := parameters["charset"]
-		if err == nil && mediaType == mediaJSON && (!set || strings.EqualFold(charset, "utf-8")) {
+		mediaType, Parameters, err := mime.ParseMediaType(fields[0])
+		charset, set := Parameters["charset"]
+		if err == nil && mediaType == MediaJSON && (!set || strings.EqualFold(charset, "utf-8")) {
 			return nil
 		}
 	}
@@ -30,26 +33,26 @@ func checkContentType(r *http.Request) error {
 	}
 }
 
-// accepts refuses a client that wants none of the forms that the answer has.
-func (r *route) accepts(request *http.Request) error {
-	if _, ok := r.preferred(request); ok {
+// Accepts refuses a client that wants none of the forms that the answer has.
+func (r *Route) Accepts(request *http.Request) error {
+	if _, ok := r.Preferred(request); ok {
 		return nil
 	}
 	return &gate.Refusal{
 		Status: http.StatusNotAcceptable, Code: "not_acceptable",
-		Message: "the answer is " + strings.Join(r.produces, " or "),
+		Message: "the answer is " + strings.Join(r.Produces, " or "),
 	}
 }
 
-// preferred reads Accept as RFC 9110 section 12.5.1 has it: the media type of the
+// Preferred reads Accept as RFC 9110 section 12.5.1 has it: the media type of the
 // answer with the highest weight, and of several with the same the first.
-func (r *route) preferred(request *http.Request) (string, bool) {
+func (r *Route) Preferred(request *http.Request) (string, bool) {
 	accept := strings.Join(request.Header.Values("Accept"), ",")
 	if strings.TrimSpace(accept) == "" {
-		return r.produces[0], true
+		return r.Produces[0], true
 	}
 	best, weight := "", 0.0
-	for _, mediaType := range r.produces {
+	for _, mediaType := range r.Produces {
 		if q := weightOf(accept, mediaType); q > weight {
 			best, weight = mediaType, q
 		}
@@ -62,7 +65,7 @@ func weightOf(accept, mediaType string) float64 {
 	kind, _, _ := strings.Cut(mediaType, "/")
 	weight, specificity := 0.0, 0
 	for part := range strings.SplitSeq(accept, ",") {
-		accepted, parameters, err := mime.ParseMediaType(part)
+		accepted, Parameters, err := mime.ParseMediaType(part)
 		if err != nil {
 			continue
 		}
@@ -71,7 +74,7 @@ func weightOf(accept, mediaType string) float64 {
 			continue
 		}
 		specificity, weight = matched, 1
-		if q, err := strconv.ParseFloat(parameters["q"], 64); err == nil {
+		if q, err := strconv.ParseFloat(Parameters["q"], 64); err == nil {
 			weight = q
 		}
 	}
@@ -84,4 +87,43 @@ func hostOf(host string) string {
 		host = name
 	}
 	return strings.TrimSuffix(strings.Trim(host, "[]"), ".")
+}
+
+const mediaForm = "application/x-www-form-urlencoded"
+
+// IsForm reports whether the body of a request is that of a form.
+func IsForm(r *http.Request) bool {
+	mediaType, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
+	return err == nil && mediaType == mediaForm && len(r.Header.Values("Content-Type")) == 1 &&
+		r.Header.Get("Content-Encoding") == ""
+}
+
+// ReadForm reads a form as strictly as [Decode] reads JSON: no field that is not
+// known, and none twice. Fields that are missing are empty. What comes in the URL
+// does not count.
+func ReadForm(w http.ResponseWriter, r *http.Request, known ...string) (map[string]string, error) {
+	if !IsForm(r) {
+		return nil, &gate.Refusal{
+			Status: http.StatusUnsupportedMediaType, Code: "unsupported_media_type", Message: "the body must be a form",
+		}
+	}
+	body, err := read(http.MaxBytesReader(w, r.Body, maxBody), 0)
+	if err != nil {
+		return nil, err
+	}
+	values, err := url.ParseQuery(string(body))
+	if err != nil {
+		return nil, BadRequest("malformed form")
+	}
+	form := make(map[string]string, len(known))
+	for name, all := range values {
+		switch {
+		case !slices.Contains(known, name):
+			return nil, BadRequest(fmt.Sprintf("unknown field %.100q", name))
+		case len(all) > 1:
+			return nil, BadRequest(name + " is there twice")
+		}
+		form[name] = all[0]
+	}
+	return form, nil
 }

@@ -12,9 +12,14 @@ import (
 const (
 	keysPath    = "/v1/admin/system-keys"
 	auditPath   = "/v1/admin/audit-log"
-	graphQLPath = "/v1/gql"
 	openAPIPath = keysPath + "/openapi.json"
-	sdlPath     = keysPath + "/schema.graphql"
+	// GraphQLPath takes documents. SchemaPath shows the schema.
+	GraphQLPath = "/v1/gql"
+	SchemaPath  = keysPath + "/schema.graphql"
+	// DefaultPage is the path of the System page by default. APIPath is the page's own
+	// API.
+	DefaultPage = "/system"
+	APIPath     = "/api/system-keys"
 )
 
 // Owns reports whether a request for this decoded path is answered here. Every
@@ -84,12 +89,12 @@ func (h *Handler) oursInAnyReading(p string) bool {
 
 // ours reports whether a cleaned path is one of ours, in ASCII letters of any case.
 func (h *Handler) ours(cleaned string) bool {
-	return isBelow(cleaned, keysPath) || isBelow(cleaned, auditPath) || isBelow(cleaned, apiPath) ||
-		len(cleaned) == len(graphQLPath) && isBelow(cleaned, graphQLPath) || h.page != nil && h.page.owns(cleaned)
+	return IsBelow(cleaned, keysPath) || IsBelow(cleaned, auditPath) || IsBelow(cleaned, APIPath) ||
+		len(cleaned) == len(GraphQLPath) && IsBelow(cleaned, GraphQLPath) || h.config.Page != "" && IsBelow(cleaned, h.config.Page)
 }
 
-// isBelow reports whether a path is this one, or below it.
-func isBelow(p, of string) bool {
+// IsBelow reports whether a path is this one, or below it.
+func IsBelow(p, of string) bool {
 	return len(p) >= len(of) && strings.EqualFold(p[:len(of)], of) && (len(p) == len(of) || p[len(of)] == '/')
 }
 

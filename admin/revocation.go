@@ -37,8 +37,8 @@ type Revoked struct {
 	Report coherence.Report
 }
 
-// awaited names the instances that may still accept the key.
-func (r *Revoked) awaited() []string {
+// Awaited names the instances that may still accept the key.
+func (r *Revoked) Awaited() []string {
 	var names []string
 	for _, m := range r.Report.Awaited {
 		names = append(names, m.Name)
@@ -54,7 +54,7 @@ func (r *Revoked) awaited() []string {
 // If the database's answer is lost the key is deleted once more, so that an
 // error means that the outcome could not be learned, never that it was hidden.
 func (s *Service) Revoke(ctx context.Context, actor Actor, id store.ID) (*Revocation, error) {
-	check := func(a Actor) error { return a.may(PermissionDelete) }
+	check := func(a Actor) error { return a.May(PermissionDelete) }
 	if err := check(actor); err != nil {
 		return nil, err
 	}
@@ -70,7 +70,7 @@ func (s *Service) Revoke(ctx context.Context, actor Actor, id store.ID) (*Revoca
 		return record
 	}
 	key, err := s.Store.DeleteKey(ctx, id, write)
-	if err != nil && !settled(err) {
+	if err != nil && !Settled(err) {
 		key, err = s.Store.DeleteKey(ctx, id, write)
 		if errors.Is(err, store.ErrActorGone) && actor.Key == id {
 			// By the first attempt, or by somebody else meanwhile: logged once more, which
@@ -85,7 +85,7 @@ func (s *Service) Revoke(ctx context.Context, actor Actor, id store.ID) (*Revoca
 		s.Forget(id)
 	}
 	if errors.Is(err, store.ErrNotFound) {
-		if key, r.at, err = s.revoked(ctx, id); key == nil && before != nil {
+		if key, r.at, err = s.Revoked(ctx, id); key == nil && before != nil {
 			key, r.at = before, r.committed // deleted meanwhile, and not recorded
 		}
 	}
@@ -98,9 +98,9 @@ func (s *Service) Revoke(ctx context.Context, actor Actor, id store.ID) (*Revoca
 	return r, nil
 }
 
-// revoked returns what the audit log has of a key that was revoked, its id and its
+// Revoked returns what the audit log has of a key that was revoked, its id and its
 // label, and when that was; nil if it has nothing.
-func (s *Service) revoked(ctx context.Context, id store.ID) (*store.Key, time.Time, error) {
+func (s *Service) Revoked(ctx context.Context, id store.ID) (*store.Key, time.Time, error) {
 	page, err := s.Store.Audit(ctx, &store.AuditQuery{Limit: 1, Key: id, Event: store.AuditRevoked})
 	if err != nil || len(page.Records) == 0 {
 		return nil, time.Time{}, err
@@ -119,8 +119,8 @@ func revokedDetails(key *store.Key) map[string]any {
 	return details
 }
 
-// settled reports whether the error says that nothing was deleted.
-func settled(err error) bool {
+// Settled reports whether the error says that nothing was deleted.
+func Settled(err error) bool {
 	for _, answer := range []error{
 		store.ErrNotFound, store.ErrActorGone, store.ErrClosed, store.ErrStandby, store.ErrOtherHistory, ErrForbidden,
 	} {
@@ -130,6 +130,9 @@ func settled(err error) bool {
 	}
 	return false
 }
+
+// Known reports whether the rows or the audit log know the id.
+func (r *Revocation) Known() bool { return !r.at.IsZero() }
 
 // Wait returns when no instance accepts the key any more. How far it has come
 // goes to watch, which may be nil. The error is [store.ErrNotFound] if nobody
@@ -143,12 +146,12 @@ func (r *Revocation) Wait(ctx context.Context, watch func(coherence.Report)) (*R
 	if r.at.IsZero() {
 		return nil, fmt.Errorf("revoke key: %w", store.ErrNotFound)
 	}
-	revoked := r.soFar(report)
+	revoked := r.SoFar(report)
 	revoked.At = r.at
 	return revoked, nil
 }
 
-// soFar is the answer to who does not wait for the end.
-func (r *Revocation) soFar(report coherence.Report) *Revoked {
+// SoFar is the answer to who does not wait for the end.
+func (r *Revocation) SoFar(report coherence.Report) *Revoked {
 	return &Revoked{ID: r.id, Label: r.label, Report: report}
 }

@@ -15,17 +15,19 @@ import (
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
-func notFound() *gate.Refusal {
+// NotFound is the answer under a path that names nothing.
+func NotFound() *gate.Refusal {
 	return &gate.Refusal{Status: http.StatusNotFound, Code: "not_found", Message: "there is nothing here"}
 }
 
-func badRequest(message string) *gate.Refusal {
+// BadRequest is the answer to a request that cannot be understood.
+func BadRequest(message string) *gate.Refusal {
 	return &gate.Refusal{Status: http.StatusBadRequest, Code: "invalid_request", Message: message}
 }
 
-// refusalOf is the one table that maps errors to answers. An error that is not in the
+// RefusalOf is the one table that maps errors to answers. An error that is not in the
 // table is a fault of ours or of the store. Its text goes to the log alone.
-func refusalOf(err error) *gate.Refusal {
+func RefusalOf(err error) *gate.Refusal {
 	if p, ok := errors.AsType[*gate.Refusal](err); ok {
 		return p
 	}
@@ -88,36 +90,43 @@ func invalidFields(err error) map[string]string {
 	return fields
 }
 
-// fail answers with an error: as JSON, or as a page where [page.answers] says so.
-func (h *Handler) fail(w http.ResponseWriter, r *http.Request, x *exchange, err error) {
-	p := h.report(r, x, err)
-	for name, values := range p.Header {
-		w.Header()[name] = append([]string(nil), values...)
+// fail answers with an error: in the form of a surface, or else as JSON.
+func (h *Handler) fail(w http.ResponseWriter, r *http.Request, x *Exchange, err error) {
+	refusal := x.Report(r, err)
+	for _, surface := range h.surfaces {
+		if surface.Fail(w, r, x, refusal) {
+			return
+		}
 	}
-	if h.page.answers(r, x.route) {
-		h.page.fail(w, r, x, p)
-		return
-	}
-	body := p.Body(x.request.ID)
-	if x.route != nil && x.route == h.graphQL.route {
-		body.Errors = []any{graphQLError{body.Error.Message, extensions(p, x.request.ID)}}
-	}
-	writeJSON(w, p.Status, body)
+	Refuse(w, refusal, refusal.Body(x.Request.ID))
 }
 
-// report maps an error to an answer. It records a call that was not allowed in the
+// Refuse answers with a refusal and its body.
+func Refuse(w http.ResponseWriter, refusal *gate.Refusal, body gate.Body) {
+	SetFields(w, refusal)
+	WriteJSON(w, refusal.Status, body)
+}
+
+// SetFields sets the header fields that go with a refusal.
+func SetFields(w http.ResponseWriter, refusal *gate.Refusal) {
+	for name, values := range refusal.Header {
+		w.Header()[name] = slices.Clone(values)
+	}
+}
+
+// Report maps an error to an answer. It records a call that was not allowed in the
 // audit log, and logs a fault.
-func (h *Handler) report(r *http.Request, x *exchange, err error) *gate.Refusal {
-	p := refusalOf(err)
-	x.denied(err, p)
-	if p.Status >= http.StatusInternalServerError {
-		if p.Err != nil {
-			err = p.Err
+func (x *Exchange) Report(r *http.Request, err error) *gate.Refusal {
+	h, refusal := x.handler, RefusalOf(err)
+	x.denied(err, refusal)
+	if refusal.Status >= http.StatusInternalServerError {
+		if refusal.Err != nil {
+			err = refusal.Err
 		}
 		h.outages.Do(func() {
 			h.config.Logger.ErrorContext(r.Context(), "admin call failed",
-				slog.String("request_id", x.request.ID), slog.Any("error", err))
+				slog.String("request_id", x.Request.ID), slog.Any("error", err))
 		})
 	}
-	return p
+	return refusal
 }

@@ -15,22 +15,22 @@ import (
 
 // parameters are those of a list, by the names that they have in a query. A
 // GraphQL field has the same in another spelling.
-type parameters map[string]string
+type Parameters map[string]string
 
 // parseQuery reads a query. Unknown and repeated parameters are refused: a
 // mistyped filter that is ignored shows more than was asked for.
-func parseQuery(raw string, known ...string) (parameters, error) {
+func parseQuery(raw string, known ...string) (Parameters, error) {
 	values, err := url.ParseQuery(raw)
 	if err != nil {
-		return nil, badRequest("malformed query")
+		return nil, BadRequest("malformed query")
 	}
-	p := make(parameters)
+	p := make(Parameters)
 	for name, all := range values {
 		if !slices.Contains(known, name) {
-			return nil, badRequest(fmt.Sprintf("unknown parameter %.100q", name))
+			return nil, BadRequest(fmt.Sprintf("unknown parameter %.100q", name))
 		}
 		if len(all) > 1 {
-			return nil, badRequest(name + " is there twice")
+			return nil, BadRequest(name + " is there twice")
 		}
 		p[name] = all[0]
 	}
@@ -40,14 +40,14 @@ func parseQuery(raw string, known ...string) (parameters, error) {
 // keyParameters are those of the list of keys.
 var keyParameters = []string{"limit", "cursor", "sort", "q", "unused_since"}
 
-// keyQuery checks the parameters of the list of keys, and says of all that are
+// KeyQuery checks the parameters of the list of keys, and says of all that are
 // wrong what is.
-func keyQuery(p parameters) (*store.KeyQuery, error) {
+func KeyQuery(p Parameters) (*store.KeyQuery, error) {
 	query := &store.KeyQuery{}
 	var errs [5]error
 	query.Limit, errs[0] = p.limit()
-	query.Sort, query.Desc, errs[1] = p.sort()
-	query.Search, errs[2] = p.text("q")
+	query.Sort, query.Desc, errs[1] = p.Sort()
+	query.Search, errs[2] = p.Text("q")
 	query.UnusedSince, errs[3] = p.time("unused_since")
 	if cursor, ok := p["cursor"]; ok && errs[1] == nil {
 		var err error
@@ -61,13 +61,13 @@ func keyQuery(p parameters) (*store.KeyQuery, error) {
 // auditParameters are those of the audit log.
 var auditParameters = []string{"key_id", "label", "event", "actor", "since", "until", "limit", "cursor"}
 
-// auditQuery checks the parameters of the audit log.
-func auditQuery(p parameters) (*store.AuditQuery, error) {
+// AuditQuery checks the parameters of the audit log.
+func AuditQuery(p Parameters) (*store.AuditQuery, error) {
 	query := &store.AuditQuery{Event: store.AuditEvent(p["event"])}
 	var errs [8]error
 	query.Limit, errs[0] = p.limit()
-	query.Label, errs[1] = p.text("label")
-	query.Actor, errs[2] = p.text("actor")
+	query.Label, errs[1] = p.Text("label")
+	query.Actor, errs[2] = p.Text("actor")
 	query.Since, errs[3] = p.time("since")
 	query.Until, errs[4] = p.time("until")
 	if _, ok := p["event"]; ok && !query.Event.Valid() {
@@ -91,7 +91,7 @@ func auditQuery(p parameters) (*store.AuditQuery, error) {
 
 var errCursor = &store.InvalidError{Field: "cursor", Reason: "does not belong to this list"}
 
-func (p parameters) limit() (int, error) {
+func (p Parameters) limit() (int, error) {
 	text, ok := p["limit"]
 	if !ok {
 		return store.DefaultLimit, nil
@@ -107,9 +107,9 @@ func (p parameters) limit() (int, error) {
 // System page knows one more.
 var sortFields = []store.SortField{store.SortCreatedAt, store.SortLabel, store.SortLastUsedAt}
 
-// sort reads a column, with a hyphen in front for descending. The newest keys
+// Sort reads a column, with a hyphen in front for descending. The newest keys
 // come first by default.
-func (p parameters) sort() (store.SortField, bool, error) {
+func (p Parameters) Sort() (store.SortField, bool, error) {
 	text, ok := p["sort"]
 	if !ok {
 		return store.SortCreatedAt, true, nil
@@ -123,8 +123,8 @@ func (p parameters) sort() (store.SortField, bool, error) {
 	}
 }
 
-// text reads what may be a part of some name.
-func (p parameters) text(name string) (string, error) {
+// Text reads what may be a part of some name.
+func (p Parameters) Text(name string) (string, error) {
 	text := p[name]
 	if !utf8.ValidString(text) || len(text) > 4*store.MaxLabel || strings.Contains(text, "\x00") {
 		return "", &store.InvalidError{Field: name, Reason: "must be text that can be part of a label"}
@@ -132,7 +132,7 @@ func (p parameters) text(name string) (string, error) {
 	return text, nil
 }
 
-func (p parameters) time(name string) (time.Time, error) {
+func (p Parameters) time(name string) (time.Time, error) {
 	text, ok := p[name]
 	if !ok {
 		return time.Time{}, nil

@@ -1,19 +1,16 @@
-package admin
+package page
 
 import (
 	"errors"
 	"net/http"
 	"time"
 
+	"github.com/lumio-vision/caddy-system-keys/admin"
 	"github.com/lumio-vision/caddy-system-keys/internal/gate"
 	"github.com/lumio-vision/caddy-system-keys/internal/session"
 	"github.com/lumio-vision/caddy-system-keys/internal/verify"
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
-
-// PermissionAccess is needed for the System page, beside the permission for what
-// is done there.
-const PermissionAccess = "admin:access"
 
 // visit is a browser on the System page.
 type visit struct {
@@ -28,32 +25,32 @@ type visit struct {
 var errSignedOut = errors.New("nobody is signed in")
 
 // subject names the actor in what is bound to it.
-func (a Actor) subject() string { return a.Type + "\x00" + a.Name }
+func subject(a admin.Actor) string { return a.Type + "\x00" + a.Name }
 
 func (x *exchange) nonce() string {
-	return x.visit.token.Nonce(x.actor.subject(), x.handler.config.Now())
+	return x.visit.token.Nonce(subject(x.Actor), x.page.config.Now())
 }
 
-func (h *Handler) secure(r *http.Request) bool {
-	return r.TLS != nil || h.config.ForwardedTLS != nil && h.config.ForwardedTLS(r)
+func (p *Page) secure(r *http.Request) bool {
+	return r.TLS != nil || p.config.ForwardedTLS != nil && p.config.ForwardedTLS(r)
 }
 
 // enter finds out whose browser it is, and lets those in who may see the page. An
 // admin whom the request itself names signs in by itself; others need a session.
 // The error of who is not signed in wraps errSignedOut.
 func (x *exchange) enter(w http.ResponseWriter, r *http.Request) error {
-	h := x.handler
-	if err := x.sameSite(r); err != nil {
+	p := x.page
+	if err := x.SameSite(r); err != nil {
 		return err
 	}
-	actor, known, err := h.config.Identities.known(r)
+	actor, known, err := p.config.Identities.Known(r)
 	if err != nil {
 		return err
 	}
-	if x.service, err = h.config.Service(r.Context()); err != nil {
+	if x.Service, err = p.config.Service(r.Context()); err != nil {
 		return err
 	}
-	token, held := session.Read(r, h.secure(r))
+	token, held := session.Read(r, p.secure(r))
 	if !known {
 		if !held {
 			return signedOut()
@@ -63,30 +60,30 @@ func (x *exchange) enter(w http.ResponseWriter, r *http.Request) error {
 		}
 	} else if !held {
 		token = session.NewToken()
-		session.Set(w.Header(), token, h.secure(r))
+		session.Set(w.Header(), token, p.secure(r))
 	}
-	actor.Request = x.request
-	x.actor, x.visit = actor, &visit{token: token, session: !known}
-	return x.actor.may(PermissionAccess)
+	actor.Request = x.Request
+	x.Actor, x.visit = actor, &visit{token: token, session: !known}
+	return x.Actor.May(admin.PermissionAccess)
 }
 
 // resume finds the key of a session, as it is now.
-func (x *exchange) resume(r *http.Request, token session.Token) (Actor, error) {
-	ctx, cancel := bounded(r.Context())
+func (x *exchange) resume(r *http.Request, token session.Token) (admin.Actor, error) {
+	ctx, cancel := admin.Bounded(r.Context())
 	defer cancel()
-	now := x.handler.config.Now()
-	key, err := x.service.Store.Session(ctx, token.Digest(), now)
+	now := x.page.config.Now()
+	key, err := x.Service.Store.Session(ctx, token.Digest(), now)
 	switch {
 	case errors.Is(err, store.ErrNotFound), err == nil && key.Expired(now):
-		return Actor{}, signedOut()
+		return admin.Actor{}, signedOut()
 	case err != nil:
-		return Actor{}, err
+		return admin.Actor{}, err
 	}
 	identity := verify.IdentityOf(key)
-	if announce := x.handler.config.Identities.Announce; announce != nil {
+	if announce := x.page.config.Identities.Announce; announce != nil {
 		announce(r, identity)
 	}
-	return KeyActor(identity), nil
+	return admin.KeyActor(identity), nil
 }
 
 func signedOut() error {
@@ -97,18 +94,18 @@ func signedOut() error {
 
 // spend checks the nonce of a form, and that it is the first time that it is sent.
 func (x *exchange) spend(r *http.Request, nonce string) error {
-	expires, ok := x.visit.token.CheckNonce(x.actor.subject(), nonce, x.handler.config.Now())
+	expires, ok := x.visit.token.CheckNonce(subject(x.Actor), nonce, x.page.config.Now())
 	if !ok {
 		return forged()
 	}
-	ctx, cancel := detached(r.Context())
+	ctx, cancel := admin.Detached(r.Context())
 	defer cancel()
-	return x.service.Store.SpendNonce(ctx, session.NonceDigest(nonce), expires)
+	return x.Service.Store.SpendNonce(ctx, session.NonceDigest(nonce), expires)
 }
 
 // checkNonce is for forms that do no harm when they are sent twice.
 func (x *exchange) checkNonce(nonce string) error {
-	if _, ok := x.visit.token.CheckNonce(x.actor.subject(), nonce, x.handler.config.Now()); !ok {
+	if _, ok := x.visit.token.CheckNonce(subject(x.Actor), nonce, x.page.config.Now()); !ok {
 		return forged()
 	}
 	return nil
@@ -121,15 +118,16 @@ func forged() *gate.Refusal {
 // visited makes a call of the API available to an admin who is signed in to the page.
 // Three things refuse a forged request: [exchange.sameSite], the cookie's SameSite
 // attribute, and [checkContentType], since a form of another site cannot send JSON.
-func (p *page) visited(do call) call {
-	return func(w http.ResponseWriter, r *http.Request, x *exchange) error {
+func (p *Page) visited(do admin.Call) admin.Call {
+	return func(w http.ResponseWriter, r *http.Request, outer *admin.Exchange) error {
+		x := &exchange{Exchange: outer, page: p}
 		if err := x.enter(w, r); err != nil {
 			return err
 		}
-		if err := x.route.accepts(r); err != nil {
+		if err := x.Route.Accepts(r); err != nil {
 			return err
 		}
-		return do(w, r, x)
+		return do(w, r, outer)
 	}
 }
 

@@ -1,8 +1,12 @@
-package admin
+package graphql
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
 	"strings"
 	"sync"
 	"testing"
@@ -10,6 +14,10 @@ import (
 	"github.com/graph-gophers/graphql-go"
 	gqlerrors "github.com/graph-gophers/graphql-go/errors"
 	"github.com/graph-gophers/graphql-go/introspection"
+
+	"github.com/lumio-vision/caddy-system-keys/admin"
+	"github.com/lumio-vision/caddy-system-keys/internal/verify"
+	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
 // documents are seeds: what two readers of GraphQL might read differently.
@@ -64,7 +72,7 @@ func FuzzDocument(f *testing.F) {
 	}
 	tracer := &fields{}
 	schema := graphql.MustParseSchema(string(sdl), &resolvers{}, graphql.UseFieldResolvers(), graphql.MaxDepth(maxDepth),
-		graphql.MaxSelections(maxSelections), graphql.MaxQueryLength(maxGraphQLBody), graphql.Tracer(tracer), graphql.Logger(silent{}))
+		graphql.MaxSelections(maxSelections), graphql.MaxQueryLength(maxBody), graphql.Tracer(tracer), graphql.Logger(silent{}))
 	f.Fuzz(func(t *testing.T, query string) {
 		if strings.ToValidUTF8(query, "") != query {
 			return // such a body is refused before
@@ -77,7 +85,7 @@ func FuzzDocument(f *testing.F) {
 		if n := document.ours + document.others + document.meta; n < 1 || n > maxRootFields {
 			t.Errorf("%q has %d root fields", query, n)
 		}
-		response, err := exec(t.Context(), schema, &graphQLRequest{Query: query}, nil)
+		response, err := exec(t.Context(), schema, &request{Query: query}, nil)
 		if err != nil && len(tracer.root) > 0 {
 			t.Errorf("%q executes %v, and is then malformed", query, tracer.root)
 		}
@@ -106,7 +114,7 @@ func TestADocumentOverWhichTheLibraryPanics(t *testing.T) {
 	if _, err := analyse(query); err == nil {
 		t.Error("it is looked at, and let pass")
 	}
-	if response, err := exec(t.Context(), schema, &graphQLRequest{Query: query}, nil); err == nil || response != nil {
+	if response, err := exec(t.Context(), schema, &request{Query: query}, nil); err == nil || response != nil {
 		t.Errorf("it gives %+v, %v", response, err)
 	}
 }
@@ -122,8 +130,8 @@ func FuzzGraphQLBody(f *testing.F) {
 		f.Add([]byte(body))
 	}
 	f.Fuzz(func(t *testing.T, body []byte) {
-		var request graphQLRequest
-		if err := decode(body, &request, "query", "operationName", "variables", "extensions"); err != nil {
+		var request request
+		if err := admin.Decode(body, &request, "query", "operationName", "variables", "extensions"); err != nil {
 			return
 		}
 		var lenient struct {
@@ -147,4 +155,44 @@ func FuzzGraphQLBody(f *testing.F) {
 			}
 		}
 	})
+}
+
+// shouting is a store that panics with a secret.
+type shouting struct{ store.Store }
+
+func (shouting) Keys(context.Context, *store.KeyQuery) (*store.KeyPage, error) {
+	panic("lm_sys_secret")
+}
+
+type anybody struct{}
+
+func (anybody) Verify(context.Context, string) (*verify.Identity, error) {
+	return &verify.Identity{IsSystem: true}, nil
+}
+
+func TestAPanicTellsNobodyWhy(t *testing.T) {
+	t.Parallel()
+	var log bytes.Buffer
+	config := admin.Config{
+		Service:    func(context.Context) (*admin.Service, error) { return &admin.Service{Store: shouting{}}, nil },
+		Identities: admin.Identities{Verifier: anybody{}},
+		Describe:   func(*http.Request) store.AuditRequest { return store.AuditRequest{ID: "r1"} },
+		Denied:     func(store.AuditRecord) {},
+		Logger:     slog.New(slog.NewTextHandler(&log, nil)),
+	}
+	h := admin.NewHandler(config, New(config))
+	r := httptest.NewRequest(http.MethodPost, "/v1/gql", strings.NewReader(`{"query":"{ adminSystemKeys { total } }"}`))
+	r.Header.Set("Content-Type", "application/json")
+	r.Header.Set("Authorization", "Bearer lm_sys_x")
+	w := httptest.NewRecorder()
+	if err := h.Serve(w, r, nil); err != nil {
+		t.Fatal(err)
+	}
+	answer := w.Body.String()
+	if !strings.Contains(answer, `"code":"internal"`) || !strings.Contains(log.String(), "panicked") {
+		t.Errorf("got %s, and logged %s", answer, log.String())
+	}
+	if strings.Contains(answer+log.String(), "lm_sys_") {
+		t.Errorf("the panic's value is told: %s %s", answer, log.String())
+	}
 }

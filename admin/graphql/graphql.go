@@ -1,4 +1,10 @@
-package admin
+// Package graphql is the GraphQL API of the admin plane. It says the same as the REST
+// API, by the same rules.
+//
+// Two parsers read a document. gqlparser reads it first, to bound it and to find out
+// whether it is about system keys. graph-gophers executes it. FuzzDocument holds that
+// they agree.
+package graphql
 
 import (
 	"bytes"
@@ -7,6 +13,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"log/slog"
 	"maps"
 	"net/http"
 	"strings"
@@ -14,63 +21,90 @@ import (
 	"github.com/graph-gophers/graphql-go"
 	gqlerrors "github.com/graph-gophers/graphql-go/errors"
 
+	"github.com/lumio-vision/caddy-system-keys/admin"
 	"github.com/lumio-vision/caddy-system-keys/internal/gate"
 	"github.com/lumio-vision/caddy-system-keys/internal/token"
+	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
 //go:embed schema.graphql
 var sdl []byte
 
 const (
-	// maxGraphQLBody bounds the body of a GraphQL request, in bytes.
-	maxGraphQLBody = 1 << 20
+	// maxBody bounds the body of a GraphQL request, in bytes.
+	maxBody = 1 << 20
 	// mediaGraphQL is the media type of the GraphQL over HTTP specification.
 	mediaGraphQL = "application/graphql-response+json"
 	mediaSDL     = "application/graphql"
 )
 
-// graphQL is the endpoint for GraphQL documents.
-type graphQL struct {
-	handler *Handler
-	schema  *graphql.Schema
-	route   *route
-	crowd   *crowd
+// Endpoint takes GraphQL documents. It is a surface of the admin plane.
+type Endpoint struct {
+	config admin.Config
+	schema *graphql.Schema
+	crowd  *crowd
+	// documents and sdl are its paths.
+	documents, sdl *admin.Route
 }
 
-func newGraphQL(h *Handler) *graphQL {
-	g := &graphQL{handler: h, crowd: newCrowd()}
-	g.schema = graphql.MustParseSchema(string(sdl), &resolvers{},
+// New makes an endpoint.
+func New(config admin.Config) *Endpoint {
+	e := &Endpoint{config: config, crowd: newCrowd()}
+	e.schema = graphql.MustParseSchema(string(sdl), &resolvers{},
 		graphql.UseFieldResolvers(), graphql.MaxDepth(maxDepth), graphql.MaxSelections(maxSelections),
-		// A document is bounded by its body, and by what was looked at before.
-		graphql.MaxQueryLength(maxGraphQLBody), graphql.MaxParallelism(2), graphql.Logger(panics{h}), graphql.PanicHandler(panics{h}))
-	g.route = &route{
-		calls: map[string]call{http.MethodPost: g.post},
-		only:  "a document is sent by POST", produces: []string{mediaJSON, mediaGraphQL},
+		// A document is bounded by its body, and by the look at it before.
+		graphql.MaxQueryLength(maxBody), graphql.MaxParallelism(2), graphql.Logger(panics{config.Logger}), graphql.PanicHandler(panics{}))
+	e.documents = &admin.Route{
+		Calls: map[string]admin.Call{http.MethodPost: e.post},
+		Only:  "a document is sent by POST", Produces: []string{admin.MediaJSON, mediaGraphQL},
 	}
-	if h.config.GraphQLPassthrough {
-		g.route.calls[http.MethodOptions] = preflight
+	if config.GraphQLPassthrough {
+		e.documents.Calls[http.MethodOptions] = preflight
 	}
-	return g
+	show := admin.ServeText(sdl, mediaSDL)
+	e.sdl = &admin.Route{
+		Calls: map[string]admin.Call{http.MethodGet: show, http.MethodHead: show},
+		Only:  "the GraphQL schema can be read",
+	}
+	return e
+}
+
+// Route implements [admin.Surface].
+func (e *Endpoint) Route(escaped string) (*admin.Route, store.ID, bool) {
+	switch escaped {
+	case admin.GraphQLPath:
+		return e.documents, store.ID{}, true
+	case admin.SchemaPath:
+		return e.sdl, store.ID{}, true
+	}
+	return nil, store.ID{}, false
+}
+
+// Fail implements [admin.Surface]. The body has the error twice: as the REST API shows
+// it, and as a client of GraphQL expects it.
+func (e *Endpoint) Fail(w http.ResponseWriter, _ *http.Request, x *admin.Exchange, refusal *gate.Refusal) bool {
+	if x.Route != e.documents {
+		return false
+	}
+	body := refusal.Body(x.Request.ID)
+	body.Errors = []any{errorView{body.Error.Message, extensions(refusal, x.Request.ID)}}
+	admin.Refuse(w, refusal, body)
+	return true
 }
 
 // preflight hands on what a browser asks before it sends a document to somebody
 // else (https://fetch.spec.whatwg.org/#cors-preflight-fetch), and nothing beside.
-func preflight(w http.ResponseWriter, r *http.Request, x *exchange) error {
+func preflight(w http.ResponseWriter, r *http.Request, x *admin.Exchange) error {
 	if r.Header.Get("Origin") == "" || r.Header.Get("Access-Control-Request-Method") == "" || r.ContentLength != 0 || r.URL.RawQuery != "" {
-		return badRequest("OPTIONS is for what a browser asks before it sends a document")
+		return admin.BadRequest("OPTIONS is for what a browser asks before it sends a document")
 	}
-	return handOn(w, r, x)
+	return x.HandOn(w, r)
 }
 
-func handOn(w http.ResponseWriter, r *http.Request, x *exchange) error {
-	x.handedOn = true
-	return x.next(w, r)
-}
-
-// graphQLRequest is the body of a request (GraphQL over HTTP, section 5.4). Of
+// request is the body of a request (GraphQL over HTTP, section 5.4). Of
 // variables and extensions it is known that they are objects: their values are
 // decoded when the document is executed, and not for whoever may send one.
-type graphQLRequest struct {
+type request struct {
 	Query         string   `json:"query"`
 	OperationName string   `json:"operationName"`
 	Variables     struct{} `json:"variables"`
@@ -80,27 +114,27 @@ type graphQLRequest struct {
 // post answers a document whose root fields are ours, and hands on one that has
 // none of them, if that is configured. The document is looked at before the caller
 // is then: who asks somebody else for something need not be known here.
-func (g *graphQL) post(w http.ResponseWriter, r *http.Request, x *exchange) error {
+func (e *Endpoint) post(w http.ResponseWriter, r *http.Request, x *admin.Exchange) error {
 	if r.URL.RawQuery != "" {
 		// Servers differ in whether these or those of the body count.
-		return badRequest("the URL has no parameters: the document is in the body")
+		return admin.BadRequest("the URL has no parameters: the document is in the body")
 	}
-	passthrough := g.handler.config.GraphQLPassthrough
+	passthrough := e.config.GraphQLPassthrough
 	if !passthrough {
-		if err := x.identify(r); err != nil {
+		if err := x.Identify(r); err != nil {
 			return err
 		}
 	}
-	counted := &counted{ReadCloser: r.Body, crowd: g.crowd}
+	counted := &counted{ReadCloser: r.Body, crowd: e.crowd}
 	defer counted.leave()
 	r.Body = counted
-	body, err := readJSON(w, r, maxGraphQLBody)
+	body, err := admin.ReadJSON(w, r, maxBody)
 	if err != nil {
 		return err
 	}
-	var request graphQLRequest
+	var request request
 	var document *document
-	err = g.crowd.look(r.Context(), func() (err error) {
+	err = e.crowd.look(r.Context(), func() (err error) {
 		document, err = request.read(body)
 		return err
 	})
@@ -110,7 +144,7 @@ func (g *graphQL) post(w http.ResponseWriter, r *http.Request, x *exchange) erro
 	if passthrough && document.ours == 0 {
 		r.Body = io.NopCloser(bytes.NewReader(body))
 		r.ContentLength, r.TransferEncoding = int64(len(body)), nil
-		return handOn(w, r, x)
+		return x.HandOn(w, r)
 	}
 	if passthrough && document.others > 0 {
 		return &gate.Refusal{
@@ -119,56 +153,56 @@ func (g *graphQL) post(w http.ResponseWriter, r *http.Request, x *exchange) erro
 		}
 	}
 	if passthrough {
-		if err := x.identify(r); err != nil {
+		if err := x.Identify(r); err != nil {
 			return err
 		}
 	}
-	return g.execute(w, r, x, &request, body)
+	return e.execute(w, r, x, &request, body)
 }
 
 // read decodes a body, and looks at the document in it.
-func (q *graphQLRequest) read(body []byte) (*document, error) {
-	if err := decode(body, q, "query", "operationName", "variables", "extensions"); err != nil {
+func (q *request) read(body []byte) (*document, error) {
+	if err := admin.Decode(body, q, "query", "operationName", "variables", "extensions"); err != nil {
 		return nil, err
 	}
 	if strings.TrimSpace(q.Query) == "" {
-		return nil, badRequest("query is required: a document that is named but not sent cannot be looked at")
+		return nil, admin.BadRequest("query is required: a document that is named but not sent cannot be looked at")
 	}
 	return analyse(q.Query)
 }
 
-func (g *graphQL) execute(w http.ResponseWriter, r *http.Request, x *exchange, request *graphQLRequest, body []byte) error {
+func (e *Endpoint) execute(w http.ResponseWriter, r *http.Request, x *admin.Exchange, request *request, body []byte) error {
 	var values struct {
 		Variables map[string]any `json:"variables"`
 	}
 	if err := json.Unmarshal(body, &values); err != nil {
-		return badRequest("malformed body: " + describe(err)) // it was decoded before
+		return admin.BadRequest("malformed body: " + admin.Describe(err)) // it was decoded before
 	}
-	ctx := context.WithValue(r.Context(), resolving{}, &graphQLCall{r: r, x: x})
-	response, err := exec(ctx, g.schema, request, values.Variables)
+	ctx := context.WithValue(r.Context(), resolving{}, &call{r: r, x: x})
+	response, err := exec(ctx, e.schema, request, values.Variables)
 	if err != nil {
 		return err
 	}
 	for _, e := range response.Errors {
-		g.complete(e, x.request.ID)
+		complete(e, x.Request.ID)
 	}
 	status := http.StatusOK
 	if response.Data == nil { // it was not executed
 		status = http.StatusBadRequest
 	}
-	mediaType, _ := x.route.preferred(r)
+	mediaType, _ := x.Route.Preferred(r)
 	w.Header().Set("Content-Type", mediaType)
-	writeJSON(w, status, response)
+	admin.WriteJSON(w, status, response)
 	return nil
 }
 
 // exec has the library execute a document. Its parser panics over some malformed
 // strings, such as "\555". None is known that the look at the document lets pass; if
 // there is one it is refused like any other malformed document.
-func exec(ctx context.Context, schema *graphql.Schema, request *graphQLRequest, variables map[string]any) (response *graphql.Response, err error) {
+func exec(ctx context.Context, schema *graphql.Schema, request *request, variables map[string]any) (response *graphql.Response, err error) {
 	defer func() {
 		if recover() != nil {
-			response, err = nil, badRequest("malformed document: a string in it cannot be read")
+			response, err = nil, admin.BadRequest("malformed document: a string in it cannot be read")
 		}
 	}()
 	return schema.Exec(ctx, request.Query, request.OperationName, variables), nil
@@ -176,7 +210,7 @@ func exec(ctx context.Context, schema *graphql.Schema, request *graphQLRequest, 
 
 // complete gives an error of the library, about the document, what the errors of
 // our own have.
-func (*graphQL) complete(e *gqlerrors.QueryError, requestID string) {
+func complete(e *gqlerrors.QueryError, requestID string) {
 	e.Message = token.Redact(e.Message) // it may repeat what the client has sent
 	if e.Extensions == nil {
 		p := &gate.Refusal{Code: "invalid_document", Status: http.StatusBadRequest}
@@ -190,8 +224,8 @@ func (*graphQL) complete(e *gqlerrors.QueryError, requestID string) {
 	}
 }
 
-// graphQLError is an error as GraphQL shows it.
-type graphQLError struct {
+// errorView is an error as GraphQL shows it.
+type errorView struct {
 	Message    string         `json:"message"`
 	Extensions map[string]any `json:"extensions"`
 }
@@ -209,11 +243,11 @@ func extensions(p *gate.Refusal, requestID string) map[string]any {
 
 // panics is where the library says that a resolver has panicked. The value may
 // hold anything, and is neither logged nor shown.
-type panics struct{ handler *Handler }
+type panics struct{ logger *slog.Logger }
 
 // LogPanic implements the library's logger.
 func (p panics) LogPanic(ctx context.Context, _ any) {
-	p.handler.config.Logger.ErrorContext(ctx, "a GraphQL call panicked")
+	p.logger.ErrorContext(ctx, "a GraphQL call panicked")
 }
 
 // MakePanicError implements the library's panic handler.

@@ -1,4 +1,4 @@
-package admin
+package page
 
 import (
 	"errors"
@@ -7,7 +7,8 @@ import (
 	"strings"
 	"time"
 
-	"github.com/lumio-vision/caddy-system-keys/admin/ui"
+	"github.com/lumio-vision/caddy-system-keys/admin"
+	"github.com/lumio-vision/caddy-system-keys/admin/page/ui"
 	"github.com/lumio-vision/caddy-system-keys/internal/gate"
 	"github.com/lumio-vision/caddy-system-keys/internal/token"
 	"github.com/lumio-vision/caddy-system-keys/internal/verify"
@@ -15,19 +16,19 @@ import (
 )
 
 // create is the API's for JSON, and the page's for a form.
-func (p *page) create(w http.ResponseWriter, r *http.Request, x *exchange) error {
-	if isForm(r) {
-		return p.createKey(w, r, x)
+func (p *Page) create(w http.ResponseWriter, r *http.Request, x *admin.Exchange) error {
+	if admin.IsForm(r) {
+		return p.html(p.createKey)(w, r, x)
 	}
-	return p.visited(create)(w, r, x)
+	return p.visited(admin.CreateKey)(w, r, x)
 }
 
 // askCreate shows the form for a new key.
-func (p *page) askCreate(w http.ResponseWriter, r *http.Request, x *exchange) error {
+func (p *Page) askCreate(w http.ResponseWriter, r *http.Request, x *exchange) error {
 	if err := x.enter(w, r); err != nil {
 		return err
 	}
-	if err := x.actor.may(PermissionCreate); err != nil {
+	if err := x.Actor.May(admin.PermissionCreate); err != nil {
 		return err
 	}
 	p.show(w, r, x, http.StatusOK, p.createForm(r, x, ui.Create{}))
@@ -35,11 +36,11 @@ func (p *page) askCreate(w http.ResponseWriter, r *http.Request, x *exchange) er
 }
 
 // createForm fills in what is the same in every form.
-func (p *page) createForm(r *http.Request, x *exchange, form ui.Create) ui.Create {
+func (p *Page) createForm(r *http.Request, x *exchange, form ui.Create) ui.Create {
 	form.Nonce = x.nonce()
-	form.MayGrantSystem = x.actor.IsSystem
-	form.Today = p.handler.config.Now().UTC()
-	form.Suggestions = p.suggestions(r, x.actor, x.service)
+	form.MayGrantSystem = x.Actor.IsSystem
+	form.Today = p.config.Now().UTC()
+	form.Suggestions = p.suggestions(r, x.Actor, x.Service)
 	return form
 }
 
@@ -48,21 +49,21 @@ const suggestedFrom = 1000
 
 // suggestions are the permissions in use that the actor may grant. Without them
 // the form is as good, so that an error counts as none.
-func (p *page) suggestions(r *http.Request, actor Actor, service *Service) []string {
-	ctx, cancel := bounded(r.Context())
+func (p *Page) suggestions(r *http.Request, actor admin.Actor, service *admin.Service) []string {
+	ctx, cancel := admin.Bounded(r.Context())
 	defer cancel()
 	used, err := service.Store.Granted(ctx, suggestedFrom)
 	if err != nil {
 		return nil
 	}
 	return slices.DeleteFunc(used, func(permission string) bool {
-		return actor.grant([]string{permission}, false) != nil
+		return actor.Grant([]string{permission}, false) != nil
 	})
 }
 
 // createKey creates a key from a form, and shows it once.
-func (p *page) createKey(w http.ResponseWriter, r *http.Request, x *exchange) error {
-	fields, err := readForm(w, r, "nonce", "label", "permissions", "expires_on", "is_system")
+func (p *Page) createKey(w http.ResponseWriter, r *http.Request, x *exchange) error {
+	fields, err := admin.ReadForm(w, r, "nonce", "label", "permissions", "expires_on", "is_system")
 	if err != nil {
 		return err
 	}
@@ -82,36 +83,34 @@ func (p *page) createKey(w http.ResponseWriter, r *http.Request, x *exchange) er
 			return nil
 		}
 	}
-	found := refusalOf(err)
+	found := admin.RefusalOf(err)
 	if len(form.Errors) > 0 {
 		found = &gate.Refusal{Status: http.StatusUnprocessableEntity}
 	}
 	if !explain(&form, found, err) {
 		return err
 	}
-	if found.Status >= http.StatusInternalServerError || errors.Is(err, ErrEscalation) {
-		_ = p.handler.report(r, x, err) // to the logs
+	if found.Status >= http.StatusInternalServerError || errors.Is(err, admin.ErrEscalation) {
+		_ = x.Report(r, err) // to the logs
 	}
-	for name, values := range found.Header {
-		w.Header()[name] = slices.Clone(values)
-	}
+	admin.SetFields(w, found)
 	p.show(w, r, x, found.Status, p.createForm(r, x, form))
 	return nil
 }
 
 // createOnce spends the nonce when all that can be checked before was checked: who
 // has mistyped something may send the form again.
-func (p *page) createOnce(r *http.Request, x *exchange, nonce string, want NewKey) (*store.Key, string, error) {
-	if err := x.service.Check(x.actor, want); err != nil {
+func (p *Page) createOnce(r *http.Request, x *exchange, nonce string, want admin.NewKey) (*store.Key, string, error) {
+	if err := x.Service.Check(x.Actor, want); err != nil {
 		return nil, "", err
 	}
 	if err := x.spend(r, nonce); err != nil {
 		return nil, "", err
 	}
-	ctx, cancel := detached(r.Context())
+	ctx, cancel := admin.Detached(r.Context())
 	defer cancel()
-	key, plain, err := x.service.Create(ctx, x.actor, want)
-	if err != nil && !settled(err) && !errors.Is(err, ErrEscalation) && !errors.Is(err, verify.ErrBusy) {
+	key, plain, err := x.Service.Create(ctx, x.Actor, want)
+	if err != nil && !admin.Settled(err) && !errors.Is(err, admin.ErrEscalation) && !errors.Is(err, verify.ErrBusy) {
 		err = errors.Join(errUnknownOutcome, err)
 	}
 	return key, plain, err
@@ -122,8 +121,8 @@ func (p *page) createOnce(r *http.Request, x *exchange, nonce string, want NewKe
 var errUnknownOutcome = errors.New("the outcome cannot be learned")
 
 // wanted reads the fields of the form, and notes what is wrong with them.
-func wanted(form *ui.Create) NewKey {
-	want := NewKey{
+func wanted(form *ui.Create) admin.NewKey {
+	want := admin.NewKey{
 		Label:       form.Label,
 		Permissions: strings.FieldsFunc(form.Permissions, func(c rune) bool { return strings.ContainsRune(" ,\t\r\n", c) }),
 		IsSystem:    form.IsSystem,
@@ -147,7 +146,7 @@ func explain(form *ui.Create, found *gate.Refusal, err error) bool {
 		form.Errors[field] = field
 	}
 	switch {
-	case errors.Is(err, ErrEscalation):
+	case errors.Is(err, admin.ErrEscalation):
 		field := "permissions"
 		if form.IsSystem {
 			field = "is_system"
@@ -165,8 +164,8 @@ func explain(form *ui.Create, found *gate.Refusal, err error) bool {
 }
 
 // siteURL is where the site is, as the browser sees it.
-func (p *page) siteURL(r *http.Request) string {
-	if p.handler.secure(r) {
+func (p *Page) siteURL(r *http.Request) string {
+	if p.secure(r) {
 		return "https://" + r.Host + "/"
 	}
 	return "http://" + r.Host + "/"

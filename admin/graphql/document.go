@@ -1,4 +1,4 @@
-package admin
+package graphql
 
 import (
 	"fmt"
@@ -8,6 +8,7 @@ import (
 	"github.com/vektah/gqlparser/v2/ast"
 	"github.com/vektah/gqlparser/v2/parser"
 
+	"github.com/lumio-vision/caddy-system-keys/admin"
 	"github.com/lumio-vision/caddy-system-keys/internal/nesting"
 )
 
@@ -43,19 +44,19 @@ type document struct {
 // used must be there.
 func analyse(query string) (*document, error) {
 	if depthOf(query) > maxNesting {
-		return nil, badRequest(fmt.Sprintf("the document is nested more than %d deep", maxNesting))
+		return nil, admin.BadRequest(fmt.Sprintf("the document is nested more than %d deep", maxNesting))
 	}
 	parsed, err := parser.ParseQueryWithTokenLimit(&ast.Source{Input: query}, maxTokens)
 	if err != nil {
-		return nil, badRequest("malformed document: " + err.Error())
+		return nil, admin.BadRequest("malformed document: " + err.Error())
 	}
 	if len(parsed.Operations) != 1 {
-		return nil, badRequest(fmt.Sprintf("a document must hold one operation, and not %d", len(parsed.Operations)))
+		return nil, admin.BadRequest(fmt.Sprintf("a document must hold one operation, and not %d", len(parsed.Operations)))
 	}
 	seen := make(map[string]bool)
 	for _, fragment := range parsed.Fragments {
 		if seen[fragment.Name] {
-			return nil, badRequest(fmt.Sprintf("there are two fragments %.100q", fragment.Name))
+			return nil, admin.BadRequest(fmt.Sprintf("there are two fragments %.100q", fragment.Name))
 		}
 		seen[fragment.Name] = true
 	}
@@ -64,7 +65,7 @@ func analyse(query string) (*document, error) {
 		return nil, err
 	}
 	if d.ours+d.others+d.meta > maxRootFields {
-		return nil, badRequest(fmt.Sprintf("a document may have %d root fields at most", maxRootFields))
+		return nil, admin.BadRequest(fmt.Sprintf("a document may have %d root fields at most", maxRootFields))
 	}
 	return d, nil
 }
@@ -74,7 +75,7 @@ func analyse(query string) (*document, error) {
 func (d *document) walk(set ast.SelectionSet, depth int, open []string) error {
 	for _, selection := range set {
 		if d.selections++; d.selections > maxSelections {
-			return badRequest(fmt.Sprintf("a document may have %d selections at most", maxSelections))
+			return admin.BadRequest(fmt.Sprintf("a document may have %d selections at most", maxSelections))
 		}
 		var err error
 		switch s := selection.(type) {
@@ -94,11 +95,11 @@ func (d *document) walk(set ast.SelectionSet, depth int, open []string) error {
 
 func (d *document) field(f *ast.Field, depth int, open []string) error {
 	if depth > maxDepth {
-		return badRequest(fmt.Sprintf("a document may be %d fields deep at most", maxDepth))
+		return admin.BadRequest(fmt.Sprintf("a document may be %d fields deep at most", maxDepth))
 	}
 	if f.Alias != f.Name {
 		if d.aliases++; d.aliases > maxAliases {
-			return badRequest(fmt.Sprintf("a document may have %d aliases at most", maxAliases))
+			return admin.BadRequest(fmt.Sprintf("a document may have %d aliases at most", maxAliases))
 		}
 	}
 	if depth == 1 {
@@ -118,11 +119,11 @@ func (d *document) field(f *ast.Field, depth int, open []string) error {
 
 func (d *document) spread(s *ast.FragmentSpread, depth int, open []string) error {
 	if slices.Contains(open, s.Name) {
-		return badRequest(fmt.Sprintf("the fragment %.100q contains itself", s.Name))
+		return admin.BadRequest(fmt.Sprintf("the fragment %.100q contains itself", s.Name))
 	}
 	fragment := d.fragments.ForName(s.Name)
 	if fragment == nil {
-		return badRequest(fmt.Sprintf("there is no fragment %.100q", s.Name))
+		return admin.BadRequest(fmt.Sprintf("there is no fragment %.100q", s.Name))
 	}
 	return d.walk(fragment.SelectionSet, depth, append(slices.Clip(open), s.Name))
 }

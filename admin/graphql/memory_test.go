@@ -1,4 +1,4 @@
-package admin_test
+package graphql_test
 
 import (
 	"bufio"
@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"github.com/lumio-vision/caddy-system-keys/admin"
+	"github.com/lumio-vision/caddy-system-keys/admin/graphql"
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
@@ -28,13 +29,21 @@ import (
 // an upstream that reads what it gets.
 const serving = "SYSTEM_KEYS_TEST_SERVING"
 
+func TestMain(m *testing.M) {
+	if os.Getenv(serving) != "" {
+		serve()
+	}
+	os.Exit(m.Run())
+}
+
 // serve prints its address, and serves until the process is killed.
 func serve() {
-	h := admin.NewHandler(admin.Config{
+	config := admin.Config{
 		Service:  func(context.Context) (*admin.Service, error) { return nil, errors.New("there is no store") },
 		Describe: func(*http.Request) store.AuditRequest { return store.AuditRequest{} },
 		Denied:   func(store.AuditRecord) {}, Now: time.Now, Logger: slog.New(slog.DiscardHandler), GraphQLPassthrough: true,
-	})
+	}
+	h := admin.NewHandler(config, graphql.New(config))
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		panic(err)

@@ -1,4 +1,4 @@
-package admin
+package graphql
 
 import (
 	"context"
@@ -9,6 +9,7 @@ import (
 
 	"github.com/graph-gophers/graphql-go"
 
+	"github.com/lumio-vision/caddy-system-keys/admin"
 	"github.com/lumio-vision/caddy-system-keys/internal/gate"
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
@@ -16,14 +17,14 @@ import (
 // resolving is the key of the call in a context.
 type resolving struct{}
 
-// graphQLCall is the request that a document came in.
-type graphQLCall struct {
+// call is the request that a document came in.
+type call struct {
 	r *http.Request
-	x *exchange
+	x *admin.Exchange
 }
 
-func callOf(ctx context.Context) *graphQLCall {
-	c, _ := ctx.Value(resolving{}).(*graphQLCall)
+func callOf(ctx context.Context) *call {
+	c, _ := ctx.Value(resolving{}).(*call)
 	return c
 }
 
@@ -37,8 +38,8 @@ type fieldError struct {
 func (e fieldError) Extensions() map[string]any { return extensions(e.Refusal, e.requestID) }
 
 // failed makes an error of a field, and tells the logs of it.
-func (c *graphQLCall) failed(err error) error {
-	return fieldError{c.x.handler.report(c.r, c.x, err), c.x.request.ID}
+func (c *call) failed(err error) error {
+	return fieldError{c.x.Report(c.r, err), c.x.Request.ID}
 }
 
 // resolvers are the root fields. Each does what a call of the REST API does, by
@@ -54,25 +55,25 @@ type keyListArgs struct {
 }
 
 // AdminSystemKeys is the field of that name.
-func (resolvers) AdminSystemKeys(ctx context.Context, args keyListArgs) (*keyListGQL, error) {
+func (resolvers) AdminSystemKeys(ctx context.Context, args keyListArgs) (*keyList, error) {
 	c := callOf(ctx)
-	p := parameters{"limit": strconv.Itoa(int(args.Limit)), "sort": args.Sort}
-	p.set("cursor", args.Cursor)
-	p.set("q", args.Q)
-	p.setTime("unused_since", args.UnusedSince)
-	query, err := keyQuery(p)
+	p := admin.Parameters{"limit": strconv.Itoa(int(args.Limit)), "sort": args.Sort}
+	set(p, "cursor", args.Cursor)
+	set(p, "q", args.Q)
+	setTime(p, "unused_since", args.UnusedSince)
+	query, err := admin.KeyQuery(p)
 	if err != nil {
 		return nil, c.failed(err)
 	}
-	ctx, cancel := bounded(ctx)
+	ctx, cancel := admin.Bounded(ctx)
 	defer cancel()
-	page, err := c.x.service.List(ctx, c.x.actor, query)
+	page, err := c.x.Service.List(ctx, c.x.Actor, query)
 	if err != nil {
 		return nil, c.failed(err)
 	}
-	list := &keyListGQL{Total: int32(page.Total), Data: []keyGQL{}}
+	list := &keyList{Total: int32(page.Total), Data: []key{}}
 	for i := range page.Keys {
-		list.Data = append(list.Data, keyGQL{ShowKey(&page.Keys[i])})
+		list.Data = append(list.Data, key{admin.ShowKey(&page.Keys[i])})
 	}
 	if page.Next != nil {
 		next := page.Next.Encode()
@@ -92,29 +93,29 @@ type auditListArgs struct {
 }
 
 // AdminAuditLog is the field of that name.
-func (resolvers) AdminAuditLog(ctx context.Context, args auditListArgs) (*auditListGQL, error) {
+func (resolvers) AdminAuditLog(ctx context.Context, args auditListArgs) (*recordList, error) {
 	c := callOf(ctx)
-	p := parameters{"limit": strconv.Itoa(int(args.Limit))}
-	p.set("key_id", (*string)(args.KeyID))
-	p.set("label", args.Label)
-	p.set("event", args.Event)
-	p.set("actor", args.Actor)
-	p.set("cursor", args.Cursor)
-	p.setTime("since", args.Since)
-	p.setTime("until", args.Until)
-	query, err := auditQuery(p)
+	p := admin.Parameters{"limit": strconv.Itoa(int(args.Limit))}
+	set(p, "key_id", (*string)(args.KeyID))
+	set(p, "label", args.Label)
+	set(p, "event", args.Event)
+	set(p, "actor", args.Actor)
+	set(p, "cursor", args.Cursor)
+	setTime(p, "since", args.Since)
+	setTime(p, "until", args.Until)
+	query, err := admin.AuditQuery(p)
 	if err != nil {
 		return nil, c.failed(err)
 	}
-	ctx, cancel := bounded(ctx)
+	ctx, cancel := admin.Bounded(ctx)
 	defer cancel()
-	page, err := c.x.service.AuditLog(ctx, c.x.actor, query)
+	page, err := c.x.Service.AuditLog(ctx, c.x.Actor, query)
 	if err != nil {
 		return nil, c.failed(err)
 	}
-	list := &auditListGQL{Total: int32(page.Total), More: page.More, Data: []auditGQL{}, Next: textOrNull(auditCursor(page))}
+	list := &recordList{Total: int32(page.Total), More: page.More, Data: []record{}, Next: orNull(admin.AuditCursor(page))}
 	for i := range page.Records {
-		list.Data = append(list.Data, auditGQL{ShowAudit(&page.Records[i])})
+		list.Data = append(list.Data, record{admin.ShowAudit(&page.Records[i])})
 	}
 	return list, nil
 }
@@ -129,59 +130,67 @@ type createArgs struct {
 }
 
 // AdminCreateSystemKey is the field of that name.
-func (resolvers) AdminCreateSystemKey(ctx context.Context, args createArgs) (*keyGQL, error) {
+func (resolvers) AdminCreateSystemKey(ctx context.Context, args createArgs) (*key, error) {
 	c := callOf(ctx)
-	input := createInput{Label: &args.Input.Label}
+	input := admin.CreateInput{Label: &args.Input.Label}
 	if args.Input.Permissions != nil {
 		input.Permissions = *args.Input.Permissions
 	}
 	if args.Input.ExpiresAt != nil {
-		input.ExpiresAt = &instant{args.Input.ExpiresAt.Time}
+		input.ExpiresAt = &admin.Instant{Time: args.Input.ExpiresAt.Time}
 	}
 	input.IsSystem = args.Input.IsSystem != nil && *args.Input.IsSystem
-	want, err := input.key()
+	want, err := input.Key()
 	if err != nil {
 		return nil, c.failed(err)
 	}
-	ctx, cancel := detached(ctx)
+	ctx, cancel := admin.Detached(ctx)
 	defer cancel()
-	key, plain, err := c.x.service.Create(ctx, c.x.actor, want)
+	minted, plain, err := c.x.Service.Create(ctx, c.x.Actor, want)
 	if err != nil {
 		return nil, c.failed(err)
 	}
-	created := &keyGQL{ShowKey(key)}
+	created := &key{admin.ShowKey(minted)}
 	created.Key = plain
 	return created, nil
 }
 
 // AdminDeleteSystemKey is the field of that name.
-func (resolvers) AdminDeleteSystemKey(ctx context.Context, args struct{ ID graphql.ID }) (*revokedGQL, error) {
+func (resolvers) AdminDeleteSystemKey(ctx context.Context, args struct{ ID graphql.ID }) (*revocation, error) {
 	c := callOf(ctx)
 	id, err := store.ParseID(string(args.ID))
 	if err != nil {
 		return nil, c.failed(errors.Join(store.ErrNotFound, err))
 	}
-	deleting, cancel := detached(ctx)
+	deleting, cancel := admin.Detached(ctx)
 	defer cancel()
-	revocation, err := c.x.service.Revoke(deleting, c.x.actor, id)
+	deleted, err := c.x.Service.Revoke(deleting, c.x.Actor, id)
 	if err != nil {
 		return nil, c.failed(err)
 	}
-	revoked, err := revocation.Wait(context.WithoutCancel(ctx), nil)
+	revoked, err := deleted.Wait(context.WithoutCancel(ctx), nil)
 	if err != nil {
 		return nil, c.failed(err)
 	}
-	return &revokedGQL{ShowRevoked(revoked)}, nil
+	return &revocation{admin.ShowRevoked(revoked)}, nil
 }
 
-func (p parameters) set(name string, value *string) {
+// set adds a parameter that the document has.
+func set(p admin.Parameters, name string, value *string) {
 	if value != nil {
 		p[name] = *value
 	}
 }
 
-func (p parameters) setTime(name string, value *graphql.Time) {
+func setTime(p admin.Parameters, name string, value *graphql.Time) {
 	if value != nil {
 		p[name] = value.Format(time.RFC3339Nano)
 	}
+}
+
+func orNull(s string) *string {
+	if s == "" {
+		return nil
+	}
+	return &s
 }

@@ -1,4 +1,4 @@
-package admin
+package page
 
 import (
 	"cmp"
@@ -8,7 +8,8 @@ import (
 	"strings"
 	"time"
 
-	"github.com/lumio-vision/caddy-system-keys/admin/ui"
+	"github.com/lumio-vision/caddy-system-keys/admin"
+	"github.com/lumio-vision/caddy-system-keys/admin/page/ui"
 	"github.com/lumio-vision/caddy-system-keys/internal/coherence"
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
@@ -18,11 +19,11 @@ import (
 const pagePatience = 10 * time.Second
 
 // askRevoke shows the form that asks whether a key is to be revoked.
-func (p *page) askRevoke(w http.ResponseWriter, r *http.Request, x *exchange) error {
+func (p *Page) askRevoke(w http.ResponseWriter, r *http.Request, x *exchange) error {
 	if err := x.enter(w, r); err != nil {
 		return err
 	}
-	if err := x.actor.may(PermissionDelete); err != nil {
+	if err := x.Actor.May(admin.PermissionDelete); err != nil {
 		return err
 	}
 	key, err := p.read(r, x)
@@ -37,34 +38,34 @@ func (p *page) askRevoke(w http.ResponseWriter, r *http.Request, x *exchange) er
 }
 
 // read returns the key, of one that was revoked what is still known, or nil.
-func (p *page) read(r *http.Request, x *exchange) (*store.Key, error) {
-	ctx, cancel := bounded(r.Context())
+func (p *Page) read(r *http.Request, x *exchange) (*store.Key, error) {
+	ctx, cancel := admin.Bounded(r.Context())
 	defer cancel()
-	key, err := x.service.Get(ctx, x.actor, x.id)
+	key, err := x.Service.Get(ctx, x.Actor, x.ID)
 	if errors.Is(err, store.ErrNotFound) {
-		key, _, err = x.service.revoked(ctx, x.id)
+		key, _, err = x.Service.Revoked(ctx, x.ID)
 	}
 	return key, err
 }
 
-func (p *page) revokeForm(x *exchange, key *store.Key) ui.Revoke {
+func (p *Page) revokeForm(x *exchange, key *store.Key) ui.Revoke {
 	return ui.Revoke{
-		Key: ui.Key{Key: key, Own: key.ID == x.actor.Key}, Nonce: x.nonce(),
-		Confirm: p.handler.config.Now().Sub(key.LastUsedAt) < recent,
+		Key: ui.Key{Key: key, Own: key.ID == x.Actor.Key}, Nonce: x.nonce(),
+		Confirm: p.config.Now().Sub(key.LastUsedAt) < recent,
 	}
 }
 
 // revokeKey revokes a key. The script of the page is told line by line how far it
 // has come.
-func (p *page) revokeKey(w http.ResponseWriter, r *http.Request, x *exchange) error {
-	fields, err := readForm(w, r, "nonce", "confirm")
+func (p *Page) revokeKey(w http.ResponseWriter, r *http.Request, x *exchange) error {
+	fields, err := admin.ReadForm(w, r, "nonce", "confirm")
 	if err != nil {
 		return err
 	}
 	if err := x.enter(w, r); err != nil {
 		return err
 	}
-	if err := x.actor.may(PermissionDelete); err != nil {
+	if err := x.Actor.May(admin.PermissionDelete); err != nil {
 		return err
 	}
 	if err := x.checkNonce(fields["nonce"]); err != nil {
@@ -75,7 +76,7 @@ func (p *page) revokeKey(w http.ResponseWriter, r *http.Request, x *exchange) er
 		return err
 	}
 	if key == nil {
-		key = &store.Key{ID: x.id} // that there is none is said when it is true everywhere
+		key = &store.Key{ID: x.ID} // that there is none is said when it is true everywhere
 	}
 	form := p.revokeForm(x, key)
 	if form.Confirm && strings.TrimSpace(fields["confirm"]) != key.Label {
@@ -84,9 +85,9 @@ func (p *page) revokeKey(w http.ResponseWriter, r *http.Request, x *exchange) er
 		p.show(w, r, x, http.StatusUnprocessableEntity, form)
 		return nil
 	}
-	deleting, cancel := detached(r.Context())
+	deleting, cancel := admin.Detached(r.Context())
 	defer cancel()
-	revocation, err := x.service.Revoke(deleting, x.actor, x.id)
+	revocation, err := x.Service.Revoke(deleting, x.Actor, x.ID)
 	if err != nil {
 		return err
 	}
@@ -97,25 +98,25 @@ func (p *page) revokeKey(w http.ResponseWriter, r *http.Request, x *exchange) er
 }
 
 // await is for browsers without scripts.
-func (p *page) await(w http.ResponseWriter, r *http.Request, x *exchange, revocation *Revocation) error {
-	wait := revocation.begin(context.WithoutCancel(r.Context()))
+func (p *Page) await(w http.ResponseWriter, r *http.Request, x *exchange, revocation *admin.Revocation) error {
+	wait := revocation.Begin(context.WithoutCancel(r.Context()))
 	timer := time.NewTimer(pagePatience)
 	defer timer.Stop()
 	select {
-	case <-wait.done:
-		if wait.err != nil {
-			return wait.err
+	case <-wait.Done:
+		if wait.Err != nil {
+			return wait.Err
 		}
-		p.show(w, r, x, http.StatusOK, showProgress(wait.revoked, true))
+		p.show(w, r, x, http.StatusOK, showProgress(wait.Revoked, true))
 	case <-timer.C:
-		p.show(w, r, x, http.StatusAccepted, showProgress(wait.soFar(), false))
+		p.show(w, r, x, http.StatusAccepted, showProgress(wait.SoFar(), false))
 	case <-r.Context().Done():
 	}
 	return nil
 }
 
 // follow writes a line for every step. Each stands for itself.
-func (p *page) follow(w http.ResponseWriter, r *http.Request, x *exchange, revocation *Revocation) error {
+func (p *Page) follow(w http.ResponseWriter, r *http.Request, x *exchange, revocation *admin.Revocation) error {
 	lines := http.NewResponseController(w)
 	wrote := false
 	last := ui.Revoked{}
@@ -129,8 +130,8 @@ func (p *page) follow(w http.ResponseWriter, r *http.Request, x *exchange, revoc
 		_ = lines.Flush()
 	}
 	revoked, err := revocation.Wait(context.WithoutCancel(r.Context()), func(now coherence.Report) {
-		step := showProgress(revocation.soFar(now), false)
-		if !revocation.at.IsZero() && (!wrote || step.Refusing != last.Refusing || step.Cut != last.Cut) {
+		step := showProgress(revocation.SoFar(now), false)
+		if revocation.Known() && (!wrote || step.Refusing != last.Refusing || step.Cut != last.Cut) {
 			line(step)
 			last = step
 		}
@@ -141,16 +142,16 @@ func (p *page) follow(w http.ResponseWriter, r *http.Request, x *exchange, revoc
 	case !wrote:
 		return err
 	default: // the status is sent: an end without the last step is told from one with it
-		found := p.handler.report(r, x, err)
-		_ = p.ui.Fragment(w, p.frame(r, x), ui.Problem{Status: found.Status, Code: "unavailable", RequestID: x.request.ID})
+		found := x.Report(r, err)
+		_ = p.ui.Fragment(w, p.frame(r, x), ui.Problem{Status: found.Status, Code: "unavailable", RequestID: x.Request.ID})
 	}
 	return nil
 }
 
-func showProgress(r *Revoked, done bool) ui.Revoked {
+func showProgress(r *admin.Revoked, done bool) ui.Revoked {
 	expired := len(r.Report.Expired)
 	return ui.Revoked{
 		Label: cmp.Or(r.Label, r.ID.String()), Total: r.Report.Total, Refusing: r.Report.Acknowledged + expired,
-		Expired: expired, Cut: r.Report.Cut, Awaited: r.awaited(), Done: done,
+		Expired: expired, Cut: r.Report.Cut, Awaited: r.Awaited(), Done: done,
 	}
 }

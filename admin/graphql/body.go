@@ -1,4 +1,4 @@
-package admin
+package graphql
 
 import (
 	"context"
@@ -15,7 +15,7 @@ const (
 	// smallBody is what every request may send, in bytes.
 	smallBody = 64 << 10
 	// largeBodies is how many requests may send more at once, 64 MiB in all.
-	largeBodies = maxLargeMemory / maxGraphQLBody
+	largeBodies = maxLargeMemory / maxBody
 	// maxLargeMemory bounds all larger bodies together, in bytes.
 	maxLargeMemory = 64 << 20
 )

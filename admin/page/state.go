@@ -1,11 +1,12 @@
-package admin
+package page
 
 import (
 	"net/http"
 	"strconv"
 	"time"
 
-	"github.com/lumio-vision/caddy-system-keys/admin/ui"
+	"github.com/lumio-vision/caddy-system-keys/admin"
+	"github.com/lumio-vision/caddy-system-keys/admin/page/ui"
 	"github.com/lumio-vision/caddy-system-keys/internal/token"
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
@@ -18,8 +19,8 @@ var stateParameters = []string{
 
 // pageParameters are those that the page knows. Others may be somebody else's, and
 // do no harm: it is a page and no API.
-func pageParameters(r *http.Request) parameters {
-	p, values := make(parameters), r.URL.Query()
+func pageParameters(r *http.Request) admin.Parameters {
+	p, values := make(admin.Parameters), r.URL.Query()
 	for _, name := range stateParameters {
 		if values.Has(name) {
 			p[name] = values.Get(name)
@@ -30,7 +31,7 @@ func pageParameters(r *http.Request) parameters {
 
 // stateOf reads what the admin is looking at. What makes no sense is as if it were
 // not there.
-func stateOf(p parameters) ui.State {
+func stateOf(p admin.Parameters) ui.State {
 	s := ui.State{
 		Sort: p[ui.ParamSort], Search: p[ui.ParamSearch], After: p[ui.ParamAfter], Before: p[ui.ParamBefore],
 		Activity: p[ui.ParamActivity], Event: p[ui.ParamEvent], Older: p[ui.ParamOlder], Page: 1,
@@ -44,7 +45,7 @@ func stateOf(p parameters) ui.State {
 	if _, _, ok := pageSort(s.Sort); !ok {
 		s.Sort = ui.DefaultSort
 	}
-	if _, err := (parameters{"q": s.Search}).text("q"); err != nil || token.Mentions(s.Search) {
+	if _, err := (admin.Parameters{"q": s.Search}).Text("q"); err != nil || token.Mentions(s.Search) {
 		s.Search = "" // a key that was typed here is not shown to whoever looks on
 	}
 	for _, text := range []*string{&s.Activity, &s.Older} {
@@ -89,6 +90,6 @@ func pageSort(text string) (store.SortField, bool, bool) {
 	if desc := text == "-"+string(store.SortPermissions); desc || text == string(store.SortPermissions) {
 		return store.SortPermissions, desc, true
 	}
-	field, desc, err := parameters{"sort": text}.sort()
+	field, desc, err := admin.Parameters{"sort": text}.Sort()
 	return field, desc, err == nil
 }

@@ -1,4 +1,4 @@
-package admin
+package page
 
 import (
 	"strings"
@@ -7,7 +7,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/lumio-vision/caddy-system-keys/admin/ui"
+	"github.com/lumio-vision/caddy-system-keys/admin"
+	"github.com/lumio-vision/caddy-system-keys/admin/page/ui"
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
@@ -17,24 +18,24 @@ func TestWhatMakesNoSenseInTheURLIsAsIfItWereNotThere(t *testing.T) {
 	t.Parallel()
 	normal := ui.State{Sort: ui.DefaultSort, Page: 1}
 	for name, c := range map[string]struct {
-		in   parameters
+		in   admin.Parameters
 		want func(s *ui.State)
 	}{
-		"nothing":                   {parameters{}, func(*ui.State) {}},
-		"a column":                  {parameters{"sort": "-permissions"}, func(s *ui.State) { s.Sort = "-permissions" }},
-		"no column":                 {parameters{"sort": "key_hash"}, func(*ui.State) {}},
-		"a search":                  {parameters{"q": "bot"}, func(s *ui.State) { s.Search = "bot" }},
-		"a search that is too long": {parameters{"q": strings.Repeat("x", 401)}, func(*ui.State) {}},
-		"a search with NUL":         {parameters{"q": "a\x00"}, func(*ui.State) {}},
-		"a key in the search":       {parameters{"q": " LM_sys_0a"}, func(*ui.State) {}},
-		"unused for so long":        {parameters{"unused": "90"}, func(s *ui.State) { s.Unused = ui.UnusedDays }},
-		"unused for another time":   {parameters{"unused": "1"}, func(*ui.State) {}},
-		"a page":                    {parameters{"page": "3"}, func(s *ui.State) { s.Page = 3 }},
-		"no page":                   {parameters{"page": "-3"}, func(*ui.State) {}},
-		"a key's activity":          {parameters{"activity": someID, "older": someID}, func(s *ui.State) { s.Activity, s.Older = someID, someID }},
-		"nobody's":                  {parameters{"activity": "x", "older": "y"}, func(*ui.State) {}},
-		"an event":                  {parameters{"event": "api_key.used"}, func(s *ui.State) { s.Event = "api_key.used" }},
-		"no event":                  {parameters{"event": "api_key.found"}, func(*ui.State) {}},
+		"nothing":                   {admin.Parameters{}, func(*ui.State) {}},
+		"a column":                  {admin.Parameters{"sort": "-permissions"}, func(s *ui.State) { s.Sort = "-permissions" }},
+		"no column":                 {admin.Parameters{"sort": "key_hash"}, func(*ui.State) {}},
+		"a search":                  {admin.Parameters{"q": "bot"}, func(s *ui.State) { s.Search = "bot" }},
+		"a search that is too long": {admin.Parameters{"q": strings.Repeat("x", 401)}, func(*ui.State) {}},
+		"a search with NUL":         {admin.Parameters{"q": "a\x00"}, func(*ui.State) {}},
+		"a key in the search":       {admin.Parameters{"q": " LM_sys_0a"}, func(*ui.State) {}},
+		"unused for so long":        {admin.Parameters{"unused": "90"}, func(s *ui.State) { s.Unused = ui.UnusedDays }},
+		"unused for another time":   {admin.Parameters{"unused": "1"}, func(*ui.State) {}},
+		"a page":                    {admin.Parameters{"page": "3"}, func(s *ui.State) { s.Page = 3 }},
+		"no page":                   {admin.Parameters{"page": "-3"}, func(*ui.State) {}},
+		"a key's activity":          {admin.Parameters{"activity": someID, "older": someID}, func(s *ui.State) { s.Activity, s.Older = someID, someID }},
+		"nobody's":                  {admin.Parameters{"activity": "x", "older": "y"}, func(*ui.State) {}},
+		"an event":                  {admin.Parameters{"event": "api_key.used"}, func(s *ui.State) { s.Event = "api_key.used" }},
+		"no event":                  {admin.Parameters{"event": "api_key.found"}, func(*ui.State) {}},
 	} {
 		want := normal
 		c.want(&want)

@@ -1,56 +1,60 @@
-package admin
+package page
 
 import (
 	"net/http"
 	"path"
 	"strings"
 
-	"github.com/lumio-vision/caddy-system-keys/admin/ui"
+	"github.com/lumio-vision/caddy-system-keys/admin"
+	"github.com/lumio-vision/caddy-system-keys/admin/page/ui"
+	"github.com/lumio-vision/caddy-system-keys/internal/gate"
 	"github.com/lumio-vision/caddy-system-keys/internal/session"
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
-// DefaultPage is where the System page is.
-const DefaultPage = "/system"
-
-// apiPath is the page's own API.
-const apiPath = "/api/system-keys"
-
-// page is the System page, and what it calls.
-type page struct {
-	handler *Handler
-	base    string
-	ui      *ui.UI
-	routes  map[string]*route
+// Page is the System page, and what it calls. It is a surface of the admin plane.
+type Page struct {
+	config admin.Config
+	base   string
+	ui     *ui.UI
+	routes map[string]*admin.Route
 	// key and the others are routes below a key.
-	key, ask, revoke, asset *route
+	key, ask, revoke, asset *admin.Route
+	// pages are the routes whose errors are pages.
+	pages map[*admin.Route]bool
 }
 
-func newPage(h *Handler, base string) *page {
-	p := &page{handler: h, base: base, ui: ui.New(base)}
-	html := func(only string, calls map[string]call) *route {
-		return &route{calls: calls, only: only, page: p, form: true}
+// New makes the page at the path that the configuration names.
+func New(config admin.Config) *Page {
+	base := config.Page
+	p := &Page{config: config, base: base, ui: ui.New(base), pages: make(map[*admin.Route]bool)}
+	html := func(only string, calls map[string]call) *admin.Route {
+		route := &admin.Route{Calls: make(map[string]admin.Call, len(calls)), Only: only, Form: true}
+		for method, do := range calls {
+			route.Calls[method] = p.html(do)
+		}
+		p.pages[route] = true
+		return route
 	}
-	signIn := html("one signs in here", map[string]call{http.MethodPost: p.signIn})
-	p.routes = map[string]*route{
+	p.routes = map[string]*admin.Route{
 		base: html("the System page can be read", map[string]call{
 			http.MethodGet: p.system, http.MethodHead: p.system,
 		}),
-		base + "/session":     signIn,
+		base + "/session":     html("one signs in here", map[string]call{http.MethodPost: p.signIn}),
 		base + "/session/end": html("one signs out here", map[string]call{http.MethodPost: p.signOut}),
 		base + "/create":      html("the form for a new key can be read", map[string]call{http.MethodGet: p.askCreate}),
-		apiPath: {
-			calls: map[string]call{
-				http.MethodGet: p.visited(list), http.MethodHead: p.visited(list), http.MethodPost: p.create,
+		admin.APIPath: {
+			Calls: map[string]admin.Call{
+				http.MethodGet: p.visited(admin.ListKeys), http.MethodHead: p.visited(admin.ListKeys), http.MethodPost: p.create,
 			},
-			only: keysRoute.only, produces: []string{mediaJSON}, form: true, page: p,
+			Only: admin.KeysRoute.Only, Produces: admin.KeysRoute.Produces, Form: true,
 		},
 	}
-	p.key = &route{
-		calls: map[string]call{
-			http.MethodGet: p.visited(get), http.MethodHead: p.visited(get), http.MethodDelete: p.visited(revoke),
+	p.key = &admin.Route{
+		Calls: map[string]admin.Call{
+			http.MethodGet: p.visited(admin.GetKey), http.MethodHead: p.visited(admin.GetKey), http.MethodDelete: p.visited(admin.RevokeKey),
 		},
-		only: keyRoute.only, produces: keyRoute.produces,
+		Only: admin.KeyRoute.Only, Produces: admin.KeyRoute.Produces,
 	}
 	p.ask = html("the form to revoke a key can be read", map[string]call{http.MethodGet: p.askRevoke})
 	p.revoke = html("a key is revoked here", map[string]call{http.MethodPost: p.revokeKey})
@@ -58,25 +62,40 @@ func newPage(h *Handler, base string) *page {
 	return p
 }
 
-// owns reports whether a cleaned path is one of the page's, in any case.
-func (p *page) owns(cleaned string) bool {
-	return isBelow(cleaned, p.base)
+// exchange is a request of a browser.
+type exchange struct {
+	*admin.Exchange
+	page  *Page
+	visit *visit // nil until it is known whose browser it is
 }
 
-// answers reports whether errors of a route are pages: of what a browser asks for,
-// and of what is not there below the path of the page.
-func (p *page) answers(r *http.Request, of *route) bool {
-	switch {
-	case p == nil:
-		return false
-	case of == nil:
-		return p.owns(r.URL.Path)
+// call answers a browser, or returns an error for the answer.
+type call func(w http.ResponseWriter, r *http.Request, x *exchange) error
+
+// html makes a call whose errors are pages.
+func (p *Page) html(do call) admin.Call {
+	return func(w http.ResponseWriter, r *http.Request, outer *admin.Exchange) error {
+		x := &exchange{Exchange: outer, page: p}
+		if err := do(w, r, x); err != nil {
+			p.fail(w, r, x, x.Report(r, err))
+		}
+		return nil
 	}
-	return of.page != nil && (of.produces == nil || isForm(r))
 }
 
-// route finds what a path names. It must be spelled exactly.
-func (p *page) route(escaped string) (*route, store.ID, bool) {
+// Fail implements [admin.Surface]. The answer is a page for an error under a route
+// whose errors are pages, for a form, and for a path below the page that names nothing.
+func (p *Page) Fail(w http.ResponseWriter, r *http.Request, x *admin.Exchange, refusal *gate.Refusal) bool {
+	switch {
+	case x.Route == nil && admin.IsBelow(r.URL.Path, p.base), p.pages[x.Route], x.Route == p.routes[admin.APIPath] && admin.IsForm(r):
+		p.fail(w, r, &exchange{Exchange: x, page: p}, refusal)
+		return true
+	}
+	return false
+}
+
+// Route implements [admin.Surface].
+func (p *Page) Route(escaped string) (*admin.Route, store.ID, bool) {
 	if r, ok := p.routes[escaped]; ok {
 		return r, store.ID{}, true
 	}
@@ -92,17 +111,17 @@ func (p *page) route(escaped string) (*route, store.ID, bool) {
 	if id, ok := below(p.base+"/keys", "/revoke"); ok {
 		return p.ask, id, true
 	}
-	if id, ok := below(apiPath, "/revoke"); ok {
+	if id, ok := below(admin.APIPath, "/revoke"); ok {
 		return p.revoke, id, true
 	}
-	id, ok := below(apiPath, "")
+	id, ok := below(admin.APIPath, "")
 	return p.key, id, ok
 }
 
-func (p *page) serveAsset(w http.ResponseWriter, r *http.Request, x *exchange) error {
+func (p *Page) serveAsset(w http.ResponseWriter, r *http.Request, x *exchange) error {
 	secured(w.Header())
 	if !p.ui.Asset(w, r, path.Base(r.URL.EscapedPath())) {
-		return notFound()
+		return admin.NotFound()
 	}
 	return nil
 }
@@ -129,7 +148,7 @@ func secured(h http.Header) {
 const fragmentHeader = "X-Fragment"
 
 // show answers with a page, or with the part of it that was asked for.
-func (p *page) show(w http.ResponseWriter, r *http.Request, x *exchange, status int, body ui.Body) {
+func (p *Page) show(w http.ResponseWriter, r *http.Request, x *exchange, status int, body ui.Body) {
 	h := w.Header()
 	secured(h)
 	h.Set("Content-Type", "text/html; charset=utf-8")
@@ -146,14 +165,14 @@ func (p *page) show(w http.ResponseWriter, r *http.Request, x *exchange, status 
 	_ = p.ui.Page(w, frame, body)
 }
 
-func (p *page) frame(r *http.Request, x *exchange) ui.Frame {
-	now := p.handler.config.Now()
+func (p *Page) frame(r *http.Request, x *exchange) ui.Frame {
+	now := p.config.Now()
 	frame := ui.Frame{Language: languageOf(r), Now: now}
 	if x.visit == nil {
 		return frame
 	}
-	if frame.Who = x.actor.Label; frame.Who == "" {
-		frame.Who = x.actor.Name
+	if frame.Who = x.Actor.Label; frame.Who == "" {
+		frame.Who = x.Actor.Name
 	}
 	if x.visit.session {
 		frame.SignOut = x.nonce()
