@@ -21,7 +21,7 @@ type Config struct {
 	Service func(ctx context.Context) (*Service, error)
 	// Identities finds out who calls.
 	Identities Identities
-	// Describe says of a request what the audit log keeps of it, its id among it.
+	// Describe returns what the audit log keeps of a request, with the request's id.
 	Describe func(r *http.Request) store.AuditRequest
 	// Denied takes the audit record of a call that its caller may not make.
 	Denied func(record store.AuditRecord)
@@ -30,14 +30,13 @@ type Config struct {
 	// AllowedHosts are the hosts, without port, under which the admin plane can be
 	// reached. Empty for any.
 	AllowedHosts []string
-	// GraphQLPassthrough hands documents on that have nothing to do with system
-	// keys.
+	// GraphQLPassthrough hands documents on that have no field about system keys.
 	GraphQLPassthrough bool
 	// Page is the path of the System page, without a slash at the end. It is empty if
 	// there is no page.
 	Page string
-	// ForwardedTLS says that a proxy that is trusted has the request by TLS. Nil for
-	// never.
+	// ForwardedTLS reports whether a trusted proxy has received the request over TLS.
+	// It may be nil.
 	ForwardedTLS func(r *http.Request) bool
 }
 
@@ -73,8 +72,8 @@ func NewHandler(config Config, surfaces ...Surface) *Handler {
 // Next hands a request on.
 type Next func(w http.ResponseWriter, r *http.Request) error
 
-// Serve answers a request, or, if it is a GraphQL document that is not ours,
-// hands it on. The error is that of next.
+// Serve answers a request. It hands a GraphQL document on that is not about system
+// keys; only then is there an error, that of next.
 func (h *Handler) Serve(w http.ResponseWriter, r *http.Request, next Next) error {
 	x := &Exchange{handler: h, next: next, Request: h.config.Describe(r)}
 	err := h.serve(w, r, x)
@@ -130,8 +129,8 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request, x *Exchange) err
 	return call(w, r, x)
 }
 
-// checkHost refuses requests that a browser was led here with, by a name that its
-// owner has pointed at this address (DNS rebinding).
+// checkHost refuses a request under another host name. The owner of that name may have
+// pointed it at this address, to reach the admin plane from a browser (DNS rebinding).
 func (h *Handler) checkHost(r *http.Request) error {
 	if len(h.config.AllowedHosts) == 0 || slices.ContainsFunc(h.config.AllowedHosts, func(allowed string) bool {
 		return strings.EqualFold(allowed, hostOf(r.Host))
@@ -181,17 +180,17 @@ func (x *Exchange) denied(err error, p *gate.Refusal) {
 		map[string]any{"reason": p.Code, "message": err.Error()}))
 }
 
-// callTimeout bounds what a call asks of the store, so that one that hangs holds
-// neither its connections nor the end of the process.
+// callTimeout bounds what a call asks of the store. A call that hangs keeps neither
+// its connection nor the process.
 const callTimeout = 10 * time.Second
 
-// Bounded is the context of a call that reads.
+// Bounded makes the context of a call that reads.
 func Bounded(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(ctx, callTimeout)
 }
 
-// Detached is the context of a call that writes. It goes on when the client goes
-// away: a write is either not begun or carried through.
+// Detached makes the context of a call that writes. It does not end when the client
+// goes away: a write that has begun is finished.
 func Detached(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(context.WithoutCancel(ctx), callTimeout)
 }

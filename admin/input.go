@@ -19,7 +19,7 @@ import (
 // maxBody bounds a request body, in bytes.
 const maxBody = 64 << 10
 
-// CreateInput is what a caller says of the key that it wants.
+// CreateInput is the body of a call that creates a key.
 type CreateInput struct {
 	Label       *string  `json:"label"`
 	Permissions []string `json:"permissions"`
@@ -40,7 +40,7 @@ func (i *Instant) UnmarshalJSON(b []byte) error {
 	return nil
 }
 
-// Key checks what can be checked without looking at the values.
+// Key returns the wanted key. It checks only that the label is there.
 func (c *CreateInput) Key() (NewKey, error) {
 	if c.Label == nil {
 		return NewKey{}, &store.InvalidError{Field: "label", Reason: "is required"}
@@ -54,14 +54,16 @@ func (c *CreateInput) Key() (NewKey, error) {
 	return want, nil
 }
 
-// ReadJSON reads a whole body of a bounded length. The first level too many ends it.
+// ReadJSON reads a whole body of a bounded length. It stops at the first level of
+// nesting that is too deep.
 func ReadJSON(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, error) {
 	length := min(max(r.ContentLength, 0), limit)
 	return read(io.TeeReader(http.MaxBytesReader(w, r.Body, limit), new(nesting.Scanner)), int(length))
 }
 
-// read reads a body, which must be UTF-8. The length is the announced one. What is
-// more than maxBody is allocated once, and only for who has sent more.
+// read reads a body, which must be UTF-8. The length is the announced one. Memory for
+// more than maxBody is allocated at once, but only after the client has sent that
+// much.
 func read(r io.Reader, length int) ([]byte, error) {
 	var b bytes.Buffer
 	n, err := io.CopyN(&b, r, maxBody+1)
@@ -94,7 +96,8 @@ func read(r io.Reader, length int) ([]byte, error) {
 	return body, nil
 }
 
-// notUTF8 names the first member of an object that is no valid text, or the body.
+// notUTF8 names the first member of an object that is not valid UTF-8. It says "the
+// body" if there is no such member.
 func notUTF8(body []byte) string {
 	decoder := json.NewDecoder(bytes.NewReader(body))
 	_, _ = decoder.Token() // what is no object has no members
@@ -112,9 +115,9 @@ func notUTF8(body []byte) string {
 	return "the body"
 }
 
-// Decode reads one JSON object, strictly: unknown members, duplicate ones at any
-// depth, and anything behind the object are refused. Two readers of a lenient
-// body can see two different things.
+// Decode reads one JSON object, strictly. It refuses unknown members, duplicate
+// members at any depth, and anything after the object. Otherwise two readers could see
+// two different things in one body.
 func Decode(body []byte, into any, members ...string) error {
 	if err := checkMembers(body, members); err != nil {
 		return err
@@ -133,10 +136,10 @@ func Describe(err error) string {
 	return err.Error()
 }
 
-// checkMembers refuses what encoding/json lets pass: a member that is there
-// twice (RFC 8259 section 4), an unknown one, a known one in another case, and
-// null or a list in place of the object. So that it calls itself 64 times at most,
-// the body must have come from [ReadJSON].
+// checkMembers refuses what encoding/json accepts: a duplicate member (RFC 8259
+// section 4), an unknown member, a known member in another case, and null or a list in
+// place of the object. It calls itself for each level. The body must come from
+// [ReadJSON], which allows 64 levels.
 func checkMembers(body []byte, known []string) error {
 	decoder := json.NewDecoder(bytes.NewReader(body))
 	if first, err := decoder.Token(); err != nil || first != json.Delim('{') {
@@ -157,7 +160,7 @@ func checkMembers(body []byte, known []string) error {
 	return nil
 }
 
-// eachMember reads an object whose opening brace was read.
+// eachMember reads the members of an object. Its opening brace was read before.
 func eachMember(decoder *json.Decoder, check func(name string) error) error {
 	seen := make(map[string]bool)
 	for decoder.More() {
@@ -180,7 +183,7 @@ func eachMember(decoder *json.Decoder, check func(name string) error) error {
 	return end(decoder)
 }
 
-// anyValue reads a value of any kind, in which no object has a member twice.
+// anyValue reads a value of any kind. No object in it may have a member twice.
 func anyValue(decoder *json.Decoder) error {
 	token, err := decoder.Token()
 	if err != nil {

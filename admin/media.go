@@ -13,8 +13,8 @@ import (
 	"github.com/lumio-vision/caddy-system-keys/internal/gate"
 )
 
-// checkContentType refuses a body in any form but JSON. What a plain form of
-// another site can send has none of these types.
+// checkContentType refuses a body that is not JSON. A form of another site cannot send
+// JSON.
 func checkContentType(r *http.Request) error {
 	fields := r.Header.Values("Content-Type")
 	if len(fields) == 0 && r.Method != http.MethodPost {
@@ -33,7 +33,7 @@ func checkContentType(r *http.Request) error {
 	}
 }
 
-// Accepts refuses a client that wants none of the forms that the answer has.
+// Accepts refuses a client that accepts no media type of the answer.
 func (r *Route) Accepts(request *http.Request) error {
 	if _, ok := r.Preferred(request); ok {
 		return nil
@@ -44,8 +44,8 @@ func (r *Route) Accepts(request *http.Request) error {
 	}
 }
 
-// Preferred reads Accept as RFC 9110 section 12.5.1 has it: the media type of the
-// answer with the highest weight, and of several with the same the first.
+// Preferred reads Accept (RFC 9110 section 12.5.1). It returns the media type with the
+// highest weight. Among equals the first one wins.
 func (r *Route) Preferred(request *http.Request) (string, bool) {
 	accept := strings.Join(request.Header.Values("Accept"), ",")
 	if strings.TrimSpace(accept) == "" {
@@ -60,7 +60,7 @@ func (r *Route) Preferred(request *http.Request) (string, bool) {
 	return best, weight > 0
 }
 
-// weightOf is that of the most specific range that matches.
+// weightOf is the weight of the most specific range that matches.
 func weightOf(accept, mediaType string) float64 {
 	kind, _, _ := strings.Cut(mediaType, "/")
 	weight, specificity := 0.0, 0
@@ -81,7 +81,7 @@ func weightOf(accept, mediaType string) float64 {
 	return weight
 }
 
-// hostOf is a Host field without its port.
+// hostOf returns a Host field without its port.
 func hostOf(host string) string {
 	if name, _, err := net.SplitHostPort(host); err == nil {
 		host = name
@@ -98,9 +98,9 @@ func IsForm(r *http.Request) bool {
 		r.Header.Get("Content-Encoding") == ""
 }
 
-// ReadForm reads a form as strictly as [Decode] reads JSON: no field that is not
-// known, and none twice. Fields that are missing are empty. What comes in the URL
-// does not count.
+// ReadForm reads a form as strictly as [Decode] reads JSON. Unknown and repeated
+// fields are refused, missing fields are empty, and parameters of the URL do not
+// count.
 func ReadForm(w http.ResponseWriter, r *http.Request, known ...string) (map[string]string, error) {
 	if !IsForm(r) {
 		return nil, &gate.Refusal{

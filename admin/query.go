@@ -13,12 +13,12 @@ import (
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
-// parameters are those of a list, by the names that they have in a query. A
-// GraphQL field has the same in another spelling.
+// Parameters are the parameters of a list, by their names in a query. A GraphQL field
+// has the same parameters in another spelling.
 type Parameters map[string]string
 
-// parseQuery reads a query. Unknown and repeated parameters are refused: a
-// mistyped filter that is ignored shows more than was asked for.
+// parseQuery reads a query. It refuses unknown and repeated parameters. If a mistyped
+// filter were ignored, the answer would show more than was asked for.
 func parseQuery(raw string, known ...string) (Parameters, error) {
 	values, err := url.ParseQuery(raw)
 	if err != nil {
@@ -40,8 +40,8 @@ func parseQuery(raw string, known ...string) (Parameters, error) {
 // keyParameters are those of the list of keys.
 var keyParameters = []string{"limit", "cursor", "sort", "q", "unused_since"}
 
-// KeyQuery checks the parameters of the list of keys, and says of all that are
-// wrong what is.
+// KeyQuery checks the parameters of the list of keys. The error names every wrong
+// parameter.
 func KeyQuery(p Parameters) (*store.KeyQuery, error) {
 	query := &store.KeyQuery{}
 	var errs [5]error
@@ -103,12 +103,12 @@ func (p Parameters) limit() (int, error) {
 	return limit, nil
 }
 
-// sortFields are the columns that the API sorts by: those with an index. The
-// System page knows one more.
+// sortFields are the columns that the API sorts by. Each has an index. The System page
+// has one more.
 var sortFields = []store.SortField{store.SortCreatedAt, store.SortLabel, store.SortLastUsedAt}
 
-// Sort reads a column, with a hyphen in front for descending. The newest keys
-// come first by default.
+// Sort reads a column. A hyphen in front means descending. By default the newest keys
+// come first.
 func (p Parameters) Sort() (store.SortField, bool, error) {
 	text, ok := p["sort"]
 	if !ok {
@@ -123,7 +123,7 @@ func (p Parameters) Sort() (store.SortField, bool, error) {
 	}
 }
 
-// Text reads what may be a part of some name.
+// Text reads a text that may be part of a name.
 func (p Parameters) Text(name string) (string, error) {
 	text := p[name]
 	if !utf8.ValidString(text) || len(text) > 4*store.MaxLabel || strings.Contains(text, "\x00") {
@@ -144,7 +144,7 @@ func (p Parameters) time(name string) (time.Time, error) {
 	return at, nil
 }
 
-// nextLink is the same list behind the cursor; none without one.
+// nextLink is the link to the page behind the cursor. It is nil without a cursor.
 func nextLink(collection, raw, cursor string) *link {
 	if cursor == "" {
 		return nil

@@ -11,9 +11,9 @@ import (
 	"github.com/lumio-vision/caddy-system-keys/internal/coherence"
 )
 
-// RevokeKey answers when no instance accepts the key any more, or, if the caller
-// prefers so, with 202 when its patience is over. Once the key is deleted the
-// wait goes on whatever becomes of the caller.
+// RevokeKey answers when no instance accepts the key any more. If the caller sets a
+// limit (Prefer: wait), it answers with 202 at that limit. Once the key is deleted the
+// wait goes on, even if the caller goes away.
 func RevokeKey(w http.ResponseWriter, r *http.Request, x *Exchange) error {
 	patience, limited := preferredWait(r.Header)
 	deleting, cancel := Detached(r.Context())
@@ -75,8 +75,8 @@ func (r *Revocation) Begin(ctx context.Context) *Waiting {
 	return w
 }
 
-// look waits until there is something to say to who is out of patience: who is
-// awaited, at least.
+// look waits until there is a first report, so that an early answer can name the
+// awaited instances.
 func (w *Waiting) look() {
 	patience := time.NewTimer(callTimeout)
 	defer patience.Stop()
@@ -96,8 +96,8 @@ func (w *Waiting) SoFar() *Revoked {
 	return w.revocation.SoFar(report)
 }
 
-// preferredWait reads how long the caller wants to wait, as RFC 7240 section 4.3
-// has it. What cannot be understood is ignored, as section 2 says; the first of
+// preferredWait reads how long the caller wants to wait (RFC 7240 section 4.3). It
+// ignores a preference that it cannot understand, as section 2 says. The first of
 // several counts.
 func preferredWait(h http.Header) (time.Duration, bool) {
 	for preference := range strings.SplitSeq(strings.Join(h.Values("Prefer"), ","), ",") {

@@ -26,7 +26,7 @@ type Route struct {
 
 func (r *Route) methods() []string { return slices.Sorted(maps.Keys(r.Calls)) }
 
-// authenticated are the calls for which it is found out who makes them.
+// authenticated makes calls that first find out who calls.
 func authenticated(calls map[string]Call) map[string]Call {
 	checked := make(map[string]Call, len(calls))
 	for method, do := range calls {

@@ -31,8 +31,8 @@ type Service struct {
 	// requests are served.
 	Forget  func(id store.ID)
 	Revoker Revoker
-	// Sealer chains the audit records of changes. Nil where the secret is not
-	// known: a server on the same store does it then.
+	// Sealer chains the audit records of changes. It is nil if the secret is not known
+	// here: a server on the same store seals them then.
 	Sealer store.Sealer
 	Now    func() time.Time
 }
@@ -61,8 +61,8 @@ func (s *Service) Create(ctx context.Context, actor Actor, want NewKey) (*store.
 	if err := actor.Grant(key.Permissions, key.IsSystem); err != nil {
 		return nil, "", err
 	}
-	// Once more, on the actor as it is when the row is written: hashing took a
-	// while, and the body may have taken any time.
+	// The store checks the actor again when it writes the row. Hashing takes a while,
+	// and the body may have taken any time.
 	check := func(a Actor) error {
 		if err := a.May(PermissionCreate); err != nil {
 			return err
@@ -106,9 +106,9 @@ func (s *Service) Check(actor Actor, want NewKey) error {
 	return actor.Grant(key.Permissions, key.IsSystem)
 }
 
-// CleanLabel is [store.CleanLabel], and refuses a label that holds a system key: it is
-// shown to every admin, kept in the audit log, and sent to upstreams. The error does
-// not repeat it.
+// CleanLabel is [store.CleanLabel]. It also refuses a label that holds a system key,
+// since a label is shown to every admin, kept in the audit log, and sent to upstreams.
+// The error does not repeat the label.
 func CleanLabel(label string) (string, error) {
 	label, err := store.CleanLabel(label)
 	if err == nil && token.Holds(label) {

@@ -44,7 +44,7 @@ type InstancesJSON struct {
 	Acknowledged int32 `json:"acknowledged"`
 	// Expired were silent until they could not accept the key any more.
 	Expired int32 `json:"expired"`
-	// Awaited names the others, in an answer that did not wait for the end.
+	// Awaited names the other instances, in an answer that did not wait for the end.
 	Awaited []string `json:"awaited,omitempty"`
 }
 
@@ -99,7 +99,7 @@ type links struct {
 
 type meta struct {
 	Total int `json:"total"`
-	// Relation is "gte" where there are more than that, which were not counted.
+	// Relation is "gte" if there are more than Total. The rest was not counted.
 	Relation string `json:"total_relation,omitempty"`
 }
 
@@ -127,8 +127,7 @@ func many(r *http.Request, collection string, data any, m meta, next string) env
 	}
 }
 
-// Every answer of the admin plane may name keys and who they are: nothing of
-// it belongs in a cache.
+// Answers of the admin plane name keys and people. No cache may keep them.
 func WriteJSON(w http.ResponseWriter, status int, body any) {
 	if w.Header().Get("Content-Type") == "" {
 		w.Header().Set("Content-Type", MediaJSON)

@@ -9,18 +9,18 @@ import (
 	"github.com/lumio-vision/caddy-system-keys/internal/gate"
 )
 
-// What anybody may have the server keep in memory. Under graphql_passthrough a body
-// is read before it is known who sends it, and is kept until its request ends.
+// Bounds on the memory that an anonymous client can use. Under graphql_passthrough a
+// body is read before the caller is known. It is kept until its request ends.
 const (
-	// smallBody is what every request may send, in bytes.
+	// smallBody is the number of bytes that every request may send.
 	smallBody = 64 << 10
-	// largeBodies is how many requests may send more at once, 64 MiB in all.
+	// largeBodies is how many requests may send more than that at once, 64 MiB in all.
 	largeBodies = maxLargeMemory / maxBody
 	// maxLargeMemory bounds all larger bodies together, in bytes.
 	maxLargeMemory = 64 << 20
 )
 
-// crowd bounds what all bodies cost together.
+// crowd bounds the memory of all bodies together.
 type crowd struct {
 	large chan struct{} // a place for each larger body
 	busy  chan struct{} // a place for each body that is looked at, which costs some times its size
@@ -30,8 +30,8 @@ func newCrowd() *crowd {
 	return &crowd{large: make(chan struct{}, largeBodies), busy: make(chan struct{}, runtime.GOMAXPROCS(0))}
 }
 
-// look calls do, as often at once as there are processors: more would only keep more
-// in memory.
+// look calls do. At most as many calls run at once as there are processors. More calls
+// would use more memory and be no faster.
 func (c *crowd) look(ctx context.Context, do func() error) error {
 	select {
 	case c.busy <- struct{}{}:
@@ -42,7 +42,7 @@ func (c *crowd) look(ctx context.Context, do func() error) error {
 	return do()
 }
 
-// counted is a body that takes a place once it is no longer small.
+// counted is a body that takes a place when it gets larger than smallBody.
 type counted struct {
 	io.ReadCloser
 	crowd *crowd
@@ -50,7 +50,7 @@ type counted struct {
 	held  bool
 }
 
-// Read implements [io.Reader]. The error is a problem if no place is left.
+// Read implements [io.Reader]. The error is a refusal if no place is left.
 func (b *counted) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
 	if b.read += n; b.read <= smallBody || b.held {
@@ -68,7 +68,7 @@ func (b *counted) Read(p []byte) (int, error) {
 	}
 }
 
-// leave gives the place back, when the body is no longer needed.
+// leave gives the place back. Call it when the body is no longer needed.
 func (b *counted) leave() {
 	if b.held {
 		<-b.crowd.large

@@ -12,8 +12,8 @@ import (
 	"github.com/lumio-vision/caddy-system-keys/internal/nesting"
 )
 
-// Bounds of a document. They are far above what a dashboard asks for, and what
-// is handed on keeps to them too.
+// Bounds of a document. They are far above what a dashboard needs. A document that is
+// handed on keeps to them too.
 const (
 	maxTokens     = 20_000
 	maxNesting    = nesting.Max
@@ -28,20 +28,20 @@ var ourFields = map[string]bool{
 	"adminSystemKeys": true, "adminAuditLog": true, "adminCreateSystemKey": true, "adminDeleteSystemKey": true,
 }
 
-// document is what a GraphQL document asks for, with its fragments expanded.
+// document counts what a GraphQL document asks for, with its fragments expanded.
 type document struct {
-	// ours, others and meta count root fields: those answered here, those of
-	// another schema, and those of introspection.
+	// ours counts the root fields that are answered here, others those of another
+	// schema, and meta those of introspection.
 	ours, others, meta int
-	// first of others, for a message.
+	// other is the first of the others, for a message.
 	other string
 
 	aliases, selections int
 	fragments           ast.FragmentDefinitionList
 }
 
-// analyse reads a document. It must hold one operation; every fragment that is
-// used must be there.
+// analyse reads a document. A document must hold one operation, and every fragment
+// that the operation uses.
 func analyse(query string) (*document, error) {
 	if depthOf(query) > maxNesting {
 		return nil, admin.BadRequest(fmt.Sprintf("the document is nested more than %d deep", maxNesting))
@@ -70,7 +70,7 @@ func analyse(query string) (*document, error) {
 	return d, nil
 }
 
-// walk looks at all selections. Depth is that of fields; open are the fragments
+// walk looks at all selections. depth is the depth of fields. open are the fragments
 // that are being expanded.
 func (d *document) walk(set ast.SelectionSet, depth int, open []string) error {
 	for _, selection := range set {
@@ -128,8 +128,8 @@ func (d *document) spread(s *ast.FragmentSpread, depth int, open []string) error
 	return d.walk(fragment.SelectionSet, depth, append(slices.Clip(open), s.Name))
 }
 
-// depthOf is how deep the brackets of a document are nested, outside of strings
-// and comments. Parsers call themselves for each.
+// depthOf is how deep the brackets of a document are nested, outside of strings and
+// comments. The parsers call themselves for each level, so this is checked first.
 func depthOf(query string) int {
 	depth, deepest := 0, 0
 	for i := 0; i < len(query); i++ {
@@ -152,7 +152,7 @@ func depthOf(query string) int {
 	return deepest
 }
 
-// stringLength is the length of the string or block string that s begins with.
+// stringLength is the length of the string or block string at the start of s.
 func stringLength(s string) int {
 	if strings.HasPrefix(s, `"""`) {
 		for i := 3; i < len(s); i++ {

@@ -92,8 +92,9 @@ func (e *Endpoint) Fail(w http.ResponseWriter, _ *http.Request, x *admin.Exchang
 	return true
 }
 
-// preflight hands on what a browser asks before it sends a document to somebody
-// else (https://fetch.spec.whatwg.org/#cors-preflight-fetch), and nothing beside.
+// preflight hands on the question that a browser asks before it sends a document to
+// another server (https://fetch.spec.whatwg.org/#cors-preflight-fetch), and nothing
+// else.
 func preflight(w http.ResponseWriter, r *http.Request, x *admin.Exchange) error {
 	if r.Header.Get("Origin") == "" || r.Header.Get("Access-Control-Request-Method") == "" || r.ContentLength != 0 || r.URL.RawQuery != "" {
 		return admin.BadRequest("OPTIONS is for what a browser asks before it sends a document")
@@ -101,9 +102,10 @@ func preflight(w http.ResponseWriter, r *http.Request, x *admin.Exchange) error 
 	return x.HandOn(w, r)
 }
 
-// request is the body of a request (GraphQL over HTTP, section 5.4). Of
-// variables and extensions it is known that they are objects: their values are
-// decoded when the document is executed, and not for whoever may send one.
+// request is the body of a request (GraphQL over HTTP, section 5.4). Variables and
+// extensions are only checked to be objects here. Variables are decoded when the
+// document is executed, so that an anonymous client cannot make the server decode
+// them.
 type request struct {
 	Query         string   `json:"query"`
 	OperationName string   `json:"operationName"`
@@ -111,12 +113,12 @@ type request struct {
 	Extensions    struct{} `json:"extensions"`
 }
 
-// post answers a document whose root fields are ours, and hands on one that has
-// none of them, if that is configured. The document is looked at before the caller
-// is then: who asks somebody else for something need not be known here.
+// post answers a document whose root fields are ours. With graphql_passthrough it
+// hands on a document that has none of them. It looks at the document before it
+// identifies the caller, since another server may serve callers that are unknown here.
 func (e *Endpoint) post(w http.ResponseWriter, r *http.Request, x *admin.Exchange) error {
 	if r.URL.RawQuery != "" {
-		// Servers differ in whether these or those of the body count.
+		// Servers differ in whether the URL or the body counts.
 		return admin.BadRequest("the URL has no parameters: the document is in the body")
 	}
 	passthrough := e.config.GraphQLPassthrough
@@ -160,7 +162,7 @@ func (e *Endpoint) post(w http.ResponseWriter, r *http.Request, x *admin.Exchang
 	return e.execute(w, r, x, &request, body)
 }
 
-// read decodes a body, and looks at the document in it.
+// read decodes a body, and analyses the document in it.
 func (q *request) read(body []byte) (*document, error) {
 	if err := admin.Decode(body, q, "query", "operationName", "variables", "extensions"); err != nil {
 		return nil, err
@@ -196,9 +198,9 @@ func (e *Endpoint) execute(w http.ResponseWriter, r *http.Request, x *admin.Exch
 	return nil
 }
 
-// exec has the library execute a document. Its parser panics over some malformed
-// strings, such as "\555". None is known that the look at the document lets pass; if
-// there is one it is refused like any other malformed document.
+// exec executes a document. The library's parser panics over some malformed strings,
+// such as "\555". analyse is not known to accept such a document. If it does, the
+// document is refused as malformed.
 func exec(ctx context.Context, schema *graphql.Schema, request *request, variables map[string]any) (response *graphql.Response, err error) {
 	defer func() {
 		if recover() != nil {
@@ -208,8 +210,7 @@ func exec(ctx context.Context, schema *graphql.Schema, request *request, variabl
 	return schema.Exec(ctx, request.Query, request.OperationName, variables), nil
 }
 
-// complete gives an error of the library, about the document, what the errors of
-// our own have.
+// complete gives an error of the library the same extensions as our own errors have.
 func complete(e *gqlerrors.QueryError, requestID string) {
 	e.Message = token.Redact(e.Message) // it may repeat what the client has sent
 	if e.Extensions == nil {
@@ -241,8 +242,8 @@ func extensions(p *gate.Refusal, requestID string) map[string]any {
 	return extensions
 }
 
-// panics is where the library says that a resolver has panicked. The value may
-// hold anything, and is neither logged nor shown.
+// panics is told by the library that a resolver has panicked. The value may hold a
+// secret. It is neither logged nor shown.
 type panics struct{ logger *slog.Logger }
 
 // LogPanic implements the library's logger.

@@ -14,10 +14,10 @@ import (
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
-// resolving is the key of the call in a context.
+// resolving is the key of the [call] in a context.
 type resolving struct{}
 
-// call is the request that a document came in.
+// call is the request that brought a document.
 type call struct {
 	r *http.Request
 	x *admin.Exchange
@@ -28,7 +28,7 @@ func callOf(ctx context.Context) *call {
 	return c
 }
 
-// fieldError is an error of one field: what the REST API would have answered.
+// fieldError is the error of one field. It says what the REST API would have answered.
 type fieldError struct {
 	*gate.Refusal
 	requestID string
@@ -37,12 +37,12 @@ type fieldError struct {
 // Extensions implements what the library looks for.
 func (e fieldError) Extensions() map[string]any { return extensions(e.Refusal, e.requestID) }
 
-// failed makes an error of a field, and tells the logs of it.
+// failed makes the error of a field, and reports it to the logs.
 func (c *call) failed(err error) error {
 	return fieldError{c.x.Report(c.r, err), c.x.Request.ID}
 }
 
-// resolvers are the root fields. Each does what a call of the REST API does, by
+// resolvers are the root fields. Each field does what a call of the REST API does, by
 // the same rules.
 type resolvers struct{}
 

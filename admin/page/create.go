@@ -15,7 +15,7 @@ import (
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
-// create is the API's for JSON, and the page's for a form.
+// create answers JSON as the REST API does, and a form with a page.
 func (p *Page) create(w http.ResponseWriter, r *http.Request, x *admin.Exchange) error {
 	if admin.IsForm(r) {
 		return p.html(p.createKey)(w, r, x)
@@ -44,11 +44,12 @@ func (p *Page) createForm(r *http.Request, x *exchange, form ui.Create) ui.Creat
 	return form
 }
 
-// suggestedFrom is how many of the newest keys are looked at for permissions.
+// suggestedFrom is how many of the newest keys are searched for permissions to
+// suggest.
 const suggestedFrom = 1000
 
-// suggestions are the permissions in use that the actor may grant. Without them
-// the form is as good, so that an error counts as none.
+// suggestions are the permissions in use that the actor may grant. The form also works
+// without them, so an error is ignored.
 func (p *Page) suggestions(r *http.Request, actor admin.Actor, service *admin.Service) []string {
 	ctx, cancel := admin.Bounded(r.Context())
 	defer cancel()
@@ -98,8 +99,8 @@ func (p *Page) createKey(w http.ResponseWriter, r *http.Request, x *exchange) er
 	return nil
 }
 
-// createOnce spends the nonce when all that can be checked before was checked: who
-// has mistyped something may send the form again.
+// createOnce creates a key. It checks everything else before it spends the nonce, so
+// that an admin who has mistyped something can send the form again.
 func (p *Page) createOnce(r *http.Request, x *exchange, nonce string, want admin.NewKey) (*store.Key, string, error) {
 	if err := x.Service.Check(x.Actor, want); err != nil {
 		return nil, "", err
@@ -116,11 +117,10 @@ func (p *Page) createOnce(r *http.Request, x *exchange, nonce string, want admin
 	return key, plain, err
 }
 
-// errUnknownOutcome says that a key may have been created, and that nobody was
-// told.
+// errUnknownOutcome says that a key may have been created. Nobody has seen the key.
 var errUnknownOutcome = errors.New("the outcome cannot be learned")
 
-// wanted reads the fields of the form, and notes what is wrong with them.
+// wanted reads the fields of the form, and notes the wrong ones in the form.
 func wanted(form *ui.Create) admin.NewKey {
 	want := admin.NewKey{
 		Label:       form.Label,
@@ -140,7 +140,7 @@ func wanted(form *ui.Create) admin.NewKey {
 	return want
 }
 
-// explain puts a problem into the form, and reports whether it belongs there.
+// explain puts a refusal into the form, and reports whether it belongs there.
 func explain(form *ui.Create, found *gate.Refusal, err error) bool {
 	for field := range found.Fields {
 		form.Errors[field] = field
@@ -163,7 +163,7 @@ func explain(form *ui.Create, found *gate.Refusal, err error) bool {
 	return len(form.Errors) > 0
 }
 
-// siteURL is where the site is, as the browser sees it.
+// siteURL is the URL of the site, as the browser sees it.
 func (p *Page) siteURL(r *http.Request) string {
 	if p.secure(r) {
 		return "https://" + r.Host + "/"

@@ -12,7 +12,7 @@ import (
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
-// Page is the System page, and what it calls. It is a surface of the admin plane.
+// Page is the System page and its API. It is a surface of the admin plane.
 type Page struct {
 	config admin.Config
 	base   string
@@ -126,28 +126,28 @@ func (p *Page) serveAsset(w http.ResponseWriter, r *http.Request, x *exchange) e
 	return nil
 }
 
-// contentSecurityPolicy lets nothing into the page that is not of the page
+// contentSecurityPolicy allows only what comes from this host
 // (https://www.w3.org/TR/CSP3/).
 const contentSecurityPolicy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; " +
 	"form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
 
-// secured sets what keeps other sites out of the page.
+// secured sets the fields that keep other sites out of the page.
 func secured(h http.Header) {
 	h.Set("Content-Security-Policy", contentSecurityPolicy)
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("X-Frame-Options", "DENY")
-	// Not no-referrer, which makes browsers send "Origin: null" with forms
+	// no-referrer would make browsers send "Origin: null" with forms
 	// (https://fetch.spec.whatwg.org/#append-a-request-origin-header).
 	h.Set("Referrer-Policy", "same-origin")
 	h.Set("Cross-Origin-Opener-Policy", "same-origin")
 	h.Set("Cross-Origin-Resource-Policy", "same-origin")
 }
 
-// fragmentHeader is sent by the page's script: the part of the page that it wants.
-// Another site cannot send it without being asked first (CORS).
+// fragmentHeader names the part of the page that the page's script wants. A script of
+// another site cannot send it without a CORS preflight.
 const fragmentHeader = "X-Fragment"
 
-// show answers with a page, or with the part of it that was asked for.
+// show answers with a page, or with the part of it that the script wants.
 func (p *Page) show(w http.ResponseWriter, r *http.Request, x *exchange, status int, body ui.Body) {
 	h := w.Header()
 	secured(h)

@@ -14,11 +14,11 @@ import (
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
-// pagePatience is how long a browser without scripts waits for a revocation before
-// it is told how far it has come.
+// pagePatience is how long a browser without scripts waits for a revocation. Then the
+// page shows how far it has come.
 const pagePatience = 10 * time.Second
 
-// askRevoke shows the form that asks whether a key is to be revoked.
+// askRevoke shows the form that asks for confirmation.
 func (p *Page) askRevoke(w http.ResponseWriter, r *http.Request, x *exchange) error {
 	if err := x.enter(w, r); err != nil {
 		return err
@@ -37,7 +37,8 @@ func (p *Page) askRevoke(w http.ResponseWriter, r *http.Request, x *exchange) er
 	return nil
 }
 
-// read returns the key, of one that was revoked what is still known, or nil.
+// read returns the key. Of a revoked key it returns what the audit log has. It returns
+// nil for an unknown id.
 func (p *Page) read(r *http.Request, x *exchange) (*store.Key, error) {
 	ctx, cancel := admin.Bounded(r.Context())
 	defer cancel()
@@ -55,8 +56,7 @@ func (p *Page) revokeForm(x *exchange, key *store.Key) ui.Revoke {
 	}
 }
 
-// revokeKey revokes a key. The script of the page is told line by line how far it
-// has come.
+// revokeKey revokes a key. The page's script gets a line for each step.
 func (p *Page) revokeKey(w http.ResponseWriter, r *http.Request, x *exchange) error {
 	fields, err := admin.ReadForm(w, r, "nonce", "confirm")
 	if err != nil {
@@ -80,7 +80,7 @@ func (p *Page) revokeKey(w http.ResponseWriter, r *http.Request, x *exchange) er
 	}
 	form := p.revokeForm(x, key)
 	if form.Confirm && strings.TrimSpace(fields["confirm"]) != key.Label {
-		// Also for who opened the form when the key was not in use yet.
+		// This includes an admin who has opened the form before the key was used.
 		form.Mismatch = fields["confirm"] != ""
 		p.show(w, r, x, http.StatusUnprocessableEntity, form)
 		return nil
@@ -97,7 +97,7 @@ func (p *Page) revokeKey(w http.ResponseWriter, r *http.Request, x *exchange) er
 	return p.await(w, r, x, revocation)
 }
 
-// await is for browsers without scripts.
+// await answers a browser without scripts.
 func (p *Page) await(w http.ResponseWriter, r *http.Request, x *exchange, revocation *admin.Revocation) error {
 	wait := revocation.Begin(context.WithoutCancel(r.Context()))
 	timer := time.NewTimer(pagePatience)
@@ -115,7 +115,7 @@ func (p *Page) await(w http.ResponseWriter, r *http.Request, x *exchange, revoca
 	return nil
 }
 
-// follow writes a line for every step. Each stands for itself.
+// follow writes a line for each step. Each line is complete in itself.
 func (p *Page) follow(w http.ResponseWriter, r *http.Request, x *exchange, revocation *admin.Revocation) error {
 	lines := http.NewResponseController(w)
 	wrote := false

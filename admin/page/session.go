@@ -22,7 +22,8 @@ func (p *Page) signIn(w http.ResponseWriter, r *http.Request, x *exchange) error
 		return err
 	}
 	key := strings.TrimSpace(form["key"])
-	// As if it had come in the header: one place says what is a key.
+	// The key is checked as if it had come in the header. So one place decides what is
+	// a key.
 	presented := r.Clone(r.Context())
 	presented.Header = http.Header{"Authorization": {"Bearer " + key}}
 	presented.URL.RawQuery = ""
@@ -68,7 +69,7 @@ func (p *Page) signIn(w http.ResponseWriter, r *http.Request, x *exchange) error
 	return nil
 }
 
-// signOut ends a session. The answer is the same for who has none.
+// signOut ends a session. A browser without a session gets the same answer.
 func (p *Page) signOut(w http.ResponseWriter, r *http.Request, x *exchange) error {
 	form, err := admin.ReadForm(w, r, "nonce")
 	if err != nil {
@@ -104,7 +105,7 @@ func (p *Page) end(r *http.Request, x *exchange) error {
 	return x.Service.Store.EndSession(ctx, token.Digest())
 }
 
-// seeOther leads a browser on by GET, so that reloading sends nothing again.
+// seeOther redirects a browser to a GET, so that a reload sends nothing again.
 func (p *Page) seeOther(w http.ResponseWriter, location string) {
 	secured(w.Header())
 	w.Header().Set("Location", location)
@@ -135,7 +136,7 @@ func (p *Page) fail(w http.ResponseWriter, r *http.Request, x *exchange, found *
 	p.show(w, r, x, found.Status, body)
 }
 
-// askToSignIn shows the form to who has no session, or no more.
+// askToSignIn shows the sign-in form to a browser without a session.
 func (p *Page) askToSignIn(w http.ResponseWriter, r *http.Request, x *exchange) {
 	secure := p.secure(r)
 	_, held := session.Read(r, secure)
@@ -156,7 +157,7 @@ func (p *Page) askToSignIn(w http.ResponseWriter, r *http.Request, x *exchange) 
 	p.show(w, r, x, status, body)
 }
 
-// missing is the permission whose lack is the problem.
+// missing is the permission that the caller lacks, or empty.
 func missing(found *gate.Refusal) string {
 	if lack, ok := errors.AsType[*admin.LackError](found); ok {
 		return lack.Permission

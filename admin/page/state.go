@@ -11,14 +11,14 @@ import (
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
-// stateParameters are those of the page.
+// stateParameters are the parameters of the page.
 var stateParameters = []string{
 	ui.ParamSort, ui.ParamSearch, ui.ParamUnused, ui.ParamPage, ui.ParamAfter, ui.ParamBefore,
 	ui.ParamActivity, ui.ParamEvent, ui.ParamOlder, ui.ParamLanguage,
 }
 
-// pageParameters are those that the page knows. Others may be somebody else's, and
-// do no harm: it is a page and no API.
+// pageParameters reads the parameters that the page knows. It ignores others: this is
+// a page and no API.
 func pageParameters(r *http.Request) admin.Parameters {
 	p, values := make(admin.Parameters), r.URL.Query()
 	for _, name := range stateParameters {
@@ -29,8 +29,7 @@ func pageParameters(r *http.Request) admin.Parameters {
 	return p
 }
 
-// stateOf reads what the admin is looking at. What makes no sense is as if it were
-// not there.
+// stateOf reads what the admin is looking at. It ignores values that make no sense.
 func stateOf(p admin.Parameters) ui.State {
 	s := ui.State{
 		Sort: p[ui.ParamSort], Search: p[ui.ParamSearch], After: p[ui.ParamAfter], Before: p[ui.ParamBefore],
@@ -60,8 +59,8 @@ func stateOf(p admin.Parameters) ui.State {
 	return s
 }
 
-// keyQueryOf is the query of a page of keys, and whether its rows come backwards.
-// A cursor that does not fit is dropped, and the list starts at its beginning.
+// keyQueryOf makes the query of a page of keys, and says whether its rows come
+// backwards. If a cursor does not fit, the list starts at its beginning.
 func keyQueryOf(state *ui.State, now time.Time) (query *store.KeyQuery, back bool) {
 	query = &store.KeyQuery{Limit: ui.PageSize, Search: state.Search}
 	query.Sort, query.Desc, _ = pageSort(state.Sort)
@@ -84,8 +83,8 @@ func keyQueryOf(state *ui.State, now time.Time) (query *store.KeyQuery, back boo
 	return query, false
 }
 
-// pageSort is [parameters.sort], with a column more: a list by permissions has no
-// index, and is not offered to programs.
+// pageSort is [admin.Parameters.Sort] with one more column. A list by permissions has
+// no index, so the API does not offer it.
 func pageSort(text string) (store.SortField, bool, bool) {
 	if desc := text == "-"+string(store.SortPermissions); desc || text == string(store.SortPermissions) {
 		return store.SortPermissions, desc, true

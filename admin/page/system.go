@@ -10,7 +10,7 @@ import (
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
-// system is the page itself, or one of its cards.
+// system shows the page, or one of its cards.
 func (p *Page) system(w http.ResponseWriter, r *http.Request, x *exchange) error {
 	parameters := pageParameters(r)
 	if chosen, ok := parameters[ui.ParamLanguage]; ok {
@@ -44,7 +44,7 @@ func (p *Page) system(w http.ResponseWriter, r *http.Request, x *exchange) error
 	return nil
 }
 
-// both shows the page with both cards. One that cannot be had says so in its
+// both shows the page with both cards. A card that cannot be read says so in its
 // place.
 func (p *Page) both(w http.ResponseWriter, r *http.Request, x *exchange, state ui.State) error {
 	status := http.StatusOK
@@ -73,9 +73,9 @@ func (p *Page) both(w http.ResponseWriter, r *http.Request, x *exchange, state u
 	return nil
 }
 
-// cameFromElsewhere lets a browser that follows a link of another site come once
-// more, from here: with SameSite=Strict it sends the cookie then (RFC 6265bis,
-// section 8.8.2).
+// cameFromElsewhere makes a browser that follows a link of another site load the page
+// again. The second request comes from this site, so that the browser sends the cookie
+// in spite of SameSite=Strict (RFC 6265bis, section 8.8.2).
 func (p *Page) cameFromElsewhere(w http.ResponseWriter, r *http.Request) bool {
 	if _, held := session.Read(r, p.secure(r)); held || r.Header.Get("Sec-Fetch-Site") != "cross-site" ||
 		r.Header.Get("Sec-Fetch-Mode") != "navigate" || r.Header.Get("Authorization") != "" {
@@ -88,7 +88,7 @@ func (p *Page) cameFromElsewhere(w http.ResponseWriter, r *http.Request) bool {
 	return true
 }
 
-// keysCard is the list of keys, as the state has it.
+// keysCard reads the list of keys that the state asks for.
 func (p *Page) keysCard(r *http.Request, x *exchange, state ui.State) (ui.Keys, error) {
 	card := ui.Keys{
 		State:     state,
@@ -127,7 +127,7 @@ func cursorText(c *store.Cursor) string {
 	return c.Encode()
 }
 
-// auditCard is the newest records, as the state has them.
+// auditCard reads the newest records that the state asks for.
 func (p *Page) auditCard(r *http.Request, x *exchange, state ui.State) (ui.Audit, error) {
 	card := ui.Audit{State: state, Events: store.AuditEvents, MayRead: x.Actor.May(admin.PermissionAudit) == nil}
 	if !card.MayRead {

@@ -12,19 +12,19 @@ import (
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
-// visit is a browser on the System page.
+// visit is the visit of a browser to the page.
 type visit struct {
-	// token is what it holds. Of an admin who signs in by itself it is only what
-	// forms are bound to.
+	// token is the token of the browser's cookie. An admin without a session has one
+	// too, to which forms are bound.
 	token session.Token
-	// session says that the admin is here by a session.
+	// session says that the browser has a session.
 	session bool
 }
 
 // errSignedOut says that nobody is signed in.
 var errSignedOut = errors.New("nobody is signed in")
 
-// subject names the actor in what is bound to it.
+// subject names the actor in a nonce.
 func subject(a admin.Actor) string { return a.Type + "\x00" + a.Name }
 
 func (x *exchange) nonce() string {
@@ -35,9 +35,9 @@ func (p *Page) secure(r *http.Request) bool {
 	return r.TLS != nil || p.config.ForwardedTLS != nil && p.config.ForwardedTLS(r)
 }
 
-// enter finds out whose browser it is, and lets those in who may see the page. An
-// admin whom the request itself names signs in by itself; others need a session.
-// The error of who is not signed in wraps errSignedOut.
+// enter finds out whose browser it is, and refuses an admin who may not see the page.
+// An admin whom the request itself names needs no session. If nobody is signed in, the
+// error wraps errSignedOut.
 func (x *exchange) enter(w http.ResponseWriter, r *http.Request) error {
 	p := x.page
 	if err := x.SameSite(r); err != nil {
@@ -67,7 +67,7 @@ func (x *exchange) enter(w http.ResponseWriter, r *http.Request) error {
 	return x.Actor.May(admin.PermissionAccess)
 }
 
-// resume finds the key of a session, as it is now.
+// resume finds the key of a session, and reads its current state.
 func (x *exchange) resume(r *http.Request, token session.Token) (admin.Actor, error) {
 	ctx, cancel := admin.Bounded(r.Context())
 	defer cancel()
@@ -92,7 +92,7 @@ func signedOut() error {
 	return &p
 }
 
-// spend checks the nonce of a form, and that it is the first time that it is sent.
+// spend checks the nonce of a form, and refuses a nonce that was spent before.
 func (x *exchange) spend(r *http.Request, nonce string) error {
 	expires, ok := x.visit.token.CheckNonce(subject(x.Actor), nonce, x.page.config.Now())
 	if !ok {
@@ -103,7 +103,7 @@ func (x *exchange) spend(r *http.Request, nonce string) error {
 	return x.Service.Store.SpendNonce(ctx, session.NonceDigest(nonce), expires)
 }
 
-// checkNonce is for forms that do no harm when they are sent twice.
+// checkNonce checks the nonce of a form that does no harm when it is sent twice.
 func (x *exchange) checkNonce(nonce string) error {
 	if _, ok := x.visit.token.CheckNonce(subject(x.Actor), nonce, x.page.config.Now()); !ok {
 		return forged()
@@ -115,9 +115,10 @@ func forged() *gate.Refusal {
 	return &gate.Refusal{Status: http.StatusForbidden, Code: "csrf", Message: "the form does not belong to this session"}
 }
 
-// visited makes a call of the API available to an admin who is signed in to the page.
-// Three things refuse a forged request: [exchange.sameSite], the cookie's SameSite
-// attribute, and [checkContentType], since a form of another site cannot send JSON.
+// visited makes a call of the REST API available to an admin who is signed in to the
+// page. Three things refuse a forged request: [admin.Exchange.SameSite], the SameSite
+// attribute of the cookie, and the media type, since a form of another site cannot
+// send JSON.
 func (p *Page) visited(do admin.Call) admin.Call {
 	return func(w http.ResponseWriter, r *http.Request, outer *admin.Exchange) error {
 		x := &exchange{Exchange: outer, page: p}
@@ -131,5 +132,5 @@ func (p *Page) visited(do admin.Call) admin.Call {
 	}
 }
 
-// recent is how long ago a key was used that is in use.
+// A key counts as in use if it was used within the last hour.
 const recent = time.Hour

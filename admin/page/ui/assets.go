@@ -29,7 +29,7 @@ var mediaTypes = map[string]string{
 	".svg": "image/svg+xml",
 }
 
-// loadAssets reads them by the names that the templates call them by.
+// loadAssets reads the assets, by the names that the templates use.
 func loadAssets() map[string]*asset {
 	entries, err := fs.ReadDir(assetFiles, "assets")
 	if err != nil { // is part of the program
@@ -71,8 +71,8 @@ func (u *UI) assetPath(name string) (string, error) {
 	return u.base + "/assets/" + a.name, nil
 }
 
-// Asset answers with the asset of a name, and reports whether there is one. The
-// name changes with the content, so that it can be kept for ever (RFC 8246).
+// Asset answers with the asset of a name, and reports whether there is one. The name
+// changes with the content, so that a cache can keep it for ever (RFC 8246).
 func (u *UI) Asset(w http.ResponseWriter, r *http.Request, name string) bool {
 	for _, a := range u.assets {
 		if a.name != name {

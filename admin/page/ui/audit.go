@@ -50,9 +50,9 @@ type Audit struct {
 	// are more.
 	Total int
 	More  bool
-	// Next is the cursor of the page behind, or empty.
+	// Next is the cursor of the next page, or empty.
 	Next string
-	// Label is that of the key whose activity it is, if it is of one.
+	// Label is the label of the key whose records are shown, if they are of one key.
 	Label   string
 	MayRead bool
 	// Fault is as in [Keys].
@@ -62,7 +62,7 @@ type Audit struct {
 func (Audit) template() string { return "audit" }
 func (Audit) title() string    { return "title.system" }
 
-// OlderURL leads to the page behind.
+// OlderURL leads to the next page.
 func (a Audit) OlderURL() string {
 	s := a.State
 	s.Older = a.Next
@@ -76,7 +76,7 @@ func (a Audit) NewestURL() string {
 	return s.URL() + "#audit"
 }
 
-// EveryKeyURL takes the filter by key away.
+// EveryKeyURL leads to the records of all keys.
 func (a Audit) EveryKeyURL() string {
 	s := a.State
 	s.Activity, s.Older = "", ""

@@ -13,12 +13,12 @@ type SignIn struct {
 func (SignIn) template() string { return "signin" }
 func (SignIn) title() string    { return "title.signin" }
 
-// Problem is what there is to see if there is nothing else.
+// Problem is the page for an error.
 type Problem struct {
 	// Code is the key of a text below "problem.".
 	Code   string
 	Status int
-	// Missing is the permission that would be needed.
+	// Missing is the permission that the admin lacks.
 	Missing   string
 	RequestID string
 }
@@ -29,29 +29,29 @@ func (Problem) title() string    { return "title.problem" }
 // Create is the form for a new key.
 type Create struct {
 	Nonce string
-	// Label, Permissions, Expires and IsSystem are what was typed.
+	// Label, Permissions, Expires and IsSystem are what the admin has typed.
 	Label, Permissions, Expires string
 	IsSystem                    bool
 	// MayGrantSystem offers to make a system admin.
 	MayGrantSystem bool
-	// Suggestions are permissions that may be granted.
+	// Suggestions are permissions that the admin may grant.
 	Suggestions []string
 	// Errors are keys of texts below "create.error.", by field.
 	Errors map[string]string
-	// Today and the others are dates to choose from.
+	// Today is the day from which [Create.Dates] counts.
 	Today time.Time
 }
 
 func (Create) template() string { return "create" }
 func (Create) title() string    { return "title.create" }
 
-// Open says that there is something to be seen behind "More".
+// Open says that "More" is unfolded, since there is something behind it.
 func (c Create) Open() bool {
 	return c.Permissions != "" || c.Expires != "" || c.IsSystem ||
 		c.Errors["permissions"] != "" || c.Errors["expires_at"] != "" || c.Errors["is_system"] != ""
 }
 
-// Dates are expiries that many will want.
+// Dates are common expiries.
 func (c Create) Dates() []string {
 	dates := make([]string, 4)
 	for i, days := range [...]int{7, 30, 90, 365} {
@@ -66,7 +66,7 @@ func (c Create) First() string { return c.Today.Format(time.DateOnly) }
 // Reveal shows a new key, once.
 type Reveal struct {
 	Label, Key string
-	// URL is somewhere to try it.
+	// URL is where the key can be tried.
 	URL string
 }
 
@@ -77,9 +77,9 @@ func (Reveal) title() string    { return "title.reveal" }
 type Revoke struct {
 	Key   Key
 	Nonce string
-	// Confirm says that the label has to be typed, since the key is in use.
+	// Confirm says that the admin has to type the label, since the key is in use.
 	Confirm bool
-	// Mismatch says that it was typed wrongly.
+	// Mismatch says that the admin has typed another label.
 	Mismatch bool
 }
 
@@ -89,17 +89,17 @@ func (Revoke) title() string    { return "title.revoke" }
 // Revoked says how far a revocation has come.
 type Revoked struct {
 	Label string
-	// Total is how many instances there were, Refusing how many of them refuse the
-	// key by now.
+	// Total is how many instances there are. Refusing is how many of them refuse the
+	// key.
 	Total, Refusing int
-	// Expired are those among the latter that were silent, and could not accept it
-	// any more.
+	// Expired is how many of the refusing instances were silent until they could not
+	// accept the key any more.
 	Expired int
-	// Cut is how many requests were cut.
+	// Cut is how many requests in flight were cut.
 	Cut int
-	// Awaited names the others.
+	// Awaited names the instances that do not refuse the key yet.
 	Awaited []string
-	// Done says that it is true everywhere.
+	// Done says that every instance refuses the key.
 	Done bool
 }
 

@@ -19,14 +19,14 @@ type Key struct {
 type Keys struct {
 	State State
 	Keys  []Key
-	// Total counts the keys on all pages, as the filters keep them.
+	// Total counts the keys on all pages that match the filters.
 	Total int
-	// Next and Prev are the cursors of the pages around, or empty.
+	// Next and Prev are the cursors of the next and the previous page, or empty.
 	Next, Prev string
 	// MayRead, MayCreate, MayRevoke and MayAudit say what the admin can do.
 	MayRead, MayCreate, MayRevoke, MayAudit bool
-	// Fault, if it is not empty, says why there is no list: a key of the texts
-	// below "problem.".
+	// Fault says why there is no list: a key of the texts below "problem.". It is
+	// empty if there is a list.
 	Fault string
 }
 
@@ -36,21 +36,21 @@ func (Keys) title() string    { return "title.system" }
 // Pages is how many pages there are.
 func (k Keys) Pages() int { return max(1, (k.Total+PageSize-1)/PageSize) }
 
-// Number is which of them this is.
+// Number is the number of this page.
 func (k Keys) Number() int { return min(max(1, k.State.Page), k.Pages()) }
 
-// Filtered reports whether some keys may not be shown.
+// Filtered reports whether a filter hides some keys.
 func (k Keys) Filtered() bool { return k.State.Search != "" || k.State.Unused != 0 }
 
-// NextURL and PrevURL lead to the pages around.
+// NextURL leads to the next page.
 func (k Keys) NextURL() string {
 	s := k.State.first()
 	s.Page, s.After = k.Number()+1, k.Next
 	return s.URL()
 }
 
-// PrevURL is the one before. The first page is the one without a cursor: there may
-// be more keys before it by now.
+// PrevURL leads to the previous page. The first page has no cursor, since there may be
+// newer keys by now.
 func (k Keys) PrevURL() string {
 	s := k.State.first()
 	if s.Page = k.Number() - 1; s.Page > 1 {
@@ -73,16 +73,16 @@ func (k Keys) ActivityURL(id store.ID) string {
 	return s.URL() + "#audit"
 }
 
-// Column is one by which the list can be sorted.
+// Column is a column of the list.
 type Column struct {
-	// Name is what the API calls it.
+	// Name is the column's name in the API.
 	Name string
 	URL  string
 	// Sorted is the direction of aria-sort, or empty.
 	Sorted string
 }
 
-// Columns are all of them, in their order.
+// Columns are the columns that the list can be sorted by, in their order.
 func (k Keys) Columns() []Column {
 	columns := make([]Column, 0, 4)
 	for _, name := range []string{"label", "permissions", "created_at", "last_used_at"} {

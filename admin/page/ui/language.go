@@ -10,7 +10,7 @@ import (
 	"golang.org/x/text/language"
 )
 
-// Language is one in which the page speaks.
+// Language is a language of the page.
 type Language string
 
 // The languages.
@@ -19,7 +19,7 @@ const (
 	German  Language = "de"
 )
 
-// Languages are all of them, the one for who has no preference first.
+// Languages are all languages. The first is for a browser without a preference.
 var Languages = []Language{English, German}
 
 // Name is what the language calls itself.
@@ -33,8 +33,8 @@ func (l Language) others() []Language {
 
 var matcher = language.NewMatcher([]language.Tag{language.English, language.German})
 
-// Choose returns the language that was chosen, or else the one that fits the
-// field Accept-Language best (RFC 9110, section 12.5.4).
+// Choose returns the chosen language, or else the best match for the field
+// Accept-Language (RFC 9110, section 12.5.4).
 func Choose(chosen, accept string) Language {
 	if l := Language(chosen); slices.Contains(Languages, l) {
 		return l
@@ -67,9 +67,9 @@ func loadTranslations() map[Language]words {
 	return all
 }
 
-// say returns the text of a key, with the arguments in place; the one for one, if
-// there is one and the last argument is the number 1. A test holds that every
-// language has every key.
+// say returns the text of a key, with the arguments in place. If the last argument is
+// the number 1, it prefers the text for one. A test holds that every language has
+// every key.
 func (w words) say(key string, args ...any) (string, error) {
 	if one := key + ".one"; len(args) > 0 && args[len(args)-1] == 1 && w.has(one) {
 		key = one
@@ -88,13 +88,14 @@ func (w words) has(key string) bool { _, ok := w[key]; return ok }
 
 // Moment is a time as it is shown.
 type Moment struct {
-	// ISO is for programs, Exact for who wants to know, Relative for everybody else.
+	// ISO is for programs. Relative is for people, and Exact for people who want to
+	// know more.
 	ISO, Exact, Relative string
-	// Past says that it is over.
+	// Past says that the time is over.
 	Past bool
 }
 
-// units are what relative times are counted in, the largest first.
+// units are the units of relative times, the largest first.
 var units = []struct {
 	name string
 	size time.Duration
@@ -107,10 +108,10 @@ var units = []struct {
 	{"second", time.Second},
 }
 
-// justNow is up to where seconds are not counted.
+// justNow is the distance below which seconds are not counted.
 const justNow = 10 * time.Second
 
-// moment shows a time as it is from now.
+// moment shows a time relative to now.
 func (w words) moment(now, at time.Time) (Moment, error) {
 	at = at.UTC()
 	m := Moment{ISO: at.Format(time.RFC3339), Exact: at.Format("2006-01-02 15:04:05 UTC"), Past: !at.After(now)}

@@ -11,13 +11,13 @@ type State struct {
 	// Sort is a column, with a hyphen in front for descending.
 	Sort   string
 	Search string
-	// Unused keeps keys that were not used for so many days, 0 all.
+	// Unused shows only keys that were not used for so many days. 0 shows all keys.
 	Unused int
 	// Page is the number of the page of keys, from 1, behind After or before Before.
 	Page          int
 	After, Before string
-	// Activity keeps audit records of the key with this id, Event those of one
-	// kind; Older is where their page starts.
+	// Activity shows only records of the key with this id, and Event only records of
+	// one kind. Older is the cursor of their page.
 	Activity, Event, Older string
 }
 
@@ -38,10 +38,11 @@ const (
 	ParamLanguage = "lang"
 )
 
-// Parameter is one of a query.
+// Parameter is a parameter of a query.
 type Parameter struct{ Name, Value string }
 
-// parameters are those of the state; what is as always is left out.
+// parameters are the parameters of the state, without those that have the default
+// value.
 func (s State) parameters() []Parameter {
 	var all []Parameter
 	add := func(name, value, normal string) {
@@ -70,28 +71,27 @@ func (s State) URL() string {
 	return "?" + values.Encode()
 }
 
-// Kept is what the form with the filters of the keys does not ask for, and must
-// not lose.
+// Kept are the parameters that the filter form of the keys keeps as hidden fields.
 func (s State) Kept() []Parameter {
 	s = s.first()
 	s.Search, s.Unused = "", 0
 	return s.parameters()
 }
 
-// KeptForAudit is the same for the form with the filters of the records.
+// KeptForAudit is the same for the filter form of the records.
 func (s State) KeptForAudit() []Parameter {
 	s.Event, s.Older = "", ""
 	return s.parameters()
 }
 
-// first is the state on the first page.
+// first is the state with the first page of the list.
 func (s State) first() State {
 	s.Page, s.After, s.Before = 1, "", ""
 	return s
 }
 
-// sorted is the state with another column sorted by: in the direction that is more
-// useful, and in the other one if it is sorted so already.
+// sorted is the state with the list sorted by another column, in the more useful
+// direction. If it is sorted so already, the direction is reversed.
 func (s State) sorted(column string) State {
 	normal := column
 	if column == "created_at" {

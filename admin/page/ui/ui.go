@@ -1,6 +1,5 @@
-// Package ui draws the System page: templates, translations and assets, all part
-// of the program. It decides nothing: what may be seen and done is for its caller
-// to say.
+// Package ui draws the System page: templates, translations and assets, all part of
+// the program. It decides nothing. Its caller says what an admin may see and do.
 package ui
 
 import (
@@ -40,8 +39,8 @@ func New(base string) *UI {
 	return u
 }
 
-// Body is what a page shows. Each kind has a template, and so stands for itself as
-// a fragment of a page.
+// Body is the content of a page. Each kind has a template, which can also be drawn as
+// a fragment.
 type Body interface {
 	// template is the name of the template.
 	template() string
@@ -49,17 +48,17 @@ type Body interface {
 	title() string
 }
 
-// Frame is what is around the body.
+// Frame is what surrounds the body.
 type Frame struct {
 	Language Language
-	// Who is signed in. Empty: nobody.
+	// Who is the label of the admin who is signed in, or empty.
 	Who string
-	// SignOut is a nonce for it; empty for who has nothing to sign out of.
+	// SignOut is the nonce of the sign-out form. It is empty if there is no session.
 	SignOut string
 	Now     time.Time
 }
 
-// view is what a template gets.
+// view is the data of a template.
 type view struct {
 	Frame
 	Title string
@@ -68,13 +67,13 @@ type view struct {
 	Inner template.HTML
 }
 
-// cardView is what the template of a card gets.
+// cardView is the data of a card's template.
 type cardView struct {
 	Now  time.Time
 	Card any
 }
 
-// Page writes a whole page. The error is that of w.
+// Page writes a whole page. The error is the one of w.
 func (u *UI) Page(w io.Writer, frame Frame, body Body) error {
 	v := view{Frame: frame, Title: body.title(), Body: body}
 	// Drawn by the same templates: it is escaped already.
@@ -83,14 +82,14 @@ func (u *UI) Page(w io.Writer, frame Frame, body Body) error {
 	return err
 }
 
-// Fragment writes the body alone, to be put into a page that is there. The error
-// is that of w.
+// Fragment writes the body alone, to be put into an open page. The error is the one of
+// w.
 func (u *UI) Fragment(w io.Writer, frame Frame, body Body) error {
 	_, err := w.Write(u.draw(body.template(), view{Frame: frame, Title: body.title(), Body: body}))
 	return err
 }
 
-// draw executes a template. That it fails is a mistake in the template.
+// draw executes a template. It panics if the template is wrong.
 func (u *UI) draw(name string, v view) []byte {
 	var b bytes.Buffer
 	if err := u.pages[v.Language].ExecuteTemplate(&b, name, v); err != nil {
