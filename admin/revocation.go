@@ -39,7 +39,7 @@ type Revoked struct {
 
 // Awaited names the instances that may still accept the key.
 func (r *Revoked) Awaited() []string {
-	var names []string
+	names := make([]string, 0, len(r.Report.Awaited))
 	for _, m := range r.Report.Awaited {
 		names = append(names, m.Name)
 	}

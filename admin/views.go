@@ -127,7 +127,8 @@ func many(r *http.Request, collection string, data any, m meta, next string) env
 	}
 }
 
-// Answers of the admin plane name keys and people. No cache may keep them.
+// WriteJSON answers with JSON. No cache may keep it: answers of the admin plane name keys
+// and people.
 func WriteJSON(w http.ResponseWriter, status int, body any) {
 	if w.Header().Get("Content-Type") == "" {
 		w.Header().Set("Content-Type", MediaJSON)
