@@ -137,7 +137,7 @@ func TestAForbiddenImportIsFound(t *testing.T) {
 			imports{"internal/x": {"go.uber.org/zap/zapcore"}}, []string{"internal/x → go.uber.org/zap/zapcore"},
 		},
 		"admin knows Caddy": {
-			imports{"admin/ui": {"github.com/caddyserver/caddy/v2"}}, []string{"admin/ui → github.com/caddyserver/caddy/v2"},
+			imports{"admin/page": {"github.com/caddyserver/caddy/v2"}}, []string{"admin/page → github.com/caddyserver/caddy/v2"},
 		},
 		"admin knows the module": {
 			imports{"admin": {"caddymodule"}}, []string{"admin → caddymodule"},

@@ -17,6 +17,9 @@ const (
 	PermissionCreate = "system-keys:create"
 	PermissionDelete = "system-keys:delete"
 	PermissionAudit  = "audit-log:read"
+	// PermissionAccess is needed for the System page, beside the permission for each
+	// call.
+	PermissionAccess = "admin:access"
 )
 
 // The errors of [Service] beside those of package store.
@@ -29,14 +32,13 @@ var (
 
 // Actor is who acts on the admin plane.
 type Actor struct {
-	// Key is the acting key, or zero for who needs none. A write reads it again
-	// in its own transaction: what was true of it when the request came in does
-	// not count any more.
+	// Key is the acting key, or zero if the actor is no key. A write reads this key
+	// again in its own transaction: it may have changed since the request came in.
 	Key store.ID
 	// Type is one of the kinds of [store.AuditActor].
 	Type string
-	// Name is what the audit log has as its id: that of the acting key, what a
-	// token says of its subject, or a word such as "cli".
+	// Name is the actor's id in the audit log: the id of the acting key, the subject
+	// of a token, or a word such as "cli".
 	Name string
 	// Label is for people, and may be empty.
 	Label string
@@ -45,18 +47,18 @@ type Actor struct {
 	// IsSystem gives every permission of the admin plane, and the right to
 	// grant any permission and IsSystem itself.
 	IsSystem bool
-	// Request is what it acts by, for the audit log; zero on the command line. The
-	// status is that of success.
+	// Request is the actor's request, for the audit log. Its status is that of
+	// success. It is zero on the command line.
 	Request store.AuditRequest
 }
 
-// CLI is whoever has the store in hands: the command line on its machine.
+// CLI is the command line. Whoever runs it can read and write the store.
 func CLI() Actor { return Command("cli") }
 
-// Command is a command of that machine with a name of its own.
+// Command is a command of the program that acts under a name of its own.
 func Command(name string) Actor { return Actor{Type: store.ActorCLI, Name: name, IsSystem: true} }
 
-// KeyActor is who presents a system key.
+// KeyActor is the actor that presents a system key.
 func KeyActor(identity *verify.Identity) Actor {
 	return Actor{
 		Key:         identity.ID,
@@ -68,9 +70,8 @@ func KeyActor(identity *verify.Identity) Actor {
 	}
 }
 
-// creator is what the keys that the actor mints carry as their creator: a key's
-// id or a word. A person's name says that it is one, so that a token cannot claim
-// to be a key by calling its subject so.
+// creator is what a minted key has as its creator: a key's id or a word. The name of a
+// person gets a prefix. Otherwise a token could claim to be a key by its subject.
 func (a Actor) creator() string {
 	if a.Type == store.ActorUser {
 		return "user:" + a.Name
@@ -78,7 +79,7 @@ func (a Actor) creator() string {
 	return a.Name
 }
 
-// record is the audit record of what the actor does to a key.
+// record makes the audit record of what the actor does to a key.
 func (a Actor) record(event store.AuditEvent, key *store.Key, at time.Time, status int, details map[string]any) store.AuditRecord {
 	request := a.Request
 	if request != (store.AuditRequest{}) {
@@ -105,8 +106,8 @@ func encodeDetails(details map[string]any) json.RawMessage {
 	return b
 }
 
-// acting has the store lock and read the acting key in the transaction of a
-// write, and check what it may do as it is then.
+// acting makes the store lock and read the acting key in the transaction of a write,
+// and check what the key may do at that moment.
 func (a Actor) acting(now func() time.Time, check func(Actor) error) *store.Acting {
 	if a.Key == (store.ID{}) {
 		return nil
@@ -125,26 +126,25 @@ func (a Actor) holds(permission string) bool {
 	return slices.Contains(a.Permissions, permission)
 }
 
-// may returns nil if the actor may make calls that need the permission.
-func (a Actor) may(permission string) error {
+// May returns nil if the actor may make calls that need the permission.
+func (a Actor) May(permission string) error {
 	if a.IsSystem || a.holds(permission) {
 		return nil
 	}
-	return &lackError{permission}
+	return &LackError{permission}
 }
 
-// lackError is [ErrForbidden] for want of a permission.
-type lackError struct{ permission string }
+// LackError is [ErrForbidden] for want of a permission.
+type LackError struct{ Permission string }
 
-func (e *lackError) Error() string { return ErrForbidden.Error() + ": " + e.permission + " is needed" }
+func (e *LackError) Error() string { return ErrForbidden.Error() + ": " + e.Permission + " is needed" }
 
 // Unwrap returns [ErrForbidden].
-func (e *lackError) Unwrap() error { return ErrForbidden }
+func (e *LackError) Unwrap() error { return ErrForbidden }
 
-// grant returns nil if the actor may give these away. Nobody gives what they do
-// not hold; is_system is about the admin plane and holds everything there is to
-// give.
-func (a Actor) grant(permissions []string, isSystem bool) error {
+// Grant returns nil if the actor may grant these permissions. Nobody grants a
+// permission that they do not hold. A system admin may grant everything.
+func (a Actor) Grant(permissions []string, isSystem bool) error {
 	if a.IsSystem {
 		return nil
 	}

@@ -47,9 +47,6 @@ func TestMain(m *testing.M) {
 	if dsn := os.Getenv(doomed); dsn != "" {
 		work(dsn)
 	}
-	if os.Getenv(serving) != "" {
-		serve()
-	}
 	os.Exit(m.Run())
 }
 

@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/time/rate"
 
+	"github.com/lumio-vision/caddy-system-keys/internal/gate"
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
@@ -20,7 +21,7 @@ type Config struct {
 	Service func(ctx context.Context) (*Service, error)
 	// Identities finds out who calls.
 	Identities Identities
-	// Describe says of a request what the audit log keeps of it, its id among it.
+	// Describe returns what the audit log keeps of a request, with the request's id.
 	Describe func(r *http.Request) store.AuditRequest
 	// Denied takes the audit record of a call that its caller may not make.
 	Denied func(record store.AuditRecord)
@@ -29,49 +30,52 @@ type Config struct {
 	// AllowedHosts are the hosts, without port, under which the admin plane can be
 	// reached. Empty for any.
 	AllowedHosts []string
-	// GraphQLPassthrough hands documents on that have nothing to do with system
-	// keys.
+	// GraphQLPassthrough hands documents on that have no field about system keys.
 	GraphQLPassthrough bool
-	// Page is the path of the System page, without a slash at the end. Empty: there
-	// is none.
+	// Page is the path of the System page, without a slash at the end. It is empty if
+	// there is no page.
 	Page string
-	// ForwardedTLS says that a proxy that is trusted has the request by TLS. Nil for
-	// never.
+	// ForwardedTLS reports whether a trusted proxy has received the request over TLS.
+	// It may be nil.
 	ForwardedTLS func(r *http.Request) bool
 }
 
-// Handler answers the REST API, the GraphQL endpoint and the System page of the
-// admin plane. It is to be given the requests for which [Handler.Owns] is true. It is safe for concurrent
-// use.
+// Handler answers the REST API, and asks its surfaces for the other paths of the admin
+// plane. Give it the requests for which [Handler.Owns] is true. It is safe for
+// concurrent use.
 type Handler struct {
-	config  Config
-	origins *http.CrossOriginProtection
-	graphQL *graphQL
-	page    *page          // nil: none
-	outages rate.Sometimes // limits what anybody can make the log grow by
+	config   Config
+	surfaces []Surface
+	origins  *http.CrossOriginProtection
+	outages  rate.Sometimes // bounds what anybody can add to the log
+}
+
+// Surface is a part of the admin plane beside the REST API: GraphQL, or the page.
+type Surface interface {
+	// Route finds what an escaped path names. The path must be spelled exactly.
+	Route(escaped string) (*Route, store.ID, bool)
+	// Fail answers with a refusal, if the surface has a form of its own for it. It
+	// reports whether it has answered. The route is nil if none was found.
+	Fail(w http.ResponseWriter, r *http.Request, x *Exchange, refusal *gate.Refusal) bool
 }
 
 // NewHandler makes a handler.
-func NewHandler(config Config) *Handler {
-	h := &Handler{
-		config:  config,
-		origins: http.NewCrossOriginProtection(),
-		outages: rate.Sometimes{First: 1, Interval: time.Second},
+func NewHandler(config Config, surfaces ...Surface) *Handler {
+	return &Handler{
+		config:   config,
+		surfaces: surfaces,
+		origins:  http.NewCrossOriginProtection(),
+		outages:  rate.Sometimes{First: 1, Interval: time.Second},
 	}
-	h.graphQL = newGraphQL(h)
-	if config.Page != "" {
-		h.page = newPage(h, config.Page)
-	}
-	return h
 }
 
 // Next hands a request on.
 type Next func(w http.ResponseWriter, r *http.Request) error
 
-// Serve answers a request, or, if it is a GraphQL document that is not ours,
-// hands it on. The error is that of next.
+// Serve answers a request. It hands a GraphQL document on that is not about system
+// keys; only then is there an error, that of next.
 func (h *Handler) Serve(w http.ResponseWriter, r *http.Request, next Next) error {
-	x := &exchange{handler: h, next: next, request: h.config.Describe(r)}
+	x := &Exchange{handler: h, next: next, Request: h.config.Describe(r)}
 	err := h.serve(w, r, x)
 	if x.handedOn {
 		return err
@@ -82,105 +86,111 @@ func (h *Handler) Serve(w http.ResponseWriter, r *http.Request, next Next) error
 	return nil
 }
 
-// exchange is what a call works on.
-type exchange struct {
+// Exchange is a request and what is known about it so far.
+type Exchange struct {
+	Request store.AuditRequest
+	Route   *Route
+	ID      store.ID // of the key that the path names
+	// Service and Actor are set by [Exchange.Identify].
+	Service *Service
+	Actor   Actor
+
 	handler *Handler
 	next    Next
-	request store.AuditRequest
-	route   *route
-	id      store.ID // of the key that the path names
-	service *Service
-	actor   Actor
-	visit   *visit // of a browser on the System page
-	// handedOn says that the request was somebody else's to answer, and that the
-	// error is theirs.
+	// handedOn says that the next handler has answered. Its error is not ours.
 	handedOn bool
 }
 
-func (h *Handler) serve(w http.ResponseWriter, r *http.Request, x *exchange) error {
+// HandOn gives the request to the next handler.
+func (x *Exchange) HandOn(w http.ResponseWriter, r *http.Request) error {
+	x.handedOn = true
+	return x.next(w, r)
+}
+
+func (h *Handler) serve(w http.ResponseWriter, r *http.Request, x *Exchange) error {
 	if err := h.checkHost(r); err != nil {
 		return err
 	}
 	found, id, ok := h.route(r.URL.EscapedPath())
 	if !ok {
-		return notFound()
+		return NotFound()
 	}
-	x.route, x.id = found, id
-	call, ok := x.route.calls[r.Method]
+	x.Route, x.ID = found, id
+	call, ok := x.Route.Calls[r.Method]
 	if !ok {
-		return &problem{
-			status: http.StatusMethodNotAllowed, code: "method_not_allowed", message: x.route.only,
-			header: http.Header{"Allow": {strings.Join(x.route.methods(), ", ")}},
+		return &gate.Refusal{
+			Status: http.StatusMethodNotAllowed, Code: "method_not_allowed", Message: x.Route.Only,
+			Header: http.Header{"Allow": {strings.Join(x.Route.methods(), ", ")}},
 		}
 	}
-	if err := checkContentType(r); err != nil && (!x.route.form || !isForm(r)) {
+	if err := checkContentType(r); err != nil && (!x.Route.Form || !IsForm(r)) {
 		return err
 	}
 	return call(w, r, x)
 }
 
-// checkHost refuses requests that a browser was led here with, by a name that its
-// owner has pointed at this address (DNS rebinding).
+// checkHost refuses a request under another host name. The owner of that name may have
+// pointed it at this address, to reach the admin plane from a browser (DNS rebinding).
 func (h *Handler) checkHost(r *http.Request) error {
 	if len(h.config.AllowedHosts) == 0 || slices.ContainsFunc(h.config.AllowedHosts, func(allowed string) bool {
 		return strings.EqualFold(allowed, hostOf(r.Host))
 	}) {
 		return nil
 	}
-	return &problem{status: http.StatusForbidden, code: "host_not_allowed", message: "the admin plane is not served under this host"}
+	return &gate.Refusal{Status: http.StatusForbidden, Code: "host_not_allowed", Message: "the admin plane is not served under this host"}
 }
 
-// identify refuses what a page of another site makes a browser send, and what
-// asks for a form that there is not, and then finds out who calls. Every call
-// does so that is not open to all.
-func (x *exchange) identify(r *http.Request) (err error) {
+// Identify finds out who calls. First it refuses what a page of another site makes a
+// browser send, and what asks for a media type that the answer does not have. Every
+// call does this, except those that are open to all.
+func (x *Exchange) Identify(r *http.Request) (err error) {
 	h := x.handler
-	if err := x.sameSite(r); err != nil {
+	if err := x.SameSite(r); err != nil {
 		return err
 	}
-	if err := x.route.accepts(r); err != nil {
+	if err := x.Route.Accepts(r); err != nil {
 		return err
 	}
-	if x.actor, err = h.config.Identities.actor(r); err != nil {
+	if x.Actor, err = h.config.Identities.actor(r); err != nil {
 		return err
 	}
-	x.actor.Request = x.request
-	x.service, err = h.config.Service(r.Context())
+	x.Actor.Request = x.Request
+	x.Service, err = h.config.Service(r.Context())
 	return err
 }
 
-// sameSite refuses what a page of another site makes a browser send.
-func (x *exchange) sameSite(r *http.Request) error {
+// SameSite refuses what a page of another site makes a browser send.
+func (x *Exchange) SameSite(r *http.Request) error {
 	if err := x.handler.origins.Check(r); err != nil {
-		return &problem{status: http.StatusForbidden, code: "cross_origin", message: "a page of another site may not do this", cause: err}
+		return &gate.Refusal{Status: http.StatusForbidden, Code: "cross_origin", Message: "a page of another site may not do this", Err: err}
 	}
 	return nil
 }
 
 // denied records that an actor was not allowed to do something.
-func (x *exchange) denied(err error, p *problem) {
-	if p.status != http.StatusForbidden || x.actor.Name == "" {
+func (x *Exchange) denied(err error, p *gate.Refusal) {
+	if p.Status != http.StatusForbidden || x.Actor.Name == "" {
 		return
 	}
-	key := store.Key{ID: x.actor.Key, Label: x.actor.Label}
+	key := store.Key{ID: x.Actor.Key, Label: x.Actor.Label}
 	if key.ID == (store.ID{}) {
 		key.Label = ""
 	}
-	x.handler.config.Denied(x.actor.record(store.AuditDenied, &key, x.handler.config.Now(), p.status,
-		map[string]any{"reason": p.code, "message": err.Error()}))
+	x.handler.config.Denied(x.Actor.record(store.AuditDenied, &key, x.handler.config.Now(), p.Status,
+		map[string]any{"reason": p.Code, "message": err.Error()}))
 }
 
-// callTimeout bounds what a call asks of the store, so that one that hangs holds
-// neither its connections nor the end of the process.
+// callTimeout bounds what a call asks of the store. A call that hangs keeps neither
+// its connection nor the process.
 const callTimeout = 10 * time.Second
 
-// bounded is the context of a call that reads.
-func bounded(ctx context.Context) (context.Context, context.CancelFunc) {
+// Bounded makes the context of a call that reads.
+func Bounded(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(ctx, callTimeout)
 }
 
-// detached is the context of a call that writes. It goes on when the client goes
-// away: a write is either not begun or carried through.
-func detached(ctx context.Context) (context.Context, context.CancelFunc) {
+// Detached makes the context of a call that writes. It does not end when the client
+// goes away: a write that has begun is finished.
+func Detached(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(context.WithoutCancel(ctx), callTimeout)
 }

@@ -32,14 +32,15 @@ type Identities struct {
 	Verifier gate.Verifier
 	// Tokens verifies `Bearer lm_` + JWT. Nil: nobody has one.
 	Tokens Tokens
-	// Earlier returns whom a handler of ours has let through before on the same
-	// request, and so has taken the key away. Nil for never.
+	// Earlier returns the identity that an earlier handler of ours has let through on
+	// the same request. That handler has taken the key away. Earlier may be nil.
 	Earlier func(r *http.Request) *verify.Identity
-	// Trusted returns the person for whom another handler vouches, or nil. Nil
-	// where nobody's word is trusted.
+	// Trusted returns the person for whom another handler vouches, or nil. It is nil
+	// if no other handler is trusted.
 	Trusted func(r *http.Request) *Person
-	// Announce is told whose key was good, and Refused which was not, and why; the key
-	// is empty if it was not looked up. Both may be nil.
+	// Announce is called with the identity of a good key. Refused is called with a key
+	// that was refused and the reason; the key is empty if it was not looked up. Both
+	// may be nil.
 	Announce func(r *http.Request, identity *verify.Identity)
 	Refused  func(r *http.Request, key string, why error)
 }
@@ -47,28 +48,28 @@ type Identities struct {
 // personPrefix is what the tokens of people begin with.
 const personPrefix = "lm_"
 
-// actor finds out who calls, who must be somebody.
+// actor finds out who calls, and refuses an anonymous caller.
 func (i *Identities) actor(r *http.Request) (Actor, error) {
-	actor, known, err := i.known(r)
+	actor, known, err := i.Known(r)
 	if err == nil && !known {
-		err = refused(gate.Anonymous())
+		err = gate.Anonymous()
 	}
 	return actor, err
 }
 
-// known finds out who calls, if the request says so. A credential that it carries
-// decides: one that is not good is refused, whoever else might vouch. Without one
-// it is whom an earlier handler has let through.
-func (i *Identities) known(r *http.Request) (actor Actor, known bool, err error) {
+// Known finds out who calls, and whether the request says so. If a request carries a
+// credential, only that credential counts. A bad one is refused, even if another
+// handler has authenticated the user.
+func (i *Identities) Known(r *http.Request) (actor Actor, known bool, err error) {
 	key, refusal := gate.Credential(r)
 	if refusal != nil {
 		if i.Refused != nil {
 			i.Refused(r, "", refusal)
 		}
-		return Actor{}, false, refused(refusal)
+		return Actor{}, false, refusal
 	}
 	if key != "" {
-		actor, err = i.byKey(r, key)
+		actor, err = i.ByKey(r, key)
 		return actor, true, err
 	}
 	if token, ok := personToken(r); ok && i.Tokens != nil {
@@ -88,13 +89,13 @@ func (i *Identities) known(r *http.Request) (actor Actor, known bool, err error)
 	return Actor{}, false, nil
 }
 
-func (i *Identities) byKey(r *http.Request, key string) (Actor, error) {
+func (i *Identities) ByKey(r *http.Request, key string) (Actor, error) {
 	identity, err := i.Verifier.Verify(r.Context(), key)
 	if err != nil {
 		if i.Refused != nil {
 			i.Refused(r, key, err)
 		}
-		return Actor{}, refused(gate.Refuse(err))
+		return Actor{}, gate.Refuse(err)
 	}
 	if i.Announce != nil {
 		i.Announce(r, identity)
@@ -106,19 +107,19 @@ func (i *Identities) byToken(ctx context.Context, token string) (Actor, error) {
 	claims, err := i.Tokens.Verify(ctx, token)
 	switch {
 	case errors.Is(err, jwtauth.ErrInvalid):
-		p := refused(gate.Invalid())
-		p.message = "the token is not valid"
-		return Actor{}, p
+		p := *gate.Invalid()
+		p.Message = "the token is not valid"
+		return Actor{}, &p
 	case err != nil:
-		p := refused(gate.Unavailable(time.Second, err))
-		p.message = "the token cannot be verified at the moment"
+		p := gate.Unavailable(time.Second, err)
+		p.Message = "the token cannot be verified at the moment"
 		return Actor{}, p
 	}
 	return personActor(claims.Subject, claims.Name, claims.Permissions, claims.IsSystem), nil
 }
 
-// personActor is a person. Permissions that no key could hold count for nothing:
-// nobody could be granted them.
+// personActor makes an actor of a person. It drops permissions that no key could hold:
+// nobody could grant them.
 func personActor(id, name string, permissions []string, isSystem bool) Actor {
 	actor := Actor{Type: store.ActorUser, Name: id, Label: name, IsSystem: isSystem}
 	for _, p := range permissions {
@@ -129,8 +130,7 @@ func personActor(id, name string, permissions []string, isSystem bool) Actor {
 	return actor
 }
 
-// personToken returns the JWT of a bearer token that begins like one of a
-// person.
+// personToken returns the JWT of a bearer token with the prefix of a person's token.
 func personToken(r *http.Request) (string, bool) {
 	scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
 	if !strings.EqualFold(scheme, "Bearer") {

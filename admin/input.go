@@ -11,6 +11,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/lumio-vision/caddy-system-keys/internal/gate"
 	"github.com/lumio-vision/caddy-system-keys/internal/nesting"
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
@@ -18,29 +19,29 @@ import (
 // maxBody bounds a request body, in bytes.
 const maxBody = 64 << 10
 
-// createInput is what a caller says of the key that it wants.
-type createInput struct {
+// CreateInput is the body of a call that creates a key.
+type CreateInput struct {
 	Label       *string  `json:"label"`
 	Permissions []string `json:"permissions"`
-	ExpiresAt   *instant `json:"expires_at"`
+	ExpiresAt   *Instant `json:"expires_at"`
 	IsSystem    bool     `json:"is_system"`
 }
 
-// instant is a time whose error names its field.
-type instant struct{ time.Time }
+// Instant is a time whose error names its field.
+type Instant struct{ time.Time }
 
 var errInstant = errors.New("expires_at must be a time of the form 2006-01-02T15:04:05Z (RFC 3339)")
 
 // UnmarshalJSON implements [json.Unmarshaler].
-func (i *instant) UnmarshalJSON(b []byte) error {
+func (i *Instant) UnmarshalJSON(b []byte) error {
 	if i.Time.UnmarshalJSON(b) != nil {
 		return errInstant
 	}
 	return nil
 }
 
-// key checks what can be checked without looking at the values.
-func (c *createInput) key() (NewKey, error) {
+// Key returns the wanted key. It checks only that the label is there.
+func (c *CreateInput) Key() (NewKey, error) {
 	if c.Label == nil {
 		return NewKey{}, &store.InvalidError{Field: "label", Reason: "is required"}
 	}
@@ -53,17 +54,19 @@ func (c *createInput) key() (NewKey, error) {
 	return want, nil
 }
 
-// readJSON reads a whole body of a bounded length. The first level too many ends it.
-func readJSON(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, error) {
+// ReadJSON reads a whole body of a bounded length. It stops at the first level of
+// nesting that is too deep.
+func ReadJSON(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, error) {
 	length := min(max(r.ContentLength, 0), limit)
 	return read(io.TeeReader(http.MaxBytesReader(w, r.Body, limit), new(nesting.Scanner)), int(length))
 }
 
-// read reads a body, which must be UTF-8. The length is the announced one. What is
-// more than small is allocated once, and only for who has sent more.
+// read reads a body, which must be UTF-8. The length is the announced one. Memory for
+// more than maxBody is allocated at once, but only after the client has sent that
+// much.
 func read(r io.Reader, length int) ([]byte, error) {
 	var b bytes.Buffer
-	n, err := io.CopyN(&b, r, smallBody+1)
+	n, err := io.CopyN(&b, r, maxBody+1)
 	if err == nil {
 		b.Grow(max(length-int(n), 0) + bytes.MinRead)
 		_, err = b.ReadFrom(r)
@@ -73,27 +76,28 @@ func read(r io.Reader, length int) ([]byte, error) {
 	}
 	body := b.Bytes()
 	if errors.Is(err, nesting.ErrDeep) {
-		return nil, badRequest("malformed body: " + err.Error())
+		return nil, BadRequest("malformed body: " + err.Error())
 	}
 	if tooLarge, ok := errors.AsType[*http.MaxBytesError](err); ok {
-		return nil, &problem{
-			status: http.StatusRequestEntityTooLarge, code: "too_large",
-			message: fmt.Sprintf("the body must be at most %d bytes long", tooLarge.Limit),
+		return nil, &gate.Refusal{
+			Status: http.StatusRequestEntityTooLarge, Code: "too_large",
+			Message: fmt.Sprintf("the body must be at most %d bytes long", tooLarge.Limit),
 		}
 	}
-	if known, ok := errors.AsType[*problem](err); ok {
+	if known, ok := errors.AsType[*gate.Refusal](err); ok {
 		return nil, known
 	}
 	if err != nil {
-		return nil, badRequest("the body could not be read")
+		return nil, BadRequest("the body could not be read")
 	}
 	if !utf8.Valid(body) {
-		return nil, badRequest(notUTF8(body) + " must be UTF-8")
+		return nil, BadRequest(notUTF8(body) + " must be UTF-8")
 	}
 	return body, nil
 }
 
-// notUTF8 names the first member of an object that is no valid text, or the body.
+// notUTF8 names the first member of an object that is not valid UTF-8. It says "the
+// body" if there is no such member.
 func notUTF8(body []byte) string {
 	decoder := json.NewDecoder(bytes.NewReader(body))
 	_, _ = decoder.Token() // what is no object has no members
@@ -111,39 +115,39 @@ func notUTF8(body []byte) string {
 	return "the body"
 }
 
-// decode reads one JSON object, strictly: unknown members, duplicate ones at any
-// depth, and anything behind the object are refused. Two readers of a lenient
-// body can see two different things.
-func decode(body []byte, into any, members ...string) error {
+// Decode reads one JSON object, strictly. It refuses unknown members, duplicate
+// members at any depth, and anything after the object. Otherwise two readers could see
+// two different things in one body.
+func Decode(body []byte, into any, members ...string) error {
 	if err := checkMembers(body, members); err != nil {
 		return err
 	}
 	if err := json.Unmarshal(body, into); err != nil {
-		return badRequest("malformed body: " + describe(err))
+		return BadRequest("malformed body: " + Describe(err))
 	}
 	return nil
 }
 
-// describe puts an error of encoding/json in words that name the member.
-func describe(err error) string {
+// Describe puts an error of encoding/json in words that name the member.
+func Describe(err error) string {
 	if wrong, ok := errors.AsType[*json.UnmarshalTypeError](err); ok && wrong.Field != "" {
 		return fmt.Sprintf("%s must not be a %s", wrong.Field, wrong.Value)
 	}
 	return err.Error()
 }
 
-// checkMembers refuses what encoding/json lets pass: a member that is there
-// twice (RFC 8259 section 4), an unknown one, a known one in another case, and
-// null or a list in place of the object. So that it calls itself 64 times at most,
-// the body must have come from [readJSON].
+// checkMembers refuses what encoding/json accepts: a duplicate member (RFC 8259
+// section 4), an unknown member, a known member in another case, and null or a list in
+// place of the object. It calls itself for each level. The body must come from
+// [ReadJSON], which allows 64 levels.
 func checkMembers(body []byte, known []string) error {
 	decoder := json.NewDecoder(bytes.NewReader(body))
 	if first, err := decoder.Token(); err != nil || first != json.Delim('{') {
-		return badRequest("malformed body: one JSON object is expected")
+		return BadRequest("malformed body: one JSON object is expected")
 	}
 	err := eachMember(decoder, func(name string) error {
 		if !slices.Contains(known, name) {
-			return badRequest(fmt.Sprintf("malformed body: unknown field %.100q", name))
+			return BadRequest(fmt.Sprintf("malformed body: unknown field %.100q", name))
 		}
 		return nil
 	})
@@ -151,25 +155,25 @@ func checkMembers(body []byte, known []string) error {
 		return err
 	}
 	if _, err := decoder.Token(); !errors.Is(err, io.EOF) {
-		return badRequest("malformed body: one JSON object is expected")
+		return BadRequest("malformed body: one JSON object is expected")
 	}
 	return nil
 }
 
-// eachMember reads an object whose opening brace was read.
+// eachMember reads the members of an object. Its opening brace was read before.
 func eachMember(decoder *json.Decoder, check func(name string) error) error {
 	seen := make(map[string]bool)
 	for decoder.More() {
 		token, err := decoder.Token()
 		if err != nil {
-			return badRequest("malformed body: " + err.Error())
+			return BadRequest("malformed body: " + err.Error())
 		}
 		name, _ := token.(string)
 		if err := check(name); err != nil {
 			return err
 		}
 		if seen[name] {
-			return badRequest(fmt.Sprintf("malformed body: %.100q is there twice", name))
+			return BadRequest(fmt.Sprintf("malformed body: %.100q is there twice", name))
 		}
 		seen[name] = true
 		if err := anyValue(decoder); err != nil {
@@ -179,11 +183,11 @@ func eachMember(decoder *json.Decoder, check func(name string) error) error {
 	return end(decoder)
 }
 
-// anyValue reads a value of any kind, in which no object has a member twice.
+// anyValue reads a value of any kind. No object in it may have a member twice.
 func anyValue(decoder *json.Decoder) error {
 	token, err := decoder.Token()
 	if err != nil {
-		return badRequest("malformed body: " + err.Error())
+		return BadRequest("malformed body: " + err.Error())
 	}
 	switch token {
 	case json.Delim('{'):
@@ -202,7 +206,7 @@ func anyValue(decoder *json.Decoder) error {
 // end reads the closing bracket.
 func end(decoder *json.Decoder) error {
 	if _, err := decoder.Token(); err != nil {
-		return badRequest("malformed body: " + err.Error())
+		return BadRequest("malformed body: " + err.Error())
 	}
 	return nil
 }

@@ -1,53 +1,58 @@
 package admin
 
 import (
+	"fmt"
 	"mime"
 	"net"
 	"net/http"
+	"net/url"
+	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/lumio-vision/caddy-system-keys/internal/gate"
 )
 
-// checkContentType refuses a body in any form but JSON. What a plain form of
-// another site can send has none of these types.
+// checkContentType refuses a body that is not JSON. A form of another site cannot send
+// JSON.
 func checkContentType(r *http.Request) error {
 	fields := r.Header.Values("Content-Type")
 	if len(fields) == 0 && r.Method != http.MethodPost {
 		return nil
 	}
 	if len(fields) == 1 && r.Header.Get("Content-Encoding") == "" {
-		mediaType, parameters, err := mime.ParseMediaType(fields[0])
-		charset, set := parameters["charset"]
-		if err == nil && mediaType == mediaJSON && (!set || strings.EqualFold(charset, "utf-8")) {
+		mediaType, Parameters, err := mime.ParseMediaType(fields[0])
+		charset, set := Parameters["charset"]
+		if err == nil && mediaType == MediaJSON && (!set || strings.EqualFold(charset, "utf-8")) {
 			return nil
 		}
 	}
-	return &problem{
-		status: http.StatusUnsupportedMediaType, code: "unsupported_media_type",
-		message: "the body must be application/json",
+	return &gate.Refusal{
+		Status: http.StatusUnsupportedMediaType, Code: "unsupported_media_type",
+		Message: "the body must be application/json",
 	}
 }
 
-// accepts refuses a client that wants none of the forms that the answer has.
-func (r *route) accepts(request *http.Request) error {
-	if _, ok := r.preferred(request); ok {
+// Accepts refuses a client that accepts no media type of the answer.
+func (r *Route) Accepts(request *http.Request) error {
+	if _, ok := r.Preferred(request); ok {
 		return nil
 	}
-	return &problem{
-		status: http.StatusNotAcceptable, code: "not_acceptable",
-		message: "the answer is " + strings.Join(r.produces, " or "),
+	return &gate.Refusal{
+		Status: http.StatusNotAcceptable, Code: "not_acceptable",
+		Message: "the answer is " + strings.Join(r.Produces, " or "),
 	}
 }
 
-// preferred reads Accept as RFC 9110 section 12.5.1 has it: the media type of the
-// answer with the highest weight, and of several with the same the first.
-func (r *route) preferred(request *http.Request) (string, bool) {
+// Preferred reads Accept (RFC 9110 section 12.5.1). It returns the media type with the
+// highest weight. Among equals the first one wins.
+func (r *Route) Preferred(request *http.Request) (string, bool) {
 	accept := strings.Join(request.Header.Values("Accept"), ",")
 	if strings.TrimSpace(accept) == "" {
-		return r.produces[0], true
+		return r.Produces[0], true
 	}
 	best, weight := "", 0.0
-	for _, mediaType := range r.produces {
+	for _, mediaType := range r.Produces {
 		if q := weightOf(accept, mediaType); q > weight {
 			best, weight = mediaType, q
 		}
@@ -55,12 +60,12 @@ func (r *route) preferred(request *http.Request) (string, bool) {
 	return best, weight > 0
 }
 
-// weightOf is that of the most specific range that matches.
+// weightOf is the weight of the most specific range that matches.
 func weightOf(accept, mediaType string) float64 {
 	kind, _, _ := strings.Cut(mediaType, "/")
 	weight, specificity := 0.0, 0
 	for part := range strings.SplitSeq(accept, ",") {
-		accepted, parameters, err := mime.ParseMediaType(part)
+		accepted, Parameters, err := mime.ParseMediaType(part)
 		if err != nil {
 			continue
 		}
@@ -69,17 +74,56 @@ func weightOf(accept, mediaType string) float64 {
 			continue
 		}
 		specificity, weight = matched, 1
-		if q, err := strconv.ParseFloat(parameters["q"], 64); err == nil {
+		if q, err := strconv.ParseFloat(Parameters["q"], 64); err == nil {
 			weight = q
 		}
 	}
 	return weight
 }
 
-// hostOf is a Host field without its port.
+// hostOf returns a Host field without its port.
 func hostOf(host string) string {
 	if name, _, err := net.SplitHostPort(host); err == nil {
 		host = name
 	}
 	return strings.TrimSuffix(strings.Trim(host, "[]"), ".")
+}
+
+const mediaForm = "application/x-www-form-urlencoded"
+
+// IsForm reports whether the body of a request is that of a form.
+func IsForm(r *http.Request) bool {
+	mediaType, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
+	return err == nil && mediaType == mediaForm && len(r.Header.Values("Content-Type")) == 1 &&
+		r.Header.Get("Content-Encoding") == ""
+}
+
+// ReadForm reads a form as strictly as [Decode] reads JSON. Unknown and repeated
+// fields are refused, missing fields are empty, and parameters of the URL do not
+// count.
+func ReadForm(w http.ResponseWriter, r *http.Request, known ...string) (map[string]string, error) {
+	if !IsForm(r) {
+		return nil, &gate.Refusal{
+			Status: http.StatusUnsupportedMediaType, Code: "unsupported_media_type", Message: "the body must be a form",
+		}
+	}
+	body, err := read(http.MaxBytesReader(w, r.Body, maxBody), 0)
+	if err != nil {
+		return nil, err
+	}
+	values, err := url.ParseQuery(string(body))
+	if err != nil {
+		return nil, BadRequest("malformed form")
+	}
+	form := make(map[string]string, len(known))
+	for name, all := range values {
+		switch {
+		case !slices.Contains(known, name):
+			return nil, BadRequest(fmt.Sprintf("unknown field %.100q", name))
+		case len(all) > 1:
+			return nil, BadRequest(name + " is there twice")
+		}
+		form[name] = all[0]
+	}
+	return form, nil
 }

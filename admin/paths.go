@@ -12,15 +12,20 @@ import (
 const (
 	keysPath    = "/v1/admin/system-keys"
 	auditPath   = "/v1/admin/audit-log"
-	graphQLPath = "/v1/gql"
 	openAPIPath = keysPath + "/openapi.json"
-	sdlPath     = keysPath + "/schema.graphql"
+	// GraphQLPath takes documents. SchemaPath shows the schema.
+	GraphQLPath = "/v1/gql"
+	SchemaPath  = keysPath + "/schema.graphql"
+	// DefaultPage is the path of the System page by default. APIPath is the page's own
+	// API.
+	DefaultPage = "/system"
+	APIPath     = "/api/system-keys"
 )
 
-// Owns reports whether a request for this decoded path is answered here. Every
-// spelling counts that some upstream might read as one of ours: see [reading]. What
-// is ours and is not spelled exactly is answered with 404. It is never handed on to
-// an endpoint of the same name that checks nothing.
+// Owns reports whether a request for this decoded path is answered here. It counts
+// every spelling that some upstream might read as one of our paths: see [reading]. A
+// path of ours that is not spelled exactly is answered with 404. It is never handed
+// on, since an upstream may have an endpoint of the same name that checks nothing.
 //
 // An ordinary path costs a look at each byte, and allocates nothing.
 func (h *Handler) Owns(decoded string) bool {
@@ -43,18 +48,17 @@ func (h *Handler) Owns(decoded string) bool {
 	return h.oursInAnyReading(unescapeAll(decoded))
 }
 
-// maxDecoded is how often a path is decoded, with a look at what comes out each time.
-// No chain of proxies is as long. What is encoded more often is decoded to its end
-// at once.
+// maxDecoded is how often a path is decoded, with a look at each result. No chain of
+// proxies is as long. A path that is encoded more often is decoded to its end at once.
 const maxDecoded = 8
 
-// maxStrange bounds, in bytes, a path that is read in every way, so that nobody can
-// make that costly. A longer one that is not plain is refused with 404.
+// maxStrange bounds the length of a path that is read in every way, in bytes. It
+// bounds the cost of a hostile path. A longer path that is not plain is refused with
+// 404.
 const maxStrange = 4 << 10
 
-// isPlain reports whether a path has one reading only: no byte that is encoded, cut
-// off, dropped or folded by some reader, and nothing to be cleaned but a slash at its
-// end.
+// isPlain reports whether a path has only one reading: no byte of it is encoded, no
+// reader cuts off, drops or folds one, and only a slash at its end can be cleaned away.
 func isPlain(p string) bool {
 	if p == "" || p[0] != '/' {
 		return false
@@ -70,7 +74,7 @@ func isPlain(p string) bool {
 	return true
 }
 
-// oursInAnyReading looks at what servers make of a path that they decode no more.
+// oursInAnyReading looks at what servers read in a path that they do not decode again.
 func (h *Handler) oursInAnyReading(p string) bool {
 	for _, end := range []ending{endNowhere, endSegment, endPath, endDropped} {
 		for _, backslash := range []byte{'\\', '/'} {
@@ -84,16 +88,16 @@ func (h *Handler) oursInAnyReading(p string) bool {
 
 // ours reports whether a cleaned path is one of ours, in ASCII letters of any case.
 func (h *Handler) ours(cleaned string) bool {
-	return isBelow(cleaned, keysPath) || isBelow(cleaned, auditPath) || isBelow(cleaned, apiPath) ||
-		len(cleaned) == len(graphQLPath) && isBelow(cleaned, graphQLPath) || h.page != nil && h.page.owns(cleaned)
+	return IsBelow(cleaned, keysPath) || IsBelow(cleaned, auditPath) || IsBelow(cleaned, APIPath) ||
+		len(cleaned) == len(GraphQLPath) && IsBelow(cleaned, GraphQLPath) || h.config.Page != "" && IsBelow(cleaned, h.config.Page)
 }
 
-// isBelow reports whether a path is this one, or below it.
-func isBelow(p, of string) bool {
+// IsBelow reports whether a path is the other one, or below it.
+func IsBelow(p, of string) bool {
 	return len(p) >= len(of) && strings.EqualFold(p[:len(of)], of) && (len(p) == len(of) || p[len(of)] == '/')
 }
 
-// keyOf returns the key that a path names below the collection.
+// keyOf returns the id of the key that a path below the collection names.
 func keyOf(escaped string) (id store.ID, ok bool) {
 	text, found := strings.CutPrefix(escaped, keysPath+"/")
 	if !found {

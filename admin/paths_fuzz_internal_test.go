@@ -38,12 +38,12 @@ func lenient(p string) []string {
 }
 
 func isOurs(p string) bool {
-	for _, of := range []string{keysPath, auditPath, apiPath, "/system"} {
+	for _, of := range []string{keysPath, auditPath, APIPath, "/system"} {
 		if p == of || strings.HasPrefix(p, of+"/") {
 			return true
 		}
 	}
-	return p == graphQLPath
+	return p == GraphQLPath
 }
 
 // FuzzOwns holds that a path is not handed on if some lenient reader takes it for one
@@ -80,7 +80,7 @@ func FuzzDisguise(f *testing.F) {
 	f.Add(byte(2), []byte("\x06\x06\x06\x06\x06\x06\x06\x06\x06\x06\x06\x06"))
 	f.Add(byte(3), []byte("the quick brown fox jumps over the lazy dog"))
 	h := NewHandler(Config{Page: "/system"})
-	ours := []string{keysPath, auditPath, graphQLPath, apiPath, "/system", keysPath + "/0199d3f0-7c1e-7a55-9b1f-2b8f5f0f6d01", openAPIPath}
+	ours := []string{keysPath, auditPath, GraphQLPath, APIPath, "/system", keysPath + "/0199d3f0-7c1e-7a55-9b1f-2b8f5f0f6d01", openAPIPath}
 	f.Fuzz(func(t *testing.T, which byte, script []byte) {
 		p := ours[int(which)%len(ours)]
 		for i, do := range script[:min(len(script), 12)] {

@@ -6,18 +6,19 @@ import (
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
-func list(w http.ResponseWriter, r *http.Request, x *exchange) error {
-	parameters, err := parseQuery(r.URL.RawQuery, keyParameters...)
+// ListKeys answers with a page of the list of keys.
+func ListKeys(w http.ResponseWriter, r *http.Request, x *Exchange) error {
+	Parameters, err := parseQuery(r.URL.RawQuery, keyParameters...)
 	if err != nil {
 		return err
 	}
-	query, err := keyQuery(parameters)
+	query, err := KeyQuery(Parameters)
 	if err != nil {
 		return err
 	}
-	ctx, cancel := bounded(r.Context())
+	ctx, cancel := Bounded(r.Context())
 	defer cancel()
-	page, err := x.service.List(ctx, x.actor, query)
+	page, err := x.Service.List(ctx, x.Actor, query)
 	if err != nil {
 		return err
 	}
@@ -29,22 +30,22 @@ func list(w http.ResponseWriter, r *http.Request, x *exchange) error {
 	if page.Next != nil {
 		next = page.Next.Encode()
 	}
-	writeJSON(w, http.StatusOK, many(r, keysPath, data, meta{Total: page.Total}, next))
+	WriteJSON(w, http.StatusOK, many(r, keysPath, data, meta{Total: page.Total}, next))
 	return nil
 }
 
-func listAudit(w http.ResponseWriter, r *http.Request, x *exchange) error {
-	parameters, err := parseQuery(r.URL.RawQuery, auditParameters...)
+func listAudit(w http.ResponseWriter, r *http.Request, x *Exchange) error {
+	Parameters, err := parseQuery(r.URL.RawQuery, auditParameters...)
 	if err != nil {
 		return err
 	}
-	query, err := auditQuery(parameters)
+	query, err := AuditQuery(Parameters)
 	if err != nil {
 		return err
 	}
-	ctx, cancel := bounded(r.Context())
+	ctx, cancel := Bounded(r.Context())
 	defer cancel()
-	page, err := x.service.AuditLog(ctx, x.actor, query)
+	page, err := x.Service.AuditLog(ctx, x.Actor, query)
 	if err != nil {
 		return err
 	}
@@ -52,7 +53,7 @@ func listAudit(w http.ResponseWriter, r *http.Request, x *exchange) error {
 	for i := range page.Records {
 		data = append(data, ShowAudit(&page.Records[i]))
 	}
-	writeJSON(w, http.StatusOK, many(r, auditPath, data, auditMeta(page), auditCursor(page)))
+	WriteJSON(w, http.StatusOK, many(r, auditPath, data, auditMeta(page), AuditCursor(page)))
 	return nil
 }
 
@@ -64,32 +65,33 @@ func auditMeta(page *store.AuditPage) meta {
 	return m
 }
 
-func auditCursor(page *store.AuditPage) string {
+func AuditCursor(page *store.AuditPage) string {
 	if page.Next == (store.ID{}) {
 		return ""
 	}
 	return page.Next.String()
 }
 
-func create(w http.ResponseWriter, r *http.Request, x *exchange) error {
-	if err := x.actor.may(PermissionCreate); err != nil {
+// CreateKey mints a key from a JSON body.
+func CreateKey(w http.ResponseWriter, r *http.Request, x *Exchange) error {
+	if err := x.Actor.May(PermissionCreate); err != nil {
 		return err // before the body is read
 	}
-	body, err := readJSON(w, r, maxBody)
+	body, err := ReadJSON(w, r, maxBody)
 	if err != nil {
 		return err
 	}
-	var input createInput
-	if err := decode(body, &input, "label", "permissions", "expires_at", "is_system"); err != nil {
+	var input CreateInput
+	if err := Decode(body, &input, "label", "permissions", "expires_at", "is_system"); err != nil {
 		return err
 	}
-	want, err := input.key()
+	want, err := input.Key()
 	if err != nil {
 		return err
 	}
-	ctx, cancel := detached(r.Context())
+	ctx, cancel := Detached(r.Context())
 	defer cancel()
-	key, plain, err := x.service.Create(ctx, x.actor, want)
+	key, plain, err := x.Service.Create(ctx, x.Actor, want)
 	if err != nil {
 		return err
 	}
@@ -97,17 +99,18 @@ func create(w http.ResponseWriter, r *http.Request, x *exchange) error {
 	shown.Key = plain
 	href := keysPath + "/" + key.ID.String()
 	w.Header().Set("Location", href)
-	writeJSON(w, http.StatusCreated, one(shown, href))
+	WriteJSON(w, http.StatusCreated, one(shown, href))
 	return nil
 }
 
-func get(w http.ResponseWriter, r *http.Request, x *exchange) error {
-	ctx, cancel := bounded(r.Context())
+// GetKey answers with one key.
+func GetKey(w http.ResponseWriter, r *http.Request, x *Exchange) error {
+	ctx, cancel := Bounded(r.Context())
 	defer cancel()
-	key, err := x.service.Get(ctx, x.actor, x.id)
+	key, err := x.Service.Get(ctx, x.Actor, x.ID)
 	if err != nil {
 		return err
 	}
-	writeJSON(w, http.StatusOK, one(ShowKey(key), keysPath+"/"+x.id.String()))
+	WriteJSON(w, http.StatusOK, one(ShowKey(key), keysPath+"/"+x.ID.String()))
 	return nil
 }

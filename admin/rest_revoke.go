@@ -11,18 +11,18 @@ import (
 	"github.com/lumio-vision/caddy-system-keys/internal/coherence"
 )
 
-// revoke answers when no instance accepts the key any more, or, if the caller
-// prefers so, with 202 when its patience is over. Once the key is deleted the
-// wait goes on whatever becomes of the caller.
-func revoke(w http.ResponseWriter, r *http.Request, x *exchange) error {
+// RevokeKey answers when no instance accepts the key any more. If the caller sets a
+// limit (Prefer: wait), it answers with 202 at that limit. Once the key is deleted the
+// wait goes on, even if the caller goes away.
+func RevokeKey(w http.ResponseWriter, r *http.Request, x *Exchange) error {
 	patience, limited := preferredWait(r.Header)
-	deleting, cancel := detached(r.Context())
+	deleting, cancel := Detached(r.Context())
 	defer cancel()
-	revocation, err := x.service.Revoke(deleting, x.actor, x.id)
+	revocation, err := x.Service.Revoke(deleting, x.Actor, x.ID)
 	if err != nil {
 		return err
 	}
-	wait := revocation.begin(context.WithoutCancel(r.Context()))
+	wait := revocation.Begin(context.WithoutCancel(r.Context()))
 	var over <-chan time.Time
 	if limited {
 		w.Header().Set("Preference-Applied", "wait="+strconv.Itoa(int(patience/time.Second)))
@@ -31,39 +31,42 @@ func revoke(w http.ResponseWriter, r *http.Request, x *exchange) error {
 		over = timer.C
 	}
 	select {
-	case <-wait.done:
+	case <-wait.Done:
 	case <-over:
 		wait.look()
 	case <-r.Context().Done():
 		return nil
 	}
 	select {
-	case <-wait.done:
-		if wait.err != nil {
-			return wait.err
+	case <-wait.Done:
+		if wait.Err != nil {
+			return wait.Err
 		}
-		writeJSON(w, http.StatusOK, one(ShowRevoked(wait.revoked), keysPath+"/"+x.id.String()))
+		WriteJSON(w, http.StatusOK, one(ShowRevoked(wait.Revoked), keysPath+"/"+x.ID.String()))
 	default:
-		writeJSON(w, http.StatusAccepted, one(ShowRevoked(wait.soFar()), keysPath+"/"+x.id.String()))
+		WriteJSON(w, http.StatusAccepted, one(ShowRevoked(wait.SoFar()), keysPath+"/"+x.ID.String()))
 	}
 	return nil
 }
 
-// waiting is the wait for a revocation, in the background.
-type waiting struct {
+// Waiting is the wait for a revocation, in the background.
+type Waiting struct {
+	// Done is closed when there is an outcome: Revoked or Err.
+	Done    chan struct{}
+	Revoked *Revoked
+	Err     error
+
 	revocation *Revocation
 	last       atomic.Pointer[coherence.Report]
 	looked     chan struct{} // closed when there is a last report
-	done       chan struct{} // closed when there is an outcome
-	revoked    *Revoked
-	err        error
 }
 
-func (r *Revocation) begin(ctx context.Context) *waiting {
-	w := &waiting{revocation: r, looked: make(chan struct{}), done: make(chan struct{})}
+// Begin waits in the background. The wait ends with ctx.
+func (r *Revocation) Begin(ctx context.Context) *Waiting {
+	w := &Waiting{revocation: r, looked: make(chan struct{}), Done: make(chan struct{})}
 	go func() {
-		defer close(w.done)
-		w.revoked, w.err = r.Wait(ctx, func(now coherence.Report) {
+		defer close(w.Done)
+		w.Revoked, w.Err = r.Wait(ctx, func(now coherence.Report) {
 			if w.last.Swap(&now) == nil {
 				close(w.looked)
 			}
@@ -72,29 +75,29 @@ func (r *Revocation) begin(ctx context.Context) *waiting {
 	return w
 }
 
-// look waits until there is something to say to who is out of patience: who is
-// awaited, at least.
-func (w *waiting) look() {
+// look waits until there is a first report, so that an early answer can name the
+// awaited instances.
+func (w *Waiting) look() {
 	patience := time.NewTimer(callTimeout)
 	defer patience.Stop()
 	select {
 	case <-w.looked:
-	case <-w.done:
+	case <-w.Done:
 	case <-patience.C:
 	}
 }
 
-// soFar is how far it has come.
-func (w *waiting) soFar() *Revoked {
+// SoFar says how far the revocation has come.
+func (w *Waiting) SoFar() *Revoked {
 	var report coherence.Report
 	if now := w.last.Load(); now != nil {
 		report = *now
 	}
-	return w.revocation.soFar(report)
+	return w.revocation.SoFar(report)
 }
 
-// preferredWait reads how long the caller wants to wait, as RFC 7240 section 4.3
-// has it. What cannot be understood is ignored, as section 2 says; the first of
+// preferredWait reads how long the caller wants to wait (RFC 7240 section 4.3). It
+// ignores a preference that it cannot understand, as section 2 says. The first of
 // several counts.
 func preferredWait(h http.Header) (time.Duration, bool) {
 	for preference := range strings.SplitSeq(strings.Join(h.Values("Prefer"), ","), ",") {

@@ -11,7 +11,7 @@ import (
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
-// Revoker waits until what was committed is true on every instance;
+// Revoker waits until every instance has applied what was committed;
 // *[coherence.Revoker] does.
 type Revoker interface {
 	Wait(ctx context.Context, key store.ID, committed time.Time, watch func(coherence.Report)) (coherence.Report, error)
@@ -37,15 +37,24 @@ type Revoked struct {
 	Report coherence.Report
 }
 
-// Revoke deletes a key for ever. This process refuses it from the moment that
-// Revoke returns, the others by the end of the wait. An id without a row is logged
-// and waited for in the same way: whoever deleted it may not have waited, and the
+// Awaited names the instances that may still accept the key.
+func (r *Revoked) Awaited() []string {
+	names := make([]string, 0, len(r.Report.Awaited))
+	for _, m := range r.Report.Awaited {
+		names = append(names, m.Name)
+	}
+	return names
+}
+
+// Revoke deletes a key for ever. This process refuses the key when Revoke returns. The
+// other instances refuse it at the end of the wait. An id without a row is logged and
+// waited for in the same way: whoever deleted the row may not have waited, and the
 // store may have been set back to before the key was minted.
 //
-// If the database's answer is lost the key is deleted once more, so that an
-// error means that the outcome could not be learned, never that it was hidden.
+// If the database's answer is lost, the key is deleted once more. So an error means
+// that the outcome is unknown, never that it was hidden.
 func (s *Service) Revoke(ctx context.Context, actor Actor, id store.ID) (*Revocation, error) {
-	check := func(a Actor) error { return a.may(PermissionDelete) }
+	check := func(a Actor) error { return a.May(PermissionDelete) }
 	if err := check(actor); err != nil {
 		return nil, err
 	}
@@ -61,22 +70,22 @@ func (s *Service) Revoke(ctx context.Context, actor Actor, id store.ID) (*Revoca
 		return record
 	}
 	key, err := s.Store.DeleteKey(ctx, id, write)
-	if err != nil && !settled(err) {
+	if err != nil && !Settled(err) {
 		key, err = s.Store.DeleteKey(ctx, id, write)
 		if errors.Is(err, store.ErrActorGone) && actor.Key == id {
-			// By the first attempt, or by somebody else meanwhile: logged once more, which
-			// needs nobody's word.
+			// The first attempt has deleted it, or somebody else has. It is logged
+			// once more, which needs no actor.
 			key, err = s.Store.DeleteKey(ctx, id, nil)
 		}
 	}
 	r.committed = s.Now()
 	if s.Forget != nil {
-		// Whatever the store said: if the row is gone already, or if the answer
-		// was lost, a memory of it is not to be trusted.
+		// Forget the key whatever the store said: the row may be gone, and the answer
+		// may be lost.
 		s.Forget(id)
 	}
 	if errors.Is(err, store.ErrNotFound) {
-		if key, r.at, err = s.revoked(ctx, id); key == nil && before != nil {
+		if key, r.at, err = s.Revoked(ctx, id); key == nil && before != nil {
 			key, r.at = before, r.committed // deleted meanwhile, and not recorded
 		}
 	}
@@ -89,9 +98,9 @@ func (s *Service) Revoke(ctx context.Context, actor Actor, id store.ID) (*Revoca
 	return r, nil
 }
 
-// revoked returns what the audit log has of a key that was revoked, its id and its
-// label, and when that was; nil if it has nothing.
-func (s *Service) revoked(ctx context.Context, id store.ID) (*store.Key, time.Time, error) {
+// Revoked returns the id and the label of a key that was revoked, and when that was,
+// as the audit log has it. The key is nil if the audit log does not know the id.
+func (s *Service) Revoked(ctx context.Context, id store.ID) (*store.Key, time.Time, error) {
 	page, err := s.Store.Audit(ctx, &store.AuditQuery{Limit: 1, Key: id, Event: store.AuditRevoked})
 	if err != nil || len(page.Records) == 0 {
 		return nil, time.Time{}, err
@@ -100,7 +109,7 @@ func (s *Service) revoked(ctx context.Context, id store.ID) (*store.Key, time.Ti
 	return &store.Key{ID: id, Label: record.Key.Label}, record.At, nil
 }
 
-// revokedDetails are the details of a key's revocation: what it was.
+// revokedDetails are the details of a revocation: they describe the deleted key.
 func revokedDetails(key *store.Key) map[string]any {
 	details := granted(key)
 	details["created_by"], details["created_at"] = key.CreatedBy, key.CreatedAt
@@ -110,8 +119,8 @@ func revokedDetails(key *store.Key) map[string]any {
 	return details
 }
 
-// settled reports whether the error says that nothing was deleted.
-func settled(err error) bool {
+// Settled reports whether the error says that nothing was deleted.
+func Settled(err error) bool {
 	for _, answer := range []error{
 		store.ErrNotFound, store.ErrActorGone, store.ErrClosed, store.ErrStandby, store.ErrOtherHistory, ErrForbidden,
 	} {
@@ -122,10 +131,13 @@ func settled(err error) bool {
 	return false
 }
 
-// Wait returns when no instance accepts the key any more. How far it has come
-// goes to watch, which may be nil. The error is [store.ErrNotFound] if nobody
-// knows the id, that of ctx, or one of [coherence.Revoker.Wait] if a failover may
-// have undone it.
+// Known reports whether the rows or the audit log know the id.
+func (r *Revocation) Known() bool { return !r.at.IsZero() }
+
+// Wait returns when no instance accepts the key any more. It calls watch, which may be
+// nil, with each step. The error is [store.ErrNotFound] if nobody knows the id, the
+// error of ctx, or one of [coherence.Revoker.Wait] if a failover may have undone the
+// deletion.
 func (r *Revocation) Wait(ctx context.Context, watch func(coherence.Report)) (*Revoked, error) {
 	report, err := r.service.Revoker.Wait(ctx, r.id, r.committed, watch)
 	if err != nil {
@@ -134,12 +146,12 @@ func (r *Revocation) Wait(ctx context.Context, watch func(coherence.Report)) (*R
 	if r.at.IsZero() {
 		return nil, fmt.Errorf("revoke key: %w", store.ErrNotFound)
 	}
-	revoked := r.soFar(report)
+	revoked := r.SoFar(report)
 	revoked.At = r.at
 	return revoked, nil
 }
 
-// soFar is the answer to who does not wait for the end.
-func (r *Revocation) soFar(report coherence.Report) *Revoked {
+// SoFar is the answer to a caller that does not wait for the end.
+func (r *Revocation) SoFar(report coherence.Report) *Revoked {
 	return &Revoked{ID: r.id, Label: r.label, Report: report}
 }

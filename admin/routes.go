@@ -1,6 +1,7 @@
 package admin
 
 import (
+	_ "embed"
 	"maps"
 	"net/http"
 	"slices"
@@ -8,31 +9,29 @@ import (
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
-type call func(w http.ResponseWriter, r *http.Request, x *exchange) error
+// Call answers a request, or returns an error for the answer.
+type Call func(w http.ResponseWriter, r *http.Request, x *Exchange) error
 
-// route is what can be done under one path.
-type route struct {
-	calls map[string]call
-	// only says what can be done, to who tries something else.
-	only string
-	// form says that the body may be that of a form.
-	form bool
-	// page is whose errors are pages, for what a browser asks for. Nil: errors are
-	// JSON.
-	page *page
-	// produces are the media types of the answer, the one for who has no
-	// preference first.
-	produces []string
+// Route is what can be done under one path.
+type Route struct {
+	Calls map[string]Call
+	// Only tells a client that tries another method what can be done.
+	Only string
+	// Form says that the body may be that of a form.
+	Form bool
+	// Produces are the media types of the answer. The first is for a client without a
+	// preference.
+	Produces []string
 }
 
-func (r *route) methods() []string { return slices.Sorted(maps.Keys(r.calls)) }
+func (r *Route) methods() []string { return slices.Sorted(maps.Keys(r.Calls)) }
 
-// authenticated are the calls for which it is found out who makes them.
-func authenticated(calls map[string]call) map[string]call {
-	checked := make(map[string]call, len(calls))
+// authenticated makes calls that first find out who calls.
+func authenticated(calls map[string]Call) map[string]Call {
+	checked := make(map[string]Call, len(calls))
 	for method, do := range calls {
-		checked[method] = func(w http.ResponseWriter, r *http.Request, x *exchange) error {
-			if err := x.identify(r); err != nil {
+		checked[method] = func(w http.ResponseWriter, r *http.Request, x *Exchange) error {
+			if err := x.Identify(r); err != nil {
 				return err
 			}
 			return do(w, r, x)
@@ -41,57 +40,56 @@ func authenticated(calls map[string]call) map[string]call {
 	return checked
 }
 
-const mediaJSON = "application/json"
+// openAPI describes the REST API (https://spec.openapis.org/oas/v3.1.1).
+//
+//go:embed openapi.json
+var openAPI []byte
+
+const MediaJSON = "application/json"
 
 var (
-	keysRoute = &route{
-		calls: authenticated(map[string]call{http.MethodGet: list, http.MethodHead: list, http.MethodPost: create}),
-		only:  "keys can be listed and created here", produces: []string{mediaJSON},
+	KeysRoute = &Route{
+		Calls: authenticated(map[string]Call{http.MethodGet: ListKeys, http.MethodHead: ListKeys, http.MethodPost: CreateKey}),
+		Only:  "keys can be listed and created here", Produces: []string{MediaJSON},
 	}
-	keyRoute = &route{
-		calls: authenticated(map[string]call{http.MethodGet: get, http.MethodHead: get, http.MethodDelete: revoke}),
-		only:  "a key can be read and deleted; it is never changed", produces: []string{mediaJSON},
+	KeyRoute = &Route{
+		Calls: authenticated(map[string]Call{http.MethodGet: GetKey, http.MethodHead: GetKey, http.MethodDelete: RevokeKey}),
+		Only:  "a key can be read and deleted; it is never changed", Produces: []string{MediaJSON},
 	}
-	auditRoute = &route{
-		calls: authenticated(map[string]call{http.MethodGet: listAudit, http.MethodHead: listAudit}),
-		only:  "the audit log can be read", produces: []string{mediaJSON},
+	auditRoute = &Route{
+		Calls: authenticated(map[string]Call{http.MethodGet: listAudit, http.MethodHead: listAudit}),
+		Only:  "the audit log can be read", Produces: []string{MediaJSON},
 	}
-	openAPIRoute = &route{
-		calls: map[string]call{http.MethodGet: serve(openAPI, mediaJSON), http.MethodHead: serve(openAPI, mediaJSON)},
-		only:  "the description of the API can be read",
-	}
-	sdlRoute = &route{
-		calls: map[string]call{http.MethodGet: serve(sdl, mediaSDL), http.MethodHead: serve(sdl, mediaSDL)},
-		only:  "the GraphQL schema can be read",
+	openAPIRoute = &Route{
+		Calls: map[string]Call{http.MethodGet: ServeText(openAPI, MediaJSON), http.MethodHead: ServeText(openAPI, MediaJSON)},
+		Only:  "the description of the API can be read",
 	}
 )
 
 // route finds what a path names. The path must be spelled exactly.
-func (h *Handler) route(escaped string) (*route, store.ID, bool) {
+func (h *Handler) route(escaped string) (*Route, store.ID, bool) {
 	switch escaped {
 	case keysPath:
-		return keysRoute, store.ID{}, true
+		return KeysRoute, store.ID{}, true
 	case auditPath:
 		return auditRoute, store.ID{}, true
 	case openAPIPath:
 		return openAPIRoute, store.ID{}, true
-	case sdlPath:
-		return sdlRoute, store.ID{}, true
-	case graphQLPath:
-		return h.graphQL.route, store.ID{}, true
 	}
 	if id, ok := keyOf(escaped); ok {
-		return keyRoute, id, true
+		return KeyRoute, id, true
 	}
-	if h.page == nil {
-		return nil, store.ID{}, false
+	for _, surface := range h.surfaces {
+		if route, id, ok := surface.Route(escaped); ok {
+			return route, id, true
+		}
 	}
-	return h.page.route(escaped)
+	return nil, store.ID{}, false
 }
 
-// serve answers with a text that is part of the program and open to all.
-func serve(text []byte, mediaType string) call {
-	return func(w http.ResponseWriter, _ *http.Request, _ *exchange) error {
+// ServeText answers with a text that is part of the program and open to all.
+func ServeText(text []byte, mediaType string) Call {
+	return func(w http.ResponseWriter, _ *http.Request, _ *Exchange) error {
 		w.Header().Set("Content-Type", mediaType)
 		w.Header().Set("X-Content-Type-Options", "nosniff")
 		w.Header().Set("Cache-Control", "public, max-age=3600")

@@ -1,3 +1,9 @@
+// Package admin is the admin plane: minting, listing and revoking system keys, and
+// reading the audit log.
+//
+// [Service] holds the rules and knows no transport. [Handler] speaks REST over
+// net/http, and gives the paths that are not of the REST API to its surfaces:
+// admin/graphql and admin/page. No package here knows Caddy.
 package admin
 
 import (
@@ -25,8 +31,8 @@ type Service struct {
 	// requests are served.
 	Forget  func(id store.ID)
 	Revoker Revoker
-	// Sealer chains the audit records of changes. Nil where the secret is not
-	// known: a server on the same store does it then.
+	// Sealer chains the audit records of changes. It is nil if the secret is not known
+	// here: a server on the same store seals them then.
 	Sealer store.Sealer
 	Now    func() time.Time
 }
@@ -45,23 +51,23 @@ type NewKey struct {
 // or one of the store's: [store.ErrActorGone] if the acting key was revoked or
 // expired before the new one was written.
 func (s *Service) Create(ctx context.Context, actor Actor, want NewKey) (*store.Key, string, error) {
-	if err := actor.may(PermissionCreate); err != nil {
+	if err := actor.May(PermissionCreate); err != nil {
 		return nil, "", err
 	}
 	key, err := s.row(actor, want)
 	if err != nil {
 		return nil, "", err
 	}
-	if err := actor.grant(key.Permissions, key.IsSystem); err != nil {
+	if err := actor.Grant(key.Permissions, key.IsSystem); err != nil {
 		return nil, "", err
 	}
-	// Once more, on the actor as it is when the row is written: hashing took a
-	// while, and the body may have taken any time.
+	// The store checks the actor again when it writes the row. Hashing takes a while,
+	// and the body may have taken any time.
 	check := func(a Actor) error {
-		if err := a.may(PermissionCreate); err != nil {
+		if err := a.May(PermissionCreate); err != nil {
 			return err
 		}
-		return a.grant(key.Permissions, key.IsSystem)
+		return a.Grant(key.Permissions, key.IsSystem)
 	}
 	var secret [32]byte
 	_, _ = rand.Read(secret[:]) // never fails: crypto/rand
@@ -90,19 +96,19 @@ func granted(key *store.Key) map[string]any {
 
 // Check reports what [Service.Create] would refuse without asking the store.
 func (s *Service) Check(actor Actor, want NewKey) error {
-	if err := actor.may(PermissionCreate); err != nil {
+	if err := actor.May(PermissionCreate); err != nil {
 		return err
 	}
 	key, err := s.row(actor, want)
 	if err != nil {
 		return err
 	}
-	return actor.grant(key.Permissions, key.IsSystem)
+	return actor.Grant(key.Permissions, key.IsSystem)
 }
 
-// CleanLabel is [store.CleanLabel], and refuses a label that holds a system key: it is
-// shown to every admin, kept in the audit log, and sent to upstreams. The error does
-// not repeat it.
+// CleanLabel is [store.CleanLabel]. It also refuses a label that holds a system key,
+// since a label is shown to every admin, kept in the audit log, and sent to upstreams.
+// The error does not repeat the label.
 func CleanLabel(label string) (string, error) {
 	label, err := store.CleanLabel(label)
 	if err == nil && token.Holds(label) {
@@ -150,7 +156,7 @@ func cleanExpiry(expires, now time.Time) (time.Time, error) {
 
 // Get returns one key, or [store.ErrNotFound].
 func (s *Service) Get(ctx context.Context, actor Actor, id store.ID) (*store.Key, error) {
-	if err := actor.may(PermissionRead); err != nil {
+	if err := actor.May(PermissionRead); err != nil {
 		return nil, err
 	}
 	return s.Store.Key(ctx, id)
@@ -158,7 +164,7 @@ func (s *Service) Get(ctx context.Context, actor Actor, id store.ID) (*store.Key
 
 // List returns one page of keys.
 func (s *Service) List(ctx context.Context, actor Actor, query *store.KeyQuery) (*store.KeyPage, error) {
-	if err := actor.may(PermissionRead); err != nil {
+	if err := actor.May(PermissionRead); err != nil {
 		return nil, err
 	}
 	return s.Store.Keys(ctx, query)
@@ -166,7 +172,7 @@ func (s *Service) List(ctx context.Context, actor Actor, query *store.KeyQuery) 
 
 // AuditLog returns one page of the audit log.
 func (s *Service) AuditLog(ctx context.Context, actor Actor, query *store.AuditQuery) (*store.AuditPage, error) {
-	if err := actor.may(PermissionAudit); err != nil {
+	if err := actor.May(PermissionAudit); err != nil {
 		return nil, err
 	}
 	return s.Store.Audit(ctx, query)

@@ -10,6 +10,8 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
 	"github.com/lumio-vision/caddy-system-keys/admin"
+	"github.com/lumio-vision/caddy-system-keys/admin/graphql"
+	"github.com/lumio-vision/caddy-system-keys/admin/page"
 	"github.com/lumio-vision/caddy-system-keys/internal/coherence"
 	"github.com/lumio-vision/caddy-system-keys/internal/engine"
 	"github.com/lumio-vision/caddy-system-keys/internal/gate"
@@ -93,7 +95,7 @@ func (a *Admin) Provision(ctx caddy.Context) error {
 	}
 	a.keys = &publicKeys{app: app, refuser: newRefuser(ctx.Slogger())}
 	auditor := newAuditor(app)
-	a.handler = admin.NewHandler(admin.Config{
+	config := admin.Config{
 		Service: func(ctx context.Context) (*admin.Service, error) {
 			live, err := app.live(ctx)
 			if err != nil {
@@ -119,7 +121,12 @@ func (a *Admin) Provision(ctx caddy.Context) error {
 		GraphQLPassthrough: a.GraphQLPassthrough,
 		Page:               a.page(),
 		ForwardedTLS:       forwardedTLS,
-	})
+	}
+	surfaces := []admin.Surface{graphql.New(config)}
+	if config.Page != "" {
+		surfaces = append(surfaces, page.New(config))
+	}
+	a.handler = admin.NewHandler(config, surfaces...)
 	return nil
 }
 

@@ -50,12 +50,7 @@ func (f *refuser) answer(w http.ResponseWriter, r *http.Request, refusal *gate.R
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Cache-Control", "no-store")
 	w.WriteHeader(refusal.Status)
-	_ = json.NewEncoder(w).Encode(refusalBody{refusalError{
-		Code:      refusal.Code,
-		Message:   refusal.Message,
-		Status:    refusal.Status,
-		RequestID: requestID(r),
-	}})
+	_ = json.NewEncoder(w).Encode(refusal.Body(requestID(r)))
 }
 
 // prepare logs the refusal, and sets the fields that go with its answer.
@@ -83,17 +78,6 @@ func (f *refuser) log(r *http.Request, refusal *gate.Refusal) {
 		f.logger.ErrorContext(r.Context(), "a request cannot be answered",
 			slog.String("because", refusal.Message), slog.Any("error", refusal.Err))
 	})
-}
-
-type refusalBody struct {
-	Error refusalError `json:"error"`
-}
-
-type refusalError struct {
-	Code      string `json:"code"`
-	Message   string `json:"message"`
-	Status    int    `json:"status"`
-	RequestID string `json:"request_id"`
 }
 
 // hasErrorRoutes reports whether an error of this request goes to error routes.

@@ -91,8 +91,6 @@ func (v *visitor) postWith(header []string, path string, fields ...string) reply
 	return v.send(http.MethodPost, path, "application/x-www-form-urlencoded", form.Encode(), header...)
 }
 
-var csrfPattern = regexp.MustCompile(`<meta name="csrf-token" content="([^"]+)">`)
-
 // nonce is that of the form that is sent to a path.
 func (a reply) nonce(t *testing.T, action string) string {
 	t.Helper()
@@ -103,15 +101,6 @@ func (a reply) nonce(t *testing.T, action string) string {
 	}
 	value, _, _ = strings.Cut(value, `"`)
 	return value
-}
-
-func (a reply) csrf(t *testing.T) string {
-	t.Helper()
-	found := csrfPattern.FindStringSubmatch(a.body)
-	if found == nil {
-		t.Fatalf("no CSRF token in %d %s", a.status, a.body)
-	}
-	return found[1]
 }
 
 // is fails unless the status is the one and the text is in the body.
@@ -140,7 +129,7 @@ func TestThePagesAPISaysTheSame(t *testing.T) {
 	key, plain := site.admin(t)
 	bot, _ := mint(t, site.keys, "bot", "bots:read")
 	v := visit(t, site.url)
-	csrf := v.signIn(plain).csrf(t)
+	v.signIn(plain)
 	robot := &caller{plane: &plane{}, url: site.url, authorize: bearer(plain)}
 
 	for _, path := range []string{"", "?limit=1&sort=label", "/" + bot.ID.String(), "/" + key.ID.String()[:35] + "x", "?limit=0"} {
@@ -151,31 +140,15 @@ func TestThePagesAPISaysTheSame(t *testing.T) {
 	}
 
 	var created oneKey
-	v.send(http.MethodPost, "/api/system-keys", mediaJSON, `{"label":"by script"}`, "X-CSRF-Token", csrf).must(t, http.StatusCreated, &created)
+	v.send(http.MethodPost, "/api/system-keys", mediaJSON, `{"label":"by script"}`).must(t, http.StatusCreated, &created)
 	if !keyPattern.MatchString(created.Data.Key) || created.Links.Self.Href != "/v1/admin/system-keys/"+created.Data.ID.String() {
 		t.Errorf("created %+v", created)
 	}
-	v.send(http.MethodPost, "/api/system-keys", mediaJSON, `{"label":""}`, "X-CSRF-Token", csrf).is(t, "no label", http.StatusUnprocessableEntity, "validation_failed")
+	v.send(http.MethodPost, "/api/system-keys", mediaJSON, `{"label":""}`).is(t, "no label", http.StatusUnprocessableEntity, "validation_failed")
 	var revoked oneRevoked
-	v.send(http.MethodDelete, "/api/system-keys/"+created.Data.ID.String(), "", "", "X-CSRF-Token", csrf).must(t, http.StatusOK, &revoked)
+	v.send(http.MethodDelete, "/api/system-keys/"+created.Data.ID.String(), "", "").must(t, http.StatusOK, &revoked)
 	if revoked.Data.Instances.Total != 1 || revoked.Data.Instances.Acknowledged != 1 {
 		t.Errorf("revoked %+v", revoked)
-	}
-
-	// Without the word of the page nothing is written.
-	for name, a := range map[string]reply{
-		"no token":        v.send(http.MethodPost, "/api/system-keys", mediaJSON, `{"label":"forged"}`),
-		"another token":   v.send(http.MethodPost, "/api/system-keys", mediaJSON, `{"label":"forged"}`, "X-CSRF-Token", visit(t, site.url).signIn(plain).csrf(t)),
-		"a deletion":      v.send(http.MethodDelete, "/api/system-keys/"+bot.ID.String(), "", ""),
-		"a form no nonce": v.post("/api/system-keys", "label", "forged"),
-	} {
-		if a.status != http.StatusForbidden {
-			t.Errorf("%s: got %d %s", name, a.status, a.body)
-		}
-	}
-	page, err := site.keys.List(t.Context(), admin.CLI(), &store.KeyQuery{Limit: 100, Sort: store.SortLabel})
-	if err != nil || page.Total != 2 {
-		t.Errorf("there are %d keys (%v), want 2", page.Total, err)
 	}
 
 	// The cookie is for the page alone.
@@ -241,6 +214,46 @@ func TestWhatAnotherSiteMakesABrowserSendIsRefused(t *testing.T) {
 	v.get("/system").is(t, "still signed in", http.StatusOK, "2 key(s)")
 }
 
+// TestForgedCallsOfThePagesAPIAreRefused sends what a page of another site can make a
+// browser send to /api/system-keys, with the cookie of an admin who is signed in.
+// SameSite would keep the cookie back: here it comes all the same.
+func TestForgedCallsOfThePagesAPIAreRefused(t *testing.T) {
+	site := newPageSite(t, onSQLite(t), "")
+	_, plain := site.admin(t)
+	bot, _ := mint(t, site.keys, "bot")
+	v := visit(t, site.url)
+	v.signIn(plain)
+	const keys, body, form = "/api/system-keys", `{"label":"forged","is_system":true}`, "application/x-www-form-urlencoded"
+	key := keys + "/" + bot.ID.String()
+	for name, header := range map[string][]string{
+		"another site": {"Sec-Fetch-Site", "cross-site"}, "a subdomain of the same site": {"Sec-Fetch-Site", "same-site"},
+		"an older browser": {"Origin", "https://evil.example"}, "a sandboxed frame": {"Origin", "null"},
+		"another port of this host": {"Origin", "http://127.0.0.1:1"},
+	} {
+		v.send(http.MethodPost, keys, mediaJSON, body, header...).is(t, "JSON from "+name, http.StatusForbidden, "cross_origin")
+		v.send(http.MethodDelete, key, "", "", header...).is(t, "a deletion from "+name, http.StatusForbidden, "cross_origin")
+	}
+	// A browser that sends none of these fields sends no other types without asking
+	// first. Nobody answers that question.
+	for _, mediaType := range []string{"text/plain", "text/plain; application/json", "multipart/form-data; boundary=x", ""} {
+		v.send(http.MethodPost, keys, mediaType, body).is(t, "JSON as "+mediaType, http.StatusUnsupportedMediaType, "unsupported_media_type")
+	}
+	v.post(keys, "label", "forged").is(t, "a form without a nonce", http.StatusForbidden, "Open the form again")
+	v.send(http.MethodPost, key, form, "_method=DELETE").is(t, "a form in the place of a deletion", http.StatusMethodNotAllowed, "method_not_allowed")
+	for _, path := range []string{keys, key} {
+		for _, method := range []string{http.MethodPost, http.MethodDelete} {
+			a := v.send(http.MethodOptions, path, mediaJSON, "", "Origin", "https://evil.example", "Access-Control-Request-Method", method)
+			if a.status < 400 || a.header.Get("Access-Control-Allow-Origin") != "" {
+				t.Errorf("a preflight for %s %s: got %d %v", method, path, a.status, a.header)
+			}
+		}
+	}
+	page, err := site.keys.List(t.Context(), admin.CLI(), &store.KeyQuery{Limit: 100, Sort: store.SortLabel})
+	if err != nil || page.Total != 2 {
+		t.Errorf("there are %d keys (%v), want 2", page.Total, err)
+	}
+}
+
 // TestASessionEnds by sign-out, with its key, and when the key expires or is
 // replaced; whatever the browser still sends.
 func TestASessionEnds(t *testing.T) {
@@ -275,7 +288,7 @@ func TestASessionEnds(t *testing.T) {
 			site := newPageSite(t, backend, "")
 			key, plain := site.admin(t)
 			v := visit(t, site.url)
-			csrf := v.signIn(plain).csrf(t)
+			v.signIn(plain)
 			at, err := url.Parse(site.url)
 			if err != nil {
 				t.Fatal(err)
@@ -284,7 +297,7 @@ func TestASessionEnds(t *testing.T) {
 			stolen.client.Jar.SetCookies(at, v.client.Jar.Cookies(at))
 			stolen.get("/api/system-keys").is(t, "before", http.StatusOK, "Ada")
 			test.end(t, backend, site, key, v)
-			stolen.send(http.MethodPost, "/api/system-keys", mediaJSON, `{"label":"late"}`, "X-CSRF-Token", csrf).
+			stolen.send(http.MethodPost, "/api/system-keys", mediaJSON, `{"label":"late"}`).
 				is(t, "a write", http.StatusUnauthorized, "unauthorized")
 			stolen.get("/api/system-keys").is(t, "a read", http.StatusUnauthorized, "unauthorized")
 			a := stolen.get("/system").is(t, "the page", http.StatusOK, "Your session has ended")

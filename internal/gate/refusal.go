@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/lumio-vision/caddy-system-keys/internal/token"
 )
 
 // Refusal is an answer in place of the upstream's. Its message is generic: it
@@ -15,6 +17,8 @@ type Refusal struct {
 	Status  int
 	Code    string
 	Message string
+	// Fields says of each field of the body that breaks a rule what is wrong with it.
+	Fields map[string]string
 	// Header holds the fields that go with the answer.
 	Header http.Header
 	// Err is the cause, for the log; nil where the code says it all.
@@ -25,6 +29,31 @@ func (r *Refusal) Error() string { return r.Message }
 
 // Unwrap returns the cause.
 func (r *Refusal) Unwrap() error { return r.Err }
+
+// Body is the JSON of every answer that refuses something.
+type Body struct {
+	Error BodyError `json:"error"`
+	// Errors repeats the error for a client that expects GraphQL.
+	Errors []any `json:"errors,omitempty"`
+}
+
+// BodyError is the error in a [Body].
+type BodyError struct {
+	Code      string            `json:"code"`
+	Message   string            `json:"message"`
+	Status    int               `json:"status"`
+	RequestID string            `json:"request_id"`
+	Fields    map[string]string `json:"fields,omitempty"`
+}
+
+// Body is the body of the answer to the request with this id. Its message may repeat
+// what the client has sent, so that keys are taken out of it.
+func (r *Refusal) Body(requestID string) Body {
+	return Body{Error: BodyError{
+		Code: r.Code, Message: token.Redact(strings.ToValidUTF8(r.Message, "\uFFFD")),
+		Status: r.Status, RequestID: requestID, Fields: r.Fields,
+	}}
+}
 
 // Realm is the protection space of RFC 9110 section 11.5 in every challenge.
 const Realm = "lumio"

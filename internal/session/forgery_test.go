@@ -8,27 +8,6 @@ import (
 	"github.com/lumio-vision/caddy-system-keys/internal/session"
 )
 
-func TestCSRFIsOfOneTokenAndActor(t *testing.T) {
-	t.Parallel()
-	token := session.NewToken()
-	good := token.CSRF("system_key\x00a")
-	if !token.CheckCSRF("system_key\x00a", good) {
-		t.Fatal("the one that was made is refused")
-	}
-	for name, ok := range map[string]bool{
-		"another token":    session.NewToken().CheckCSRF("system_key\x00a", good),
-		"another actor":    token.CheckCSRF("system_key\x00b", good),
-		"none":             token.CheckCSRF("system_key\x00a", ""),
-		"cut":              token.CheckCSRF("system_key\x00a", good[:len(good)-1]),
-		"another spelling": token.CheckCSRF("system_key\x00a", good+"="),
-		"a nonce":          token.CheckCSRF("system_key\x00a", token.Nonce("system_key\x00a", time.Unix(1e9, 0))),
-	} {
-		if ok {
-			t.Errorf("%s: accepted", name)
-		}
-	}
-}
-
 func TestANonceIsOfOneTokenAndActorAndTime(t *testing.T) {
 	t.Parallel()
 	now := time.Unix(1_800_000_000, 0)
@@ -51,7 +30,6 @@ func TestANonceIsOfOneTokenAndActorAndTime(t *testing.T) {
 	check("another actor", token, "b", good, now)
 	check("when it is over", token, "a", good, expires)
 	check("none", token, "a", "", now)
-	check("a CSRF token", token, "a", token.CSRF("a"), now)
 	for i := range good {
 		other := "A"
 		if good[i] == 'A' {

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/lumio-vision/caddy-system-keys/admin"
+	"github.com/lumio-vision/caddy-system-keys/internal/gate"
 )
 
 // step is one call of the story, and what it must be answered with.
@@ -212,7 +213,7 @@ func (s *story) listed(body []byte) error {
 // code expects an error with this code.
 func code(want string) func([]byte) error {
 	return func(body []byte) error {
-		var answer struct{ Error struct{ Code string } }
+		var answer gate.Body
 		if err := json.Unmarshal(body, &answer); err != nil {
 			return err
 		}

@@ -1,0 +1,76 @@
+package graphql
+
+import (
+	"context"
+	"io"
+	"net/http"
+	"runtime"
+
+	"github.com/lumio-vision/caddy-system-keys/internal/gate"
+)
+
+// Bounds on the memory that an anonymous client can use. Under graphql_passthrough a
+// body is read before the caller is known. It is kept until its request ends.
+const (
+	// smallBody is the number of bytes that every request may send.
+	smallBody = 64 << 10
+	// largeBodies is how many requests may send more than that at once, 64 MiB in all.
+	largeBodies = maxLargeMemory / maxBody
+	// maxLargeMemory bounds all larger bodies together, in bytes.
+	maxLargeMemory = 64 << 20
+)
+
+// crowd bounds the memory of all bodies together.
+type crowd struct {
+	large chan struct{} // a place for each larger body
+	busy  chan struct{} // a place for each body that is looked at, which costs some times its size
+}
+
+func newCrowd() *crowd {
+	return &crowd{large: make(chan struct{}, largeBodies), busy: make(chan struct{}, runtime.GOMAXPROCS(0))}
+}
+
+// look calls do. At most as many calls run at once as there are processors. More calls
+// would use more memory and be no faster.
+func (c *crowd) look(ctx context.Context, do func() error) error {
+	select {
+	case c.busy <- struct{}{}:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	defer func() { <-c.busy }()
+	return do()
+}
+
+// counted is a body that takes a place when it gets larger than smallBody.
+type counted struct {
+	io.ReadCloser
+	crowd *crowd
+	read  int
+	held  bool
+}
+
+// Read implements [io.Reader]. The error is a refusal if no place is left.
+func (b *counted) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if b.read += n; b.read <= smallBody || b.held {
+		return n, err
+	}
+	select {
+	case b.crowd.large <- struct{}{}:
+		b.held = true
+		return n, err
+	default:
+		return 0, &gate.Refusal{
+			Status: http.StatusServiceUnavailable, Code: "unavailable", Message: "too many large documents are being read at the moment",
+			Header: http.Header{"Retry-After": {"1"}},
+		}
+	}
+}
+
+// leave gives the place back. Call it when the body is no longer needed.
+func (b *counted) leave() {
+	if b.held {
+		<-b.crowd.large
+	}
+}

@@ -1,0 +1,177 @@
+package graphql
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/vektah/gqlparser/v2/ast"
+	"github.com/vektah/gqlparser/v2/parser"
+
+	"github.com/lumio-vision/caddy-system-keys/admin"
+	"github.com/lumio-vision/caddy-system-keys/internal/nesting"
+)
+
+// Bounds of a document. They are far above what a dashboard needs. A document that is
+// handed on keeps to them too.
+const (
+	maxTokens     = 20_000
+	maxNesting    = nesting.Max
+	maxAliases    = 10
+	maxRootFields = 10
+	maxSelections = 2000
+	maxDepth      = 15 // introspection, as tools write it, has 13
+)
+
+// ourFields are the root fields that are answered here.
+var ourFields = map[string]bool{
+	"adminSystemKeys": true, "adminAuditLog": true, "adminCreateSystemKey": true, "adminDeleteSystemKey": true,
+}
+
+// document counts what a GraphQL document asks for, with its fragments expanded.
+type document struct {
+	// ours counts the root fields that are answered here, others those of another
+	// schema, and meta those of introspection.
+	ours, others, meta int
+	// other is the first of the others, for a message.
+	other string
+
+	aliases, selections int
+	fragments           ast.FragmentDefinitionList
+}
+
+// analyse reads a document. A document must hold one operation, and every fragment
+// that the operation uses.
+func analyse(query string) (*document, error) {
+	if depthOf(query) > maxNesting {
+		return nil, admin.BadRequest(fmt.Sprintf("the document is nested more than %d deep", maxNesting))
+	}
+	parsed, err := parser.ParseQueryWithTokenLimit(&ast.Source{Input: query}, maxTokens)
+	if err != nil {
+		return nil, admin.BadRequest("malformed document: " + err.Error())
+	}
+	if len(parsed.Operations) != 1 {
+		return nil, admin.BadRequest(fmt.Sprintf("a document must hold one operation, and not %d", len(parsed.Operations)))
+	}
+	seen := make(map[string]bool)
+	for _, fragment := range parsed.Fragments {
+		if seen[fragment.Name] {
+			return nil, admin.BadRequest(fmt.Sprintf("there are two fragments %.100q", fragment.Name))
+		}
+		seen[fragment.Name] = true
+	}
+	d := &document{fragments: parsed.Fragments}
+	if err := d.walk(parsed.Operations[0].SelectionSet, 1, nil); err != nil {
+		return nil, err
+	}
+	if d.ours+d.others+d.meta > maxRootFields {
+		return nil, admin.BadRequest(fmt.Sprintf("a document may have %d root fields at most", maxRootFields))
+	}
+	return d, nil
+}
+
+// walk looks at all selections. depth is the depth of fields. open are the fragments
+// that are being expanded.
+func (d *document) walk(set ast.SelectionSet, depth int, open []string) error {
+	for _, selection := range set {
+		if d.selections++; d.selections > maxSelections {
+			return admin.BadRequest(fmt.Sprintf("a document may have %d selections at most", maxSelections))
+		}
+		var err error
+		switch s := selection.(type) {
+		case *ast.Field:
+			err = d.field(s, depth, open)
+		case *ast.InlineFragment:
+			err = d.walk(s.SelectionSet, depth, open)
+		case *ast.FragmentSpread:
+			err = d.spread(s, depth, open)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (d *document) field(f *ast.Field, depth int, open []string) error {
+	if depth > maxDepth {
+		return admin.BadRequest(fmt.Sprintf("a document may be %d fields deep at most", maxDepth))
+	}
+	if f.Alias != f.Name {
+		if d.aliases++; d.aliases > maxAliases {
+			return admin.BadRequest(fmt.Sprintf("a document may have %d aliases at most", maxAliases))
+		}
+	}
+	if depth == 1 {
+		switch {
+		case ourFields[f.Name]:
+			d.ours++
+		case strings.HasPrefix(f.Name, "__"):
+			d.meta++
+		default:
+			if d.others++; d.other == "" {
+				d.other = f.Name
+			}
+		}
+	}
+	return d.walk(f.SelectionSet, depth+1, open)
+}
+
+func (d *document) spread(s *ast.FragmentSpread, depth int, open []string) error {
+	if slices.Contains(open, s.Name) {
+		return admin.BadRequest(fmt.Sprintf("the fragment %.100q contains itself", s.Name))
+	}
+	fragment := d.fragments.ForName(s.Name)
+	if fragment == nil {
+		return admin.BadRequest(fmt.Sprintf("there is no fragment %.100q", s.Name))
+	}
+	return d.walk(fragment.SelectionSet, depth, append(slices.Clip(open), s.Name))
+}
+
+// depthOf is how deep the brackets of a document are nested, outside of strings and
+// comments. The parsers call themselves for each level, so this is checked first.
+func depthOf(query string) int {
+	depth, deepest := 0, 0
+	for i := 0; i < len(query); i++ {
+		switch query[i] {
+		case '{', '[', '(':
+			depth++
+			deepest = max(deepest, depth)
+		case '}', ']', ')':
+			depth--
+		case '#':
+			if end := strings.IndexAny(query[i:], "\r\n"); end >= 0 {
+				i += end
+			} else {
+				return deepest
+			}
+		case '"':
+			i += stringLength(query[i:]) - 1
+		}
+	}
+	return deepest
+}
+
+// stringLength is the length of the string or block string at the start of s.
+func stringLength(s string) int {
+	if strings.HasPrefix(s, `"""`) {
+		for i := 3; i < len(s); i++ {
+			switch {
+			case strings.HasPrefix(s[i:], `\"""`):
+				i += 3
+			case strings.HasPrefix(s[i:], `"""`):
+				return i + 3
+			}
+		}
+		return len(s)
+	}
+	for i := 1; i < len(s); i++ {
+		switch s[i] {
+		case '\\':
+			i++
+		case '"', '\n', '\r':
+			return i + 1
+		}
+	}
+	return len(s)
+}

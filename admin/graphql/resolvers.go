@@ -1,0 +1,196 @@
+package graphql
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/graph-gophers/graphql-go"
+
+	"github.com/lumio-vision/caddy-system-keys/admin"
+	"github.com/lumio-vision/caddy-system-keys/internal/gate"
+	"github.com/lumio-vision/caddy-system-keys/store"
+)
+
+// resolving is the key of the [call] in a context.
+type resolving struct{}
+
+// call is the request that brought a document.
+type call struct {
+	r *http.Request
+	x *admin.Exchange
+}
+
+func callOf(ctx context.Context) *call {
+	c, _ := ctx.Value(resolving{}).(*call)
+	return c
+}
+
+// fieldError is the error of one field. It says what the REST API would have answered.
+type fieldError struct {
+	*gate.Refusal
+	requestID string
+}
+
+// Extensions implements what the library looks for.
+func (e fieldError) Extensions() map[string]any { return extensions(e.Refusal, e.requestID) }
+
+// failed makes the error of a field, and reports it to the logs.
+func (c *call) failed(err error) error {
+	return fieldError{c.x.Report(c.r, err), c.x.Request.ID}
+}
+
+// resolvers are the root fields. Each field does what a call of the REST API does, by
+// the same rules.
+type resolvers struct{}
+
+type keyListArgs struct {
+	Limit       int32
+	Cursor      *string
+	Sort        string
+	Q           *string
+	UnusedSince *graphql.Time
+}
+
+// AdminSystemKeys is the field of that name.
+func (resolvers) AdminSystemKeys(ctx context.Context, args keyListArgs) (*keyList, error) {
+	c := callOf(ctx)
+	p := admin.Parameters{"limit": strconv.Itoa(int(args.Limit)), "sort": args.Sort}
+	set(p, "cursor", args.Cursor)
+	set(p, "q", args.Q)
+	setTime(p, "unused_since", args.UnusedSince)
+	query, err := admin.KeyQuery(p)
+	if err != nil {
+		return nil, c.failed(err)
+	}
+	ctx, cancel := admin.Bounded(ctx)
+	defer cancel()
+	page, err := c.x.Service.List(ctx, c.x.Actor, query)
+	if err != nil {
+		return nil, c.failed(err)
+	}
+	list := &keyList{Total: int32(page.Total), Data: []key{}}
+	for i := range page.Keys {
+		list.Data = append(list.Data, key{admin.ShowKey(&page.Keys[i])})
+	}
+	if page.Next != nil {
+		next := page.Next.Encode()
+		list.Next = &next
+	}
+	return list, nil
+}
+
+type auditListArgs struct {
+	KeyID        *graphql.ID
+	Label        *string
+	Event        *string
+	Actor        *string
+	Since, Until *graphql.Time
+	Limit        int32
+	Cursor       *string
+}
+
+// AdminAuditLog is the field of that name.
+func (resolvers) AdminAuditLog(ctx context.Context, args auditListArgs) (*recordList, error) {
+	c := callOf(ctx)
+	p := admin.Parameters{"limit": strconv.Itoa(int(args.Limit))}
+	set(p, "key_id", (*string)(args.KeyID))
+	set(p, "label", args.Label)
+	set(p, "event", args.Event)
+	set(p, "actor", args.Actor)
+	set(p, "cursor", args.Cursor)
+	setTime(p, "since", args.Since)
+	setTime(p, "until", args.Until)
+	query, err := admin.AuditQuery(p)
+	if err != nil {
+		return nil, c.failed(err)
+	}
+	ctx, cancel := admin.Bounded(ctx)
+	defer cancel()
+	page, err := c.x.Service.AuditLog(ctx, c.x.Actor, query)
+	if err != nil {
+		return nil, c.failed(err)
+	}
+	list := &recordList{Total: int32(page.Total), More: page.More, Data: []record{}, Next: orNull(admin.AuditCursor(page))}
+	for i := range page.Records {
+		list.Data = append(list.Data, record{admin.ShowAudit(&page.Records[i])})
+	}
+	return list, nil
+}
+
+type createArgs struct {
+	Input struct {
+		Label       string
+		Permissions *[]string
+		ExpiresAt   *graphql.Time
+		IsSystem    *bool
+	}
+}
+
+// AdminCreateSystemKey is the field of that name.
+func (resolvers) AdminCreateSystemKey(ctx context.Context, args createArgs) (*key, error) {
+	c := callOf(ctx)
+	input := admin.CreateInput{Label: &args.Input.Label}
+	if args.Input.Permissions != nil {
+		input.Permissions = *args.Input.Permissions
+	}
+	if args.Input.ExpiresAt != nil {
+		input.ExpiresAt = &admin.Instant{Time: args.Input.ExpiresAt.Time}
+	}
+	input.IsSystem = args.Input.IsSystem != nil && *args.Input.IsSystem
+	want, err := input.Key()
+	if err != nil {
+		return nil, c.failed(err)
+	}
+	ctx, cancel := admin.Detached(ctx)
+	defer cancel()
+	minted, plain, err := c.x.Service.Create(ctx, c.x.Actor, want)
+	if err != nil {
+		return nil, c.failed(err)
+	}
+	created := &key{admin.ShowKey(minted)}
+	created.Key = plain
+	return created, nil
+}
+
+// AdminDeleteSystemKey is the field of that name.
+func (resolvers) AdminDeleteSystemKey(ctx context.Context, args struct{ ID graphql.ID }) (*revocation, error) {
+	c := callOf(ctx)
+	id, err := store.ParseID(string(args.ID))
+	if err != nil {
+		return nil, c.failed(errors.Join(store.ErrNotFound, err))
+	}
+	deleting, cancel := admin.Detached(ctx)
+	defer cancel()
+	deleted, err := c.x.Service.Revoke(deleting, c.x.Actor, id)
+	if err != nil {
+		return nil, c.failed(err)
+	}
+	revoked, err := deleted.Wait(context.WithoutCancel(ctx), nil)
+	if err != nil {
+		return nil, c.failed(err)
+	}
+	return &revocation{admin.ShowRevoked(revoked)}, nil
+}
+
+// set adds a parameter that the document has.
+func set(p admin.Parameters, name string, value *string) {
+	if value != nil {
+		p[name] = *value
+	}
+}
+
+func setTime(p admin.Parameters, name string, value *graphql.Time) {
+	if value != nil {
+		p[name] = value.Format(time.RFC3339Nano)
+	}
+}
+
+func orNull(s string) *string {
+	if s == "" {
+		return nil
+	}
+	return &s
+}

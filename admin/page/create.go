@@ -1,0 +1,172 @@
+package page
+
+import (
+	"errors"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/lumio-vision/caddy-system-keys/admin"
+	"github.com/lumio-vision/caddy-system-keys/admin/page/ui"
+	"github.com/lumio-vision/caddy-system-keys/internal/gate"
+	"github.com/lumio-vision/caddy-system-keys/internal/token"
+	"github.com/lumio-vision/caddy-system-keys/internal/verify"
+	"github.com/lumio-vision/caddy-system-keys/store"
+)
+
+// create answers JSON as the REST API does, and a form with a page.
+func (p *Page) create(w http.ResponseWriter, r *http.Request, x *admin.Exchange) error {
+	if admin.IsForm(r) {
+		return p.html(p.createKey)(w, r, x)
+	}
+	return p.visited(admin.CreateKey)(w, r, x)
+}
+
+// askCreate shows the form for a new key.
+func (p *Page) askCreate(w http.ResponseWriter, r *http.Request, x *exchange) error {
+	if err := x.enter(w, r); err != nil {
+		return err
+	}
+	if err := x.Actor.May(admin.PermissionCreate); err != nil {
+		return err
+	}
+	p.show(w, r, x, http.StatusOK, p.createForm(r, x, ui.Create{}))
+	return nil
+}
+
+// createForm fills in what is the same in every form.
+func (p *Page) createForm(r *http.Request, x *exchange, form ui.Create) ui.Create {
+	form.Nonce = x.nonce()
+	form.MayGrantSystem = x.Actor.IsSystem
+	form.Today = p.config.Now().UTC()
+	form.Suggestions = p.suggestions(r, x.Actor, x.Service)
+	return form
+}
+
+// suggestedFrom is how many of the newest keys are searched for permissions to
+// suggest.
+const suggestedFrom = 1000
+
+// suggestions are the permissions in use that the actor may grant. The form also works
+// without them, so an error is ignored.
+func (p *Page) suggestions(r *http.Request, actor admin.Actor, service *admin.Service) []string {
+	ctx, cancel := admin.Bounded(r.Context())
+	defer cancel()
+	used, err := service.Store.Granted(ctx, suggestedFrom)
+	if err != nil {
+		return nil
+	}
+	return slices.DeleteFunc(used, func(permission string) bool {
+		return actor.Grant([]string{permission}, false) != nil
+	})
+}
+
+// createKey creates a key from a form, and shows it once.
+func (p *Page) createKey(w http.ResponseWriter, r *http.Request, x *exchange) error {
+	fields, err := admin.ReadForm(w, r, "nonce", "label", "permissions", "expires_on", "is_system")
+	if err != nil {
+		return err
+	}
+	if err := x.enter(w, r); err != nil {
+		return err
+	}
+	form := ui.Create{
+		Label: fields["label"], Permissions: fields["permissions"], Expires: fields["expires_on"],
+		IsSystem: fields["is_system"] == "true", Errors: map[string]string{},
+	}
+	want := wanted(&form)
+	if len(form.Errors) == 0 {
+		var key *store.Key
+		var plain string
+		if key, plain, err = p.createOnce(r, x, fields["nonce"], want); err == nil {
+			p.show(w, r, x, http.StatusCreated, ui.Reveal{Label: key.Label, Key: plain, URL: p.siteURL(r)})
+			return nil
+		}
+	}
+	found := admin.RefusalOf(err)
+	if len(form.Errors) > 0 {
+		found = &gate.Refusal{Status: http.StatusUnprocessableEntity}
+	}
+	if !explain(&form, found, err) {
+		return err
+	}
+	if found.Status >= http.StatusInternalServerError || errors.Is(err, admin.ErrEscalation) {
+		_ = x.Report(r, err) // to the logs
+	}
+	admin.SetFields(w, found)
+	p.show(w, r, x, found.Status, p.createForm(r, x, form))
+	return nil
+}
+
+// createOnce creates a key. It checks everything else before it spends the nonce, so
+// that an admin who has mistyped something can send the form again.
+func (p *Page) createOnce(r *http.Request, x *exchange, nonce string, want admin.NewKey) (*store.Key, string, error) {
+	if err := x.Service.Check(x.Actor, want); err != nil {
+		return nil, "", err
+	}
+	if err := x.spend(r, nonce); err != nil {
+		return nil, "", err
+	}
+	ctx, cancel := admin.Detached(r.Context())
+	defer cancel()
+	key, plain, err := x.Service.Create(ctx, x.Actor, want)
+	if err != nil && !admin.Settled(err) && !errors.Is(err, admin.ErrEscalation) && !errors.Is(err, verify.ErrBusy) {
+		err = errors.Join(errUnknownOutcome, err)
+	}
+	return key, plain, err
+}
+
+// errUnknownOutcome says that a key may have been created. Nobody has seen the key.
+var errUnknownOutcome = errors.New("the outcome cannot be learned")
+
+// wanted reads the fields of the form, and notes the wrong ones in the form.
+func wanted(form *ui.Create) admin.NewKey {
+	want := admin.NewKey{
+		Label:       form.Label,
+		Permissions: strings.FieldsFunc(form.Permissions, func(c rune) bool { return strings.ContainsRune(" ,\t\r\n", c) }),
+		IsSystem:    form.IsSystem,
+	}
+	if token.Holds(form.Label) {
+		form.Label, form.Errors["label"] = "", "secret"
+	}
+	if form.Expires != "" {
+		day, err := time.Parse(time.DateOnly, form.Expires)
+		if err != nil {
+			form.Errors["expires_at"] = "expires_at"
+		}
+		want.ExpiresAt = day.AddDate(0, 0, 1) // the day itself is the last one
+	}
+	return want
+}
+
+// explain puts a refusal into the form, and reports whether it belongs there.
+func explain(form *ui.Create, found *gate.Refusal, err error) bool {
+	for field := range found.Fields {
+		form.Errors[field] = field
+	}
+	switch {
+	case errors.Is(err, admin.ErrEscalation):
+		field := "permissions"
+		if form.IsSystem {
+			field = "is_system"
+		}
+		form.Errors[field] = "escalation"
+	case errors.Is(err, store.ErrConflict):
+		found.Status = http.StatusConflict
+		form.Errors["form"] = "spent"
+	case errors.Is(err, errUnknownOutcome):
+		form.Errors["form"] = "unknown"
+	case found.Status >= http.StatusInternalServerError:
+		form.Errors["form"] = "unavailable"
+	}
+	return len(form.Errors) > 0
+}
+
+// siteURL is the URL of the site, as the browser sees it.
+func (p *Page) siteURL(r *http.Request) string {
+	if p.secure(r) {
+		return "https://" + r.Host + "/"
+	}
+	return "http://" + r.Host + "/"
+}

@@ -1,0 +1,189 @@
+package page
+
+import (
+	"net/http"
+	"path"
+	"strings"
+
+	"github.com/lumio-vision/caddy-system-keys/admin"
+	"github.com/lumio-vision/caddy-system-keys/admin/page/ui"
+	"github.com/lumio-vision/caddy-system-keys/internal/gate"
+	"github.com/lumio-vision/caddy-system-keys/internal/session"
+	"github.com/lumio-vision/caddy-system-keys/store"
+)
+
+// Page is the System page and its API. It is a surface of the admin plane.
+type Page struct {
+	config admin.Config
+	base   string
+	ui     *ui.UI
+	routes map[string]*admin.Route
+	// key and the others are routes below a key.
+	key, ask, revoke, asset *admin.Route
+	// pages are the routes whose errors are pages.
+	pages map[*admin.Route]bool
+}
+
+// New makes the page at the path that the configuration names.
+func New(config admin.Config) *Page {
+	base := config.Page
+	p := &Page{config: config, base: base, ui: ui.New(base), pages: make(map[*admin.Route]bool)}
+	html := func(only string, calls map[string]call) *admin.Route {
+		route := &admin.Route{Calls: make(map[string]admin.Call, len(calls)), Only: only, Form: true}
+		for method, do := range calls {
+			route.Calls[method] = p.html(do)
+		}
+		p.pages[route] = true
+		return route
+	}
+	p.routes = map[string]*admin.Route{
+		base: html("the System page can be read", map[string]call{
+			http.MethodGet: p.system, http.MethodHead: p.system,
+		}),
+		base + "/session":     html("one signs in here", map[string]call{http.MethodPost: p.signIn}),
+		base + "/session/end": html("one signs out here", map[string]call{http.MethodPost: p.signOut}),
+		base + "/create":      html("the form for a new key can be read", map[string]call{http.MethodGet: p.askCreate}),
+		admin.APIPath: {
+			Calls: map[string]admin.Call{
+				http.MethodGet: p.visited(admin.ListKeys), http.MethodHead: p.visited(admin.ListKeys), http.MethodPost: p.create,
+			},
+			Only: admin.KeysRoute.Only, Produces: admin.KeysRoute.Produces, Form: true,
+		},
+	}
+	p.key = &admin.Route{
+		Calls: map[string]admin.Call{
+			http.MethodGet: p.visited(admin.GetKey), http.MethodHead: p.visited(admin.GetKey), http.MethodDelete: p.visited(admin.RevokeKey),
+		},
+		Only: admin.KeyRoute.Only, Produces: admin.KeyRoute.Produces,
+	}
+	p.ask = html("the form to revoke a key can be read", map[string]call{http.MethodGet: p.askRevoke})
+	p.revoke = html("a key is revoked here", map[string]call{http.MethodPost: p.revokeKey})
+	p.asset = html("assets can be read", map[string]call{http.MethodGet: p.serveAsset, http.MethodHead: p.serveAsset})
+	return p
+}
+
+// exchange is a request of a browser.
+type exchange struct {
+	*admin.Exchange
+	page  *Page
+	visit *visit // nil until it is known whose browser it is
+}
+
+// call answers a browser, or returns an error for the answer.
+type call func(w http.ResponseWriter, r *http.Request, x *exchange) error
+
+// html makes a call whose errors are pages.
+func (p *Page) html(do call) admin.Call {
+	return func(w http.ResponseWriter, r *http.Request, outer *admin.Exchange) error {
+		x := &exchange{Exchange: outer, page: p}
+		if err := do(w, r, x); err != nil {
+			p.fail(w, r, x, x.Report(r, err))
+		}
+		return nil
+	}
+}
+
+// Fail implements [admin.Surface]. The answer is a page for an error under a route
+// whose errors are pages, for a form, and for a path below the page that names nothing.
+func (p *Page) Fail(w http.ResponseWriter, r *http.Request, x *admin.Exchange, refusal *gate.Refusal) bool {
+	switch {
+	case x.Route == nil && admin.IsBelow(r.URL.Path, p.base), p.pages[x.Route], x.Route == p.routes[admin.APIPath] && admin.IsForm(r):
+		p.fail(w, r, &exchange{Exchange: x, page: p}, refusal)
+		return true
+	}
+	return false
+}
+
+// Route implements [admin.Surface].
+func (p *Page) Route(escaped string) (*admin.Route, store.ID, bool) {
+	if r, ok := p.routes[escaped]; ok {
+		return r, store.ID{}, true
+	}
+	if path.Dir(escaped) == p.base+"/assets" {
+		return p.asset, store.ID{}, true
+	}
+	below := func(prefix, suffix string) (store.ID, bool) {
+		text, found := strings.CutPrefix(escaped, prefix+"/")
+		text, ends := strings.CutSuffix(text, suffix)
+		id, err := store.ParseID(text)
+		return id, found && ends && err == nil
+	}
+	if id, ok := below(p.base+"/keys", "/revoke"); ok {
+		return p.ask, id, true
+	}
+	if id, ok := below(admin.APIPath, "/revoke"); ok {
+		return p.revoke, id, true
+	}
+	id, ok := below(admin.APIPath, "")
+	return p.key, id, ok
+}
+
+func (p *Page) serveAsset(w http.ResponseWriter, r *http.Request, x *exchange) error {
+	secured(w.Header())
+	if !p.ui.Asset(w, r, path.Base(r.URL.EscapedPath())) {
+		return admin.NotFound()
+	}
+	return nil
+}
+
+// contentSecurityPolicy allows only what comes from this host
+// (https://www.w3.org/TR/CSP3/).
+const contentSecurityPolicy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; " +
+	"form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
+
+// secured sets the fields that keep other sites out of the page.
+func secured(h http.Header) {
+	h.Set("Content-Security-Policy", contentSecurityPolicy)
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("X-Frame-Options", "DENY")
+	// no-referrer would make browsers send "Origin: null" with forms
+	// (https://fetch.spec.whatwg.org/#append-a-request-origin-header).
+	h.Set("Referrer-Policy", "same-origin")
+	h.Set("Cross-Origin-Opener-Policy", "same-origin")
+	h.Set("Cross-Origin-Resource-Policy", "same-origin")
+}
+
+// fragmentHeader names the part of the page that the page's script wants. A script of
+// another site cannot send it without a CORS preflight.
+const fragmentHeader = "X-Fragment"
+
+// show answers with a page, or with the part of it that the script wants.
+func (p *Page) show(w http.ResponseWriter, r *http.Request, x *exchange, status int, body ui.Body) {
+	h := w.Header()
+	secured(h)
+	h.Set("Content-Type", "text/html; charset=utf-8")
+	h.Set("Cache-Control", "no-store")
+	h.Set("Vary", "Cookie, Accept-Language, "+fragmentHeader)
+	frame := p.frame(r, x)
+	h.Set("Content-Language", string(frame.Language))
+	w.WriteHeader(status)
+	// If either fails the client is gone.
+	if r.Header.Get(fragmentHeader) != "" {
+		_ = p.ui.Fragment(w, frame, body)
+		return
+	}
+	_ = p.ui.Page(w, frame, body)
+}
+
+func (p *Page) frame(r *http.Request, x *exchange) ui.Frame {
+	now := p.config.Now()
+	frame := ui.Frame{Language: languageOf(r), Now: now}
+	if x.visit == nil {
+		return frame
+	}
+	if frame.Who = x.Actor.Label; frame.Who == "" {
+		frame.Who = x.Actor.Name
+	}
+	if x.visit.session {
+		frame.SignOut = x.nonce()
+	}
+	return frame
+}
+
+func languageOf(r *http.Request) ui.Language {
+	chosen := ""
+	if cookie, err := r.Cookie(session.CookieLanguage); err == nil {
+		chosen = cookie.Value
+	}
+	return ui.Choose(chosen, r.Header.Get("Accept-Language"))
+}

@@ -1,0 +1,157 @@
+package page
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/lumio-vision/caddy-system-keys/admin"
+	"github.com/lumio-vision/caddy-system-keys/admin/page/ui"
+	"github.com/lumio-vision/caddy-system-keys/internal/coherence"
+	"github.com/lumio-vision/caddy-system-keys/store"
+)
+
+// pagePatience is how long a browser without scripts waits for a revocation. Then the
+// page shows how far it has come.
+const pagePatience = 10 * time.Second
+
+// askRevoke shows the form that asks for confirmation.
+func (p *Page) askRevoke(w http.ResponseWriter, r *http.Request, x *exchange) error {
+	if err := x.enter(w, r); err != nil {
+		return err
+	}
+	if err := x.Actor.May(admin.PermissionDelete); err != nil {
+		return err
+	}
+	key, err := p.read(r, x)
+	if err == nil && key == nil {
+		err = store.ErrNotFound
+	}
+	if err != nil {
+		return err
+	}
+	p.show(w, r, x, http.StatusOK, p.revokeForm(x, key))
+	return nil
+}
+
+// read returns the key. Of a revoked key it returns what the audit log has. It returns
+// nil for an unknown id.
+func (p *Page) read(r *http.Request, x *exchange) (*store.Key, error) {
+	ctx, cancel := admin.Bounded(r.Context())
+	defer cancel()
+	key, err := x.Service.Get(ctx, x.Actor, x.ID)
+	if errors.Is(err, store.ErrNotFound) {
+		key, _, err = x.Service.Revoked(ctx, x.ID)
+	}
+	return key, err
+}
+
+func (p *Page) revokeForm(x *exchange, key *store.Key) ui.Revoke {
+	return ui.Revoke{
+		Key: ui.Key{Key: key, Own: key.ID == x.Actor.Key}, Nonce: x.nonce(),
+		Confirm: p.config.Now().Sub(key.LastUsedAt) < recent,
+	}
+}
+
+// revokeKey revokes a key. The page's script gets a line for each step.
+func (p *Page) revokeKey(w http.ResponseWriter, r *http.Request, x *exchange) error {
+	fields, err := admin.ReadForm(w, r, "nonce", "confirm")
+	if err != nil {
+		return err
+	}
+	if err := x.enter(w, r); err != nil {
+		return err
+	}
+	if err := x.Actor.May(admin.PermissionDelete); err != nil {
+		return err
+	}
+	if err := x.checkNonce(fields["nonce"]); err != nil {
+		return err
+	}
+	key, err := p.read(r, x)
+	if err != nil {
+		return err
+	}
+	if key == nil {
+		key = &store.Key{ID: x.ID} // that there is none is said when it is true everywhere
+	}
+	form := p.revokeForm(x, key)
+	if form.Confirm && strings.TrimSpace(fields["confirm"]) != key.Label {
+		// This includes an admin who has opened the form before the key was used.
+		form.Mismatch = fields["confirm"] != ""
+		p.show(w, r, x, http.StatusUnprocessableEntity, form)
+		return nil
+	}
+	deleting, cancel := admin.Detached(r.Context())
+	defer cancel()
+	revocation, err := x.Service.Revoke(deleting, x.Actor, x.ID)
+	if err != nil {
+		return err
+	}
+	if r.Header.Get(fragmentHeader) != "" {
+		return p.follow(w, r, x, revocation)
+	}
+	return p.await(w, r, x, revocation)
+}
+
+// await answers a browser without scripts.
+func (p *Page) await(w http.ResponseWriter, r *http.Request, x *exchange, revocation *admin.Revocation) error {
+	wait := revocation.Begin(context.WithoutCancel(r.Context()))
+	timer := time.NewTimer(pagePatience)
+	defer timer.Stop()
+	select {
+	case <-wait.Done:
+		if wait.Err != nil {
+			return wait.Err
+		}
+		p.show(w, r, x, http.StatusOK, showProgress(wait.Revoked, true))
+	case <-timer.C:
+		p.show(w, r, x, http.StatusAccepted, showProgress(wait.SoFar(), false))
+	case <-r.Context().Done():
+	}
+	return nil
+}
+
+// follow writes a line for each step. Each line is complete in itself.
+func (p *Page) follow(w http.ResponseWriter, r *http.Request, x *exchange, revocation *admin.Revocation) error {
+	lines := http.NewResponseController(w)
+	wrote := false
+	last := ui.Revoked{}
+	line := func(step ui.Revoked) {
+		if !wrote {
+			wrote = true
+			p.show(w, r, x, http.StatusOK, step)
+		} else {
+			_ = p.ui.Fragment(w, p.frame(r, x), step) // the client is gone if this fails
+		}
+		_ = lines.Flush()
+	}
+	revoked, err := revocation.Wait(context.WithoutCancel(r.Context()), func(now coherence.Report) {
+		step := showProgress(revocation.SoFar(now), false)
+		if revocation.Known() && (!wrote || step.Refusing != last.Refusing || step.Cut != last.Cut) {
+			line(step)
+			last = step
+		}
+	})
+	switch {
+	case err == nil:
+		line(showProgress(revoked, true))
+	case !wrote:
+		return err
+	default: // the status is sent: an end without the last step is told from one with it
+		found := x.Report(r, err)
+		_ = p.ui.Fragment(w, p.frame(r, x), ui.Problem{Status: found.Status, Code: "unavailable", RequestID: x.Request.ID})
+	}
+	return nil
+}
+
+func showProgress(r *admin.Revoked, done bool) ui.Revoked {
+	expired := len(r.Report.Expired)
+	return ui.Revoked{
+		Label: cmp.Or(r.Label, r.ID.String()), Total: r.Report.Total, Refusing: r.Report.Acknowledged + expired,
+		Expired: expired, Cut: r.Report.Cut, Awaited: r.Awaited(), Done: done,
+	}
+}

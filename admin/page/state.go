@@ -1,0 +1,94 @@
+package page
+
+import (
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/lumio-vision/caddy-system-keys/admin"
+	"github.com/lumio-vision/caddy-system-keys/admin/page/ui"
+	"github.com/lumio-vision/caddy-system-keys/internal/token"
+	"github.com/lumio-vision/caddy-system-keys/store"
+)
+
+// stateParameters are the parameters of the page.
+var stateParameters = []string{
+	ui.ParamSort, ui.ParamSearch, ui.ParamUnused, ui.ParamPage, ui.ParamAfter, ui.ParamBefore,
+	ui.ParamActivity, ui.ParamEvent, ui.ParamOlder, ui.ParamLanguage,
+}
+
+// pageParameters reads the parameters that the page knows. It ignores others: this is
+// a page and no API.
+func pageParameters(r *http.Request) admin.Parameters {
+	p, values := make(admin.Parameters), r.URL.Query()
+	for _, name := range stateParameters {
+		if values.Has(name) {
+			p[name] = values.Get(name)
+		}
+	}
+	return p
+}
+
+// stateOf reads what the admin is looking at. It ignores values that make no sense.
+func stateOf(p admin.Parameters) ui.State {
+	s := ui.State{
+		Sort: p[ui.ParamSort], Search: p[ui.ParamSearch], After: p[ui.ParamAfter], Before: p[ui.ParamBefore],
+		Activity: p[ui.ParamActivity], Event: p[ui.ParamEvent], Older: p[ui.ParamOlder], Page: 1,
+	}
+	if p[ui.ParamUnused] == strconv.Itoa(ui.UnusedDays) {
+		s.Unused = ui.UnusedDays
+	}
+	if n, err := strconv.Atoi(p[ui.ParamPage]); err == nil && n > 0 {
+		s.Page = n
+	}
+	if _, _, ok := pageSort(s.Sort); !ok {
+		s.Sort = ui.DefaultSort
+	}
+	if _, err := (admin.Parameters{"q": s.Search}).Text("q"); err != nil || token.Mentions(s.Search) {
+		s.Search = "" // a key that was typed here is not shown to whoever looks on
+	}
+	for _, text := range []*string{&s.Activity, &s.Older} {
+		id, err := store.ParseID(*text)
+		if *text = id.String(); err != nil {
+			*text = ""
+		}
+	}
+	if !store.AuditEvent(s.Event).Valid() {
+		s.Event = ""
+	}
+	return s
+}
+
+// keyQueryOf makes the query of a page of keys, and says whether its rows come
+// backwards. If a cursor does not fit, the list starts at its beginning.
+func keyQueryOf(state *ui.State, now time.Time) (query *store.KeyQuery, back bool) {
+	query = &store.KeyQuery{Limit: ui.PageSize, Search: state.Search}
+	query.Sort, query.Desc, _ = pageSort(state.Sort)
+	if state.Unused > 0 {
+		query.UnusedSince = now.AddDate(0, 0, -state.Unused)
+	}
+	var err error
+	switch {
+	case state.Before != "":
+		if query.After, err = store.DecodeCursor(state.Before, query.Sort, !query.Desc); err == nil {
+			query.Desc = !query.Desc
+			return query, true
+		}
+	case state.After != "":
+		if query.After, err = store.DecodeCursor(state.After, query.Sort, query.Desc); err == nil {
+			return query, false
+		}
+	}
+	state.Page, state.After, state.Before = 1, "", ""
+	return query, false
+}
+
+// pageSort is [admin.Parameters.Sort] with one more column. A list by permissions has
+// no index, so the API does not offer it.
+func pageSort(text string) (store.SortField, bool, bool) {
+	if desc := text == "-"+string(store.SortPermissions); desc || text == string(store.SortPermissions) {
+		return store.SortPermissions, desc, true
+	}
+	field, desc, err := admin.Parameters{"sort": text}.Sort()
+	return field, desc, err == nil
+}

@@ -1,0 +1,161 @@
+package page
+
+import (
+	"net/http"
+	"slices"
+
+	"github.com/lumio-vision/caddy-system-keys/admin"
+	"github.com/lumio-vision/caddy-system-keys/admin/page/ui"
+	"github.com/lumio-vision/caddy-system-keys/internal/session"
+	"github.com/lumio-vision/caddy-system-keys/store"
+)
+
+// system shows the page, or one of its cards.
+func (p *Page) system(w http.ResponseWriter, r *http.Request, x *exchange) error {
+	parameters := pageParameters(r)
+	if chosen, ok := parameters[ui.ParamLanguage]; ok {
+		session.SetLanguage(w.Header(), string(ui.Choose(chosen, "")), p.secure(r))
+		p.seeOther(w, p.base)
+		return nil
+	}
+	if p.cameFromElsewhere(w, r) {
+		return nil
+	}
+	if err := x.enter(w, r); err != nil {
+		return err
+	}
+	state := stateOf(parameters)
+	switch r.Header.Get(fragmentHeader) {
+	case "keys":
+		card, err := p.keysCard(r, x, state)
+		if err != nil {
+			return err
+		}
+		p.show(w, r, x, http.StatusOK, card)
+	case "audit":
+		card, err := p.auditCard(r, x, state)
+		if err != nil {
+			return err
+		}
+		p.show(w, r, x, http.StatusOK, card)
+	default:
+		return p.both(w, r, x, state)
+	}
+	return nil
+}
+
+// both shows the page with both cards. A card that cannot be read says so in its
+// place.
+func (p *Page) both(w http.ResponseWriter, r *http.Request, x *exchange, state ui.State) error {
+	status := http.StatusOK
+	fault := func(err error) (string, error) {
+		found := x.Report(r, err)
+		if found.Status < http.StatusInternalServerError {
+			return "", err
+		}
+		status = found.Status
+		w.Header().Set("Retry-After", "1")
+		return "unavailable", nil
+	}
+	keys, err := p.keysCard(r, x, state)
+	if err != nil {
+		if keys.Fault, err = fault(err); err != nil {
+			return err
+		}
+	}
+	audit, err := p.auditCard(r, x, state)
+	if err != nil {
+		if audit.Fault, err = fault(err); err != nil {
+			return err
+		}
+	}
+	p.show(w, r, x, status, ui.System{Keys: keys, Audit: audit})
+	return nil
+}
+
+// cameFromElsewhere makes a browser that follows a link of another site load the page
+// again. The second request comes from this site, so that the browser sends the cookie
+// in spite of SameSite=Strict (RFC 6265bis, section 8.8.2).
+func (p *Page) cameFromElsewhere(w http.ResponseWriter, r *http.Request) bool {
+	if _, held := session.Read(r, p.secure(r)); held || r.Header.Get("Sec-Fetch-Site") != "cross-site" ||
+		r.Header.Get("Sec-Fetch-Mode") != "navigate" || r.Header.Get("Authorization") != "" {
+		return false
+	}
+	secured(w.Header())
+	w.Header().Set("Refresh", "0")
+	w.Header().Set("Cache-Control", "no-store")
+	w.WriteHeader(http.StatusOK)
+	return true
+}
+
+// keysCard reads the list of keys that the state asks for.
+func (p *Page) keysCard(r *http.Request, x *exchange, state ui.State) (ui.Keys, error) {
+	card := ui.Keys{
+		State:     state,
+		MayRead:   x.Actor.May(admin.PermissionRead) == nil,
+		MayCreate: x.Actor.May(admin.PermissionCreate) == nil,
+		MayRevoke: x.Actor.May(admin.PermissionDelete) == nil,
+		MayAudit:  x.Actor.May(admin.PermissionAudit) == nil,
+	}
+	if !card.MayRead {
+		return card, nil
+	}
+	query, back := keyQueryOf(&card.State, p.config.Now())
+	ctx, cancel := admin.Bounded(r.Context())
+	defer cancel()
+	found, err := x.Service.List(ctx, x.Actor, query)
+	if err != nil {
+		return card, err
+	}
+	next, prev := found.Next, found.Prev
+	if back { // it was read the other way round
+		slices.Reverse(found.Keys)
+		next, prev = prev, next
+	}
+	card.Total = found.Total
+	for i := range found.Keys {
+		card.Keys = append(card.Keys, ui.Key{Key: &found.Keys[i], Own: found.Keys[i].ID == x.Actor.Key})
+	}
+	card.Next, card.Prev = cursorText(next), cursorText(prev)
+	return card, nil
+}
+
+func cursorText(c *store.Cursor) string {
+	if c == nil {
+		return ""
+	}
+	return c.Encode()
+}
+
+// auditCard reads the newest records that the state asks for.
+func (p *Page) auditCard(r *http.Request, x *exchange, state ui.State) (ui.Audit, error) {
+	card := ui.Audit{State: state, Events: store.AuditEvents, MayRead: x.Actor.May(admin.PermissionAudit) == nil}
+	if !card.MayRead {
+		return card, nil
+	}
+	query := &store.AuditQuery{Limit: store.DefaultLimit, Event: store.AuditEvent(state.Event)}
+	query.Key, _ = store.ParseID(state.Activity)
+	query.Before, _ = store.ParseID(state.Older)
+	ctx, cancel := admin.Bounded(r.Context())
+	defer cancel()
+	found, err := x.Service.AuditLog(ctx, x.Actor, query)
+	if err != nil {
+		return card, err
+	}
+	card.Total, card.More, card.Next = found.Total, found.More, admin.AuditCursor(found)
+	for i := range found.Records {
+		card.Records = append(card.Records, ui.Record{AuditRecord: &found.Records[i]})
+	}
+	if state.Activity == "" {
+		return card, nil
+	}
+	for _, record := range card.Records {
+		if card.Label = record.Key.Label; card.Label != "" {
+			return card, nil
+		}
+	}
+	if key, err := x.Service.Store.Key(ctx, query.Key); err == nil && x.Actor.May(admin.PermissionRead) == nil {
+		card.Label = key.Label // of a key that was never used, created by plain SQL
+	}
+	return card, nil
+}

@@ -1,0 +1,99 @@
+package ui
+
+import "github.com/lumio-vision/caddy-system-keys/store"
+
+// PageSize is how many keys a page has.
+const PageSize = 25
+
+// UnusedDays is what "unused for a while" means.
+const UnusedDays = 90
+
+// Key is a row of the list of keys.
+type Key struct {
+	*store.Key
+	// Own says that the admin is signed in by this key.
+	Own bool
+}
+
+// Keys is the card with the list of keys.
+type Keys struct {
+	State State
+	Keys  []Key
+	// Total counts the keys on all pages that match the filters.
+	Total int
+	// Next and Prev are the cursors of the next and the previous page, or empty.
+	Next, Prev string
+	// MayRead, MayCreate, MayRevoke and MayAudit say what the admin can do.
+	MayRead, MayCreate, MayRevoke, MayAudit bool
+	// Fault says why there is no list: a key of the texts below "problem.". It is
+	// empty if there is a list.
+	Fault string
+}
+
+func (Keys) template() string { return "keys" }
+func (Keys) title() string    { return "title.system" }
+
+// Pages is how many pages there are.
+func (k Keys) Pages() int { return max(1, (k.Total+PageSize-1)/PageSize) }
+
+// Number is the number of this page.
+func (k Keys) Number() int { return min(max(1, k.State.Page), k.Pages()) }
+
+// Filtered reports whether a filter hides some keys.
+func (k Keys) Filtered() bool { return k.State.Search != "" || k.State.Unused != 0 }
+
+// NextURL leads to the next page.
+func (k Keys) NextURL() string {
+	s := k.State.first()
+	s.Page, s.After = k.Number()+1, k.Next
+	return s.URL()
+}
+
+// PrevURL leads to the previous page. The first page has no cursor, since there may be
+// newer keys by now.
+func (k Keys) PrevURL() string {
+	s := k.State.first()
+	if s.Page = k.Number() - 1; s.Page > 1 {
+		s.Before = k.Prev
+	}
+	return s.URL()
+}
+
+// AllURL is the list without filters.
+func (k Keys) AllURL() string {
+	s := k.State.first()
+	s.Search, s.Unused = "", 0
+	return s.URL()
+}
+
+// ActivityURL shows the records of a key in the audit card.
+func (k Keys) ActivityURL(id store.ID) string {
+	s := k.State
+	s.Activity, s.Event, s.Older = id.String(), "", ""
+	return s.URL() + "#audit"
+}
+
+// Column is a column of the list.
+type Column struct {
+	// Name is the column's name in the API.
+	Name string
+	URL  string
+	// Sorted is the direction of aria-sort, or empty.
+	Sorted string
+}
+
+// Columns are the columns that the list can be sorted by, in their order.
+func (k Keys) Columns() []Column {
+	columns := make([]Column, 0, 4)
+	for _, name := range []string{"label", "permissions", "created_at", "last_used_at"} {
+		c := Column{Name: name, URL: k.State.sorted(name).URL()}
+		switch k.State.Sort {
+		case name:
+			c.Sorted = "ascending"
+		case "-" + name:
+			c.Sorted = "descending"
+		}
+		columns = append(columns, c)
+	}
+	return columns
+}

@@ -1,0 +1,138 @@
+package ui
+
+import (
+	"embed"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"time"
+
+	"golang.org/x/text/language"
+)
+
+// Language is a language of the page.
+type Language string
+
+// The languages.
+const (
+	English Language = "en"
+	German  Language = "de"
+)
+
+// Languages are all languages. The first is for a browser without a preference.
+var Languages = []Language{English, German}
+
+// Name is what the language calls itself.
+func (l Language) Name() string {
+	return map[Language]string{English: "English", German: "Deutsch"}[l]
+}
+
+func (l Language) others() []Language {
+	return slices.DeleteFunc(slices.Clone(Languages), func(o Language) bool { return o == l })
+}
+
+var matcher = language.NewMatcher([]language.Tag{language.English, language.German})
+
+// Choose returns the chosen language, or else the best match for the field
+// Accept-Language (RFC 9110, section 12.5.4).
+func Choose(chosen, accept string) Language {
+	if l := Language(chosen); slices.Contains(Languages, l) {
+		return l
+	}
+	_, index := language.MatchStrings(matcher, accept)
+	return Languages[index]
+}
+
+//go:embed translations/*.json
+var translationFiles embed.FS
+
+// words are the texts of a language by their keys.
+type words map[string]string
+
+var translations = loadTranslations()
+
+func loadTranslations() map[Language]words {
+	all := make(map[Language]words)
+	for _, l := range Languages {
+		b, err := translationFiles.ReadFile("translations/" + string(l) + ".json")
+		if err != nil { // is part of the program
+			panic(err)
+		}
+		var w words
+		if err := json.Unmarshal(b, &w); err != nil {
+			panic(fmt.Errorf("translations of %s: %w", l, err))
+		}
+		all[l] = w
+	}
+	return all
+}
+
+// say returns the text of a key, with the arguments in place. If the last argument is
+// the number 1, it prefers the text for one. A test holds that every language has
+// every key.
+func (w words) say(key string, args ...any) (string, error) {
+	if one := key + ".one"; len(args) > 0 && args[len(args)-1] == 1 && w.has(one) {
+		key = one
+	}
+	text, ok := w[key]
+	if !ok {
+		return "", fmt.Errorf("there is no text %q", key)
+	}
+	if len(args) == 0 {
+		return text, nil
+	}
+	return fmt.Sprintf(text, args...), nil
+}
+
+func (w words) has(key string) bool { _, ok := w[key]; return ok }
+
+// Moment is a time as it is shown.
+type Moment struct {
+	// ISO is for programs. Relative is for people, and Exact for people who want to
+	// know more.
+	ISO, Exact, Relative string
+	// Past says that the time is over.
+	Past bool
+}
+
+// units are the units of relative times, the largest first.
+var units = []struct {
+	name string
+	size time.Duration
+}{
+	{"year", 365 * 24 * time.Hour},
+	{"month", 30 * 24 * time.Hour},
+	{"day", 24 * time.Hour},
+	{"hour", time.Hour},
+	{"minute", time.Minute},
+	{"second", time.Second},
+}
+
+// justNow is the distance below which seconds are not counted.
+const justNow = 10 * time.Second
+
+// moment shows a time relative to now.
+func (w words) moment(now, at time.Time) (Moment, error) {
+	at = at.UTC()
+	m := Moment{ISO: at.Format(time.RFC3339), Exact: at.Format("2006-01-02 15:04:05 UTC"), Past: !at.After(now)}
+	distance, direction := now.Sub(at), "ago"
+	if distance < 0 {
+		distance, direction = -distance, "in"
+	}
+	var err error
+	if distance < justNow {
+		m.Relative, err = w.say("time.now")
+		return m, err
+	}
+	for _, unit := range units {
+		if n := int(distance / unit.size); n > 0 {
+			number := "many"
+			if n == 1 {
+				number = "one"
+			}
+			m.Relative, err = w.say(fmt.Sprintf("time.%s.%s.%s", direction, unit.name, number), n)
+			return m, err
+		}
+	}
+	return m, err
+}

@@ -1,0 +1,136 @@
+package page
+
+import (
+	"errors"
+	"net/http"
+	"time"
+
+	"github.com/lumio-vision/caddy-system-keys/admin"
+	"github.com/lumio-vision/caddy-system-keys/internal/gate"
+	"github.com/lumio-vision/caddy-system-keys/internal/session"
+	"github.com/lumio-vision/caddy-system-keys/internal/verify"
+	"github.com/lumio-vision/caddy-system-keys/store"
+)
+
+// visit is the visit of a browser to the page.
+type visit struct {
+	// token is the token of the browser's cookie. An admin without a session has one
+	// too, to which forms are bound.
+	token session.Token
+	// session says that the browser has a session.
+	session bool
+}
+
+// errSignedOut says that nobody is signed in.
+var errSignedOut = errors.New("nobody is signed in")
+
+// subject names the actor in a nonce.
+func subject(a admin.Actor) string { return a.Type + "\x00" + a.Name }
+
+func (x *exchange) nonce() string {
+	return x.visit.token.Nonce(subject(x.Actor), x.page.config.Now())
+}
+
+func (p *Page) secure(r *http.Request) bool {
+	return r.TLS != nil || p.config.ForwardedTLS != nil && p.config.ForwardedTLS(r)
+}
+
+// enter finds out whose browser it is, and refuses an admin who may not see the page.
+// An admin whom the request itself names needs no session. If nobody is signed in, the
+// error wraps errSignedOut.
+func (x *exchange) enter(w http.ResponseWriter, r *http.Request) error {
+	p := x.page
+	if err := x.SameSite(r); err != nil {
+		return err
+	}
+	actor, known, err := p.config.Identities.Known(r)
+	if err != nil {
+		return err
+	}
+	if x.Service, err = p.config.Service(r.Context()); err != nil {
+		return err
+	}
+	token, held := session.Read(r, p.secure(r))
+	if !known {
+		if !held {
+			return signedOut()
+		}
+		if actor, err = x.resume(r, token); err != nil {
+			return err
+		}
+	} else if !held {
+		token = session.NewToken()
+		session.Set(w.Header(), token, p.secure(r))
+	}
+	actor.Request = x.Request
+	x.Actor, x.visit = actor, &visit{token: token, session: !known}
+	return x.Actor.May(admin.PermissionAccess)
+}
+
+// resume finds the key of a session, and reads its current state.
+func (x *exchange) resume(r *http.Request, token session.Token) (admin.Actor, error) {
+	ctx, cancel := admin.Bounded(r.Context())
+	defer cancel()
+	now := x.page.config.Now()
+	key, err := x.Service.Store.Session(ctx, token.Digest(), now)
+	switch {
+	case errors.Is(err, store.ErrNotFound), err == nil && key.Expired(now):
+		return admin.Actor{}, signedOut()
+	case err != nil:
+		return admin.Actor{}, err
+	}
+	identity := verify.IdentityOf(key)
+	if announce := x.page.config.Identities.Announce; announce != nil {
+		announce(r, identity)
+	}
+	return admin.KeyActor(identity), nil
+}
+
+func signedOut() error {
+	p := *gate.Anonymous()
+	p.Message, p.Err = "sign in first", errSignedOut
+	return &p
+}
+
+// spend checks the nonce of a form, and refuses a nonce that was spent before.
+func (x *exchange) spend(r *http.Request, nonce string) error {
+	expires, ok := x.visit.token.CheckNonce(subject(x.Actor), nonce, x.page.config.Now())
+	if !ok {
+		return forged()
+	}
+	ctx, cancel := admin.Detached(r.Context())
+	defer cancel()
+	return x.Service.Store.SpendNonce(ctx, session.NonceDigest(nonce), expires)
+}
+
+// checkNonce checks the nonce of a form that does no harm when it is sent twice.
+func (x *exchange) checkNonce(nonce string) error {
+	if _, ok := x.visit.token.CheckNonce(subject(x.Actor), nonce, x.page.config.Now()); !ok {
+		return forged()
+	}
+	return nil
+}
+
+func forged() *gate.Refusal {
+	return &gate.Refusal{Status: http.StatusForbidden, Code: "csrf", Message: "the form does not belong to this session"}
+}
+
+// visited makes a call of the REST API available to an admin who is signed in to the
+// page. Three things refuse a forged request: [admin.Exchange.SameSite], the SameSite
+// attribute of the cookie, and the media type, since a form of another site cannot
+// send JSON.
+func (p *Page) visited(do admin.Call) admin.Call {
+	return func(w http.ResponseWriter, r *http.Request, outer *admin.Exchange) error {
+		x := &exchange{Exchange: outer, page: p}
+		if err := x.enter(w, r); err != nil {
+			return err
+		}
+		if err := x.Route.Accepts(r); err != nil {
+			return err
+		}
+		return do(w, r, outer)
+	}
+}
+
+// A key counts as in use if it was used within the last hour.
+const recent = time.Hour

@@ -1,0 +1,155 @@
+package admin
+
+import (
+	"errors"
+	"fmt"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/lumio-vision/caddy-system-keys/store"
+)
+
+// Parameters are the parameters of a list, by their names in a query. A GraphQL field
+// has the same parameters in another spelling.
+type Parameters map[string]string
+
+// parseQuery reads a query. It refuses unknown and repeated parameters. If a mistyped
+// filter were ignored, the answer would show more than was asked for.
+func parseQuery(raw string, known ...string) (Parameters, error) {
+	values, err := url.ParseQuery(raw)
+	if err != nil {
+		return nil, BadRequest("malformed query")
+	}
+	p := make(Parameters)
+	for name, all := range values {
+		if !slices.Contains(known, name) {
+			return nil, BadRequest(fmt.Sprintf("unknown parameter %.100q", name))
+		}
+		if len(all) > 1 {
+			return nil, BadRequest(name + " is there twice")
+		}
+		p[name] = all[0]
+	}
+	return p, nil
+}
+
+// keyParameters are those of the list of keys.
+var keyParameters = []string{"limit", "cursor", "sort", "q", "unused_since"}
+
+// KeyQuery checks the parameters of the list of keys. The error names every wrong
+// parameter.
+func KeyQuery(p Parameters) (*store.KeyQuery, error) {
+	query := &store.KeyQuery{}
+	var errs [5]error
+	query.Limit, errs[0] = p.limit()
+	query.Sort, query.Desc, errs[1] = p.Sort()
+	query.Search, errs[2] = p.Text("q")
+	query.UnusedSince, errs[3] = p.time("unused_since")
+	if cursor, ok := p["cursor"]; ok && errs[1] == nil {
+		var err error
+		if query.After, err = store.DecodeCursor(cursor, query.Sort, query.Desc); err != nil {
+			errs[4] = errCursor
+		}
+	}
+	return query, errors.Join(errs[:]...)
+}
+
+// auditParameters are those of the audit log.
+var auditParameters = []string{"key_id", "label", "event", "actor", "since", "until", "limit", "cursor"}
+
+// AuditQuery checks the parameters of the audit log.
+func AuditQuery(p Parameters) (*store.AuditQuery, error) {
+	query := &store.AuditQuery{Event: store.AuditEvent(p["event"])}
+	var errs [8]error
+	query.Limit, errs[0] = p.limit()
+	query.Label, errs[1] = p.Text("label")
+	query.Actor, errs[2] = p.Text("actor")
+	query.Since, errs[3] = p.time("since")
+	query.Until, errs[4] = p.time("until")
+	if _, ok := p["event"]; ok && !query.Event.Valid() {
+		errs[5] = &store.InvalidError{Field: "event", Reason: "must be one of " + store.AuditEventNames()}
+	}
+	if text, ok := p["key_id"]; ok {
+		var err error
+		if query.Key, err = store.ParseID(text); err != nil {
+			errs[6] = &store.InvalidError{Field: "key_id", Reason: "must be the id of a key, a UUID"}
+		}
+	}
+	if text, ok := p["cursor"]; ok {
+		var err error
+		if query.Before, err = store.ParseID(text); err != nil || query.Before == (store.ID{}) {
+			errs[7] = errCursor
+		}
+	}
+	query.Actor = store.Canonical(query.Actor)
+	return query, errors.Join(errs[:]...)
+}
+
+var errCursor = &store.InvalidError{Field: "cursor", Reason: "does not belong to this list"}
+
+func (p Parameters) limit() (int, error) {
+	text, ok := p["limit"]
+	if !ok {
+		return store.DefaultLimit, nil
+	}
+	limit, err := strconv.Atoi(text)
+	if err != nil || limit < 1 || limit > store.MaxLimit {
+		return 0, &store.InvalidError{Field: "limit", Reason: fmt.Sprintf("must be a number from 1 to %d", store.MaxLimit)}
+	}
+	return limit, nil
+}
+
+// sortFields are the columns that the API sorts by. Each has an index. The System page
+// has one more.
+var sortFields = []store.SortField{store.SortCreatedAt, store.SortLabel, store.SortLastUsedAt}
+
+// Sort reads a column. A hyphen in front means descending. By default the newest keys
+// come first.
+func (p Parameters) Sort() (store.SortField, bool, error) {
+	text, ok := p["sort"]
+	if !ok {
+		return store.SortCreatedAt, true, nil
+	}
+	name, desc := strings.CutPrefix(text, "-")
+	if field := store.SortField(name); slices.Contains(sortFields, field) {
+		return field, desc, nil
+	}
+	return "", false, &store.InvalidError{
+		Field: "sort", Reason: "must be one of created_at, label and last_used_at, with - in front for descending",
+	}
+}
+
+// Text reads a text that may be part of a name.
+func (p Parameters) Text(name string) (string, error) {
+	text := p[name]
+	if !utf8.ValidString(text) || len(text) > 4*store.MaxLabel || strings.Contains(text, "\x00") {
+		return "", &store.InvalidError{Field: name, Reason: "must be text that can be part of a label"}
+	}
+	return text, nil
+}
+
+func (p Parameters) time(name string) (time.Time, error) {
+	text, ok := p[name]
+	if !ok {
+		return time.Time{}, nil
+	}
+	at, err := time.Parse(time.RFC3339, text)
+	if err != nil {
+		return time.Time{}, &store.InvalidError{Field: name, Reason: "must be a time of the form 2006-01-02T15:04:05Z (RFC 3339)"}
+	}
+	return at, nil
+}
+
+// nextLink is the link to the page behind the cursor. It is nil without a cursor.
+func nextLink(collection, raw, cursor string) *link {
+	if cursor == "" {
+		return nil
+	}
+	values, _ := url.ParseQuery(raw) // was parsed before
+	values.Set("cursor", cursor)
+	return &link{Href: collection + "?" + values.Encode()}
+}

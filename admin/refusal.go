@@ -1,0 +1,132 @@
+package admin
+
+import (
+	"errors"
+	"log/slog"
+	"maps"
+	"net/http"
+	"slices"
+	"strings"
+
+	"github.com/lumio-vision/caddy-system-keys/internal/coherence"
+	"github.com/lumio-vision/caddy-system-keys/internal/gate"
+	"github.com/lumio-vision/caddy-system-keys/internal/token"
+	"github.com/lumio-vision/caddy-system-keys/internal/verify"
+	"github.com/lumio-vision/caddy-system-keys/store"
+)
+
+// NotFound is the answer under a path that names nothing.
+func NotFound() *gate.Refusal {
+	return &gate.Refusal{Status: http.StatusNotFound, Code: "not_found", Message: "there is nothing here"}
+}
+
+// BadRequest is the answer to a request that cannot be understood.
+func BadRequest(message string) *gate.Refusal {
+	return &gate.Refusal{Status: http.StatusBadRequest, Code: "invalid_request", Message: message}
+}
+
+// RefusalOf is the one table that maps errors to answers. An error that is not in the
+// table is a fault of ours or of the store. Its text goes to the log alone.
+func RefusalOf(err error) *gate.Refusal {
+	if p, ok := errors.AsType[*gate.Refusal](err); ok {
+		return p
+	}
+	if fields := invalidFields(err); len(fields) > 0 {
+		var reasons []string
+		for _, name := range slices.Sorted(maps.Keys(fields)) {
+			reasons = append(reasons, name+" "+fields[name])
+		}
+		return &gate.Refusal{
+			Status: http.StatusUnprocessableEntity, Code: "validation_failed",
+			Message: strings.Join(reasons, "; "), Fields: fields,
+		}
+	}
+	switch {
+	case errors.Is(err, store.ErrActorGone):
+		return gate.Invalid()
+	case errors.Is(err, store.ErrNotFound):
+		return &gate.Refusal{Status: http.StatusNotFound, Code: "not_found", Message: "there is no such system key"}
+	case errors.Is(err, ErrEscalation):
+		return &gate.Refusal{Status: http.StatusForbidden, Code: "escalation", Message: err.Error()}
+	case errors.Is(err, ErrForbidden):
+		return &gate.Refusal{Status: http.StatusForbidden, Code: "forbidden", Message: err.Error(), Err: err}
+	}
+	retryAfter := http.Header{"Retry-After": {"1"}}
+	if errors.Is(err, coherence.ErrUndone) {
+		return &gate.Refusal{
+			Status: http.StatusServiceUnavailable, Code: "unavailable",
+			Message: coherence.ErrUndone.Error(), Header: retryAfter,
+		}
+	}
+	if errors.Is(err, verify.ErrBusy) {
+		return &gate.Refusal{
+			Status: http.StatusServiceUnavailable, Code: "unavailable",
+			Message: "too many keys are being hashed at the moment", Header: retryAfter,
+		}
+	}
+	return &gate.Refusal{
+		Status: http.StatusServiceUnavailable, Code: "unavailable",
+		Message: "the key store does not answer at the moment", Header: retryAfter,
+	}
+}
+
+// invalidFields collects what is wrong with a value, field by field.
+func invalidFields(err error) map[string]string {
+	fields := make(map[string]string)
+	var collect func(err error)
+	collect = func(err error) {
+		switch e := err.(type) { //nolint:errorlint // walks the tree itself
+		case *store.InvalidError:
+			fields[e.Field] = token.Redact(e.Reason)
+		case interface{ Unwrap() []error }:
+			for _, one := range e.Unwrap() {
+				collect(one)
+			}
+		case interface{ Unwrap() error }:
+			collect(e.Unwrap())
+		}
+	}
+	collect(err)
+	return fields
+}
+
+// fail answers with an error: in the form of a surface, or else as JSON.
+func (h *Handler) fail(w http.ResponseWriter, r *http.Request, x *Exchange, err error) {
+	refusal := x.Report(r, err)
+	for _, surface := range h.surfaces {
+		if surface.Fail(w, r, x, refusal) {
+			return
+		}
+	}
+	Refuse(w, refusal, refusal.Body(x.Request.ID))
+}
+
+// Refuse answers with a refusal and its body.
+func Refuse(w http.ResponseWriter, refusal *gate.Refusal, body gate.Body) {
+	SetFields(w, refusal)
+	WriteJSON(w, refusal.Status, body)
+}
+
+// SetFields sets the header fields that go with a refusal.
+func SetFields(w http.ResponseWriter, refusal *gate.Refusal) {
+	for name, values := range refusal.Header {
+		w.Header()[name] = slices.Clone(values)
+	}
+}
+
+// Report maps an error to an answer. It records a call that was not allowed in the
+// audit log, and logs a fault.
+func (x *Exchange) Report(r *http.Request, err error) *gate.Refusal {
+	h, refusal := x.handler, RefusalOf(err)
+	x.denied(err, refusal)
+	if refusal.Status >= http.StatusInternalServerError {
+		if refusal.Err != nil {
+			err = refusal.Err
+		}
+		h.outages.Do(func() {
+			h.config.Logger.ErrorContext(r.Context(), "admin call failed",
+				slog.String("request_id", x.Request.ID), slog.Any("error", err))
+		})
+	}
+	return refusal
+}

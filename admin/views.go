@@ -1,0 +1,205 @@
+package admin
+
+import (
+	"encoding/json"
+	"net/http"
+	"time"
+
+	"github.com/lumio-vision/caddy-system-keys/store"
+)
+
+// KeyJSON is a key as the API, and the command line with --json, show it. The
+// members that may be null are always there.
+type KeyJSON struct {
+	ID          store.ID   `json:"id"`
+	Label       string     `json:"label"`
+	Permissions []string   `json:"permissions"`
+	IsSystem    bool       `json:"is_system"`
+	CreatedAt   time.Time  `json:"created_at"`
+	CreatedBy   *string    `json:"created_by"`
+	ExpiresAt   *time.Time `json:"expires_at"`
+	LastUsedAt  *time.Time `json:"last_used_at"`
+	// Key is the key in clear, in the answer to its creation alone.
+	Key string `json:"key,omitempty"`
+}
+
+// RevokedJSON is a revocation as the API and the command line show it.
+type RevokedJSON struct {
+	ID    store.ID `json:"id"`
+	Label string   `json:"label"`
+	// RevokedAt is left out while some instance is awaited.
+	RevokedAt time.Time `json:"revoked_at,omitzero"`
+	// Instances says who refuses the key, and why.
+	Instances InstancesJSON `json:"instances"`
+	// RequestsCut is how many requests in flight were cut on all instances.
+	RequestsCut int32 `json:"requests_cut"`
+}
+
+// InstancesJSON is how far a revocation has come. The numbers are int32, since the
+// integers of GraphQL are.
+type InstancesJSON struct {
+	// Total is the number of instances when the key was deleted.
+	Total int32 `json:"total"`
+	// Acknowledged have applied it.
+	Acknowledged int32 `json:"acknowledged"`
+	// Expired were silent until they could not accept the key any more.
+	Expired int32 `json:"expired"`
+	// Awaited names the other instances, in an answer that did not wait for the end.
+	Awaited []string `json:"awaited,omitempty"`
+}
+
+// ShowKey gives the public form of a key.
+func ShowKey(k *store.Key) KeyJSON {
+	shown := KeyJSON{
+		ID:          k.ID,
+		Label:       k.Label,
+		Permissions: k.Permissions,
+		IsSystem:    k.IsSystem,
+		CreatedAt:   k.CreatedAt,
+		ExpiresAt:   orNull(k.ExpiresAt),
+		LastUsedAt:  orNull(k.LastUsedAt),
+	}
+	if shown.Permissions == nil {
+		shown.Permissions = []string{}
+	}
+	if k.CreatedBy != "" {
+		shown.CreatedBy = &k.CreatedBy
+	}
+	return shown
+}
+
+// ShowRevoked gives the public form of a revocation.
+func ShowRevoked(r *Revoked) RevokedJSON {
+	return RevokedJSON{
+		ID: r.ID, Label: r.Label, RevokedAt: r.At,
+		Instances: InstancesJSON{
+			Total: int32(r.Report.Total), Acknowledged: int32(r.Report.Acknowledged), Expired: int32(len(r.Report.Expired)),
+			Awaited: r.Awaited(),
+		},
+		RequestsCut: int32(r.Report.Cut),
+	}
+}
+
+func orNull(t time.Time) *time.Time {
+	if t.IsZero() {
+		return nil
+	}
+	return &t
+}
+
+type link struct {
+	Href string `json:"href"`
+}
+
+type links struct {
+	Self       link  `json:"self"`
+	Collection link  `json:"collection"`
+	Next       *link `json:"next,omitempty"`
+}
+
+type meta struct {
+	Total int `json:"total"`
+	// Relation is "gte" if there are more than Total. The rest was not counted.
+	Relation string `json:"total_relation,omitempty"`
+}
+
+type envelope struct {
+	Data  any   `json:"data"`
+	Links links `json:"_links"`
+	Meta  *meta `json:"meta,omitempty"`
+}
+
+// one is the answer about one key.
+func one(data any, href string) envelope {
+	return envelope{Data: data, Links: links{Self: link{href}, Collection: link{keysPath}}}
+}
+
+// many is a page of a list.
+func many(r *http.Request, collection string, data any, m meta, next string) envelope {
+	self := collection
+	if r.URL.RawQuery != "" {
+		self += "?" + r.URL.RawQuery
+	}
+	return envelope{
+		Data:  data,
+		Links: links{Self: link{self}, Collection: link{collection}, Next: nextLink(collection, r.URL.RawQuery, next)},
+		Meta:  &m,
+	}
+}
+
+// WriteJSON answers with JSON. No cache may keep it: answers of the admin plane name keys
+// and people.
+func WriteJSON(w http.ResponseWriter, status int, body any) {
+	if w.Header().Get("Content-Type") == "" {
+		w.Header().Set("Content-Type", MediaJSON)
+	}
+	w.Header().Set("Cache-Control", "no-store")
+	w.Header().Set("X-Content-Type-Options", "nosniff")
+	w.WriteHeader(status)
+	encoder := json.NewEncoder(w)
+	encoder.SetEscapeHTML(false)
+	_ = encoder.Encode(body) // the client is gone if this fails
+}
+
+// AuditJSON is an audit record as the API, and the command line with --json, show
+// it. All members are always there.
+type AuditJSON struct {
+	ID      store.ID         `json:"id"`
+	Event   store.AuditEvent `json:"event"`
+	At      time.Time        `json:"at"`
+	Actor   AuditActorJSON   `json:"actor"`
+	Key     *AuditKeyJSON    `json:"key"`
+	Request *RequestJSON     `json:"request"`
+	Details json.RawMessage  `json:"details"`
+}
+
+// AuditActorJSON is who acted.
+type AuditActorJSON struct {
+	Type  string  `json:"type"`
+	ID    string  `json:"id"`
+	Label *string `json:"label"`
+}
+
+// AuditKeyJSON is the key that was acted on.
+type AuditKeyJSON struct {
+	ID    store.ID `json:"id"`
+	Label *string  `json:"label"`
+}
+
+// RequestJSON is the request by which it was done.
+type RequestJSON struct {
+	ID       string `json:"id"`
+	Method   string `json:"method"`
+	Path     string `json:"path"`
+	Status   int32  `json:"status"`
+	ClientIP string `json:"client_ip"`
+}
+
+// ShowAudit gives the public form of an audit record.
+func ShowAudit(r *store.AuditRecord) AuditJSON {
+	shown := AuditJSON{
+		ID: r.ID, Event: r.Event, At: r.At,
+		Actor:   AuditActorJSON{Type: r.Actor.Type, ID: r.Actor.ID, Label: textOrNull(r.Actor.Label)},
+		Details: r.Details,
+	}
+	if r.Key.ID != (store.ID{}) {
+		shown.Key = &AuditKeyJSON{ID: r.Key.ID, Label: textOrNull(r.Key.Label)}
+	}
+	if r.Request != (store.AuditRequest{}) {
+		shown.Request = &RequestJSON{
+			ID: r.Request.ID, Method: r.Request.Method, Path: r.Request.Path,
+			Status: int32(r.Request.Status), ClientIP: r.Request.ClientIP,
+		}
+	}
+	if shown.Details == nil {
+		shown.Details = json.RawMessage("{}")
+	}
+	return shown
+}
+
+func textOrNull(s string) *string {
+	if s == "" {
+		return nil
+	}
+	return &s
+}
