@@ -218,4 +218,7 @@ func (c *Cache) do(ctx context.Context, breaker *breaker, what string, call func
 	return nil
 }
 
-var _ observe.Observed = (*Cache)(nil)
+var (
+	_ observe.Cache    = (*Cache)(nil)
+	_ observe.Observed = (*Cache)(nil)
+)
