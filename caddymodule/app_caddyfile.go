@@ -229,6 +229,13 @@ func inBlock(d *caddyfile.Dispenser, read func(name string) error) error {
 	return nil
 }
 
+func noArgs(d *caddyfile.Dispenser) error {
+	if d.NextArg() {
+		return d.ArgErr()
+	}
+	return nil
+}
+
 // wrap gives an error its file and line; nil stays nil.
 func wrap(d *caddyfile.Dispenser, err error) error {
 	if err == nil {

@@ -15,13 +15,6 @@ import (
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
-// The values of `audit_requests`.
-const (
-	auditAll    = "all"
-	auditWrites = "writes"
-	auditNone   = "none"
-)
-
 // auditor makes audit records of requests.
 type auditor struct {
 	app *App

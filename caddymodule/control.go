@@ -4,7 +4,9 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
+	"os"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -166,6 +168,15 @@ func stateOf(e *engine.Engine) metrics.State {
 		}
 	}
 	return s
+}
+
+// instanceName says which process this is, for people.
+func instanceName() string {
+	host, err := os.Hostname()
+	if err != nil {
+		host = "unknown"
+	}
+	return fmt.Sprintf("%s:%d", host, os.Getpid())
 }
 
 // redisOf returns the cache in Redis, or nil if there is none.

@@ -112,12 +112,5 @@ func (h *Handler) unmarshalFailureLimit(d *caddyfile.Dispenser) error {
 	return wrap(d, h.FailureLimit.check())
 }
 
-func noArgs(d *caddyfile.Dispenser) error {
-	if d.NextArg() {
-		return d.ArgErr()
-	}
-	return nil
-}
-
 // Interface guard.
 var _ caddyfile.Unmarshaler = (*Handler)(nil)

@@ -31,6 +31,13 @@ const (
 	lapseKeep = "keep"
 )
 
+// The values of `audit_requests`.
+const (
+	auditAll    = "all"
+	auditWrites = "writes"
+	auditNone   = "none"
+)
+
 func (a *App) setDefaults() {
 	if a.StoreRaw == nil {
 		a.StoreRaw = json.RawMessage(`{"driver":"sqlite"}`)

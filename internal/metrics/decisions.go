@@ -2,6 +2,12 @@ package metrics
 
 import "github.com/prometheus/client_golang/prometheus"
 
+// The names of all metrics begin with these.
+const (
+	namespace = "caddy"
+	subsystem = "system_keys"
+)
+
 // Decision is what became of a request at a handler, and why.
 type Decision int
 

@@ -134,14 +134,6 @@ func (c *engineCollector) behind() {
 		func(l *engine.Live) float64 { return float64(l.Audit.Stats().Lost) })
 }
 
-func lag(l *engine.Live, now time.Time) time.Duration {
-	oldest := l.Recorder.Stats().Oldest
-	if oldest.IsZero() {
-		return 0
-	}
-	return max(0, now.Sub(oldest))
-}
-
 func boolean(b bool) float64 {
 	if b {
 		return 1

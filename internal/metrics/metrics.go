@@ -16,12 +16,6 @@ import (
 	"github.com/lumio-vision/caddy-system-keys/internal/verify"
 )
 
-// The names of all metrics begin with these.
-const (
-	namespace = "caddy"
-	subsystem = "system_keys"
-)
-
 // Metrics are the counters and histograms. It implements [engine.Meter]. All labels
 // are of fixed sets: none ever holds anything that a client has sent, nor what names
 // a key.

@@ -178,3 +178,12 @@ func (s State) Instance(now time.Time) *Instance {
 	own.InFlight = live.Flights.Len()
 	return own
 }
+
+// lag is the age of the oldest last use that is not written yet.
+func lag(l *engine.Live, now time.Time) time.Duration {
+	oldest := l.Recorder.Stats().Oldest
+	if oldest.IsZero() {
+		return 0
+	}
+	return max(0, now.Sub(oldest))
+}
