@@ -48,16 +48,6 @@ func (c *Calls) Begin(ctx context.Context, operation string) (_ context.Context,
 	}
 }
 
-// Cache is a cache shared by instances, Redis in practice. It is asked for
-// finished work only, so that whatever it answers, or does not, changes nothing
-// but the time a verification takes.
-type Cache interface {
-	// Get returns the value at the address, or nil if there is none.
-	Get(ctx context.Context, address string) ([]byte, error)
-	// Set keeps a value for a time.
-	Set(ctx context.Context, address string, value []byte, ttl time.Duration) error
-}
-
 // Observed is what has its calls shown: a driver, or the shared cache.
 type Observed interface{ Observe(meter Meter) }
 

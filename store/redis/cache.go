@@ -219,6 +219,5 @@ func (c *Cache) do(ctx context.Context, breaker *breaker, what string, call func
 }
 
 var (
-	_ observe.Cache    = (*Cache)(nil)
 	_ observe.Observed = (*Cache)(nil)
 )
