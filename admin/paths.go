@@ -103,6 +103,6 @@ func keyOf(escaped string) (id store.ID, ok bool) {
 	if !found {
 		return store.ID{}, false
 	}
-	id, err := store.ParseID(text)
+	id, err := store.ParseKeyID(text)
 	return id, err == nil
 }

@@ -5,6 +5,8 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"golang.org/x/text/unicode/norm"
+
 	"github.com/lumio-vision/caddy-system-keys/internal/gate"
 )
 
@@ -20,8 +22,9 @@ const (
 )
 
 // reading is what a reader may make of a path: letters in lower case as Unicode folds
-// them ("ſ" is "s", and the Kelvin sign "k"), wide forms of ASCII and overlong UTF-8 as
-// ASCII, and the backslash as what it is told.
+// them ("ſ" is "s", and the Kelvin sign "k"), characters in their compatible form (NFKC:
+// wide letters, "ℓ", ligatures), overlong UTF-8 as ASCII, and the backslash as what it
+// is told.
 func reading(p string, end ending, backslash byte) string {
 	var b strings.Builder
 	b.Grow(len(p))
@@ -39,7 +42,9 @@ func reading(p string, end ending, backslash byte) string {
 			case utf8.RuneError:
 				b.WriteString(p[i : i+size])
 			default:
-				b.WriteRune(foldRune(r))
+				for _, part := range norm.NFKC.String(string(r)) {
+					b.WriteRune(foldRune(part))
+				}
 			}
 			i += size
 			continue
@@ -71,9 +76,6 @@ func endsPath(r rune) bool {
 // foldRune gives a letter in lower case, and ASCII for what any folding makes ASCII
 // of: the dotless i too, which some compare in upper case.
 func foldRune(r rune) rune {
-	if r >= '\uFF01' && r <= '\uFF5E' { // the wide forms
-		r -= '\uFF01' - '!'
-	}
 	if upper := unicode.ToUpper(r); upper < utf8.RuneSelf {
 		r = upper
 	}

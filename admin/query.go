@@ -66,8 +66,8 @@ func AuditQuery(p Parameters) (*store.AuditQuery, error) {
 	query := &store.AuditQuery{Event: store.AuditEvent(p["event"])}
 	var errs [8]error
 	query.Limit, errs[0] = p.limit()
-	query.Label, errs[1] = p.Text("label")
-	query.Actor, errs[2] = p.Text("actor")
+	query.Label, errs[1] = p.filter("label")
+	query.Actor, errs[2] = p.filter("actor")
 	query.Since, errs[3] = p.time("since")
 	query.Until, errs[4] = p.time("until")
 	if _, ok := p["event"]; ok && !query.Event.Valid() {
@@ -75,7 +75,7 @@ func AuditQuery(p Parameters) (*store.AuditQuery, error) {
 	}
 	if text, ok := p["key_id"]; ok {
 		var err error
-		if query.Key, err = store.ParseID(text); err != nil {
+		if query.Key, err = store.ParseKeyID(text); err != nil {
 			errs[6] = &store.InvalidError{Field: "key_id", Reason: "must be the id of a key, a UUID"}
 		}
 	}
@@ -130,6 +130,15 @@ func (p Parameters) Text(name string) (string, error) {
 		return "", &store.InvalidError{Field: name, Reason: "must be text that can be part of a label"}
 	}
 	return text, nil
+}
+
+// filter is [Parameters.Text] that is not empty if it is there. An empty one would match
+// everything, which is not what a client meant whose variable is not set.
+func (p Parameters) filter(name string) (string, error) {
+	if text, ok := p[name]; ok && text == "" {
+		return "", &store.InvalidError{Field: name, Reason: "must not be empty: leave it out for all"}
+	}
+	return p.Text(name)
 }
 
 func (p Parameters) time(name string) (time.Time, error) {

@@ -28,7 +28,7 @@ func TestIncidentFailOpenAtTheStart(t *testing.T) {
 		"the name of a file":       "store sqlite {env.SYSTEM_KEYS_TEST_EMPTY}",
 		"the folder of a file":     "store sqlite " + folder + "/missing/folder/system-keys.db",
 		"a file, but for a folder": "store sqlite " + folder,
-		"the URL of a Redis":       "store sqlite " + file + "\nsecret 0123456789abcdef0123456789abcdef\nredis {env.SYSTEM_KEYS_TEST_EMPTY}",
+		"one of several URLs":      "store sqlite " + file + "\nsecret 0123456789abcdef0123456789abcdef\nredis redis://localhost {env.SYSTEM_KEYS_TEST_EMPTY}",
 	} {
 		t.Run(name, func(t *testing.T) {
 			address := testenv.FreeAddress(t)

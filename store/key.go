@@ -33,6 +33,16 @@ func ParseID(s string) (ID, error) {
 	return id, nil
 }
 
+// ParseKeyID is [ParseID] for the id of a key. The nil UUID (RFC 9562 section 5.9) is
+// refused too: no key has it, and in a query it means any key.
+func ParseKeyID(s string) (ID, error) {
+	id, err := ParseID(s)
+	if err == nil && id == (ID{}) {
+		return ID{}, ErrBadID
+	}
+	return id, err
+}
+
 // Canonical gives a UUID in the form that [ID.String] has, and leaves other text
 // as it is. UUIDs are equal whatever the case of their letters.
 func Canonical(text string) string {

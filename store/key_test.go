@@ -184,3 +184,16 @@ func TestOnlyTheCanonicalFormIsAnID(t *testing.T) {
 		t.Errorf("capitals: %v", err)
 	}
 }
+
+// TestTheNilUUIDIsNoKey: in a query it stands for any.
+func TestTheNilUUIDIsNoKey(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]bool{
+		"00000000-0000-0000-0000-000000000000": false, "00000000-0000-0000-0000-000000000001": true, "0199d3f0": false,
+		"FFFFFFFF-FFFF-FFFF-FFFF-FFFFFFFFFFFF": true,
+	} {
+		if _, err := store.ParseKeyID(text); (err == nil) != want || err != nil && !errors.Is(err, store.ErrBadID) {
+			t.Errorf("%s: %v", text, err)
+		}
+	}
+}

@@ -158,7 +158,7 @@ func (resolvers) AdminCreateSystemKey(ctx context.Context, args createArgs) (*ke
 // AdminDeleteSystemKey is the field of that name.
 func (resolvers) AdminDeleteSystemKey(ctx context.Context, args struct{ ID graphql.ID }) (*revocation, error) {
 	c := callOf(ctx)
-	id, err := store.ParseID(string(args.ID))
+	id, err := store.ParseKeyID(string(args.ID))
 	if err != nil {
 		return nil, c.failed(errors.Join(store.ErrNotFound, err))
 	}

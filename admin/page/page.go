@@ -105,7 +105,7 @@ func (p *Page) Route(escaped string) (*admin.Route, store.ID, bool) {
 	below := func(prefix, suffix string) (store.ID, bool) {
 		text, found := strings.CutPrefix(escaped, prefix+"/")
 		text, ends := strings.CutSuffix(text, suffix)
-		id, err := store.ParseID(text)
+		id, err := store.ParseKeyID(text)
 		return id, found && ends && err == nil
 	}
 	if id, ok := below(p.base+"/keys", "/revoke"); ok {

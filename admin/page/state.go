@@ -48,7 +48,7 @@ func stateOf(p admin.Parameters) ui.State {
 		s.Search = "" // a key that was typed here is not shown to whoever looks on
 	}
 	for _, text := range []*string{&s.Activity, &s.Older} {
-		id, err := store.ParseID(*text)
+		id, err := store.ParseKeyID(*text)
 		if *text = id.String(); err != nil {
 			*text = ""
 		}

@@ -67,7 +67,7 @@ func readAudit(cmd *cobra.Command, _ []string) (action, error) {
 	actor, _ := cmd.Flags().GetString("actor")
 	query.Actor = store.Canonical(actor)
 	if text, _ := cmd.Flags().GetString("key"); text != "" {
-		id, err := store.ParseID(text)
+		id, err := store.ParseKeyID(text)
 		if err != nil {
 			return nil, Usagef("--key: %q: %w", text, err)
 		}

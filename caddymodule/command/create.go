@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
+	"os"
 	"os/signal"
 	"strings"
 	"syscall"
@@ -86,6 +88,9 @@ func readCreate(cmd *cobra.Command, _ []string) (action, error) {
 // printNewKey prints a new key to standard output, and what else there is to say of it
 // to standard error.
 func printNewKey(cmd *cobra.Command, key *store.Key, plain string, asJSON bool) error {
+	if leadsNowhere(cmd.OutOrStdout()) {
+		return errors.New("standard output leads nowhere")
+	}
 	if asJSON {
 		shown := admin.ShowKey(key)
 		shown.Key = plain
@@ -103,4 +108,16 @@ func printNewKey(cmd *cobra.Command, key *store.Key, plain string, asJSON bool) 
 	fmt.Fprintln(cmd.ErrOrStderr(), "This key is shown once. Copy it now and store it securely:")
 	_, err := fmt.Fprintln(cmd.OutOrStdout(), plain)
 	return err
+}
+
+// leadsNowhere reports whether nobody sees what is written: to the null device, which
+// the Go runtime opens in place of a standard output that is closed.
+func leadsNowhere(w io.Writer) bool {
+	file, ok := w.(*os.File)
+	if !ok {
+		return false
+	}
+	info, err := file.Stat()
+	null, nullErr := os.Stat(os.DevNull)
+	return err == nil && nullErr == nil && os.SameFile(info, null)
 }

@@ -23,7 +23,8 @@ func TestAKeyThatCannotBePrintedIsRevoked(t *testing.T) {
 			}
 			return w, r.Close()
 		},
-		"a disk that is full": func() (*os.File, error) { return os.OpenFile("/dev/full", os.O_WRONLY, 0) },
+		"the null device, or none": func() (*os.File, error) { return os.OpenFile(os.DevNull, os.O_WRONLY, 0) },
+		"a disk that is full":      func() (*os.File, error) { return os.OpenFile("/dev/full", os.O_WRONLY, 0) },
 	} {
 		for _, form := range []string{"plain", "--json"} {
 			for _, joined := range []string{"", ", with standard error"} {

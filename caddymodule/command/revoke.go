@@ -43,7 +43,7 @@ accepts it.`,
 func readRevoke(cmd *cobra.Command, args []string) (action, error) {
 	var ids []store.ID
 	for _, arg := range args {
-		id, err := store.ParseID(arg)
+		id, err := store.ParseKeyID(arg)
 		if err != nil {
 			return nil, Usagef("%q: %w", arg, err)
 		}
