@@ -201,7 +201,8 @@ func (r timedRevoker) Wait(
 // ServeHTTP implements [caddyhttp.MiddlewareHandler].
 func (a *Admin) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
 	if a.keys.asked(r) {
-		return a.keys.serve(w, r)
+		a.keys.serve(w, r)
+		return nil
 	}
 	if !a.handler.Owns(r.URL.Path) {
 		session.Strip(r.Header)

@@ -210,22 +210,25 @@ func original(r *http.Request) (method string, target *url.URL) {
 	return r.Method, r.URL
 }
 
-func (p *publicKeys) serve(w http.ResponseWriter, r *http.Request) error {
+// serve answers in any case. Error routes are not for it: nothing was taken away of what
+// the client has sent, and one of them may be a proxy.
+func (p *publicKeys) serve(w http.ResponseWriter, r *http.Request) {
 	if method, _ := original(r); method != http.MethodGet && method != http.MethodHead {
-		return p.refuser.refuse(w, r, &gate.Refusal{
+		p.refuser.answer(w, r, &gate.Refusal{
 			Status: http.StatusMethodNotAllowed, Code: "method_not_allowed",
 			Message: "the public keys can be read only", Header: http.Header{"Allow": {"GET, HEAD"}},
 		})
+		return
 	}
 	set, err := p.current(r.Context())
 	if err != nil {
-		return p.refuser.refuse(w, r, &gate.Refusal{
+		p.refuser.answer(w, r, &gate.Refusal{
 			Status: http.StatusServiceUnavailable, Code: "unavailable",
 			Message: "the public keys cannot be read at the moment", Header: http.Header{"Retry-After": {"1"}}, Err: err,
 		})
+		return
 	}
 	set.ServeHTTP(w, r)
-	return nil
 }
 
 func (p *publicKeys) current(ctx context.Context) (*assertion.KeySet, error) {

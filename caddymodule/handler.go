@@ -178,8 +178,8 @@ var errNoApp = errors.New("system_keys is not configured, which says where the k
 // ServeHTTP implements [caddyhttp.MiddlewareHandler].
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) (err error) {
 	if h.keys.asked(r) {
-		h.gate.Clean(r) // an answer that fails is for error routes
-		return h.keys.serve(w, r)
+		h.keys.serve(w, r)
+		return nil
 	}
 	before := callerOf(r)
 	if refusal := before.refused(); refusal != nil {

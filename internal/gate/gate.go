@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/lumio-vision/caddy-system-keys/internal/header"
+	"github.com/lumio-vision/caddy-system-keys/internal/session"
 	"github.com/lumio-vision/caddy-system-keys/internal/verify"
 )
 
@@ -68,7 +69,8 @@ func New(config Config) (*Gate, error) {
 func (g *Gate) Check(
 	r *http.Request, verifier Verifier, earlier *verify.Identity,
 ) (*verify.Identity, *Refusal) {
-	g.strip(r)
+	g.owner.Strip(r)
+	session.Strip(r.Header)
 	identity, refusal := g.decide(r, verifier, earlier)
 	var assertion string
 	if identity != nil && g.config.Assert != nil {

@@ -4,7 +4,6 @@ import (
 	"net/http"
 	"slices"
 
-	"github.com/lumio-vision/caddy-system-keys/internal/session"
 	"github.com/lumio-vision/caddy-system-keys/internal/token"
 )
 
@@ -16,22 +15,6 @@ import (
 func (g *Gate) Withdraw(r *http.Request) {
 	g.owner.Remove(r.Header)
 	dropKey(r)
-}
-
-// Clean takes away what a client sends under the owned prefix, and every system key,
-// wherever it stands. It is for requests that are answered without a check: what
-// answers them may fail, and then error routes go on with the request, perhaps to
-// another upstream.
-func (g *Gate) Clean(r *http.Request) {
-	g.strip(r)
-	dropKey(r)
-	hide(r)
-}
-
-// strip removes what only this proxy may say, and the cookie of the System page.
-func (g *Gate) strip(r *http.Request) {
-	g.owner.Strip(r)
-	session.Strip(r.Header)
 }
 
 // dropKey removes a credential of ours. Others' are left alone.
