@@ -1,10 +1,13 @@
 package coherence
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -330,5 +333,21 @@ func TestNoLeaseOnADatabaseThatWasReplaced(t *testing.T) {
 	<-ended
 	if f.standing() != None {
 		t.Error("what is remembered of a database that was replaced is trusted")
+	}
+}
+
+// A server that does not say which history it has is followed all the same, and the
+// log says once what that means.
+func TestAServerWithoutANameIsSaidOnce(t *testing.T) {
+	f := newFixture(t)
+	var said bytes.Buffer
+	f.config.Logger = slog.New(slog.NewTextHandler(&said, nil))
+	for rev := range int64(3) {
+		view := calm(rev)
+		view.Origin, view.InLog = "", rev > 0
+		f.mustRenew(t, view)
+	}
+	if n := strings.Count(said.String(), "does not say which history it has"); n != 1 || f.standing() != Cached {
+		t.Errorf("it was said %d times, and the lease is %v:\n%s", n, f.standing(), &said)
 	}
 }
