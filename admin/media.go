@@ -21,8 +21,8 @@ func checkContentType(r *http.Request) error {
 		return nil
 	}
 	if len(fields) == 1 && r.Header.Get("Content-Encoding") == "" {
-		mediaType, Parameters, err := mime.ParseMediaType(fields[0])
-		charset, set := Parameters["charset"]
+		mediaType, parameters, err := mime.ParseMediaType(fields[0])
+		charset, set := parameters["charset"]
 		if err == nil && mediaType == MediaJSON && (!set || strings.EqualFold(charset, "utf-8")) {
 			return nil
 		}
@@ -65,7 +65,7 @@ func weightOf(accept, mediaType string) float64 {
 	kind, _, _ := strings.Cut(mediaType, "/")
 	weight, specificity := 0.0, 0
 	for part := range strings.SplitSeq(accept, ",") {
-		accepted, Parameters, err := mime.ParseMediaType(part)
+		accepted, parameters, err := mime.ParseMediaType(part)
 		if err != nil {
 			continue
 		}
@@ -74,7 +74,7 @@ func weightOf(accept, mediaType string) float64 {
 			continue
 		}
 		specificity, weight = matched, 1
-		if q, err := strconv.ParseFloat(Parameters["q"], 64); err == nil {
+		if q, err := strconv.ParseFloat(parameters["q"], 64); err == nil {
 			weight = q
 		}
 	}

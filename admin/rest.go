@@ -8,11 +8,11 @@ import (
 
 // ListKeys answers with a page of the list of keys.
 func ListKeys(w http.ResponseWriter, r *http.Request, x *Exchange) error {
-	Parameters, err := parseQuery(r.URL.RawQuery, keyParameters...)
+	parameters, err := parseQuery(r.URL.RawQuery, keyParameters...)
 	if err != nil {
 		return err
 	}
-	query, err := KeyQuery(Parameters)
+	query, err := KeyQuery(parameters)
 	if err != nil {
 		return err
 	}
@@ -35,11 +35,11 @@ func ListKeys(w http.ResponseWriter, r *http.Request, x *Exchange) error {
 }
 
 func listAudit(w http.ResponseWriter, r *http.Request, x *Exchange) error {
-	Parameters, err := parseQuery(r.URL.RawQuery, auditParameters...)
+	parameters, err := parseQuery(r.URL.RawQuery, auditParameters...)
 	if err != nil {
 		return err
 	}
-	query, err := AuditQuery(Parameters)
+	query, err := AuditQuery(parameters)
 	if err != nil {
 		return err
 	}
