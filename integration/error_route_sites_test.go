@@ -94,6 +94,7 @@ func (s *errorSites) upstreams(t *testing.T) (first, second string) {
 		return server.Listener.Addr().String()
 	}
 	hang := func(r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body) // else net/http does not see that the request is given up
 		s.asked <- r.Header.Get("X-Name")
 		<-r.Context().Done()
 	}

@@ -43,7 +43,7 @@ func TestErrorRouteGetsNothingOfWhatWasCut(t *testing.T) {
 			var arrived atomic.Int64
 			f.upstream.mux.HandleFunc("/counted", func(_ http.ResponseWriter, r *http.Request) {
 				arrived.Add(1)
-				<-r.Context().Done()
+				hang(r)
 			})
 			second := newUpstream(t)
 			var atSecond, identified atomic.Int64
