@@ -34,12 +34,12 @@ var (
 var checks = []check{
 	{name: "requests", without: requests, revs: "2"},
 	{name: "members", without: members, revs: "2"},
-	{name: "restored backups", without: restores, revs: "2"},
 	{name: "failover", without: failover, revs: "2"},
 	{name: "rows deleted around the triggers", without: pages, revs: "2"},
 	{name: "answers", without: pages, revs: "2", property: "answers"},
 	{name: "returns", without: pages, revs: "2", property: "returns"},
 
+	{name: "restored backups", without: restores, revs: "2", long: true},
 	{name: "failover and requests", without: []string{"FAILOVER", "NO_REAPER", "NO_RESTORE", "NO_AROUND"}, revs: "2", long: true},
 	{name: "requests, long log", without: requests, revs: "3", long: true},
 	{name: "members, long log", without: members, revs: "3", long: true},
