@@ -187,7 +187,7 @@ func TestTheLogSaysWhyARequestWasCut(t *testing.T) {
 		go stream(address, plain, began, ended)
 		<-began
 		end()
-		<-ended
+		t.Logf("its request ended with %v", <-ended)
 		eventually(t, "the log says "+reason, func() bool {
 			written, err := os.ReadFile(log)
 			return err == nil && slices.ContainsFunc(strings.Split(string(written), "\n"), func(line string) bool {

@@ -6,9 +6,9 @@ import (
 	"sync"
 	"time"
 
-	"github.com/lumio-vision/caddy-system-keys/internal/lru"
 	"golang.org/x/time/rate"
 
+	"github.com/lumio-vision/caddy-system-keys/internal/lru"
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
 

@@ -218,6 +218,4 @@ func (c *Cache) do(ctx context.Context, breaker *breaker, what string, call func
 	return nil
 }
 
-var (
-	_ observe.Observed = (*Cache)(nil)
-)
+var _ observe.Observed = (*Cache)(nil)
