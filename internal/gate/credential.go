@@ -19,12 +19,16 @@ const scheme = "bearer"
 // are logged. A key that was sent there, or in another field, must not be served, or
 // nobody would notice that it leaks.
 func Credential(r *http.Request) (key string, refusal *Refusal) {
+	return credential(r, misplaced(r))
+}
+
+func credential(r *http.Request, misplaced string) (key string, refusal *Refusal) {
 	fields := r.Header["Authorization"]
 	if len(fields) > 1 {
 		return "", refuseAmbiguous
 	}
-	if place := misplaced(r); place != "" {
-		return "", refuseMisplaced(place)
+	if misplaced != "" {
+		return "", refuseMisplaced(misplaced)
 	}
 	if len(fields) == 0 {
 		return "", nil

@@ -69,9 +69,8 @@ func New(config Config) (*Gate, error) {
 func (g *Gate) Check(
 	r *http.Request, verifier Verifier, earlier *verify.Identity,
 ) (*verify.Identity, *Refusal) {
-	g.owner.Strip(r)
-	session.Strip(r.Header)
-	identity, refusal := g.decide(r, verifier, earlier)
+	place := g.strip(r)
+	identity, refusal := g.decide(r, place, verifier, earlier)
 	var assertion string
 	if identity != nil && g.config.Assert != nil {
 		var err error
@@ -96,8 +95,21 @@ func (g *Gate) Check(
 	return identity, refusal
 }
 
+// strip removes what only this proxy may say, and the cookie of the System page. It
+// returns the place of a system key that stands where none belongs, or nothing.
+func (g *Gate) strip(r *http.Request) (misplaced string) {
+	misplaced = outsideHeader(r)
+	g.owner.Strip(r, func(name string, values []string) {
+		if misplaced == "" && fieldHolds(name, values) {
+			misplaced = placeOf(name)
+		}
+	})
+	session.Strip(r.Header)
+	return misplaced
+}
+
 func (g *Gate) decide(
-	r *http.Request, verifier Verifier, earlier *verify.Identity,
+	r *http.Request, misplaced string, verifier Verifier, earlier *verify.Identity,
 ) (*verify.Identity, *Refusal) {
 	switch err := header.CheckUpgrade(r); {
 	case errors.Is(err, header.ErrConnect):
@@ -105,7 +117,7 @@ func (g *Gate) decide(
 	case err != nil:
 		return nil, refuseUpgrade
 	}
-	key, refusal := Credential(r)
+	key, refusal := credential(r, misplaced)
 	switch {
 	case refusal != nil:
 		return nil, refusal

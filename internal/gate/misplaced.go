@@ -19,16 +19,24 @@ var ErrMisplaced = errors.New("a system key is in the wrong place")
 // is none: it names a resource, and logs and audit records have it redacted. The
 // body is not read.
 func misplaced(r *http.Request) string {
-	if r.URL != nil && token.Mentions(r.URL.RawQuery) && (token.Holds(r.URL.RawQuery) || tokenInQuery(r.URL.RawQuery)) {
-		return "the query"
-	}
-	if token.Holds(r.Host) {
-		return "the header field Host"
+	if place := outsideHeader(r); place != "" {
+		return place
 	}
 	for name, values := range r.Header {
 		if fieldHolds(name, values) {
 			return placeOf(name)
 		}
+	}
+	return ""
+}
+
+// outsideHeader is misplaced for the query and the Host.
+func outsideHeader(r *http.Request) string {
+	if r.URL != nil && token.Mentions(r.URL.RawQuery) && (token.Holds(r.URL.RawQuery) || tokenInQuery(r.URL.RawQuery)) {
+		return "the query"
+	}
+	if token.Holds(r.Host) {
+		return "the header field Host"
 	}
 	return ""
 }

@@ -58,9 +58,19 @@ func (o *Owner) Owns(name string) bool { return hasFoldedPrefix(name, o.prefix) 
 // copy of the request that the server made, as Caddy's handlers get it, and
 // not the server's own: net/http looks at the type of that one's Body.
 //
+// Look, unless it is nil, is called with each other header field, so that whoever has
+// to see all of them need not walk through the header once more.
+//
 // Strip allocates nothing for a request that has none of this.
-func (o *Owner) Strip(r *http.Request) {
-	o.Remove(r.Header)
+func (o *Owner) Strip(r *http.Request, look func(name string, values []string)) {
+	for name, values := range r.Header {
+		switch {
+		case o.Owns(name):
+			delete(r.Header, name)
+		case look != nil:
+			look(name, values)
+		}
+	}
 	dropTokens(r.Header, "Connection", o.protects)
 	// The server moves the announcement into r.Trailer, except on a request of
 	// HTTP/1 without chunks, which cannot have trailers.

@@ -107,7 +107,7 @@ func TestStripHeader(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			r := &http.Request{Header: tt.in}
-			newOwner(t, "X-Lumio-").Strip(r)
+			newOwner(t, "X-Lumio-").Strip(r, nil)
 			if diff := cmp.Diff(tt.want, r.Header); diff != "" {
 				t.Errorf("header after Strip (-want +got):\n%s", diff)
 			}
@@ -119,7 +119,7 @@ func TestStripLeavesValuesOfACopyAlone(t *testing.T) {
 	t.Parallel()
 	shared := []string{"close, X-Lumio-Key-Id", "X-Lumio-Key-Label"}
 	r := &http.Request{Header: http.Header{"Connection": shared}}
-	newOwner(t, "X-Lumio-").Strip(r)
+	newOwner(t, "X-Lumio-").Strip(r, nil)
 	if diff := cmp.Diff([]string{"close, X-Lumio-Key-Id", "X-Lumio-Key-Label"}, shared); diff != "" {
 		t.Errorf("slice of the copy (-want +got):\n%s", diff)
 	}
@@ -128,7 +128,7 @@ func TestStripLeavesValuesOfACopyAlone(t *testing.T) {
 func TestStripAllocatesNothingForACommonRequest(t *testing.T) {
 	owner := newOwner(t, "X-Lumio-")
 	r := commonRequest()
-	if allocs := testing.AllocsPerRun(100, func() { owner.Strip(r) }); allocs != 0 {
+	if allocs := testing.AllocsPerRun(100, func() { owner.Strip(r, nil) }); allocs != 0 {
 		t.Errorf("Strip allocates %v times", allocs)
 	}
 }
@@ -139,7 +139,7 @@ func BenchmarkStrip(b *testing.B) {
 		r := commonRequest()
 		b.ReportAllocs()
 		for b.Loop() {
-			owner.Strip(r)
+			owner.Strip(r, nil)
 		}
 	})
 	b.Run("attack", func(b *testing.B) {
@@ -148,7 +148,7 @@ func BenchmarkStrip(b *testing.B) {
 		for b.Loop() {
 			r.Header["X_lumio_key_id"] = []string{"1"}
 			r.Header["Connection"] = []string{"close, X-Lumio-Key-Id"}
-			owner.Strip(r)
+			owner.Strip(r, nil)
 		}
 	})
 }

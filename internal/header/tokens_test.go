@@ -75,7 +75,7 @@ func TestStripTrailer(t *testing.T) {
 				maps.Copy(r.Trailer, tt.arrives)
 			}}
 			r.Body = body
-			newOwner(t, "X-Lumio-").Strip(r)
+			newOwner(t, "X-Lumio-").Strip(r, nil)
 			if diff := cmp.Diff(tt.now, r.Trailer); diff != "" {
 				t.Errorf("trailer before the body was read (-want +got):\n%s", diff)
 			}
@@ -102,7 +102,7 @@ func TestStripTrailerPassesOnErrorsOfTheBody(t *testing.T) {
 	broken := errors.New("broken")
 	r := &http.Request{ContentLength: -1, Header: http.Header{}, Trailer: http.Header{}}
 	r.Body = &scriptedBody{Reader: strings.NewReader("da"), err: broken}
-	newOwner(t, "X-Lumio-").Strip(r)
+	newOwner(t, "X-Lumio-").Strip(r, nil)
 	data, err := io.ReadAll(r.Body)
 	if !errors.Is(err, broken) || string(data) != "da" {
 		t.Errorf("body %q, %v, want what came and the error", data, err)
@@ -131,7 +131,7 @@ func TestStripReplacesTheBodyOnlyWhereTrailersCanCome(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			r := &http.Request{Header: http.Header{}, Body: tt.body, ContentLength: tt.length, Trailer: tt.trailer}
-			newOwner(t, "X-Lumio-").Strip(r)
+			newOwner(t, "X-Lumio-").Strip(r, nil)
 			if replaced := r.Body != tt.body; replaced != tt.replaced {
 				t.Errorf("body replaced: %v, want %v", replaced, tt.replaced)
 			}
@@ -185,7 +185,7 @@ func TestTrailersOfTheServer(t *testing.T) {
 						if !own {
 							r = r.WithContext(r.Context())
 						}
-						owner.Strip(r)
+						owner.Strip(r, nil)
 						data, _ = io.ReadAll(r.Body)
 						got = r.Trailer
 					}))
