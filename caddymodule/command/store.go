@@ -101,7 +101,7 @@ func openMigrated(cmd *cobra.Command, location open.Location, mayMakeFile, mayMa
 	ctx := cmd.Context()
 	s, err := location.Open(ctx, openOptions(cmd, mayMakeFile))
 	if err != nil {
-		return nil, fmt.Errorf("open store: %w", err)
+		return nil, err // begins with "open store"
 	}
 	if !mayMake {
 		if _, err := s.MintKey(ctx); err != nil {
