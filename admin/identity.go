@@ -25,11 +25,11 @@ type Person struct {
 	IsSystem    bool
 }
 
-// Identities finds out who calls, for every surface of the admin plane. Verifier
-// is required.
+// Identities finds out who calls, for every surface of the admin plane. Admit is
+// required.
 type Identities struct {
-	// Verifier says whose key a caller presents.
-	Verifier gate.Verifier
+	// Admit says whose key a caller presents, as [verify.Verifier.Admit] does.
+	Admit func(ctx context.Context, key string) (store.ID, *verify.Identity, error)
 	// Tokens verifies `Bearer lm_` + JWT. Nil: nobody has one.
 	Tokens Tokens
 	// Earlier returns the identity that an earlier handler of ours has let through on
@@ -38,11 +38,10 @@ type Identities struct {
 	// Trusted returns the person for whom another handler vouches, or nil. It is nil
 	// if no other handler is trusted.
 	Trusted func(r *http.Request) *Person
-	// Announce is called with the identity of a good key. Refused is called with a key
-	// that was refused and the reason; the key is empty if it was not looked up. Both
-	// may be nil.
+	// Announce is called with the identity of a good key, and Refused for a key that is
+	// not accepted. Both may be nil.
 	Announce func(r *http.Request, identity *verify.Identity)
-	Refused  func(r *http.Request, key string, why error)
+	Refused  func(r *http.Request, d *gate.Decision)
 }
 
 // personPrefix is what the tokens of people begin with.
@@ -63,10 +62,7 @@ func (i *Identities) actor(r *http.Request) (Actor, error) {
 func (i *Identities) Known(r *http.Request) (actor Actor, known bool, err error) {
 	key, refusal := gate.Credential(r)
 	if refusal != nil {
-		if i.Refused != nil {
-			i.Refused(r, "", refusal)
-		}
-		return Actor{}, false, refusal
+		return Actor{}, false, i.refuse(r, &gate.Decision{Refusal: refusal})
 	}
 	if key != "" {
 		actor, err = i.ByKey(r, key)
@@ -90,28 +86,33 @@ func (i *Identities) Known(r *http.Request) (actor Actor, known bool, err error)
 }
 
 func (i *Identities) ByKey(r *http.Request, key string) (Actor, error) {
-	identity, err := i.Verifier.Verify(r.Context(), key)
-	if err != nil {
-		if i.Refused != nil {
-			i.Refused(r, key, err)
-		}
-		return Actor{}, gate.Refuse(err)
+	d := gate.Decision{Key: key}
+	d.Admitted(i.Admit(r.Context(), key))
+	if d.Refusal != nil {
+		return Actor{}, i.refuse(r, &d)
 	}
 	if i.Announce != nil {
-		i.Announce(r, identity)
+		i.Announce(r, d.Identity)
 	}
-	return KeyActor(identity), nil
+	return KeyActor(d.Identity), nil
+}
+
+func (i *Identities) refuse(r *http.Request, d *gate.Decision) error {
+	if i.Refused != nil {
+		i.Refused(r, d)
+	}
+	return d.Refusal
 }
 
 func (i *Identities) byToken(ctx context.Context, token string) (Actor, error) {
 	claims, err := i.Tokens.Verify(ctx, token)
 	switch {
 	case errors.Is(err, jwtauth.ErrInvalid):
-		p := *gate.Invalid()
+		p := gate.Invalid("")
 		p.Message = "the token is not valid"
-		return Actor{}, &p
+		return Actor{}, p
 	case err != nil:
-		p := gate.Unavailable(time.Second, err)
+		p := gate.Unavailable("", time.Second, err)
 		p.Message = "the token cannot be verified at the moment"
 		return Actor{}, p
 	}

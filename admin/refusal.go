@@ -43,7 +43,7 @@ func RefusalOf(err error) *gate.Refusal {
 	}
 	switch {
 	case errors.Is(err, store.ErrActorGone):
-		return gate.Invalid()
+		return gate.Invalid(gate.DeniedRevoked)
 	case errors.Is(err, store.ErrNotFound):
 		return &gate.Refusal{Status: http.StatusNotFound, Code: "not_found", Message: "there is no such system key"}
 	case errors.Is(err, ErrEscalation):

@@ -2,7 +2,6 @@ package caddymodule
 
 import (
 	"context"
-	"errors"
 	"net/http"
 	"time"
 
@@ -133,16 +132,12 @@ func (a *Admin) Provision(ctx caddy.Context) error {
 // identities says who may be an admin.
 func (a *Admin) identities(auditor *auditor) admin.Identities {
 	identities := admin.Identities{
-		Verifier: a.app,
+		Admit:    a.app.admit,
 		Earlier:  announced,
 		Announce: announce,
-		Refused: func(r *http.Request, key string, why error) {
-			auditor.refused(r, key, nil, why, http.StatusUnauthorized)
-			refusal, ok := errors.AsType[*gate.Refusal](why)
-			if !ok {
-				refusal = gate.Refuse(why)
-			}
-			tellRefusal(r, decisionOf(refusal, nil, why).Reason())
+		Refused: func(r *http.Request, d *gate.Decision) {
+			auditor.denied(r, d, d.Refusal.Status)
+			tellRefusal(r, d.Refusal.Reason)
 		},
 	}
 	if a.JWT != nil {

@@ -8,6 +8,7 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"go.uber.org/zap"
 
+	"github.com/lumio-vision/caddy-system-keys/internal/gate"
 	"github.com/lumio-vision/caddy-system-keys/internal/header"
 	"github.com/lumio-vision/caddy-system-keys/internal/verify"
 )
@@ -28,23 +29,23 @@ func (c *caller) announce(r *http.Request) {
 		return
 	}
 	if extra, ok := ctx.Value(caddyhttp.ExtraLogFieldsCtxKey).(*caddyhttp.ExtraLogFields); ok {
-		extra.Set(zap.String("system_key_label", c.identity.Label))
+		extra.Set(zap.String("system_key_label", c.Identity.Label))
 	}
 }
 
 // announce tells the rest of Caddy whose key the admin plane has accepted.
 func announce(r *http.Request, identity *verify.Identity) {
-	(&caller{identity: identity}).announce(r)
+	(&caller{Decision: gate.Decision{Identity: identity}}).announce(r)
 }
 
 // tellRefusal tells the access log why a request was refused or cut, in one word.
-func tellRefusal(r *http.Request, reason string) {
+func tellRefusal(r *http.Request, reason gate.Reason) {
 	ctx := r.Context()
 	if !logged(ctx) {
 		return
 	}
 	if extra, ok := ctx.Value(caddyhttp.ExtraLogFieldsCtxKey).(*caddyhttp.ExtraLogFields); ok {
-		extra.Set(zap.String("system_key_refused", reason))
+		extra.Set(zap.String("system_key_refused", string(reason)))
 	}
 }
 
@@ -66,9 +67,9 @@ func (c *caller) placeholders(repl *caddy.Replacer) {
 		repl.Map(c.placeholder)
 	}
 	if taken {
-		repl.Set(userID, c.identity.Boxed.ID)
-		repl.Set(userLabel, c.identity.Boxed.Label)
-		repl.Set(userPermissions, c.identity.Boxed.Permissions)
+		repl.Set(userID, c.Identity.Boxed.ID)
+		repl.Set(userLabel, c.Identity.Boxed.Label)
+		repl.Set(userPermissions, c.Identity.Boxed.Permissions)
 		repl.Set(userType, authType)
 	}
 }
@@ -80,7 +81,7 @@ func (c *caller) placeholder(name string) (any, bool) {
 		if c.stage == withdrawn && !c.over() {
 			return nil, false
 		}
-		return c.identity.Boxed.ID, true
+		return c.Identity.Boxed.ID, true
 	case userLabel, userPermissions, userType:
 	default:
 		return nil, false
@@ -89,9 +90,9 @@ func (c *caller) placeholder(name string) (any, bool) {
 	case c.stage == withdrawn:
 		return nil, false
 	case name == userLabel:
-		return c.identity.Boxed.Label, true
+		return c.Identity.Boxed.Label, true
 	case name == userPermissions:
-		return c.identity.Boxed.Permissions, true
+		return c.Identity.Boxed.Permissions, true
 	}
 	return authType, true
 }

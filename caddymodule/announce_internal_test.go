@@ -8,6 +8,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
+	"github.com/lumio-vision/caddy-system-keys/internal/gate"
 	"github.com/lumio-vision/caddy-system-keys/internal/verify"
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
@@ -69,7 +70,7 @@ func TestTheUserOfARequestThatFailedIsForTheAccessLogAlone(t *testing.T) {
 				}
 				w := httptest.NewRecorder()
 				r := caddyhttp.PrepareRequest(httptest.NewRequest(http.MethodGet, "/", http.NoBody), repl, w, new(caddyhttp.Server))
-				c := &caller{identity: identity, stage: flying, key: "lm_sys_x"}
+				c := &caller{Decision: gate.Decision{Identity: identity, Key: "lm_sys_x"}, stage: flying}
 				c.announce(r)
 				if callerOf(r).inFlight() != identity {
 					t.Error("in its flight the request is not known")

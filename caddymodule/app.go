@@ -6,7 +6,7 @@
 //   - app.go, settings.go and source.go are the app: what is configured. pool.go keeps
 //     the engine over reloads. control.go tells how the instance is.
 //   - handler.go is `system_key_auth`. passage.go, caller.go and announce.go follow a
-//     request through it; refuse.go, failures.go, decision.go and auditor.go say what
+//     request through it; refuse.go, failures.go and auditor.go say what
 //     becomes of a request. assertion.go signs.
 //   - authenticator.go is the provider `system_key`, and admin.go the admin plane.
 //   - log_encoder.go takes keys out of logs.
@@ -25,6 +25,7 @@ import (
 
 	"github.com/lumio-vision/caddy-system-keys/internal/engine"
 	"github.com/lumio-vision/caddy-system-keys/internal/verify"
+	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
 func init() {
@@ -212,14 +213,14 @@ func (a *App) running(ctx context.Context) (*engine.Engine, error) {
 	case <-ctx.Done():
 	case <-a.lifetime.Done():
 	}
-	return nil, &verify.UnavailableError{RetryAfter: time.Second, Err: engine.ErrNotReady}
+	return nil, verify.Unavailable(verify.ReasonNotReady, engine.ErrNotReady)
 }
 
-// Verify implements the gate's verifier for a request that is not cut.
-func (a *App) Verify(ctx context.Context, key string) (*verify.Identity, error) {
+// admit is [engine.Engine.Admit] for a request that is not cut.
+func (a *App) admit(ctx context.Context, key string) (store.ID, *verify.Identity, error) {
 	e, err := a.running(ctx)
 	if err != nil {
-		return nil, err
+		return store.ID{}, nil, err
 	}
 	return e.Admit(ctx, key, nil)
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/lumio-vision/caddy-system-keys/internal/audit"
 	"github.com/lumio-vision/caddy-system-keys/internal/cut"
+	"github.com/lumio-vision/caddy-system-keys/internal/gate"
 	"github.com/lumio-vision/caddy-system-keys/internal/token"
 	"github.com/lumio-vision/caddy-system-keys/internal/verify"
 	"github.com/lumio-vision/caddy-system-keys/store"
@@ -51,29 +52,30 @@ func (a *auditor) wants(r *http.Request) bool {
 	return true
 }
 
-// used records a request that was let through, when it has ended.
-func (a *auditor) used(r *http.Request, identity *verify.Identity, outcome cut.Outcome, err error) {
+// used records a request that was let through, when it has ended. Ended is the answer to
+// one that was cut, or nil.
+func (a *auditor) used(r *http.Request, identity *verify.Identity, outcome cut.Outcome, ended *gate.Refusal, err error) {
 	w := a.writer()
 	if w == nil {
 		return
 	}
 	request := auditRequest(r)
-	request.Status = answered(outcome, err)
+	request.Status = answered(outcome, ended, err)
 	var details json.RawMessage
-	if outcome.Cause != nil {
+	if ended != nil {
 		details = json.RawMessage(`{"cut":true}`)
 	}
 	w.Add(record(store.AuditUsed, a.now(), identity.ID, identity.Label, request, details))
 }
 
 // answered is what the client has got, or is about to get.
-func answered(outcome cut.Outcome, err error) int {
+func answered(outcome cut.Outcome, ended *gate.Refusal, err error) int {
 	failed, isStatus := errors.AsType[caddyhttp.HandlerError](err)
 	switch {
 	case outcome.Status != 0:
 		return outcome.Status
-	case outcome.Cause != nil:
-		return refusalOf(outcome.Cause).Status
+	case ended != nil:
+		return ended.Status
 	case isStatus:
 		return failed.StatusCode
 	case err != nil:
@@ -82,9 +84,17 @@ func answered(outcome cut.Outcome, err error) int {
 	return http.StatusOK // what net/http sends for a handler that has sent nothing
 }
 
-// denied records a request that was refused because of its key: one that was
+// denied records a refusal with its status, if it is because of the key: one that was
 // revoked or has expired, or one that lacks a permission.
-func (a *auditor) denied(r *http.Request, id store.ID, label, reason string, status int) {
+func (a *auditor) denied(r *http.Request, d *gate.Decision, status int) {
+	reason, label := string(d.Refusal.Reason), ""
+	switch d.Refusal.Reason {
+	case gate.DeniedRevoked, gate.DeniedExpired:
+	case gate.DeniedPermission:
+		reason, label = d.Refusal.Code, d.Identity.Label
+	default:
+		return
+	}
 	w := a.writer()
 	if w == nil {
 		return
@@ -95,41 +105,7 @@ func (a *auditor) denied(r *http.Request, id store.ID, label, reason string, sta
 	if err != nil { // strings always encode
 		panic(err)
 	}
-	w.Deny(record(store.AuditDenied, a.now(), id, label, request, details))
-}
-
-// refused records a refusal of the proxy, if it is one to be recorded. The
-// identity is nil if the key was not good, and err then says why.
-func (a *auditor) refused(r *http.Request, key string, identity *verify.Identity, err error, status int) {
-	if identity != nil {
-		if status == http.StatusForbidden {
-			a.denied(r, identity.ID, identity.Label, "insufficient_scope", status)
-		}
-		return
-	}
-	reason, ok := errors.AsType[verify.Reason](err)
-	if !ok {
-		return
-	}
-	switch reason {
-	case verify.ReasonUnknown:
-		a.deniedKey(r, key, "revoked", status)
-	case verify.ReasonExpired:
-		a.deniedKey(r, key, "expired", status)
-	case verify.ReasonUnminted, verify.ReasonMismatch:
-	}
-}
-
-func (a *auditor) deniedKey(r *http.Request, key, reason string, status int) {
-	e := a.app.engine.Load()
-	if e == nil {
-		return
-	}
-	if live, err := e.Live(); err == nil {
-		if id, ok := live.Verifier.Whose(key); ok {
-			a.denied(r, id, "", reason, status)
-		}
-	}
+	w.Deny(record(store.AuditDenied, a.now(), d.KeyID, label, request, details))
 }
 
 func record(

@@ -1,7 +1,6 @@
 package caddymodule
 
 import (
-	"context"
 	"net/http"
 	"slices"
 	"strings"
@@ -12,7 +11,6 @@ import (
 
 	"github.com/lumio-vision/caddy-system-keys/internal/gate"
 	"github.com/lumio-vision/caddy-system-keys/internal/header"
-	"github.com/lumio-vision/caddy-system-keys/internal/verify"
 )
 
 func init() {
@@ -70,53 +68,39 @@ func (a *Authenticator) Provision(ctx caddy.Context) (err error) {
 // Authenticate implements [caddyauth.Authenticator]. An error is a technical
 // failure; a key that is not good is none.
 func (a *Authenticator) Authenticate(w http.ResponseWriter, r *http.Request) (caddyauth.User, bool, error) {
-	earlier := announced(r)
-	found := &finding{app: a.app}
-	identity, refusal := a.gate.Check(r, found, earlier)
-	if refusal == nil {
-		countAllowed(found.identity != nil, identity)
-		if found.asked {
-			// For the admin plane, to which a key is not the same as a user, and for
-			// `system_key_auth`, which verifies the key anew.
-			caddyhttp.SetVar(r.Context(), callerVar, &caller{identity: identity, key: found.key})
+	c := &caller{Decision: a.gate.Read(r)}
+	if c.Key != "" {
+		c.Admitted(a.app.admit(r.Context(), c.Key))
+	} else {
+		c.Earlier(announced(r))
+	}
+	a.gate.Decide(r, &c.Decision)
+	if refusal := c.Refusal; refusal != nil {
+		for name, values := range refusal.Header {
+			w.Header()[name] = slices.Clone(values)
 		}
-		return caddyauth.User{
-			ID: identity.ID.String(),
-			Metadata: map[string]string{
-				"label":       identity.Label,
-				"permissions": strings.Join(identity.Permissions, ","),
-				"type":        header.AuthType,
-			},
-		}, true, nil
+		a.refuser.log(r, refusal)
+		measured.Decided(refusal.Reason)
+		tellRefusal(r, refusal.Reason)
+		if refusal.Status >= http.StatusInternalServerError {
+			return caddyauth.User{}, false, refusal
+		}
+		return caddyauth.User{}, false, nil
 	}
-	for name, values := range refusal.Header {
-		w.Header()[name] = slices.Clone(values)
+	measured.Decided(c.Allowed())
+	if c.Key != "" {
+		// For the admin plane, to which a key is not the same as a user, and for
+		// `system_key_auth`, which verifies the key anew.
+		caddyhttp.SetVar(r.Context(), callerVar, c)
 	}
-	a.refuser.log(r, refusal)
-	if !found.asked {
-		found.identity = earlier
-	}
-	tellRefusal(r, countRefused(refusal, found.identity, found.err))
-	if refusal.Status >= http.StatusInternalServerError {
-		return caddyauth.User{}, false, refusal
-	}
-	return caddyauth.User{}, false, nil
-}
-
-// finding is what came of a request's key.
-type finding struct {
-	app      *App
-	asked    bool
-	key      string
-	identity *verify.Identity
-	err      error
-}
-
-// Verify implements the gate's verifier.
-func (f *finding) Verify(ctx context.Context, key string) (*verify.Identity, error) {
-	f.asked, f.key = true, key
-	f.identity, f.err = f.app.Verify(ctx, key)
-	return f.identity, f.err
+	return caddyauth.User{
+		ID: c.Identity.ID.String(),
+		Metadata: map[string]string{
+			"label":       c.Identity.Label,
+			"permissions": strings.Join(c.Identity.Permissions, ","),
+			"type":        header.AuthType,
+		},
+	}, true, nil
 }
 
 // Interface guards.

@@ -19,11 +19,9 @@ const callerVar = "system_keys.caller"
 // it prints as nothing, in every form: variables can be shown by placeholders,
 // templates and logs.
 type caller struct {
-	identity *verify.Identity // nil if the key was not accepted
-	stage    stage
-	key      string          // that the request came with, and that was taken away
-	refusal  *gate.Refusal   // of the key, by an earlier handler
-	repl     *caddy.Replacer // that knows the placeholders
+	gate.Decision // the key in it was taken away from the request
+	stage         stage
+	repl          *caddy.Replacer // that knows the placeholders
 }
 
 // stage is how far a request has come.
@@ -52,7 +50,7 @@ func callerOf(r *http.Request) *caller {
 // request has left it already.
 func announced(r *http.Request) *verify.Identity {
 	if c := callerOf(r); c != nil && c.stage <= flying {
-		return c.identity
+		return c.Identity
 	}
 	return nil
 }
@@ -62,26 +60,23 @@ func (c *caller) inFlight() *verify.Identity {
 	if c == nil || c.stage != flying {
 		return nil
 	}
-	return c.identity
+	return c.Identity
 }
 
 // refused returns the refusal of an earlier handler, which goes for all: a key
 // that is not good does not become an anonymous request in an error route.
 func (c *caller) refused() *gate.Refusal {
-	if c == nil {
+	if c == nil || c.Refusal == nil || !c.Refusal.Final() {
 		return nil
 	}
-	return c.refusal
+	return c.Refusal
 }
 
 // refuse ends the request here, and keeps the refusal for the handlers in error
 // routes. They decide anew whether they need a key, and which permissions it must
 // hold.
 func (c *caller) refuse(r *http.Request, refusal *gate.Refusal) {
-	c.stage = withdrawn
-	if refusal != gate.Anonymous() && refusal.Status != http.StatusForbidden {
-		c.refusal = refusal
-	}
+	c.stage, c.Refusal = withdrawn, refusal
 	caddyhttp.SetVar(r.Context(), callerVar, c)
 }
 
@@ -89,11 +84,11 @@ func (c *caller) refuse(r *http.Request, refusal *gate.Refusal) {
 // flight any more: whoever wants to send an identity has to verify it anew. It
 // returns what stands there now, for [takeBack].
 func (c *caller) present(r *http.Request) (others []string) {
-	if c == nil || c.key == "" || c.stage == flying {
+	if c == nil || c.Key == "" || c.stage == flying {
 		return nil
 	}
 	others = r.Header["Authorization"]
-	r.Header["Authorization"] = []string{"Bearer " + c.key}
+	r.Header["Authorization"] = []string{"Bearer " + c.Key}
 	return others
 }
 

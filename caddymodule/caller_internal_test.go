@@ -27,7 +27,10 @@ import (
 func TestACallerPrintsAsNothing(t *testing.T) {
 	t.Parallel()
 	c := &caller{
-		key: "lm_sys_canary", identity: verify.IdentityOf(&store.Key{Label: "canary"}), refusal: gate.Invalid(), stage: landed,
+		Decision: gate.Decision{
+			Key: "lm_sys_canary", Identity: verify.IdentityOf(&store.Key{Label: "canary"}), Refusal: gate.Invalid(gate.DeniedRevoked),
+		},
+		stage: landed,
 	}
 	repl := caddy.NewReplacer()
 	w := httptest.NewRecorder()
@@ -77,6 +80,7 @@ func TestACallerPrintsAsNothing(t *testing.T) {
 // check.
 func TestWhatAHandlerInAnErrorRouteIsGiven(t *testing.T) {
 	t.Parallel()
+	k := gate.Decision{Key: "k"}
 	for name, test := range map[string]struct {
 		c       *caller
 		others  []string
@@ -86,12 +90,12 @@ func TestWhatAHandlerInAnErrorRouteIsGiven(t *testing.T) {
 	}{
 		"no handler before":           {nil, []string{"Basic x"}, []string{"Basic x"}, false, []string{"Basic x"}},
 		"no key":                      {&caller{stage: withdrawn}, nil, nil, false, nil},
-		"in flight":                   {&caller{stage: flying, key: "k"}, nil, nil, false, nil},
-		"after an error":              {&caller{stage: withdrawn, key: "k"}, nil, []string{"Bearer k"}, true, nil},
-		"after an answer":             {&caller{stage: landed, key: "k"}, nil, []string{"Bearer k"}, true, nil},
-		"after Caddy's own handler":   {&caller{key: "k"}, nil, []string{"Bearer k"}, true, nil},
-		"the key stays":               {&caller{stage: withdrawn, key: "k"}, []string{"Basic x"}, []string{"Bearer k"}, false, []string{"Bearer k"}},
-		"a credential of another one": {&caller{stage: withdrawn, key: "k"}, []string{"Basic x"}, []string{"Bearer k"}, true, []string{"Basic x"}},
+		"in flight":                   {&caller{stage: flying, Decision: k}, nil, nil, false, nil},
+		"after an error":              {&caller{stage: withdrawn, Decision: k}, nil, []string{"Bearer k"}, true, nil},
+		"after an answer":             {&caller{stage: landed, Decision: k}, nil, []string{"Bearer k"}, true, nil},
+		"after Caddy's own handler":   {&caller{Decision: k}, nil, []string{"Bearer k"}, true, nil},
+		"the key stays":               {&caller{stage: withdrawn, Decision: k}, []string{"Basic x"}, []string{"Bearer k"}, false, []string{"Bearer k"}},
+		"a credential of another one": {&caller{stage: withdrawn, Decision: k}, []string{"Basic x"}, []string{"Bearer k"}, true, []string{"Basic x"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

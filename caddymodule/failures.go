@@ -87,7 +87,7 @@ func newFailures(limit *FailureLimit) (*failures, error) {
 // counts: whether it is was found out before, so that nobody who has one pays for
 // others at the same address.
 func (f *failures) judge(r *http.Request, refusal *gate.Refusal) *gate.Refusal {
-	if f == nil || refusal != gate.Invalid() {
+	if f == nil || refusal.Code != gate.CodeInvalid {
 		return refusal
 	}
 	client, _ := caddyhttp.GetVar(r.Context(), caddyhttp.ClientIPVarKey).(string)

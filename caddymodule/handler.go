@@ -176,7 +176,7 @@ var errNoApp = errors.New("system_keys is not configured, which says where the k
 	"or the app to the JSON (empty, it means a SQLite file in Caddy's data folder)")
 
 // ServeHTTP implements [caddyhttp.MiddlewareHandler].
-func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) (err error) {
+func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
 	if h.keys.asked(r) {
 		h.keys.serve(w, r)
 		return nil
@@ -189,23 +189,25 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	pass := newPassage(h.app, w, r)
 	defer pass.leave()
 	others := before.present(r)
-	identity, refusal := h.gate.Check(r, pass, before.inFlight())
+	d := pass.enter(h.gate, before.inFlight())
 	takeBack(r, others)
-	if refusal != nil {
-		return h.refuse(w, r, pass, before, refusal)
+	if d.Refusal != nil {
+		return h.refuse(w, r, &pass.caller, before)
 	}
-	countAllowed(pass.entered(), identity)
-	switch {
-	case pass.entered():
+	allowed := d.Allowed()
+	measured.Decided(allowed)
+	switch allowed {
+	case gate.AllowedKey:
 		pass.caller.announce(r)
-	case identity != nil: // on the word of an earlier handler, in whose flight it is
+	case gate.AllowedEarlier: // in whose flight it is
 		before.announce(r)
 		defer h.gate.Withdraw(r)
 		return next.ServeHTTP(w, r)
 	default:
 		return next.ServeHTTP(w, r)
 	}
-	if refusal, err = pass.through(next, h.gate, h.auditor); refusal != nil {
+	refusal, err := pass.through(next, h.gate, h.auditor)
+	if refusal != nil {
 		// Error routes are not for it: an answer in place of this one could come from
 		// an upstream, and hide from the client that its key has ended.
 		h.refuser.answer(w, r, refusal)
@@ -216,15 +218,14 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 
 // refuse records and answers a refusal. Before is what an earlier handler has said
 // of the request.
-func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, pass *passage, before *caller, refusal *gate.Refusal) error {
-	refusal = h.failures.judge(r, refusal)
-	who := &pass.caller
-	if who.key == "" && before != nil { // else the key decides, whoever came before
+func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, who, before *caller) error {
+	refusal := h.failures.judge(r, who.Refusal)
+	h.auditor.denied(r, &who.Decision, refusal.Status)
+	measured.Decided(refusal.Reason)
+	tellRefusal(r, refusal.Reason)
+	if who.Key == "" && before != nil { // else the key decides, whoever came before
 		who = before
 	}
-	earlier := who.identity
-	h.auditor.refused(r, pass.caller.key, earlier, pass.denied, refusal.Status)
-	tellRefusal(r, countRefused(refusal, earlier, pass.denied))
 	who.refuse(r, refusal)
 	return h.refuser.refuse(w, r, refusal)
 }

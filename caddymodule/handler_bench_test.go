@@ -51,7 +51,7 @@ func BenchmarkAdmit(b *testing.B) {
 		},
 		"registered": func() error {
 			*flight = coherence.Flight{}
-			_, err := live.Verifier.Admit(b.Context(), key, flight)
+			_, _, err := live.Verifier.Admit(b.Context(), key, flight)
 			flight.Leave()
 			return err
 		},

@@ -12,7 +12,9 @@ import (
 	"github.com/lumio-vision/caddy-system-keys/internal/cut"
 	"github.com/lumio-vision/caddy-system-keys/internal/engine"
 	"github.com/lumio-vision/caddy-system-keys/internal/gate"
+	"github.com/lumio-vision/caddy-system-keys/internal/metrics"
 	"github.com/lumio-vision/caddy-system-keys/internal/verify"
+	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
 // passage is a request on its way through the handler, which can be cut from the
@@ -23,7 +25,6 @@ type passage struct {
 	r        *http.Request
 	engine   *engine.Engine // that let it through
 	caller   caller
-	denied   error // why the key is not good
 	exchange cut.Exchange
 	flight   coherence.Flight
 }
@@ -32,25 +33,31 @@ func newPassage(app *App, w http.ResponseWriter, r *http.Request) *passage {
 	return &passage{app: app, w: w, r: r}
 }
 
-// Verify implements the gate's verifier.
-func (p *passage) Verify(ctx context.Context, key string) (*verify.Identity, error) {
-	p.caller.key = key
-	e, err := p.app.running(ctx)
-	if err != nil {
-		p.denied = err
-		return nil, err
+// enter decides on the request. Earlier is who an earlier handler has let through.
+func (p *passage) enter(g *gate.Gate, earlier *verify.Identity) *gate.Decision {
+	d := &p.caller.Decision
+	*d = g.Read(p.r)
+	if d.Key != "" {
+		d.Admitted(p.admit(p.r.Context(), d.Key))
+	} else {
+		d.Earlier(earlier)
+	}
+	g.Decide(p.r, d)
+	return d
+}
+
+// admit verifies the key. From then on the request can be cut.
+func (p *passage) admit(ctx context.Context, key string) (id store.ID, identity *verify.Identity, err error) {
+	if p.engine, err = p.app.running(ctx); err != nil {
+		return id, nil, err
 	}
 	p.exchange.Begin(p.w, p.r)
 	p.flight.Request = &p.exchange
-	p.caller.identity, p.denied = e.Admit(ctx, key, &p.flight)
-	if p.denied == nil {
-		p.engine, p.caller.stage = e, flying
+	if id, identity, err = p.engine.Admit(ctx, key, &p.flight); err == nil {
+		p.caller.stage = flying
 	}
-	return p.caller.identity, p.denied
+	return id, identity, err
 }
-
-// entered reports whether the request was let through by its own key.
-func (p *passage) entered() bool { return p.engine != nil }
 
 func (p *passage) leave() { p.flight.Leave() }
 
@@ -68,14 +75,15 @@ func (p *passage) through(next caddyhttp.Handler, g *gate.Gate, auditor *auditor
 		outcome := p.exchange.Finish()
 		g.Withdraw(p.r)
 		p.caller.end(answered && outcome.Cause == nil)
-		if outcome.Cause != nil {
-			tellRefusal(p.r, countCut(outcome.Cause))
+		ended := refusalOf(outcome.Cause)
+		if ended != nil {
+			tellRefusal(p.r, ended.Reason)
 		}
 		if recorded {
-			auditor.used(p.r, p.caller.identity, outcome, err)
+			auditor.used(p.r, p.caller.Identity, outcome, ended, err)
 		}
 		switch {
-		case outcome.Cause == nil:
+		case ended == nil:
 			return // also a panic that has nothing to do with us
 		case outcome.Sent:
 			panic(http.ErrAbortHandler)
@@ -85,17 +93,26 @@ func (p *passage) through(next caddyhttp.Handler, g *gate.Gate, auditor *auditor
 				panic(reason)
 			}
 		}
-		refusal = refusalOf(outcome.Cause)
+		refusal = ended
 	}()
 	err = next.ServeHTTP(p.exchange.Wrap(p.engine.Alive))
 	answered = err == nil
 	return nil, err
 }
 
-// refusalOf is the answer to a request that was cut.
+// refusalOf counts a request that was cut, and is the answer to it. It is nil without a
+// cause.
 func refusalOf(cause error) *gate.Refusal {
-	if errors.Is(cause, cut.ErrLapsed) {
-		return gate.Unavailable(time.Second, cut.ErrLapsed)
+	switch {
+	case cause == nil:
+		return nil
+	case errors.Is(cause, cut.ErrLapsed):
+		measured.Cut(metrics.CutLapsed)
+		return gate.Unavailable(gate.UnavailableLease, time.Second, cut.ErrLapsed)
 	}
-	return gate.Invalid()
+	measured.Cut(metrics.CutKey)
+	if errors.Is(cause, cut.ErrExpired) {
+		return gate.Invalid(gate.DeniedExpired)
+	}
+	return gate.Invalid(gate.DeniedRevoked)
 }

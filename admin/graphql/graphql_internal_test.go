@@ -164,10 +164,8 @@ func (shouting) Keys(context.Context, *store.KeyQuery) (*store.KeyPage, error) {
 	panic("lm_sys_secret")
 }
 
-type anybody struct{}
-
-func (anybody) Verify(context.Context, string) (*verify.Identity, error) {
-	return &verify.Identity{IsSystem: true}, nil
+func anybody(context.Context, string) (store.ID, *verify.Identity, error) {
+	return store.ID{}, &verify.Identity{IsSystem: true}, nil
 }
 
 func TestAPanicTellsNobodyWhy(t *testing.T) {
@@ -175,7 +173,7 @@ func TestAPanicTellsNobodyWhy(t *testing.T) {
 	var log bytes.Buffer
 	config := admin.Config{
 		Service:    func(context.Context) (*admin.Service, error) { return &admin.Service{Store: shouting{}}, nil },
-		Identities: admin.Identities{Verifier: anybody{}},
+		Identities: admin.Identities{Admit: anybody},
 		Describe:   func(*http.Request) store.AuditRequest { return store.AuditRequest{ID: "r1"} },
 		Denied:     func(store.AuditRecord) {},
 		Logger:     slog.New(slog.NewTextHandler(&log, nil)),

@@ -57,7 +57,7 @@ func BenchmarkWarmLease(b *testing.B) {
 		{"leased", func(ctx context.Context) error { _, err := with.Verify(ctx, key.plain); return err }},
 		{"registered", func(ctx context.Context) error {
 			var flight coherence.Flight
-			_, err := with.Admit(ctx, key.plain, &flight)
+			_, _, err := with.Admit(ctx, key.plain, &flight)
 			flight.Leave()
 			return err
 		}},

@@ -69,7 +69,7 @@ func (h *history) refused(i *instance, key *simulatedKey, err error) {
 	if key.revoking.IsZero() {
 		h.violate("%s refused %s, which nobody has revoked: %v", i.name, key.id, err)
 	}
-	if errors.Is(err, verify.ReasonUnknown) && !key.restored {
+	if errors.Is(err, verify.ReasonRevoked) && !key.restored {
 		key.gone[i.name] = time.Now()
 	}
 }

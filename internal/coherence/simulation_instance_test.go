@@ -157,7 +157,7 @@ func (s *simulation) ask(i *instance, key *simulatedKey, stream time.Duration) {
 	r := new(request)
 	flight := coherence.Flight{Request: r}
 	defer flight.Leave()
-	_, err := i.verifier.Admit(ctx, key.plain, &flight)
+	_, _, err := i.verifier.Admit(ctx, key.plain, &flight)
 	if i.dead.Load() {
 		return
 	}

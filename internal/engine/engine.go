@@ -187,10 +187,10 @@ func (e *Engine) Live() (*Live, error) {
 
 // Admit is [verify.Verifier.Admit], and unavailable while the store is not
 // open.
-func (e *Engine) Admit(ctx context.Context, key string, flight *coherence.Flight) (*verify.Identity, error) {
+func (e *Engine) Admit(ctx context.Context, key string, flight *coherence.Flight) (store.ID, *verify.Identity, error) {
 	l, err := e.Live()
 	if err != nil {
-		return nil, &verify.UnavailableError{RetryAfter: time.Second, Err: err}
+		return store.ID{}, nil, verify.Unavailable(verify.ReasonNotReady, err)
 	}
 	return l.Verifier.Admit(ctx, key, flight)
 }

@@ -40,7 +40,7 @@ func credential(r *http.Request, misplaced string) (key string, refusal *Refusal
 		}
 	}
 	if token.Mentions(value) {
-		return "", refuseInvalid
+		return "", Invalid(DeniedMalformed)
 	}
 	return "", nil
 }

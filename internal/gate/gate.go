@@ -1,7 +1,6 @@
 package gate
 
 import (
-	"context"
 	"errors"
 	"net/http"
 	"time"
@@ -10,11 +9,6 @@ import (
 	"github.com/lumio-vision/caddy-system-keys/internal/session"
 	"github.com/lumio-vision/caddy-system-keys/internal/verify"
 )
-
-// Verifier says whose key it is, as [verify.Verifier.Verify] does.
-type Verifier interface {
-	Verify(ctx context.Context, key string) (*verify.Identity, error)
-}
 
 // Config is what a [Gate] does.
 type Config struct {
@@ -51,48 +45,73 @@ func New(config Config) (*Gate, error) {
 	return &Gate{config: config, owner: owner, scope: refuseScope(config.Require)}, nil
 }
 
-// Check decides on a request, in the order of the documented table, and
-// prepares its header for the upstream.
-//
-// Whatever the outcome, nothing that the client sent under the owned prefix is
-// left, nor a cookie of the System page. On success the identity's headers are
-// set and the credential is gone, unless it is to be kept. The identity is nil for
-// a request that passes without a key.
-//
-// Earlier is who another gate has let through on the same request, or nil. That
-// gate took the key away, so its word stands; but what this gate requires is
-// checked, and its headers are set.
-//
-// After a refusal a credential of ours is gone too, wherever it stood, since an error
-// route may well be another proxy. A request whose client went away while it was
-// verified gets the error of its context, as the cause of an unavailable answer.
-func (g *Gate) Check(
-	r *http.Request, verifier Verifier, earlier *verify.Identity,
-) (*verify.Identity, *Refusal) {
+// Read reads a request. It removes whatever the client sent under the owned prefix and
+// the cookie of the System page, and finds the key or refuses the request. The caller
+// adds who it is, by [Decision.Admitted] if there is a key, else by [Decision.Earlier], and
+// then calls [Gate.Decide].
+func (g *Gate) Read(r *http.Request) (d Decision) {
 	place := g.strip(r)
-	identity, refusal := g.decide(r, place, verifier, earlier)
-	var assertion string
-	if identity != nil && g.config.Assert != nil {
-		var err error
-		if assertion, err = g.config.Assert(r, identity); err != nil {
-			// Without it the upstream could not tell the request from a forged one.
-			identity, refusal = nil, refuseUnavailable(time.Second, err)
-		}
+	switch err := header.CheckUpgrade(r); {
+	case errors.Is(err, header.ErrConnect):
+		d.Refusal = refuseConnect
+	case err != nil:
+		d.Refusal = refuseUpgrade
+	default:
+		d.Key, d.Refusal = credential(r, place)
 	}
-	spent := refusal != nil || identity != nil && !g.config.KeepCredential
-	if spent {
+	return d
+}
+
+// Decide ends a decision, in the order of the documented table, and prepares the header of
+// the request.
+//
+// If the request goes on, the identity's headers are set and the credential is gone,
+// unless it is to be kept. If it is refused, a credential of ours is gone wherever it
+// stood, since an error route may well be another proxy.
+func (g *Gate) Decide(r *http.Request, d *Decision) {
+	var assertion string
+	if d.Refusal == nil {
+		assertion, d.Refusal = g.require(r, d.Identity)
+	}
+	switch {
+	case d.Refusal != nil:
+		dropKey(r)
+		hide(r)
+		return
+	case d.Identity == nil:
+		return
+	case !g.config.KeepCredential:
 		dropKey(r)
 	}
-	if refusal != nil {
-		hide(r)
-	}
-	if identity != nil {
-		g.owner.Inject(r.Header, &identity.Headers)
-	}
+	g.owner.Inject(r.Header, &d.Identity.Headers)
 	if assertion != "" {
 		g.owner.InjectAssertion(r.Header, assertion)
 	}
-	return identity, refusal
+}
+
+// require checks what this gate requires, and signs who calls. No check of a permission is
+// part of what is remembered of a key: two routes may require different things.
+func (g *Gate) require(r *http.Request, identity *verify.Identity) (assertion string, _ *Refusal) {
+	switch {
+	case identity == nil && g.config.Passthrough:
+		return "", nil
+	case identity == nil:
+		return "", refuseAnonymous
+	}
+	for _, permission := range g.config.Require {
+		if !identity.Has(permission) {
+			return "", g.scope
+		}
+	}
+	if g.config.Assert == nil {
+		return "", nil
+	}
+	assertion, err := g.config.Assert(r, identity)
+	if err != nil {
+		// Without it the upstream could not tell the request from a forged one.
+		return "", Unavailable(UnavailableAssertion, time.Second, err)
+	}
+	return assertion, nil
 }
 
 // strip removes what only this proxy may say, and the cookie of the System page. It
@@ -107,69 +126,3 @@ func (g *Gate) strip(r *http.Request) (misplaced string) {
 	session.Strip(r.Header)
 	return misplaced
 }
-
-func (g *Gate) decide(
-	r *http.Request, misplaced string, verifier Verifier, earlier *verify.Identity,
-) (*verify.Identity, *Refusal) {
-	switch err := header.CheckUpgrade(r); {
-	case errors.Is(err, header.ErrConnect):
-		return nil, refuseConnect
-	case err != nil:
-		return nil, refuseUpgrade
-	}
-	key, refusal := credential(r, misplaced)
-	switch {
-	case refusal != nil:
-		return nil, refusal
-	case key != "":
-		identity, refusal := Identify(r.Context(), key, verifier)
-		if refusal != nil {
-			return nil, refusal
-		}
-		return g.admit(identity)
-	case earlier != nil:
-		return g.admit(earlier)
-	case g.config.Passthrough:
-		return nil, nil
-	}
-	return nil, refuseAnonymous
-}
-
-// admit checks what is required. That is never part of what is remembered of a
-// key: two routes may require different things.
-func (g *Gate) admit(identity *verify.Identity) (*verify.Identity, *Refusal) {
-	for _, permission := range g.config.Require {
-		if !identity.Has(permission) {
-			return nil, g.scope
-		}
-	}
-	return identity, nil
-}
-
-// Identify asks whose key it is, and puts what comes back into a refusal if it
-// is nobody's, or if that cannot be found out.
-func Identify(ctx context.Context, key string, verifier Verifier) (*verify.Identity, *Refusal) {
-	identity, err := verifier.Verify(ctx, key)
-	if err != nil {
-		return nil, Refuse(err)
-	}
-	return identity, nil
-}
-
-// Refuse is the answer to a key that a verifier has not accepted.
-func Refuse(err error) *Refusal {
-	if errors.Is(err, verify.ErrInvalidToken) {
-		return refuseInvalid
-	}
-	retryAfter := time.Second
-	if u, ok := errors.AsType[*verify.UnavailableError](err); ok {
-		retryAfter = u.RetryAfter
-	}
-	return refuseUnavailable(retryAfter, err)
-}
-
-// Invalid is the answer to a key that is not, or no longer, good.
-func Invalid() *Refusal { return refuseInvalid }
-
-// Anonymous is the answer to a request without a key where one is needed.
-func Anonymous() *Refusal { return refuseAnonymous }

@@ -1,14 +1,10 @@
 package gate
 
 import (
-	"errors"
 	"net/http"
 
 	"github.com/lumio-vision/caddy-system-keys/internal/token"
 )
-
-// ErrMisplaced is the cause of a refusal for a system key in the wrong place.
-var ErrMisplaced = errors.New("a system key is in the wrong place")
 
 // misplaced names the place of a request that holds a system key and is not for one,
 // or is empty. Such a key would go on to the upstream, into its logs and those of

@@ -2,7 +2,6 @@ package gate_test
 
 import (
 	"encoding/base64"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -65,8 +64,8 @@ func TestAKeyInTheWrongPlaceIsRefused(t *testing.T) {
 				}
 				r := request("", "/?"+p.query, h)
 				v := new(verifier)
-				_, refusal := newGate(t, func(c *gate.Config) { c.Passthrough = open }).Check(r, v, nil)
-				if refusal == nil || refusal.Status != http.StatusBadRequest || refusal.Code != "invalid_request" || !errors.Is(refusal, gate.ErrMisplaced) {
+				_, refusal := check(newGate(t, func(c *gate.Config) { c.Passthrough = open }), r, v, nil)
+				if refusal == nil || refusal.Status != http.StatusBadRequest || refusal.Code != "invalid_request" || refusal.Reason != gate.DeniedMisplaced {
 					t.Errorf("%+v: %v", p, refusal)
 					continue
 				}
@@ -99,7 +98,7 @@ func TestWhatOnlyLooksLikeAKeyPasses(t *testing.T) {
 			"Basic":    request("", "", http.Header{"Authorization": {basicOf("lm_sys_user:" + text)}}),
 		} {
 			before := fmt.Sprint(r.Header, r.URL)
-			if _, refusal := newGate(t, func(c *gate.Config) { c.Passthrough = true }).Check(r, new(verifier), nil); refusal != nil {
+			if _, refusal := check(newGate(t, func(c *gate.Config) { c.Passthrough = true }), r, new(verifier), nil); refusal != nil {
 				t.Errorf("%q in %s: %v", text, name, refusal)
 			}
 			if after := fmt.Sprint(r.Header, r.URL); after != before {
@@ -113,7 +112,7 @@ func TestWhatOnlyLooksLikeAKeyPasses(t *testing.T) {
 func TestAnOwnedFieldIsStrippedFirst(t *testing.T) {
 	t.Parallel()
 	r := request("", "", http.Header{"X-Lumio-Key": {whole}, "x_lumio_token": {whole}})
-	if _, refusal := newGate(t, func(c *gate.Config) { c.Passthrough = true }).Check(r, new(verifier), nil); refusal != nil || len(r.Header) > 0 {
+	if _, refusal := check(newGate(t, func(c *gate.Config) { c.Passthrough = true }), r, new(verifier), nil); refusal != nil || len(r.Header) > 0 {
 		t.Errorf("%v, %v", refusal, r.Header)
 	}
 }
@@ -123,8 +122,8 @@ func TestAnEncodedKeyInAuthorizationIsABrokenOne(t *testing.T) {
 	t.Parallel()
 	for _, value := range []string{"Bearer %6cm_sys_" + whole[7:], "Token lm%255fsys_" + whole[7:]} {
 		r := request("", "", http.Header{"Authorization": {value}})
-		_, refusal := newGate(t, func(c *gate.Config) { c.Passthrough = true }).Check(r, new(verifier), nil)
-		if refusal != gate.Invalid() || len(r.Header) > 0 {
+		_, refusal := check(newGate(t, func(c *gate.Config) { c.Passthrough = true }), r, new(verifier), nil)
+		if refusal == nil || refusal.Reason != gate.DeniedMalformed || len(r.Header) > 0 {
 			t.Errorf("%q: %v, %v is left", value, refusal, r.Header)
 		}
 	}
@@ -136,7 +135,7 @@ func TestATrailerWithAKeyIsTakenAway(t *testing.T) {
 	r := request("", "", nil)
 	r.Body, r.ContentLength = io.NopCloser(strings.NewReader("body")), -1
 	r.Trailer = http.Header{"X-Sum": nil, "X-Api-Key": nil}
-	if _, refusal := newGate(t, func(c *gate.Config) { c.Passthrough = true }).Check(r, new(verifier), nil); refusal != nil {
+	if _, refusal := check(newGate(t, func(c *gate.Config) { c.Passthrough = true }), r, new(verifier), nil); refusal != nil {
 		t.Fatal(refusal)
 	}
 	r.Trailer["X-Api-Key"], r.Trailer["X-Sum"] = []string{"%6cm_sys_" + whole[7:]}, []string{"1"}
@@ -184,7 +183,7 @@ func FuzzMisplaced(f *testing.F) {
 			r.Header[http.CanonicalHeaderKey(name)] = []string{basicOf(value)}
 		}
 		g := newGate(t, func(c *gate.Config) { c.Passthrough = true })
-		if _, refusal := g.Check(r, new(verifier), nil); refusal != nil {
+		if _, refusal := check(g, r, new(verifier), nil); refusal != nil {
 			if strings.Contains(refusal.Message, whole[29:72]) {
 				t.Errorf("the refusal says %q", refusal.Message)
 			}

@@ -14,6 +14,8 @@ import (
 // Refusal is an answer in place of the upstream's. Its message is generic: it
 // never says what was wrong with a credential, and never contains one.
 type Refusal struct {
+	// Reason is what the client is not told; empty for an answer of the admin plane.
+	Reason  Reason
 	Status  int
 	Code    string
 	Message string
@@ -68,43 +70,63 @@ func challenge(attributes ...string) http.Header {
 // without any credential gets a challenge without one.
 var (
 	refuseConnect = &Refusal{
+		Reason: DeniedRequest,
 		Status: http.StatusMethodNotAllowed, Code: "method_not_allowed",
 		Message: "CONNECT is not served here",
 		Header:  http.Header{"Allow": {"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"}},
 	}
 	refuseUpgrade = &Refusal{
+		Reason: DeniedRequest,
 		Status: http.StatusBadRequest, Code: "invalid_request",
 		Message: "CONNECT is served for websocket only",
 	}
 	refuseAmbiguous = &Refusal{
+		Reason: DeniedRequest,
 		Status: http.StatusBadRequest, Code: "invalid_request",
 		Message: "send one system key, in one Authorization header field",
 		Header:  challenge(`error="invalid_request"`),
 	}
 	refuseAnonymous = &Refusal{
+		Reason: DeniedNoKey,
 		Status: http.StatusUnauthorized, Code: "unauthorized",
 		Message: "a system key is required",
 		Header:  challenge(),
 	}
-	refuseInvalid = &Refusal{
-		Status: http.StatusUnauthorized, Code: "invalid_token",
-		Message: "the system key is not valid",
-		Header:  challenge(`error="invalid_token"`),
-	}
 )
+
+// Anonymous is the answer to a request without a key where one is needed.
+func Anonymous() *Refusal { return refuseAnonymous }
+
+// CodeInvalid is the code of [Invalid] (RFC 6750 section 3.1).
+const CodeInvalid = "invalid_token"
+
+// Invalid is the answer to a key that is not, or no longer, good. It says the same for
+// every reason.
+func Invalid(reason Reason) *Refusal {
+	return &Refusal{
+		Reason: reason,
+		Status: http.StatusUnauthorized, Code: CodeInvalid,
+		Message: "the system key is not valid",
+		Header:  challengeInvalid,
+	}
+}
+
+var challengeInvalid = challenge(`error="invalid_token"`)
 
 // refuseMisplaced names the place, and nothing of what was there.
 func refuseMisplaced(place string) *Refusal {
 	return &Refusal{
+		Reason: DeniedMisplaced,
 		Status: http.StatusBadRequest, Code: "invalid_request",
 		Message: "there is a system key in " + place + ": send it as a bearer token in one Authorization header field, and nowhere else",
 		Header:  challenge(`error="invalid_request"`),
-		Err:     ErrMisplaced,
 	}
 }
 
-func refuseUnavailable(retryAfter time.Duration, cause error) *Refusal {
+// Unavailable is the answer while nothing can be said about a key.
+func Unavailable(reason Reason, retryAfter time.Duration, cause error) *Refusal {
 	return &Refusal{
+		Reason: reason,
 		Status: http.StatusServiceUnavailable, Code: "unavailable",
 		Message: "the system key cannot be verified at the moment",
 		Header:  waitFor(retryAfter),
@@ -121,19 +143,16 @@ func waitFor(d time.Duration) http.Header {
 // keys that are not good (RFC 6585 section 4).
 func TooMany(retryAfter time.Duration) *Refusal {
 	return &Refusal{
+		Reason: DeniedTooMany,
 		Status: http.StatusTooManyRequests, Code: "too_many_failures",
 		Message: "too many system keys that are not valid came from this address",
 		Header:  waitFor(retryAfter),
 	}
 }
 
-// Unavailable is the answer while nothing can be said about a key.
-func Unavailable(retryAfter time.Duration, cause error) *Refusal {
-	return refuseUnavailable(retryAfter, cause)
-}
-
 func refuseScope(required []string) *Refusal {
 	return &Refusal{
+		Reason: DeniedPermission,
 		Status: http.StatusForbidden, Code: "insufficient_scope",
 		Message: "the system key lacks a required permission",
 		Header: challenge(`error="insufficient_scope"`,

@@ -39,7 +39,7 @@ func TestWithdrawLeavesNothingOfTheCaller(t *testing.T) {
 			t.Parallel()
 			g := newGate(t, test.change)
 			r := request("", "", http.Header{"Authorization": {"Bearer " + live}, "Accept": {"*/*"}})
-			if _, refusal := g.Check(r, new(verifier), nil); refusal != nil {
+			if _, refusal := check(g, r, new(verifier), nil); refusal != nil {
 				t.Fatal(refusal)
 			}
 			maps.Copy(r.Header, test.added)

@@ -1,6 +1,10 @@
 package metrics
 
-import "github.com/prometheus/client_golang/prometheus"
+import (
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/lumio-vision/caddy-system-keys/internal/gate"
+)
 
 // The names of all metrics begin with these.
 const (
@@ -8,81 +12,40 @@ const (
 	subsystem = "system_keys"
 )
 
-// Decision is what became of a request at a handler, and why.
-type Decision int
-
-// The decisions that there are. A request that is denied got 401 unless said
-// otherwise.
-const (
-	AllowedKey       Decision = iota
-	AllowedEarlier            // on the word of an earlier handler
-	AllowedAnonymous          // with passthrough
-
-	DeniedNoKey
-	DeniedMalformed // on its looks
-	DeniedUnminted  // see [verify.Reason], as for the next three
-	DeniedRevoked   // or never kept
-	DeniedMismatch  // the row holds another's hash
-	DeniedExpired
-	DeniedPermission // 403
-	DeniedRequest    // 400 and 405
-	DeniedMisplaced  // 400: a key stands where none belongs
-	DeniedTooMany    // 429
-
-	UnavailableBusy // no Argon2id slot
-	UnavailableLease
-	UnavailableNotReady  // the store is not open yet, or not any more
-	UnavailableAdoption  // a key of another service is searched for, or cannot be
-	UnavailableAssertion // it cannot be signed
-	UnavailableStore     // anything else
-
-	AbandonedClient // its client went away while it was verified
-)
-
-// decisionLabels are the values of the labels, by decision.
-var decisionLabels = [...]struct{ result, reason string }{
-	AllowedKey:       {"allowed", "key"},
-	AllowedEarlier:   {"allowed", "earlier_handler"},
-	AllowedAnonymous: {"allowed", "anonymous"},
-
-	DeniedNoKey:      {"denied", "no_key"},
-	DeniedMalformed:  {"denied", "malformed"},
-	DeniedUnminted:   {"denied", "unminted"},
-	DeniedRevoked:    {"denied", "revoked"},
-	DeniedMismatch:   {"denied", "mismatch"},
-	DeniedExpired:    {"denied", "expired"},
-	DeniedPermission: {"denied", "permission"},
-	DeniedRequest:    {"denied", "invalid_request"},
-	DeniedMisplaced:  {"denied", "misplaced"},
-	DeniedTooMany:    {"denied", "too_many_failures"},
-
-	UnavailableBusy:      {"unavailable", "busy"},
-	UnavailableLease:     {"unavailable", "no_lease"},
-	UnavailableNotReady:  {"unavailable", "not_ready"},
-	UnavailableAdoption:  {"unavailable", "adoption"},
-	UnavailableAssertion: {"unavailable", "assertion"},
-	UnavailableStore:     {"unavailable", "store"},
-
-	AbandonedClient: {"abandoned", "client_gone"},
+// reasons are all that there are, by result. A request that is denied got 401 unless
+// said otherwise.
+var reasons = map[string][]gate.Reason{
+	"allowed": {gate.AllowedKey, gate.AllowedEarlier, gate.AllowedAnonymous},
+	"denied": {
+		gate.DeniedNoKey, gate.DeniedMalformed, gate.DeniedUnminted, gate.DeniedRevoked, gate.DeniedMismatch, gate.DeniedExpired,
+		gate.DeniedPermission, // 403
+		gate.DeniedRequest,    // 400 and 405
+		gate.DeniedMisplaced,  // 400
+		gate.DeniedTooMany,    // 429
+	},
+	"unavailable": {
+		gate.UnavailableBusy, gate.UnavailableLease, gate.UnavailableNotReady, gate.UnavailableAdoption,
+		gate.UnavailableAssertion, gate.UnavailableStore,
+	},
+	"abandoned": {gate.AbandonedClient},
 }
-
-// Reason says why, in one word.
-func (d Decision) Reason() string { return decisionLabels[d].reason }
 
 // decisions counts them. All counters are made beforehand, so that they are there
 // from the start, and a request with a good key costs one addition.
 type decisions struct {
 	*prometheus.CounterVec
-	counters [len(decisionLabels)]prometheus.Counter
+	counters map[gate.Reason]prometheus.Counter
 }
 
 func newDecisions() *decisions {
-	d := &decisions{CounterVec: prometheus.NewCounterVec(prometheus.CounterOpts{
+	d := &decisions{counters: make(map[gate.Reason]prometheus.Counter), CounterVec: prometheus.NewCounterVec(prometheus.CounterOpts{
 		Namespace: namespace, Subsystem: subsystem, Name: "decisions_total",
 		Help: "Requests that system_key_auth, or the provider system_key, has decided on, by result and reason.",
 	}, []string{"result", "reason"})}
-	for i, labels := range decisionLabels {
-		d.counters[i] = d.WithLabelValues(labels.result, labels.reason)
+	for result, all := range reasons {
+		for _, reason := range all {
+			d.counters[reason] = d.WithLabelValues(result, string(reason))
+		}
 	}
 	return d
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/lumio-vision/caddy-system-keys/internal/adopt"
 	"github.com/lumio-vision/caddy-system-keys/internal/engine"
+	"github.com/lumio-vision/caddy-system-keys/internal/gate"
 	"github.com/lumio-vision/caddy-system-keys/internal/observe"
 	"github.com/lumio-vision/caddy-system-keys/internal/verify"
 )
@@ -111,8 +112,8 @@ func (m *Metrics) Register(registry prometheus.Registerer) error {
 	return nil
 }
 
-// Decided counts a request that was decided on.
-func (m *Metrics) Decided(d Decision) { m.decisions.counters[d].Inc() }
+// Decided counts a request that goes on, or is refused.
+func (m *Metrics) Decided(reason gate.Reason) { m.decisions.counters[reason].Inc() }
 
 // Cut counts a request that was cut.
 func (m *Metrics) Cut(reason Cut) { m.cuts[reason].Inc() }

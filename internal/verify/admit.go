@@ -31,25 +31,27 @@ var (
 // adopt is Admit for a string that this system did not mint. It finds out whose the string
 // may be, and goes on as for a key that says so itself. What it finds is a hint, so that all
 // rules for keys hold unchanged.
-func (v *Verifier) adopt(ctx context.Context, key string, flight *coherence.Flight) (*Identity, error) {
+func (v *Verifier) adopt(ctx context.Context, key string, flight *coherence.Flight) (store.ID, *Identity, error) {
 	if v.config.Adopt == nil || !token.Foreign(key) {
-		return nil, ReasonUnminted
+		return store.ID{}, nil, ReasonUnminted
 	}
 	digest := token.Digest(key)
 	match, err := v.config.Adopt.Find(ctx, key, digest, store.ID{})
 	if err != nil {
-		return nil, v.notFound(match.Outcome, err, ReasonUnminted)
+		return store.ID{}, nil, v.notFound(match.Outcome, err, ReasonUnminted)
 	}
+	id := match.ID
 	identity, err := v.admit(ctx, &presented{id: match.ID, key: key, digest: digest, computed: match.Computed}, flight)
 	if reason, ok := errors.AsType[Reason](err); ok && reason != ReasonExpired {
 		// The row that was found is not that of the string any more. Another one may be.
 		if match, err = v.config.Adopt.Find(ctx, key, digest, match.ID); err != nil {
-			return nil, v.notFound(match.Outcome, err, reason)
+			return id, nil, v.notFound(match.Outcome, err, reason)
 		}
+		id = match.ID
 		identity, err = v.admit(ctx, &presented{id: match.ID, key: key, digest: digest, computed: match.Computed}, flight)
 	}
 	v.config.Meter.Adopted(match.Outcome)
-	return identity, err
+	return id, identity, err
 }
 
 // notFound is the answer for a string that no row was found for. The reason is for a
@@ -63,9 +65,9 @@ func (v *Verifier) notFound(outcome adopt.Outcome, err error, reason Reason) err
 		return reason
 	}
 	if later, ok := errors.AsType[*adopt.LaterError](err); ok {
-		return &UnavailableError{RetryAfter: later.RetryAfter, Err: err}
+		return &UnavailableError{Reason: ReasonAdoption, RetryAfter: later.RetryAfter, Err: err}
 	}
-	return unavailable(err)
+	return unanswered(err)
 }
 
 // presented is a key as a request brought it. It is made once, and handed on.
@@ -115,14 +117,14 @@ func (v *Verifier) lookUp(ctx context.Context, p presented, flight *coherence.Fl
 		switch v.config.Lease.Standing(v.config.Now()) {
 		case coherence.None:
 			v.config.Lease.Want()
-			return nil, unavailable(ErrNoLease)
+			return nil, Unavailable(ReasonNoLease, ErrNoLease)
 		case coherence.Direct:
 			return v.direct(context.WithoutCancel(ctx), &p, flight)
 		case coherence.Cached:
 		}
 		shared := v.lookups.DoChan(string(p.id[:])+string(p.digest[:]), func() (any, error) {
 			if !v.begin() {
-				return span.SpanContext(), unavailable(store.ErrClosed)
+				return span.SpanContext(), unanswered(store.ErrClosed)
 			}
 			defer v.fills.Done()
 			// The work outlives the request that started it: others wait for it,
@@ -144,7 +146,7 @@ func (v *Verifier) lookUp(ctx context.Context, p presented, flight *coherence.Fl
 			return identity, err
 		}
 	}
-	return nil, unavailable(ErrChanging)
+	return nil, unanswered(ErrChanging)
 }
 
 // direct accepts a key on rows that were read for this request alone. It is for
@@ -154,7 +156,7 @@ func (v *Verifier) lookUp(ctx context.Context, p presented, flight *coherence.Fl
 // this one or came before the key was found to be there.
 func (v *Verifier) direct(ctx context.Context, p *presented, flight *coherence.Flight) (*Identity, error) {
 	if !v.begin() {
-		return nil, unavailable(store.ErrClosed)
+		return nil, unanswered(store.ErrClosed)
 	}
 	defer v.fills.Done()
 	row, err := v.verified(ctx, p)
@@ -176,7 +178,7 @@ func (v *Verifier) direct(ctx context.Context, p *presented, flight *coherence.F
 	if same.Fingerprint != claim.Fingerprint || !slices.Equal(same.Permissions, claim.Permissions) ||
 		!same.ExpiresAt.Equal(claim.ExpiresAt) || claim.Adopted && !again.Foreign || v.config.Lease.Standing(now) == coherence.None {
 		flight.Leave()
-		return nil, unavailable(ErrChanging)
+		return nil, unanswered(ErrChanging)
 	}
 	identity := IdentityOf(again)
 	if identity.expired(now) {

@@ -62,7 +62,7 @@ func TestASearchGoesOnWithoutItsRequest(t *testing.T) {
 		for range 2 {
 			_, err := f.verifier.Verify(t.Context(), shapes[0])
 			unavailable, ok := errors.AsType[*verify.UnavailableError](err)
-			if !ok || !errors.Is(err, adopt.ErrLater) || unavailable.RetryAfter != 2*time.Second {
+			if !ok || !errors.Is(err, adopt.ErrLater) || unavailable.Reason != verify.ReasonAdoption || unavailable.RetryAfter != 2*time.Second {
 				t.Errorf("while it is searched for: %v", err)
 			}
 		}

@@ -113,7 +113,7 @@ func TestMintedKeysNeverTakeTheRoadOfOthers(t *testing.T) {
 	mustVerify(t, f, key)
 	f.store.remove(id)
 	f.verifier.Forget(id)
-	mustRefuse(t, f, key, verify.ReasonUnknown)
+	mustRefuse(t, f, key, verify.ReasonRevoked)
 	if reads, lists := x.counts(); reads != 0 || lists != 0 {
 		t.Errorf("%d reads of the index, %d searches", reads, lists)
 	}
@@ -158,7 +158,7 @@ func TestAForgedEntryLetsNobodyIn(t *testing.T) {
 		want  verify.Reason
 	}{
 		"another key":      {otherID, verify.ReasonMismatch},
-		"no key":           {store.ID{1}, verify.ReasonUnknown},
+		"no key":           {store.ID{1}, verify.ReasonRevoked},
 		"one that is ours": {ours, verify.ReasonUnminted},
 	} {
 		x.forge(func(entries map[[32]byte]store.AdoptedKey) {
@@ -182,7 +182,7 @@ func TestAnAdoptedKeyThatIsRevokedIsRefusedAtOnce(t *testing.T) {
 	key := shapes[1]
 	id := f.foreign(t, key)
 	flight := new(coherence.Flight)
-	if _, err := f.verifier.Admit(t.Context(), key, flight); err != nil {
+	if _, _, err := f.verifier.Admit(t.Context(), key, flight); err != nil {
 		t.Fatal(err)
 	}
 	if !f.flights.Has(id) {
@@ -193,17 +193,17 @@ func TestAnAdoptedKeyThatIsRevokedIsRefusedAtOnce(t *testing.T) {
 	x.forge(func(entries map[[32]byte]store.AdoptedKey) { clear(entries) })
 	f.verifier.Forget(id)
 	for range 50 {
-		mustRefuse(t, f, key, verify.ReasonUnknown)
+		mustRefuse(t, f, key, verify.ReasonRevoked)
 	}
-	if got, ok := f.verifier.Whose(key); !ok || got != id {
-		t.Errorf("the key was that of %v, %t", got, ok)
+	if got, _, err := f.verifier.Admit(t.Context(), key, nil); got != id {
+		t.Errorf("the key was that of %v, %v", got, err)
 	}
 	eventually(t, func() bool { return f.finder.Stats().Waiting == 0 })
 	if reads, lists := x.counts(); reads > 3 || lists > 2 || f.store.count() > 2 {
 		t.Errorf("the index was read %d times, the row %d times, and there were %d searches", reads, f.store.count(), lists)
 	}
-	if _, ok := f.verifier.Whose("lm_sys_other"); ok {
-		t.Error("a string that was never seen is somebody's")
+	if got, _, err := f.verifier.Admit(t.Context(), "lm_sys_other", nil); got != (store.ID{}) {
+		t.Errorf("a string that was never seen is that of %v, %v", got, err)
 	}
 }
 

@@ -19,7 +19,7 @@ func TestWhatIsRememberedOfBadKeysIsBounded(t *testing.T) {
 		var digest [32]byte
 		binary.BigEndian.PutUint64(id[:], i)
 		binary.BigEndian.PutUint64(digest[:], i)
-		g.add(id, ReasonUnknown, at)
+		g.add(id, ReasonRevoked, at)
 		k.refute([32]byte{1}, digest)
 		k.keep(id, [32]byte{1}, digest)
 	}
@@ -33,7 +33,7 @@ func TestWhatIsRememberedOfBadKeysIsBounded(t *testing.T) {
 		t.Errorf("%d facts are remembered, not 16", n)
 	}
 	id := store.ID{0xff}
-	g.add(id, ReasonUnknown, at)
+	g.add(id, ReasonRevoked, at)
 	if _, ok := g.why(id, at.Add(absentTTL-1)); !ok {
 		t.Error("a verdict is forgotten before its time")
 	}

@@ -62,21 +62,35 @@ func IdentityOf(key *store.Key) *Identity {
 // and the client is told nothing more than that.
 var ErrInvalidToken = errors.New("invalid token")
 
-// Reason is why a key was not accepted. It is for metrics and for the log; a
-// client gets the same answer for all of them.
+// Reason is why a key was not accepted, in one word. It is for metrics, logs and audit
+// records; a client gets the same answer for all keys that are refused.
 type Reason string
 
-// The reasons for which a key is refused.
+// The reasons for which a key is refused, which are errors.
 const (
 	// ReasonUnminted is a string that this system did not mint, of whatever
 	// shape: malformed ones are not told apart, here or by time.
 	ReasonUnminted Reason = "unminted"
-	// ReasonUnknown is a minted key whose row is gone: revoked, for the most part.
-	ReasonUnknown Reason = "unknown"
+	// ReasonRevoked is a key whose row is gone, or never was in this store.
+	ReasonRevoked Reason = "revoked"
 	// ReasonMismatch is a minted key whose row holds the hash of another.
 	ReasonMismatch Reason = "mismatch"
 	// ReasonExpired is a key whose time is over.
 	ReasonExpired Reason = "expired"
+)
+
+// The reasons of an [UnavailableError].
+const (
+	// ReasonBusy is that no Argon2id slot was free.
+	ReasonBusy Reason = "busy"
+	// ReasonNoLease is that changes of keys may not have reached this instance.
+	ReasonNoLease Reason = "no_lease"
+	// ReasonNotReady is that the store is not open yet, or not any more.
+	ReasonNotReady Reason = "not_ready"
+	// ReasonAdoption is a key of another service that is searched for, or cannot be now.
+	ReasonAdoption Reason = "adoption"
+	// ReasonStore is anything else that the store did not say.
+	ReasonStore Reason = "store"
 )
 
 func (r Reason) Error() string { return "invalid token: " + string(r) }
@@ -88,6 +102,7 @@ func (Reason) Is(target error) bool { return target == ErrInvalidToken }
 // the store did not answer, or there was no free slot to verify it in. The
 // client should come back, with the same key.
 type UnavailableError struct {
+	Reason Reason
 	// RetryAfter is how long the client should wait.
 	RetryAfter time.Duration
 	// Err is the cause, for the log.
@@ -99,6 +114,15 @@ func (e *UnavailableError) Error() string { return "verification unavailable: " 
 // Unwrap returns the cause.
 func (e *UnavailableError) Unwrap() error { return e.Err }
 
-func unavailable(err error) *UnavailableError {
-	return &UnavailableError{RetryAfter: time.Second, Err: err}
+// Unavailable is the error for a cause that may have ended in a second.
+func Unavailable(reason Reason, err error) *UnavailableError {
+	return &UnavailableError{Reason: reason, RetryAfter: time.Second, Err: err}
+}
+
+// unanswered is the error for a store that did not answer.
+func unanswered(err error) *UnavailableError {
+	if errors.Is(err, store.ErrClosed) {
+		return Unavailable(ReasonNotReady, err)
+	}
+	return Unavailable(ReasonStore, err)
 }

@@ -12,12 +12,12 @@ import (
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
-func mustBeUnavailable(tb testing.TB, f *fixture, key string) {
+func mustBeUnavailable(tb testing.TB, f *fixture, key string, why verify.Reason) {
 	tb.Helper()
 	_, err := f.verifier.Verify(tb.Context(), key)
 	unavailable, ok := errors.AsType[*verify.UnavailableError](err)
-	if !ok || errors.Is(err, verify.ErrInvalidToken) || unavailable.RetryAfter <= 0 {
-		tb.Fatalf("got %v, which is no word on the key", err)
+	if !ok || errors.Is(err, verify.ErrInvalidToken) || unavailable.RetryAfter <= 0 || unavailable.Reason != why {
+		tb.Fatalf("got %v, want %s, which is no word on the key", err, why)
 	}
 }
 
@@ -30,7 +30,7 @@ func TestWithoutALeaseNothingIsAccepted(t *testing.T) {
 	reads := f.store.count()
 	f.lease.set(coherence.None)
 	for _, key := range []string{warm, cold} {
-		mustBeUnavailable(t, f, key)
+		mustBeUnavailable(t, f, key, verify.ReasonNoLease)
 	}
 	if f.store.count() != reads {
 		t.Error("the store was asked")
@@ -52,7 +52,7 @@ func TestALeaseThatRunsOutDuringALookup(t *testing.T) {
 	f := newFixture(t)
 	_, key := f.mint(t, "one")
 	f.store.setAfter(func(store.ID) { f.lease.set(coherence.None) })
-	mustBeUnavailable(t, f, key)
+	mustBeUnavailable(t, f, key, verify.ReasonNoLease)
 }
 
 // TestARevocationBetweenTheLookAndTheCheck has a revocation drop the entry after
@@ -70,7 +70,7 @@ func TestARevocationBetweenTheLookAndTheCheck(t *testing.T) {
 		f.store.remove(id)
 		f.verifier.Forget(id)
 	})
-	if _, err := f.verifier.Admit(t.Context(), key, &flight); !errors.Is(err, verify.ReasonUnknown) {
+	if _, _, err := f.verifier.Admit(t.Context(), key, &flight); !errors.Is(err, verify.ReasonRevoked) {
 		t.Errorf("got %v", err)
 	}
 	if !entered {
@@ -89,7 +89,7 @@ func TestARequestThatIsLetThroughIsInFlight(t *testing.T) {
 		id, key := f.mint(t, "one")
 		for range 2 { // cold, and warm
 			var flight coherence.Flight
-			if _, err := f.verifier.Admit(t.Context(), key, &flight); err != nil {
+			if _, _, err := f.verifier.Admit(t.Context(), key, &flight); err != nil {
 				t.Fatal(err)
 			}
 			if f.flights.Len() != 1 || !f.flights.Has(id) {
@@ -102,7 +102,7 @@ func TestARequestThatIsLetThroughIsInFlight(t *testing.T) {
 		}
 		wrong := f.minter.Mint(id, [32]byte{1})
 		var flight coherence.Flight
-		if _, err := f.verifier.Admit(t.Context(), wrong, &flight); err == nil || f.flights.Len() != 0 {
+		if _, _, err := f.verifier.Admit(t.Context(), wrong, &flight); err == nil || f.flights.Len() != 0 {
 			t.Errorf("the wrong secret got %v, and %d are in flight", err, f.flights.Len())
 		}
 	}
@@ -124,7 +124,7 @@ func TestWithoutTriggersEachRequestReadsItsRow(t *testing.T) {
 		t.Errorf("%d reads for three requests, want two each: before it is in flight, and after", n)
 	}
 	f.store.remove(id)
-	mustRefuse(t, f, key, verify.ReasonUnknown)
+	mustRefuse(t, f, key, verify.ReasonRevoked)
 	if stats := f.verifier.Stats(); stats.Argon2Runs != 1 {
 		t.Errorf("%d Argon2id computations, not 1", stats.Argon2Runs)
 	}
@@ -138,7 +138,7 @@ func TestWithoutTriggersARequestIsInFlightBeforeItsLastRead(t *testing.T) {
 		change func(f *fixture, id store.ID)
 		want   error
 	}{
-		"deleted": {func(f *fixture, id store.ID) { f.store.remove(id) }, verify.ReasonUnknown},
+		"deleted": {func(f *fixture, id store.ID) { f.store.remove(id) }, verify.ReasonRevoked},
 		"a permission is gone": {func(f *fixture, id store.ID) {
 			row := f.store.row(id)
 			row.Permissions = nil
@@ -153,7 +153,7 @@ func TestWithoutTriggersARequestIsInFlightBeforeItsLastRead(t *testing.T) {
 			var once sync.Once
 			f.store.setAfter(func(store.ID) { once.Do(func() { test.change(f, id) }) })
 			var flight coherence.Flight
-			_, err := f.verifier.Admit(t.Context(), key, &flight)
+			_, _, err := f.verifier.Admit(t.Context(), key, &flight)
 			if err == nil || test.want != nil && !errors.Is(err, test.want) {
 				t.Errorf("got %v", err)
 			}
@@ -175,7 +175,7 @@ func TestEverythingForgottenIsLookedUpAgain(t *testing.T) {
 	f.verifier.ForgetAll()
 	reads := f.store.count()
 	mustVerify(t, f, keptKey)
-	mustRefuse(t, f, goneKey, verify.ReasonUnknown)
+	mustRefuse(t, f, goneKey, verify.ReasonRevoked)
 	if f.store.count() != reads+2 || f.store.row(kept).ID != kept {
 		t.Errorf("%d reads", f.store.count()-reads)
 	}
@@ -183,7 +183,7 @@ func TestEverythingForgottenIsLookedUpAgain(t *testing.T) {
 	row := f.store.row(kept)
 	f.store.remove(kept)
 	f.verifier.ForgetAll()
-	mustRefuse(t, f, keptKey, verify.ReasonUnknown)
+	mustRefuse(t, f, keptKey, verify.ReasonRevoked)
 	f.store.put(row)
 	f.verifier.ForgetAll()
 	mustVerify(t, f, keptKey)
@@ -205,7 +205,7 @@ func TestRequestsOutliveTheirKeysEntry(t *testing.T) {
 		all[i].id, key = f.mint(t, fmt.Sprint(i))
 		all[i].request = new(request)
 		all[i].flight.Request = all[i].request
-		if _, err := f.verifier.Admit(t.Context(), key, &all[i].flight); err != nil {
+		if _, _, err := f.verifier.Admit(t.Context(), key, &all[i].flight); err != nil {
 			t.Fatal(err)
 		}
 	}

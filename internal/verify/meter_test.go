@@ -82,7 +82,7 @@ func TestEachVerificationCountsUnderItsPath(t *testing.T) {
 	mustRefuse(t, f, "lm_sys_x", verify.ReasonUnminted)
 	f.store.remove(id)
 	f.verifier.Forget(id)
-	mustRefuse(t, f, key, verify.ReasonUnknown)
+	mustRefuse(t, f, key, verify.ReasonRevoked)
 	want("what is never verified", map[verify.Path]int{})
 }
 

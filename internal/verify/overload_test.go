@@ -37,7 +37,7 @@ func TestTheOrderOfRefusal(t *testing.T) {
 			id, key := f.mint(t, "one")
 			f.store.remove(id)
 			return key
-		}, verify.ReasonUnknown, cost{rows: 1}, cost{}},
+		}, verify.ReasonRevoked, cost{rows: 1}, cost{}},
 		{"a row that has expired", func(t *testing.T, f *fixture) string {
 			_, key := f.mintHashed(t, cheap, store.Key{Label: "over", ExpiresAt: time.Now().Add(-time.Hour)})
 			return key
@@ -82,7 +82,7 @@ func TestAFloodOfUnknownKeysPushesOutNoGoodOne(t *testing.T) {
 		good = append(good, key)
 	}
 	for range 20_000 {
-		mustRefuse(t, f, f.minter.Mint(uuid.Must(uuid.NewV7()), [32]byte{1}), verify.ReasonUnknown)
+		mustRefuse(t, f, f.minter.Mint(uuid.Must(uuid.NewV7()), [32]byte{1}), verify.ReasonRevoked)
 	}
 	before := f.verifier.Stats()
 	for _, key := range good {

@@ -56,7 +56,7 @@ func TestAProofDoesNotMakeARevokedKeyGood(t *testing.T) {
 	id, key := a.mint(t, "one")
 	mustVerify(t, a, key)
 	a.store.remove(id)
-	mustRefuse(t, a.second(t, firstSecret), key, verify.ReasonUnknown)
+	mustRefuse(t, a.second(t, firstSecret), key, verify.ReasonRevoked)
 }
 
 func TestAProofForAnotherSecretRefusesWithoutWork(t *testing.T) {

@@ -53,7 +53,7 @@ func (v *Verifier) verified(ctx context.Context, p *presented) (*store.Key, erro
 			v.config.Logger.Error("stored hash is unusable, the key cannot be verified",
 				slog.String("key_id", p.id.String()), slog.Any("error", err))
 		})
-		return nil, unavailable(fmt.Errorf("key %s: %w", p.id, err))
+		return nil, unanswered(fmt.Errorf("key %s: %w", p.id, err))
 	}
 	path, err := v.prove(ctx, row, hashed, p, values)
 	if err == nil || errors.Is(err, ErrInvalidToken) {
@@ -97,10 +97,10 @@ func (v *Verifier) readRow(ctx context.Context, id store.ID) (*store.Key, error)
 		// What this instance now knows holds for the requests that would still
 		// have been served from memory.
 		v.l1.forget(id)
-		v.absent.add(id, ReasonUnknown, started)
-		return nil, ReasonUnknown
+		v.absent.add(id, ReasonRevoked, started)
+		return nil, ReasonRevoked
 	case err != nil:
-		return nil, unavailable(fmt.Errorf("read key %s: %w", id, err))
+		return nil, unanswered(fmt.Errorf("read key %s: %w", id, err))
 	case row.Expired(started):
 		v.l1.forget(id)
 		v.absent.add(id, ReasonExpired, started)
@@ -137,7 +137,7 @@ func (v *Verifier) prove(
 	same, err := v.config.Slots.Verify(ctx, hashed, p.key)
 	switch {
 	case err != nil:
-		return PathArgon2id, unavailable(err)
+		return PathArgon2id, Unavailable(ReasonBusy, err)
 	case !same:
 		v.local.refute(fingerprint, p.digest)
 		return PathArgon2id, ReasonMismatch

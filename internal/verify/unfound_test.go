@@ -32,7 +32,7 @@ func TestARowThatComesBackIsGoodAgain(t *testing.T) {
 		away func(f *fixture, row store.Key)
 		want verify.Reason
 	}{
-		"deleted": {func(f *fixture, row store.Key) { f.store.remove(row.ID) }, verify.ReasonUnknown},
+		"deleted": {func(f *fixture, row store.Key) { f.store.remove(row.ID) }, verify.ReasonRevoked},
 		"with the hash of another": {func(f *fixture, row store.Key) {
 			hash, _ := phc.Hash("lm_sys_wrong", cheap)
 			row.Hash = store.Hash(hash)
@@ -74,7 +74,7 @@ func TestARowThatComesBackIsGoodAgain(t *testing.T) {
 				f.store.remove(id)
 				moved := f.foreign(t, key)
 				f.verifier.Forget(id)
-				mustRefuse(t, f, key, verify.ReasonUnknown)
+				mustRefuse(t, f, key, verify.ReasonRevoked)
 				f.searched(t)
 				if got, err := f.verifier.Verify(t.Context(), key); err != nil || got.ID != moved {
 					t.Errorf("moved after that: %v, %v", got, err)
@@ -96,7 +96,7 @@ func TestAClientThatGoesOnWithARevokedKeyCostsNoSearch(t *testing.T) {
 	mustVerify(t, f, key)
 	f.store.remove(id)
 	f.verifier.Forget(id)
-	mustRefuse(t, f, key, verify.ReasonUnknown)
+	mustRefuse(t, f, key, verify.ReasonRevoked)
 	f.searched(t)
 	reads, lists := x.counts()
 	runs := f.verifier.Stats().Argon2Runs
@@ -104,7 +104,7 @@ func TestAClientThatGoesOnWithARevokedKeyCostsNoSearch(t *testing.T) {
 		f.verifier.Forget(id)
 		rows := f.store.count()
 		for range 3 {
-			mustRefuse(t, f, key, verify.ReasonUnknown)
+			mustRefuse(t, f, key, verify.ReasonRevoked)
 		}
 		if n := f.store.count() - rows; n > 1 {
 			t.Fatalf("the row was read %d times", n)
@@ -114,8 +114,8 @@ func TestAClientThatGoesOnWithARevokedKeyCostsNoSearch(t *testing.T) {
 	if r, l := x.counts(); r > reads+10 || l > lists+10 || f.verifier.Stats().Argon2Runs != runs {
 		t.Errorf("%d reads of the index, %d looks at the candidates, %d computations", r-reads, l-lists, f.verifier.Stats().Argon2Runs-runs)
 	}
-	if got, ok := f.verifier.Whose(key); !ok || got != id {
-		t.Errorf("the key was that of %v, %t", got, ok)
+	if got, _, err := f.verifier.Admit(t.Context(), key, nil); got != id {
+		t.Errorf("the key was that of %v, %v", got, err)
 	}
 }
 
@@ -132,7 +132,7 @@ func TestARowThatComesLaterUnderAnotherIDIsFound(t *testing.T) {
 			mustVerify(t, f, key)
 			f.store.remove(before)
 			f.verifier.Forget(before)
-			mustRefuse(t, f, key, verify.ReasonUnknown)
+			mustRefuse(t, f, key, verify.ReasonRevoked)
 			f.searched(t)
 			after := f.foreign(t, key)
 			if elsewhere {
@@ -140,7 +140,7 @@ func TestARowThatComesLaterUnderAnotherIDIsFound(t *testing.T) {
 			} else { // the candidates are counted now and then, and before a search
 				mustRefuse(t, f, "lm_sys_nobody", verify.ReasonUnminted)
 			}
-			mustRefuse(t, f, key, verify.ReasonUnknown)
+			mustRefuse(t, f, key, verify.ReasonRevoked)
 			_, lists := x.counts()
 			f.clock.advance(nobodyTTL)
 			got, err := f.verifier.Verify(t.Context(), key)
@@ -181,9 +181,9 @@ func TestASearchForAMovedRowIsTriedAgain(t *testing.T) {
 			f.store.remove(before)
 			after := f.foreign(t, key)
 			f.verifier.Forget(before)
-			mustRefuse(t, f, key, verify.ReasonUnknown)
+			mustRefuse(t, f, key, verify.ReasonRevoked)
 			f.searched(t)
-			mustRefuse(t, f, key, verify.ReasonUnknown)
+			mustRefuse(t, f, key, verify.ReasonRevoked)
 			x.before = nil
 			f.store.setFail(nil)
 			f.clock.advance(movedGrace)
@@ -208,7 +208,7 @@ func TestAMovedRowAmongTooManyIsNotRefusedAsUnknown(t *testing.T) {
 	f.store.remove(before)
 	after := f.foreign(t, key) // the newest
 	f.verifier.Forget(before)
-	mustRefuse(t, f, key, verify.ReasonUnknown)
+	mustRefuse(t, f, key, verify.ReasonRevoked)
 	f.searched(t)
 	for range 5 { // whether or not the old row is looked at
 		_, err := f.verifier.Verify(t.Context(), key)

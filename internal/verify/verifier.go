@@ -160,28 +160,23 @@ func New(config Config) *Verifier {
 //
 // A key that is remembered costs no allocation, no lock and no input or output.
 func (v *Verifier) Verify(ctx context.Context, key string) (*Identity, error) {
-	return v.Admit(ctx, key, nil)
+	_, identity, err := v.Admit(ctx, key, nil)
+	return identity, err
 }
 
 // Admit is Verify for a request that can be cut. On success the flight has
 // entered, before the last check of the key, and is to be taken out with
 // [coherence.Flight.Leave] when the request has ended.
-func (v *Verifier) Admit(ctx context.Context, key string, flight *coherence.Flight) (*Identity, error) {
+//
+// The id is that of the key, whether it is accepted or not: the id that it says, or
+// the one under which a key of another service was found. It is zero if there is none.
+func (v *Verifier) Admit(ctx context.Context, key string, flight *coherence.Flight) (store.ID, *Identity, error) {
 	id, err := v.config.Minter.Parse(key)
 	if err != nil {
 		return v.adopt(ctx, key, flight)
 	}
-	return v.admit(ctx, &presented{id: id, key: key, digest: token.Digest(key), minted: true}, flight)
-}
-
-// Whose returns the id of a key: its own, or, if another service minted it, the one
-// that it was found under lately.
-func (v *Verifier) Whose(key string) (store.ID, bool) {
-	if id, err := v.config.Minter.Parse(key); err == nil {
-		return id, true
-	}
-	m, ok := v.config.Adopt.Known(token.Digest(key))
-	return m.ID, ok
+	identity, err := v.admit(ctx, &presented{id: id, key: key, digest: token.Digest(key), minted: true}, flight)
+	return id, identity, err
 }
 
 // Forget makes the verifier ask the store for this key at its next use, whether it was

@@ -99,7 +99,7 @@ func TestWhatIsTrustedAndForHowLong(t *testing.T) {
 	mustVerify(t, f, key)
 
 	f.clock.advance(maxAge)
-	mustRefuse(t, f, key, verify.ReasonUnknown)
+	mustRefuse(t, f, key, verify.ReasonRevoked)
 }
 
 func TestAnEntryThatRanOutCostsARowAndNoArgon2id(t *testing.T) {
@@ -123,7 +123,7 @@ func TestForgottenKeysAreLookedUpAgain(t *testing.T) {
 	mustVerify(t, f, key)
 	f.store.remove(id)
 	f.verifier.Forget(id)
-	mustRefuse(t, f, key, verify.ReasonUnknown)
+	mustRefuse(t, f, key, verify.ReasonRevoked)
 }
 
 // TestAFillThatARevocationOvertakesIsNotKept is race F1: the row is read, the key
@@ -139,8 +139,8 @@ func TestAFillThatARevocationOvertakesIsNotKept(t *testing.T) {
 			f.verifier.Forget(id)
 		})
 	})
-	mustRefuse(t, f, key, verify.ReasonUnknown)
-	mustRefuse(t, f, key, verify.ReasonUnknown)
+	mustRefuse(t, f, key, verify.ReasonRevoked)
+	mustRefuse(t, f, key, verify.ReasonRevoked)
 }
 
 // TestALookupIsNotSharedAcrossARevocation is race F3: a request that arrives
@@ -169,7 +169,7 @@ func TestALookupIsNotSharedAcrossARevocation(t *testing.T) {
 	go ask()
 	close(release)
 	for range 2 {
-		if err := <-results; !errors.Is(err, verify.ReasonUnknown) {
+		if err := <-results; !errors.Is(err, verify.ReasonRevoked) {
 			t.Errorf("a request that the revocation overtook got %v", err)
 		}
 	}
@@ -187,8 +187,8 @@ func TestAStoreThatDoesNotAnswerIsNoRefusal(t *testing.T) {
 	if !ok || !errors.Is(err, down) || errors.Is(err, verify.ErrInvalidToken) {
 		t.Fatalf("got %v", err)
 	}
-	if unavailable.RetryAfter <= 0 {
-		t.Error("the client is not told when to come back")
+	if unavailable.RetryAfter <= 0 || unavailable.Reason != verify.ReasonStore {
+		t.Errorf("%+v does not say when to come back, or why", unavailable)
 	}
 	f.store.setFail(nil)
 	mustVerify(t, f, key)
@@ -221,7 +221,7 @@ func TestARevokedKeyThatIsStillSentDoesNotKeepAskingTheStore(t *testing.T) {
 	id, key := f.mint(t, "one")
 	f.store.remove(id)
 	for range 1000 {
-		mustRefuse(t, f, key, verify.ReasonUnknown)
+		mustRefuse(t, f, key, verify.ReasonRevoked)
 	}
 	if n := f.store.count(); n != 1 {
 		t.Errorf("the store was asked %d times, not once", n)
@@ -253,9 +253,7 @@ func TestAClosedVerifierIsUnavailable(t *testing.T) {
 	f := newFixture(t)
 	_, key := f.mint(t, "one")
 	f.verifier.Close()
-	if _, err := f.verifier.Verify(t.Context(), key); !errors.Is(err, store.ErrClosed) || errors.Is(err, verify.ErrInvalidToken) {
-		t.Errorf("got %v", err)
-	}
+	mustBeUnavailable(t, f, key, verify.ReasonNotReady)
 }
 
 func TestTheWarmCheckDoesNotAllocate(t *testing.T) {
@@ -269,7 +267,7 @@ func TestTheWarmCheckDoesNotAllocate(t *testing.T) {
 	ctx, flight := t.Context(), new(coherence.Flight) // a part of the request
 	n := testing.AllocsPerRun(1000, func() {
 		*flight = coherence.Flight{}
-		if _, err := f.verifier.Admit(ctx, key, flight); err != nil {
+		if _, _, err := f.verifier.Admit(ctx, key, flight); err != nil {
 			t.Error(err)
 		}
 		flight.Leave()
