@@ -13,11 +13,6 @@ import (
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
-// Tokens verifies the tokens of people; *[jwtauth.Verifier] does.
-type Tokens interface {
-	Verify(ctx context.Context, token string) (*jwtauth.Claims, error)
-}
-
 // Person is somebody for whom another part of the server vouches.
 type Person struct {
 	ID          string
@@ -30,8 +25,9 @@ type Person struct {
 type Identities struct {
 	// Admit says whose key a caller presents, as [verify.Verifier.Admit] does.
 	Admit func(ctx context.Context, key string) (store.ID, *verify.Identity, error)
-	// Tokens verifies `Bearer lm_` + JWT. Nil: nobody has one.
-	Tokens Tokens
+	// Token verifies `Bearer lm_` + JWT, as [jwtauth.Verifier.Verify] does. Nil: nobody has
+	// such a token.
+	Token func(ctx context.Context, token string) (*jwtauth.Claims, error)
 	// Earlier returns the identity that an earlier handler of ours has let through on
 	// the same request. That handler has taken the key away. Earlier may be nil.
 	Earlier func(r *http.Request) *verify.Identity
@@ -68,7 +64,7 @@ func (i *Identities) Known(r *http.Request) (actor Actor, known bool, err error)
 		actor, err = i.ByKey(r, key)
 		return actor, true, err
 	}
-	if token, ok := personToken(r); ok && i.Tokens != nil {
+	if token, ok := personToken(r); ok && i.Token != nil {
 		actor, err = i.byToken(r.Context(), token)
 		return actor, true, err
 	}
@@ -105,7 +101,7 @@ func (i *Identities) refuse(r *http.Request, d *gate.Decision) error {
 }
 
 func (i *Identities) byToken(ctx context.Context, token string) (Actor, error) {
-	claims, err := i.Tokens.Verify(ctx, token)
+	claims, err := i.Token(ctx, token)
 	switch {
 	case errors.Is(err, jwtauth.ErrInvalid):
 		p := gate.Invalid("")

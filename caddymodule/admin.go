@@ -143,7 +143,7 @@ func (a *Admin) identities(auditor *auditor) admin.Identities {
 	if a.JWT != nil {
 		a.tokens = &tokens{app: a.app}
 		a.app.onStart(func(repl *caddy.Replacer) error { return a.tokens.start(a.JWT, repl) })
-		identities.Tokens = a.tokens
+		identities.Token = a.tokens.verify
 	}
 	if a.TrustAuthUser != nil {
 		identities.Trusted = a.TrustAuthUser.person

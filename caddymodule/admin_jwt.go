@@ -113,8 +113,8 @@ func (t *tokens) start(settings *JWT, repl *caddy.Replacer) error {
 	return err
 }
 
-// Verify implements [admin.Tokens].
-func (t *tokens) Verify(ctx context.Context, token string) (*jwtauth.Claims, error) {
+// verify is [jwtauth.Verifier.Verify], once the app has started.
+func (t *tokens) verify(ctx context.Context, token string) (*jwtauth.Claims, error) {
 	verifier := t.verifier.Load()
 	if verifier == nil {
 		if _, err := t.app.running(ctx); err != nil {

@@ -72,13 +72,7 @@ type Config struct {
 	// AuditRetention is how long audit records are kept.
 	AuditRetention time.Duration
 	// Meter is told what takes how long, or nil for nobody.
-	Meter Meter
-}
-
-// Meter is told what takes how long. It is called by many goroutines at once.
-type Meter interface {
-	verify.Meter
-	observe.Meter
+	Meter observe.Meter
 }
 
 // Engine is safe for concurrent use.

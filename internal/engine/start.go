@@ -210,6 +210,7 @@ func (e *Engine) assemble(s store.Store, minter *token.Minter) *Live {
 		Slots:   e.slots,
 		Uses:    l.Recorder,
 		Logger:  e.logger,
+		Meter:   e.config.Meter,
 		Secrets: e.config.Secrets,
 	}
 	if e.config.AdoptKeys && len(e.config.Secrets) > 0 {
@@ -225,9 +226,6 @@ func (e *Engine) assemble(s store.Store, minter *token.Minter) *Live {
 	}
 	if e.proofs != nil {
 		config.Proofs = e.proofs
-	}
-	if e.config.Meter != nil {
-		config.Meter = e.config.Meter
 	}
 	l.Verifier = verify.New(config)
 	l.Follower = coherence.Start(coherence.Config{

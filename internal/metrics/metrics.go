@@ -11,19 +11,17 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/lumio-vision/caddy-system-keys/internal/adopt"
-	"github.com/lumio-vision/caddy-system-keys/internal/engine"
 	"github.com/lumio-vision/caddy-system-keys/internal/gate"
 	"github.com/lumio-vision/caddy-system-keys/internal/observe"
-	"github.com/lumio-vision/caddy-system-keys/internal/verify"
 )
 
-// Metrics are the counters and histograms. It implements [engine.Meter]. All labels
+// Metrics are the counters and histograms. It implements [observe.Meter]. All labels
 // are of fixed sets: none ever holds anything that a client has sent, nor what names
 // a key.
 type Metrics struct {
 	decisions     *decisions
 	cuts          map[Cut]prometheus.Counter
-	verifications map[verify.Path]prometheus.Observer
+	verifications map[observe.Path]prometheus.Observer
 	adoptions     map[adopt.Outcome]prometheus.Counter
 	revocations   prometheus.Histogram
 	store, redis  *prometheus.HistogramVec
@@ -54,7 +52,7 @@ func New(now func() time.Time, current func() (State, bool)) *Metrics {
 	m := &Metrics{
 		decisions:     newDecisions(),
 		cuts:          make(map[Cut]prometheus.Counter),
-		verifications: make(map[verify.Path]prometheus.Observer),
+		verifications: make(map[observe.Path]prometheus.Observer),
 		adoptions:     make(map[adopt.Outcome]prometheus.Counter),
 	}
 	cuts := prometheus.NewCounterVec(prometheus.CounterOpts{
@@ -68,7 +66,7 @@ func New(now func() time.Time, current func() (State, bool)) *Metrics {
 		"Time to find out whether a minted key is good. Path memory: one check in 256 is timed. "+
 			"Paths row, proof and argon2id include the read of the row, argon2id the wait for a slot; requests that wait for one lookup count once.",
 		verifyBuckets, "path")
-	for _, path := range verify.Paths() {
+	for _, path := range observe.Paths() {
 		m.verifications[path] = verifications.WithLabelValues(string(path))
 	}
 	adoptions := prometheus.NewCounterVec(prometheus.CounterOpts{
@@ -121,13 +119,13 @@ func (m *Metrics) Cut(reason Cut) { m.cuts[reason].Inc() }
 // Revoked takes how long a revocation took to be true everywhere.
 func (m *Metrics) Revoked(took time.Duration) { m.revocations.Observe(took.Seconds()) }
 
-// Verified implements [verify.Meter].
-func (m *Metrics) Verified(path verify.Path, took time.Duration) {
+// Verified implements [observe.Meter].
+func (m *Metrics) Verified(path observe.Path, took time.Duration) {
 	m.verifications[path].Observe(took.Seconds())
 }
 
-// Adopted implements [verify.Meter].
-func (m *Metrics) Adopted(outcome adopt.Outcome) { m.adoptions[outcome].Inc() }
+// Adopted implements [observe.Meter].
+func (m *Metrics) Adopted(outcome string) { m.adoptions[adopt.Outcome(outcome)].Inc() }
 
 // StoreCalled implements [observe.Meter].
 func (m *Metrics) StoreCalled(operation string, result observe.Result, took time.Duration) {
@@ -139,4 +137,4 @@ func (m *Metrics) RedisCalled(operation string, result observe.Result, took time
 	m.redis.WithLabelValues(operation, string(result)).Observe(took.Seconds())
 }
 
-var _ engine.Meter = (*Metrics)(nil)
+var _ observe.Meter = (*Metrics)(nil)

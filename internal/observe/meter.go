@@ -59,11 +59,35 @@ func ResultOf(err error) Result {
 	return Failed
 }
 
-// Meter is told of calls that have ended. Operations are constants of the
+// Path is how the verifier found out whether a key is good.
+type Path string
+
+// The paths, the cheapest first.
+const (
+	// PathMemory is a key that is remembered, under the lease.
+	PathMemory Path = "memory"
+	// PathRow is one row read: the digest is known to fit the row's hash, or not to.
+	PathRow Path = "row"
+	// PathProof is one row read, and a proof from the shared cache.
+	PathProof Path = "proof"
+	// PathArgon2id is one row read and the computation, its wait for a slot included.
+	PathArgon2id Path = "argon2id"
+)
+
+// Paths are all of them.
+func Paths() []Path { return []Path{PathMemory, PathRow, PathProof, PathArgon2id} }
+
+// Meter is told what happened, and how long it took. Operations are constants of the
 // drivers. It is called by many goroutines at once, and must return at once.
 type Meter interface {
+	// StoreCalled and RedisCalled are for calls that have ended.
 	StoreCalled(operation string, result Result, took time.Duration)
 	RedisCalled(operation string, result Result, took time.Duration)
+	// Verified is for a minted key of which it was found out whether it is good.
+	Verified(path Path, took time.Duration)
+	// Adopted is for a string that this system did not mint, if keys of other services
+	// are adopted. The outcome is one of package adopt.
+	Adopted(outcome string)
 }
 
 // Unmetered is nobody to tell.
@@ -74,3 +98,9 @@ func (Unmetered) StoreCalled(string, Result, time.Duration) {}
 
 // RedisCalled implements [Meter].
 func (Unmetered) RedisCalled(string, Result, time.Duration) {}
+
+// Verified implements [Meter].
+func (Unmetered) Verified(Path, time.Duration) {}
+
+// Adopted implements [Meter].
+func (Unmetered) Adopted(string) {}

@@ -19,7 +19,11 @@ import (
 )
 
 // told is a meter that writes down what it is told.
-type told struct{ calls []string }
+type told struct {
+	observe.Unmetered
+
+	calls []string
+}
 
 func (m *told) StoreCalled(operation string, result observe.Result, took time.Duration) {
 	m.calls = append(m.calls, fmt.Sprintf("store %s %s %v", operation, result, took))

@@ -50,7 +50,7 @@ func (v *Verifier) adopt(ctx context.Context, key string, flight *coherence.Flig
 		id = match.ID
 		identity, err = v.admit(ctx, &presented{id: match.ID, key: key, digest: digest, computed: match.Computed}, flight)
 	}
-	v.config.Meter.Adopted(match.Outcome)
+	v.config.Meter.Adopted(string(match.Outcome))
 	return id, identity, err
 }
 
@@ -60,7 +60,7 @@ func (v *Verifier) notFound(outcome adopt.Outcome, err error, reason Reason) err
 	if outcome == "" { // the client went away
 		return err
 	}
-	v.config.Meter.Adopted(outcome)
+	v.config.Meter.Adopted(string(outcome))
 	if errors.Is(err, adopt.ErrNotFound) {
 		return reason
 	}
@@ -234,7 +234,7 @@ func (v *Verifier) sample() (began time.Time) {
 func (v *Verifier) recalled(began, now time.Time) {
 	v.remembered.Add(1)
 	if !began.IsZero() {
-		v.config.Meter.Verified(PathMemory, now.Sub(began))
+		v.config.Meter.Verified(observe.PathMemory, now.Sub(began))
 	}
 }
 

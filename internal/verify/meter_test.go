@@ -9,34 +9,37 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/lumio-vision/caddy-system-keys/internal/adopt"
+	"github.com/lumio-vision/caddy-system-keys/internal/observe"
 	"github.com/lumio-vision/caddy-system-keys/internal/verify"
 )
 
 // meter counts what it is told.
 type meter struct {
+	observe.Unmetered
+
 	mu    sync.Mutex
-	calls map[verify.Path]int
+	calls map[observe.Path]int
 	found map[adopt.Outcome]int
 	last  time.Duration
 }
 
-func (m *meter) Verified(path verify.Path, took time.Duration) {
+func (m *meter) Verified(path observe.Path, took time.Duration) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.calls == nil {
-		m.calls = make(map[verify.Path]int)
+		m.calls = make(map[observe.Path]int)
 	}
 	m.calls[path]++
 	m.last = took
 }
 
-func (m *meter) Adopted(outcome adopt.Outcome) {
+func (m *meter) Adopted(outcome string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.found == nil {
 		m.found = make(map[adopt.Outcome]int)
 	}
-	m.found[outcome]++
+	m.found[adopt.Outcome(outcome)]++
 }
 
 // outcomes returns what it was told of adoption since it was asked last.
@@ -49,7 +52,7 @@ func (m *meter) outcomes() map[adopt.Outcome]int {
 }
 
 // told returns what it was told since it was asked last.
-func (m *meter) told() map[verify.Path]int {
+func (m *meter) told() map[observe.Path]int {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	calls := maps.Clone(m.calls)
@@ -64,7 +67,7 @@ func TestEachVerificationCountsUnderItsPath(t *testing.T) {
 	f.clock.freeze()
 	id, key := f.mint(t, "one")
 
-	want := func(when string, want map[verify.Path]int) {
+	want := func(when string, want map[observe.Path]int) {
 		t.Helper()
 		if diff := cmp.Diff(want, m.told()); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", when, diff)
@@ -73,17 +76,17 @@ func TestEachVerificationCountsUnderItsPath(t *testing.T) {
 	mustVerify(t, f, key)
 	// The request that looked the key up then finds it in memory, like the others
 	// that waited, and only checks that began there are timed.
-	want("the first time", map[verify.Path]int{verify.PathArgon2id: 1})
+	want("the first time", map[observe.Path]int{observe.PathArgon2id: 1})
 	f.clock.advance(maxAge)
 	mustVerify(t, f, key)
-	want("when the entry ran out", map[verify.Path]int{verify.PathRow: 1})
+	want("when the entry ran out", map[observe.Path]int{observe.PathRow: 1})
 	mustRefuse(t, f, f.minter.Mint(id, [32]byte{1}), verify.ReasonMismatch)
-	want("another's secret", map[verify.Path]int{verify.PathRow: 1})
+	want("another's secret", map[observe.Path]int{observe.PathRow: 1})
 	mustRefuse(t, f, "lm_sys_x", verify.ReasonUnminted)
 	f.store.remove(id)
 	f.verifier.Forget(id)
 	mustRefuse(t, f, key, verify.ReasonRevoked)
-	want("what is never verified", map[verify.Path]int{})
+	want("what is never verified", map[observe.Path]int{})
 }
 
 func TestAProofCountsAsOne(t *testing.T) {
@@ -93,7 +96,7 @@ func TestAProofCountsAsOne(t *testing.T) {
 	mustVerify(t, a, key)
 	b := newFixture(t, a.withProofs, func(c *verify.Config) { c.Store, c.Minter, c.Meter = a.store, a.minter, m })
 	mustVerify(t, b, key)
-	if diff := cmp.Diff(map[verify.Path]int{verify.PathProof: 1}, m.told()); diff != "" {
+	if diff := cmp.Diff(map[observe.Path]int{observe.PathProof: 1}, m.told()); diff != "" {
 		t.Error(diff)
 	}
 }
@@ -112,7 +115,7 @@ func TestChecksFromMemoryAreAllCountedAndSomeTimed(t *testing.T) {
 	if n := f.verifier.Stats().Remembered; n != 1024 {
 		t.Errorf("%d of 1024 checks were counted", n)
 	}
-	if diff := cmp.Diff(map[verify.Path]int{verify.PathMemory: 4}, m.told()); diff != "" {
+	if diff := cmp.Diff(map[observe.Path]int{observe.PathMemory: 4}, m.told()); diff != "" {
 		t.Error(diff)
 	}
 }

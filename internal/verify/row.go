@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/lumio-vision/caddy-system-keys/internal/coherence"
+	"github.com/lumio-vision/caddy-system-keys/internal/observe"
 	"github.com/lumio-vision/caddy-system-keys/internal/phc"
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
@@ -113,37 +114,37 @@ func (v *Verifier) readRow(ctx context.Context, id store.ID) (*store.Key, error)
 // known from before, by a proof, or computed now.
 func (v *Verifier) prove(
 	ctx context.Context, row *store.Key, hashed *phc.Hashed, p *presented, values func() [][]byte,
-) (Path, error) {
+) (observe.Path, error) {
 	fingerprint := coherence.Fingerprint(row.Hash)
 	switch v.local.check(row.ID, fingerprint, p.digest) {
 	case proven:
-		return PathRow, nil
+		return observe.PathRow, nil
 	case refuted:
-		return PathRow, ReasonMismatch
+		return observe.PathRow, ReasonMismatch
 	case unproven:
 	}
 	if p.computed == fingerprint {
 		v.keep(ctx, row.ID, fingerprint, p.digest)
-		return PathRow, nil
+		return observe.PathRow, nil
 	}
 	switch v.shared.check(values(), row.ID, fingerprint, p.digest) {
 	case proven:
 		v.local.keep(row.ID, fingerprint, p.digest)
-		return PathProof, nil
+		return observe.PathProof, nil
 	case refuted:
-		return PathProof, ReasonMismatch
+		return observe.PathProof, ReasonMismatch
 	case unproven:
 	}
 	same, err := v.config.Slots.Verify(ctx, hashed, p.key)
 	switch {
 	case err != nil:
-		return PathArgon2id, Unavailable(ReasonBusy, err)
+		return observe.PathArgon2id, Unavailable(ReasonBusy, err)
 	case !same:
 		v.local.refute(fingerprint, p.digest)
-		return PathArgon2id, ReasonMismatch
+		return observe.PathArgon2id, ReasonMismatch
 	}
 	v.keep(ctx, row.ID, fingerprint, p.digest)
-	return PathArgon2id, nil
+	return observe.PathArgon2id, nil
 }
 
 // keep keeps a proof in both caches.

@@ -36,6 +36,7 @@ import (
 
 	"github.com/lumio-vision/caddy-system-keys/internal/adopt"
 	"github.com/lumio-vision/caddy-system-keys/internal/coherence"
+	"github.com/lumio-vision/caddy-system-keys/internal/observe"
 	"github.com/lumio-vision/caddy-system-keys/internal/token"
 	"github.com/lumio-vision/caddy-system-keys/internal/usage"
 	"github.com/lumio-vision/caddy-system-keys/store"
@@ -95,7 +96,7 @@ type Config struct {
 	MaxAge time.Duration
 
 	// Meter is told how long verifications take, or nil for nobody.
-	Meter Meter
+	Meter observe.Meter
 
 	// Now is the clock; [time.Now] by default. Its readings must carry the
 	// monotonic clock, so that a stepped wall clock prolongs nothing.
@@ -135,7 +136,7 @@ func New(config Config) *Verifier {
 		config.MaxAge = DefaultMaxAge
 	}
 	if config.Meter == nil {
-		config.Meter = unmetered{}
+		config.Meter = observe.Unmetered{}
 	}
 	if config.Now == nil {
 		config.Now = time.Now //nolint:forbidigo // the default clock
@@ -229,36 +230,3 @@ func (v *Verifier) Stats() Stats {
 		Entries:    v.l1.len(),
 	}
 }
-
-// Path is how it was found out whether a key is good.
-type Path string
-
-// The paths, the cheapest first.
-const (
-	// PathMemory is a key that is remembered, under the lease.
-	PathMemory Path = "memory"
-	// PathRow is one row read: the digest is known to fit the row's hash, or not to.
-	PathRow Path = "row"
-	// PathProof is one row read, and a proof from the shared cache.
-	PathProof Path = "proof"
-	// PathArgon2id is one row read and the computation, its wait for a slot included.
-	PathArgon2id Path = "argon2id"
-)
-
-// Paths are all of them.
-func Paths() []Path { return []Path{PathMemory, PathRow, PathProof, PathArgon2id} }
-
-// Meter is told how long it took to find out whether a key is good. It is called
-// by many goroutines at once, and must return at once.
-type Meter interface {
-	Verified(path Path, took time.Duration)
-	// Adopted is told of a request with a string that this system did not mint, if
-	// keys of other services are adopted.
-	Adopted(outcome adopt.Outcome)
-}
-
-// unmetered is nobody to tell.
-type unmetered struct{}
-
-func (unmetered) Verified(Path, time.Duration) {}
-func (unmetered) Adopted(adopt.Outcome)        {}
