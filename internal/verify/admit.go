@@ -28,6 +28,32 @@ var (
 	ErrNoLease = errors.New("this instance has no lease: changes of keys may not have reached it")
 )
 
+// Verify returns whose key it is. The error matches [ErrInvalidToken] and is a
+// [Reason] if the key is not to be accepted, or is an [*UnavailableError] if
+// that could not be found out; nothing else comes back, apart from the error of
+// ctx when the caller went away. Neither carries the key.
+//
+// A key that is remembered costs no allocation, no lock and no input or output.
+func (v *Verifier) Verify(ctx context.Context, key string) (*Identity, error) {
+	_, identity, err := v.Admit(ctx, key, nil)
+	return identity, err
+}
+
+// Admit is Verify for a request that can be cut. On success the flight has
+// entered, before the last check of the key, and is to be taken out with
+// [coherence.Flight.Leave] when the request has ended.
+//
+// The id is that of the key, whether it is accepted or not: the id that it says, or
+// the one under which a key of another service was found. It is zero if there is none.
+func (v *Verifier) Admit(ctx context.Context, key string, flight *coherence.Flight) (store.ID, *Identity, error) {
+	id, err := v.config.Minter.Parse(key)
+	if err != nil {
+		return v.adopt(ctx, key, flight)
+	}
+	identity, err := v.admit(ctx, &presented{id: id, key: key, digest: token.Digest(key), minted: true}, flight)
+	return id, identity, err
+}
+
 // adopt is Admit for a string that this system did not mint. It finds out whose the string
 // may be, and goes on as for a key that says so itself. What it finds is a hint, so that all
 // rules for keys hold unchanged.
@@ -70,16 +96,6 @@ func (v *Verifier) notFound(outcome adopt.Outcome, err error, reason Reason) err
 	return unanswered(err)
 }
 
-// presented is a key as a request brought it. It is made once, and handed on.
-type presented struct {
-	id     store.ID
-	key    string
-	digest [32]byte // see [token.Digest]
-	minted bool     // by this system
-	// computed is the fingerprint of a hash that the key was found to belong to, or zero.
-	computed [32]byte
-}
-
 // admit is [Verifier.Admit] for a key that is known by its id, if it is known at all.
 func (v *Verifier) admit(ctx context.Context, p *presented, flight *coherence.Flight) (*Identity, error) {
 	began := v.sample()
@@ -89,7 +105,7 @@ func (v *Verifier) admit(ctx context.Context, p *presented, flight *coherence.Fl
 		}
 		return identity, err
 	}
-	if reason, ok := v.absent.why(p.id, v.config.Now()); ok {
+	if reason, ok := v.negatives.why(p.id, v.config.Now()); ok {
 		return nil, reason
 	}
 	return v.lookUp(ctx, *p, flight)

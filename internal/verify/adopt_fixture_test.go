@@ -30,7 +30,7 @@ var shapes = []string{
 const (
 	nobodyTTL  = time.Minute
 	movedGrace = time.Second
-	absentTTL  = 2 * time.Second
+	negativesTTL  = 2 * time.Second
 )
 
 // index is what a store knows of foreign keys, on top of the rows of a memory.

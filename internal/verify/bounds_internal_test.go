@@ -13,8 +13,8 @@ import (
 func TestWhatIsRememberedOfBadKeysIsBounded(t *testing.T) {
 	t.Parallel()
 	at := time.Date(2026, 11, 25, 12, 0, 0, 0, time.UTC)
-	g, k := newAbsentKeys(), newLocalProofs(16)
-	for i := range uint64(3 * absentSize) {
+	g, k := newNegativeCache(), newLocalProofs(16)
+	for i := range uint64(3 * negativesSize) {
 		var id store.ID
 		var digest [32]byte
 		binary.BigEndian.PutUint64(id[:], i)
@@ -23,8 +23,8 @@ func TestWhatIsRememberedOfBadKeysIsBounded(t *testing.T) {
 		k.refute([32]byte{1}, digest)
 		k.keep(id, [32]byte{1}, digest)
 	}
-	if n := g.verdicts.Len(); n != absentSize {
-		t.Errorf("%d verdicts are remembered, not %d", n, absentSize)
+	if n := g.verdicts.Len(); n != negativesSize {
+		t.Errorf("%d verdicts are remembered, not %d", n, negativesSize)
 	}
 	if n := k.wrong.Len(); n != wrongSize {
 		t.Errorf("%d wrong digests are remembered, not %d", n, wrongSize)
@@ -34,10 +34,10 @@ func TestWhatIsRememberedOfBadKeysIsBounded(t *testing.T) {
 	}
 	id := store.ID{0xff}
 	g.add(id, ReasonRevoked, at)
-	if _, ok := g.why(id, at.Add(absentTTL-1)); !ok {
+	if _, ok := g.why(id, at.Add(negativesTTL-1)); !ok {
 		t.Error("a verdict is forgotten before its time")
 	}
-	if _, ok := g.why(id, at.Add(absentTTL)); ok {
+	if _, ok := g.why(id, at.Add(negativesTTL)); ok {
 		t.Error("a verdict outlives its time")
 	}
 }

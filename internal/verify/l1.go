@@ -247,15 +247,15 @@ func (c *l1) unlink(s *slot) {
 
 // Bounds of the memory of ids that have no row.
 const (
-	absentSize = 16384
-	absentTTL  = 2 * time.Second
+	negativesSize = 16384
+	negativesTTL  = 2 * time.Second
 )
 
-// absentKeys is the negative cache. It remembers for a moment why a minted key cannot be good: its row is not
+// negativeCache remembers for a moment why a minted key cannot be good: its row is not
 // there, or its time is over. So a client that keeps sending a revoked key does
 // not keep asking the store. It is bounded apart from the good keys and cannot
 // push them out.
-type absentKeys struct {
+type negativeCache struct {
 	verdicts *lru.Cache[store.ID, verdict]
 }
 
@@ -264,19 +264,19 @@ type verdict struct {
 	until  time.Time
 }
 
-func newAbsentKeys() *absentKeys {
-	return &absentKeys{lru.New[store.ID, verdict](absentSize)}
+func newNegativeCache() *negativeCache {
+	return &negativeCache{lru.New[store.ID, verdict](negativesSize)}
 }
 
-func (a *absentKeys) why(id store.ID, now time.Time) (Reason, bool) {
+func (a *negativeCache) why(id store.ID, now time.Time) (Reason, bool) {
 	v, ok := a.verdicts.Get(id)
 	return v.reason, ok && now.Before(v.until)
 }
 
-func (a *absentKeys) add(id store.ID, reason Reason, now time.Time) {
-	a.verdicts.Add(id, verdict{reason, now.Add(absentTTL)})
+func (a *negativeCache) add(id store.ID, reason Reason, now time.Time) {
+	a.verdicts.Add(id, verdict{reason, now.Add(negativesTTL)})
 }
 
-func (a *absentKeys) forget(id store.ID) { a.verdicts.Remove(id) }
+func (a *negativeCache) forget(id store.ID) { a.verdicts.Remove(id) }
 
-func (a *absentKeys) forgetAll() { a.verdicts.Purge() }
+func (a *negativeCache) forgetAll() { a.verdicts.Purge() }

@@ -11,6 +11,9 @@ import (
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
+// lookupTimeout bounds the read of a row, and the write of a new hash.
+const lookupTimeout = 2 * time.Second
+
 const (
 	// maxRenewals bounds the keys that wait to be rehashed. One that finds no place is
 	// offered again when it is next looked up.

@@ -14,8 +14,15 @@ import (
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
-// lookupTimeout bounds the read of a row.
-const lookupTimeout = 2 * time.Second
+// presented is a key as a request brought it. It is made once, and handed on.
+type presented struct {
+	id     store.ID
+	key    string
+	digest [32]byte // see [token.Digest]
+	minted bool     // by this system
+	// computed is the fingerprint of a hash that the key was found to belong to, or zero.
+	computed [32]byte
+}
 
 // fill finds out whether the key is good and, if so, puts it into L1. It
 // returns nil also when the entry was not stored because the key was forgotten
@@ -98,13 +105,13 @@ func (v *Verifier) readRow(ctx context.Context, id store.ID) (*store.Key, error)
 		// What this instance now knows holds for the requests that would still
 		// have been served from memory.
 		v.l1.forget(id)
-		v.absent.add(id, ReasonRevoked, started)
+		v.negatives.add(id, ReasonRevoked, started)
 		return nil, ReasonRevoked
 	case err != nil:
 		return nil, unanswered(fmt.Errorf("read key %s: %w", id, err))
 	case row.Expired(started):
 		v.l1.forget(id)
-		v.absent.add(id, ReasonExpired, started)
+		v.negatives.add(id, ReasonExpired, started)
 		return nil, ReasonExpired
 	}
 	return row, nil

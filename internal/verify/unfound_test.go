@@ -62,7 +62,7 @@ func TestARowThatComesBackIsGoodAgain(t *testing.T) {
 				if told {
 					f.verifier.Forget(id)
 				} else { // a row that is inserted is in no log of changes
-					f.clock.advance(absentTTL)
+					f.clock.advance(negativesTTL)
 				}
 				mustVerify(t, f, key)
 				f.verifier.Forget(id)
@@ -109,7 +109,7 @@ func TestAClientThatGoesOnWithARevokedKeyCostsNoSearch(t *testing.T) {
 		if n := f.store.count() - rows; n > 1 {
 			t.Fatalf("the row was read %d times", n)
 		}
-		f.clock.advance(absentTTL)
+		f.clock.advance(negativesTTL)
 	}
 	if r, l := x.counts(); r > reads+10 || l > lists+10 || f.verifier.Stats().Argon2Runs != runs {
 		t.Errorf("%d reads of the index, %d looks at the candidates, %d computations", r-reads, l-lists, f.verifier.Stats().Argon2Runs-runs)
@@ -216,7 +216,7 @@ func TestAMovedRowAmongTooManyIsNotRefusedAsUnknown(t *testing.T) {
 		if !ok || !errors.Is(err, adopt.ErrLater) || unavailable.RetryAfter != nobodyTTL {
 			t.Fatalf("got %v", err)
 		}
-		f.clock.advance(absentTTL)
+		f.clock.advance(negativesTTL)
 	}
 	f.store.remove(store.ID{0, 0, 0})
 	f.clock.advance(nobodyTTL)
