@@ -1,15 +1,24 @@
 package systemkeys_test
 
 import (
+	"encoding/json"
 	"go/ast"
 	"go/parser"
 	"go/token"
 	"io/fs"
+	"net/url"
 	"os"
 	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
+
+	caddyserver "github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig"
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+	_ "github.com/caddyserver/caddy/v2/modules/standard" // what the documents configure
+
+	_ "github.com/lumio-vision/caddy-system-keys" // the plugin
 )
 
 // testsOf returns the names of all tests and fuzz targets, by folder.
@@ -96,5 +105,104 @@ func TestEveryClassOfIncidentHasAReferenceAndATest(t *testing.T) {
 	}
 	if len(rows) < 15 {
 		t.Errorf("there are only %d classes", len(rows))
+	}
+}
+
+// documents returns what users read, by path.
+func documents(t *testing.T) map[string]string {
+	t.Helper()
+	all := make(map[string]string)
+	for _, pattern := range []string{"*.md", "docs/*.md", "docs/*/*.md", "deploy/*.md"} {
+		names, err := filepath.Glob(pattern)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range names {
+			text, err := os.ReadFile(name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			all[name] = string(text)
+		}
+	}
+	if len(all) < 10 {
+		t.Fatalf("there are %d documents", len(all))
+	}
+	return all
+}
+
+// TestEveryLinkInTheDocumentsLeadsSomewhere follows the links inside the repository, to
+// headings too.
+func TestEveryLinkInTheDocumentsLeadsSomewhere(t *testing.T) {
+	t.Parallel()
+	links := regexp.MustCompile(`(?:\]\(|src="|srcset=")([^)"\s]+)`)
+	notInAnchor := regexp.MustCompile(`[^\p{L}\p{N}_ -]`)
+	all, followed := documents(t), 0
+	for name, text := range all {
+		for _, link := range links.FindAllStringSubmatch(text, -1) {
+			target, err := url.Parse(link[1])
+			if err != nil || target.Scheme != "" {
+				continue
+			}
+			followed++
+			file := name
+			if target.Path != "" {
+				file = filepath.Join(filepath.Dir(name), target.Path)
+			}
+			if _, err := os.Stat(file); err != nil {
+				t.Errorf("%s: %s leads nowhere", name, link[1])
+				continue
+			}
+			found := target.Fragment == ""
+			for line := range strings.Lines(all[file]) {
+				if heading, ok := strings.CutPrefix(strings.TrimLeft(line, "#"), " "); ok && line[0] == '#' {
+					anchor := strings.ReplaceAll(notInAnchor.ReplaceAllString(strings.ToLower(strings.TrimSpace(heading)), ""), " ", "-")
+					found = found || anchor == target.Fragment
+				}
+			}
+			if !found {
+				t.Errorf("%s: %s has no such heading", name, link[1])
+			}
+		}
+	}
+	if followed < 50 {
+		t.Errorf("%d links were followed", followed)
+	}
+}
+
+// TestEveryCaddyfileInTheDocumentsIsValid has Caddy check each block that is marked as
+// one. A block without the global option, or of directives alone, is completed.
+func TestEveryCaddyfileInTheDocumentsIsValid(t *testing.T) {
+	blocks := regexp.MustCompile("(?s)```caddyfile\n(.*?)```")
+	checked := 0
+	for name, text := range documents(t) {
+		for _, block := range blocks.FindAllStringSubmatch(text, -1) {
+			checked++
+			body := block[1]
+			if formatted := string(caddyfile.Format([]byte(body))); formatted != body {
+				t.Errorf("%s: not formatted:\n%s\nbut:\n%s", name, body, formatted)
+			}
+			if strings.HasPrefix(body, "system_key") || strings.HasPrefix(body, "handle_errors") {
+				body = "http://localhost:8080 {\n" + body + "}\n"
+			}
+			if !strings.Contains(body, "\tsystem_keys ") {
+				body = "{\n\tsystem_keys\n}\n" + body
+			}
+			adapted, warnings, err := caddyconfig.GetAdapter("caddyfile").Adapt(caddyfile.Format([]byte(body)), nil)
+			if err != nil || len(warnings) > 0 {
+				t.Errorf("%s: %v %v in\n%s", name, err, warnings, body)
+				continue
+			}
+			var config caddyserver.Config
+			if err := json.Unmarshal(adapted, &config); err != nil {
+				t.Fatal(err)
+			}
+			if err := caddyserver.Validate(&config); err != nil {
+				t.Errorf("%s: %v in\n%s", name, err, body)
+			}
+		}
+	}
+	if checked < 5 {
+		t.Errorf("%d Caddyfiles were found", checked)
 	}
 }
