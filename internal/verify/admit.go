@@ -40,13 +40,13 @@ func (v *Verifier) adopt(ctx context.Context, key string, flight *coherence.Flig
 	if err != nil {
 		return nil, v.notFound(match.Outcome, err, ReasonUnminted)
 	}
-	identity, err := v.admit(ctx, &presented{id: match.ID, key: key, digest: digest, computed: match.Computed}, flight)
+	identity, err := v.admit(ctx, &presented{id: match.ID, key: key, digest: digest}, flight)
 	if reason, ok := errors.AsType[Reason](err); ok && reason != ReasonExpired {
 		// The row that was found is not that of the string any more. Another one may be.
 		if match, err = v.config.Adopt.Find(ctx, key, digest, match.ID); err != nil {
 			return nil, v.notFound(match.Outcome, err, reason)
 		}
-		identity, err = v.admit(ctx, &presented{id: match.ID, key: key, digest: digest, computed: match.Computed}, flight)
+		identity, err = v.admit(ctx, &presented{id: match.ID, key: key, digest: digest}, flight)
 	}
 	v.config.Meter.Adopted(match.Outcome)
 	return identity, err
@@ -74,8 +74,6 @@ type presented struct {
 	key    string
 	digest [32]byte // see [token.Digest]
 	minted bool     // by this system
-	// computed is the fingerprint of a hash that the key was found to belong to, or zero.
-	computed [32]byte
 }
 
 // admit is [Verifier.Admit] for a key that is known by its id, if it is known at all.
