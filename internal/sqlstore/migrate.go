@@ -6,6 +6,7 @@ package sqlstore
 
 import (
 	"crypto/rand"
+	"database/sql"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -77,9 +78,14 @@ func NewMintKey() (key store.MintKey) {
 	return key
 }
 
-// ParseMintKey reads the column of the mint key.
-func ParseMintKey(column []byte) (key store.MintKey, err error) {
-	if copy(key[:], column) != len(key) {
+// ScanMintKey reads the mint key from its row.
+func ScanMintKey(row Row) (key store.MintKey, err error) {
+	var column []byte
+	err = row.Scan(&column)
+	switch {
+	case errors.Is(err, sql.ErrNoRows):
+		err = errors.New("there is none")
+	case err == nil && copy(key[:], column) != len(key):
 		err = errors.New("it has the wrong length")
 	}
 	return key, err
