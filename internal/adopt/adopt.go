@@ -22,6 +22,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"github.com/lumio-vision/caddy-system-keys/internal/lru"
+	"github.com/lumio-vision/caddy-system-keys/internal/token"
 	"github.com/lumio-vision/caddy-system-keys/internal/worker"
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
@@ -144,7 +145,7 @@ type Finder struct {
 func New(config Config) *Finder {
 	f := &Finder{
 		config:   config,
-		eras:     eras(config.Secrets),
+		eras:     token.ForeignEras(config.Secrets),
 		lookups:  rate.NewLimiter(lookupsPerSecond, lookupsPerSecond),
 		budget:   newBudget(config.Processors),
 		reading:  semaphore.NewWeighted(lookupsAtOnce),

@@ -2,8 +2,6 @@ package adopt
 
 import (
 	"context"
-	"crypto/hmac"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -13,6 +11,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"github.com/lumio-vision/caddy-system-keys/internal/phc"
+	"github.com/lumio-vision/caddy-system-keys/internal/token"
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
@@ -74,7 +73,7 @@ func (f *Finder) indexed(key string, digest [32]byte) (Match, error) {
 	defer f.reading.Release(1)
 	ctx, cancel := context.WithTimeout(f.ctx, storeTimeout)
 	defer cancel()
-	row, err := f.config.Store.Adopted(ctx, names(f.config.Secrets, key))
+	row, err := f.config.Store.Adopted(ctx, token.ForeignDigests(f.config.Secrets, key))
 	if err != nil {
 		return Match{}, err
 	}
@@ -213,34 +212,12 @@ func (f *Finder) nobody() (Match, error) {
 func (f *Finder) enter(ctx context.Context, key string, row store.Candidate) {
 	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
-	name := names(f.config.Secrets[:1], key)[0]
+	name := token.ForeignDigests(f.config.Secrets[:1], key)[0]
 	err := f.config.Store.Adopt(ctx, &store.AdoptedKey{Digest: name, Era: f.eras[0], Key: row.ID, Hash: row.Hash})
 	if err != nil && ctx.Err() == nil {
 		f.config.Logger.Warn("key of another service not entered, it will be searched for again",
 			slog.String("key_id", row.ID.String()), slog.Any("error", err))
 	}
-}
-
-// names are what the index has a key under. A key of another service may be weak: whoever
-// reads the store could find it by guessing from a plain digest, at a much lower cost than
-// from the Argon2id hash beside it. So a key goes under
-//
-//	digest = HMAC(secret, "adopt\0" ‖ key)
-//	era    = HMAC(secret, "adopt era\0")
-//
-// with the secret of the installation, which no store holds. The eras tell which entries
-// can be found by the secrets.
-func names(secrets [][]byte, key string) [][32]byte { return macs(secrets, "adopt\x00"+key) }
-func eras(secrets [][]byte) [][32]byte              { return macs(secrets, "adopt era\x00") }
-
-func macs(secrets [][]byte, text string) [][32]byte {
-	all := make([][32]byte, len(secrets))
-	for i, secret := range secrets {
-		h := hmac.New(sha256.New, secret)
-		h.Write([]byte(text))
-		all[i] = [32]byte(h.Sum(nil))
-	}
-	return all
 }
 
 // newBudget is the time that searches may take, in microseconds: so much at once, and a
