@@ -1,7 +1,7 @@
 // Package sqlstore is the part of a store in an SQL database that is the same in every
 // dialect: the order in which migrations are applied, how a store is moved into
-// another one, which audit records are pruned, and how the columns of the audit log
-// are read. The drivers hold the SQL.
+// another one, which audit records are pruned, and how rows are read and made. The
+// drivers hold the SQL.
 package sqlstore
 
 import (

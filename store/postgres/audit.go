@@ -121,6 +121,7 @@ func sealWaiting(ctx context.Context, tx pgx.Tx, limit int, sealer store.Sealer)
 	return len(records), tx.SendBatch(ctx, &batch).Close()
 }
 
+// values writes ids and times in the types of pgx.
 var values = sqlstore.Values{
 	ID:   func(id store.ID) any { return uuid(id) },
 	Time: func(at time.Time) any { return at },

@@ -109,6 +109,7 @@ func (s *Store) SealAudit(ctx context.Context, limit int, sealer store.Sealer) (
 	return len(records), err
 }
 
+// values writes ids as text, and times in microseconds since the Unix epoch.
 var values = sqlstore.Values{
 	ID:   func(id store.ID) any { return id.String() },
 	Time: func(at time.Time) any { return at.UnixMicro() },
