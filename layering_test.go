@@ -45,6 +45,7 @@ var layers = []layer{
 	{packages: "store/open", ours: []string{"store/...", "internal/..."}, never: slices.Concat(caddy, zap)},
 	{packages: "store/...", ours: []string{"store", "internal/..."}, never: slices.Concat(caddy, zap)},
 	{packages: "internal/token", standardOnly: true},
+	{packages: "internal/sqlstore", ours: []string{"store"}, never: slices.Concat(caddy, zap, clients)}, // a part of the drivers
 	{packages: "internal/testenv/...", never: slices.Concat(caddy, zap)},
 	{
 		packages: "internal/...", ours: []string{"store", "internal/..."},

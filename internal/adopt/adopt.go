@@ -21,8 +21,8 @@ import (
 	"golang.org/x/sync/semaphore"
 	"golang.org/x/time/rate"
 
-	"github.com/lumio-vision/caddy-system-keys/internal/coherence"
 	"github.com/lumio-vision/caddy-system-keys/internal/lru"
+	"github.com/lumio-vision/caddy-system-keys/internal/token"
 	"github.com/lumio-vision/caddy-system-keys/internal/worker"
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
@@ -36,21 +36,18 @@ const (
 	lookupsPerSecond = 100
 	lookupsAtOnce    = 2
 	// maxUnderWay bounds the strings that are looked for. Of these one is tried against
-	// the candidates, and maxSearches wait for that.
+	// the candidates, and the others of maxSearches wait for that.
 	maxUnderWay = 64
-	maxSearches = 16
+	maxSearches = 17
 	// maxWaiters bounds the requests that wait, and maxWait for how long each does. The
 	// search goes on without them.
 	maxWaiters = 256
 	maxWait    = 2 * time.Second
-	// nobodySize bounds the strings that are known to be nobody's. Each is refused for
-	// nobodyTTL without another look, so a client that came before its row may have to
+	// negativeSize bounds the strings that are known to be nobody's. Each is refused for
+	// negativeTTL without another look, so a client that came before its row may have to
 	// wait for as long.
-	nobodySize = 16384
-	nobodyTTL  = time.Minute
-	// movedGrace is for how long a key is refused at once after its row refused it. From
-	// then on its requests wait for the search.
-	movedGrace = time.Second
+	negativeSize = 16384
+	negativeTTL  = time.Minute
 )
 
 var (
@@ -94,20 +91,8 @@ func Outcomes() []Outcome {
 // Match is the row that a string may belong to.
 type Match struct {
 	ID store.ID
-	// Computed is the [coherence.Fingerprint] of a hash that the string was verified
-	// against in this process, or zero.
-	Computed [32]byte
 	// Outcome is set in any case, unless the client went away.
 	Outcome Outcome
-}
-
-// hint is what is remembered of a string that was found.
-type hint struct {
-	Match
-	// entered is the fingerprint of the hash that the index has the string for.
-	entered [32]byte
-	// refused is since when the row refuses the string; zero while it accepts it.
-	refused time.Time
 }
 
 // Config is what a [Finder] is made of. All of it is required, and a secret at least.
@@ -128,46 +113,49 @@ type Finder struct {
 	config  Config
 	eras    [][32]byte // of the secrets
 	lookups *rate.Limiter
+	budget  *rate.Limiter // of the microseconds that searches take
 	reading *semaphore.Weighted
+	queue   *semaphore.Weighted // of strings for the slot
+	slot    *semaphore.Weighted // for the search that runs
+	waiters *semaphore.Weighted
+	faults  rate.Sometimes // limits what is logged of the candidates
 
-	// slot is for the search that runs. The fields below it belong to that search.
-	slot   *semaphore.Weighted
-	budget *rate.Limiter // of microseconds
-	seen   []store.Candidate
-	faults rate.Sometimes // limits what is logged of the candidates
+	counted atomic.Int64 // candidates
+	runs    atomic.Uint64
 
-	candidates, searches, requests atomic.Int64
-	runs                           atomic.Uint64
-
-	ctx    context.Context // of the work, which outlives requests
-	cancel context.CancelFunc
-	work   sync.WaitGroup
-
+	ctx      context.Context // of the work, which outlives requests
+	cancel   context.CancelFunc
+	work     sync.WaitGroup
 	counting *worker.Worker // counts the candidates, for metrics
 
-	// mu makes one step of what is decided by several of these. crowded says that there
+	// found is the row that a string was found with, and the hash that the index has the
+	// string for. The hash is empty if the index may not have it.
+	found *lru.Cache[[32]byte, store.Candidate]
+
+	// mu makes one step of what is decided by several of these. tooMany says that there
 	// are more candidates than a string is tried against.
-	mu       sync.Mutex
-	found    *lru.Cache[[32]byte, hint]
-	nobody   *lru.Cache[[32]byte, time.Time] // until when there is no need to look again
-	crowded  bool
-	underWay map[[32]byte]*search
+	mu         sync.Mutex
+	negative   *lru.Cache[[32]byte, time.Time] // until when there is no need to look again
+	candidates []store.Candidate               // of the latest search
+	tooMany    bool
+	underWay   map[[32]byte]*lookup
 }
 
 // New makes a finder, and starts to count candidates.
 func New(config Config) *Finder {
 	f := &Finder{
-		config:  config,
-		eras:    eras(config.Secrets),
-		lookups: rate.NewLimiter(lookupsPerSecond, lookupsPerSecond),
-		reading: semaphore.NewWeighted(lookupsAtOnce),
-		slot:    semaphore.NewWeighted(1),
-		budget:  newBudget(config.Processors),
-		faults:  rate.Sometimes{First: 1, Interval: time.Minute},
-		found:   lru.New[[32]byte, hint](config.MaxEntries),
-		nobody:  lru.New[[32]byte, time.Time](nobodySize),
-
-		underWay: make(map[[32]byte]*search),
+		config:   config,
+		eras:     token.ForeignEras(config.Secrets),
+		lookups:  rate.NewLimiter(lookupsPerSecond, lookupsPerSecond),
+		budget:   newBudget(config.Processors),
+		reading:  semaphore.NewWeighted(lookupsAtOnce),
+		queue:    semaphore.NewWeighted(maxSearches),
+		slot:     semaphore.NewWeighted(1),
+		waiters:  semaphore.NewWeighted(maxWaiters),
+		faults:   rate.Sometimes{First: 1, Interval: time.Minute},
+		found:    lru.New[[32]byte, store.Candidate](config.MaxEntries),
+		negative: lru.New[[32]byte, time.Time](negativeSize),
+		underWay: make(map[[32]byte]*lookup),
 	}
 	f.ctx, f.cancel = context.WithCancel(context.Background())
 	f.counting = worker.Start(worker.Work{
@@ -196,35 +184,33 @@ func (f *Finder) Close() {
 // the error of ctx, or what kept it from looking.
 //
 // If refused is set, that row was found before and has refused the string: it is gone, is
-// not another service's any more, or has the hash of another key. The string may belong
-// to another row by now. Nothing tells a moved key from a revoked one, and most were
-// revoked: so for a moment the string is said to be nobody's while it is searched for. The
-// hint stays, in case the row comes back.
+// not another service's any more, or has the hash of another key. Nothing tells a revoked
+// key from one that has another row by now, so the string is searched for. What was found
+// before is kept, in case the row comes back.
 func (f *Finder) Find(ctx context.Context, key string, digest [32]byte, refused store.ID) (Match, error) {
 	if m, ok := f.Known(digest); ok && m.ID != refused {
 		return m, nil
 	}
-	now := f.config.Now()
-	f.mu.Lock()
-	until, searched := f.nobody.Get(digest)
-	answer, err := f.nothing()
-	h, _ := f.found.Peek(digest)
-	first := refused != store.ID{} && h.refused.IsZero()
-	if first {
-		h = hint{Match: Match{ID: refused}, refused: now}
-		f.found.Add(digest, h)
+	l, m, err := f.start(key, digest)
+	if l == nil {
+		return m, err
 	}
-	f.mu.Unlock()
-	switch {
-	case searched && now.Before(until):
-		return answer, err
-	case first:
-		f.start(key, digest) // a later request tries again, if that comes to nothing
-		return Match{Outcome: OutcomeNone}, ErrNotFound
-	case refused != store.ID{} && now.Sub(h.refused) < movedGrace:
-		return Match{Outcome: OutcomeNone}, ErrNotFound
+	if !f.waiters.TryAcquire(1) {
+		return Match{Outcome: OutcomeBusy}, &LaterError{time.Second, "too many wait"}
 	}
-	return f.wait(ctx, f.start(key, digest))
+	defer f.waiters.Release(1)
+	timer := time.NewTimer(maxWait)
+	defer timer.Stop()
+	select {
+	case <-l.done:
+		return l.match, l.err
+	case <-timer.C:
+		return Match{Outcome: OutcomeWaiting}, &LaterError{maxWait, "it is searched for"}
+	case <-f.ctx.Done():
+		return Match{Outcome: OutcomeFailed}, store.ErrClosed
+	case <-ctx.Done():
+		return Match{}, ctx.Err()
+	}
 }
 
 // Known returns what was found for a string lately, by the digest that memory goes by. It
@@ -233,29 +219,25 @@ func (f *Finder) Known(digest [32]byte) (Match, bool) {
 	if f == nil {
 		return Match{}, false
 	}
-	h, ok := f.found.Get(digest)
-	h.Outcome = OutcomeMemory
-	return h.Match, ok
+	row, ok := f.found.Get(digest)
+	return Match{row.ID, OutcomeMemory}, ok
 }
 
 // Confirm notes that a string was verified against a row's hash. The index forgets a
 // string when another service writes a new hash, so the string is entered anew then.
 func (f *Finder) Confirm(ctx context.Context, key string, digest [32]byte, row *store.Key) {
-	fingerprint := coherence.Fingerprint(row.Hash)
-	f.mu.Lock()
+	confirmed := store.Candidate{ID: row.ID, Hash: row.Hash}
 	before, _ := f.found.Peek(digest)
-	f.found.Add(digest, hint{Match: Match{ID: row.ID, Computed: fingerprint}, entered: fingerprint})
-	f.nobody.Remove(digest)
-	f.mu.Unlock()
-	if before.ID != row.ID || before.entered != fingerprint {
-		f.enter(ctx, row.ID, row.Hash, key)
+	f.remember(digest, confirmed)
+	if before != confirmed {
+		f.enter(ctx, key, confirmed)
 	}
 }
 
 // ForgetAll has every string looked for again that was found to be nobody's.
 func (f *Finder) ForgetAll() {
 	if f != nil {
-		f.nobody.Purge()
+		f.negative.Purge()
 	}
 }
 
@@ -276,5 +258,5 @@ func (f *Finder) Stats() Stats {
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return Stats{int(f.candidates.Load()), len(f.underWay), f.runs.Load()}
+	return Stats{int(f.counted.Load()), len(f.underWay), f.runs.Load()}
 }

@@ -10,98 +10,99 @@ import (
 
 	"golang.org/x/time/rate"
 
-	"github.com/lumio-vision/caddy-system-keys/internal/coherence"
 	"github.com/lumio-vision/caddy-system-keys/internal/phc"
+	"github.com/lumio-vision/caddy-system-keys/internal/token"
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
-// search is the search for one string, for all requests that bring it. Its answer is set
+// storeTimeout bounds a call on the store.
+const storeTimeout = 2 * time.Second
+
+// lookup is the work for one string, for all requests that bring it. Its answer is set
 // when done is closed.
-type search struct {
+type lookup struct {
 	done  chan struct{}
 	match Match
 	err   error
 }
 
-// wait returns what came of a search, or says that it goes on.
-func (f *Finder) wait(ctx context.Context, s *search) (Match, error) {
-	defer f.requests.Add(-1)
-	if f.requests.Add(1) > maxWaiters {
-		return Match{Outcome: OutcomeBusy}, &LaterError{time.Second, "too many wait"}
-	}
-	timer := time.NewTimer(maxWait)
-	defer timer.Stop()
-	select {
-	case <-s.done:
-		return s.match, s.err
-	case <-timer.C:
-		return Match{Outcome: OutcomeWaiting}, &LaterError{maxWait, "it is searched for"}
-	case <-f.ctx.Done():
-		return Match{Outcome: OutcomeFailed}, store.ErrClosed
-	case <-ctx.Done():
-		return Match{}, ctx.Err()
-	}
-}
-
-// start returns the search for a string, and begins it if there is none.
-func (f *Finder) start(key string, digest [32]byte) *search {
+// start returns the lookup of a string, and begins it if there is none. If there is
+// nothing to wait for, it returns the answer instead.
+func (f *Finder) start(key string, digest [32]byte) (*lookup, Match, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if s := f.underWay[digest]; s != nil {
-		return s
-	}
-	s := &search{done: make(chan struct{})}
+	now, l := f.config.Now(), f.underWay[digest]
+	until, searched := f.negative.Get(digest)
 	switch {
+	case searched && now.Before(until):
+		m, err := f.nobody()
+		return nil, m, err
+	case l != nil:
+		return l, Match{}, nil
 	case f.ctx.Err() != nil:
-		s.match.Outcome, s.err = OutcomeFailed, store.ErrClosed
-		close(s.done)
-	case len(f.underWay) >= maxUnderWay, !f.lookups.AllowN(f.config.Now(), 1):
-		s.match.Outcome, s.err = OutcomeBusy, &LaterError{time.Second, "too many strings that were not minted here"}
-		close(s.done)
-	default:
-		f.underWay[digest] = s
-		f.work.Go(func() { f.run(s, key, digest) })
+		return nil, Match{Outcome: OutcomeFailed}, store.ErrClosed
+	case len(f.underWay) >= maxUnderWay, !f.lookups.AllowN(now, 1):
+		return nil, Match{Outcome: OutcomeBusy}, &LaterError{time.Second, "too many strings that were not minted here"}
 	}
-	return s
+	l = &lookup{done: make(chan struct{})}
+	f.underWay[digest] = l
+	f.work.Go(func() { f.run(l, key, digest) })
+	return l, Match{}, nil
 }
 
-func (f *Finder) run(s *search, key string, digest [32]byte) {
-	s.match, s.err = f.look(key, digest)
-	if s.match.Outcome == "" {
-		s.match.Outcome, s.err = OutcomeFailed, fmt.Errorf("look for a key that was not minted here: %w", s.err)
+// run reads the index, and searches for the string if it is not there.
+func (f *Finder) run(l *lookup, key string, digest [32]byte) {
+	l.match, l.err = f.indexed(key, digest)
+	if errors.Is(l.err, store.ErrNotFound) {
+		l.match, l.err = f.search(key, digest)
+	}
+	if l.match.Outcome == "" { // the error says nothing of the string
+		l.match.Outcome, l.err = OutcomeFailed, fmt.Errorf("look for a key that was not minted here: %w", l.err)
 	}
 	f.mu.Lock()
 	delete(f.underWay, digest)
 	f.mu.Unlock()
-	close(s.done)
+	close(l.done)
 }
 
-// look reads the index, and searches for the string if it is not there. An error without
-// an outcome says nothing of the string.
-func (f *Finder) look(key string, digest [32]byte) (Match, error) {
-	if m, err := f.indexed(key, digest); !errors.Is(err, store.ErrNotFound) {
-		return m, err
-	}
-	defer f.searches.Add(-1)
-	if f.searches.Add(1) > 1+maxSearches {
-		return Match{Outcome: OutcomeBusy}, &LaterError{maxWait, "too many are searched for"}
-	}
-	if err := f.slot.Acquire(f.ctx, 1); err != nil {
+// indexed returns the row that the string is entered for, or [store.ErrNotFound].
+func (f *Finder) indexed(key string, digest [32]byte) (Match, error) {
+	if err := f.reading.Acquire(f.ctx, 1); err != nil {
 		return Match{}, err
 	}
-	defer f.slot.Release(1)
-	return f.search(key, digest)
+	defer f.reading.Release(1)
+	ctx, cancel := context.WithTimeout(f.ctx, storeTimeout)
+	defer cancel()
+	row, err := f.config.Store.Adopted(ctx, token.ForeignDigests(f.config.Secrets, key))
+	if err != nil {
+		return Match{}, err
+	}
+	// Where a secret is being replaced, the entry may be under the one that goes. Then the
+	// string is entered once more when it is confirmed.
+	if len(f.config.Secrets) > 1 {
+		row.Hash = ""
+	}
+	f.remember(digest, row)
+	return Match{row.ID, OutcomeIndex}, nil
 }
 
 // search tries the string against every candidate. The candidates are read after the
 // string came, so that a row which was there by then is among them. A string that was
 // nobody's before still is if there is no new candidate.
 func (f *Finder) search(key string, digest [32]byte) (Match, error) {
+	if !f.queue.TryAcquire(1) {
+		return Match{Outcome: OutcomeBusy}, &LaterError{maxWait, "too many are searched for"}
+	}
+	defer f.queue.Release(1)
+	if err := f.slot.Acquire(f.ctx, 1); err != nil {
+		return Match{}, err
+	}
+	defer f.slot.Release(1)
 	candidates, err := f.list()
 	if err != nil {
 		return Match{}, err
 	}
-	if f.nobody.Contains(digest) {
+	if f.negative.Contains(digest) {
 		return f.conclude(digest)
 	}
 	for i, c := range candidates {
@@ -113,11 +114,11 @@ func (f *Finder) search(key string, digest [32]byte) (Match, error) {
 			return Match{}, err
 		}
 		if f.fits(hashed, key) {
-			f.enter(f.ctx, c.ID, c.Hash, key) // so that it is never searched for again
+			f.enter(f.ctx, key, c) // so that it is never searched for again
+			f.remember(digest, c)
 			f.config.Logger.Info("a key of another service was found",
-				slog.String("key_id", c.ID.String()), slog.Int("tried", i+1), slog.Int64("candidates_left", f.candidates.Add(-1)))
-			fingerprint := coherence.Fingerprint(c.Hash)
-			return f.remember(digest, hint{Match: Match{c.ID, fingerprint, OutcomeSearch}, entered: fingerprint})
+				slog.String("key_id", c.ID.String()), slog.Int("tried", i+1), slog.Int64("candidates_left", f.counted.Add(-1)))
+			return Match{c.ID, OutcomeSearch}, nil
 		}
 	}
 	// Another instance may have found the row between our look at the index and the list,
@@ -128,7 +129,8 @@ func (f *Finder) search(key string, digest [32]byte) (Match, error) {
 	return f.conclude(digest)
 }
 
-// list reads the candidates. A new candidate may be the row of any string.
+// list reads the candidates. A new candidate may be the row of any string, so all of them
+// are looked for again.
 func (f *Finder) list() ([]store.Candidate, error) {
 	if err := f.budget.Wait(f.ctx); err != nil {
 		return nil, err
@@ -137,22 +139,20 @@ func (f *Finder) list() ([]store.Candidate, error) {
 	if err != nil {
 		return nil, err
 	}
-	crowded := total > len(candidates)
-	f.faults.Do(func() { f.tellFaults(candidates, total, crowded) })
+	f.faults.Do(func() { f.tellFaults(candidates, total) })
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	isNew := func(c store.Candidate) bool { return !slices.Contains(f.seen, c) }
-	if crowded && !f.crowded || slices.ContainsFunc(candidates, isNew) {
-		f.nobody.Purge()
+	if slices.ContainsFunc(candidates, func(c store.Candidate) bool { return !slices.Contains(f.candidates, c) }) {
+		f.negative.Purge()
 	}
-	f.seen, f.crowded = candidates, crowded
+	f.candidates, f.tooMany = candidates, total > len(candidates)
 	return candidates, nil
 }
 
 // tellFaults tells the log, once a minute, what an operator has to repair: each candidate
 // whose hash cannot be used, and that there are too many candidates.
-func (f *Finder) tellFaults(candidates []store.Candidate, total int, crowded bool) {
-	if crowded {
+func (f *Finder) tellFaults(candidates []store.Candidate, total int) {
+	if total > len(candidates) {
 		f.config.Logger.Error("there are more keys of other services than are searched: strings that are none of the oldest get 503. "+
 			"Delete those that are not used, or mint them anew", slog.Int("candidates", total), slog.Int("searched", MaxCandidates))
 	}
@@ -164,6 +164,18 @@ func (f *Finder) tellFaults(candidates []store.Candidate, total int, crowded boo
 	}
 }
 
+// unadopted reads candidates, and how many there are.
+func (f *Finder) unadopted(limit int) ([]store.Candidate, int, error) {
+	defer f.spend(time.Now()) //nolint:forbidigo // the budget waits by the real clock
+	ctx, cancel := context.WithTimeout(f.ctx, 5*storeTimeout)
+	defer cancel()
+	candidates, total, err := f.config.Store.Unadopted(ctx, f.eras, f.config.Now(), limit)
+	if err == nil {
+		f.counted.Store(int64(total))
+	}
+	return candidates, total, err
+}
+
 // fits reports whether the string belongs to the hash.
 func (f *Finder) fits(hashed *phc.Hashed, key string) bool {
 	defer f.spend(time.Now()) //nolint:forbidigo // the budget waits by the real clock
@@ -172,45 +184,40 @@ func (f *Finder) fits(hashed *phc.Hashed, key string) bool {
 }
 
 // remember keeps what was found for a string.
-func (f *Finder) remember(digest [32]byte, h hint) (Match, error) {
+func (f *Finder) remember(digest [32]byte, row store.Candidate) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.found.Add(digest, h)
-	f.nobody.Remove(digest)
-	return h.Match, nil
+	f.found.Add(digest, row)
+	f.negative.Remove(digest)
 }
 
 // conclude is the answer of a search in vain.
 func (f *Finder) conclude(digest [32]byte) (Match, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if h, ok := f.found.Peek(digest); ok && h.refused.IsZero() { // its row has come back
-		h.Outcome = OutcomeMemory
-		return h.Match, nil
-	}
-	f.nobody.Add(digest, f.config.Now().Add(nobodyTTL))
-	return f.nothing()
+	f.negative.Add(digest, f.config.Now().Add(negativeTTL))
+	return f.nobody()
 }
 
-// nothing is the answer for a string that none of the candidates has which are tried. The
+// nobody is the answer for a string that none of the candidates has which are tried. The
 // caller holds the lock.
-func (f *Finder) nothing() (Match, error) {
-	if f.crowded {
-		return Match{Outcome: OutcomeBusy}, &LaterError{nobodyTTL, "there are too many candidates"}
+func (f *Finder) nobody() (Match, error) {
+	if f.tooMany {
+		return Match{Outcome: OutcomeBusy}, &LaterError{negativeTTL, "there are too many candidates"}
 	}
 	return Match{Outcome: OutcomeNone}, ErrNotFound
 }
 
-// unadopted reads candidates, and how many there are.
-func (f *Finder) unadopted(limit int) ([]store.Candidate, int, error) {
-	defer f.spend(time.Now()) //nolint:forbidigo // the budget waits by the real clock
-	ctx, cancel := context.WithTimeout(f.ctx, 5*storeTimeout)
+// enter makes the entry by which a row is found next time, by every instance.
+func (f *Finder) enter(ctx context.Context, key string, row store.Candidate) {
+	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
-	candidates, total, err := f.config.Store.Unadopted(ctx, f.eras, f.config.Now(), limit)
-	if err == nil {
-		f.candidates.Store(int64(total))
+	name := token.ForeignDigests(f.config.Secrets[:1], key)[0]
+	err := f.config.Store.Adopt(ctx, &store.AdoptedKey{Digest: name, Era: f.eras[0], Key: row.ID, Hash: row.Hash})
+	if err != nil && ctx.Err() == nil {
+		f.config.Logger.Warn("key of another service not entered, it will be searched for again",
+			slog.String("key_id", row.ID.String()), slog.Any("error", err))
 	}
-	return candidates, total, err
 }
 
 // newBudget is the time that searches may take, in microseconds: so much at once, and a

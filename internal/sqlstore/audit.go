@@ -3,7 +3,6 @@ package sqlstore
 import (
 	"bytes"
 	"encoding/json"
-	"fmt"
 	"time"
 
 	"github.com/lumio-vision/caddy-system-keys/store"
@@ -44,9 +43,6 @@ func Prunable(records []store.AuditRecord, floor store.ID) (n int, last store.Au
 	return n, last
 }
 
-// Row is a row of a result, of database/sql or of pgx.
-type Row interface{ Scan(dest ...any) error }
-
 // AuditColumns are the columns of a record, in the order in which ScanAudit reads them.
 const AuditColumns = "id, event, at, actor_type, actor, actor_label, key_id, key_label, " +
 	"request_id, method, path, status, client_ip, details, chain, seq, mac"
@@ -77,37 +73,35 @@ func ScanChain(row Row) (chain store.AuditChain, err error) {
 	return chain, err
 }
 
-// ID makes an id the destination of a column of UUIDs. NULL leaves it as it is.
-func ID(id *store.ID) any { return (*identifier)(id) }
-
-type identifier store.ID
-
-// Scan implements the Scanner of database/sql, which pgx knows too. Both databases
-// give text.
-func (id *identifier) Scan(value any) (err error) {
-	switch v := value.(type) {
-	case nil:
-		return nil
-	case string:
-		*(*store.ID)(id), err = store.ParseID(v)
-		return err
-	}
-	return fmt.Errorf("an id is %T", value)
+// Values are ids and times as a driver writes them.
+type Values struct {
+	ID   func(id store.ID) any
+	Time func(at time.Time) any
 }
 
-// instant is the destination of a column of times: microseconds since the Unix epoch
-// in SQLite.
-type instant time.Time
-
-// Scan implements the Scanner of database/sql.
-func (at *instant) Scan(value any) error {
-	switch v := value.(type) {
-	case int64:
-		*at = instant(time.UnixMicro(v).UTC())
-		return nil
-	case time.Time:
-		*at = instant(v.UTC())
-		return nil
+// AuditRow returns the columns of a record.
+func (v *Values) AuditRow(r *store.AuditRecord) []any {
+	var key, chain, seq, details any
+	if r.Key.ID != (store.ID{}) {
+		key = v.ID(r.Key.ID)
 	}
-	return fmt.Errorf("a time is %T", value)
+	if r.Link.Seq > 0 {
+		chain, seq = v.ID(r.Link.Chain), r.Link.Seq
+	}
+	if r.Details != nil {
+		details = string(r.Details)
+	}
+	return []any{
+		v.ID(r.ID), string(r.Event), v.Time(r.At), r.Actor.Type, r.Actor.ID, r.Actor.Label, key, r.Key.Label,
+		r.Request.ID, r.Request.Method, r.Request.Path, r.Request.Status, r.Request.ClientIP, details, chain, seq, r.Link.MAC,
+	}
+}
+
+// ChainRow returns the columns of a chain, none of which may be NULL.
+func (v *Values) ChainRow(c *store.AuditChain) []any {
+	bytes := func(b []byte) []byte { return append([]byte{}, b...) }
+	return []any{
+		v.ID(c.ID), c.Head.Seq, bytes(c.Head.MAC), bytes(c.Head.Signature),
+		c.Anchor.Seq, bytes(c.Anchor.MAC), bytes(c.Anchor.Signature),
+	}
 }

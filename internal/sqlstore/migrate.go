@@ -1,11 +1,12 @@
 // Package sqlstore is the part of a store in an SQL database that is the same in every
 // dialect: the order in which migrations are applied, how a store is moved into
-// another one, which audit records are pruned, and how the columns of the audit log
-// are read. The drivers hold the SQL.
+// another one, which audit records are pruned, and how rows are read and made. The
+// drivers hold the SQL.
 package sqlstore
 
 import (
 	"crypto/rand"
+	"database/sql"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -77,9 +78,14 @@ func NewMintKey() (key store.MintKey) {
 	return key
 }
 
-// ParseMintKey reads the column of the mint key.
-func ParseMintKey(column []byte) (key store.MintKey, err error) {
-	if copy(key[:], column) != len(key) {
+// ScanMintKey reads the mint key from its row.
+func ScanMintKey(row Row) (key store.MintKey, err error) {
+	var column []byte
+	err = row.Scan(&column)
+	switch {
+	case errors.Is(err, sql.ErrNoRows):
+		err = errors.New("there is none")
+	case err == nil && copy(key[:], column) != len(key):
 		err = errors.New("it has the wrong length")
 	}
 	return key, err

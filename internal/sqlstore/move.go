@@ -118,6 +118,3 @@ func Unoccupied(schema string, occupied func(table string) (bool, error)) error 
 	}
 	return nil
 }
-
-// NotNull returns bytes for a column that must not be NULL.
-func NotNull(b []byte) []byte { return append([]byte{}, b...) }

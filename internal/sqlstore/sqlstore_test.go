@@ -1,6 +1,7 @@
 package sqlstore_test
 
 import (
+	"database/sql"
 	"errors"
 	"strings"
 	"testing"
@@ -95,5 +96,55 @@ func TestOnlyAUUIDIsAnID(t *testing.T) {
 		if _, err := scan(bad); err == nil {
 			t.Errorf("%v is an id", bad)
 		}
+	}
+}
+
+// rowOf is a row of values, as a driver hands them to a Scanner.
+type rowOf []any
+
+func (r rowOf) Scan(dest ...any) error {
+	for i, value := range r {
+		if list, ok := dest[i].(*[]string); ok {
+			*list, _ = value.([]string)
+			continue
+		}
+		if err := dest[i].(sql.Scanner).Scan(value); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func TestATimeOfAKeyMayBeMissing(t *testing.T) {
+	t.Parallel()
+	list := func(permissions *[]string) any { return permissions }
+	at := time.UnixMicro(1_800_000_000_000_000).UTC()
+	for name, c := range map[string]struct {
+		value any
+		want  time.Time
+	}{
+		"NULL": {nil, time.Time{}}, "0": {int64(0), time.Time{}}, "without end": {"infinity", time.Time{}},
+		"microseconds": {at.UnixMicro(), at}, "a time": {at.Local(), at},
+	} {
+		key, err := sqlstore.ScanKey(rowOf{nil, "bot", []string{"b:x", "a:x", "b:x"}, int64(1), int64(0), "cli", c.value, c.value, int64(1)}, list)
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		want := &store.Key{
+			Label: "bot", Permissions: []string{"a:x", "b:x"}, IsSystem: true, CreatedAt: time.UnixMicro(0).UTC(), CreatedBy: "cli",
+			ExpiresAt: c.want, LastUsedAt: c.want,
+		}
+		if diff := cmp.Diff(want, key); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", name, diff)
+		}
+	}
+	for _, bad := range []any{"2026-01-01", 1.5, []byte("infinity")} { // which must not mean that a key has no end
+		if _, err := sqlstore.ScanKey(rowOf{nil, "bot", nil, false, int64(0), "cli", bad, nil, true}, list); err == nil {
+			t.Errorf("%v is a time", bad)
+		}
+	}
+	if key, err := sqlstore.ScanKey(rowOf{nil, nil, nil, nil, nil, nil, nil, nil, nil}, list); err != nil || key.Permissions == nil {
+		t.Errorf("a row of NULL: %+v, %v", key, err)
 	}
 }

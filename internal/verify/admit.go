@@ -67,14 +67,14 @@ func (v *Verifier) adopt(ctx context.Context, key string, flight *coherence.Flig
 		return store.ID{}, nil, v.notFound(match.Outcome, err, ReasonUnminted)
 	}
 	id := match.ID
-	identity, err := v.admit(ctx, &presented{id: match.ID, key: key, digest: digest, computed: match.Computed}, flight)
+	identity, err := v.admit(ctx, &presented{id: match.ID, key: key, digest: digest}, flight)
 	if reason, ok := errors.AsType[Reason](err); ok && reason != ReasonExpired {
 		// The row that was found is not that of the string any more. Another one may be.
 		if match, err = v.config.Adopt.Find(ctx, key, digest, match.ID); err != nil {
 			return id, nil, v.notFound(match.Outcome, err, reason)
 		}
 		id = match.ID
-		identity, err = v.admit(ctx, &presented{id: match.ID, key: key, digest: digest, computed: match.Computed}, flight)
+		identity, err = v.admit(ctx, &presented{id: match.ID, key: key, digest: digest}, flight)
 	}
 	v.config.Meter.Adopted(string(match.Outcome))
 	return id, identity, err

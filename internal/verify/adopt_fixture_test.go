@@ -25,11 +25,10 @@ var shapes = []string{
 	"lm_sys_" + string(bytes.Repeat([]byte("long"), 64)),
 }
 
-// Of these, tests move the clock by: for how long a string is known to be nobody's, a key
-// that its row refuses is refused at once, and a row is known to be gone.
+// Tests move the clock by how long a string is known to be nobody's, and by how long a row
+// is known to be gone.
 const (
 	nobodyTTL    = time.Minute
-	movedGrace   = time.Second
 	negativesTTL = 2 * time.Second
 )
 

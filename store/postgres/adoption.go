@@ -2,12 +2,11 @@ package postgres
 
 import (
 	"context"
-	"errors"
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgtype"
 
+	"github.com/lumio-vision/caddy-system-keys/internal/sqlstore"
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
@@ -21,20 +20,15 @@ const fromAdopted = ", found.id, found.key_hash FROM (VALUES (true)) AS one LEFT
 func (s *Store) Adopted(ctx context.Context, digests [][32]byte) (_ store.Candidate, err error) {
 	ctx, end := s.call(ctx, "adopted", "find an adopted key")
 	defer end(&err)
-	var id pgtype.UUID
-	var hash pgtype.Text
-	err = s.there(ctx, func(origin string) error {
+	return sqlstore.Result(ctx, s.there, func(origin string) (store.Candidate, error) {
 		statement := "SELECT " + self(origin, 2) + fromAdopted
-		_, err := checked(s.pool.QueryRow(ctx, statement, append([]any{byteas(digests)}, s.seenArguments()...)...), &id, &hash)
-		return err
+		row := s.pool.QueryRow(ctx, statement, append([]any{byteas(digests)}, s.seenArguments()...)...)
+		key, err := sqlstore.ScanCandidate(checkedRow{row})
+		if err == nil && key == (store.Candidate{}) {
+			err = store.ErrNotFound
+		}
+		return key, err
 	})
-	if err == nil && !id.Valid {
-		err = store.ErrNotFound
-	}
-	if err != nil {
-		return store.Candidate{}, err
-	}
-	return store.Candidate{ID: id.Bytes, Hash: store.Hash(hash.String)}, nil
 }
 
 // lockForAdoption keeps the hash as it is until the entry is committed, so that who
@@ -50,18 +44,10 @@ func (s *Store) Adopt(ctx context.Context, key *store.AdoptedKey) (err error) {
 	ctx, end := s.call(ctx, "adopt", "adopt a key")
 	defer end(&err)
 	err = s.transact(ctx, func(tx pgx.Tx) error {
-		var hash string
-		var minted bool
-		err := tx.QueryRow(ctx, lockForAdoption, uuid(key.Key)).Scan(&hash, &minted)
-		switch {
-		case errors.Is(err, pgx.ErrNoRows):
-			return store.ErrNotFound
-		case err != nil:
+		if err := sqlstore.Adoptable(tx.QueryRow(ctx, lockForAdoption, uuid(key.Key)), key); err != nil {
 			return err
-		case minted || hash != string(key.Hash):
-			return store.ErrConflict
 		}
-		_, err = tx.Exec(ctx, "DELETE FROM sidecar.adopted_key WHERE digest = $1 OR key_id = $2 AND era = $3",
+		_, err := tx.Exec(ctx, "DELETE FROM sidecar.adopted_key WHERE digest = $1 OR key_id = $2 AND era = $3",
 			key.Digest[:], uuid(key.Key), key.Era[:])
 		if err != nil {
 			return err
@@ -89,23 +75,13 @@ func (s *Store) Unadopted(
 ) (keys []store.Candidate, total int, err error) {
 	ctx, end := s.call(ctx, "unadopted", "list keys to adopt")
 	defer end(&err)
-	err = s.there(ctx, func(origin string) error {
-		keys = nil
-		// The error of the query is that of its rows.
-		rows, _ := s.pool.Query(ctx, countUnadopted+"SELECT "+self(origin, 5)+fromUnadopted,
+	keys, err = sqlstore.Result(ctx, s.there, func(origin string) ([]store.Candidate, error) {
+		return collect(ctx, s.pool, func(row sqlstore.Row) (store.Candidate, error) {
+			return sqlstore.ScanCandidate(checkedRow{row}, &total)
+		}, countUnadopted+"SELECT "+self(origin, 5)+fromUnadopted,
 			append([]any{byteas(eras), now, limit, store.MaxUnadopted}, s.seenArguments()...)...)
-		_, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (struct{}, error) {
-			var id pgtype.UUID
-			var hash pgtype.Text
-			_, err := checked(row, &id, &hash, &total)
-			if err == nil && id.Valid {
-				keys = append(keys, store.Candidate{ID: id.Bytes, Hash: store.Hash(hash.String)})
-			}
-			return struct{}{}, err
-		})
-		return err
 	})
-	if err != nil {
+	if err != nil || total == 0 { // the row without a key
 		return nil, 0, err
 	}
 	return keys, total, nil

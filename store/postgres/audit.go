@@ -4,10 +4,10 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
-	"github.com/jackc/pgx/v5/pgtype"
 
 	"github.com/lumio-vision/caddy-system-keys/internal/sqlstore"
 	"github.com/lumio-vision/caddy-system-keys/store"
@@ -49,7 +49,7 @@ func appendAudit(ctx context.Context, tx pgx.Tx, chain store.ID, records []store
 		}
 	}
 	_, err := tx.CopyFrom(ctx, pgx.Identifier{"sidecar", "audit_log"}, auditColumns,
-		pgx.CopyFromSlice(len(records), func(i int) ([]any, error) { return auditRow(&records[i]), nil }))
+		pgx.CopyFromSlice(len(records), func(i int) ([]any, error) { return values.AuditRow(&records[i]), nil }))
 	return err
 }
 
@@ -97,11 +97,8 @@ func lockHead(ctx context.Context, tx pgx.Tx, chain store.ID) (head store.AuditM
 }
 
 // SealAudit implements [store.AuditLog].
-func (s *Store) SealAudit(ctx context.Context, limit int, sealer store.Sealer) (sealed int, err error) {
-	err = s.transact(ctx, func(tx pgx.Tx) (err error) {
-		sealed, err = sealWaiting(ctx, tx, limit, sealer)
-		return err
-	})
+func (s *Store) SealAudit(ctx context.Context, limit int, sealer store.Sealer) (int, error) {
+	sealed, err := sqlstore.Result(ctx, s.transact, func(tx pgx.Tx) (int, error) { return sealWaiting(ctx, tx, limit, sealer) })
 	return sealed, explain("seal audit records", err)
 }
 
@@ -124,21 +121,8 @@ func sealWaiting(ctx context.Context, tx pgx.Tx, limit int, sealer store.Sealer)
 	return len(records), tx.SendBatch(ctx, &batch).Close()
 }
 
-func auditRow(r *store.AuditRecord) []any {
-	var key, chain pgtype.UUID
-	if r.Key.ID != (store.ID{}) {
-		key = uuid(r.Key.ID)
-	}
-	var seq pgtype.Int8
-	if r.Link.Seq > 0 {
-		chain, seq = uuid(r.Link.Chain), pgtype.Int8{Int64: r.Link.Seq, Valid: true}
-	}
-	var details any
-	if r.Details != nil {
-		details = r.Details
-	}
-	return []any{
-		uuid(r.ID), string(r.Event), r.At, r.Actor.Type, r.Actor.ID, r.Actor.Label, key, r.Key.Label,
-		r.Request.ID, r.Request.Method, r.Request.Path, r.Request.Status, r.Request.ClientIP, details, chain, seq, r.Link.MAC,
-	}
+// values writes ids and times in the types of pgx.
+var values = sqlstore.Values{
+	ID:   func(id store.ID) any { return uuid(id) },
+	Time: func(at time.Time) any { return at },
 }

@@ -42,12 +42,8 @@ func (s *Store) PruneAudit(ctx context.Context, before time.Time, limit int, sea
 	if err != nil {
 		return 0, explain(what, err)
 	}
-	chain := func(chain *store.AuditChain, floor store.ID) (n int, err error) {
-		err = s.transact(ctx, func(tx pgx.Tx) error {
-			n, err = pruneChain(ctx, tx, chain.ID, floor, limit, sealer)
-			return err
-		})
-		return n, err
+	chain := func(chain *store.AuditChain, floor store.ID) (int, error) {
+		return sqlstore.Result(ctx, s.transact, func(tx pgx.Tx) (int, error) { return pruneChain(ctx, tx, chain.ID, floor, limit, sealer) })
 	}
 	unsealed := func(floor store.ID) (int, error) {
 		tag, err := s.pool.Exec(ctx, "DELETE FROM sidecar.audit_log WHERE id IN ("+

@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"github.com/lumio-vision/caddy-system-keys/internal/sqlstore"
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
@@ -82,21 +83,13 @@ func (s *Store) durably(ctx context.Context, do func(tx pgx.Tx) error) error {
 }
 
 // exec runs one statement as transact does.
-func (s *Store) exec(ctx context.Context, statement string, args ...any) (tag pgconn.CommandTag, err error) {
-	err = s.transact(ctx, func(tx pgx.Tx) (err error) {
-		tag, err = tx.Exec(ctx, statement, args...)
-		return err
-	})
-	return tag, err
+func (s *Store) exec(ctx context.Context, statement string, args ...any) (pgconn.CommandTag, error) {
+	return sqlstore.Result(ctx, s.transact, func(tx pgx.Tx) (pgconn.CommandTag, error) { return tx.Exec(ctx, statement, args...) })
 }
 
 // execDurably runs one statement as durably does.
-func (s *Store) execDurably(ctx context.Context, statement string, args ...any) (tag pgconn.CommandTag, err error) {
-	err = s.durably(ctx, func(tx pgx.Tx) (err error) {
-		tag, err = tx.Exec(ctx, statement, args...)
-		return err
-	})
-	return tag, err
+func (s *Store) execDurably(ctx context.Context, statement string, args ...any) (pgconn.CommandTag, error) {
+	return sqlstore.Result(ctx, s.durably, func(tx pgx.Tx) (pgconn.CommandTag, error) { return tx.Exec(ctx, statement, args...) })
 }
 
 // transaction begins in one round trip. The level is set because a database can have another
@@ -162,6 +155,15 @@ func checked(row pgx.Row, more ...any) (origin string, err error) {
 	var standby, followed bool
 	err = row.Scan(append([]any{&standby, &origin, &followed}, more...)...)
 	return origin, judge(err, standby, followed, true)
+}
+
+// checkedRow is a row without the columns of self, which it checks.
+type checkedRow struct{ row sqlstore.Row }
+
+// Scan implements [sqlstore.Row].
+func (r checkedRow) Scan(dest ...any) error {
+	_, err := checked(r.row, dest...)
+	return err
 }
 
 // judge says what the answer of a server is worth. That something was not found counts

@@ -3,18 +3,17 @@ package postgres
 import (
 	"context"
 	"errors"
-	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgtype"
 
+	"github.com/lumio-vision/caddy-system-keys/internal/sqlstore"
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
-// columns are those of a [store.Key] without its hash, as scanKey reads them.
-const columns = "id, label, permissions, is_system, created_at, created_by, expires_at, last_used_at, minted"
+// columns are those of a [store.Key] without its hash.
+const columns = sqlstore.KeyColumns
 
 // durable is a condition that holds, and that makes the statement's transaction
 // wait for the disk where the server is set not to. Stricter settings, which
@@ -103,23 +102,20 @@ func readKey(row pgx.Row) (*store.Key, error) {
 func (s *Store) DeleteKey(ctx context.Context, id store.ID, write *store.Write) (_ *store.Key, err error) {
 	ctx, end := s.call(ctx, "delete_key", "delete a key")
 	defer end(&err)
-	var key *store.Key
-	err = s.durably(ctx, func(tx pgx.Tx) (err error) {
+	key, err := sqlstore.Result(ctx, s.durably, func(tx pgx.Tx) (*store.Key, error) {
 		if err := allow(ctx, tx, write.By(), forDeletion); err != nil {
-			return err
+			return nil, err
 		}
-		if key, err = deleteKey(ctx, tx, id); err != nil || key == nil {
-			return err
+		key, err := deleteKey(ctx, tx, id)
+		if err != nil || key == nil {
+			return nil, err
 		}
-		return record(ctx, tx, key, write)
+		return key, record(ctx, tx, key, write)
 	})
 	if err == nil && key == nil {
 		err = store.ErrNotFound
 	}
-	if err != nil {
-		return nil, err
-	}
-	return key, nil
+	return key, err
 }
 
 // deleteKey returns the key, or nil if there was none. The deletion is in the log
@@ -148,11 +144,7 @@ const rehash = `UPDATE system_keys SET key_hash = $3 WHERE id = $1 AND key_hash 
 func (s *Store) RehashKey(ctx context.Context, id store.ID, old, renewed store.Hash) (err error) {
 	ctx, end := s.call(ctx, "rehash_key", "rehash a key")
 	defer end(&err)
-	var tag pgconn.CommandTag
-	err = s.transact(ctx, func(tx pgx.Tx) (err error) {
-		tag, err = tx.Exec(ctx, rehash, uuid(id), string(old), string(renewed))
-		return err
-	})
+	tag, err := s.exec(ctx, rehash, uuid(id), string(old), string(renewed))
 	if err != nil || tag.RowsAffected() == 1 {
 		return err
 	}
@@ -165,32 +157,8 @@ func (s *Store) RehashKey(ctx context.Context, id store.ID, old, renewed store.H
 
 // scanKey reads the columns, and what was selected after them into more. Where
 // more is not empty they may all be NULL.
-func scanKey(row pgx.Row, more ...any) (*store.Key, error) {
-	var (
-		id                         pgtype.UUID
-		label, createdBy           pgtype.Text
-		permissions                []string
-		isSystem, minted           pgtype.Bool
-		created, expires, lastUsed pgtype.Timestamptz
-	)
-	err := row.Scan(append([]any{
-		&id, &label, &permissions, &isSystem, &created, &createdBy, &expires, &lastUsed, &minted,
-	}, more...)...)
-	if errors.Is(err, pgx.ErrNoRows) {
-		return nil, store.ErrNotFound
-	}
-	if err != nil {
-		return nil, err
-	}
-	// Another service may have written the row. A key without permissions has
-	// an empty list, not nil.
-	slices.Sort(permissions)
-	permissions = append([]string{}, slices.Compact(permissions)...)
-	return &store.Key{
-		ID: id.Bytes, Label: label.String, Permissions: permissions, IsSystem: isSystem.Bool,
-		CreatedAt: utc(created), CreatedBy: createdBy.String, ExpiresAt: utc(expires), LastUsedAt: utc(lastUsed),
-		Foreign: !minted.Bool,
-	}, nil
+func scanKey(row sqlstore.Row, more ...any) (*store.Key, error) {
+	return sqlstore.ScanKey(row, func(permissions *[]string) any { return permissions }, more...)
 }
 
 func uuid(id store.ID) pgtype.UUID { return pgtype.UUID{Bytes: id, Valid: true} }
@@ -221,13 +189,7 @@ func allow(ctx context.Context, tx pgx.Tx, acting *store.Acting, lock string) er
 		return nil
 	}
 	key, err := scanKey(tx.QueryRow(ctx, "SELECT "+columns+" FROM system_keys WHERE id = $1"+lock, uuid(acting.ID)))
-	if errors.Is(err, store.ErrNotFound) {
-		return store.ErrActorGone
-	}
-	if err != nil {
-		return err
-	}
-	return acting.Allow(key)
+	return sqlstore.Allow(acting, key, err)
 }
 
 // recordUse locks the rows in the order of their ids, so that two batches never

@@ -5,18 +5,12 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/lumio-vision/caddy-system-keys/internal/sqlstore"
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
-const (
-	// few is how many matches a filter may have for them to be fetched and
-	// sorted. Where it has more, the list is walked in order and filtered, which
-	// fills a page of the largest size within a million keys after some 20,000
-	// rows.
-	few = 5000
-	// crowded is how many rows the counter may have before they are summed up.
-	crowded = 500
-)
+// maxCounters is how many rows the counter may have before they are summed up.
+const maxCounters = 500
 
 // compactCount replaces the rows that are there by their sum. Who comes second
 // finds the lock taken and leaves it.
@@ -67,7 +61,7 @@ func (s *Store) page(ctx context.Context, query *store.KeyQuery) (page *store.Ke
 // choose returns the access for a list whose filters keep this many keys.
 func choose(query *store.KeyQuery, total int) access {
 	inOrder := query.Search == "" && query.Sort == store.SortLastUsedAt // which the filter's own index gives
-	if total <= few && !inOrder {
+	if total <= sqlstore.Few && !inOrder {
 		return gather
 	}
 	return walk
@@ -90,7 +84,7 @@ func (s *Store) unfiltered(ctx context.Context, query *store.KeyQuery) (page *st
 	if err := s.pool.SendBatch(ctx, &batch).Close(); err != nil {
 		return nil, nil, err
 	}
-	if counters > crowded {
+	if counters > maxCounters {
 		// Nothing depends on its success.
 		_, _ = s.pool.Exec(ctx, compactCount, int64(compactLock))
 	}
@@ -99,15 +93,8 @@ func (s *Store) unfiltered(ctx context.Context, query *store.KeyQuery) (page *st
 
 // collectKeys reads the rows of one page, and their ranks.
 func collectKeys(rows pgx.Rows) (keys []store.Key, ranks []string, err error) {
-	keys, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (store.Key, error) {
-		var rank string
-		key, err := scanKey(row, &rank)
-		if err != nil {
-			return store.Key{}, err
-		}
-		ranks = append(ranks, rank)
-		return *key, nil
-	})
+	scan := sqlstore.Ranked(&ranks, scanKey)
+	keys, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (store.Key, error) { return scan(row) })
 	return keys, ranks, err
 }
 

@@ -7,6 +7,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/lumio-vision/caddy-system-keys/internal/sqlstore"
 	"github.com/lumio-vision/caddy-system-keys/internal/testenv"
 	"github.com/lumio-vision/caddy-system-keys/store"
 	"github.com/lumio-vision/caddy-system-keys/store/storetest"
@@ -90,7 +91,7 @@ func TestLargeListsUseTheirIndexes(t *testing.T) {
 			t.Errorf("%s: sorts:\n%s", q.Name, plan)
 		case how == walk && q.Query.After != nil && !strings.Contains(plan, "Index Cond: (ROW("):
 			t.Errorf("%s: does not begin at the cursor:\n%s", q.Name, plan)
-		case how == gather && total > few:
+		case how == gather && total > sqlstore.Few:
 			t.Errorf("%s: sorts %d keys:\n%s", q.Name, total, plan)
 		}
 	}

@@ -3,7 +3,6 @@ package postgres
 import (
 	"context"
 	"embed"
-	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -178,15 +177,6 @@ func (s *Store) MintKey(ctx context.Context) (store.MintKey, error) {
 	return key, explain("read the mint key", err)
 }
 
-// mintKey reads the mint key.
-func mintKey(ctx context.Context, db querier) (key store.MintKey, err error) {
-	var column []byte
-	err = db.QueryRow(ctx, "SELECT key FROM sidecar.mint_key").Scan(&column)
-	switch {
-	case errors.Is(err, pgx.ErrNoRows):
-		return key, errors.New("there is none")
-	case err != nil:
-		return key, err
-	}
-	return sqlstore.ParseMintKey(column)
+func mintKey(ctx context.Context, db querier) (store.MintKey, error) {
+	return sqlstore.ScanMintKey(db.QueryRow(ctx, "SELECT key FROM sidecar.mint_key"))
 }

@@ -46,15 +46,8 @@ type source struct{ tx pgx.Tx }
 func (s source) MintKey(ctx context.Context) (store.MintKey, error) { return mintKey(ctx, s.tx) }
 
 func (s source) Keys(ctx context.Context, after store.ID, limit int) ([]store.Key, error) {
-	return collect(ctx, s.tx, func(row sqlstore.Row) (store.Key, error) {
-		var hash string
-		key, err := scanKey(row, &hash)
-		if err != nil {
-			return store.Key{}, err
-		}
-		key.Hash = store.Hash(hash)
-		return *key, nil
-	}, "SELECT "+keyColumns+" FROM system_keys WHERE id > $1 ORDER BY id LIMIT $2", uuid(after), limit)
+	return collect(ctx, s.tx, func(row sqlstore.Row) (store.Key, error) { return sqlstore.WithHash(row, scanKey) },
+		"SELECT "+keyColumns+" FROM system_keys WHERE id > $1 ORDER BY id LIMIT $2", uuid(after), limit)
 }
 
 func (s source) Chains(ctx context.Context) ([]store.AuditChain, error) {
@@ -118,18 +111,14 @@ func (r *recipient) Chains(ctx context.Context, chains []store.AuditChain) error
 	columns := strings.Split(sqlstore.ChainColumns, ", ")
 	table := pgx.Identifier{"sidecar", "audit_chain"}
 	return r.copy(ctx, "import chains of audit records", table, columns, len(chains), func(i int) []any {
-		c := &chains[i]
-		return []any{
-			uuid(c.ID), c.Head.Seq, sqlstore.NotNull(c.Head.MAC), sqlstore.NotNull(c.Head.Signature),
-			c.Anchor.Seq, sqlstore.NotNull(c.Anchor.MAC), sqlstore.NotNull(c.Anchor.Signature),
-		}
+		return values.ChainRow(&chains[i])
 	})
 }
 
 func (r *recipient) Records(ctx context.Context, records []store.AuditRecord) error {
 	table := pgx.Identifier{"sidecar", "audit_log"}
 	return r.copy(ctx, "import audit records", table, auditColumns, len(records), func(i int) []any {
-		return auditRow(&records[i])
+		return values.AuditRow(&records[i])
 	})
 }
 

@@ -61,7 +61,7 @@ ORDER BY m.joined_at, m.id`
 func (s *Store) Progress(ctx context.Context, key store.ID) (_ *store.Progress, err error) {
 	ctx, end := s.call(ctx, "progress", "look at the instances")
 	defer end(&err)
-	var progress *store.Progress
+	progress := &store.Progress{}
 	scan := func(row sqlstore.Row) (member store.Member, err error) {
 		var beat, applied, ttl pgtype.Int8
 		var name pgtype.Text
@@ -73,17 +73,14 @@ func (s *Store) Progress(ctx context.Context, key store.ID) (_ *store.Progress, 
 		member.JoinedAt, member.SeenAt = utc(joined), utc(seen)
 		return member, err
 	}
-	err = s.there(ctx, func(origin string) error {
-		progress = &store.Progress{}
-		progress.Members, err = collect(ctx, s.pool, scan, "SELECT "+self(origin, 2)+progressed,
-			append([]any{uuid(key)}, s.seenArguments()...)...)
-		return err
+	members, err := sqlstore.Result(ctx, s.there, func(origin string) ([]store.Member, error) {
+		return collect(ctx, s.pool, scan, "SELECT "+self(origin, 2)+progressed, append([]any{uuid(key)}, s.seenArguments()...)...)
 	})
 	if err != nil {
 		return nil, err
 	}
-	if m := progress.Members; len(m) > 0 && m[0].ID == (store.ID{}) { // the row without a member
-		progress.Members = nil
+	if len(members) > 0 && members[0].ID != (store.ID{}) { // or it is the row without a member
+		progress.Members = members
 	}
 	return progress, nil
 }

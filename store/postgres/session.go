@@ -2,11 +2,9 @@ package postgres
 
 import (
 	"context"
-	"errors"
 	"time"
 
-	"github.com/jackc/pgx/v5"
-
+	"github.com/lumio-vision/caddy-system-keys/internal/sqlstore"
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
@@ -43,19 +41,15 @@ func selectSession(origin string) string {
 
 // Session implements [store.Sessions]. That a session was ended is not logged, so
 // that the place alone would not do.
-func (s *Store) Session(ctx context.Context, digest [32]byte, now time.Time) (key *store.Key, err error) {
+func (s *Store) Session(ctx context.Context, digest [32]byte, now time.Time) (_ *store.Key, err error) {
 	ctx, end := s.call(ctx, "session", "read a session")
 	defer end(&err)
-	err = s.there(ctx, func(origin string) (err error) {
+	return sqlstore.Result(ctx, s.there, func(origin string) (*store.Key, error) {
 		var found, standby, there bool
 		row := s.pool.QueryRow(ctx, selectSession(origin), append([]any{digest[:], now}, s.seenArguments()...)...)
-		key, err = scanKey(row, &found, &standby, &there)
-		return judge(err, standby, there, found)
+		key, err := scanKey(row, &found, &standby, &there)
+		return key, judge(err, standby, there, found)
 	})
-	if err != nil {
-		return nil, err
-	}
-	return key, nil
 }
 
 const deleteSession = "DELETE FROM sidecar.session WHERE digest = $1 AND " + durable
@@ -123,33 +117,16 @@ func (s *Store) PublishSigningKey(ctx context.Context, key store.SigningKey, lif
 func (s *Store) SigningKeys(ctx context.Context) (_ []store.SigningKey, err error) {
 	ctx, end := s.call(ctx, "signing_keys", "read the signing keys")
 	defer end(&err)
-	var keys []store.SigningKey
-	err = s.there(ctx, func(origin string) error {
-		keys = nil
+	return sqlstore.Result(ctx, s.there, func(origin string) ([]store.SigningKey, error) {
 		// One row at least, so that it has what the server is at the same moment.
-		rows, _ := s.pool.Query(ctx, "SELECT "+self(origin, 1)+`, k.id, k.public, k.expires_at
+		keys, err := collect(ctx, s.pool, func(row sqlstore.Row) (store.SigningKey, error) {
+			return sqlstore.ScanSigningKey(checkedRow{row})
+		}, "SELECT "+self(origin, 1)+`, k.id, k.public, k.expires_at
 FROM (VALUES (true)) AS one LEFT JOIN sidecar.signing_key k ON k.expires_at > clock_timestamp()
-ORDER BY k.id COLLATE "C"`, s.seenArguments()...) // its error is that of the rows
-		_, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (struct{}, error) {
-			var id *string
-			var public []byte
-			var expires *time.Time
-			_, err := checked(row, &id, &public, &expires)
-			switch {
-			case err != nil:
-				return struct{}{}, err
-			case id == nil: // there are none
-				return struct{}{}, nil
-			case len(public) != len(store.SigningKey{}.Public):
-				return struct{}{}, errors.New("a key has the wrong length")
-			}
-			keys = append(keys, store.SigningKey{ID: *id, Public: [32]byte(public), ExpiresAt: expires.UTC()})
-			return struct{}{}, nil
-		})
-		return err
+ORDER BY k.id COLLATE "C"`, s.seenArguments()...)
+		if len(keys) > 0 && keys[0].ID == "" { // the row without a key
+			return nil, err
+		}
+		return keys, err
 	})
-	if err != nil {
-		return nil, err
-	}
-	return keys, nil
 }

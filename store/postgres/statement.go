@@ -7,6 +7,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgtype"
 
+	"github.com/lumio-vision/caddy-system-keys/internal/sqlstore"
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
@@ -58,7 +59,7 @@ func pageStatement(query *store.KeyQuery, how access) *statement {
 	}
 	source, conditions := "system_keys", s.filters(query, how)
 	if how == gather {
-		s.text = "WITH found AS MATERIALIZED (SELECT " + columns + " FROM system_keys" + where(conditions) + ") "
+		s.text = "WITH found AS MATERIALIZED (SELECT " + columns + " FROM system_keys" + sqlstore.Where(conditions) + ") "
 		source, conditions = "found", nil
 	}
 	if after := query.After; after != nil {
@@ -77,7 +78,7 @@ func pageStatement(query *store.KeyQuery, how access) *statement {
 	if query.Sort == store.SortPermissions {
 		rank = joined
 	}
-	s.text += "SELECT " + columns + ", " + rank + " FROM " + source + where(conditions) +
+	s.text += "SELECT " + columns + ", " + rank + " FROM " + source + sqlstore.Where(conditions) +
 		" ORDER BY " + by + direction + ", id" + direction + " LIMIT " + s.bind(query.Limit+1)
 	return s
 }
@@ -88,7 +89,7 @@ func countStatement(query *store.KeyQuery) *statement {
 	if query.UnusedSince.IsZero() {
 		s.text = "SELECT count(*) FROM sidecar.label_search WHERE " + s.contains(query.Search)
 	} else {
-		s.text = "SELECT count(*) FROM system_keys" + where(s.filters(query, gather))
+		s.text = "SELECT count(*) FROM system_keys" + sqlstore.Where(s.filters(query, gather))
 	}
 	return s
 }
@@ -134,11 +135,4 @@ func cursorTime(c *store.Cursor) pgtype.Timestamptz {
 		return pgtype.Timestamptz{InfinityModifier: pgtype.NegativeInfinity, Valid: true}
 	}
 	return pgtype.Timestamptz{Time: time.UnixMicro(c.At), Valid: true}
-}
-
-func where(conditions []string) string {
-	if len(conditions) == 0 {
-		return ""
-	}
-	return " WHERE " + strings.Join(conditions, " AND ")
 }

@@ -57,21 +57,16 @@ func forMany(statement string, n int) string {
 }
 
 // Adopted implements [store.Adoption].
-func (s *Store) Adopted(ctx context.Context, digests [][32]byte) (key store.Candidate, err error) {
+func (s *Store) Adopted(ctx context.Context, digests [][32]byte) (_ store.Candidate, err error) {
 	ctx, end := s.calls.Begin(ctx, "adopted")
 	defer end(&err)
-	err = s.believe(ctx, "find an adopted key", func(tx *sql.Tx) error {
-		row := tx.QueryRowContext(ctx, forMany(selectAdopted, len(digests)), blobs(digests)...)
-		err := row.Scan(sqlstore.ID(&key.ID), (*string)(&key.Hash))
+	return result(ctx, s.believe, "find an adopted key", func(tx *sql.Tx) (key store.Candidate, err error) {
+		key, err = sqlstore.ScanCandidate(tx.QueryRowContext(ctx, forMany(selectAdopted, len(digests)), blobs(digests)...))
 		if errors.Is(err, sql.ErrNoRows) {
-			return store.ErrNotFound
+			err = store.ErrNotFound
 		}
-		return err
+		return key, err
 	})
-	if err != nil {
-		return store.Candidate{}, err
-	}
-	return key, nil
 }
 
 // Adopt implements [store.Adoption].
@@ -79,19 +74,12 @@ func (s *Store) Adopt(ctx context.Context, key *store.AdoptedKey) (err error) {
 	ctx, end := s.calls.Begin(ctx, "adopt")
 	defer end(&err)
 	return s.write(ctx, "adopt a key", func(tx *sql.Tx) error {
-		var hash string
-		var minted bool
-		err := tx.QueryRowContext(ctx, "SELECT key_hash, minted FROM system_keys WHERE id = ?", key.Key.String()).Scan(&hash, &minted)
-		switch {
-		case errors.Is(err, sql.ErrNoRows):
-			return store.ErrNotFound
-		case err != nil:
+		row := tx.QueryRowContext(ctx, "SELECT key_hash, minted FROM system_keys WHERE id = ?", key.Key.String())
+		if err := sqlstore.Adoptable(row, key); err != nil {
 			return err
-		case minted || hash != string(key.Hash):
-			return store.ErrConflict
 		}
 		// REPLACE takes the place of every row that either constraint is broken by.
-		_, err = tx.ExecContext(ctx, "INSERT OR REPLACE INTO adopted_key (digest, era, key_id, key_proof) VALUES (?, ?, ?, ?)",
+		_, err := tx.ExecContext(ctx, "INSERT OR REPLACE INTO adopted_key (digest, era, key_id, key_proof) VALUES (?, ?, ?, ?)",
 			key.Digest[:], key.Era[:], key.Key.String(), proof(key.Hash))
 		return err
 	})
@@ -104,18 +92,14 @@ func (s *Store) Unadopted(
 	ctx, end := s.calls.Begin(ctx, "unadopted")
 	defer end(&err)
 	args := append(append([]any{now.UnixMicro()}, blobs(eras)...), store.MaxUnadopted, limit)
-	candidate := func(row sqlstore.Row) (key store.Candidate, err error) {
-		err = row.Scan(sqlstore.ID(&key.ID), (*string)(&key.Hash), &total)
-		return key, err
-	}
-	err = s.believe(ctx, "list keys to adopt", func(tx *sql.Tx) error {
-		keys, err = collect(ctx, tx, candidate, forMany(selectUnadopted, len(eras)), args...)
-		return err
+	candidate := func(row sqlstore.Row) (store.Candidate, error) { return sqlstore.ScanCandidate(row, &total) }
+	keys, err = result(ctx, s.believe, "list keys to adopt", func(tx *sql.Tx) ([]store.Candidate, error) {
+		return collect(ctx, tx, candidate, forMany(selectUnadopted, len(eras)), args...)
 	})
 	if err != nil {
-		return nil, 0, err
+		total = 0
 	}
-	return keys, total, nil
+	return keys, total, err
 }
 
 func blobs(values [][32]byte) []any {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"time"
 
 	codes "modernc.org/sqlite/lib"
 
@@ -46,7 +47,7 @@ func appendAudit(ctx context.Context, tx *sql.Tx, chain store.ID, records []stor
 	}
 	defer func() { _ = insert.Close() }() // its error is that of the transaction
 	for i := range records {
-		_, err := insert.ExecContext(ctx, auditRow(&records[i])...)
+		_, err := insert.ExecContext(ctx, values.AuditRow(&records[i])...)
 		if resultCode(err) == codes.SQLITE_CONSTRAINT_UNIQUE {
 			return errTakenPlace // not a conflict: that would be the same record
 		}
@@ -108,19 +109,8 @@ func (s *Store) SealAudit(ctx context.Context, limit int, sealer store.Sealer) (
 	return len(records), err
 }
 
-func auditRow(r *store.AuditRecord) []any {
-	var key, chain, seq, details any
-	if r.Key.ID != (store.ID{}) {
-		key = r.Key.ID.String()
-	}
-	if r.Link.Seq > 0 {
-		chain, seq = r.Link.Chain.String(), r.Link.Seq
-	}
-	if r.Details != nil {
-		details = string(r.Details)
-	}
-	return []any{
-		r.ID.String(), string(r.Event), r.At.UnixMicro(), r.Actor.Type, r.Actor.ID, r.Actor.Label, key, r.Key.Label,
-		r.Request.ID, r.Request.Method, r.Request.Path, r.Request.Status, r.Request.ClientIP, details, chain, seq, r.Link.MAC,
-	}
+// values writes ids as text, and times in microseconds since the Unix epoch.
+var values = sqlstore.Values{
+	ID:   func(id store.ID) any { return id.String() },
+	Time: func(at time.Time) any { return at.UnixMicro() },
 }

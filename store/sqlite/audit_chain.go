@@ -10,12 +10,10 @@ import (
 )
 
 // AuditChains implements [store.AuditLog].
-func (s *Store) AuditChains(ctx context.Context) (chains []store.AuditChain, err error) {
-	err = s.read(ctx, "read the chains of audit records", func(tx *sql.Tx) error {
-		chains, err = auditChains(ctx, tx)
-		return err
+func (s *Store) AuditChains(ctx context.Context) ([]store.AuditChain, error) {
+	return result(ctx, s.read, "read the chains of audit records", func(tx *sql.Tx) ([]store.AuditChain, error) {
+		return auditChains(ctx, tx)
 	})
-	return chains, err
 }
 
 func auditChains(ctx context.Context, tx *sql.Tx) ([]store.AuditChain, error) {
@@ -23,12 +21,10 @@ func auditChains(ctx context.Context, tx *sql.Tx) ([]store.AuditChain, error) {
 }
 
 // AuditLinks implements [store.AuditLog].
-func (s *Store) AuditLinks(ctx context.Context, chain store.ID, seq int64, limit int) (records []store.AuditRecord, err error) {
-	err = s.read(ctx, "read a chain of audit records", func(tx *sql.Tx) error {
-		records, err = auditLinks(ctx, tx, chain, seq, limit)
-		return err
+func (s *Store) AuditLinks(ctx context.Context, chain store.ID, seq int64, limit int) ([]store.AuditRecord, error) {
+	return result(ctx, s.read, "read a chain of audit records", func(tx *sql.Tx) ([]store.AuditRecord, error) {
+		return auditLinks(ctx, tx, chain, seq, limit)
 	})
-	return records, err
 }
 
 func auditLinks(ctx context.Context, tx *sql.Tx, chain store.ID, seq int64, limit int) ([]store.AuditRecord, error) {
@@ -52,12 +48,8 @@ func (s *Store) PruneAudit(ctx context.Context, before time.Time, limit int, sea
 	if err != nil {
 		return 0, err
 	}
-	chain := func(chain *store.AuditChain, floor store.ID) (n int, err error) {
-		err = s.write(ctx, what, func(tx *sql.Tx) error {
-			n, err = pruneChain(ctx, tx, chain, floor, limit, sealer)
-			return err
-		})
-		return n, err
+	chain := func(chain *store.AuditChain, floor store.ID) (int, error) {
+		return result(ctx, s.write, what, func(tx *sql.Tx) (int, error) { return pruneChain(ctx, tx, chain, floor, limit, sealer) })
 	}
 	unsealed := func(floor store.ID) (int, error) {
 		n, err := s.exec(ctx, what, "DELETE FROM audit_log WHERE id IN ("+

@@ -97,14 +97,13 @@ func auditUnion(query *store.AuditQuery, columns string, limit int, ordered bool
 }
 
 // AuditLabel implements [store.AuditLog].
-func (s *Store) AuditLabel(ctx context.Context, key store.ID) (label string, err error) {
-	err = s.read(ctx, "look up a label", func(tx *sql.Tx) error {
-		err := tx.QueryRowContext(ctx, "SELECT key_label FROM audit_log WHERE key_id = ? AND event = 'api_key.revoked' "+
+func (s *Store) AuditLabel(ctx context.Context, key store.ID) (string, error) {
+	return result(ctx, s.read, "look up a label", func(tx *sql.Tx) (label string, err error) {
+		err = tx.QueryRowContext(ctx, "SELECT key_label FROM audit_log WHERE key_id = ? AND event = 'api_key.revoked' "+
 			"ORDER BY id DESC LIMIT 1", key.String()).Scan(&label)
 		if errors.Is(err, sql.ErrNoRows) {
-			return nil
+			err = nil
 		}
-		return err
+		return label, err
 	})
-	return label, err
 }

@@ -6,15 +6,14 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/lumio-vision/caddy-system-keys/internal/sqlstore"
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
-// columns are those of a [store.Key] without its hash, as scanKey reads them.
-const columns = "id, label, permissions, is_system, created_at, created_by, expires_at, last_used_at, minted"
+// columns are those of a [store.Key] without its hash.
+const columns = sqlstore.KeyColumns
 
 // insertKey takes what keyRow returns.
 const insertKey = "INSERT INTO system_keys (" + columns + ", key_hash) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
@@ -42,15 +41,11 @@ func (s *Store) CreateKey(ctx context.Context, key *store.Key, write *store.Writ
 func (s *Store) Key(ctx context.Context, id store.ID) (_ *store.Key, err error) {
 	ctx, end := s.calls.Begin(ctx, "key")
 	defer end(&err)
-	var key *store.Key
-	err = s.believe(ctx, "read a key", func(tx *sql.Tx) (err error) {
-		key, err = scanWithHash(tx.QueryRowContext(ctx, "SELECT "+columns+", key_hash FROM system_keys WHERE id = ?", id.String()))
-		return err
+	return result(ctx, s.believe, "read a key", func(tx *sql.Tx) (*store.Key, error) {
+		row := tx.QueryRowContext(ctx, "SELECT "+columns+", key_hash FROM system_keys WHERE id = ?", id.String())
+		key, err := sqlstore.WithHash(row, scanKey)
+		return &key, err
 	})
-	if err != nil {
-		return nil, err
-	}
-	return key, nil
 }
 
 // DeleteKey implements [store.Store].
@@ -58,23 +53,20 @@ func (s *Store) DeleteKey(ctx context.Context, id store.ID, write *store.Write) 
 	ctx, end := s.calls.Begin(ctx, "delete_key")
 	defer end(&err)
 	const what = "delete a key"
-	var key *store.Key
-	err = s.write(ctx, what, func(tx *sql.Tx) (err error) {
+	key, err := result(ctx, s.write, what, func(tx *sql.Tx) (*store.Key, error) {
 		if err := allow(ctx, tx, write.By()); err != nil {
-			return err
+			return nil, err
 		}
-		if key, err = deleteKey(ctx, tx, id, write); err != nil || key == nil {
-			return err
+		key, err := deleteKey(ctx, tx, id, write)
+		if err != nil || key == nil {
+			return nil, err
 		}
-		return record(ctx, tx, key, write)
+		return key, record(ctx, tx, key, write)
 	})
 	if err == nil && key == nil {
 		err = fmt.Errorf("%s: %w", what, store.ErrNotFound)
 	}
-	if err != nil {
-		return nil, err
-	}
-	return key, nil
+	return key, err
 }
 
 // deleteKey returns the key, or nil if there was none. The deletion is in the log
@@ -140,44 +132,21 @@ func (s *Store) RehashKey(ctx context.Context, id store.ID, old, renewed store.H
 	})
 }
 
-// scanWithHash reads the columns, and the hash behind them.
-func scanWithHash(row sqlstore.Row) (*store.Key, error) {
-	var hash string
-	key, err := scanKey(row, &hash)
-	if err != nil {
-		return nil, err
-	}
-	key.Hash = store.Hash(hash)
-	return key, nil
-}
-
 // scanKey reads the columns, and what was selected after them into more.
 func scanKey(row sqlstore.Row, more ...any) (*store.Key, error) {
-	var (
-		key                          store.Key
-		permissions                  string
-		createdAt, expires, lastUsed int64
-		minted                       bool
-	)
-	err := row.Scan(append([]any{
-		sqlstore.ID(&key.ID), &key.Label, &permissions, &key.IsSystem, &createdAt, &key.CreatedBy, &expires, &lastUsed, &minted,
-	}, more...)...)
-	if errors.Is(err, sql.ErrNoRows) {
-		return nil, store.ErrNotFound
+	return sqlstore.ScanKey(row, func(permissions *[]string) any { return (*jsonList)(permissions) }, more...)
+}
+
+// jsonList is the destination of a column with a JSON array of strings.
+type jsonList []string
+
+// Scan implements the Scanner of database/sql.
+func (l *jsonList) Scan(value any) error {
+	text, ok := value.(string)
+	if !ok {
+		return fmt.Errorf("a list is %T", value)
 	}
-	if err != nil {
-		return nil, err
-	}
-	if err := json.Unmarshal([]byte(permissions), &key.Permissions); err != nil {
-		return nil, fmt.Errorf("column permissions of %s: %w", key.ID, err)
-	}
-	// Another program may have written the row.
-	slices.Sort(key.Permissions)
-	key.Permissions = slices.Compact(key.Permissions)
-	key.Foreign = !minted
-	key.CreatedAt = time.UnixMicro(createdAt).UTC()
-	key.ExpiresAt, key.LastUsedAt = fromMicros(expires), fromMicros(lastUsed)
-	return &key, nil
+	return json.Unmarshal([]byte(text), (*[]string)(l))
 }
 
 // keyRow returns the columns of a key, the hash behind them.
@@ -200,13 +169,6 @@ func micros(t time.Time) int64 {
 	return t.UnixMicro()
 }
 
-func fromMicros(n int64) time.Time {
-	if n == 0 {
-		return time.Time{}
-	}
-	return time.UnixMicro(n).UTC()
-}
-
 // allow reads the acting key in the transaction of its write. The transaction
 // holds the write lock from its start, so nobody changes the row before it ends.
 func allow(ctx context.Context, tx *sql.Tx, acting *store.Acting) error {
@@ -214,13 +176,7 @@ func allow(ctx context.Context, tx *sql.Tx, acting *store.Acting) error {
 		return nil
 	}
 	key, err := scanKey(tx.QueryRowContext(ctx, "SELECT "+columns+" FROM system_keys WHERE id = ?", acting.ID.String()))
-	if errors.Is(err, store.ErrNotFound) {
-		return store.ErrActorGone
-	}
-	if err != nil {
-		return err
-	}
-	return acting.Allow(key)
+	return sqlstore.Allow(acting, key, err)
 }
 
 // maxAhead is how far a use may lie ahead of the store's clock.

@@ -9,11 +9,6 @@ import (
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
-// few is how many matches a filter may have for them to be fetched and sorted.
-// Where it has more, the list is walked in order and filtered, which fills a
-// page of the largest size within a million keys after some 20,000 rows.
-const few = 5000
-
 // Keys implements [store.Store].
 func (s *Store) Keys(ctx context.Context, query *store.KeyQuery) (_ *store.KeyPage, err error) {
 	ctx, end := s.calls.Begin(ctx, "keys")
@@ -21,24 +16,25 @@ func (s *Store) Keys(ctx context.Context, query *store.KeyQuery) (_ *store.KeyPa
 	if err := query.Check(); err != nil {
 		return nil, fmt.Errorf("list keys: %w", err)
 	}
-	page := &store.KeyPage{}
-	var ranks []string
-	err = s.read(ctx, "list keys", func(tx *sql.Tx) (err error) {
+	return result(ctx, s.read, "list keys", func(tx *sql.Tx) (*store.KeyPage, error) {
+		page := &store.KeyPage{}
 		if !query.Possible() {
-			return nil
+			return page, nil
 		}
-		var how access
-		if page.Total, how, err = count(ctx, tx, query); err != nil || page.Total == 0 {
-			return err
+		total, how, err := count(ctx, tx, query)
+		if err != nil || total == 0 {
+			return page, err
 		}
-		page.Keys, ranks, err = fetch(ctx, tx, pageStatement(query, how))
-		return err
+		page.Total = total
+		list := pageStatement(query, how)
+		var ranks []string
+		page.Keys, err = collect(ctx, tx, sqlstore.Ranked(&ranks, scanKey), list.text, list.args...)
+		if err != nil {
+			return nil, err
+		}
+		page.Cut(query, ranks)
+		return page, nil
 	})
-	if err != nil {
-		return nil, err
-	}
-	page.Cut(query, ranks)
-	return page, nil
 }
 
 // count returns how many keys the query's filters keep, and how best to reach
@@ -58,7 +54,7 @@ func count(ctx context.Context, tx *sql.Tx, query *store.KeyQuery) (total int, h
 		total, err = number(walk, 0)
 		return total, walk, err
 	}
-	if total, err = number(gather, few+1); err != nil || total <= few {
+	if total, err = number(gather, sqlstore.Few+1); err != nil || total <= sqlstore.Few {
 		return total, gather, err
 	}
 	if gather == byTrigrams {
@@ -68,20 +64,6 @@ func count(ctx context.Context, tx *sql.Tx, query *store.KeyQuery) (total int, h
 		total, err = number(gather, 0)
 	}
 	return total, walk, err
-}
-
-// fetch returns the rows of one page, and their ranks.
-func fetch(ctx context.Context, tx *sql.Tx, s statement) (keys []store.Key, ranks []string, err error) {
-	keys, err = collect(ctx, tx, func(row sqlstore.Row) (store.Key, error) {
-		var rank string
-		key, err := scanKey(row, &rank)
-		if err != nil {
-			return store.Key{}, err
-		}
-		ranks = append(ranks, rank)
-		return *key, nil
-	}, s.text, s.args...)
-	return keys, ranks, err
 }
 
 // selectGranted passes over elements that are no text, which only another program
@@ -94,16 +76,14 @@ FROM (
 WHERE p.type = 'text' ORDER BY p.value LIMIT ?`
 
 // Granted implements [store.Store].
-func (s *Store) Granted(ctx context.Context, keys int) (granted []string, err error) {
+func (s *Store) Granted(ctx context.Context, keys int) (_ []string, err error) {
 	ctx, end := s.calls.Begin(ctx, "granted")
 	defer end(&err)
-	permission := func(row sqlstore.Row) (permission string, err error) { return permission, row.Scan(&permission) }
-	err = s.read(ctx, "list the permissions in use", func(tx *sql.Tx) error {
-		granted, err = collect(ctx, tx, permission, selectGranted, max(0, keys), store.MaxGranted)
-		return err
+	return result(ctx, s.read, "list the permissions in use", func(tx *sql.Tx) ([]string, error) {
+		granted, err := collect(ctx, tx, func(row sqlstore.Row) (permission string, err error) {
+			err = row.Scan(&permission)
+			return permission, err
+		}, selectGranted, max(0, keys), store.MaxGranted)
+		return append([]string{}, granted...), err // never nil
 	})
-	if err != nil {
-		return nil, err
-	}
-	return append([]string{}, granted...), nil // never nil
 }

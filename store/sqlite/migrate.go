@@ -17,12 +17,8 @@ var migrations = sqlstore.LoadMigrations(scripts)
 
 // Migrate implements [store.Store].
 func (s *Store) Migrate(ctx context.Context) error {
-	version := func() (version int, err error) {
-		err = s.read(ctx, "migrate", func(tx *sql.Tx) error {
-			version, err = schemaVersion(ctx, tx)
-			return err
-		})
-		return version, err
+	version := func() (int, error) {
+		return result(ctx, s.read, "migrate", func(tx *sql.Tx) (int, error) { return schemaVersion(ctx, tx) })
 	}
 	return migrations.Run(fmt.Sprintf("the schema in %q", s.path), version, func(next sqlstore.Migration) error {
 		return s.write(ctx, "migrate: "+next.Name, func(tx *sql.Tx) error { return s.migrate(ctx, tx, next) })
@@ -62,19 +58,10 @@ func schemaVersion(ctx context.Context, tx *sql.Tx) (version int, err error) {
 }
 
 // MintKey implements [store.Store].
-func (s *Store) MintKey(ctx context.Context) (key store.MintKey, err error) {
-	err = s.read(ctx, "read the mint key", func(tx *sql.Tx) (err error) {
-		key, err = mintKey(ctx, tx)
-		return err
-	})
-	return key, err
+func (s *Store) MintKey(ctx context.Context) (store.MintKey, error) {
+	return result(ctx, s.read, "read the mint key", func(tx *sql.Tx) (store.MintKey, error) { return mintKey(ctx, tx) })
 }
 
-// mintKey reads the mint key.
-func mintKey(ctx context.Context, tx *sql.Tx) (key store.MintKey, err error) {
-	var column []byte
-	if err := tx.QueryRowContext(ctx, "SELECT key FROM mint_key").Scan(&column); err != nil {
-		return key, err
-	}
-	return sqlstore.ParseMintKey(column)
+func mintKey(ctx context.Context, tx *sql.Tx) (store.MintKey, error) {
+	return sqlstore.ScanMintKey(tx.QueryRowContext(ctx, "SELECT key FROM mint_key"))
 }

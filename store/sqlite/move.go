@@ -31,13 +31,8 @@ type source struct{ tx *sql.Tx }
 func (s source) MintKey(ctx context.Context) (store.MintKey, error) { return mintKey(ctx, s.tx) }
 
 func (s source) Keys(ctx context.Context, after store.ID, limit int) ([]store.Key, error) {
-	return collect(ctx, s.tx, func(row sqlstore.Row) (store.Key, error) {
-		key, err := scanWithHash(row)
-		if err != nil {
-			return store.Key{}, err
-		}
-		return *key, nil
-	}, "SELECT "+columns+", key_hash FROM system_keys WHERE id > ? ORDER BY id LIMIT ?", after.String(), limit)
+	return collect(ctx, s.tx, func(row sqlstore.Row) (store.Key, error) { return sqlstore.WithHash(row, scanKey) },
+		"SELECT "+columns+", key_hash FROM system_keys WHERE id > ? ORDER BY id LIMIT ?", after.String(), limit)
 }
 
 func (s source) Chains(ctx context.Context) ([]store.AuditChain, error) {
@@ -84,17 +79,13 @@ func (r *recipient) Keys(ctx context.Context, keys []store.Key) error {
 func (r *recipient) Chains(ctx context.Context, chains []store.AuditChain) error {
 	const insert = "INSERT INTO audit_chain (" + sqlstore.ChainColumns + ") VALUES (?, ?, ?, ?, ?, ?, ?)"
 	return r.each(ctx, "import chains of audit records", insert, len(chains), func(i int) ([]any, error) {
-		c := &chains[i]
-		return []any{
-			c.ID.String(), c.Head.Seq, sqlstore.NotNull(c.Head.MAC), sqlstore.NotNull(c.Head.Signature),
-			c.Anchor.Seq, sqlstore.NotNull(c.Anchor.MAC), sqlstore.NotNull(c.Anchor.Signature),
-		}, nil
+		return values.ChainRow(&chains[i]), nil
 	})
 }
 
 func (r *recipient) Records(ctx context.Context, records []store.AuditRecord) error {
 	return r.each(ctx, "import audit records", insertAudit, len(records), func(i int) ([]any, error) {
-		return auditRow(&records[i]), nil
+		return values.AuditRow(&records[i]), nil
 	})
 }
 

@@ -10,38 +10,32 @@ import (
 )
 
 // Barrier implements [store.Store].
-func (s *Store) Barrier(ctx context.Context) (rev int64, err error) {
-	err = s.write(ctx, "enter a barrier", func(tx *sql.Tx) error {
-		return tx.QueryRowContext(ctx, "INSERT INTO change_log (op) VALUES ('b') RETURNING rev").Scan(&rev)
+func (s *Store) Barrier(ctx context.Context) (int64, error) {
+	return result(ctx, s.write, "enter a barrier", func(tx *sql.Tx) (rev int64, err error) {
+		err = tx.QueryRowContext(ctx, "INSERT INTO change_log (op) VALUES ('b') RETURNING rev").Scan(&rev)
+		return rev, err
 	})
-	return rev, err
 }
 
 // Progress implements [store.Store].
 func (s *Store) Progress(ctx context.Context, key store.ID) (_ *store.Progress, err error) {
 	ctx, end := s.calls.Begin(ctx, "progress")
 	defer end(&err)
-	progress := &store.Progress{Origin: origin}
-	err = s.believe(ctx, "look at the instances", func(tx *sql.Tx) (err error) {
+	return result(ctx, s.believe, "look at the instances", func(tx *sql.Tx) (_ *store.Progress, err error) {
+		progress := &store.Progress{Origin: origin}
 		if progress.Head, progress.Watched, err = head(ctx, tx); err != nil {
-			return err
+			return nil, err
 		}
-		if progress.Members, err = members(ctx, tx); err != nil {
-			return err
+		progress.Members, err = collect(ctx, tx, scanMember,
+			"SELECT id, beat, applied, ttl_ms, name, joined_at, seen_at FROM member ORDER BY joined_at, rowid")
+		if err != nil {
+			return nil, err
 		}
-		return tx.QueryRowContext(ctx, `
+		err = tx.QueryRowContext(ctx, `
 SELECT coalesce(sum(c.requests), 0) FROM change_log l JOIN change_cut c ON c.rev = l.rev
 WHERE l.key_id = ? AND l.op = 'd'`, key.String()).Scan(&progress.Cut)
+		return progress, err
 	})
-	if err != nil {
-		return nil, err
-	}
-	return progress, nil
-}
-
-func members(ctx context.Context, tx *sql.Tx) ([]store.Member, error) {
-	return collect(ctx, tx, scanMember,
-		"SELECT id, beat, applied, ttl_ms, name, joined_at, seen_at FROM member ORDER BY joined_at, rowid")
 }
 
 func scanMember(row sqlstore.Row) (m store.Member, err error) {

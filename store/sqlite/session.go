@@ -3,7 +3,6 @@ package sqlite
 import (
 	"context"
 	"database/sql"
-	"errors"
 	"time"
 
 	"github.com/lumio-vision/caddy-system-keys/internal/sqlstore"
@@ -35,15 +34,9 @@ const selectSession = "SELECT " + columns + " FROM system_keys " +
 func (s *Store) Session(ctx context.Context, digest [32]byte, now time.Time) (_ *store.Key, err error) {
 	ctx, end := s.calls.Begin(ctx, "session")
 	defer end(&err)
-	var key *store.Key
-	err = s.believe(ctx, "read a session", func(tx *sql.Tx) (err error) {
-		key, err = scanKey(tx.QueryRowContext(ctx, selectSession, digest[:], now.UnixMicro()))
-		return err
+	return result(ctx, s.believe, "read a session", func(tx *sql.Tx) (*store.Key, error) {
+		return scanKey(tx.QueryRowContext(ctx, selectSession, digest[:], now.UnixMicro()))
 	})
-	if err != nil {
-		return nil, err
-	}
-	return key, nil
 }
 
 // EndSession implements [store.Sessions].
@@ -71,22 +64,17 @@ func pruneFrom(table string) string {
 }
 
 // PruneSessions implements [store.Sessions].
-func (s *Store) PruneSessions(ctx context.Context, now time.Time, limit int) (pruned int, err error) {
-	err = s.write(ctx, "prune sessions", func(tx *sql.Tx) error {
-		pruned = 0
+func (s *Store) PruneSessions(ctx context.Context, now time.Time, limit int) (int, error) {
+	return result(ctx, s.write, "prune sessions", func(tx *sql.Tx) (pruned int, err error) {
 		for _, statement := range pruneSessions {
 			n, err := changed(tx.ExecContext(ctx, statement, now.UnixMicro(), limit))
 			if err != nil {
-				return err
+				return 0, err
 			}
 			pruned += int(n)
 		}
-		return nil
+		return pruned, nil
 	})
-	if err != nil {
-		return 0, err
-	}
-	return pruned, nil
 }
 
 const publishSigningKey = `
@@ -110,24 +98,11 @@ func (s *Store) PublishSigningKey(ctx context.Context, key store.SigningKey, lif
 }
 
 // SigningKeys implements [store.Store].
-func (s *Store) SigningKeys(ctx context.Context) (keys []store.SigningKey, err error) {
+func (s *Store) SigningKeys(ctx context.Context) (_ []store.SigningKey, err error) {
 	ctx, end := s.calls.Begin(ctx, "signing_keys")
 	defer end(&err)
-	err = s.believe(ctx, "read the signing keys", func(tx *sql.Tx) error {
-		keys, err = collect(ctx, tx, scanSigningKey,
+	return result(ctx, s.believe, "read the signing keys", func(tx *sql.Tx) ([]store.SigningKey, error) {
+		return collect(ctx, tx, sqlstore.ScanSigningKey,
 			"SELECT id, public, expires_at FROM signing_key WHERE expires_at > ? ORDER BY id", s.now().UnixMicro())
-		return err
 	})
-	return keys, err
-}
-
-func scanSigningKey(row sqlstore.Row) (key store.SigningKey, err error) {
-	var public []byte
-	var expires int64
-	err = row.Scan(&key.ID, &public, &expires)
-	if err == nil && copy(key.Public[:], public) != len(key.Public) {
-		err = errors.New("a key has the wrong length")
-	}
-	key.ExpiresAt = time.UnixMicro(expires).UTC()
-	return key, err
 }

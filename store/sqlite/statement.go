@@ -5,6 +5,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/lumio-vision/caddy-system-keys/internal/sqlstore"
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
@@ -84,7 +85,7 @@ func pageStatement(query *store.KeyQuery, how access) statement {
 		rank = joined
 	}
 	return statement{
-		text: "SELECT " + columns + ", " + rank + " FROM " + from + clause(where) +
+		text: "SELECT " + columns + ", " + rank + " FROM " + from + sqlstore.Where(where) +
 			" ORDER BY " + by.expression + direction + ", id" + direction + " LIMIT ?",
 		args: append(args, query.Limit+1),
 	}
@@ -98,7 +99,7 @@ func countStatement(query *store.KeyQuery, how access, atMost int) statement {
 		index = "system_keys_by_last_used_at"
 	}
 	from, where, args := filters(query, how, index)
-	text := "SELECT 1 FROM " + from + clause(where)
+	text := "SELECT 1 FROM " + from + sqlstore.Where(where)
 	if atMost > 0 {
 		text += " LIMIT ?"
 		args = append(args, atMost)
@@ -136,11 +137,4 @@ func filters(query *store.KeyQuery, how access, index string) (from string, wher
 		args = append(args, max(1, query.UnusedSince.Add(time.Microsecond-1).UnixMicro()))
 	}
 	return from, where, args
-}
-
-func clause(where []string) string {
-	if len(where) == 0 {
-		return ""
-	}
-	return " WHERE " + strings.Join(where, " AND ")
 }

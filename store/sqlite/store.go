@@ -102,12 +102,18 @@ func (s *Store) turn(ctx context.Context, what string, do func(tx *sql.Tx) error
 }
 
 // exec is write of one statement, and returns how many rows it has changed.
-func (s *Store) exec(ctx context.Context, what, statement string, args ...any) (n int64, err error) {
-	err = s.write(ctx, what, func(tx *sql.Tx) error {
-		n, err = changed(tx.ExecContext(ctx, statement, args...))
-		return err
-	})
-	return n, err
+func (s *Store) exec(ctx context.Context, what, statement string, args ...any) (int64, error) {
+	return result(ctx, s.write, what, func(tx *sql.Tx) (int64, error) { return changed(tx.ExecContext(ctx, statement, args...)) })
+}
+
+// result has do run in a transaction by [Store.read], [Store.believe], [Store.write] or
+// [Store.turn], and returns its result, or the zero value with an error.
+func result[T any](
+	ctx context.Context, run func(ctx context.Context, what string, do func(tx *sql.Tx) error) error,
+	what string, do func(tx *sql.Tx) (T, error),
+) (T, error) {
+	named := func(ctx context.Context, do func(tx *sql.Tx) error) error { return run(ctx, what, do) }
+	return sqlstore.Result(ctx, named, do)
 }
 
 // changed returns how many rows a statement has changed.

@@ -12,15 +12,15 @@ import (
 
 // Renew implements [store.Feed].
 func (f *feed) Renew(ctx context.Context, turn *store.Turn) (*store.View, error) {
-	var view *store.View
-	err := f.store.turn(ctx, "renew the lease", func(tx *sql.Tx) (err error) {
+	view, err := result(ctx, f.store.turn, "renew the lease", func(tx *sql.Tx) (*store.View, error) {
 		if err := logInserted(ctx, tx); err != nil {
-			return err
+			return nil, err
 		}
-		if view, err = look(ctx, tx, turn); err != nil || !view.Member {
-			return err
+		view, err := look(ctx, tx, turn)
+		if err != nil || !view.Member {
+			return view, err
 		}
-		return renew(ctx, tx, turn, view.InLog)
+		return view, renew(ctx, tx, turn, view.InLog)
 	})
 	return f.seen(view, true, err)
 }
@@ -38,11 +38,7 @@ func logInserted(ctx context.Context, tx *sql.Tx) error {
 
 // Pull implements [store.Feed].
 func (f *feed) Pull(ctx context.Context, turn *store.Turn) (*store.View, error) {
-	var view *store.View
-	err := f.store.read(ctx, "read changes", func(tx *sql.Tx) (err error) {
-		view, err = look(ctx, tx, turn)
-		return err
-	})
+	view, err := result(ctx, f.store.read, "read changes", func(tx *sql.Tx) (*store.View, error) { return look(ctx, tx, turn) })
 	return f.seen(view, false, err)
 }
 

@@ -1,0 +1,86 @@
+package sqlstore
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/lumio-vision/caddy-system-keys/store"
+)
+
+// Result runs do by run, which may do so again, and returns the result of do, or the zero
+// value with an error.
+func Result[With, T any](
+	ctx context.Context, run func(ctx context.Context, do func(with With) error) error, do func(with With) (T, error),
+) (T, error) {
+	var result, none T
+	err := run(ctx, func(with With) (err error) {
+		result, err = do(with)
+		return err
+	})
+	if err != nil {
+		return none, err
+	}
+	return result, nil
+}
+
+// Where makes a clause of conditions, or of none.
+func Where(conditions []string) string {
+	if len(conditions) == 0 {
+		return ""
+	}
+	return " WHERE " + strings.Join(conditions, " AND ")
+}
+
+// Row is a row of a result, of database/sql or of pgx.
+type Row interface{ Scan(dest ...any) error }
+
+// ID makes an id the destination of a column of UUIDs. NULL leaves it as it is.
+func ID(id *store.ID) any { return (*identifier)(id) }
+
+type identifier store.ID
+
+// Scan implements the Scanner of database/sql, which pgx knows too. Both databases
+// give text.
+func (id *identifier) Scan(value any) (err error) {
+	switch v := value.(type) {
+	case nil:
+		return nil
+	case string:
+		*(*store.ID)(id), err = store.ParseID(v)
+		return err
+	}
+	return fmt.Errorf("an id is %T", value)
+}
+
+// instant is the destination of a column of times: microseconds since the Unix epoch
+// in SQLite. NULL and the infinite times of PostgreSQL leave it as it is.
+type instant time.Time
+
+// Scan implements the Scanner of database/sql.
+func (at *instant) Scan(value any) error {
+	switch v := value.(type) {
+	case nil:
+	case int64:
+		*at = instant(time.UnixMicro(v).UTC())
+	case time.Time:
+		*at = instant(v.UTC())
+	default:
+		if value != "infinity" && value != "-infinity" {
+			return fmt.Errorf("a time is %T", value)
+		}
+	}
+	return nil
+}
+
+// optionalInstant is an instant that may be missing: NULL, or 0 in SQLite.
+type optionalInstant time.Time
+
+// Scan implements the Scanner of database/sql.
+func (at *optionalInstant) Scan(value any) error {
+	if value == int64(0) {
+		return nil
+	}
+	return (*instant)(at).Scan(value)
+}
