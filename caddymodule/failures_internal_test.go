@@ -54,11 +54,11 @@ func TestABudgetIsSharedAndGivenUp(t *testing.T) {
 // clients that go away.
 func TestHowManyAnswersAreHeldBack(t *testing.T) {
 	t.Parallel()
-	held.Add(maxHeld) // as if so many waited
+	held.Add(1024) // as if so many waited
 	if hold(t.Context()) {
 		t.Error("one more waits than there is room for")
 	}
-	held.Add(-maxHeld)
+	held.Add(-1024)
 	ctx, leave := context.WithCancel(t.Context())
 	leave()
 	var waiting sync.WaitGroup

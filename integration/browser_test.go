@@ -6,7 +6,6 @@ import (
 	"errors"
 	"os"
 	"os/exec"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -14,7 +13,9 @@ import (
 	"github.com/chromedp/cdproto/browser"
 	"github.com/chromedp/cdproto/cdp"
 	"github.com/chromedp/cdproto/emulation"
+	"github.com/chromedp/cdproto/input"
 	"github.com/chromedp/cdproto/network"
+	"github.com/chromedp/cdproto/page"
 	"github.com/chromedp/chromedp"
 	"github.com/chromedp/chromedp/kb"
 )
@@ -147,7 +148,19 @@ func (b *tab) until(expression string) {
 // sees waits for something with this text in it.
 func (b *tab) sees(selector, text string) {
 	b.t.Helper()
-	b.until("[...document.querySelectorAll(" + js(selector) + ")].some(e => e.checkVisibility() && e.innerText.includes(" + js(text) + "))")
+	b.until(shows(selector, text))
+}
+
+// shows is the expression for something with this text in it.
+func shows(selector, text string) string {
+	return "[...document.querySelectorAll(" + js(selector) + ")].some(e => e.checkVisibility() && e.innerText.includes(" + js(text) + "))"
+}
+
+// soon is until for what the next refresh of the list brings. The list is refreshed
+// every few seconds, and at once when the page comes to the front.
+func (b *tab) soon(expression string) {
+	b.t.Helper()
+	b.until("(Date.now() > (window.front ?? 0) && (window.front = Date.now() + 200, document.dispatchEvent(new Event('visibilitychange'))), " + expression + ")")
 }
 
 // state waits for a part of the page to be in a state.
@@ -209,7 +222,7 @@ func (b *tab) fill(selector, text string) {
 	b.until("document.querySelector(" + js(selector) + ")?.checkVisibility()")
 	eval[chromedp.Void](b, "(document.querySelector("+js(selector)+").focus(), document.activeElement.select(), undefined)")
 	b.press(kb.Delete)
-	b.press(strings.Split(text, "")...)
+	command(b, input.InsertText, input.InsertTextParams{Text: text})
 }
 
 // press types keys, to wherever the focus is.
@@ -268,16 +281,19 @@ func (b *tab) signIn(key string) {
 	b.click("main button")
 }
 
-// axe returns what axe-core has against the page as it is.
-func (b *tab) axe() []string {
+// bringAxe brings axe-core along into pages that are opened from now on.
+func (b *tab) bringAxe() {
 	b.t.Helper()
 	script, err := os.ReadFile("testdata/axe/axe.min.js")
 	if err != nil {
 		b.t.Fatal(err)
 	}
-	if !eval[bool](b, "'axe' in window") {
-		eval[chromedp.Void](b, string(script)+"\n;undefined")
-	}
+	command(b, page.AddScriptToEvaluateOnNewDocument, page.AddScriptToEvaluateOnNewDocumentParams{Source: string(script)})
+}
+
+// axe returns what axe-core has against the page as it is.
+func (b *tab) axe() []string {
+	b.t.Helper()
 	return eval[[]string](b, `axe.run().then(found => found.violations.map(v =>
 		v.id + ": " + v.help + ": " + v.nodes.map(n => n.html + " " + n.failureSummary).join("; ")))`)
 }

@@ -68,23 +68,27 @@ func outcome(holds, wants grant) string {
 }
 
 // TestNobodyGrantsWhatTheyDoNotHold tries every pair of what a caller holds and
-// what it asks for, by key and by token, over REST and GraphQL.
+// what it asks for, by key and by token, over REST and GraphQL. Over which of both a
+// key asks changes from pair to pair, and a token asks over the other (SOAK=1: each
+// over both).
 func TestNobodyGrantsWhatTheyDoNotHold(t *testing.T) {
 	p := newPlane(t, onSQLite(t), "")
-	pairs, seen := 0, map[string]int{}
-	for _, holds := range grants() {
-		for _, c := range []*caller{
+	asked, seen := 0, map[string]int{}
+	for h, holds := range grants() {
+		for i, c := range []*caller{
 			p.byKey(t, holds.isSystem, holds.permissions...), p.byToken(t, holds.isSystem, holds.permissions...),
 		} {
-			for _, wants := range grants() {
-				pairs++
+			for j, wants := range grants() {
 				want := outcome(holds, wants)
-				seen[want]++
-				if got := c.asks(t, wants); got != want {
-					t.Errorf("%s with %s asks for %s: %s, want %s", c.kind, holds, wants, got, want)
-				}
-				if got := c.asksByGraphQL(t, wants); got != want {
-					t.Errorf("%s with %s asks for %s by GraphQL: %s, want %s", c.kind, holds, wants, got, want)
+				for k, ask := range []func(*testing.T, grant) string{c.asks, c.asksByGraphQL} {
+					if (h+i+j+k)%2 == 1 && !soak() {
+						continue
+					}
+					asked++
+					seen[want]++
+					if got := ask(t, wants); got != want {
+						t.Errorf("%s with %s asks for %s (by GraphQL: %t): %s, want %s", c.kind, holds, wants, k == 1, got, want)
+					}
 				}
 			}
 		}
@@ -101,13 +105,13 @@ func TestNobodyGrantsWhatTheyDoNotHold(t *testing.T) {
 	if got := bob.asks(t, grant{isSystem: true}); got != "escalation" {
 		t.Errorf("bob asks to make a system admin: %s", got)
 	}
-	t.Logf("%d pairs on 2 surfaces: %v", pairs, seen)
+	t.Logf("%d questions: %v", asked, seen)
 	// What was refused is on record, and nothing of it was made.
 	page, err := p.keys.AuditLog(t.Context(), admin.CLI(), &store.AuditQuery{Limit: 1, Event: store.AuditCreated})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if want := 2*seen["created"] + 1 + len(grants()); page.Total != want {
+	if want := seen["created"] + 1 + len(grants()); page.Total != want {
 		t.Errorf("%d keys were made, want %d", page.Total, want)
 	}
 }

@@ -26,12 +26,12 @@ import (
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
-// movedKeys is how many keys are moved; each is used afterwards.
+// movedKeys is how many keys are moved, in batches of 500; each is used afterwards.
 func movedKeys() int {
 	if soak() {
 		return 10_000
 	}
-	return 2_000
+	return 1_200
 }
 
 // moveSecret is the secret of both installations.

@@ -12,94 +12,61 @@ import (
 
 // faultStates are those in which something is missing: the store, the network, or
 // what the admin was allowed to do a moment ago.
-func faultStates(*testing.T) map[string]func(*testing.T, string) *tab {
-	return map[string]func(*testing.T, string) *tab{
-		"store-down": func(t *testing.T, _ string) *tab {
-			backend, server := onPrivatePostgres(t)
-			b := newPageSite(t, backend, "").signedIn(t)
-			server.Stop()
+func faultStates(t *testing.T) (*tab, []state) {
+	t.Helper()
+	backend, server := onPrivatePostgres(t)
+	s := newPageSite(t, backend, "")
+	_, robot := mint(t, s.keys, "Ada's laptop", admin.PermissionAccess, admin.PermissionRead, admin.PermissionCreate, "bots:read")
+	b := openTab(t, s.url)
+	b.signIn(robot)
+	return b, []state{
+		{"not-found", func(b *tab) {
+			b.open("/system/nowhere")
+			b.sees("main h1", "Not found")
+		}},
+		{"offline", func(b *tab) {
 			b.open("/system")
-			b.sees("main", "The key store does not answer at the moment.")
-			if status := eval[int](b, "performance.getEntriesByType('navigation')[0].responseStatus"); status != 503 {
-				t.Errorf("the page has status %d", status)
-			}
-			return b
-		},
-		"store-gone-meanwhile": func(t *testing.T, _ string) *tab {
-			backend, server := onPrivatePostgres(t)
-			b := newPageSite(t, backend, "").signedIn(t)
-			server.Stop()
-			b.sees("#banner", "The key store does not answer at the moment.")
-			b.sees("tbody", "Ada's laptop") // what is known stays
-			return b
-		},
-		"store-back": func(t *testing.T, _ string) *tab {
-			backend, server := onPrivatePostgres(t)
-			b := newPageSite(t, backend, "").signedIn(t)
-			server.Stop()
-			b.sees("#banner", "The key store does not answer at the moment.")
-			server.Start()
-			b.gone("#banner")
-			return b
-		},
-		"offline": func(t *testing.T, _ string) *tab {
-			b := newPageSite(t, onSQLite(t), "").signedIn(t)
+			b.state("list")
 			b.online(false)
 			b.sees("#banner", "You are offline.")
-			return b
-		},
-		"online-again": func(t *testing.T, _ string) *tab {
-			b := newPageSite(t, onSQLite(t), "").signedIn(t)
-			b.online(false)
-			b.sees("#banner", "You are offline.")
+		}},
+		{"online-again", func(b *tab) {
 			b.online(true)
 			b.gone("#banner")
-			return b
-		},
-		"session-ended-meanwhile": func(t *testing.T, _ string) *tab {
-			s := newPageSite(t, onSQLite(t), "")
-			key, plain := s.admin(t)
-			b := openTab(t, s.url)
-			b.signIn(plain)
-			b.state("list")
-			s.revoke(t, key)
-			b.sees("main h1", "Session ended") // without a reload
-			b.gone("#keys")
-			return b
-		},
-		"permission-lost-meanwhile": func(t *testing.T, _ string) *tab {
-			backend, _ := onPrivatePostgres(t)
-			s := newPageSite(t, backend, "")
-			_, plain := mint(t, s.keys, "Ada's laptop", admin.PermissionAccess, admin.PermissionRead)
-			b := openTab(t, s.url)
-			b.signIn(plain)
-			b.state("list")
-			runSQL(t, backend, "UPDATE system_keys SET permissions = '{system-keys:read}'")
-			b.sees("main h1", "A permission is missing")
-			b.sees("main", "admin:access")
-			return b
-		},
-		"permission-lost-to-create": func(t *testing.T, _ string) *tab {
-			backend, _ := onPrivatePostgres(t)
-			s := newPageSite(t, backend, "")
-			_, plain := mint(t, s.keys, "Ada's laptop", admin.PermissionAccess, admin.PermissionRead, admin.PermissionCreate, "bots:read")
-			b := openTab(t, s.url)
-			b.signIn(plain)
+		}},
+		{"store-gone-meanwhile", func(b *tab) {
+			server.Stop()
+			b.soon(shows("#banner", "The key store does not answer at the moment."))
+			b.sees("tbody", "Ada's laptop") // what is known stays
+		}},
+		{"store-back", func(b *tab) {
+			server.Start()
+			b.soon("!document.querySelector('#banner').checkVisibility()")
+		}},
+		{"permission-lost-to-create", func(b *tab) {
 			b.choose("a", "Create Key")
 			b.fill("#label", "Twitch Bot Key")
 			b.click("summary")
 			b.fill("#permissions", "bots:read")
-			runSQL(t, backend, "UPDATE system_keys SET permissions = '{admin:access,system-keys:read,system-keys:create}'")
+			runSQL(b.t, backend, "UPDATE system_keys SET permissions = '{admin:access,system-keys:read,system-keys:create}'")
 			b.choose("dialog button", "Create Key")
 			b.sees("dialog", "You can only grant permissions that you hold yourself.")
-			return b
-		},
-		"not-found": func(t *testing.T, _ string) *tab {
-			b := newPageSite(t, onSQLite(t), "").signedIn(t)
-			b.open("/system/nowhere")
-			b.sees("main h1", "Not found")
-			return b
-		},
+		}},
+		{"permission-lost-meanwhile", func(b *tab) {
+			b.open("/system")
+			b.state("list")
+			runSQL(b.t, backend, "UPDATE system_keys SET permissions = '{system-keys:read}'")
+			b.soon(shows("main h1", "A permission is missing"))
+			b.sees("main", "admin:access")
+		}},
+		{"store-down", func(b *tab) {
+			server.Stop()
+			b.open("/system")
+			b.sees("main", "The key store does not answer at the moment.")
+			if status := eval[int](b, "performance.getEntriesByType('navigation')[0].responseStatus"); status != 503 {
+				b.t.Errorf("the page has status %d", status)
+			}
+		}},
 	}
 }
 

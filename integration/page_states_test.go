@@ -20,29 +20,42 @@ import (
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
+// state is a state of the page, and the way of a browser to it from the state before.
+type state struct {
+	name  string
+	reach func(b *tab)
+}
+
 // TestEveryStateOfThePage brings a browser into each state that the page has, has
 // axe-core look at it in both themes, and takes a picture of each where SCREENSHOTS
-// names a folder.
+// names a folder. The states of a walk share a site and a browser.
 func TestEveryStateOfThePage(t *testing.T) {
 	folder := os.Getenv("SCREENSHOTS")
-	for _, group := range []map[string]func(t *testing.T, name string) *tab{
-		signInStates(t), listStates(t), dialogStates(t), faultStates(t),
+	for name, walk := range map[string]func(t *testing.T) (*tab, []state){
+		"sign-in": signInStates, "empty": emptyStates, "list": listStates, "dialogs": dialogStates, "faults": faultStates,
 	} {
-		for name, reach := range group {
-			t.Run(name, func(t *testing.T) {
-				b := reach(t, name)
-				b.do(chromedp.Evaluate[chromedp.Void]("document.fonts.ready.then(() => undefined)", chromedp.EvalAwaitPromise))
-				for _, theme := range []string{"light", "dark"} {
-					b.theme(theme)
-					for _, violation := range b.axe() {
-						t.Errorf("%s: %s", theme, violation)
+		t.Run(name, func(t *testing.T) {
+			b, states := walk(t)
+			b.bringAxe()
+			for _, s := range states {
+				t.Run(s.name, func(t *testing.T) {
+					defer func(outer testing.TB) { b.t = outer }(b.t)
+					b.t = t
+					b.width(1100)
+					s.reach(b)
+					b.do(chromedp.Evaluate[chromedp.Void]("document.fonts.ready.then(() => undefined)", chromedp.EvalAwaitPromise))
+					for _, theme := range []string{"light", "dark"} {
+						b.theme(theme)
+						for _, violation := range b.axe() {
+							t.Errorf("%s: %s", theme, violation)
+						}
+						if folder != "" {
+							b.screenshot(filepath.Join(folder, s.name+"-"+theme+".png"))
+						}
 					}
-					if folder != "" {
-						b.screenshot(filepath.Join(folder, name+"-"+theme+".png"))
-					}
-				}
-			})
-		}
+				})
+			}
+		})
 	}
 }
 
@@ -90,130 +103,110 @@ func (s *pageSite) use(tb testing.TB, key *store.Key, ago time.Duration) {
 	}
 }
 
-func signInStates(*testing.T) map[string]func(*testing.T, string) *tab {
-	site := func(t *testing.T) (*pageSite, *tab) {
-		t.Helper()
-		s := newPageSite(t, onSQLite(t), "")
-		return s, openTab(t, s.url)
-	}
-	return map[string]func(*testing.T, string) *tab{
-		"sign-in": func(t *testing.T, _ string) *tab {
-			_, b := site(t)
+func signInStates(t *testing.T) (*tab, []state) {
+	t.Helper()
+	s := newPageSite(t, onSQLite(t), "")
+	return openTab(t, s.url), []state{
+		{"sign-in", func(b *tab) {
 			b.open("/system")
 			b.state("signin")
-			return b
-		},
-		"sign-in-wrong": func(t *testing.T, _ string) *tab {
-			_, b := site(t)
+		}},
+		{"sign-in-wrong", func(b *tab) {
 			b.signIn("lm_sys_" + strings.Repeat("0", 76))
 			b.sees("main", "This key is not valid.")
-			return b
-		},
-		"signed-out": func(t *testing.T, _ string) *tab {
-			s, _ := site(t)
-			b := s.signedIn(t)
-			b.choose("header button", "Sign out")
-			b.sees("main", "You are signed out.")
-			return b
-		},
-		"session-ended": func(t *testing.T, _ string) *tab {
-			s, b := site(t)
-			key, plain := s.admin(t)
-			b.signIn(plain)
-			b.state("list")
-			s.revoke(t, key)
-			b.open("/system")
-			b.sees("main", "Your session has ended. Sign in again.")
-			return b
-		},
-		"no-access": func(t *testing.T, _ string) *tab {
-			s, b := site(t)
-			_, plain := mint(t, s.keys, "Twitch Bot Key", "bots:read")
+		}},
+		{"no-access", func(b *tab) {
+			_, plain := mint(b.t, s.keys, "Twitch Bot Key", "bots:read")
 			b.signIn(plain)
 			b.sees("main", "admin:access")
-			return b
-		},
+		}},
+		{"list-not-allowed", func(b *tab) {
+			_, plain := mint(b.t, s.keys, "Minting robot", admin.PermissionAccess, admin.PermissionCreate)
+			b.signIn(plain)
+			b.sees("#keys", "system-keys:read")
+		}},
+		{"signed-out", func(b *tab) {
+			b.choose("header button", "Sign out")
+			b.sees("main", "You are signed out.")
+		}},
+		{"session-ended", func(b *tab) {
+			key, plain := s.admin(b.t)
+			b.signIn(plain)
+			b.state("list")
+			s.revoke(b.t, key)
+			b.open("/system")
+			b.sees("main", "Your session has ended. Sign in again.")
+		}},
+		{"session-ended-meanwhile", func(b *tab) {
+			key, plain := s.admin(b.t)
+			b.signIn(plain)
+			b.state("list")
+			s.revoke(b.t, key)
+			b.sees("main h1", "Session ended") // without a reload
+			b.gone("#keys")
+		}},
 	}
 }
 
-func listStates(*testing.T) map[string]func(*testing.T, string) *tab {
-	listed := func(t *testing.T) (*pageSite, map[string]*store.Key, *tab) {
-		t.Helper()
-		s := newPageSite(t, onSQLite(t), "")
-		keys := s.demoKeys(t)
-		b := s.signedIn(t)
+func emptyStates(t *testing.T) (*tab, []state) {
+	t.Helper()
+	return openTab(t, trustingSite(t)), []state{{"empty", func(b *tab) {
+		b.open("/system")
+		b.sees("#keys", "No keys yet")
+	}}}
+}
+
+func listStates(t *testing.T) (*tab, []state) {
+	t.Helper()
+	s := newPageSite(t, onSQLite(t), "")
+	keys := s.demoKeys(t)
+	link := testenv.Proxy(t, strings.TrimPrefix(s.url, "http://"))
+	s.url = "http://" + link.Addr()
+	listed := func(b *tab) {
+		b.open("/system")
 		b.sees("tbody", "Grafana")
-		return s, keys, b
 	}
-	return map[string]func(*testing.T, string) *tab{
-		"empty": func(t *testing.T, _ string) *tab {
-			b := openTab(t, trustingSite(t))
-			b.open("/system")
-			b.sees("#keys", "No keys yet")
-			return b
-		},
-		"list": func(t *testing.T, _ string) *tab {
-			_, _, b := listed(t)
-			return b
-		},
-		"list-phone": func(t *testing.T, _ string) *tab {
-			_, _, b := listed(t)
+	return s.signedIn(t), []state{
+		{"list", listed},
+		{"list-phone", func(b *tab) {
+			listed(b)
 			b.width(360)
-			return b
-		},
-		"list-german": func(t *testing.T, _ string) *tab {
-			_, _, b := listed(t)
-			b.choose("nav a", "Deutsch")
-			b.sees("#keys h2", "System-API-Schlüssel")
-			return b
-		},
-		"list-none": func(t *testing.T, _ string) *tab {
-			_, _, b := listed(t)
+		}},
+		{"list-none", func(b *tab) {
+			listed(b)
 			b.fill("#search", "nobody")
 			b.state("none")
-			return b
-		},
-		"list-unused": func(t *testing.T, _ string) *tab {
-			_, _, b := listed(t)
+		}},
+		{"list-unused", func(b *tab) {
+			listed(b)
 			b.click("[name=unused]")
 			b.sees("#keys .count", "2 key(s)")
-			return b
-		},
-		"list-not-allowed": func(t *testing.T, _ string) *tab {
-			s := newPageSite(t, onSQLite(t), "")
-			_, plain := mint(t, s.keys, "Minting robot", admin.PermissionAccess, admin.PermissionCreate)
-			b := openTab(t, s.url)
-			b.signIn(plain)
-			b.sees("#keys", "system-keys:read")
-			return b
-		},
-		"activity": func(t *testing.T, _ string) *tab {
-			s, keys, b := listed(t)
-			bot, plain := mint(t, s.keys, "Stream deck", "bots:read")
+		}},
+		{"activity", func(b *tab) {
+			bot, plain := mint(b.t, s.keys, "Stream deck", "bots:read")
 			for range 3 {
-				get(t, s.url+"/v1/streams", "Bearer "+plain)
+				get(b.t, s.url+"/v1/streams", "Bearer "+plain)
 			}
-			get(t, s.url+"/v1/admin/system-keys", "Bearer "+plain)
-			s.revoke(t, keys["Old importer"])
+			get(b.t, s.url+"/v1/admin/system-keys", "Bearer "+plain)
+			s.revoke(b.t, keys["Old importer"])
+			b.open("/system")
 			b.sees("tbody", "Stream deck")
 			b.click(in(bot, "a.quiet"))
 			b.sees("#audit", "Denied")
 			b.sees("#audit .chip", "Stream deck")
-			return b
-		},
-		"loading": func(t *testing.T, _ string) *tab {
-			s := newPageSite(t, onSQLite(t), "")
-			s.demoKeys(t)
-			_, plain := s.admin(t)
-			link := testenv.Proxy(t, strings.TrimPrefix(s.url, "http://"))
-			b := openTab(t, "http://"+link.Addr())
-			b.signIn(plain)
-			b.sees("tbody", "Grafana")
+		}},
+		{"loading", func(b *tab) {
+			listed(b)
 			link.Slow(15 * time.Second)
+			b.t.Cleanup(link.Heal)
 			b.choose("thead a", "Label")
 			b.until("document.querySelector('#keys[aria-busy=true]')")
-			return b
-		},
+		}},
+		{"list-german", func(b *tab) {
+			listed(b)
+			b.choose("nav a", "Deutsch")
+			b.sees("#keys h2", "System-API-Schlüssel")
+		}},
 	}
 }
 
@@ -251,99 +244,84 @@ func (s *pageSite) revoke(tb testing.TB, key *store.Key) {
 	}
 }
 
-func dialogStates(*testing.T) map[string]func(*testing.T, string) *tab {
-	asked := func(t *testing.T) (*pageSite, map[string]*store.Key, *tab) {
-		t.Helper()
-		s := newPageSite(t, onSQLite(t), "")
-		keys := s.demoKeys(t)
-		b := s.signedIn(t)
-		b.sees("tbody", "Grafana")
-		return s, keys, b
-	}
-	create := func(t *testing.T) *tab {
-		t.Helper()
-		_, _, b := asked(t)
+func dialogStates(t *testing.T) (*tab, []state) {
+	t.Helper()
+	s := newPageSite(t, onSQLite(t), "")
+	keys := s.demoKeys(t)
+	create := func(b *tab) {
+		b.open("/system")
 		b.choose("a", "Create Key")
 		b.state("create")
-		return b
 	}
-	return map[string]func(*testing.T, string) *tab{
-		"create": func(t *testing.T, _ string) *tab { return create(t) },
-		"create-more": func(t *testing.T, _ string) *tab {
-			b := create(t)
+	created := func(b *tab) {
+		b.fill("#label", "Twitch Bot Key")
+		b.choose("dialog button", "Create Key")
+		b.state("reveal")
+		// Not a real one in a picture.
+		eval[chromedp.Void](b, "(document.getElementById('new-key').textContent = 'lm_sys_' + 'Example0'.repeat(9) + 'Exam', undefined)")
+	}
+	return s.signedIn(t), []state{
+		{"create", create},
+		{"create-more", func(b *tab) {
+			create(b)
 			b.fill("#label", "Twitch Bot Key")
 			b.click("summary")
 			b.choose(".suggestions button", "bots:read")
 			b.choose(".suggestions button", "chat:write")
 			if typed := eval[string](b, "document.querySelector('#permissions').value"); typed != "bots:read chat:write " {
-				t.Errorf("the suggestions gave %q", typed)
+				b.t.Errorf("the suggestions gave %q", typed)
 			}
-			return b
-		},
-		"create-wrong": func(t *testing.T, _ string) *tab {
-			b := create(t)
+		}},
+		{"create-wrong", func(b *tab) {
+			create(b)
 			b.fill("#label", "   ")
 			b.choose("dialog button", "Create Key")
 			b.sees("dialog", "A label has 1 to 100 characters")
-			return b
-		},
-		"reveal": func(t *testing.T, _ string) *tab {
-			b := create(t)
-			b.fill("#label", "Twitch Bot Key")
-			b.choose("dialog button", "Create Key")
-			b.state("reveal")
-			// Not a real one in a picture.
-			eval[chromedp.Void](b, "(document.getElementById('new-key').textContent = 'lm_sys_' + 'Example0'.repeat(9) + 'Exam', undefined)")
-			return b
-		},
-		"reveal-phone": func(t *testing.T, _ string) *tab {
-			b := create(t)
+		}},
+		{"reveal", func(b *tab) {
+			create(b)
+			created(b)
+		}},
+		{"reveal-phone", func(b *tab) {
+			create(b)
 			b.width(360)
-			b.fill("#label", "Twitch Bot Key")
-			b.choose("dialog button", "Create Key")
-			b.state("reveal")
-			eval[chromedp.Void](b, "(document.getElementById('new-key').textContent = 'lm_sys_' + 'Example0'.repeat(9) + 'Exam', undefined)")
-			return b
-		},
-		"revoke": func(t *testing.T, _ string) *tab {
-			_, keys, b := asked(t)
+			created(b)
+		}},
+		{"revoke", func(b *tab) {
+			b.open("/system")
 			b.click(in(keys["Old importer"], "a.danger"))
 			b.state("revoke")
-			return b
-		},
-		"revoke-in-use": func(t *testing.T, _ string) *tab {
-			s, keys, b := asked(t)
-			s.use(t, keys["Twitch Bot Key"], 4*time.Minute)
+		}},
+		{"revoke-in-use", func(b *tab) {
+			s.use(b.t, keys["Twitch Bot Key"], 4*time.Minute)
+			b.open("/system")
 			b.click(in(keys["Twitch Bot Key"], "a.danger"))
 			b.sees("dialog", "Type the label to confirm")
-			return b
-		},
-		"revoking": func(t *testing.T, _ string) *tab {
-			s, keys, b := asked(t)
-			s.silent(t, "api-2.lumio.example")
-			b.click(in(keys["Grafana"], "a.danger"))
-			b.choose("dialog button", "Revoke")
-			b.sees("dialog", "2 of 3 instances refuse it")
-			b.sees("dialog", "api-2.lumio.example")
-			return b
-		},
-		"revoked": func(t *testing.T, _ string) *tab {
-			s, _, b := asked(t)
+		}},
+		{"revoked", func(b *tab) {
 			for i := range 2 {
-				s.member(t, fmt.Sprintf("api-%d.lumio.example", i+2))
+				s.member(b.t, fmt.Sprintf("api-%d.lumio.example", i+2))
 			}
-			bot, plain := mint(t, s.keys, "Chat relay", "chat:write")
+			bot, plain := mint(b.t, s.keys, "Chat relay", "chat:write")
 			for range 2 {
-				s.hang(t, plain)
+				s.hang(b.t, plain)
 			}
+			b.open("/system")
 			b.sees("tbody", "Chat relay")
-			b.sees(in(bot, "[data-used]"), "just now")
+			b.soon(shows(in(bot, "[data-used]"), "just now"))
 			b.click(in(bot, "a.danger"))
 			b.fill("#confirm", "Chat relay")
 			b.choose("dialog button", "Revoke")
 			b.sees("dialog", "3 of 3 instances refuse it, 2 requests cut")
-			return b
-		},
+		}},
+		{"revoking", func(b *tab) { // the last, as the silent instance stays
+			s.silent(b.t, "api-2.lumio.example")
+			b.open("/system")
+			b.click(in(keys["Grafana"], "a.danger"))
+			b.choose("dialog button", "Revoke")
+			b.sees("dialog", "2 of 3 instances refuse it")
+			b.sees("dialog", "api-2.lumio.example")
+		}},
 	}
 }
 

@@ -174,7 +174,7 @@ func TestRequestInFlightAcrossAReload(t *testing.T) {
 
 // TestManyReloadsDoNotGrow reloads with the same store and with changing ones.
 func TestManyReloadsDoNotGrow(t *testing.T) {
-	reloads := 200
+	reloads := 100
 	if soak() {
 		reloads = 1000
 	}
