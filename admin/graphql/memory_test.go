@@ -11,9 +11,8 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"regexp"
-	"runtime/debug"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -22,6 +21,7 @@ import (
 
 	"github.com/lumio-vision/caddy-system-keys/admin"
 	"github.com/lumio-vision/caddy-system-keys/admin/graphql"
+	"github.com/lumio-vision/caddy-system-keys/internal/testenv"
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
@@ -64,9 +64,9 @@ type server struct {
 	pid     int
 }
 
-func startServer(t *testing.T) *server {
+func startServer(t *testing.T, program string) *server {
 	t.Helper()
-	cmd := exec.Command(os.Args[0], "-test.run=^$")
+	cmd := exec.Command(program, "-test.run=^$")
 	cmd.Env = append(os.Environ(), serving+"=1")
 	out, err := cmd.StdoutPipe()
 	if err != nil {
@@ -124,16 +124,15 @@ func (s *server) post(body string) (int, error) {
 	return response.StatusCode, nil
 }
 
-// raced reports whether this program was built with the race detector.
-func raced() bool {
-	info, _ := debug.ReadBuildInfo()
-	return slices.Contains(info.Settings, debug.BuildSetting{Key: "-race", Value: "true"})
-}
-
 // TestNestedBodiesCostNoMemory sends 24 bodies of 1 MiB at once, of each kind: those
-// that open as many levels as they can, and others that decoders make much of.
+// that open as many levels as they can, and others that decoders make much of. The
+// race detector would take several times the memory.
 func TestNestedBodiesCostNoMemory(t *testing.T) { //nolint:tparallel // each has the memory of its server for itself
 	t.Parallel()
+	program := filepath.Join(t.TempDir(), "unraced")
+	if err := testenv.Unraced(program); err != nil {
+		t.Fatal(err)
+	}
 	const size, more = 1 << 20, 64 << 20
 	fill := func(before, level, after string) string {
 		return before + strings.Repeat(level, (size-len(before)-len(after))/len(level)) + after
@@ -159,7 +158,7 @@ func TestNestedBodiesCostNoMemory(t *testing.T) { //nolint:tparallel // each has
 		"members that are not UTF-8": {`{"query":"{x}","variables":{` + wide.String() + "\"\xff\":0}}", http.StatusBadRequest, 2 * more},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := startServer(t)
+			s := startServer(t, program)
 			if status, err := s.post(`{"query":"{ x }"}`); status != http.StatusOK {
 				t.Fatalf("%d, %v", status, err)
 			}
@@ -173,10 +172,6 @@ func TestNestedBodiesCostNoMemory(t *testing.T) { //nolint:tparallel // each has
 				})
 			}
 			all.Wait()
-			// Besides a byte the race detector keeps two of its own, and more for stacks.
-			if raced() {
-				test.more *= 4
-			}
 			grown := s.memory("VmHWM") - before
 			t.Logf("%d MiB before, at most %d MiB more", before>>20, grown>>20)
 			if grown > test.more {
@@ -190,7 +185,7 @@ func TestNestedBodiesCostNoMemory(t *testing.T) { //nolint:tparallel // each has
 // What is small is served all the same, and a place that was left can be had again.
 func TestLargeBodiesAreBoundedTogether(t *testing.T) {
 	t.Parallel()
-	s := startServer(t)
+	s := startServer(t, os.Args[0])
 	const places = 64
 	begin := func() net.Conn {
 		conn, err := net.DialTimeout("tcp", s.address, time.Minute)

@@ -2,7 +2,9 @@ package command_test
 
 import (
 	"errors"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"strconv"
 	"testing"
 
@@ -15,7 +17,24 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"caddy": caddycmd.Main})
+	testscript.Main(unraced{m}, map[string]func(){"caddy": caddycmd.Main})
+}
+
+// unraced has the tests run the command without the race detector: it starts it some
+// two hundred times, and would take most of a second each time.
+type unraced struct{ *testing.M }
+
+func (m unraced) Run() int {
+	folder, err := os.MkdirTemp("", "unraced-")
+	if err == nil {
+		defer func() { _ = os.RemoveAll(folder) }()
+		err = testenv.Unraced(filepath.Join(folder, "caddy"))
+	}
+	if err != nil {
+		panic(err)
+	}
+	_ = os.Setenv("PATH", folder+":"+os.Getenv("PATH"))
+	return m.M.Run()
 }
 
 // TestCommands runs the scripts under testdata/script against the real command.

@@ -79,6 +79,7 @@ func (b *balancer) load(ctx context.Context, key string) {
 			b.results[result]++
 		}
 		b.mu.Unlock()
+		time.Sleep(breath)
 	}
 }
 

@@ -254,6 +254,7 @@ func (c *composition) load(key string) *throughput {
 					l.failures[failure]++
 				}
 				l.mu.Unlock()
+				time.Sleep(breath)
 			}
 		})
 	}

@@ -7,6 +7,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime/debug"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -143,4 +145,24 @@ func sweep() {
 			_ = lock.Close()
 		}
 	}
+}
+
+// Unraced builds the test program of the current folder without the race detector, for
+// processes of which many are started, or whose memory is measured. Where this program
+// has none either it is the same.
+func Unraced(program string) error {
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	info, _ := debug.ReadBuildInfo()
+	if !slices.Contains(info.Settings, debug.BuildSetting{Key: "-race", Value: "true"}) {
+		return os.Symlink(self, program)
+	}
+	build := exec.Command("go", "test", "-c", "-race=false", "-o", program, ".")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		return fmt.Errorf("build without the race detector: %w: %s", err, out)
+	}
+	return nil
 }
