@@ -60,8 +60,7 @@ func (a *Admin) unmarshalJWT(d *caddyfile.Dispenser) error {
 	if err != nil {
 		return err
 	}
-	config := j.config()
-	return atLine(d, config.Check())
+	return atLine(d, j.config().Check())
 }
 
 func (a *Admin) unmarshalTrustAuthUser(d *caddyfile.Dispenser) error {
@@ -85,8 +84,7 @@ func (a *Admin) unmarshalTrustAuthUser(d *caddyfile.Dispenser) error {
 func (a *Admin) check() error {
 	errs := []error{a.checkHosts(), a.checkUI()}
 	if a.JWT != nil {
-		config := a.JWT.config()
-		errs = append(errs, config.Check())
+		errs = append(errs, a.JWT.config().Check())
 	}
 	if a.TrustAuthUser != nil {
 		errs = append(errs, a.TrustAuthUser.check())

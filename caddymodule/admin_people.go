@@ -50,8 +50,8 @@ type JWT struct {
 	SystemClaim string `json:"system_claim,omitempty"`
 }
 
-func (j *JWT) config() jwtauth.Config {
-	return jwtauth.Config{
+func (j *JWT) config() *jwtauth.Config {
+	return &jwtauth.Config{
 		JWKS: j.JWKS, Key: []byte(j.Key), Algorithms: j.Algorithms, Issuer: j.Issuer, Audience: j.Audience,
 		PermissionsClaim: j.PermissionsClaim, SystemClaim: j.SystemClaim,
 	}
@@ -67,7 +67,7 @@ func (a *Admin) startJWT(repl *caddy.Replacer) (err error) {
 		return fmt.Errorf("jwt: %w", err)
 	}
 	config.Key = []byte(key)
-	a.verifier, err = jwtauth.New(config)
+	a.verifier, err = jwtauth.New(*config)
 	return err
 }
 

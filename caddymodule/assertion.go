@@ -35,14 +35,11 @@ type Assertion struct {
 	Unbound bool `json:"unbound,omitempty"`
 }
 
-func (a *Assertion) config() assertion.Config {
-	return assertion.Config{Audience: a.Audience, Issuer: a.Issuer, TTL: time.Duration(a.TTL), Unbound: a.Unbound}
+func (a *Assertion) config() *assertion.Config {
+	return &assertion.Config{Audience: a.Audience, Issuer: a.Issuer, TTL: time.Duration(a.TTL), Unbound: a.Unbound}
 }
 
-func (a *Assertion) check() error {
-	config := a.config()
-	return config.Check()
-}
+func (a *Assertion) check() error { return a.config().Check() }
 
 // startAssertion makes the maker of assertions when the placeholders may be resolved.
 func (h *Handler) startAssertion(repl *caddy.Replacer) (err error) {
@@ -51,7 +48,7 @@ func (h *Handler) startAssertion(repl *caddy.Replacer) (err error) {
 	if err != nil {
 		return fmt.Errorf("assertion: %w", err)
 	}
-	h.maker, err = assertion.New(config)
+	h.maker, err = assertion.New(*config)
 	return err
 }
 

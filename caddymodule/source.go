@@ -43,8 +43,8 @@ func ReadApp(raw json.RawMessage) (*App, error) {
 	return app, nil
 }
 
-// Locate finds the store of an app from [ReadApp]. It opens nothing, and resolves no
-// placeholder but those of the store.
+// Locate finds the store of an app from [ReadApp]. It opens nothing, and resolves only the
+// placeholders of the store. Call it once: Caddy clears the setting when it loads the module.
 func (a *App) Locate() (open.Location, error) {
 	ctx, cancel := caddy.NewContext(caddy.Context{Context: context.Background()})
 	defer cancel()
