@@ -112,7 +112,7 @@ func (c *caller) leaveFlight(answered bool) {
 	if c.repl == nil {
 		return
 	}
-	for _, name := range [...]string{userID, userLabel, userPermissions, userType} {
+	for _, name := range userPlaceholders {
 		c.repl.Delete(name)
 	}
 }
@@ -150,6 +150,8 @@ const (
 	userType        = "http.auth.user.type"
 )
 
+var userPlaceholders = [...]string{userID, userLabel, userPermissions, userType}
+
 // authType is converted to an interface value once, like the values of an identity, so
 // that a request need not allocate one.
 var authType any = header.AuthType
@@ -164,10 +166,10 @@ func (c *caller) setPlaceholders(repl *caddy.Replacer) {
 		repl.Map(c.placeholder)
 	}
 	if taken {
-		repl.Set(userID, c.Identity.Boxed.ID)
-		repl.Set(userLabel, c.Identity.Boxed.Label)
-		repl.Set(userPermissions, c.Identity.Boxed.Permissions)
-		repl.Set(userType, authType)
+		for _, name := range userPlaceholders {
+			value, _ := c.placeholder(name)
+			repl.Set(name, value)
+		}
 	}
 }
 

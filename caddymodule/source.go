@@ -93,18 +93,14 @@ func (s *SQLite) locate(repl *caddy.Replacer) (open.Location, error) {
 //	sqlite [<file>]
 func (s *SQLite) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	d.Next() // consume the driver's name
-	if !d.NextArg() {
+	switch args := d.RemainingArgs(); len(args) {
+	case 0:
 		if hasVariable(d.File(), d.Line()) {
 			return d.WrapErr(errNoFile)
 		}
-		return refuseBlock(d)
-	}
-	file := d.Val()
-	s.File = &file
-	if err := s.Validate(); err != nil {
-		return d.WrapErr(err)
-	}
-	if d.NextArg() {
+	case 1:
+		s.File = &args[0] // not empty: see [options.readBlock]
+	default:
 		return d.ArgErr()
 	}
 	return refuseBlock(d)
