@@ -158,9 +158,9 @@ func stateOf(e *engine.Engine) metrics.State {
 			State: string(h.Condition), Since: h.Since.UTC(), Error: h.Error,
 			Reads: string(h.Reads), Writes: string(h.Writes), Breaker: make(map[string]bool),
 		}
-		now := cache.State()
+		current := cache.State()
 		for _, state := range []redis.State{redis.StateClosed, redis.StateHalfOpen, redis.StateOpen} {
-			s.Redis.Breaker[string(state)] = state == now
+			s.Redis.Breaker[string(state)] = state == current
 		}
 	}
 	return s

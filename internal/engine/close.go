@@ -116,12 +116,12 @@ func (l *Live) close() error {
 func closeStore(s store.Store) error {
 	closed := make(chan error, 1)
 	go func() { closed <- s.Close() }()
-	patience := time.NewTimer(closeTimeout)
-	defer patience.Stop()
+	timer := time.NewTimer(closeTimeout)
+	defer timer.Stop()
 	select {
 	case err := <-closed:
 		return err
-	case <-patience.C:
+	case <-timer.C:
 		return errors.New("statements are still running, it is left to them")
 	}
 }

@@ -59,11 +59,11 @@ func (e *Engine) Start(ctx context.Context) error {
 	if e.config.Embedded { // its migrations may take longer
 		wait = openTimeout
 	}
-	patience := time.NewTimer(wait)
-	defer patience.Stop()
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
 	select {
 	case <-e.tried:
-	case <-patience.C:
+	case <-timer.C:
 		return nil
 	case <-ctx.Done():
 		return ctx.Err()
@@ -80,7 +80,7 @@ func (e *Engine) Start(ctx context.Context) error {
 	}
 	select {
 	case <-l.Follower.Ready():
-	case <-patience.C:
+	case <-timer.C:
 		e.logger.Warn("this instance has no lease yet, requests get 503 until it has")
 	case <-ctx.Done():
 		return ctx.Err()

@@ -160,8 +160,8 @@ func (c *engineCollector) Collect(into chan<- prometheus.Metric) {
 	}
 	into <- prometheus.MustNewConstMetric(c.ready, prometheus.GaugeValue, boolean(len(state.missing()) == 0))
 	if state.Redis != nil {
-		for name, is := range state.Redis.Breaker {
-			into <- prometheus.MustNewConstMetric(c.breaker, prometheus.GaugeValue, boolean(is), name)
+		for name, current := range state.Redis.Breaker {
+			into <- prometheus.MustNewConstMetric(c.breaker, prometheus.GaugeValue, boolean(current), name)
 		}
 	}
 	if state.Live == nil {

@@ -160,27 +160,27 @@ var leaseStates = map[coherence.Standing]string{
 // Instance converts the state for the JSON of a status.
 func (s State) Instance(now time.Time) *Instance {
 	live := s.Live
-	own := &Instance{Readiness: s.Readiness(), Name: s.Name, Store: storeJSON{Open: live != nil}, Redis: s.Redis}
+	instance := &Instance{Readiness: s.Readiness(), Name: s.Name, Store: storeJSON{Open: live != nil}, Redis: s.Redis}
 	if s.Failure != nil {
-		own.Store.Error, own.Store.Since = s.Failure.Err.Error(), new(s.Failure.Since.UTC())
+		instance.Store.Error, instance.Store.Since = s.Failure.Err.Error(), new(s.Failure.Since.UTC())
 	}
 	if live == nil {
-		return own
+		return instance
 	}
 	if member := live.Follower.Place().Member; member != (store.ID{}) {
-		own.ID = &member
+		instance.ID = &member
 	}
 	lease, slots, uses, audit := live.Lease.Stats(), live.Slots.Stats(), live.Recorder.Stats(), live.Audit.Stats()
-	own.Lease = &leaseJSON{leaseStates[lease.Standing], lease.TTL.Seconds(), lease.Age.Seconds(), lease.Remaining.Seconds()}
-	own.Argon2id = &argon2idJSON{slots.Total, slots.InUse, slots.Queued}
-	own.LastUsed = &lastUsedJSON{uses.Waiting, lag(live, now).Seconds()}
-	own.Audit = &auditJSON{audit.Waiting, audit.Lost}
+	instance.Lease = &leaseJSON{leaseStates[lease.Standing], lease.TTL.Seconds(), lease.Age.Seconds(), lease.Remaining.Seconds()}
+	instance.Argon2id = &argon2idJSON{slots.Total, slots.InUse, slots.Queued}
+	instance.LastUsed = &lastUsedJSON{uses.Waiting, lag(live, now).Seconds()}
+	instance.Audit = &auditJSON{audit.Waiting, audit.Lost}
 	if live.Adopt != nil {
 		adoption := live.Adopt.Stats()
-		own.Adoption = &adoptionJSON{adoption.Candidates, adoption.Waiting}
+		instance.Adoption = &adoptionJSON{adoption.Candidates, adoption.Waiting}
 	}
-	own.InFlight = live.Flights.Len()
-	return own
+	instance.InFlight = live.Flights.Len()
+	return instance
 }
 
 // lag is the age of the oldest last use that is not written yet.
