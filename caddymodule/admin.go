@@ -3,6 +3,7 @@ package caddymodule
 import (
 	"context"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -14,6 +15,7 @@ import (
 	"github.com/lumio-vision/caddy-system-keys/internal/coherence"
 	"github.com/lumio-vision/caddy-system-keys/internal/engine"
 	"github.com/lumio-vision/caddy-system-keys/internal/gate"
+	"github.com/lumio-vision/caddy-system-keys/internal/jwtauth"
 	"github.com/lumio-vision/caddy-system-keys/internal/observe"
 	"github.com/lumio-vision/caddy-system-keys/internal/session"
 	"github.com/lumio-vision/caddy-system-keys/internal/verify"
@@ -24,8 +26,8 @@ func init() {
 	caddy.RegisterModule(new(Admin))
 }
 
-// Admin answers the admin plane, by which system keys are minted, listed and
-// revoked, and the audit log is read. Every other request is handed on.
+// Admin serves the admin plane, which mints, lists and revokes system keys, and shows the
+// audit log. Every other request is handed on.
 //
 // Path | What
 // -----|-----
@@ -38,11 +40,11 @@ func init() {
 // `/api/system-keys` | What the page calls
 // `/.well-known/lumio-keys.json` | Public keys of the assertions that upstreams get
 //
-// A caller presents a system key, or is a person by a JWT or by another handler's
-// word. Each needs the permission for the call (`system-keys:read`,
-// `system-keys:create`, `system-keys:delete`, `audit-log:read`; `admin:access` for
-// the page, beside the others) or is a system
-// admin, and nobody but a system admin grants what they do not hold.
+// A caller presents a system key, or is a person whom a JWT or an earlier handler
+// identifies. A caller needs the permission for the call (`system-keys:read`,
+// `system-keys:create`, `system-keys:delete`, `audit-log:read`; the page also needs
+// `admin:access`) or must be a system admin. Only a system admin may grant a permission
+// that they do not hold.
 type Admin struct {
 	// The path of the System page, or `off`. The page asks for an admin's key once
 	// and gives the browser a session of eight hours. Default: `/system`.
@@ -56,8 +58,8 @@ type Admin struct {
 	// through. Off by default.
 	TrustAuthUser *TrustAuthUser `json:"trust_auth_user,omitempty"`
 
-	// The hosts, without port, under which the admin plane is served; others get
-	// 403. Keeps a page of another site from reaching it under a name of its own
+	// The hosts, without port, under which the admin plane is served. Others get 403.
+	// This keeps a page of another site from reaching it under that site's own name
 	// (DNS rebinding). Default: any.
 	AllowedHosts []string `json:"allowed_hosts,omitempty"`
 
@@ -65,10 +67,10 @@ type Admin struct {
 	// that has both is refused.
 	GraphQLPassthrough bool `json:"graphql_passthrough,omitempty"`
 
-	app     *App
-	keys    *publicKeys
-	tokens  *tokens
-	handler *admin.Handler
+	app      *App
+	refuser  *refuser
+	verifier *jwtauth.Verifier // set before the app has started; nil without JWT
+	handler  *admin.Handler
 }
 
 // CaddyModule returns the Caddy module information.
@@ -90,10 +92,9 @@ func (a *Admin) Provision(ctx caddy.Context) error {
 	}
 	a.app = app
 	if a.TrustAuthUser != nil {
-		app.onStart(func(*caddy.Replacer) error { return a.TrustAuthUser.checkMaps(ctx) })
+		app.whenStarted(func(*caddy.Replacer) error { return a.TrustAuthUser.checkMaps(ctx) })
 	}
-	a.keys = &publicKeys{app: app, refuser: newRefuser(ctx.Slogger())}
-	auditor := newAuditor(app)
+	a.refuser = newRefuser(ctx.Slogger())
 	config := admin.Config{
 		Service: func(ctx context.Context) (*admin.Service, error) {
 			live, err := app.live(ctx)
@@ -103,14 +104,14 @@ func (a *Admin) Provision(ctx caddy.Context) error {
 			select {
 			case <-live.Follower.Ready():
 				return serviceOn(live), nil
-			default: // before the first turn nothing tells an old primary from the right one
+			default: // until the first sync this may be the store of an old primary
 				return nil, verify.ErrNoLease
 			}
 		},
-		Identities: a.identities(auditor),
+		Identities: a.identities(),
 		Describe:   auditRequest,
 		Denied: func(record store.AuditRecord) {
-			if w := auditor.writer(); w != nil {
+			if w := app.auditWriter(); w != nil {
 				w.Deny(record)
 			}
 		},
@@ -129,21 +130,20 @@ func (a *Admin) Provision(ctx caddy.Context) error {
 	return nil
 }
 
-// identities says who may be an admin.
-func (a *Admin) identities(auditor *auditor) admin.Identities {
+// identities returns the ways in which a request can show who is its admin.
+func (a *Admin) identities() admin.Identities {
 	identities := admin.Identities{
 		Admit:    a.app.admit,
-		Earlier:  announced,
+		Earlier:  earlierIdentity,
 		Announce: announce,
 		Refused: func(r *http.Request, d *gate.Decision) {
-			auditor.denied(r, d, d.Refusal.Status)
-			tellRefusal(r, d.Refusal.Reason)
+			a.app.recordDenial(r, d, d.Refusal.Status)
+			logRefusal(r, d.Refusal.Reason)
 		},
 	}
 	if a.JWT != nil {
-		a.tokens = &tokens{app: a.app}
-		a.app.onStart(func(repl *caddy.Replacer) error { return a.tokens.start(a.JWT, repl) })
-		identities.Token = a.tokens.verify
+		a.app.whenStarted(a.startJWT)
+		identities.Token = a.verifyJWT
 	}
 	if a.TrustAuthUser != nil {
 		identities.Trusted = a.TrustAuthUser.person
@@ -151,7 +151,7 @@ func (a *Admin) identities(auditor *auditor) admin.Identities {
 	return identities
 }
 
-// Service returns the rules of the admin plane for a program that runs the app.
+// Service returns the service behind the admin plane, for a program that runs the app.
 func (a *App) Service(ctx context.Context) (*admin.Service, error) {
 	live, err := a.live(ctx)
 	if err != nil {
@@ -160,7 +160,7 @@ func (a *App) Service(ctx context.Context) (*admin.Service, error) {
 	return serviceOn(live), nil
 }
 
-// serviceOn puts the rules of the admin plane on a live engine.
+// serviceOn makes the service behind the admin plane on a live engine.
 func serviceOn(live *engine.Live) *admin.Service {
 	now := time.Now //nolint:forbidigo // the real clock is wired here
 	return &admin.Service{
@@ -174,8 +174,8 @@ func serviceOn(live *engine.Live) *admin.Service {
 	}
 }
 
-// timedRevoker measures how long revocations take to be true everywhere. Those
-// that are not waited for to the end are not measured.
+// timedRevoker measures how long it takes until no instance accepts a revoked key. It does
+// not measure revocations whose caller stops waiting before.
 type timedRevoker struct {
 	admin.Revoker
 	now func() time.Time
@@ -188,25 +188,31 @@ func (r timedRevoker) Wait(
 	ctx, span := observe.Start(ctx, "wait for instances")
 	defer func() { observe.End(span, err) }()
 	if report, err = r.Revoker.Wait(ctx, key, committed, watch); err == nil {
-		measured.Revoked(r.now().Sub(committed))
+		meter.Revoked(r.now().Sub(committed))
 	}
 	return report, err
 }
 
 // ServeHTTP implements [caddyhttp.MiddlewareHandler].
 func (a *Admin) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
-	if a.keys.asked(r) {
-		a.keys.serve(w, r)
+	handOn := func(w http.ResponseWriter, r *http.Request) error {
+		session.Strip(r.Header)
+		return next.ServeHTTP(w, r)
+	}
+	switch {
+	case wantsPublicKeys(r):
+		a.app.servePublicKeys(w, r, a.refuser)
 		return nil
+	case a.handler.Owns(r.URL.Path):
+		return a.handler.Serve(w, r, handOn)
 	}
-	if !a.handler.Owns(r.URL.Path) {
-		session.Strip(r.Header)
-		return next.ServeHTTP(w, r)
-	}
-	return a.handler.Serve(w, r, func(w http.ResponseWriter, r *http.Request) error {
-		session.Strip(r.Header)
-		return next.ServeHTTP(w, r)
-	})
+	return handOn(w, r)
+}
+
+// forwardedTLS reports whether a trusted proxy (trusted_proxies) has received the request
+// over TLS.
+func forwardedTLS(r *http.Request) bool {
+	return fromTrustedProxy(r) && strings.EqualFold(r.Header.Get("X-Forwarded-Proto"), "https")
 }
 
 // Interface guards.

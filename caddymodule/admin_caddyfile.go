@@ -3,13 +3,11 @@ package caddymodule
 import (
 	"errors"
 	"fmt"
-	"net/http"
 	"path"
 	"regexp"
 	"strings"
 
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
-	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
 	"github.com/lumio-vision/caddy-system-keys/admin"
 )
@@ -35,42 +33,58 @@ import (
 //		graphql_passthrough
 //	}
 func (a *Admin) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
-	return eachOption(d, func(name string) error { return a.unmarshalOption(d, name) })
+	return options{
+		"ui":                  checked(readText(&a.UI), a.checkUI),
+		"jwt":                 a.unmarshalJWT,
+		"trust_auth_user":     a.unmarshalTrustAuthUser,
+		"allowed_hosts":       checked(readList(&a.AllowedHosts), a.checkHosts),
+		"graphql_passthrough": readFlag(&a.GraphQLPassthrough),
+	}.readDirective(d, "unrecognized subdirective %q")
 }
 
-func (a *Admin) unmarshalOption(d *caddyfile.Dispenser, name string) error {
-	switch name {
-	case "ui":
-		if !d.AllArgs(&a.UI) || a.UI == "" {
-			return d.ArgErr()
-		}
-		return wrap(d, a.checkUI())
-	case "jwt":
-		a.JWT = new(JWT)
-		return a.JWT.unmarshal(d)
-	case "trust_auth_user":
-		a.TrustAuthUser = new(TrustAuthUser)
-		return a.TrustAuthUser.unmarshal(d)
-	case "allowed_hosts":
-		if a.AllowedHosts = d.RemainingArgs(); len(a.AllowedHosts) == 0 {
-			return d.ArgErr()
-		}
-		return wrap(d, a.checkHosts())
-	case "graphql_passthrough":
-		a.GraphQLPassthrough = true
-		return noArgs(d)
-	default:
-		return d.Errf("unrecognized subdirective %q", name)
+func (a *Admin) unmarshalJWT(d *caddyfile.Dispenser) error {
+	if d.NextArg() {
+		return d.ArgErr()
 	}
+	j := new(JWT)
+	a.JWT = j
+	err := options{
+		"jwks":              readText(&j.JWKS),
+		"key":               readText(&j.Key),
+		"algorithms":        readList(&j.Algorithms),
+		"issuer":            readText(&j.Issuer),
+		"audience":          readText(&j.Audience),
+		"permissions_claim": readText(&j.PermissionsClaim),
+		"system_claim":      readText(&j.SystemClaim),
+	}.readBlock(d, "jwt: unrecognized option %q")
+	if err != nil {
+		return err
+	}
+	return atLine(d, j.config().Check())
 }
 
-// check reports what is wrong with the settings, as far as that can be seen
-// without resolving a placeholder.
+func (a *Admin) unmarshalTrustAuthUser(d *caddyfile.Dispenser) error {
+	if d.NextArg() {
+		return d.ArgErr()
+	}
+	t := new(TrustAuthUser)
+	a.TrustAuthUser = t
+	err := options{
+		"permissions": checked(readText(&t.Permissions), t.checkPlaceholders),
+		"system":      checked(readText(&t.System), t.checkPlaceholders),
+	}.readBlock(d, "trust_auth_user: unrecognized option %q")
+	if err != nil {
+		return err
+	}
+	return atLine(d, t.check())
+}
+
+// check reports what is wrong with the settings, as far as that can be seen without
+// resolving a placeholder.
 func (a *Admin) check() error {
 	errs := []error{a.checkHosts(), a.checkUI()}
 	if a.JWT != nil {
-		config := a.JWT.config()
-		errs = append(errs, config.Check())
+		errs = append(errs, a.JWT.config().Check())
 	}
 	if a.TrustAuthUser != nil {
 		errs = append(errs, a.TrustAuthUser.check())
@@ -87,10 +101,10 @@ func (a *Admin) checkHosts() error {
 	return nil
 }
 
-// uiOff is the value of `ui` without a System page.
+// uiOff is the value of `ui` for no System page.
 const uiOff = "off"
 
-// page is the path of the System page, or empty if there is none.
+// page returns the path of the System page, or nothing if there is no page.
 func (a *Admin) page() string {
 	switch a.UI {
 	case "":
@@ -103,8 +117,7 @@ func (a *Admin) page() string {
 
 var uiPath = regexp.MustCompile(`^(/[A-Za-z0-9._~-]+)+$`)
 
-// checkUI refuses a path that is spelled differently by different readers, or that
-// is somebody else's.
+// checkUI refuses a path that other programs may spell differently, and a path of an API.
 func (a *Admin) checkUI() error {
 	if a.UI == "" || a.UI == uiOff {
 		return nil
@@ -119,13 +132,6 @@ func (a *Admin) checkUI() error {
 		}
 	}
 	return nil
-}
-
-// forwardedTLS reports whether a proxy that is trusted (trusted_proxies) had the
-// request by TLS.
-func forwardedTLS(r *http.Request) bool {
-	trusted, ok := caddyhttp.GetVar(r.Context(), caddyhttp.TrustedProxyVarKey).(bool)
-	return ok && trusted && strings.EqualFold(r.Header.Get("X-Forwarded-Proto"), "https")
 }
 
 // Interface guard.

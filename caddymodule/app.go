@@ -1,14 +1,16 @@
-// Package caddymodule is where caddy-system-keys meets Caddy: the app that holds the
-// store and the engine, the handlers, and their Caddyfile syntax. It maps and wires.
-// The packages that it imports decide, and none of them knows Caddy. The command line
-// is package command.
+// Package caddymodule connects caddy-system-keys to Caddy. It has the app, which holds the
+// store and the engine, the handlers, and their Caddyfile syntax. It maps and wires. The
+// packages that it imports decide, and none of them knows Caddy. The command line is
+// package command.
 //
-//   - app.go, settings.go and source.go are the app: what is configured. pool.go keeps
-//     the engine over reloads. control.go tells how the instance is.
-//   - handler.go is `system_key_auth`. passage.go, caller.go and announce.go follow a
-//     request through it; refuse.go, failures.go and auditor.go say what
-//     becomes of a request. assertion.go signs.
-//   - authenticator.go is the provider `system_key`, and admin.go the admin plane.
+//   - app.go, settings.go and source.go are the app and its settings. pool.go keeps the
+//     engine over reloads. control.go serves the state of this instance on Caddy's admin
+//     endpoint. caddyfile.go reads the kinds of Caddyfile options that all modules share.
+//   - handler.go is `system_key_auth`. passage.go and caller.go follow a request through
+//     it. refuse.go answers refused requests, and limits bad keys. audit.go records
+//     requests. assertion.go signs the identity for the upstream.
+//   - authenticator.go is the provider `system_key`. admin.go is the admin plane, and
+//     admin_people.go says which people may use it.
 //   - log_encoder.go takes keys out of logs.
 package caddymodule
 
@@ -17,7 +19,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -39,8 +40,8 @@ func init() {
 //
 // All strings may contain Caddy's global placeholders, such as
 // `{env.DATABASE_URL}` or `{file./run/secrets/dsn}`. They are replaced when the
-// configuration starts, not when it is checked. Blanks and line ends around what
-// a file or a variable holds are cut off; quotes around it are an error.
+// configuration starts, not when it is checked. Blanks and line ends around the
+// content of a file or a variable are cut off. Quotes around it are an error.
 type App struct {
 	// Where the keys are kept: `sqlite` or `postgres`. Default: `sqlite`, with
 	// the file `system-keys.db` in Caddy's data folder.
@@ -53,19 +54,18 @@ type App struct {
 	// down, every instance verifies each key once itself. Needs `secret`.
 	Redis []string `json:"redis,omitempty"`
 
-	// The cost of the hashes that are stored of new keys. A key with a weaker
-	// hash is hashed again after its next use. Default: 19 MiB, 2 iterations,
-	// 1 lane.
+	// The cost of the stored hashes of new keys. A key with a weaker hash is
+	// hashed again after its next use. Default: 19 MiB, 2 iterations, 1 lane.
 	Argon2id *Argon2id `json:"argon2id,omitempty"`
 
 	// How much memory all Argon2id computations together may take, in bytes.
 	// Default: 268435456 (256 MiB).
 	HashMemory int64 `json:"hash_memory,omitempty"`
 
-	// How long an instance may trust its cache unproven, from 500ms to 2m. An
-	// instance that cannot reach the store for so long answers 503 until it can
-	// again, and a revocation waits for so long at most for an instance that does
-	// not answer. Default: 30s.
+	// How long an instance may trust its cache without hearing from the store, from
+	// 500ms to 2m. If an instance cannot reach the store for longer, it answers 503
+	// until it can again. A revocation waits at most this long for an instance that
+	// does not answer. Default: 30s.
 	Lease caddy.Duration `json:"lease,omitempty"`
 
 	// What happens to the requests in flight when the lease runs out: `cut`, or
@@ -73,17 +73,17 @@ type App struct {
 	// Default: `cut`.
 	OnLapse string `json:"on_lapse,omitempty"`
 
-	// Secrets of this installation, the same on all instances. They authenticate
-	// what is kept in Redis, and the audit log, and name adopted keys. The first is used, the others are still accepted,
-	// so that one can be replaced. Use `{env.…}` or `{file.…}`: a literal secret
-	// is echoed by Caddy's `/config/` endpoint.
+	// Secrets of this installation, the same on all instances. They authenticate the
+	// data in Redis and the audit log, and name adopted keys. The first is used. The
+	// others are still accepted, so that a secret can be replaced. Use `{env.…}` or
+	// `{file.…}`: Caddy's `/config/` endpoint shows a literal secret.
 	Secret []string `json:"secret,omitempty"`
 
-	// Accept keys that another service has minted: any `lm_sys_` and up to 256
-	// characters of a bearer token whose Argon2id hash that service, or SQL, wrote
-	// into `system_keys`. Such a string does not say whose it is, so it is tried
-	// against those rows once, slowly and within bounds, and found by a digest
-	// under `secret` from then on. Meant for the time of a move: switch it off when all
+	// Accept keys that another service has minted: `lm_sys_` and up to 256
+	// characters of a bearer token, if that service, or SQL, has written their
+	// Argon2id hash into `system_keys`. Such a string does not name its row. It is
+	// tried against those rows once, slowly and within bounds. From then on a digest
+	// under `secret` finds it. Meant for the time of a move: switch it off when all
 	// clients have keys that were minted here. Off by default. Needs `secret`.
 	AdoptKeys bool `json:"adopt_keys,omitempty"`
 
@@ -91,27 +91,25 @@ type App struct {
 	// at most. Default: 10s.
 	LastUsedInterval caddy.Duration `json:"last_used_interval,omitempty"`
 
-	// Which requests that were let through get into the audit log: `all`,
-	// `writes` (all but GET, HEAD, OPTIONS and TRACE) or `none`. What happens to
-	// keys, and the use of keys that are not good any more, is always recorded.
-	// Records are written behind; a crash loses about a second of them.
-	// Default: `writes`.
+	// Which of the requests that were let through get into the audit log: `all`,
+	// `writes` (all but GET, HEAD, OPTIONS and TRACE) or `none`. Changes of keys, and
+	// the use of revoked or expired keys, are always recorded. Records are written
+	// behind: a crash loses about a second of them. Default: `writes`.
 	AuditRequests string `json:"audit_requests,omitempty"`
 
 	// How long audit records are kept, at least 1h. Default: 90 days.
 	AuditRetention caddy.Duration `json:"audit_retention,omitempty"`
 
-	source   source
-	logger   *slog.Logger
+	source source
+	logger *slog.Logger
+
+	// lifetime ends with the configuration, by end.
 	lifetime context.Context
 	end      context.CancelFunc
 
 	engine  atomic.Pointer[engine.Engine]
 	started chan struct{} // closed when engine is set
-
-	starters []func(repl *caddy.Replacer) error
-
-	holding sync.Mutex
+	onStart []func(repl *caddy.Replacer) error
 	release func() error // gives back the reference on the pool; nil without one
 }
 
@@ -133,8 +131,8 @@ func (*App) CaddyModule() caddy.ModuleInfo {
 	}
 }
 
-// Provision loads the store's settings and fills in the defaults. It opens
-// nothing: it also runs when a configuration is only checked.
+// Provision loads the store's settings and fills in the defaults. It opens nothing, since
+// Caddy also calls it to check a configuration.
 func (a *App) Provision(ctx caddy.Context) error {
 	a.logger = ctx.Slogger()
 	if err := registerMetrics(ctx); err != nil {
@@ -151,22 +149,22 @@ func (a *App) Provision(ctx caddy.Context) error {
 	return nil
 }
 
-// onStart has something done when the placeholders may be resolved. Handlers call
-// it while they are provisioned.
-func (a *App) onStart(do func(repl *caddy.Replacer) error) {
-	a.starters = append(a.starters, do)
+// whenStarted calls do when the app starts, which is when placeholders may be resolved.
+// Handlers register their part while they are provisioned.
+func (a *App) whenStarted(do func(repl *caddy.Replacer) error) {
+	a.onStart = append(a.onStart, do)
 }
 
-// Start resolves the placeholders and opens the store, or takes over the engine
-// of the configuration before if the settings are the same.
+// Start resolves the placeholders and opens the store. If the settings are the same as
+// before a reload, it takes over the engine of the previous configuration.
 func (a *App) Start() error {
 	repl := caddy.NewReplacer()
 	settings, err := a.resolve(repl)
 	if err != nil {
 		return err
 	}
-	for _, start := range a.starters {
-		if err := start(repl); err != nil {
+	for _, do := range a.onStart {
+		if err := do(repl); err != nil {
 			return err
 		}
 	}
@@ -182,8 +180,8 @@ func (a *App) Start() error {
 	return nil
 }
 
-// Stop does nothing: on a reload requests of this configuration are still being
-// served after it. What the app holds is given back by Cleanup.
+// Stop does nothing. After a reload Caddy calls it while requests of this configuration
+// are still being served. Cleanup gives back what the app holds.
 func (*App) Stop() error { return nil }
 
 // Cleanup gives back the engine. The last app that does so closes it.
@@ -191,15 +189,17 @@ func (a *App) Cleanup() error {
 	if a.end != nil {
 		a.end()
 	}
-	return a.giveBack()
+	if a.release == nil {
+		return nil
+	}
+	return a.release()
 }
 
-// startGrace is how long a request waits for the app to start. Caddy starts
-// apps in random order, so the first requests of a new configuration may come
-// before the store is open.
+// startGrace is how long a request waits for the app to start. Caddy starts apps in random
+// order, so the first requests of a new configuration may come before the store is open.
 const startGrace = 5 * time.Second
 
-// running returns the engine, or an error that makes a request unavailable.
+// running returns the engine, or an error that gets the request a 503.
 func (a *App) running(ctx context.Context) (*engine.Engine, error) {
 	if e := a.engine.Load(); e != nil {
 		return e, nil
@@ -216,7 +216,16 @@ func (a *App) running(ctx context.Context) (*engine.Engine, error) {
 	return nil, verify.Unavailable(verify.ReasonNotReady, engine.ErrNotReady)
 }
 
-// admit is [engine.Engine.Admit] for a request that is not cut.
+// live returns the parts of the engine if its store is open.
+func (a *App) live(ctx context.Context) (*engine.Live, error) {
+	e, err := a.running(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return e.Live()
+}
+
+// admit verifies a key for a request that no revocation will cut.
 func (a *App) admit(ctx context.Context, key string) (store.ID, *verify.Identity, error) {
 	e, err := a.running(ctx)
 	if err != nil {
@@ -225,6 +234,7 @@ func (a *App) admit(ctx context.Context, key string) (store.ID, *verify.Identity
 	return e.Admit(ctx, key, nil)
 }
 
+// Interface guards.
 var (
 	_ caddy.App          = (*App)(nil)
 	_ caddy.Provisioner  = (*App)(nil)

@@ -2,7 +2,6 @@ package caddymodule
 
 import (
 	"net/http"
-	"slices"
 	"strings"
 
 	"github.com/caddyserver/caddy/v2"
@@ -20,16 +19,17 @@ func init() {
 // Authenticator is the check of a system key for Caddy's own `authentication`
 // handler, to be combined with its other providers.
 //
-// Prefer the handler `system_key_auth`. The interface of a provider knows
-// success and 401, and does not see the end of a request: a missing permission
-// and a store that does not answer are 401 too, no `Retry-After` is sent, and a
-// request in flight is not cut when its key is revoked, nor recorded in the audit
-// log, nor signed for the upstream. The identity also stays on a request that goes
-// to error routes. A `system_key_auth` behind it closes these gaps: it verifies
-// the key anew, cuts the request, and takes the identity back. With other providers
-// beside it, a request that one of them lets through may not have been seen
-// here, so identity headers that its client made up, and a system key in the wrong
-// place, are only stopped by `system_key_auth`.
+// Prefer the handler `system_key_auth`. The interface of a provider knows only success and
+// 401, and does not see the end of a request. So a missing permission and a store that does
+// not answer are 401 too, and no `Retry-After` is sent. A request in flight is not cut when
+// its key is revoked, is not recorded in the audit log, and is not signed for the upstream.
+// The identity also stays on a request that goes to error routes. A `system_key_auth`
+// behind it closes these gaps: it verifies the key anew, cuts the request, and takes the
+// identity back.
+//
+// If another provider beside it lets a request through, this provider may not have seen the
+// request. Then only a `system_key_auth` stops identity headers that the client made up,
+// and a system key in the wrong place.
 type Authenticator struct {
 	// Permissions that a key must hold, all of them.
 	Require []string `json:"require,omitempty"`
@@ -37,8 +37,8 @@ type Authenticator struct {
 	// The prefix of the headers that the upstream receives. Default: `X-Lumio-`.
 	HeaderPrefix string `json:"header_prefix,omitempty"`
 
-	// Forward the `Authorization` header too. By default it is removed once the
-	// key was found good.
+	// Forward the `Authorization` header too. By default it is removed after the
+	// key was accepted.
 	KeepCredential bool `json:"keep_credential,omitempty"`
 
 	app     *App
@@ -65,32 +65,29 @@ func (a *Authenticator) Provision(ctx caddy.Context) (err error) {
 	return err
 }
 
-// Authenticate implements [caddyauth.Authenticator]. An error is a technical
-// failure; a key that is not good is none.
+// Authenticate implements [caddyauth.Authenticator]. It returns an error for a technical
+// failure, and false without an error for a bad key.
 func (a *Authenticator) Authenticate(w http.ResponseWriter, r *http.Request) (caddyauth.User, bool, error) {
 	c := &caller{Decision: a.gate.Read(r)}
 	if c.Key != "" {
 		c.Admitted(a.app.admit(r.Context(), c.Key))
 	} else {
-		c.Earlier(announced(r))
+		c.Earlier(earlierIdentity(r))
 	}
 	a.gate.Decide(r, &c.Decision)
 	if refusal := c.Refusal; refusal != nil {
-		for name, values := range refusal.Header {
-			w.Header()[name] = slices.Clone(values)
-		}
-		a.refuser.log(r, refusal)
-		measured.Decided(refusal.Reason)
-		tellRefusal(r, refusal.Reason)
+		a.refuser.prepare(w, r, refusal)
+		meter.Decided(refusal.Reason)
+		logRefusal(r, refusal.Reason)
 		if refusal.Status >= http.StatusInternalServerError {
 			return caddyauth.User{}, false, refusal
 		}
 		return caddyauth.User{}, false, nil
 	}
-	measured.Decided(c.Allowed())
+	meter.Decided(c.Allowed())
 	if c.Key != "" {
-		// For the admin plane, to which a key is not the same as a user, and for
-		// `system_key_auth`, which verifies the key anew.
+		// The admin plane needs it to tell a key from a user, and `system_key_auth` to
+		// verify the key anew.
 		caddyhttp.SetVar(r.Context(), callerVar, c)
 	}
 	return caddyauth.User{

@@ -30,7 +30,7 @@ func TestACallerPrintsAsNothing(t *testing.T) {
 		Decision: gate.Decision{
 			Key: "lm_sys_canary", Identity: verify.IdentityOf(&store.Key{Label: "canary"}), Refusal: gate.Invalid(gate.DeniedRevoked),
 		},
-		stage: landed,
+		stage: stageAnswered,
 	}
 	repl := caddy.NewReplacer()
 	w := httptest.NewRecorder()
@@ -89,13 +89,13 @@ func TestWhatAHandlerInAnErrorRouteIsGiven(t *testing.T) {
 		after   []string
 	}{
 		"no handler before":           {nil, []string{"Basic x"}, []string{"Basic x"}, false, []string{"Basic x"}},
-		"no key":                      {&caller{stage: withdrawn}, nil, nil, false, nil},
-		"in flight":                   {&caller{stage: flying, Decision: k}, nil, nil, false, nil},
-		"after an error":              {&caller{stage: withdrawn, Decision: k}, nil, []string{"Bearer k"}, true, nil},
-		"after an answer":             {&caller{stage: landed, Decision: k}, nil, []string{"Bearer k"}, true, nil},
+		"no key":                      {&caller{stage: stageWithdrawn}, nil, nil, false, nil},
+		"in flight":                   {&caller{stage: stageInFlight, Decision: k}, nil, nil, false, nil},
+		"after an error":              {&caller{stage: stageWithdrawn, Decision: k}, nil, []string{"Bearer k"}, true, nil},
+		"after an answer":             {&caller{stage: stageAnswered, Decision: k}, nil, []string{"Bearer k"}, true, nil},
 		"after Caddy's own handler":   {&caller{Decision: k}, nil, []string{"Bearer k"}, true, nil},
-		"the key stays":               {&caller{stage: withdrawn, Decision: k}, []string{"Basic x"}, []string{"Bearer k"}, false, []string{"Bearer k"}},
-		"a credential of another one": {&caller{stage: withdrawn, Decision: k}, []string{"Basic x"}, []string{"Bearer k"}, true, []string{"Basic x"}},
+		"the key stays":               {&caller{stage: stageWithdrawn, Decision: k}, []string{"Basic x"}, []string{"Bearer k"}, false, []string{"Bearer k"}},
+		"a credential of another one": {&caller{stage: stageWithdrawn, Decision: k}, []string{"Basic x"}, []string{"Bearer k"}, true, []string{"Basic x"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -103,16 +103,96 @@ func TestWhatAHandlerInAnErrorRouteIsGiven(t *testing.T) {
 			if test.others != nil {
 				r.Header["Authorization"] = test.others
 			}
-			others := test.c.present(r)
+			others := test.c.restoreKey(r)
 			if got := r.Header["Authorization"]; !slices.Equal(got, test.during) {
 				t.Errorf("the gate sees %q", got)
 			}
 			if test.removed {
 				delete(r.Header, "Authorization")
 			}
-			takeBack(r, others)
+			restoreCredential(r, others)
 			if got := r.Header["Authorization"]; !slices.Equal(got, test.after) {
 				t.Errorf("the upstream sees %q", got)
+			}
+		})
+	}
+}
+
+// TestTheUserIsWhoWasLetThrough, also where another handler has named somebody
+// before, whose word would otherwise be in the access log.
+func TestTheUserIsWhoWasLetThrough(t *testing.T) {
+	t.Parallel()
+	identity := verify.IdentityOf(&store.Key{Label: "bot", Permissions: []string{"b:read", "a:read"}})
+	want := map[string]any{
+		"http.auth.user.id": identity.ID.String(), "http.auth.user.label": "bot",
+		"http.auth.user.permissions": "a:read,b:read", "http.auth.user.type": "system_key",
+	}
+	for name, before := range map[string]map[string]any{
+		"nobody before":   nil,
+		"another user":    {"http.auth.user.id": "alice", "http.auth.user.label": "hers", "http.auth.user.type": "basic"},
+		"a user of no id": {"http.auth.user.id": ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			repl := caddy.NewReplacer()
+			for key, value := range before {
+				repl.Set(key, value)
+			}
+			w := httptest.NewRecorder()
+			r := caddyhttp.PrepareRequest(httptest.NewRequest(http.MethodGet, "/", http.NoBody), repl, w, new(caddyhttp.Server))
+			announce(r, identity)
+			for key, value := range want {
+				if got, ok := repl.Get(key); !ok || got != value {
+					t.Errorf("{%s} is %v, want %v", key, got, value)
+				}
+			}
+			if got, ok := repl.Get("http.auth.user.nickname"); ok {
+				t.Errorf("there is a nickname %v", got)
+			}
+			if earlierIdentity(r) != identity || callerOf(r).identityInFlight() != nil {
+				t.Error("a second handler does not know who it is")
+			}
+		})
+	}
+}
+
+// TestTheUserOfARequestThatFailedIsForTheAccessLogAlone has the request leave its
+// flight, with an answer and by an error.
+func TestTheUserOfARequestThatFailedIsForTheAccessLogAlone(t *testing.T) {
+	t.Parallel()
+	identity := verify.IdentityOf(&store.Key{Label: "bot", Permissions: []string{"a:read"}})
+	names := []string{userID, userLabel, userPermissions, userType}
+	for name, before := range map[string]map[string]any{
+		"nobody before": nil,
+		"another user":  {userID: "alice", userLabel: "hers"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			for _, answered := range []bool{true, false} {
+				repl := caddy.NewReplacer()
+				for key, value := range before {
+					repl.Set(key, value)
+				}
+				w := httptest.NewRecorder()
+				r := caddyhttp.PrepareRequest(httptest.NewRequest(http.MethodGet, "/", http.NoBody), repl, w, new(caddyhttp.Server))
+				c := &caller{Decision: gate.Decision{Identity: identity, Key: "lm_sys_x"}, stage: stageInFlight}
+				c.announce(r)
+				if callerOf(r).identityInFlight() != identity {
+					t.Error("in its flight the request is not known")
+				}
+				c.leaveFlight(answered)
+				if callerOf(r).identityInFlight() != nil || earlierIdentity(r) != nil {
+					t.Error("the request is taken for one in flight after its end")
+				}
+				for _, name := range names {
+					if value, known := repl.Get(name); known != answered {
+						t.Errorf("answered %v: {%s} is %v", answered, name, value)
+					}
+				}
+				repl.Set("http.response.duration", 1) // by logRequest
+				if value, _ := repl.Get(userID); value != identity.ID.String() {
+					t.Errorf("answered %v: the access log has %v", answered, value)
+				}
 			}
 		})
 	}

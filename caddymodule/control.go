@@ -22,31 +22,31 @@ func init() {
 	caddy.RegisterModule(new(Control))
 }
 
-// measured is what this process has counted. There is one, as there is one Caddy
-// in a process, and it counts on over reloads; each configuration has a registry
-// of its own, in which it is entered.
-var measured = metrics.New(time.Now, activeState) //nolint:forbidigo // the real clock is wired here
+// meter counts what happens in this process. There is one, as there is one Caddy in a
+// process, and it counts on over reloads. Each configuration has a registry of its own, in
+// which the meter is registered.
+var meter = metrics.New(time.Now, activeState) //nolint:forbidigo // the real clock is wired here
 
-// registerMetrics enters the metrics in the registry of a configuration. The app and
-// the route on the admin endpoint both do: the latter is there first, and stays when
-// the app of a configuration cannot be loaded.
+// registerMetrics registers the metrics of a configuration. The app and the module of the
+// admin endpoint both call it. The admin endpoint comes first, and stays if the app of a
+// configuration cannot be loaded.
 func registerMetrics(ctx caddy.Context) error {
 	registry := ctx.GetMetricsRegistry()
 	if registry == nil { // a context that is not Caddy's
 		return nil
 	}
-	return measured.Register(registry)
+	return meter.Register(registry)
 }
 
-// Control tells on Caddy's admin endpoint how this instance is:
+// Control serves the state of this instance on Caddy's admin endpoint:
 //
 // Route | Description
 // ------|------------
 // `GET /system_keys/ready` | 200 if keys can be verified: the store is open and the lease in force; else 503, and what is missing
 // `GET /system_keys/status` | This instance, and all instances on the store as `caddy system-keys status --json` has them
 //
-// Both answer with JSON, with 404 where no system keys are configured, and hold
-// nothing that is secret: whoever reaches the admin endpoint may read them.
+// Both answer with JSON, or with 404 if no system keys are configured. The answers hold no
+// secret, since every client of the admin endpoint may read them.
 type Control struct{}
 
 // CaddyModule returns the Caddy module information.
@@ -57,9 +57,9 @@ func (*Control) CaddyModule() caddy.ModuleInfo {
 	}
 }
 
-// Provision enters the metrics in the registry that the admin endpoint serves. It
-// takes hold of nothing else: the endpoint is made before the apps are, and outlives
-// a configuration that fails, so each request looks for the app that runs.
+// Provision registers the metrics in the registry that the admin endpoint serves. It keeps
+// nothing else: Caddy makes the endpoint before the apps, and keeps the endpoint of a
+// configuration that fails. So each request looks for the app that runs.
 func (*Control) Provision(ctx caddy.Context) error { return registerMetrics(ctx) }
 
 // Routes implements [caddy.AdminRouter].
@@ -70,33 +70,35 @@ func (c *Control) Routes() []caddy.AdminRoute {
 	}
 }
 
+// ready answers without any input or output, so that probes can call it often.
 func (*Control) ready(w http.ResponseWriter, _ *http.Request) error {
-	app, err := configured()
-	if err != nil {
-		return err
+	state, ok := activeState()
+	if !ok {
+		return errNotConfigured
 	}
-	ready := stateOf(app.engine.Load()).Readiness()
+	ready := state.Readiness()
 	status := http.StatusOK
 	if !ready.Ready {
 		status = http.StatusServiceUnavailable
 	}
-	return tell(w, status, ready)
+	return writeJSON(w, status, ready)
 }
 
-// progressTimeout bounds the question to the store who the instances are.
+// progressTimeout bounds the store's answer to the question which instances there are.
 const progressTimeout = 2 * time.Second
 
+// status asks the store which instances there are, and Redis whether it is back.
 func (*Control) status(w http.ResponseWriter, r *http.Request) error {
-	app, err := configured()
-	if err != nil {
-		return err
+	app := activeApp()
+	if app == nil {
+		return errNotConfigured
 	}
 	e := app.engine.Load()
 	now := time.Now() //nolint:forbidigo // the real clock is wired here
 	ctx, cancel := context.WithTimeout(r.Context(), progressTimeout)
 	defer cancel()
 	if cache := redisOf(e); cache != nil && cache.Health().Condition != redis.OK {
-		cache.Check(ctx, verify.ProbeAddress) // nobody may have asked since it came back
+		cache.Check(ctx, verify.ProbeAddress) // it may be back, and nobody may have called it since
 	}
 	state := stateOf(e)
 	answer := metrics.Status{Instance: state.Instance(now)}
@@ -109,27 +111,21 @@ func (*Control) status(w http.ResponseWriter, r *http.Request) error {
 			answer.Instance.Store.Error = err.Error()
 		}
 	}
-	return tell(w, http.StatusOK, answer)
+	return writeJSON(w, http.StatusOK, answer)
 }
 
-// configured returns the app of the configuration that runs.
-func configured() (*App, error) {
-	if app := activeApp(); app != nil {
-		return app, nil
-	}
-	return nil, caddy.APIError{HTTPStatus: http.StatusNotFound, Err: errors.New("system_keys is not configured")}
-}
+var errNotConfigured = caddy.APIError{HTTPStatus: http.StatusNotFound, Err: errors.New("system_keys is not configured")}
 
-func tell(w http.ResponseWriter, status int, answer any) error {
+func writeJSON(w http.ResponseWriter, status int, answer any) error {
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Cache-Control", "no-store")
 	w.WriteHeader(status)
 	return json.NewEncoder(w).Encode(answer)
 }
 
-// activeState is what the instance is like, whichever registry asks: after a reload
-// that failed Caddy's admin endpoint has that of a configuration that never ran
-// (caddy.go, where the endpoint is replaced before apps are provisioned).
+// activeState returns the state of the engine that runs, whichever registry asks. After a
+// reload that failed, Caddy's admin endpoint has the registry of a configuration that
+// never ran: caddy.go replaces the endpoint before it provisions the apps.
 func activeState() (metrics.State, bool) {
 	app := activeApp()
 	if app == nil {
@@ -138,7 +134,7 @@ func activeState() (metrics.State, bool) {
 	return stateOf(app.engine.Load()), true
 }
 
-// activeApp is the app of the configuration that runs, or nil without one.
+// activeApp returns the app of the configuration that runs, or nil without one.
 func activeApp() *App {
 	module, err := caddy.ActiveContext().AppIfConfigured("system_keys")
 	if err != nil {
@@ -148,7 +144,7 @@ func activeApp() *App {
 	return app
 }
 
-// stateOf tells what an engine is like, which may be nil.
+// stateOf returns the state of an engine, which may be nil.
 func stateOf(e *engine.Engine) metrics.State {
 	s := metrics.State{Name: instanceName()}
 	if e == nil {
@@ -162,15 +158,15 @@ func stateOf(e *engine.Engine) metrics.State {
 			State: string(h.Condition), Since: h.Since.UTC(), Error: h.Error,
 			Reads: string(h.Reads), Writes: string(h.Writes), Breaker: make(map[string]bool),
 		}
-		now := cache.State()
+		current := cache.State()
 		for _, state := range []redis.State{redis.StateClosed, redis.StateHalfOpen, redis.StateOpen} {
-			s.Redis.Breaker[string(state)] = state == now
+			s.Redis.Breaker[string(state)] = state == current
 		}
 	}
 	return s
 }
 
-// instanceName says which process this is, for people.
+// instanceName returns a name of this process for people: host and process id.
 func instanceName() string {
 	host, err := os.Hostname()
 	if err != nil {

@@ -1,6 +1,7 @@
 package caddymodule
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/http"
@@ -8,6 +9,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
+	"github.com/lumio-vision/caddy-system-keys/internal/assertion"
 	"github.com/lumio-vision/caddy-system-keys/internal/gate"
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
@@ -16,8 +18,7 @@ func init() {
 	caddy.RegisterModule(new(Handler))
 }
 
-// DefaultHeaderPrefix is the prefix that a handler owns unless it is told
-// another.
+// DefaultHeaderPrefix is the prefix that a handler owns by default.
 const DefaultHeaderPrefix = "X-Lumio-"
 
 // Handler lets requests pass that carry a live system key
@@ -27,13 +28,13 @@ const DefaultHeaderPrefix = "X-Lumio-"
 // -------|------------
 // `X-Lumio-Auth-Type` | `system_key`
 // `X-Lumio-Key-Id` | The key's public id, a UUID
-// `X-Lumio-Key-Label` | Its label; `%` and whatever is not printable ASCII is percent-encoded UTF-8
+// `X-Lumio-Key-Label` | Its label in UTF-8; `%` and everything but printable ASCII is percent-encoded
 // `X-Lumio-Permissions` | Its permissions, sorted, separated by commas
 // `X-Lumio-Assertion` | With `assertion`: all of this, signed
 //
-// Whatever a client sends under the same prefix is removed from every request,
-// in any spelling, and can neither reach the upstream nor remove what is set
-// here.
+// Header fields that a client sends under the same prefix are removed from every
+// request, in any spelling. They can neither reach the upstream nor remove the fields
+// that are set here.
 //
 // After a request was let through, these placeholders are available:
 //
@@ -44,13 +45,13 @@ const DefaultHeaderPrefix = "X-Lumio-"
 // `{http.auth.user.permissions}` | Its permissions, separated by commas
 // `{http.auth.user.type}` | `system_key`
 //
-// Access logs carry them as `user_id` and `system_key_label`, and of a request that was
-// refused or cut why, in one word, as `system_key_refused`.
+// Access logs have them as `user_id` and `system_key_label`. If a request was refused or
+// cut, `system_key_refused` says why in one word.
 //
 // A request with a system key in the wrong place (another header field, the name of
 // one, a cookie, the query, Basic credentials) is refused with 400, with `passthrough`
-// too, and the answer names the place. The path is no such place, nor is the body. Logs
-// are for the encoder `redact_system_keys`.
+// too, and the answer names the place. The path and the body are not searched. The
+// encoder `redact_system_keys` takes keys out of logs.
 //
 // A refused request is an error with status 400, 401, 403, 405, 429 or 503, which
 // error routes can handle. Without error routes it is answered with a JSON
@@ -63,41 +64,38 @@ const DefaultHeaderPrefix = "X-Lumio-"
 // The upstream learns who calls only while the request can be cut. When the next
 // handler has ended, the headers are removed; when it has failed, the placeholders
 // too, so that error routes see an anonymous request (the access log still names the
-// key). A `system_key_auth` in an error route verifies the key anew, and answers by
-// itself what it refuses.
+// key). A `system_key_auth` in an error route verifies the key anew. If it refuses the
+// request, it answers itself.
 type Handler struct {
 	// Let requests without a system key go on, stripped of any identity headers
-	// that the client made up. Requests with a key that is not good are refused
-	// all the same.
+	// that the client made up. Requests with a bad key are still refused.
 	Passthrough bool `json:"passthrough,omitempty"`
 
-	// Permissions that a key must hold, all of them, or the request is refused
-	// with 403. Not with `passthrough`: give the stricter route a handler of its
-	// own.
+	// Permissions that a key must hold, all of them. Otherwise the request is
+	// refused with 403. Not with `passthrough`: give the stricter route a handler
+	// of its own.
 	Require []string `json:"require,omitempty"`
 
-	// The prefix of the headers that the upstream receives, which this handler
-	// owns. Letters, digits and hyphens, at least two parts. Default: `X-Lumio-`.
+	// The prefix of the headers that the upstream receives. This handler owns the
+	// prefix. Letters, digits and hyphens, at least two parts. Default: `X-Lumio-`.
 	HeaderPrefix string `json:"header_prefix,omitempty"`
 
 	// Forward the `Authorization` header too. By default it is removed.
 	KeepCredential bool `json:"keep_credential,omitempty"`
 
-	// Sign who called, so that the upstream can verify it. Off by default.
-	// `GET /.well-known/lumio-keys.json` is answered with the public keys in any
-	// case, before any check.
+	// Sign who called, so that the upstream can verify it. Off by default. In any
+	// case `GET /.well-known/lumio-keys.json` is answered with the public keys,
+	// before any check.
 	Assertion *Assertion `json:"assertion,omitempty"`
 
-	// How many keys that are not good may come from one client address. Default:
-	// any number, since they cost next to nothing.
+	// How many bad keys may come from one client address. Default: any number,
+	// since they cost next to nothing.
 	FailureLimit *FailureLimit `json:"failure_limit,omitempty"`
 
 	app      *App
-	asserter *asserter
-	keys     *publicKeys
 	gate     *gate.Gate
+	maker    *assertion.Maker // set before the app has started; nil without assertion
 	refuser  *refuser
-	auditor  *auditor
 	failures *failures
 }
 
@@ -114,53 +112,45 @@ func (h *Handler) Provision(ctx caddy.Context) (err error) {
 	if h.app, err = appOf(ctx); err != nil {
 		return err
 	}
-	if h.Assertion != nil {
-		h.asserter = &asserter{app: h.app}
-		h.app.onStart(func(repl *caddy.Replacer) error { return h.asserter.start(h.Assertion, repl) })
-	}
 	if h.gate, err = h.newGate(); err != nil {
 		return err
 	}
+	if h.Assertion != nil {
+		h.app.whenStarted(h.startAssertion)
+	}
 	h.refuser = newRefuser(ctx.Slogger())
-	h.keys = &publicKeys{app: h.app, refuser: h.refuser}
-	h.auditor = newAuditor(h.app)
 	h.failures, err = newFailures(h.FailureLimit)
 	return err
 }
 
-// Cleanup gives up what the handler shares with others.
+// Cleanup gives back what the handler shares with others.
 func (h *Handler) Cleanup() error { return h.failures.release() }
 
-// newGate makes the gate of these settings, which it checks on the way.
+// newGate checks the settings and makes their gate.
 func (h *Handler) newGate() (*gate.Gate, error) {
 	if _, err := store.CleanPermissions(h.Require); err != nil {
 		return nil, fmt.Errorf("require: %w", err)
 	}
-	prefix := h.HeaderPrefix
-	if prefix == "" {
-		prefix = DefaultHeaderPrefix
-	}
 	config := gate.Config{
-		Prefix:         prefix,
+		Prefix:         h.headerPrefix(),
 		Require:        h.Require,
 		Passthrough:    h.Passthrough,
 		KeepCredential: h.KeepCredential,
-		Assert:         carry(prefix),
+		Assert:         h.earlierAssertion,
 	}
 	if h.Assertion != nil {
 		if err := h.Assertion.check(); err != nil {
 			return nil, err
 		}
-	}
-	if h.asserter != nil {
-		h.asserter.prefix = prefix
-		config.Assert = h.asserter.assert
+		config.Assert = h.assert
 	}
 	return gate.New(config)
 }
 
-// appOf finds the app. A configuration without it is refused: Caddy would make one
-// with the defaults, whose new and empty store refuses every good key.
+func (h *Handler) headerPrefix() string { return cmp.Or(h.HeaderPrefix, DefaultHeaderPrefix) }
+
+// appOf finds the app. It refuses a configuration without one: Caddy would make an app with
+// the defaults, and its new and empty store would refuse every good key.
 func appOf(ctx caddy.Context) (*App, error) {
 	module, err := ctx.AppIfConfigured("system_keys")
 	if errors.Is(err, caddy.ErrNotConfigured) {
@@ -177,56 +167,56 @@ var errNoApp = errors.New("system_keys is not configured, which says where the k
 
 // ServeHTTP implements [caddyhttp.MiddlewareHandler].
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
-	if h.keys.asked(r) {
-		h.keys.serve(w, r)
+	if wantsPublicKeys(r) {
+		h.app.servePublicKeys(w, r, h.refuser)
 		return nil
 	}
-	before := callerOf(r)
-	if refusal := before.refused(); refusal != nil {
+	earlier := callerOf(r)
+	if refusal := earlier.finalRefusal(); refusal != nil {
 		h.refuser.answer(w, r, refusal)
 		return nil
 	}
-	pass := newPassage(h.app, w, r)
-	defer pass.leave()
-	others := before.present(r)
-	d := pass.enter(h.gate, before.inFlight())
-	takeBack(r, others)
+	pass := &passage{app: h.app, w: w, r: r}
+	defer pass.inFlight.Leave()
+	replaced := earlier.restoreKey(r)
+	d := pass.decide(h.gate, earlier.identityInFlight())
+	restoreCredential(r, replaced)
 	if d.Refusal != nil {
-		return h.refuse(w, r, &pass.caller, before)
+		return h.refuse(w, r, &pass.caller, earlier)
 	}
 	allowed := d.Allowed()
-	measured.Decided(allowed)
+	meter.Decided(allowed)
 	switch allowed {
 	case gate.AllowedKey:
 		pass.caller.announce(r)
-	case gate.AllowedEarlier: // in whose flight it is
-		before.announce(r)
+	case gate.AllowedEarlier: // the earlier handler has the request in flight
+		earlier.announce(r)
 		defer h.gate.Withdraw(r)
 		return next.ServeHTTP(w, r)
 	default:
 		return next.ServeHTTP(w, r)
 	}
-	refusal, err := pass.through(next, h.gate, h.auditor)
+	refusal, err := pass.serve(next, h.gate)
 	if refusal != nil {
-		// Error routes are not for it: an answer in place of this one could come from
-		// an upstream, and hide from the client that its key has ended.
+		// Error routes do not get it. One of them may be a proxy, and the upstream's
+		// answer would hide from the client that its key has ended.
 		h.refuser.answer(w, r, refusal)
 		return nil
 	}
 	return err
 }
 
-// refuse records and answers a refusal. Before is what an earlier handler has said
-// of the request.
-func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, who, before *caller) error {
-	refusal := h.failures.judge(r, who.Refusal)
-	h.auditor.denied(r, &who.Decision, refusal.Status)
-	measured.Decided(refusal.Reason)
-	tellRefusal(r, refusal.Reason)
-	if who.Key == "" && before != nil { // else the key decides, whoever came before
-		who = before
+// refuse records and answers a refusal. Earlier is the caller that an earlier handler has
+// announced, or nil.
+func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, c, earlier *caller) error {
+	refusal := h.failures.limit(r, c.Refusal)
+	h.app.recordDenial(r, &c.Decision, refusal.Status)
+	meter.Decided(refusal.Reason)
+	logRefusal(r, refusal.Reason)
+	if c.Key == "" && earlier != nil { // with a key, only that key counts
+		c = earlier
 	}
-	who.refuse(r, refusal)
+	c.keepRefusal(r, refusal)
 	return h.refuser.refuse(w, r, refusal)
 }
 

@@ -75,12 +75,12 @@ func BenchmarkAdmit(b *testing.B) {
 func BenchmarkHandler(b *testing.B) {
 	app, _, key := benchmarked(b)
 	var err error
-	handler := &Handler{app: app, auditor: newAuditor(app)}
+	handler := &Handler{app: app}
 	if handler.gate, err = handler.newGate(); err != nil {
 		b.Fatal(err)
 	}
-	signing := &Handler{app: app, auditor: newAuditor(app), asserter: &asserter{app: app}}
-	if err := signing.asserter.start(&Assertion{Audience: "bench"}, caddy.NewReplacer()); err != nil {
+	signing := &Handler{app: app, Assertion: &Assertion{Audience: "bench"}}
+	if err := signing.startAssertion(caddy.NewReplacer()); err != nil {
 		b.Fatal(err)
 	}
 	if signing.gate, err = signing.newGate(); err != nil {

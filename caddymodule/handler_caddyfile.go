@@ -9,7 +9,7 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 )
 
-// A directive cannot be ordered after another plugin's, so both are registered
+// A directive cannot be ordered after another plugin's. So both directives are registered
 // here: each lands directly behind basic_auth, the later one before the earlier.
 func init() {
 	httpcaddyfile.RegisterHandlerDirective("system_key_auth", parseHandler)
@@ -28,7 +28,7 @@ func parseAdmin(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
 	return handler, parseDirective(h, handler)
 }
 
-// parseDirective reads a directive, and refuses it where the Caddyfile has no
+// parseDirective reads a directive. It refuses the directive if the Caddyfile has no
 // global option system_keys. Caddy reads global options before any directive.
 func parseDirective(h httpcaddyfile.Helper, handler caddyfile.Unmarshaler) error {
 	if err := handler.UnmarshalCaddyfile(h.Dispenser); err != nil {
@@ -57,42 +57,49 @@ func parseDirective(h httpcaddyfile.Helper, handler caddyfile.Unmarshaler) error
 //		failure_limit <count> <window>
 //	}
 func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
-	return eachOption(d, func(name string) error {
-		if err := h.unmarshalOption(d, name); err != nil {
-			return err
-		}
-		// Everything is checked where it stands, so that the error names the line.
+	check := func() error {
 		_, err := h.newGate()
-		return wrap(d, err)
-	})
+		return err
+	}
+	return options{
+		"passthrough":     checked(readFlag(&h.Passthrough), check),
+		"require":         checked(readList(&h.Require), check),
+		"header_prefix":   checked(readText(&h.HeaderPrefix), check),
+		"keep_credential": readFlag(&h.KeepCredential),
+		"assertion":       h.unmarshalAssertion,
+		"failure_limit":   h.unmarshalFailureLimit,
+	}.readDirective(d, "unrecognized subdirective %q")
 }
 
-func (h *Handler) unmarshalOption(d *caddyfile.Dispenser, name string) error {
-	switch name {
-	case "passthrough":
-		h.Passthrough = true
-		return noArgs(d)
-	case "keep_credential":
-		h.KeepCredential = true
-		return noArgs(d)
-	case "require":
-		if h.Require = d.RemainingArgs(); len(h.Require) == 0 {
-			return d.ArgErr()
-		}
-		return nil
-	case "assertion":
-		h.Assertion = new(Assertion)
-		return h.Assertion.unmarshal(d)
-	case "header_prefix":
-		if !d.AllArgs(&h.HeaderPrefix) {
-			return d.ArgErr()
-		}
-		return nil
-	case "failure_limit":
-		return h.unmarshalFailureLimit(d)
-	default:
-		return d.Errf("unrecognized subdirective %q", name)
+func (h *Handler) unmarshalAssertion(d *caddyfile.Dispenser) error {
+	a := new(Assertion)
+	h.Assertion = a
+	if !d.AllArgs(&a.Audience) {
+		return d.ArgErr()
 	}
+	ttl := func(d *caddyfile.Dispenser) error {
+		var text string
+		if !d.AllArgs(&text) {
+			return d.ArgErr()
+		}
+		ttl, err := caddy.ParseDuration(text)
+		if err != nil {
+			return d.Errf("assertion: ttl: %v", err)
+		}
+		if a.TTL = caddy.Duration(ttl); ttl == 0 {
+			return d.Errf("assertion: ttl must be whole seconds, not 0")
+		}
+		return atLine(d, a.check())
+	}
+	err := options{
+		"issuer":  readText(&a.Issuer),
+		"ttl":     ttl,
+		"unbound": readFlag(&a.Unbound),
+	}.readBlock(d, "assertion: unrecognized option %q")
+	if err != nil {
+		return err
+	}
+	return atLine(d, a.check())
 }
 
 func (h *Handler) unmarshalFailureLimit(d *caddyfile.Dispenser) error {
@@ -109,7 +116,7 @@ func (h *Handler) unmarshalFailureLimit(d *caddyfile.Dispenser) error {
 		return d.Errf("failure_limit: the window must be a duration such as 1m, not %q", window)
 	}
 	h.FailureLimit = &FailureLimit{Count: n, Window: caddy.Duration(length)}
-	return wrap(d, h.FailureLimit.check())
+	return atLine(d, h.FailureLimit.check())
 }
 
 // Interface guard.

@@ -20,11 +20,10 @@ func init() {
 	caddy.RegisterModule(new(RedactEncoder))
 }
 
-// RedactEncoder takes system keys out of a log. It runs another encoder and cleans
-// the finished entry, so that it does not matter where a key stood: in a field of any
-// depth, in the message, in the context of a logger or in a stack trace, in any case,
-// percent-encoded once or twice, or as part of Basic credentials. `REDACTED` is in its
-// place.
+// RedactEncoder takes system keys out of a log, and puts `REDACTED` in their place. It runs
+// another encoder and cleans the finished entry. So it does not matter where a key stood:
+// in a field of any depth, in the message, in the context of a logger or in a stack trace,
+// in any case, percent-encoded once or twice, or as part of Basic credentials.
 //
 // Each log needs it: a site's log does not inherit the format of the default logger.
 type RedactEncoder struct {
@@ -34,7 +33,7 @@ type RedactEncoder struct {
 	// output is a terminal.
 	WrappedRaw json.RawMessage `json:"wrap,omitempty" caddy:"namespace=caddy.logging.encoders inline_key=format"`
 
-	ctx caddy.Context
+	ctx caddy.Context // for an encoder that is made after Provision
 }
 
 // CaddyModule returns the Caddy module information.
@@ -61,8 +60,8 @@ func (e *RedactEncoder) Provision(ctx caddy.Context) error {
 	return nil
 }
 
-// ConfigureDefaultFormat implements [caddy.ConfiguresFormatterDefault], as the
-// encoders of Caddy that wrap others do.
+// ConfigureDefaultFormat implements [caddy.ConfiguresFormatterDefault], like Caddy's own
+// encoders that wrap others.
 func (e *RedactEncoder) ConfigureDefaultFormat(output caddy.WriterOpener) error {
 	if e.WrappedRaw != nil {
 		if wrapped, ok := e.Encoder.(caddy.ConfiguresFormatterDefault); ok {
@@ -112,8 +111,8 @@ func (e *RedactEncoder) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	return nil
 }
 
-// Clone implements [zapcore.Encoder]. What is added to the clone is the context of a
-// logger, and is cleaned with each of its entries.
+// Clone implements [zapcore.Encoder]. A logger adds its context to the clone. The context
+// is a part of each entry, so it is cleaned with the entry.
 func (e *RedactEncoder) Clone() zapcore.Encoder { return &RedactEncoder{Encoder: e.Encoder.Clone()} }
 
 // EncodeEntry implements [zapcore.Encoder].

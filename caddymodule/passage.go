@@ -17,24 +17,21 @@ import (
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
-// passage is a request on its way through the handler, which can be cut from the
-// moment its key is checked.
+// passage is a request on its way through the handler. From the moment that its key is
+// checked, a revocation can cut it.
 type passage struct {
 	app      *App
 	w        http.ResponseWriter
 	r        *http.Request
-	engine   *engine.Engine // that let it through
+	engine   *engine.Engine // the one that has admitted the key
 	caller   caller
 	exchange cut.Exchange
-	flight   coherence.Flight
+	inFlight coherence.Flight
 }
 
-func newPassage(app *App, w http.ResponseWriter, r *http.Request) *passage {
-	return &passage{app: app, w: w, r: r}
-}
-
-// enter decides on the request. Earlier is who an earlier handler has let through.
-func (p *passage) enter(g *gate.Gate, earlier *verify.Identity) *gate.Decision {
+// decide decides on the request. Earlier is the identity that an earlier handler has let
+// through, or nil.
+func (p *passage) decide(g *gate.Gate, earlier *verify.Identity) *gate.Decision {
 	d := &p.caller.Decision
 	*d = g.Read(p.r)
 	if d.Key != "" {
@@ -46,45 +43,43 @@ func (p *passage) enter(g *gate.Gate, earlier *verify.Identity) *gate.Decision {
 	return d
 }
 
-// admit verifies the key. From then on the request can be cut.
+// admit verifies the key and registers the request as in flight.
 func (p *passage) admit(ctx context.Context, key string) (id store.ID, identity *verify.Identity, err error) {
 	if p.engine, err = p.app.running(ctx); err != nil {
 		return id, nil, err
 	}
 	p.exchange.Begin(p.w, p.r)
-	p.flight.Request = &p.exchange
-	if id, identity, err = p.engine.Admit(ctx, key, &p.flight); err == nil {
-		p.caller.stage = flying
+	p.inFlight.Request = &p.exchange
+	if id, identity, err = p.engine.Admit(ctx, key, &p.inFlight); err == nil {
+		p.caller.stage = stageInFlight
 	}
 	return id, identity, err
 }
 
-func (p *passage) leave() { p.flight.Leave() }
-
-// through calls the next handler, and has the request recorded if it is to be.
-// The identity ends with it: however the request leaves, no handler outside of
-// this one can send it to an upstream, where a revocation would not find it.
+// serve calls the next handler, and records the request if it is to be recorded. However
+// the request ends, serve removes the identity from it. So no handler outside of this one
+// can send the identity to an upstream, where a revocation would not find the request.
 //
-// If the request was cut before anything was sent the answer is the refusal. If
-// it was cut later it panics, so that the server closes the connection, or resets
-// the stream, and a part never passes for the whole: see [http.ErrAbortHandler].
-func (p *passage) through(next caddyhttp.Handler, g *gate.Gate, auditor *auditor) (refusal *gate.Refusal, err error) {
-	recorded := auditor.wants(p.r)
-	answered := false // not after a panic either
+// If the request was cut before anything was sent, serve returns the refusal. If it was
+// cut later, serve panics with [http.ErrAbortHandler]. The server then closes the
+// connection or resets the stream, so that a part of the answer does not pass for all.
+func (p *passage) serve(next caddyhttp.Handler, g *gate.Gate) (refusal *gate.Refusal, err error) {
+	recorded := p.app.records(p.r)
+	answered := false // stays false if next panics
 	defer func() {
 		outcome := p.exchange.Finish()
 		g.Withdraw(p.r)
-		p.caller.end(answered && outcome.Cause == nil)
-		ended := refusalOf(outcome.Cause)
-		if ended != nil {
-			tellRefusal(p.r, ended.Reason)
+		p.caller.leaveFlight(answered && outcome.Cause == nil)
+		cutBy := refusalOf(outcome.Cause)
+		if cutBy != nil {
+			logRefusal(p.r, cutBy.Reason)
 		}
 		if recorded {
-			auditor.used(p.r, p.caller.Identity, outcome, ended, err)
+			p.app.recordUse(p.r, p.caller.Identity, outcome, cutBy, err)
 		}
 		switch {
-		case ended == nil:
-			return // also a panic that has nothing to do with us
+		case cutBy == nil:
+			return // and let a panic of the next handler go on
 		case outcome.Sent:
 			panic(http.ErrAbortHandler)
 		}
@@ -93,24 +88,24 @@ func (p *passage) through(next caddyhttp.Handler, g *gate.Gate, auditor *auditor
 				panic(reason)
 			}
 		}
-		refusal = ended
+		refusal = cutBy
 	}()
 	err = next.ServeHTTP(p.exchange.Wrap(p.engine.Alive))
 	answered = err == nil
 	return nil, err
 }
 
-// refusalOf counts a request that was cut, and is the answer to it. It is nil without a
-// cause.
+// refusalOf counts a request that was cut, and returns the answer to it. Without a cause
+// it returns nil.
 func refusalOf(cause error) *gate.Refusal {
 	switch {
 	case cause == nil:
 		return nil
 	case errors.Is(cause, cut.ErrLapsed):
-		measured.Cut(metrics.CutLapsed)
+		meter.Cut(metrics.CutLapsed)
 		return gate.Unavailable(gate.UnavailableLease, time.Second, cut.ErrLapsed)
 	}
-	measured.Cut(metrics.CutKey)
+	meter.Cut(metrics.CutKey)
 	if errors.Is(cause, cut.ErrExpired) {
 		return gate.Invalid(gate.DeniedExpired)
 	}

@@ -18,32 +18,38 @@ import (
 	"github.com/lumio-vision/caddy-system-keys/store/redis"
 )
 
-// engines holds one engine for each set of settings that a running
-// configuration has. During a reload two configurations share one.
+// engines holds one engine for each set of settings that a running configuration has.
+// During a reload two configurations share one.
 var engines = caddy.NewUsagePool()
 
-// poolKey is the digest of resolved settings. It is what the pool is keyed by:
-// with the settings as written a changed secret file would go unnoticed, and
-// with the resolved ones the secrets would lie about in memory and in panics.
+// poolKey is the digest of resolved settings. The settings as written would not do: a
+// changed secret file would go unnoticed. The resolved settings would not do either: the
+// pool keeps its keys in memory and prints them in panics.
 type poolKey [sha256.Size]byte
 
-// pooled is an engine in the pool. It prints as its name: the pool's panics
-// print what they hold.
+// key returns the key of these settings in the pool.
+func (s *settings) key() poolKey {
+	b, err := json.Marshal(s)
+	if err != nil { // strings and numbers always encode
+		panic(err)
+	}
+	return sha256.Sum256(b)
+}
+
+// pooled is an engine in the pool. The pool prints its values in panics, so a pooled
+// engine prints as its name and not as its settings, which have secrets.
 type pooled struct{ engine *engine.Engine }
 
-// Destruct implements [caddy.Destructor]. The requests that an earlier
-// configuration let through may still be running when it is unloaded: the engine
-// goes on in the background until the last has ended, so that they can be cut.
-// At the end of the process Caddy has waited for them already.
-func (p pooled) Destruct() error { return retired.retire(p.engine) }
+// Destruct implements [caddy.Destructor].
+func (p pooled) Destruct() error { return retire(p.engine) }
 
-// GoString keeps the settings, secrets among them, out of panics.
+// GoString implements [fmt.GoStringer].
 func (pooled) GoString() string { return "system_keys engine" }
 
-// String keeps the settings out of every other text.
+// String implements [fmt.Stringer].
 func (p pooled) String() string { return p.GoString() }
 
-// acquire takes a reference on the engine for these settings, and makes it if
+// acquire takes a reference on the engine for these settings, and makes the engine if
 // there is none.
 func (a *App) acquire(s *settings) (*engine.Engine, error) {
 	key := s.key()
@@ -59,55 +65,24 @@ func (a *App) acquire(s *settings) (*engine.Engine, error) {
 	}
 	e := value.(pooled).engine
 	detach := e.Attach(a.logger)
-	a.holding.Lock()
-	defer a.holding.Unlock()
-	a.release = func() error {
+	a.release = sync.OnceValue(func() error {
 		_, err := engines.Delete(key)
-		detach() // what the end of the engine has to say is logged still
+		detach() // last, so that the end of the engine is still logged
 		return err
-	}
+	})
 	return e, nil
-}
-
-func (s *settings) key() poolKey {
-	b, err := json.Marshal(s)
-	if err != nil { // strings and numbers always encode
-		panic(err)
-	}
-	return sha256.Sum256(b)
-}
-
-// giveBack drops the reference, once for each that was taken.
-func (a *App) giveBack() error {
-	a.holding.Lock()
-	defer a.holding.Unlock()
-	if a.release == nil {
-		return nil
-	}
-	release := a.release
-	a.release = nil
-	return release()
 }
 
 // newEngine makes an engine without any input or output.
 func newEngine(s *settings) (e *engine.Engine, err error) {
 	config := engine.Config{
+		Settings: s.Settings,
 		Open: func(ctx context.Context) (store.Store, error) {
 			return s.Store.Open(ctx, open.Options{Logger: e.Logger()})
 		},
-		Embedded:         s.Store.Embedded(),
-		Argon2id:         s.Argon2id,
-		HashMemory:       s.HashMemory,
-		Lease:            s.Lease,
-		KeepOnLapse:      s.OnLapse == lapseKeep,
-		AdoptKeys:        s.AdoptKeys,
-		Name:             instanceName(),
-		LastUsedInterval: s.LastUsedInterval,
-		AuditRetention:   s.AuditRetention,
-		Meter:            measured,
-	}
-	for _, secret := range s.Secrets {
-		config.Secrets = append(config.Secrets, []byte(secret))
+		Embedded: s.Store.Embedded(),
+		Name:     instanceName(),
+		Meter:    meter,
 	}
 	if len(s.Redis) > 0 {
 		config.Proofs = func(logger *slog.Logger) (engine.Proofs, error) {
@@ -118,96 +93,82 @@ func newEngine(s *settings) (e *engine.Engine, err error) {
 	return e, err
 }
 
-// live returns the parts of the engine, once its store is open.
-func (a *App) live(ctx context.Context) (*engine.Live, error) {
-	e, err := a.running(ctx)
-	if err != nil {
-		return nil, err
-	}
-	return e.Live()
-}
-
-// retired are the engines that no configuration holds any more, and that have
+// retired are the engines that no configuration holds any more and that still have
 // requests in flight.
-var retired = retirement{engines: make(map[*engine.Engine]struct{})}
+var retired sync.Map // *engine.Engine → nothing
 
-type retirement struct {
-	mu      sync.Mutex
-	engines map[*engine.Engine]struct{}
-}
+// retirementDelay is how long a replaced engine stays, even without requests: those that
+// came just before the reload may not have reached it yet.
+const retirementDelay = 2 * time.Second
 
-// linger is how long an engine that was replaced stays: requests that came just
-// before may not have reached it yet.
-const linger = 2 * time.Second
-
-// retire closes the engine, at once or when its last request has ended.
-func (t *retirement) retire(e *engine.Engine) error {
+// retire closes an engine that no configuration holds any more. Requests of the previous
+// configuration may still be in flight after a reload. The engine then goes on in the
+// background until the last of them has ended, so that a revocation can cut them.
+func retire(e *engine.Engine) error {
 	if caddy.Exiting() {
-		return errors.Join(e.Close(), t.closeAll())
+		return errors.Join(e.Close(), closeRetired())
 	}
-	if e.Idle() && !replaced() {
+	replaced := len(pooledEngines()) > 0
+	if e.Idle() && !replaced {
 		return e.Close()
 	}
-	t.mu.Lock()
-	t.engines[e] = struct{}{}
-	t.mu.Unlock()
+	retired.Store(e, nil)
 	go func() {
-		if replaced() {
-			time.Sleep(linger)
+		defer retired.Delete(e)
+		if replaced {
+			time.Sleep(retirementDelay)
 		}
 		e.Drain(context.Background())
 		if err := e.Close(); err != nil {
 			e.Logger().Error("an engine was not closed cleanly", slog.Any("error", err))
 		}
-		t.mu.Lock()
-		defer t.mu.Unlock()
-		delete(t.engines, e)
 	}()
 	return nil
 }
 
-// closeAll ends what is left when the process ends. Caddy has waited for
-// `grace_period` by then, so what is in flight still is cut.
-func (t *retirement) closeAll() error {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	errs := make(chan error, len(t.engines))
-	for e := range t.engines {
-		go func() { errs <- e.Close() }()
+// closeRetired closes all retired engines when the process ends, which cuts the requests
+// in flight. Caddy has waited for them for `grace_period` by then.
+func closeRetired() error {
+	var closing sync.WaitGroup
+	var mu sync.Mutex
+	var all error
+	for e := range retired.Range {
+		closing.Go(func() {
+			err := e.(*engine.Engine).Close()
+			mu.Lock()
+			defer mu.Unlock()
+			all = errors.Join(all, err)
+		})
 	}
-	all := make([]error, 0, len(t.engines))
-	for range t.engines {
-		all = append(all, <-errs)
-	}
-	return errors.Join(all...)
+	closing.Wait()
+	return all
 }
 
-// replaced reports whether there is another engine, of a newer configuration.
-func replaced() bool {
-	n := 0
-	engines.Range(func(any, any) bool {
-		n++
+// pooledEngines returns the engines that configurations hold, by their keys in the pool.
+func pooledEngines() map[any]*engine.Engine {
+	all := make(map[any]*engine.Engine)
+	engines.Range(func(key, value any) bool {
+		all[key] = value.(pooled).engine
 		return true
 	})
-	return n > 0
+	return all
 }
 
 // Totals are figures of all engines of this process.
 type Totals struct {
-	// Engines counts the live ones, References the configurations that hold one.
-	Engines, References int
+	// Engines is the number of live engines.
+	Engines int
+	// References is the number of configurations that hold one.
+	References int
 	verify.Stats
 }
 
-// Stats adds the figures of all engines up.
+// Stats adds up the figures of all engines. Tests use it to see what work a request has
+// cost.
 func Stats() Totals {
-	live := make(map[any]*engine.Engine)
-	engines.Range(func(key, value any) bool {
-		live[key] = value.(pooled).engine
-		return true
-	})
-	totals := Totals{Engines: len(live)}
-	for key, e := range live {
+	all := pooledEngines()
+	totals := Totals{Engines: len(all)}
+	for key, e := range all {
 		if n, ok := engines.References(key); ok {
 			totals.References += n
 		}

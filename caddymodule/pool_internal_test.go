@@ -80,9 +80,9 @@ func TestRedisOfVariablesThatAreEmpty(t *testing.T) {
 // TestTheEngineInThePoolPrintsNoSecret prints it as the pool's panics do.
 func TestTheEngineInThePoolPrintsNoSecret(t *testing.T) {
 	t.Parallel()
-	e, err := engine.New(engine.Config{
+	e, err := engine.New(engine.Config{Settings: engine.Settings{
 		Argon2id: phc.Default(), HashMemory: defaultHashMemory, Secrets: [][]byte{[]byte("topsecret")},
-	})
+	}})
 	if err != nil {
 		t.Fatal(err)
 	}

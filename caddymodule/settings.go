@@ -1,16 +1,19 @@
 package caddymodule
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
 
+	"github.com/lumio-vision/caddy-system-keys/internal/engine"
 	"github.com/lumio-vision/caddy-system-keys/internal/phc"
 	"github.com/lumio-vision/caddy-system-keys/store/open"
 	"github.com/lumio-vision/caddy-system-keys/store/redis"
@@ -26,7 +29,10 @@ const (
 	minLastUsedInterval     = 100 * time.Millisecond
 	defaultAuditRetention   = 90 * 24 * time.Hour
 	minAuditRetention       = time.Hour
+)
 
+// The values of `on_lapse`.
+const (
 	lapseCut  = "cut"
 	lapseKeep = "keep"
 )
@@ -38,6 +44,8 @@ const (
 	auditNone   = "none"
 )
 
+// setDefaults fills in the settings that are not set. An explicit 0 in the JSON counts as not
+// set.
 func (a *App) setDefaults() {
 	if a.StoreRaw == nil {
 		a.StoreRaw = json.RawMessage(`{"driver":"sqlite"}`)
@@ -50,44 +58,32 @@ func (a *App) setDefaults() {
 			Parallelism: int(p.Parallelism),
 		}
 	}
-	if a.HashMemory == 0 {
-		a.HashMemory = defaultHashMemory
-	}
-	if a.Lease == 0 {
-		a.Lease = caddy.Duration(defaultLease)
-	}
-	if a.OnLapse == "" {
-		a.OnLapse = lapseCut
-	}
-	if a.LastUsedInterval == 0 {
-		a.LastUsedInterval = caddy.Duration(defaultLastUsedInterval)
-	}
-	if a.AuditRequests == "" {
-		a.AuditRequests = auditWrites
-	}
-	if a.AuditRetention == 0 {
-		a.AuditRetention = caddy.Duration(defaultAuditRetention)
-	}
+	a.HashMemory = cmp.Or(a.HashMemory, defaultHashMemory)
+	a.Lease = cmp.Or(a.Lease, caddy.Duration(defaultLease))
+	a.OnLapse = cmp.Or(a.OnLapse, lapseCut)
+	a.LastUsedInterval = cmp.Or(a.LastUsedInterval, caddy.Duration(defaultLastUsedInterval))
+	a.AuditRequests = cmp.Or(a.AuditRequests, auditWrites)
+	a.AuditRetention = cmp.Or(a.AuditRetention, caddy.Duration(defaultAuditRetention))
 }
 
-// Validate checks the settings as far as that can be done without resolving a
-// placeholder, and reports everything that is wrong at once.
+// Validate checks the settings without resolving a placeholder, and reports all mistakes
+// at once.
 func (a *App) Validate() error {
 	_, argon2idErr := a.Argon2id.Params()
 	return errors.Join(
 		argon2idErr,
 		a.checkHashMemory(),
-		checkLease(time.Duration(a.Lease)),
-		checkOnLapse(a.OnLapse),
-		checkInterval(time.Duration(a.LastUsedInterval)),
-		checkAuditRequests(a.AuditRequests),
-		checkRetention(time.Duration(a.AuditRetention)),
+		a.checkLease(),
+		a.checkOnLapse(),
+		a.checkLastUsedInterval(),
+		a.checkAuditRequests(),
+		a.checkAuditRetention(),
+		a.checkSecret(),
 		a.checkRedis(),
-		a.checkAdoptKeys(),
 	)
 }
 
-// Params are the cost as the hash takes it.
+// Params returns the cost in the form that the hash function takes.
 func (c *Argon2id) Params() (phc.Params, error) {
 	if c.Memory%1024 != 0 {
 		return phc.Params{}, fmt.Errorf("argon2id: memory must be a multiple of 1 KiB, not %d bytes", c.Memory)
@@ -116,51 +112,65 @@ func (a *App) checkHashMemory() error {
 	return nil
 }
 
-func checkLease(d time.Duration) error {
-	if d < minLease || d > maxLease {
-		return fmt.Errorf("lease: must be from %s to %s, not %s", minLease, maxLease, d)
+func (a *App) checkLease() error {
+	return checkDuration("lease", a.Lease, minLease, maxLease)
+}
+
+func (a *App) checkOnLapse() error {
+	return checkWord("on_lapse", a.OnLapse, lapseCut, lapseKeep)
+}
+
+func (a *App) checkLastUsedInterval() error {
+	return checkDuration("last_used_interval", a.LastUsedInterval, minLastUsedInterval, 0)
+}
+
+func (a *App) checkAuditRequests() error {
+	return checkWord("audit_requests", a.AuditRequests, auditAll, auditWrites, auditNone)
+}
+
+func (a *App) checkAuditRetention() error {
+	return checkDuration("audit_retention", a.AuditRetention, minAuditRetention, 0)
+}
+
+// checkDuration checks the bounds of a duration. If most is 0 there is no upper bound.
+func checkDuration(name string, value caddy.Duration, least, most time.Duration) error {
+	d := time.Duration(value)
+	switch {
+	case most == 0 && d < least:
+		return fmt.Errorf("%s: must be at least %s, not %s", name, least, d)
+	case most > 0 && (d < least || d > most):
+		return fmt.Errorf("%s: must be from %s to %s, not %s", name, least, most, d)
 	}
 	return nil
 }
 
-func checkOnLapse(s string) error {
-	if s != lapseCut && s != lapseKeep {
-		return fmt.Errorf("on_lapse: must be %s or %s, not %q", lapseCut, lapseKeep, s)
-	}
-	return nil
-}
-
-func checkInterval(d time.Duration) error {
-	if d < minLastUsedInterval {
-		return fmt.Errorf("last_used_interval: must be at least %s, not %s", minLastUsedInterval, d)
-	}
-	return nil
-}
-
-func checkAuditRequests(s string) error {
-	if s != auditAll && s != auditWrites && s != auditNone {
-		return fmt.Errorf("audit_requests: must be %s, %s or %s, not %q", auditAll, auditWrites, auditNone, s)
-	}
-	return nil
-}
-
-func checkRetention(d time.Duration) error {
-	if d < minAuditRetention {
-		return fmt.Errorf("audit_retention: must be at least %s, not %s", minAuditRetention, d)
-	}
-	return nil
-}
-
-// checkRedis checks the URLs that hold no placeholder, and that there is a
-// secret to authenticate what is kept there.
-func (a *App) checkRedis() error {
-	if unset(a.Redis) {
+// checkWord checks that a value is one of two words or more.
+func checkWord(name, value string, words ...string) error {
+	if slices.Contains(words, value) {
 		return nil
 	}
-	if len(a.Secret) == 0 {
-		return errRedisWithoutSecret
+	last := len(words) - 1
+	return fmt.Errorf("%s: must be %s or %s, not %q", name, strings.Join(words[:last], ", "), words[last], value)
+}
+
+// checkSecret checks that there is a secret if a setting needs one. Redis holds data that
+// anybody with access to it could forge. The store holds a digest of each adopted key,
+// and a weak key could be guessed from a digest without a secret.
+func (a *App) checkSecret() error {
+	switch {
+	case len(a.Secret) > 0:
+		return nil
+	case !allBlank(a.Redis):
+		return errors.New("redis: needs a secret, to authenticate what is kept there")
+	case a.AdoptKeys:
+		return errors.New("adopt_keys: needs a secret, under which adopted keys are entered in the store")
 	}
-	if strings.Contains(strings.Join(a.Redis, ""), "{") {
+	return nil
+}
+
+// checkRedis checks the URLs if none of them has a placeholder.
+func (a *App) checkRedis() error {
+	if allBlank(a.Redis) || strings.Contains(strings.Join(a.Redis, ""), "{") {
 		return nil
 	}
 	cache, err := redis.New(a.Redis, redis.Options{})
@@ -170,60 +180,41 @@ func (a *App) checkRedis() error {
 	return cache.Close()
 }
 
-// unset reports whether no value holds anything, as when the variables are not set
-// that they are taken from.
-func unset(values []string) bool {
-	return strings.TrimSpace(strings.Join(values, "")) == ""
-}
+// allBlank reports whether all values are empty, as they are if they come from variables
+// that are not set.
+func allBlank(values []string) bool { return isBlank(strings.Join(values, "")) }
 
-// checkAdoptKeys: what is entered of a key of another service must not be a plain
-// digest, from which a weak one could be guessed.
-func (a *App) checkAdoptKeys() error {
-	if a.AdoptKeys && len(a.Secret) == 0 {
-		return errors.New("adopt_keys: needs a secret, under which adopted keys are entered in the store")
-	}
-	return nil
-}
-
-var errRedisWithoutSecret = errors.New("redis: needs a secret, to authenticate what is kept there")
-
-// settings are the app's with every placeholder replaced.
+// settings are those of the app, with every placeholder replaced, as far as they concern
+// the engine.
 type settings struct {
-	Store            open.Location
-	Redis            []string
-	Argon2id         phc.Params
-	HashMemory       int64
-	Lease            time.Duration
-	OnLapse          string
-	Secrets          []string
-	AdoptKeys        bool
-	LastUsedInterval time.Duration
-	AuditRetention   time.Duration
+	engine.Settings
+	Store open.Location
+	Redis []string
 }
 
-// resolve replaces the placeholders. One that is unknown or empty is an error:
-// an empty secret would authenticate whatever anybody writes.
+// resolve replaces the placeholders. An unknown or empty one is an error: anybody could
+// forge what an empty secret authenticates.
 func (a *App) resolve(repl *caddy.Replacer) (*settings, error) {
 	params, err := a.Argon2id.Params()
 	if err != nil {
 		return nil, err
 	}
-	s := &settings{
+	s := &settings{Settings: engine.Settings{
 		Argon2id:         params,
 		HashMemory:       a.HashMemory,
 		Lease:            time.Duration(a.Lease),
-		OnLapse:          a.OnLapse,
+		KeepOnLapse:      a.OnLapse == lapseKeep,
 		AdoptKeys:        a.AdoptKeys,
 		LastUsedInterval: time.Duration(a.LastUsedInterval),
 		AuditRetention:   time.Duration(a.AuditRetention),
-	}
+	}}
 	if s.Store, err = a.source.locate(repl); err != nil {
 		return nil, fmt.Errorf("store: %w", err)
 	}
 	if s.Redis, err = a.resolveRedis(repl); err != nil {
 		return nil, err
 	}
-	if s.Secrets, err = resolveAll(repl, "secret", a.Secret); err != nil {
+	if s.Secrets, err = a.resolveSecrets(repl); err != nil {
 		return nil, err
 	}
 	for i, secret := range s.Secrets {
@@ -234,10 +225,10 @@ func (a *App) resolve(repl *caddy.Replacer) (*settings, error) {
 	return s, nil
 }
 
-// resolveRedis replaces the placeholders of the URLs. If they are variables, and all
-// empty, there is no Redis. A file that cannot be read stays a mistake.
+// resolveRedis replaces the placeholders of the URLs. If all of them are variables that
+// are empty, there is no Redis. A file that cannot be read is still a mistake.
 func (a *App) resolveRedis(repl *caddy.Replacer) ([]string, error) {
-	if !unset([]string{repl.WithoutFile().ReplaceKnown(strings.Join(a.Redis, ""), "")}) {
+	if !isBlank(repl.WithoutFile().ReplaceKnown(strings.Join(a.Redis, ""), "")) {
 		return resolveAll(repl, "redis", a.Redis)
 	}
 	if len(a.Redis) > 0 {
@@ -246,6 +237,18 @@ func (a *App) resolveRedis(repl *caddy.Replacer) ([]string, error) {
 	return nil, nil
 }
 
+// resolveSecrets replaces the placeholders of the secrets.
+func (a *App) resolveSecrets(repl *caddy.Replacer) ([][]byte, error) {
+	texts, err := resolveAll(repl, "secret", a.Secret)
+	secrets := make([][]byte, 0, len(texts))
+	for _, text := range texts {
+		secrets = append(secrets, []byte(text))
+	}
+	return secrets, err
+}
+
+// resolveAll replaces the placeholders of all values. The error gives the number of the
+// value, and never its text, which may be a secret.
 func resolveAll(repl *caddy.Replacer, name string, values []string) ([]string, error) {
 	var resolved []string
 	for i, value := range values {
@@ -258,12 +261,29 @@ func resolveAll(repl *caddy.Replacer, name string, values []string) ([]string, e
 	return resolved, nil
 }
 
-// named finds placeholders that may be named in an error. What else stands in
-// braces may be part of a secret.
-var named = regexp.MustCompile(`\{(?:env|file|system)\.[^{}]*\}`)
+// resolveFields replaces the placeholders of the named values in place. Empty values stay
+// empty: Validate has checked which of them are required.
+func resolveFields(repl *caddy.Replacer, fields map[string]*string) error {
+	for name, value := range fields {
+		if *value == "" {
+			continue
+		}
+		text, err := Resolve(repl, *value)
+		if err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+		*value = text
+	}
+	return nil
+}
 
-// Resolve replaces the placeholders of a value. What a file or a variable holds
-// is trimmed of blanks and line ends; what it should not hold is an error.
+// harmlessPlaceholder matches placeholders that an error may name. Other text in braces
+// may be part of a secret.
+var harmlessPlaceholder = regexp.MustCompile(`\{(?:env|file|system)\.[^{}]*\}`)
+
+// Resolve replaces the placeholders of a value, and trims blanks and line ends of files
+// and variables. It returns an error if the result, or a placeholder, is empty, in quotes,
+// or begins with a byte order mark.
 func Resolve(repl *caddy.Replacer, value string) (string, error) {
 	text, err := repl.ReplaceFunc(value, func(_ string, found any) (any, error) {
 		part := strings.TrimSpace(caddy.ToString(found))
@@ -276,7 +296,7 @@ func Resolve(repl *caddy.Replacer, value string) (string, error) {
 		text = strings.TrimSpace(text)
 		err = checkText(text)
 	}
-	if placeholders := named.FindAllString(value, -1); err != nil && placeholders != nil {
+	if placeholders := harmlessPlaceholder.FindAllString(value, -1); err != nil && placeholders != nil {
 		err = fmt.Errorf("%w %s", err, placeholders)
 	}
 	if err != nil {
@@ -288,8 +308,9 @@ func Resolve(repl *caddy.Replacer, value string) (string, error) {
 	return text, nil
 }
 
-// checkText refuses what was not meant to be part of a value. Some that read files
-// and variables leave it away, so that the value would be another one there.
+// checkText refuses a byte order mark and quotes, which are not meant to be part of a
+// value. Other programs that read the same file or variable may remove them, and would
+// then have another value.
 func checkText(s string) error {
 	if strings.HasPrefix(s, "\ufeff") {
 		return errors.New("begins with a byte order mark (U+FEFF): save it without one")

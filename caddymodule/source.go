@@ -21,19 +21,19 @@ func init() {
 	caddy.RegisterModule(new(Postgres))
 }
 
-// storesNamespace is that of the modules that say where keys are kept.
+// storesNamespace has the modules that say where keys are kept.
 const storesNamespace = "system_keys.stores."
 
-// source is a module in the namespace system_keys.stores: it says where keys are
-// kept. The modules are those of the drivers that package open lists.
+// source is a module in the namespace system_keys.stores. There is one for each driver in
+// package open.
 type source interface {
-	// locate replaces the placeholders. It opens nothing.
+	// locate replaces the placeholders and returns where the store is. It opens nothing.
 	locate(repl *caddy.Replacer) (open.Location, error)
 }
 
-// ReadApp reads the settings of an app for a program that does not run it, such as
-// the command line. It is as strict as Caddy: a mistyped setting must not mean
-// another store.
+// ReadApp reads the settings of an app for a program that does not run the app, such as
+// the command line. It is as strict as Caddy: a mistyped setting must not lead to another
+// store.
 func ReadApp(raw json.RawMessage) (*App, error) {
 	app := new(App)
 	if err := caddy.StrictUnmarshalJSON(raw, app); err != nil {
@@ -43,44 +43,25 @@ func ReadApp(raw json.RawMessage) (*App, error) {
 	return app, nil
 }
 
-// Locate finds the store of an app that does not run.
+// Locate finds the store of an app from [ReadApp]. It opens nothing, and resolves only the
+// placeholders of the store. Call it once: Caddy clears the setting when it loads the module.
 func (a *App) Locate() (open.Location, error) {
-	settings := map[string]json.RawMessage{}
-	if err := json.Unmarshal(a.StoreRaw, &settings); err != nil {
-		return open.Location{}, fmt.Errorf("store: %w", err)
-	}
-	var driver string
-	_ = json.Unmarshal(settings["driver"], &driver) // else it is no driver's name
-	delete(settings, "driver")
-	info, err := caddy.GetModule(storesNamespace + driver)
-	if err != nil {
-		return open.Location{}, fmt.Errorf("store: unknown driver %q", driver)
-	}
-	module := info.New().(source)
-	raw, err := json.Marshal(settings)
-	if err == nil {
-		err = caddy.StrictUnmarshalJSON(raw, module)
-	}
+	ctx, cancel := caddy.NewContext(caddy.Context{Context: context.Background()})
+	defer cancel()
+	module, err := ctx.LoadModule(a, "StoreRaw")
 	if err != nil {
 		return open.Location{}, fmt.Errorf("store: %w", err)
 	}
-	return module.locate(caddy.NewReplacer())
+	return module.(source).locate(caddy.NewReplacer())
 }
 
-// Secrets resolves the secrets of an app that does not run.
-func (a *App) Secrets() ([][]byte, error) {
-	texts, err := resolveAll(caddy.NewReplacer(), "secret", a.Secret)
-	secrets := make([][]byte, 0, len(texts))
-	for _, text := range texts {
-		secrets = append(secrets, []byte(text))
-	}
-	return secrets, err
-}
+// Secrets resolves the secrets of an app from [ReadApp].
+func (a *App) Secrets() ([][]byte, error) { return a.resolveSecrets(caddy.NewReplacer()) }
 
 // SQLite keeps the keys in one file, for a single server. Other processes on
 // the same machine, such as the command line, may use the file at the same time.
 type SQLite struct {
-	// The file, made with mode 0600 if it is not there. Default:
+	// The file. It is created with mode 0600 if it does not exist. Default:
 	// `system-keys.db` in Caddy's data folder. An empty name is an error.
 	File *string `json:"file,omitempty"`
 }
@@ -93,8 +74,8 @@ func (*SQLite) CaddyModule() caddy.ModuleInfo {
 	}
 }
 
-// locate implements [source]. The default is a file in Caddy's data folder, which
-// is made if need be.
+// locate implements [source]. The default is a file in Caddy's data folder, and only that
+// folder is created if it does not exist.
 func (s *SQLite) locate(repl *caddy.Replacer) (open.Location, error) {
 	if s.File == nil {
 		file := filepath.Join(caddy.AppDataDir(), "system-keys.db")
@@ -112,31 +93,32 @@ func (s *SQLite) locate(repl *caddy.Replacer) (open.Location, error) {
 //	sqlite [<file>]
 func (s *SQLite) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	d.Next() // consume the driver's name
-	if d.NextArg() {
-		file := d.Val()
-		s.File = &file
-		if err := s.Validate(); err != nil {
-			return d.WrapErr(err)
+	switch args := d.RemainingArgs(); len(args) {
+	case 0:
+		if hasVariable(d.File(), d.Line()) {
+			return d.WrapErr(errNoFile)
 		}
-	} else if hasVariable(d.File(), d.Line()) {
-		return d.WrapErr(errNoFile)
+	case 1:
+		s.File = &args[0] // not empty: see [options.readBlock]
+	default:
+		return d.ArgErr()
 	}
-	return noMore(d)
+	return refuseBlock(d)
 }
 
 var errNoFile = errors.New("sqlite: the name of the file is empty (is a variable not set?)")
 
 // Validate refuses an empty name, which does not mean the default.
 func (s *SQLite) Validate() error {
-	if s.File != nil && strings.TrimSpace(*s.File) == "" {
+	if s.File != nil && isBlank(*s.File) {
 		return errNoFile
 	}
 	return nil
 }
 
-// hasVariable reports whether a line of a Caddyfile, as it was written, has a
-// variable. Caddy has replaced it: what a variable that is not set leaves looks
-// like a line without it. A Caddyfile that is not in a file cannot be looked at.
+// hasVariable reports whether a line of a Caddyfile has a variable (`{$NAME}`) in it.
+// Caddy has replaced the variables by now: with a variable that is not set, the tokens are
+// the same as without one. If the Caddyfile did not come from a file, the answer is no.
 func hasVariable(file string, line int) bool {
 	text, err := os.ReadFile(file)
 	if err != nil {
@@ -146,10 +128,10 @@ func hasVariable(file string, line int) bool {
 	return line > 0 && line <= len(lines) && bytes.Contains(lines[line-1], []byte("{$"))
 }
 
-// Postgres keeps the keys in a PostgreSQL database that any number of servers
-// share. Configuring it does not need the database to be there: until it is,
-// requests with a key get 503. But a database that answers and refuses (the
-// password, the database, rights, a schema that is not ours) fails the load.
+// Postgres keeps the keys in a PostgreSQL database that any number of servers share. A
+// database that cannot be reached does not fail the load: until it can be reached,
+// requests with a key get 503. A database that refuses the connection (wrong password,
+// database or rights, a schema that is not ours) fails the load.
 type Postgres struct {
 	// The connection string, as a URL (`postgres://…`) or in the keyword form.
 	// Options of the connection pool are part of it, such as `pool_max_conns`.
@@ -164,7 +146,7 @@ func (*Postgres) CaddyModule() caddy.ModuleInfo {
 	}
 }
 
-// Validate checks a DSN that holds no placeholder.
+// Validate checks a DSN if it has no placeholder.
 func (p *Postgres) Validate() error {
 	if p.DSN == "" {
 		return errors.New("postgres: a dsn is needed")
@@ -178,14 +160,14 @@ func (p *Postgres) Validate() error {
 	return nil
 }
 
-// locate implements [source].
+// locate implements [source]. It opens the store without connecting to it, so that a DSN
+// that pgx does not understand is an error of the configuration, and not a server to be
+// waited for.
 func (p *Postgres) locate(repl *caddy.Replacer) (open.Location, error) {
 	dsn, err := Resolve(repl, p.DSN)
 	if err != nil {
 		return open.Location{}, fmt.Errorf("postgres dsn: %w", err)
 	}
-	// Nothing is connected to. What pgx does not understand is an error of the
-	// configuration, and not a server to be waited for.
 	location := open.Location{Driver: open.Postgres, Name: dsn}
 	s, err := location.Open(context.Background(), open.Options{})
 	if err != nil {
@@ -203,24 +185,13 @@ func (p *Postgres) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		return d.ArgErr()
 	}
 	p.DSN = d.Val()
-	if d.NextArg() { // which may be a password
+	if d.NextArg() { // it may be a password, so the error does not show it
 		return d.Err("postgres: the dsn is one argument: write it in quotes if it has blanks")
 	}
 	if err := p.Validate(); err != nil {
 		return d.WrapErr(err)
 	}
-	return noMore(d)
-}
-
-// noMore refuses further arguments, and a block, which would be passed over.
-func noMore(d *caddyfile.Dispenser) error {
-	if d.NextArg() {
-		return d.ArgErr()
-	}
-	for nesting := d.Nesting(); d.NextBlock(nesting); {
-		return d.Errf("unrecognized option %q", d.Val())
-	}
-	return nil
+	return refuseBlock(d)
 }
 
 // Interface guards.

@@ -3,9 +3,7 @@ package command
 import (
 	"errors"
 	"fmt"
-	"time"
 
-	"github.com/caddyserver/caddy/v2"
 	"github.com/spf13/cobra"
 
 	"github.com/lumio-vision/caddy-system-keys/admin"
@@ -43,15 +41,15 @@ elsewhere, it shows later whether the log was set back as a whole.`,
 	return cmd
 }
 
-// readAudit reads the flags.
+// readAudit reads and checks the flags.
 func readAudit(cmd *cobra.Command, _ []string) (action, error) {
-	forms := 0
+	formats := 0
 	for _, name := range []string{"json", "csv", "verify"} {
 		if set, _ := cmd.Flags().GetBool(name); set {
-			forms++
+			formats++
 		}
 	}
-	if forms > 1 {
+	if formats > 1 {
 		return nil, Usagef("--json, --csv and --verify exclude each other")
 	}
 	if verify, _ := cmd.Flags().GetBool("verify"); verify {
@@ -77,47 +75,45 @@ func readAudit(cmd *cobra.Command, _ []string) (action, error) {
 	if query.Event = store.AuditEvent(event); event != "" && !query.Event.Valid() {
 		return nil, Usagef("--event: must be one of %s, not %q", store.AuditEventNames(), event)
 	}
-	var age time.Duration
-	since, _ := cmd.Flags().GetString("since")
-	if since != "" {
-		var err error
-		if age, err = caddy.ParseDuration(since); err != nil || age < 0 {
-			return nil, Usagef("--since: not a duration, such as 24h: %q", since)
-		}
+	age, err := durationFlag(cmd, "since", 0, "not a duration, such as 24h")
+	if err != nil {
+		return nil, err
 	}
-	printer := newRecordPrinter(cmd)
+	p := recordPrinter(cmd)
 	return func(cmd *cobra.Command, t *target) error {
-		if since != "" {
+		if cmd.Flags().Changed("since") {
 			query.Since = t.now().Add(-age)
 		}
-		return printRecords(cmd, t, &query, printer)
+		return printRecords(cmd, t, &query, p)
 	}, nil
 }
 
 // printRecords prints every page.
-func printRecords(cmd *cobra.Command, t *target, query *store.AuditQuery, printer recordPrinter) error {
+func printRecords(cmd *cobra.Command, t *target, query *store.AuditQuery, p printer[store.AuditRecord]) error {
 	service, err := t.service(cmd.Context())
 	if err != nil {
 		return err
 	}
+	n := 0
 	for {
 		page, err := service.AuditLog(cmd.Context(), admin.CLI(), query)
 		if err != nil {
 			return err
 		}
 		for i := range page.Records {
-			if err := printer.print(&page.Records[i]); err != nil {
+			if err := p.print(&page.Records[i]); err != nil {
 				return err
 			}
 		}
+		n += len(page.Records)
 		if page.Next == (store.ID{}) {
-			return printer.end()
+			return p.end(n)
 		}
 		query.Before = page.Next
 	}
 }
 
-// verifyAudit is `audit --verify`.
+// verifyAudit runs `audit --verify`.
 func verifyAudit(cmd *cobra.Command, t *target) error {
 	secrets, err := t.secrets()
 	if err != nil {
@@ -150,6 +146,8 @@ func verifyAudit(cmd *cobra.Command, t *target) error {
 	return errors.New("the audit log does not verify")
 }
 
+// printChain prints one chain: its id, the numbers of its records, the MAC of the last one,
+// and what is wrong.
 func printChain(cmd *cobra.Command, c *audit.ChainReport) {
 	out := cmd.OutOrStdout()
 	name := c.ID.String()

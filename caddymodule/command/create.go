@@ -1,7 +1,6 @@
 package command
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -9,9 +8,7 @@ import (
 	"os/signal"
 	"strings"
 	"syscall"
-	"time"
 
-	"github.com/caddyserver/caddy/v2"
 	"github.com/spf13/cobra"
 
 	"github.com/lumio-vision/caddy-system-keys/admin"
@@ -38,10 +35,10 @@ shown again.`,
 	return cmd
 }
 
-// readCreate reads the flags, and checks them before a store is made.
+// readCreate reads and checks the flags, before a store is created.
 func readCreate(cmd *cobra.Command, _ []string) (action, error) {
-	// A reader that has gone must be an error of the write. By default the signal
-	// ends the process, and leaves a key that nobody has seen.
+	// If the reader of standard output has gone, the write must fail, so that the key is
+	// revoked again. By default the signal would end the process and leave the key.
 	signal.Ignore(syscall.SIGPIPE)
 	label, _ := cmd.Flags().GetString("label")
 	permissions, _ := cmd.Flags().GetStringArray("permission")
@@ -55,12 +52,9 @@ func readCreate(cmd *cobra.Command, _ []string) (action, error) {
 	if err := errors.Join(labelErr, permissionsErr); err != nil {
 		return nil, &usageError{err}
 	}
-	var lifetime time.Duration
-	if text, _ := cmd.Flags().GetString("expires-in"); text != "" {
-		var err error
-		if lifetime, err = caddy.ParseDuration(text); err != nil || lifetime <= 0 {
-			return nil, Usagef("--expires-in: not a duration that lies ahead, such as 90d: %q", text)
-		}
+	lifetime, err := durationFlag(cmd, "expires-in", 1, "not a duration that lies ahead, such as 90d")
+	if err != nil {
+		return nil, err
 	}
 	return func(cmd *cobra.Command, t *target) error {
 		want := admin.NewKey{Label: label, Permissions: permissions, IsSystem: isSystem}
@@ -85,18 +79,16 @@ func readCreate(cmd *cobra.Command, _ []string) (action, error) {
 	}, nil
 }
 
-// printNewKey prints a new key to standard output, and what else there is to say of it
-// to standard error.
+// printNewKey prints the text of a new key to standard output, and its label, permissions
+// and expiry to standard error.
 func printNewKey(cmd *cobra.Command, key *store.Key, plain string, asJSON bool) error {
-	if leadsNowhere(cmd.OutOrStdout()) {
+	if isNullDevice(cmd.OutOrStdout()) {
 		return errors.New("standard output leads nowhere")
 	}
 	if asJSON {
 		shown := admin.ShowKey(key)
 		shown.Key = plain
-		encoder := json.NewEncoder(cmd.OutOrStdout())
-		encoder.SetEscapeHTML(false)
-		return encoder.Encode(shown)
+		return newEncoder(cmd.OutOrStdout()).Encode(shown)
 	}
 	fmt.Fprintf(cmd.ErrOrStderr(), "Created %q (%s)\n", key.Label, key.ID)
 	if len(key.Permissions) > 0 {
@@ -110,9 +102,9 @@ func printNewKey(cmd *cobra.Command, key *store.Key, plain string, asJSON bool) 
 	return err
 }
 
-// leadsNowhere reports whether nobody sees what is written: to the null device, which
-// the Go runtime opens in place of a standard output that is closed.
-func leadsNowhere(w io.Writer) bool {
+// isNullDevice reports whether nobody can see the output. The Go runtime opens the null
+// device in place of a standard output that is closed.
+func isNullDevice(w io.Writer) bool {
 	file, ok := w.(*os.File)
 	if !ok {
 		return false

@@ -1,17 +1,14 @@
 package command
 
 import (
-	"time"
-
-	"github.com/caddyserver/caddy/v2"
 	"github.com/spf13/cobra"
 
 	"github.com/lumio-vision/caddy-system-keys/admin"
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
-// orders are the values of --sort: those that need looking after come first.
-var orders = map[string]store.KeyQuery{
+// sortOrders are the values of --sort. Keys that need attention come first.
+var sortOrders = map[string]store.KeyQuery{
 	"created":   {Sort: store.SortCreatedAt, Desc: true},
 	"label":     {Sort: store.SortLabel},
 	"last-used": {Sort: store.SortLastUsedAt},
@@ -34,36 +31,32 @@ with those never used before all others.`,
 	return cmd
 }
 
-// readList reads the flags.
+// readList reads and checks the flags.
 func readList(cmd *cobra.Command, _ []string) (action, error) {
 	sort, _ := cmd.Flags().GetString("sort")
-	query, ok := orders[sort]
+	query, ok := sortOrders[sort]
 	if !ok {
 		return nil, Usagef("--sort: must be created, label or last-used, not %q", sort)
 	}
 	query.Limit = store.MaxLimit
-	unused, _ := cmd.Flags().GetString("unused-for")
-	var idle time.Duration
-	if unused != "" {
-		var err error
-		if idle, err = caddy.ParseDuration(unused); err != nil || idle < 0 {
-			return nil, Usagef("--unused-for: not a duration, such as 90d: %q", unused)
-		}
+	unusedFor, err := durationFlag(cmd, "unused-for", 0, "not a duration, such as 90d")
+	if err != nil {
+		return nil, err
 	}
-	printer := keyTable(cmd.OutOrStdout())
+	p := keyTable(cmd.OutOrStdout())
 	if asJSON, _ := cmd.Flags().GetBool("json"); asJSON {
-		printer = keyLines(cmd.OutOrStdout())
+		p = jsonLines(cmd.OutOrStdout(), admin.ShowKey)
 	}
 	return func(cmd *cobra.Command, t *target) error {
-		if unused != "" {
-			query.UnusedSince = t.now().Add(-idle)
+		if cmd.Flags().Changed("unused-for") {
+			query.UnusedSince = t.now().Add(-unusedFor)
 		}
-		return printKeys(cmd, t, &query, printer)
+		return printKeys(cmd, t, &query, p)
 	}, nil
 }
 
 // printKeys prints every page.
-func printKeys(cmd *cobra.Command, t *target, query *store.KeyQuery, printer keyPrinter) error {
+func printKeys(cmd *cobra.Command, t *target, query *store.KeyQuery, p printer[store.Key]) error {
 	service, err := t.service(cmd.Context())
 	if err != nil {
 		return err
@@ -74,10 +67,12 @@ func printKeys(cmd *cobra.Command, t *target, query *store.KeyQuery, printer key
 			return err
 		}
 		for i := range page.Keys {
-			printer.print(&page.Keys[i])
+			if err := p.print(&page.Keys[i]); err != nil {
+				return err
+			}
 		}
 		if page.Next == nil {
-			return printer.end(page.Total)
+			return p.end(page.Total)
 		}
 		query.After = page.Next
 	}

@@ -52,7 +52,7 @@ is made if need be. The old one's must be up to date.`,
 	return cmd
 }
 
-// moveKeys is `migrate --from … --to …`.
+// moveKeys runs `migrate --from … --to …`.
 func moveKeys(cmd *cobra.Command) (err error) {
 	source, destination, err := readEnds(cmd)
 	if err != nil {
@@ -63,7 +63,7 @@ func moveKeys(cmd *cobra.Command) (err error) {
 		return fmt.Errorf("--from: open store: %w", err)
 	}
 	defer func() { err = errors.Join(err, from.Close()) }()
-	// Whatever is wrong with the source is found before a file is made.
+	// Check the source before a file is created for the destination.
 	progress, err := from.Progress(cmd.Context(), store.ID{})
 	if err != nil {
 		return fmt.Errorf("--from: %w (its schema must be up to date: see caddy system-keys migrate --store)", err)
@@ -82,7 +82,7 @@ func moveKeys(cmd *cobra.Command) (err error) {
 		return fmt.Errorf("--to: %w; nothing was changed", err)
 	}
 	if err != nil {
-		// If the answer to the commit was lost, nobody knows which.
+		// If the answer to the commit was lost, nobody knows whether it took effect.
 		return fmt.Errorf("move (the new store has all of it or nothing): %w", err)
 	}
 	fmt.Fprintf(cmd.ErrOrStderr(), "Moved %d key(s) and %d audit record(s). The old store is as it was.\n", count.keys, count.records)
@@ -114,7 +114,7 @@ func readEnds(cmd *cobra.Command) (from, to open.Location, err error) {
 	return from, to, nil
 }
 
-// copyStore copies one store into another, and says how much that was.
+// copyStore copies one store into another, and counts keys and audit records.
 func copyStore(ctx context.Context, from, to store.Store) (*counter, error) {
 	var count counter
 	err := to.Import(ctx, func(r store.Recipient) error {
@@ -124,17 +124,19 @@ func copyStore(ctx context.Context, from, to store.Store) (*counter, error) {
 	return &count, err
 }
 
-// counter counts what passes through to another recipient.
+// counter counts keys and audit records on their way to another recipient.
 type counter struct {
 	store.Recipient
 	keys, records int
 }
 
+// Keys implements [store.Recipient].
 func (c *counter) Keys(ctx context.Context, keys []store.Key) error {
 	c.keys += len(keys)
 	return c.Recipient.Keys(ctx, keys)
 }
 
+// Records implements [store.Recipient].
 func (c *counter) Records(ctx context.Context, records []store.AuditRecord) error {
 	c.records += len(records)
 	return c.Recipient.Records(ctx, records)

@@ -1,6 +1,7 @@
 package command
 
 import (
+	"cmp"
 	"encoding/csv"
 	"encoding/json"
 	"errors"
@@ -18,33 +19,42 @@ import (
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
-// keyPrinter prints keys one by one.
-type keyPrinter struct {
-	print func(k *store.Key)
+// printer prints keys or audit records one by one, and their number at the end.
+type printer[T any] struct {
+	print func(*T) error
 	end   func(total int) error
 }
 
-func keyLines(w io.Writer) keyPrinter {
-	encoder := json.NewEncoder(w)
-	encoder.SetEscapeHTML(false)
-	var err error
-	return keyPrinter{
-		print: func(k *store.Key) { err = errors.Join(err, encoder.Encode(admin.ShowKey(k))) },
-		end:   func(int) error { return err },
+// jsonLines prints the objects of the API, one a line.
+func jsonLines[T, Shown any](w io.Writer, show func(*T) Shown) printer[T] {
+	encoder := newEncoder(w)
+	return printer[T]{
+		print: func(item *T) error { return encoder.Encode(show(item)) },
+		end:   func(int) error { return nil },
 	}
 }
 
-func keyTable(w io.Writer) keyPrinter {
+// newEncoder encodes JSON like the API, which does not escape HTML.
+func newEncoder(w io.Writer) *json.Encoder {
+	encoder := json.NewEncoder(w)
+	encoder.SetEscapeHTML(false)
+	return encoder
+}
+
+// keyTable prints keys as a table for people. Cells with text of other programs are made
+// printable.
+func keyTable(w io.Writer) printer[store.Key] {
 	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(table, "ID\tLABEL\tPERMISSIONS\tCREATED\tLAST USED\tEXPIRES")
-	return keyPrinter{
-		print: func(k *store.Key) {
+	return printer[store.Key]{
+		print: func(k *store.Key) error {
 			permissions := strings.Join(k.Permissions, ",")
 			if k.IsSystem {
 				permissions = strings.TrimSuffix("system admin,"+permissions, ",")
 			}
-			fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%s\n", k.ID, printable(k.Label), printable(orDash(permissions)),
+			_, err := fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%s\n", k.ID, printable(k.Label), printable(orDash(permissions)),
 				minuteOf(k.CreatedAt), minuteOf(k.LastUsedAt), minuteOf(k.ExpiresAt))
+			return err
 		},
 		end: func(total int) error {
 			fmt.Fprintf(table, "%d key(s)\n", total)
@@ -53,21 +63,11 @@ func keyTable(w io.Writer) keyPrinter {
 	}
 }
 
-// recordPrinter prints records one by one.
-type recordPrinter struct {
-	print func(r *store.AuditRecord) error
-	end   func() error
-}
-
-func newRecordPrinter(cmd *cobra.Command) recordPrinter {
+// recordPrinter prints audit records in the format that the flags name.
+func recordPrinter(cmd *cobra.Command) printer[store.AuditRecord] {
 	out := cmd.OutOrStdout()
 	if asJSON, _ := cmd.Flags().GetBool("json"); asJSON {
-		encoder := json.NewEncoder(out)
-		encoder.SetEscapeHTML(false)
-		return recordPrinter{
-			print: func(r *store.AuditRecord) error { return encoder.Encode(admin.ShowAudit(r)) },
-			end:   func() error { return nil },
-		}
+		return jsonLines(out, admin.ShowAudit)
 	}
 	if asCSV, _ := cmd.Flags().GetBool("csv"); asCSV {
 		return recordCSV(out)
@@ -75,61 +75,51 @@ func newRecordPrinter(cmd *cobra.Command) recordPrinter {
 	return recordTable(out)
 }
 
-func recordTable(w io.Writer) recordPrinter {
+// recordTable prints audit records as a table for people.
+func recordTable(w io.Writer) printer[store.AuditRecord] {
 	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(table, "AT\tEVENT\tKEY\tACTOR\tREQUEST\tSTATUS")
 	n := 0
-	return recordPrinter{
+	return printer[store.AuditRecord]{
 		print: func(r *store.AuditRecord) error {
-			if n++; n%store.MaxAuditLimit == 0 { // a table of a million lines is not held in memory
+			if n++; n%store.MaxAuditLimit == 0 { // do not hold a table of a million lines in memory
 				if err := table.Flush(); err != nil {
 					return err
 				}
 			}
-			status := ""
-			if r.Request.Status != 0 {
-				status = strconv.Itoa(r.Request.Status)
-			}
-			actor := r.Actor.ID
-			if r.Actor.Label != "" {
-				actor = r.Actor.Label
-			}
-			_, err := fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%s\n", r.At.Format(time.DateTime+" MST"), r.Event,
-				printable(orDash(r.Key.Label)), printable(actor),
-				printable(orDash(strings.TrimSpace(r.Request.Method+" "+r.Request.Path))), orDash(status))
+			_, err := fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%s\n", secondOf(r.At), r.Event,
+				printable(orDash(r.Key.Label)), printable(cmp.Or(r.Actor.Label, r.Actor.ID)),
+				printable(orDash(strings.TrimSpace(r.Request.Method+" "+r.Request.Path))), orDash(statusText(r.Request.Status)))
 			return err
 		},
-		end: func() error {
-			fmt.Fprintf(table, "%d record(s)\n", n)
+		end: func(total int) error {
+			fmt.Fprintf(table, "%d record(s)\n", total)
 			return table.Flush()
 		},
 	}
 }
 
-// recordCSV prints RFC 4180. A spreadsheet takes a field that begins like a
-// formula for one, and clients choose what some of these hold: an apostrophe in
-// front makes it text (https://owasp.org/www-community/attacks/CSV_Injection).
-func recordCSV(w io.Writer) recordPrinter {
+// recordCSV prints RFC 4180. Clients choose the text of some fields, and a spreadsheet runs
+// a field that begins like a formula. An apostrophe in front makes the field text
+// (https://owasp.org/www-community/attacks/CSV_Injection).
+func recordCSV(w io.Writer) printer[store.AuditRecord] {
 	out := csv.NewWriter(w)
 	header := out.Write([]string{
 		"id", "event", "at", "actor_type", "actor_id", "actor_label", "key_id", "key_label",
 		"request_id", "method", "path", "status", "client_ip", "details",
 	})
-	return recordPrinter{
+	return printer[store.AuditRecord]{
 		print: func(r *store.AuditRecord) error {
 			if header != nil {
 				return header
 			}
-			key, status := "", ""
+			key := ""
 			if r.Key.ID != (store.ID{}) {
 				key = r.Key.ID.String()
 			}
-			if r.Request.Status != 0 {
-				status = strconv.Itoa(r.Request.Status)
-			}
 			fields := []string{
 				r.ID.String(), string(r.Event), r.At.Format(time.RFC3339Nano), r.Actor.Type, r.Actor.ID, r.Actor.Label,
-				key, r.Key.Label, r.Request.ID, r.Request.Method, r.Request.Path, status, r.Request.ClientIP, string(r.Details),
+				key, r.Key.Label, r.Request.ID, r.Request.Method, r.Request.Path, statusText(r.Request.Status), r.Request.ClientIP, string(r.Details),
 			}
 			for i, field := range fields {
 				if field != "" && strings.ContainsRune("=+-@\t\r", rune(field[0])) {
@@ -138,18 +128,26 @@ func recordCSV(w io.Writer) recordPrinter {
 			}
 			return out.Write(fields)
 		},
-		end: func() error {
+		end: func(int) error {
 			out.Flush()
 			return errors.Join(header, out.Error())
 		},
 	}
 }
 
-// timeLayout is how tables and messages show a time.
+// statusText is empty for a record of no request.
+func statusText(status int) string {
+	if status == 0 {
+		return ""
+	}
+	return strconv.Itoa(status)
+}
+
+// timeLayout is the format of times in tables and messages.
 const timeLayout = "2006-01-02 15:04 MST"
 
-// printable keeps what another program wrote into the store from steering a
-// terminal.
+// printable replaces control characters. Other programs may have written them into the
+// store, and a terminal would obey them.
 func printable(s string) string {
 	return strings.Map(func(r rune) rune {
 		if unicode.IsPrint(r) {
@@ -159,7 +157,7 @@ func printable(s string) string {
 	}, s)
 }
 
-// orDash makes an empty cell show.
+// orDash shows an empty cell as a dash.
 func orDash(s string) string {
 	if s == "" {
 		return "—"
@@ -167,7 +165,7 @@ func orDash(s string) string {
 	return s
 }
 
-// minuteOf is for times that people plan by.
+// minuteOf shows a time by which people plan.
 func minuteOf(t time.Time) string {
 	if t.IsZero() {
 		return "—"
@@ -175,5 +173,5 @@ func minuteOf(t time.Time) string {
 	return t.Format(timeLayout)
 }
 
-// secondOf is for times that people look for the cause of something by.
+// secondOf shows a time by which people search for a cause.
 func secondOf(t time.Time) string { return t.Format(time.DateTime + " MST") }

@@ -38,8 +38,7 @@ accepts it.`,
 	return cmd
 }
 
-// readRevoke reads all ids before it deletes the first key, and goes on when one of
-// them is not known.
+// readRevoke reads all ids before the first key is deleted.
 func readRevoke(cmd *cobra.Command, args []string) (action, error) {
 	var ids []store.ID
 	for _, arg := range args {
@@ -63,7 +62,8 @@ func readRevoke(cmd *cobra.Command, args []string) (action, error) {
 	}, nil
 }
 
-// revokeAll deletes every key before it waits for the first.
+// revokeAll deletes every key before it waits for the first. If one fails, it goes on with
+// the others.
 func revokeAll(cmd *cobra.Command, t *target, ids []store.ID) error {
 	service, err := t.service(cmd.Context())
 	if err != nil {
@@ -94,7 +94,7 @@ func revokeAll(cmd *cobra.Command, t *target, ids []store.ID) error {
 	return errors.Join(errs...)
 }
 
-// askBeforeRevoking shows the keys, and wants a yes.
+// askBeforeRevoking shows the keys. Without a yes it returns an error.
 func askBeforeRevoking(cmd *cobra.Command, t *target, ids []store.ID) error {
 	for _, id := range ids {
 		key, err := t.store.Key(cmd.Context(), id)
@@ -115,32 +115,37 @@ func askBeforeRevoking(cmd *cobra.Command, t *target, ids []store.ID) error {
 	return nil
 }
 
-// progressAfter is how long a wait may take before it is talked about, and
-// progressEvery how often it is then.
 const (
+	// progressAfter is how long a wait takes before it is reported.
 	progressAfter = time.Second
+	// progressEvery is how often the report is repeated.
 	progressEvery = 5 * time.Second
 )
 
-// revokeProgress says who is waited for, and why.
+// revokeProgress reports which servers a revocation waits for, and why.
 type revokeProgress struct {
-	out    io.Writer
-	id     store.ID
-	now    func() time.Time
-	since  time.Time
-	spoken time.Time
+	out     io.Writer
+	id      store.ID
+	now     func() time.Time
+	since   time.Time // when the wait began
+	printed time.Time // the last report, or zero
 }
 
+// watch is called again and again during the wait. It prints nothing if the wait is short,
+// or if no server is awaited any more.
 func (p *revokeProgress) watch(report coherence.Report) {
 	now := p.now()
 	if p.since.IsZero() {
 		p.since = now
 	}
-	quiet := p.spoken.IsZero() && now.Sub(p.since) < progressAfter || !p.spoken.IsZero() && now.Sub(p.spoken) < progressEvery
-	if quiet || report.Total > 0 && len(report.Awaited) == 0 {
+	early := now.Sub(p.since) < progressAfter
+	if !p.printed.IsZero() {
+		early = now.Sub(p.printed) < progressEvery
+	}
+	if early || report.Total > 0 && len(report.Awaited) == 0 {
 		return
 	}
-	p.spoken = now
+	p.printed = now
 	if report.Total == 0 {
 		fmt.Fprintf(p.out, "%s  deleted; the store does not say which servers there are, waiting for the longest lease\n", p.id)
 		return
@@ -149,7 +154,7 @@ func (p *revokeProgress) watch(report coherence.Report) {
 		report.Total-len(report.Awaited), report.Total, p.describe(report.Awaited, now))
 }
 
-// describe names members and when their leases have run out for sure.
+// describe names members and the latest time at which their leases run out.
 func (p *revokeProgress) describe(members []store.Member, now time.Time) string {
 	all := make([]string, 0, len(members))
 	for _, m := range members {
@@ -160,6 +165,8 @@ func (p *revokeProgress) describe(members []store.Member, now time.Time) string 
 	return strings.Join(all, ", ")
 }
 
+// end prints how many servers have acknowledged the revocation, which ones have not, and how
+// many requests were cut.
 func (p *revokeProgress) end(revoked *admin.Revoked) {
 	report := revoked.Report
 	text := fmt.Sprintf("Revoked %q (%s): %d of %d server(s) acknowledged", printable(revoked.Label), p.id,

@@ -39,23 +39,25 @@ anew: somebody has removed or disabled the triggers on system_keys.`,
 	return cmd
 }
 
+// printStatus prints what the store knows of all servers, and what the server of the
+// configuration knows of itself. The server may still answer if the store does not.
 func printStatus(cmd *cobra.Command, _ []string) error {
-	show := writeStatus
+	write := writeStatus
 	if asJSON, _ := cmd.Flags().GetBool("json"); asJSON {
-		show = func(w io.Writer, s *metrics.Status) error { return json.NewEncoder(w).Encode(s) }
+		write = func(w io.Writer, s *metrics.Status) error { return json.NewEncoder(w).Encode(s) }
 	}
 	t, err := openTarget(cmd)
-	answer := &metrics.Status{Instance: askServer(t.control)}
-	if err != nil { // the server may know since when
+	answer := &metrics.Status{Instance: askServer(t.adminEndpoint)}
+	if err != nil { // the server may know since when the store cannot be opened
 		if answer.Instance != nil {
-			err = errors.Join(err, show(cmd.OutOrStdout(), answer))
+			err = errors.Join(err, write(cmd.OutOrStdout(), answer))
 		}
 		return err
 	}
 	progress, err := t.store.Progress(cmd.Context(), store.ID{})
 	if err == nil {
 		answer.Servers = metrics.ServersOf(progress)
-		err = show(cmd.OutOrStdout(), answer)
+		err = write(cmd.OutOrStdout(), answer)
 	}
 	if err == nil && !progress.Watched {
 		err = errors.New("changes of keys are not logged: restore the triggers on system_keys")
@@ -63,11 +65,12 @@ func printStatus(cmd *cobra.Command, _ []string) error {
 	return errors.Join(err, t.store.Close())
 }
 
-// answerTimeout is how long the server may take. It asks the store, for half of that
-// time at most.
+// answerTimeout is how long the server may take to answer. It asks the store, for half of
+// that time at most.
 const answerTimeout = 4 * time.Second
 
-// askServer asks the server of the configuration how it does; nil if none answers.
+// askServer asks the server of the configuration for its state. If no server answers, it
+// returns nil.
 func askServer(address string) *metrics.Instance {
 	if address == "" {
 		return nil
@@ -86,14 +89,14 @@ func askServer(address string) *metrics.Instance {
 		answered <- answer.Instance
 	}()
 	select {
-	case own := <-answered:
-		return own
+	case instance := <-answered:
+		return instance
 	case <-time.After(answerTimeout):
 		return nil
 	}
 }
 
-// writeStatus is for people.
+// writeStatus prints a status as text.
 func writeStatus(w io.Writer, s *metrics.Status) error {
 	if s.Servers != nil {
 		fmt.Fprintf(w, "Revocation epoch %d\n\n", s.RevocationEpoch)
@@ -117,23 +120,23 @@ func writeStatus(w io.Writer, s *metrics.Status) error {
 	return nil
 }
 
-// writeInstance has the words of the server that was asked.
-func writeInstance(w io.Writer, own *metrics.Instance) {
-	fmt.Fprintf(w, "\n%s\n", printable(own.Name))
-	if own.Ready {
+// writeInstance prints the state of the server that was asked.
+func writeInstance(w io.Writer, i *metrics.Instance) {
+	fmt.Fprintf(w, "\n%s\n", printable(i.Name))
+	if i.Ready {
 		fmt.Fprintln(w, "  ready")
 	} else {
-		fmt.Fprintf(w, "  not ready: %s\n", strings.Join(own.Missing, ", "))
+		fmt.Fprintf(w, "  not ready: %s\n", strings.Join(i.Missing, ", "))
 	}
 	switch {
-	case own.Store.Since != nil:
-		fmt.Fprintf(w, "  store: not open since %s: %s\n", secondOf(*own.Store.Since), printable(own.Store.Error))
-	case own.Store.Error != "":
-		fmt.Fprintf(w, "  store: does not answer: %s\n", printable(own.Store.Error))
+	case i.Store.Since != nil:
+		fmt.Fprintf(w, "  store: not open since %s: %s\n", secondOf(*i.Store.Since), printable(i.Store.Error))
+	case i.Store.Error != "":
+		fmt.Fprintf(w, "  store: does not answer: %s\n", printable(i.Store.Error))
 	default:
 		fmt.Fprintln(w, "  store: ok")
 	}
-	if redis := own.Redis; redis != nil {
+	if redis := i.Redis; redis != nil {
 		fmt.Fprintf(w, "  redis: %s since %s", redis.State, secondOf(redis.Since))
 		if redis.Error != "" {
 			fmt.Fprintf(w, " (reads %s, writes %s): %s", redis.Reads, redis.Writes, printable(redis.Error))

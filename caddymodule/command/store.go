@@ -28,6 +28,7 @@ import (
 	"github.com/lumio-vision/caddy-system-keys/store/open"
 )
 
+// addStoreFlags adds the flags that name the store.
 func addStoreFlags(cmd *cobra.Command) {
 	cmd.Flags().StringP("config", "c", "", "Configuration file that names the store (default: Caddyfile in this folder)")
 	cmd.Flags().StringP("adapter", "a", "", "Name of the configuration adapter")
@@ -37,26 +38,29 @@ func addStoreFlags(cmd *cobra.Command) {
 // target is the store that a command works on.
 type target struct {
 	store  store.Store
-	params phc.Params
+	app    *caddymodule.App // the configuration, not running; nil with --store
+	params phc.Params       // of new hashes
 	now    func() time.Time
-	// secrets are those of the configuration; none without one.
-	secrets func() ([][]byte, error)
-	// configured says that there is one.
-	configured bool
-	// control is where its server has Caddy's admin endpoint; empty for nowhere.
-	control string
+	// adminEndpoint is the address of Caddy's admin endpoint in the configuration. It is
+	// empty if there is none.
+	adminEndpoint string
 }
 
-// makers are the commands that may make a store. For every other command a store
-// that is not there is an error: it was to look at another one.
-var makers = []string{"create", "migrate"}
+// secrets resolves the secrets of the configuration. Without a configuration there are
+// none.
+func (t *target) secrets() ([][]byte, error) {
+	if t.app == nil {
+		return nil, nil
+	}
+	return t.app.Secrets()
+}
 
-// action is what a command does to an open store.
+// action does the work of a command on an open store.
 type action func(cmd *cobra.Command, t *target) error
 
-// onStore makes a cobra function of one that reads the flags and arguments and says
-// what to do. The store is opened, made and migrated only for a call that is
-// well formed.
+// onStore makes the cobra function of a command. Read reads the flags and arguments and
+// returns the action. The store is opened, created and migrated only if the call is well
+// formed.
 func onStore(read func(cmd *cobra.Command, args []string) (action, error)) func(*cobra.Command, []string) error {
 	return func(cmd *cobra.Command, args []string) error {
 		do, err := read(cmd, args)
@@ -71,39 +75,41 @@ func onStore(read func(cmd *cobra.Command, args []string) (action, error)) func(
 	}
 }
 
-// openTarget opens the store that the flags name, and brings its schema up to
-// date. Only [makers] make a store, and a SQLite file only where --store names it.
-// Beside an error it returns what the configuration says.
+// creators are the commands that may create a store. For every other command a store that
+// does not exist is an error, since the user meant another one.
+var creators = []string{"create", "migrate"}
+
+// openTarget opens the store that the flags name, and brings its schema up to date. Only
+// the creators may create a store, and they create a SQLite file only if --store names it.
+// If openTarget fails, the target still has what the configuration says.
 func openTarget(cmd *cobra.Command) (*target, error) {
-	dsn, _ := cmd.Flags().GetString("store")
-	t := &target{
-		params: phc.Default(), now: time.Now, //nolint:forbidigo // the real clock is wired here
-		secrets: func() ([][]byte, error) { return nil, nil },
-	}
+	t := &target{params: phc.Default(), now: time.Now} //nolint:forbidigo // the real clock is wired here
+	mayCreate := slices.Contains(creators, cmd.Name())
+	mayCreateFile := false
 	var location open.Location
 	var err error
-	mayMake := slices.Contains(makers, cmd.Name())
 	if cmd.Flags().Changed("store") {
+		dsn, _ := cmd.Flags().GetString("store")
 		location, err = locateDSN("--store", dsn)
+		mayCreateFile = mayCreate
 	} else {
 		location, err = t.locateConfigured(cmd)
 	}
 	if err == nil {
-		mayMakeFile := mayMake && cmd.Flags().Changed("store")
-		t.store, err = openMigrated(cmd, location, mayMakeFile, mayMake)
+		t.store, err = openMigrated(cmd, location, mayCreateFile, mayCreate)
 	}
 	return t, err
 }
 
-// openMigrated opens a store and brings its schema up to date. A database that is
-// no store of system keys becomes one only if mayMake says so.
-func openMigrated(cmd *cobra.Command, location open.Location, mayMakeFile, mayMake bool) (store.Store, error) {
+// openMigrated opens a store and brings its schema up to date. Unless mayCreate is true, the
+// database must have the schema of system keys already.
+func openMigrated(cmd *cobra.Command, location open.Location, mayCreateFile, mayCreate bool) (store.Store, error) {
 	ctx := cmd.Context()
-	s, err := location.Open(ctx, openOptions(cmd, mayMakeFile))
+	s, err := location.Open(ctx, openOptions(cmd, mayCreateFile))
 	if err != nil {
 		return nil, err // begins with "open store"
 	}
-	if !mayMake {
+	if !mayCreate {
 		if _, err := s.MintKey(ctx); err != nil {
 			_ = s.Close()
 			return nil, fmt.Errorf("there is no store of system keys in this database, or it cannot be read: %w", err)
@@ -116,15 +122,10 @@ func openMigrated(cmd *cobra.Command, location open.Location, mayMakeFile, mayMa
 	return s, nil
 }
 
-// openOptions refuses a SQLite file of another user. A file that is not there is an
-// error unless mayMakeFile says otherwise.
-func openOptions(cmd *cobra.Command, mayMakeFile bool) open.Options {
-	return open.Options{MustExist: !mayMakeFile, SameOwner: true, Logger: noticesTo(cmd)}
-}
-
-// noticesTo logs to standard error what opening a store changes.
-func noticesTo(cmd *cobra.Command) *slog.Logger {
-	return slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), &slog.HandlerOptions{
+// openOptions refuses a SQLite file of another user. If a file does not exist, it is
+// created only if mayCreateFile is true. Standard error shows what opening changes.
+func openOptions(cmd *cobra.Command, mayCreateFile bool) open.Options {
+	logger := slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), &slog.HandlerOptions{
 		Level: slog.LevelWarn,
 		ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
 			if a.Key == slog.TimeKey {
@@ -133,6 +134,7 @@ func noticesTo(cmd *cobra.Command) *slog.Logger {
 			return a
 		},
 	}))
+	return open.Options{MustExist: !mayCreateFile, SameOwner: true, Logger: logger}
 }
 
 // locateDSN reads the value of a flag that names a store.
@@ -151,11 +153,11 @@ func locateDSN(flag, dsn string) (open.Location, error) {
 	return location, nil
 }
 
-// anyPlaceholder is what stands for something that is not on the command line.
+// anyPlaceholder matches placeholders. Their values are not on the command line.
 var anyPlaceholder = regexp.MustCompile(`\{[^{}]*\}`)
 
-// refusePassword looks at the flag as it was typed: what a placeholder stands
-// for is not on the command line.
+// refusePassword refuses a password in a flag as the user has typed it. The value of a
+// placeholder is not on the command line, so it may be a password.
 func refusePassword(flag, dsn string) error {
 	refused := Usagef("%s: a password on the command line can be read by every user of this machine: "+
 		"use PGPASSWORD, PGPASSFILE or %s '{env.DATABASE_URL}'", flag, flag)
@@ -167,7 +169,7 @@ func refusePassword(flag, dsn string) error {
 	parsed, err := url.Parse(typed)
 	if err != nil {
 		if strings.Contains(typed, "@") || strings.Contains(typed, "password") {
-			return refused // what cannot be read may still hold one
+			return refused // a DSN that cannot be parsed may still hold a password
 		}
 		return nil
 	}
@@ -183,8 +185,8 @@ func refusePassword(flag, dsn string) error {
 	return nil
 }
 
-// locateConfigured finds the store in the configuration. It resolves what the
-// store needs; the secrets may be for others to read than who runs a command.
+// locateConfigured finds the store in the configuration. It resolves only the placeholders
+// of the store: the user of a command may not be allowed to read the secrets.
 func (t *target) locateConfigured(cmd *cobra.Command) (open.Location, error) {
 	file, _ := cmd.Flags().GetString("config")
 	adapter, _ := cmd.Flags().GetString("adapter")
@@ -205,7 +207,7 @@ func (t *target) locateConfigured(cmd *cobra.Command) (open.Location, error) {
 		return open.Location{}, fmt.Errorf("read configuration: %w", err)
 	}
 	if !config.Admin.Disabled {
-		t.control = caddy.NewReplacer().ReplaceAll(cmp.Or(config.Admin.Listen, caddy.DefaultAdminListen), "")
+		t.adminEndpoint = caddy.NewReplacer().ReplaceAll(cmp.Or(config.Admin.Listen, caddy.DefaultAdminListen), "")
 	}
 	if len(config.Apps.SystemKeys) == 0 {
 		return open.Location{}, errors.New("the configuration has no system_keys: add that global option, or name the store with --store")
@@ -217,11 +219,11 @@ func (t *target) locateConfigured(cmd *cobra.Command) (open.Location, error) {
 	if t.params, err = app.Argon2id.Params(); err != nil {
 		return open.Location{}, err
 	}
-	t.configured, t.secrets = true, app.Secrets
+	t.app = app
 	return app.Locate()
 }
 
-// service makes the rules of the admin plane for the command line.
+// service makes the service behind the admin plane, for the command line.
 func (t *target) service(ctx context.Context) (*admin.Service, error) {
 	mintKey, err := t.store.MintKey(ctx)
 	if err != nil {
@@ -234,9 +236,9 @@ func (t *target) service(ctx context.Context) (*admin.Service, error) {
 		Revoker: coherence.NewRevoker(t.store, t.now, slog.New(slog.DiscardHandler)),
 		Now:     t.now,
 	}
-	// What is not sealed here a server seals.
-	if secrets, err := t.secrets(); err == nil && t.configured {
-		service.Sealer = audit.NewSealer(append(secrets, nil)[0])
+	// Without a configuration or its secrets, a server seals the records later.
+	if secrets, err := t.secrets(); err == nil && t.app != nil {
+		service.Sealer = audit.NewSealer(append(secrets, nil)[0]) // nil if there are no secrets
 	}
 	return service, nil
 }

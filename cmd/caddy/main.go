@@ -1,5 +1,5 @@
-// Command caddy is Caddy with its standard modules and caddy-system-keys, and with
-// the quickstart as a command of its own.
+// Command caddy is Caddy with its standard modules and caddy-system-keys. It also has the
+// quickstart as a command of its own.
 package main
 
 import (

@@ -16,11 +16,12 @@ const (
 	// unwindTimeout is how long [Engine.Close] waits for requests that it has cut, so
 	// that they are recorded. Their handlers return in milliseconds.
 	unwindTimeout = 500 * time.Millisecond
-	// closeTimeout is how long it waits for the store, which waits for the
-	// statements that are running.
+	// closeTimeout is how long Close waits for the store, which waits for the running
+	// statements.
 	closeTimeout = 5 * time.Second
-	drainLook    = 20 * time.Millisecond
-	// auditTimeout is how long the audit records that are left may take.
+	// drainInterval is how often Drain looks whether requests are in flight.
+	drainInterval = 20 * time.Millisecond
+	// auditTimeout is how long Close may take to write the remaining audit records.
 	auditTimeout = 20 * time.Second
 )
 
@@ -30,23 +31,22 @@ func (e *Engine) Idle() bool {
 	return l == nil || l.Flights.Len() == 0
 }
 
-// Drain returns when no request is in flight, or ctx ends. Until then the engine
-// goes on as before, so that they can be cut.
+// Drain returns when no request is in flight, or when ctx ends. Until then the engine goes
+// on as before, so that a revocation can cut requests.
 func (e *Engine) Drain(ctx context.Context) {
 	for !e.Idle() {
 		select {
 		case <-ctx.Done():
 			return
-		case <-time.After(drainLook):
+		case <-time.After(drainInterval):
 		}
 	}
 }
 
-// Close ends the engine: it cuts the requests in flight at once, leaves the
-// instances, writes the last uses and audit records that are left and closes the
-// store, after the lookups that are running. Who wants to wait for requests calls
-// Drain before. It can be called more than once, and before Start. A store that
-// hangs does not hold it for more than some seconds.
+// Close ends the engine. It cuts the requests in flight at once, leaves the instances,
+// writes the remaining last uses and audit records, and closes the store after the running
+// lookups. To wait for requests, call Drain before. Close can be called more than once, and
+// before Start. If the store hangs, Close gives up after some seconds.
 func (e *Engine) Close() error {
 	e.cutAll()
 	e.mu.Lock()
@@ -70,7 +70,7 @@ func (e *Engine) Close() error {
 	return errors.Join(errs...)
 }
 
-// cutAll cuts what is in flight, and waits a moment for its handlers to return.
+// cutAll cuts the requests in flight, and waits a moment for their handlers to return.
 func (e *Engine) cutAll() {
 	l := e.live.Load()
 	if l == nil {
@@ -86,46 +86,42 @@ func (e *Engine) cutAll() {
 	e.Drain(unwind)
 }
 
-// close ends the parts. The instance leaves when nothing is let through any more,
-// and while the store is open.
+// close ends the parts. The instance leaves after the last request was let through, and
+// while the store is open.
 func (l *Live) close() error {
 	var errs []error
-	if err := l.Follower.Close(); err != nil {
-		errs = append(errs, fmt.Errorf("leave the instances: %w", err))
+	add := func(what string, err error) {
+		if err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", what, err))
+		}
 	}
+	add("leave the instances", l.Follower.Close())
 	if l.Adopt != nil {
 		l.Adopt.Close()
 	}
 	l.Verifier.Close()
-	if err := l.Signer.Close(context.Background()); err != nil {
-		errs = append(errs, fmt.Errorf("leave the signing keys: %w", err))
-	}
+	add("leave the signing keys", l.Signer.Close(context.Background()))
 	l.Published.Close()
-	if err := l.Recorder.Close(context.Background()); err != nil {
-		errs = append(errs, fmt.Errorf("write last uses: %w", err))
-	}
+	add("write last uses", l.Recorder.Close(context.Background()))
 	l.keeper.Close()
 	l.pruner.Close()
-	audit, cancel := context.WithTimeout(context.Background(), auditTimeout)
+	ctx, cancel := context.WithTimeout(context.Background(), auditTimeout)
 	defer cancel()
-	if err := l.Audit.Close(audit); err != nil {
-		errs = append(errs, fmt.Errorf("write audit records: %w", err))
-	}
-	if err := closeStore(l.Store); err != nil {
-		errs = append(errs, fmt.Errorf("close store: %w", err))
-	}
+	add("write audit records", l.Audit.Close(ctx))
+	add("close store", closeStore(l.Store))
 	return errors.Join(errs...)
 }
 
+// closeStore closes the store, and gives up after a while if it hangs.
 func closeStore(s store.Store) error {
 	closed := make(chan error, 1)
 	go func() { closed <- s.Close() }()
-	patience := time.NewTimer(closeTimeout)
-	defer patience.Stop()
+	timer := time.NewTimer(closeTimeout)
+	defer timer.Stop()
 	select {
 	case err := <-closed:
 		return err
-	case <-patience.C:
+	case <-timer.C:
 		return errors.New("statements are still running, it is left to them")
 	}
 }

@@ -1,10 +1,11 @@
-// Package engine is what lives: one per store, shared by every handler of a
-// process, and untouched by a reload of the configuration.
+// Package engine wires the parts that verify and revoke the keys of one store. All handlers
+// of a process share one engine per store, and a reload of the configuration leaves it
+// alone.
 //
-// An engine is made without any input or output, so that a configuration can be
-// checked anywhere. Start opens the store. An embedded database that cannot be
-// opened is an error; a server that is not there yet is waited for in the
-// background, and until then every request is told to come back.
+// New makes an engine without any input or output, so that a configuration can be checked
+// anywhere. Start opens the store. If an embedded database cannot be opened, Start fails.
+// If a database server cannot be reached, the engine waits for it in the background, and
+// every request gets 503 until then.
 package engine
 
 import (
@@ -29,49 +30,55 @@ import (
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
-// ErrNotReady says that the store was not opened yet.
+// ErrNotReady says that the store has not been opened yet.
 var ErrNotReady = errors.New("the store is not open yet")
 
-// Proofs is the shared cache of finished work, closed with the engine.
+// Proofs is the proof cache that instances share. The engine closes it. It is an interface
+// since this package knows no Redis client.
 type Proofs interface {
 	verify.Cache
-	// Check reads and writes at an address, and has the log say what is wrong.
+	// Check reads and writes at an address, and logs what is wrong.
 	Check(ctx context.Context, address string)
 	Close() error
 }
 
-// Config is what an engine is made of. Open is required.
-type Config struct {
-	// Open opens the store. It is tried again until it succeeds. A
-	// [store.RefusedError] says that waiting does not help.
-	Open func(ctx context.Context) (store.Store, error)
-	// Embedded says that the store is part of this process: that it cannot be
-	// opened is final.
-	Embedded bool
-	// Proofs makes the shared cache, without connecting to it. Nil for none.
-	Proofs func(logger *slog.Logger) (Proofs, error)
-	// Secrets authenticate the proofs and the audit log; the first writes, all are
-	// accepted.
+// Settings are the part of a [Config] that a user chooses.
+type Settings struct {
+	// Secrets authenticate the proofs and the audit log. The first is used for
+	// writing, all are accepted.
 	Secrets [][]byte
 	// AdoptKeys accepts keys that other services have minted. It has no effect without
 	// a secret.
 	AdoptKeys bool
 	// Argon2id are the parameters of new hashes.
 	Argon2id phc.Params
-	// HashMemory bounds all Argon2id at once, in bytes.
+	// HashMemory bounds the memory of all Argon2id computations at once, in bytes.
 	HashMemory int64
-	// Lease is how long this instance trusts its memory unproven, from
-	// [store.MinTTL] to [store.MaxTTL].
+	// Lease is how long this instance trusts its memory without hearing from the
+	// store, from [store.MinTTL] to [store.MaxTTL].
 	Lease time.Duration
 	// KeepOnLapse leaves requests in flight alone when the lease runs out.
 	KeepOnLapse bool
-	// Name is what this instance is called in lists of instances.
-	Name string
 	// LastUsedInterval is how often last uses are written.
 	LastUsedInterval time.Duration
 	// AuditRetention is how long audit records are kept.
 	AuditRetention time.Duration
-	// Meter is told what takes how long, or nil for nobody.
+}
+
+// Config says how to make an engine. Open is required.
+type Config struct {
+	Settings
+	// Open opens the store. The engine calls it again until it succeeds. With a
+	// [store.RefusedError] it says that waiting does not help, and Start fails.
+	Open func(ctx context.Context) (store.Store, error)
+	// Embedded says that the store is part of this process. If it cannot be opened,
+	// waiting does not help.
+	Embedded bool
+	// Proofs makes the shared cache, without connecting to it. Nil for none.
+	Proofs func(logger *slog.Logger) (Proofs, error)
+	// Name is the name of this instance in lists of instances.
+	Name string
+	// Meter measures how long calls and verifications take. Nil for no measurement.
 	Meter observe.Meter
 }
 
@@ -80,33 +87,32 @@ type Engine struct {
 	config Config
 	relay  *relay
 	logger *slog.Logger
-	slots  *verify.Slots
 	proofs Proofs // or nil
 	live   atomic.Pointer[Live]
 
-	// Alive returns [cut.ErrLapsed] when requests that were let through may not go
-	// on: the lease has run out, or the engine is closed. It is a value, so that a
-	// request that asks needs none of its own.
+	// Alive returns [cut.ErrLapsed] if requests in flight may not go on: the lease has
+	// run out, or the engine is closed. It is a function value, so that a request need
+	// not allocate one.
 	Alive func() error
 
-	mu      sync.Mutex // guards the life cycle
+	mu      sync.Mutex // guards started, and that Close runs once
 	started bool
 	closed  atomic.Bool   // written under mu
 	tried   chan struct{} // closed after the first attempt to open the store
 	failure atomic.Pointer[Failure]
 	cancel  context.CancelFunc
-	running sync.WaitGroup // what cancel ends
+	running sync.WaitGroup // the goroutines that cancel ends
 }
 
-// Live is an engine whose store is open.
+// Live has the parts of an engine whose store is open.
 type Live struct {
 	Store    store.Store
 	Minter   *token.Minter
 	Verifier *verify.Verifier
-	Adopt    *adopt.Finder // nil if keys of other services are refused
+	Adopt    *adopt.Finder // nil without adopt_keys
 	Slots    *verify.Slots
 	Recorder *usage.Recorder
-	// Audit writes behind what requests leave in the audit log, Sealer chains it.
+	// Audit writes audit records of requests behind. Sealer chains records.
 	Audit  *audit.Writer
 	Sealer *audit.Sealer
 	// Lease, Flights and Follower make revocations true; see
@@ -115,23 +121,22 @@ type Live struct {
 	Flights  *coherence.Flights
 	Follower *coherence.Follower
 	Revoker  *coherence.Revoker
-	// Signer signs assertions, Published are the public keys of all instances.
+	// Signer signs assertions. Published has the public keys of all instances.
 	Signer    *assertion.Signer
 	Published *assertion.Published
 
-	keeper *audit.Keeper  // looks after the audit log
-	pruner *worker.Worker // removes sessions of the System page that are over
+	keeper *audit.Keeper  // seals audit records, and deletes old ones
+	pruner *worker.Worker // deletes sessions of the System page that have ended
 }
 
-// New makes an engine that does nothing until it is started. The error is that
-// of [Config.Proofs].
+// New makes an engine that does nothing until it is started. It returns the error of
+// [Config.Proofs].
 func New(config Config) (*Engine, error) {
 	r := newRelay()
 	e := &Engine{
 		config: config,
 		relay:  r,
 		logger: slog.New(r),
-		slots:  verify.NewSlots(config.Argon2id, config.HashMemory),
 		tried:  make(chan struct{}),
 	}
 	e.Alive = e.alive
@@ -145,30 +150,29 @@ func New(config Config) (*Engine, error) {
 	return e, nil
 }
 
-// observe has the meter told of the calls on a store or on the shared cache.
-func (e *Engine) observe(called any) {
-	if o, ok := called.(observe.Observed); ok && e.config.Meter != nil {
+// observe lets the meter measure the calls on a store or on the proof cache.
+func (e *Engine) observe(part any) {
+	if o, ok := part.(observe.Observed); ok && e.config.Meter != nil {
 		o.Observe(e.config.Meter)
 	}
 }
 
-// Attach sends what the engine logs from now on to the logger, until detach is
-// called; then to the newest one that is still attached. The engine outlives the
-// configuration that made it, and a configuration that failed to load must not
-// keep the log.
+// Attach sends the engine's log to the logger until detach is called. After that, the log
+// goes to the newest logger that is still attached. The engine outlives the configuration
+// that made it, and a configuration that failed to load must not keep the log.
 func (e *Engine) Attach(logger *slog.Logger) (detach func()) {
 	return e.relay.attach(logger.Handler())
 }
 
-// Logger is what the engine and its parts log to: wherever the last logger that
-// was set leads.
+// Logger returns the logger of the engine and its parts. It leads to the newest attached
+// logger.
 func (e *Engine) Logger() *slog.Logger { return e.logger }
 
-// Proofs is the shared cache, or nil.
+// Proofs returns the proof cache, or nil.
 func (e *Engine) Proofs() Proofs { return e.proofs }
 
-// Live returns the parts of an open engine, or [ErrNotReady] or
-// [store.ErrClosed].
+// Live returns the parts of an open engine. Before the store is open it returns
+// [ErrNotReady], and after Close [store.ErrClosed].
 func (e *Engine) Live() (*Live, error) {
 	if l := e.live.Load(); l != nil {
 		return l, nil
@@ -179,16 +183,17 @@ func (e *Engine) Live() (*Live, error) {
 	return nil, ErrNotReady
 }
 
-// Admit is [verify.Verifier.Admit], and unavailable while the store is not
-// open.
-func (e *Engine) Admit(ctx context.Context, key string, flight *coherence.Flight) (store.ID, *verify.Identity, error) {
+// Admit calls [verify.Verifier.Admit]. While the store is not open, it returns a
+// [verify.UnavailableError].
+func (e *Engine) Admit(ctx context.Context, key string, inFlight *coherence.Flight) (store.ID, *verify.Identity, error) {
 	l, err := e.Live()
 	if err != nil {
 		return store.ID{}, nil, verify.Unavailable(verify.ReasonNotReady, err)
 	}
-	return l.Verifier.Admit(ctx, key, flight)
+	return l.Verifier.Admit(ctx, key, inFlight)
 }
 
+// alive is the function in Alive.
 func (e *Engine) alive() error {
 	l := e.live.Load()
 	if l == nil || l.Lease.Lapsed() && !e.config.KeepOnLapse {

@@ -86,11 +86,13 @@ func (quiet) Wait(ctx context.Context, patience time.Duration) error {
 
 func configOf(open func(context.Context) (store.Store, error)) engine.Config {
 	return engine.Config{
-		Open:             open,
-		Argon2id:         phc.Params{Memory: 64, Iterations: 1, Parallelism: 1},
-		HashMemory:       1 << 20,
-		Lease:            10 * time.Second,
-		LastUsedInterval: time.Hour,
+		Open: open,
+		Settings: engine.Settings{
+			Argon2id:         phc.Params{Memory: 64, Iterations: 1, Parallelism: 1},
+			HashMemory:       1 << 20,
+			Lease:            10 * time.Second,
+			LastUsedInterval: time.Hour,
+		},
 	}
 }
 

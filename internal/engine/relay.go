@@ -11,11 +11,11 @@ import (
 // relay is a log handler whose target can be replaced while it is in use.
 type relay struct {
 	targets *targets
-	// derive is what With and WithGroup asked for, done anew on each target.
+	// derive repeats the calls of With and WithGroup on each new target.
 	derive func(slog.Handler) slog.Handler
 }
 
-// targets are the handlers that are attached, the newest last.
+// targets are the attached handlers, the newest last.
 type targets struct {
 	current atomic.Pointer[slog.Handler]
 
@@ -25,26 +25,28 @@ type targets struct {
 
 func newRelay() *relay {
 	r := &relay{targets: new(targets), derive: func(h slog.Handler) slog.Handler { return h }}
-	r.targets.use()
+	r.targets.update()
 	return r
 }
 
+// attach adds a target. Calling detach removes it again.
 func (r *relay) attach(h slog.Handler) (detach func()) {
 	t := r.targets
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.attached = append(t.attached, &h)
-	t.use()
+	t.update()
 	return func() {
 		t.mu.Lock()
 		defer t.mu.Unlock()
 		t.attached = slices.DeleteFunc(t.attached, func(other *slog.Handler) bool { return other == &h })
-		t.use()
+		t.update()
 	}
 }
 
-// use makes the newest one current. The caller holds the lock.
-func (t *targets) use() {
+// update makes the newest handler current. Without any, the log is discarded. The caller
+// holds the lock.
+func (t *targets) update() {
 	newest := new(slog.Handler)
 	*newest = slog.DiscardHandler
 	if n := len(t.attached); n > 0 {
@@ -55,6 +57,7 @@ func (t *targets) use() {
 
 func (r *relay) current() slog.Handler { return r.derive(*r.targets.current.Load()) }
 
+// with returns a relay to the same targets that also takes a further step on each target.
 func (r *relay) with(step func(slog.Handler) slog.Handler) slog.Handler {
 	derive := r.derive
 	return &relay{targets: r.targets, derive: func(h slog.Handler) slog.Handler { return step(derive(h)) }}

@@ -25,52 +25,53 @@ import (
 const (
 	// openTimeout bounds one attempt, migrations included.
 	openTimeout = time.Minute
-	// firstWait is how long Start waits for a server before it goes on without.
-	firstWait = 5 * time.Second
-	minPause  = 100 * time.Millisecond
-	maxPause  = 2 * time.Second
-	// repeatAfter is how often the log says again why a store cannot be opened.
-	repeatAfter = time.Minute
+	// startTimeout is how long Start waits for a database server.
+	startTimeout = 5 * time.Second
+	// minPause and maxPause bound the pause between two attempts.
+	minPause = 100 * time.Millisecond
+	maxPause = 2 * time.Second
+	// logInterval is how often the log repeats why a store cannot be opened.
+	logInterval = time.Minute
 )
 
-// Failure is why the store could not be opened when that was tried last.
+// Failure says why the last attempt to open the store has failed.
 type Failure struct {
 	Err error
-	// Since is when it could not be opened for the first time.
+	// Since is the time of the first of the failed attempts.
 	Since time.Time
 	// Final says that waiting does not help.
 	Final bool
 }
 
-// Failure returns nil if the store is open, or was not tried yet.
+// Failure returns nil if the store is open, or before the first attempt has ended.
 func (e *Engine) Failure() *Failure { return e.failure.Load() }
 
-// Start makes one attempt to open the store and to migrate it, and waits for the
-// first lease. It returns an error if the attempt shows that waiting does not help:
-// the database refuses this configuration, or the store is embedded. After any
-// other failure, or after a few seconds, it returns nil, and the engine goes on
-// trying. A second Start, by another configuration that shares the engine, only
-// waits.
+// Start makes one attempt to open the store and to migrate it, and waits for the first
+// lease. If waiting does not help, it returns the error: the database refuses this
+// configuration, or the store is embedded. After any other failure, or after a few seconds,
+// it returns nil, and the engine goes on trying. A second Start, by another configuration
+// that shares the engine, only waits.
 func (e *Engine) Start(ctx context.Context) error {
-	if err := e.begin(); err != nil {
+	if err := e.startOpening(); err != nil {
 		return err
 	}
-	wait := firstWait
+	wait := startTimeout
 	if e.config.Embedded { // its migrations may take longer
 		wait = openTimeout
 	}
-	patience := time.NewTimer(wait)
-	defer patience.Stop()
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
 	select {
 	case <-e.tried:
-	case <-patience.C:
+	case <-timer.C:
 		return nil
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	if failure := e.Failure(); failure != nil && failure.Final {
-		return failure.Err
-	} else if failure != nil {
+	if failure := e.Failure(); failure != nil {
+		if failure.Final {
+			return failure.Err
+		}
 		return nil
 	}
 	l, err := e.Live()
@@ -79,7 +80,7 @@ func (e *Engine) Start(ctx context.Context) error {
 	}
 	select {
 	case <-l.Follower.Ready():
-	case <-patience.C:
+	case <-timer.C:
 		e.logger.Warn("this instance has no lease yet, requests get 503 until it has")
 	case <-ctx.Done():
 		return ctx.Err()
@@ -87,8 +88,8 @@ func (e *Engine) Start(ctx context.Context) error {
 	return nil
 }
 
-// begin begins to try to open the store, and asks the shared cache once.
-func (e *Engine) begin() error {
+// startOpening starts, once, to open the store and to check the proof cache.
+func (e *Engine) startOpening() error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.closed.Load() {
@@ -106,34 +107,34 @@ func (e *Engine) begin() error {
 	return nil
 }
 
-// keepOpening tries until the store is open. It says so when it begins to wait,
-// each minute while it does, and when it need not any more.
+// keepOpening makes attempts until the store is open. It logs the first failure, then one
+// each minute, and the success after failures.
 func (e *Engine) keepOpening(ctx context.Context) {
 	now := time.Now //nolint:forbidigo // the real clock is wired here
-	var said time.Time
+	var logged time.Time
 	attempts := 0
 	open := func() (struct{}, error) {
 		attempts++
-		try, cancel := context.WithTimeout(ctx, openTimeout)
-		err := e.open(try)
+		attempt, cancel := context.WithTimeout(ctx, openTimeout)
+		err := e.open(attempt)
 		cancel()
-		if err != nil && ctx.Err() != nil {
+		if err != nil && ctx.Err() != nil { // the engine is being closed
 			return struct{}{}, err
 		}
-		e.note(err, now())
+		e.keepFailure(err, now())
 		if attempts == 1 {
 			close(e.tried)
 		}
 		if err != nil && e.config.Embedded { // Start returns the error
 			return struct{}{}, backoff.Permanent(err)
 		}
-		if err != nil && now().Sub(said) >= repeatAfter {
-			said = now()
-			e.complain(e.Failure())
+		if err != nil && now().Sub(logged) >= logInterval {
+			logged = now()
+			e.logFailure(e.Failure())
 		}
 		return struct{}{}, err
 	}
-	pauses := backoff.NewExponentialBackOff() // spread, so that instances do not try in step
+	pauses := backoff.NewExponentialBackOff() // randomized, so that instances do not try in step
 	pauses.InitialInterval, pauses.Multiplier, pauses.MaxInterval = minPause, 2, maxPause
 	_, err := backoff.Retry(ctx, open, backoff.WithBackOff(pauses), backoff.WithMaxElapsedTime(0))
 	if err == nil && attempts > 1 {
@@ -141,7 +142,8 @@ func (e *Engine) keepOpening(ctx context.Context) {
 	}
 }
 
-func (e *Engine) complain(failure *Failure) {
+// logFailure says why no key can be verified.
+func (e *Engine) logFailure(failure *Failure) {
 	details := []any{slog.Any("error", failure.Err), slog.Time("since", failure.Since)}
 	if failure.Final {
 		e.logger.Error("the database refuses this configuration", details...)
@@ -150,8 +152,8 @@ func (e *Engine) complain(failure *Failure) {
 	}
 }
 
-// note keeps why an attempt has failed.
-func (e *Engine) note(err error, at time.Time) {
+// keepFailure keeps the error of an attempt for [Engine.Failure]; nil for a success.
+func (e *Engine) keepFailure(err error, at time.Time) {
 	if err == nil {
 		e.failure.Store(nil)
 		return
@@ -163,7 +165,7 @@ func (e *Engine) note(err error, at time.Time) {
 	e.failure.Store(&Failure{Err: err, Since: at, Final: refused || e.config.Embedded})
 }
 
-// open makes one attempt, whole or not at all.
+// open makes one attempt. If it fails, it leaves nothing open.
 func (e *Engine) open(ctx context.Context) error {
 	s, err := e.config.Open(ctx)
 	if err != nil {
@@ -182,14 +184,14 @@ func (e *Engine) open(ctx context.Context) error {
 	return nil
 }
 
-// assemble makes the parts and starts to follow the store.
+// assemble makes the parts and starts to follow the changes of the store.
 func (e *Engine) assemble(s store.Store, minter *token.Minter) *Live {
 	now := time.Now //nolint:forbidigo // the real clock is wired here
 	e.observe(s)
 	l := &Live{
 		Store:    s,
 		Minter:   minter,
-		Slots:    e.slots,
+		Slots:    verify.NewSlots(e.config.Argon2id, e.config.HashMemory),
 		Recorder: usage.Start(s, e.config.LastUsedInterval, e.logger),
 		Lease:    coherence.NewLease(e.config.Lease, now),
 		Flights:  coherence.NewFlights(now),
@@ -202,18 +204,7 @@ func (e *Engine) assemble(s store.Store, minter *token.Minter) *Live {
 	log := audit.Config{Log: s, Sealer: l.Sealer, Logger: e.logger, Now: now, Name: e.config.Name}
 	l.Audit, l.keeper = audit.Start(log), audit.Keep(log, e.config.AuditRetention)
 	l.pruner = session.Prune(s, now, e.logger)
-	config := verify.Config{
-		Store:   s,
-		Lease:   l.Lease,
-		Flights: l.Flights,
-		Minter:  minter,
-		Slots:   e.slots,
-		Uses:    l.Recorder,
-		Logger:  e.logger,
-		Meter:   e.config.Meter,
-		Secrets: e.config.Secrets,
-	}
-	if e.config.AdoptKeys && len(e.config.Secrets) > 0 {
+	if e.config.AdoptKeys && secret != nil {
 		l.Adopt = adopt.New(adopt.Config{
 			Store:      s,
 			Secrets:    e.config.Secrets,
@@ -222,12 +213,20 @@ func (e *Engine) assemble(s store.Store, minter *token.Minter) *Live {
 			Logger:     e.logger,
 			Now:        now,
 		})
-		config.Adopt = l.Adopt
 	}
-	if e.proofs != nil {
-		config.Proofs = e.proofs
-	}
-	l.Verifier = verify.New(config)
+	l.Verifier = verify.New(verify.Config{
+		Store:   s,
+		Lease:   l.Lease,
+		Flights: l.Flights,
+		Minter:  minter,
+		Slots:   l.Slots,
+		Proofs:  e.proofs,
+		Adopt:   l.Adopt,
+		Uses:    l.Recorder,
+		Logger:  e.logger,
+		Meter:   e.config.Meter,
+		Secrets: e.config.Secrets,
+	})
 	l.Follower = coherence.Start(coherence.Config{
 		Store:       s,
 		Cache:       l.Verifier,

@@ -9,22 +9,22 @@ import (
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
-// Decision is what is known of a request, and what becomes of it. [Gate.Read] makes it,
-// [Decision.Admitted] adds whose key it is, and [Gate.Decide] ends it. Whoever counts,
-// records or answers a request reads it here, and finds nothing out again.
+// Decision is what is known about a request, and whether it goes on. [Gate.Read] makes a
+// decision, [Decision.Admitted] or [Decision.Earlier] adds the identity, and [Gate.Decide]
+// ends it. Metrics, audit records and answers all read the same decision.
 type Decision struct {
-	// Key is the system key that the request has brought, or empty.
+	// Key is the system key in the request, or empty.
 	Key string
-	// KeyID is whose key it is, good or not. It is zero if that is not known.
+	// KeyID is the id of the key, good or bad. It is zero if the id is not known.
 	KeyID store.ID
-	// Identity is who calls. It is nil for a request without a key, and for one whose key
-	// is not good. It stays if the request is refused for another reason.
+	// Identity is the caller. It is nil for a request without a key, and for a bad key.
+	// If the request is refused for another reason, the identity stays.
 	Identity *verify.Identity
 	// Refusal is the answer to a request that may not go on, or nil.
 	Refusal *Refusal
 }
 
-// Admitted adds what [verify.Verifier.Admit] has said of the key.
+// Admitted adds what [verify.Verifier.Admit] has returned for the key.
 func (d *Decision) Admitted(id store.ID, identity *verify.Identity, err error) {
 	d.KeyID, d.Identity = id, identity
 	if err != nil {
@@ -32,16 +32,16 @@ func (d *Decision) Admitted(id store.ID, identity *verify.Identity, err error) {
 	}
 }
 
-// Earlier adds who an earlier gate has let through on the same request, or nil. That gate
-// has taken the key away.
+// Earlier adds the identity that an earlier gate has let through on the same request, or
+// nil. That gate has removed the key from the request.
 func (d *Decision) Earlier(identity *verify.Identity) {
 	if identity != nil {
 		d.KeyID, d.Identity = identity.ID, identity
 	}
 }
 
-// Reason is why a request goes on or is refused, in one word: the label of a metric, and
-// a field of the access log.
+// Reason says in one word why a request goes on or is refused. It is the label of a metric,
+// and a field of the access log.
 type Reason string
 
 // The reasons of a request that goes on.
@@ -51,10 +51,10 @@ const (
 	AllowedAnonymous Reason = "anonymous"       // with passthrough
 )
 
-// The reasons of a [Refusal]. Those that are not explained are those of [verify.Reason].
+// The reasons of a [Refusal]. [verify.Reason] explains those that have no comment here.
 const (
 	DeniedNoKey      Reason = "no_key"
-	DeniedMalformed  Reason = "malformed" // on its looks
+	DeniedMalformed  Reason = "malformed" // it looks like a key, but is not a bearer token
 	DeniedUnminted          = Reason(verify.ReasonUnminted)
 	DeniedRevoked           = Reason(verify.ReasonRevoked)
 	DeniedMismatch          = Reason(verify.ReasonMismatch)
@@ -70,10 +70,10 @@ const (
 	UnavailableAdoption         = Reason(verify.ReasonAdoption)
 	UnavailableStore            = Reason(verify.ReasonStore)
 	UnavailableAssertion Reason = "assertion"   // it cannot be signed
-	AbandonedClient      Reason = "client_gone" // its client went away while it was verified
+	AbandonedClient      Reason = "client_gone" // the client went away during the verification
 )
 
-// Allowed is the reason of a request that goes on.
+// Allowed returns the reason of a request that goes on.
 func (d *Decision) Allowed() Reason {
 	switch {
 	case d.Key != "":
@@ -84,7 +84,7 @@ func (d *Decision) Allowed() Reason {
 	return AllowedAnonymous
 }
 
-// Refuse is the answer to a key that a verifier has not accepted.
+// Refuse returns the answer to a key that a verifier has not accepted.
 func Refuse(err error) *Refusal {
 	if reason, ok := errors.AsType[verify.Reason](err); ok {
 		return Invalid(Reason(reason))
@@ -92,12 +92,13 @@ func Refuse(err error) *Refusal {
 	if u, ok := errors.AsType[*verify.UnavailableError](err); ok {
 		return Unavailable(Reason(u.Reason), u.RetryAfter, err)
 	}
-	return Unavailable(AbandonedClient, time.Second, err) // the error of the request's context
+	// Any other error is that of the request's context: the client has gone away.
+	return Unavailable(AbandonedClient, time.Second, err)
 }
 
-// Final reports whether the refusal is of the key or of the request itself, so that no
-// other handler may accept the request. A handler without a need for a key, or for this
-// permission, may.
+// Final reports whether the key or the request itself is bad, so that no other handler may
+// accept the request. If only a key or a permission is missing, the refusal is not final:
+// another handler may not need it.
 func (r *Refusal) Final() bool {
 	return r.Reason != DeniedNoKey && r.Status != http.StatusForbidden
 }

@@ -1,18 +1,25 @@
+// Package gate decides, request by request, what may pass to the upstream.
+//
+// It holds the policy of the proxy as plain net/http: which requests carry a system key,
+// in which order they are checked, and what each refusal says. It does not know Caddy. The
+// handlers of package caddymodule apply its decisions.
 package gate
 
 import (
 	"errors"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/lumio-vision/caddy-system-keys/internal/header"
 	"github.com/lumio-vision/caddy-system-keys/internal/session"
+	"github.com/lumio-vision/caddy-system-keys/internal/token"
 	"github.com/lumio-vision/caddy-system-keys/internal/verify"
 )
 
-// Config is what a [Gate] does.
+// Config says what a [Gate] does.
 type Config struct {
-	// Prefix is the header prefix that it owns, such as "X-Lumio-".
+	// Prefix is the header prefix that the gate owns, such as "X-Lumio-".
 	Prefix string
 	// Require lists the permissions that a key must hold, all of them.
 	Require []string
@@ -20,8 +27,8 @@ type Config struct {
 	Passthrough bool
 	// KeepCredential leaves the Authorization field for the upstream.
 	KeepCredential bool
-	// Assert signs for the upstream who has sent a request; "" and nil for no
-	// assertion.
+	// Assert signs for the upstream who has sent a request. It returns "" and nil for
+	// no assertion.
 	Assert func(r *http.Request, identity *verify.Identity) (string, error)
 }
 
@@ -29,7 +36,7 @@ type Config struct {
 type Gate struct {
 	config Config
 	owner  *header.Owner
-	scope  *Refusal
+	scope  *Refusal // for a key that lacks a required permission
 }
 
 // New makes a gate. The error says what is wrong with the configuration.
@@ -45,10 +52,10 @@ func New(config Config) (*Gate, error) {
 	return &Gate{config: config, owner: owner, scope: refuseScope(config.Require)}, nil
 }
 
-// Read reads a request. It removes whatever the client sent under the owned prefix and
-// the cookie of the System page, and finds the key or refuses the request. The caller
-// adds who it is, by [Decision.Admitted] if there is a key, else by [Decision.Earlier], and
-// then calls [Gate.Decide].
+// Read reads a request. It removes the header fields under the owned prefix and the cookie
+// of the System page, and finds the key or refuses the request. The caller then adds the
+// identity, by [Decision.Admitted] if there is a key, else by [Decision.Earlier], and calls
+// [Gate.Decide].
 func (g *Gate) Read(r *http.Request) (d Decision) {
 	place := g.strip(r)
 	switch err := header.CheckUpgrade(r); {
@@ -65,9 +72,9 @@ func (g *Gate) Read(r *http.Request) (d Decision) {
 // Decide ends a decision, in the order of the documented table, and prepares the header of
 // the request.
 //
-// If the request goes on, the identity's headers are set and the credential is gone,
-// unless it is to be kept. If it is refused, a credential of ours is gone wherever it
-// stood, since an error route may well be another proxy.
+// If the request goes on, Decide sets the identity's headers and removes the key, unless
+// the configuration keeps it. If the request is refused, Decide removes keys wherever they
+// stand, since an error route may be another proxy.
 func (g *Gate) Decide(r *http.Request, d *Decision) {
 	var assertion string
 	if d.Refusal == nil {
@@ -76,7 +83,7 @@ func (g *Gate) Decide(r *http.Request, d *Decision) {
 	switch {
 	case d.Refusal != nil:
 		dropKey(r)
-		hide(r)
+		hideMisplaced(r)
 		return
 	case d.Identity == nil:
 		return
@@ -89,8 +96,8 @@ func (g *Gate) Decide(r *http.Request, d *Decision) {
 	}
 }
 
-// require checks what this gate requires, and signs who calls. No check of a permission is
-// part of what is remembered of a key: two routes may require different things.
+// require checks what this gate requires, and signs who calls. It runs on every request,
+// since two routes may require different permissions of the same key.
 func (g *Gate) require(r *http.Request, identity *verify.Identity) (assertion string, _ *Refusal) {
 	switch {
 	case identity == nil && g.config.Passthrough:
@@ -108,14 +115,14 @@ func (g *Gate) require(r *http.Request, identity *verify.Identity) (assertion st
 	}
 	assertion, err := g.config.Assert(r, identity)
 	if err != nil {
-		// Without it the upstream could not tell the request from a forged one.
+		// Without an assertion the upstream could not tell the request from a forged one.
 		return "", Unavailable(UnavailableAssertion, time.Second, err)
 	}
 	return assertion, nil
 }
 
-// strip removes what only this proxy may say, and the cookie of the System page. It
-// returns the place of a system key that stands where none belongs, or nothing.
+// strip removes the header fields under the owned prefix, and the cookie of the System
+// page. It returns the place of a misplaced system key, or nothing.
 func (g *Gate) strip(r *http.Request) (misplaced string) {
 	misplaced = outsideHeader(r)
 	g.owner.Strip(r, func(name string, values []string) {
@@ -125,4 +132,23 @@ func (g *Gate) strip(r *http.Request) (misplaced string) {
 	})
 	session.Strip(r.Header)
 	return misplaced
+}
+
+// Withdraw takes the identity back from a request that this gate has let through. It
+// removes every field under the owned prefix, and the key if it was kept.
+//
+// Call it after the next handler, however that has ended. Outer handlers and error routes
+// share the header of the request. They could send the identity to another upstream after
+// the request is no longer in flight.
+func (g *Gate) Withdraw(r *http.Request) {
+	g.owner.Remove(r.Header)
+	dropKey(r)
+}
+
+// dropKey removes a system key from the Authorization field. It leaves other credentials
+// alone.
+func dropKey(r *http.Request) {
+	if slices.ContainsFunc(r.Header["Authorization"], token.Mentions) {
+		delete(r.Header, "Authorization")
+	}
 }

@@ -15,7 +15,7 @@ func TestWhatIsHiddenIsNowhere(t *testing.T) {
 		Method: http.MethodGet, Host: key, URL: &url.URL{Path: "/", RawQuery: "k=" + key},
 		Header: http.Header{"X-Api-Key": {key}, http.CanonicalHeaderKey(key): {"1"}, "Cookie": {"k=" + key}, "Accept": {"*/*"}},
 	}
-	hide(r)
+	hideMisplaced(r)
 	if text := r.Host + r.URL.RawQuery; strings.Contains(text, key) || len(r.Header) != 1 {
 		t.Errorf("there is still %s %v", text, r.Header)
 	}

@@ -11,19 +11,20 @@ import (
 	"github.com/lumio-vision/caddy-system-keys/internal/token"
 )
 
-// Refusal is an answer in place of the upstream's. Its message is generic: it
-// never says what was wrong with a credential, and never contains one.
+// Refusal is an answer in place of the upstream's. Its message is generic: it never says
+// what was wrong with a credential, and never contains one.
 type Refusal struct {
-	// Reason is what the client is not told; empty for an answer of the admin plane.
+	// Reason is for metrics and logs, and the client does not get it. It is empty for an
+	// answer of the admin plane.
 	Reason  Reason
 	Status  int
 	Code    string
 	Message string
-	// Fields says of each field of the body that breaks a rule what is wrong with it.
+	// Fields maps each bad field of the request's body to what is wrong with it.
 	Fields map[string]string
-	// Header holds the fields that go with the answer.
+	// Header holds the header fields of the answer.
 	Header http.Header
-	// Err is the cause, for the log; nil where the code says it all.
+	// Err is the cause, for the log. It is nil if the code says enough.
 	Err error
 }
 
@@ -32,7 +33,7 @@ func (r *Refusal) Error() string { return r.Message }
 // Unwrap returns the cause.
 func (r *Refusal) Unwrap() error { return r.Err }
 
-// Body is the JSON of every answer that refuses something.
+// Body is the JSON body of every refusal.
 type Body struct {
 	Error BodyError `json:"error"`
 	// Errors repeats the error for a client that expects GraphQL.
@@ -48,8 +49,8 @@ type BodyError struct {
 	Fields    map[string]string `json:"fields,omitempty"`
 }
 
-// Body is the body of the answer to the request with this id. Its message may repeat
-// what the client has sent, so that keys are taken out of it.
+// Body returns the body of the answer to the request with this id. The message may repeat
+// what the client has sent, so Body takes keys out of it.
 func (r *Refusal) Body(requestID string) Body {
 	return Body{Error: BodyError{
 		Code: r.Code, Message: token.Redact(strings.ToValidUTF8(r.Message, "\uFFFD")),
@@ -60,14 +61,14 @@ func (r *Refusal) Body(requestID string) Body {
 // Realm is the protection space of RFC 9110 section 11.5 in every challenge.
 const Realm = "lumio"
 
-// challenge is a WWW-Authenticate field of RFC 6750 section 3.
+// challenge returns a WWW-Authenticate field (RFC 6750 section 3).
 func challenge(attributes ...string) http.Header {
 	all := append([]string{`Bearer realm="` + Realm + `"`}, attributes...)
 	return http.Header{"Www-Authenticate": {strings.Join(all, ", ")}}
 }
 
-// The answers of the proxy. RFC 6750 section 3.1 names the codes; a request
-// without any credential gets a challenge without one.
+// The answers of the proxy. RFC 6750 section 3.1 defines the codes. The challenge to a
+// request without any credential has no code.
 var (
 	refuseConnect = &Refusal{
 		Reason: DeniedRequest,
@@ -94,14 +95,14 @@ var (
 	}
 )
 
-// Anonymous is the answer to a request without a key where one is needed.
+// Anonymous returns the answer to a request without a key if one is required.
 func Anonymous() *Refusal { return refuseAnonymous }
 
 // CodeInvalid is the code of [Invalid] (RFC 6750 section 3.1).
 const CodeInvalid = "invalid_token"
 
-// Invalid is the answer to a key that is not, or no longer, good. It says the same for
-// every reason.
+// Invalid returns the answer to a bad key. For every reason the client gets the same
+// answer.
 func Invalid(reason Reason) *Refusal {
 	return &Refusal{
 		Reason: reason,
@@ -113,7 +114,7 @@ func Invalid(reason Reason) *Refusal {
 
 var challengeInvalid = challenge(`error="invalid_token"`)
 
-// refuseMisplaced names the place, and nothing of what was there.
+// refuseMisplaced names the place of a misplaced key, and does not repeat its text.
 func refuseMisplaced(place string) *Refusal {
 	return &Refusal{
 		Reason: DeniedMisplaced,
@@ -123,7 +124,7 @@ func refuseMisplaced(place string) *Refusal {
 	}
 }
 
-// Unavailable is the answer while nothing can be said about a key.
+// Unavailable returns the answer while no key can be verified.
 func Unavailable(reason Reason, retryAfter time.Duration, cause error) *Refusal {
 	return &Refusal{
 		Reason: reason,
@@ -134,13 +135,13 @@ func Unavailable(reason Reason, retryAfter time.Duration, cause error) *Refusal 
 	}
 }
 
-// waitFor is a Retry-After field (RFC 9110 section 10.2.3), in whole seconds.
+// waitFor returns a Retry-After field (RFC 9110 section 10.2.3), in whole seconds.
 func waitFor(d time.Duration) http.Header {
 	return http.Header{"Retry-After": {strconv.Itoa(max(1, int(math.Ceil(d.Seconds()))))}}
 }
 
-// TooMany is the answer in place of [Invalid] to a client that has sent too many
-// keys that are not good (RFC 6585 section 4).
+// TooMany returns the answer in place of [Invalid] to a client that has sent too many bad
+// keys (RFC 6585 section 4).
 func TooMany(retryAfter time.Duration) *Refusal {
 	return &Refusal{
 		Reason: DeniedTooMany,
@@ -150,6 +151,7 @@ func TooMany(retryAfter time.Duration) *Refusal {
 	}
 }
 
+// refuseScope returns the answer to a key that lacks one of the required permissions.
 func refuseScope(required []string) *Refusal {
 	return &Refusal{
 		Reason: DeniedPermission,

@@ -1,6 +1,6 @@
-// Package metrics has the metrics and the status of an instance. It is told what
-// happens, and what an instance is like at a moment. It asks nobody for either, and
-// does not know Caddy.
+// Package metrics has the metrics and the status of an instance. Its callers tell it what
+// happens, and what state an instance has. It asks nobody for either, and does not know
+// Caddy.
 package metrics
 
 import (
@@ -15,11 +15,16 @@ import (
 	"github.com/lumio-vision/caddy-system-keys/internal/observe"
 )
 
-// Metrics are the counters and histograms. It implements [observe.Meter]. All labels
-// are of fixed sets: none ever holds anything that a client has sent, nor what names
-// a key.
+// The names of all metrics begin with these.
+const (
+	namespace = "caddy"
+	subsystem = "system_keys"
+)
+
+// Metrics are the counters and histograms. All labels come from fixed sets: no label ever
+// holds text that a client has sent, or the name of a key.
 type Metrics struct {
-	decisions     *decisions
+	decisions     map[gate.Reason]prometheus.Counter
 	cuts          map[Cut]prometheus.Counter
 	verifications map[observe.Path]prometheus.Observer
 	adoptions     map[adopt.Outcome]prometheus.Counter
@@ -29,36 +34,63 @@ type Metrics struct {
 	collectors []prometheus.Collector
 }
 
-// buckets for what takes from a microsecond (from memory) over some ten
-// milliseconds (Argon2id) to seconds (a queue, a store that hangs).
+// The buckets reach from a microsecond (memory) over some ten milliseconds (Argon2id) to
+// seconds (a queue, a store that hangs).
 var (
 	verifyBuckets     = []float64{.000001, .0000025, .00001, .0001, .001, .005, .01, .025, .05, .1, .25, .5, 1, 2.5}
 	callBuckets       = []float64{.00025, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5}
 	revocationBuckets = []float64{.001, .0025, .005, .01, .025, .05, .1, .25, 1, 5, 15, 30, 60, 120}
 )
 
-// Cut is why requests in flight were cut.
+// reasons are all reasons of decisions, by result. The answer to a denied request is 401,
+// unless a comment says otherwise.
+var reasons = map[string][]gate.Reason{
+	"allowed": {gate.AllowedKey, gate.AllowedEarlier, gate.AllowedAnonymous},
+	"denied": {
+		gate.DeniedNoKey, gate.DeniedMalformed, gate.DeniedUnminted, gate.DeniedRevoked, gate.DeniedMismatch, gate.DeniedExpired,
+		gate.DeniedPermission, // 403
+		gate.DeniedRequest,    // 400 and 405
+		gate.DeniedMisplaced,  // 400
+		gate.DeniedTooMany,    // 429
+	},
+	"unavailable": {
+		gate.UnavailableBusy, gate.UnavailableLease, gate.UnavailableNotReady, gate.UnavailableAdoption,
+		gate.UnavailableAssertion, gate.UnavailableStore,
+	},
+	"abandoned": {gate.AbandonedClient},
+}
+
+// Cut says why a request in flight was cut.
 type Cut string
 
 // The reasons.
 const (
-	CutKey    Cut = "key"    // it was revoked, expired or changed
+	CutKey    Cut = "key"    // its key was revoked, expired or changed
 	CutLapsed Cut = "lapsed" // the lease ran out
 )
 
-// New makes metrics that count on over reloads. Current tells what the instance is
-// like whenever somebody reads them; it reports false where there is nothing to tell.
+// New makes metrics that count on over reloads. Current returns the state of the instance
+// at the moment of a scrape. It returns false if no instance runs.
+//
+// New makes the counters of all labels, so that they are there from the start, and a
+// request costs one addition.
 func New(now func() time.Time, current func() (State, bool)) *Metrics {
 	m := &Metrics{
-		decisions:     newDecisions(),
+		decisions:     make(map[gate.Reason]prometheus.Counter),
 		cuts:          make(map[Cut]prometheus.Counter),
 		verifications: make(map[observe.Path]prometheus.Observer),
 		adoptions:     make(map[adopt.Outcome]prometheus.Counter),
 	}
-	cuts := prometheus.NewCounterVec(prometheus.CounterOpts{
-		Namespace: namespace, Subsystem: subsystem, Name: "cuts_total",
-		Help: "Requests in flight that were cut: because their key was revoked, expired or changed (key), or because the lease ran out (lapsed).",
-	}, []string{"reason"})
+	decisions := counters("decisions_total",
+		"Requests that system_key_auth, or the provider system_key, has decided on, by result and reason.", "result", "reason")
+	for result, all := range reasons {
+		for _, reason := range all {
+			m.decisions[reason] = decisions.WithLabelValues(result, string(reason))
+		}
+	}
+	cuts := counters("cuts_total",
+		"Requests in flight that were cut: because their key was revoked, expired or changed (key), or because the lease ran out (lapsed).",
+		"reason")
 	for _, reason := range []Cut{CutKey, CutLapsed} {
 		m.cuts[reason] = cuts.WithLabelValues(string(reason))
 	}
@@ -69,11 +101,10 @@ func New(now func() time.Time, current func() (State, bool)) *Metrics {
 	for _, path := range observe.Paths() {
 		m.verifications[path] = verifications.WithLabelValues(string(path))
 	}
-	adoptions := prometheus.NewCounterVec(prometheus.CounterOpts{
-		Namespace: namespace, Subsystem: subsystem, Name: "adoptions_total",
-		Help: "With adopt_keys, requests with a string that was not minted here, by where its key was found (memory, index, search), or why not: " +
+	adoptions := counters("adoptions_total",
+		"With adopt_keys, requests with a string that was not minted here, by where its key was found (memory, index, search), or why not: "+
 			"there is none, it is searched for still (waiting), a bound was met (busy), or the store did not answer (failed).",
-	}, []string{"outcome"})
+		"outcome")
 	for _, outcome := range adopt.Outcomes() {
 		m.adoptions[outcome] = adoptions.WithLabelValues(string(outcome))
 	}
@@ -88,9 +119,15 @@ func New(now func() time.Time, current func() (State, bool)) *Metrics {
 		"Time of calls on Redis by operation and result. Calls that were not made because Redis has been failing are errors too.",
 		callBuckets, "operation", "result")
 	m.collectors = []prometheus.Collector{
-		m.decisions, cuts, verifications, adoptions, m.revocations, m.store, m.redis, newEngineCollector(now, current),
+		decisions, cuts, verifications, adoptions, m.revocations, m.store, m.redis, newEngineCollector(now, current),
 	}
 	return m
+}
+
+func counters(name, help string, labels ...string) *prometheus.CounterVec {
+	return prometheus.NewCounterVec(prometheus.CounterOpts{
+		Namespace: namespace, Subsystem: subsystem, Name: name, Help: help,
+	}, labels)
 }
 
 func histogram(name, help string, buckets []float64, labels ...string) *prometheus.HistogramVec {
@@ -99,24 +136,24 @@ func histogram(name, help string, buckets []float64, labels ...string) *promethe
 	}, labels)
 }
 
-// Register enters the metrics in a registry. They may be in it already.
+// Register registers the metrics. It is no error if the registry has them already.
 func (m *Metrics) Register(registry prometheus.Registerer) error {
 	for _, c := range m.collectors {
 		err := registry.Register(c)
-		if _, again := errors.AsType[prometheus.AlreadyRegisteredError](err); err != nil && !again {
+		if _, registered := errors.AsType[prometheus.AlreadyRegisteredError](err); err != nil && !registered {
 			return fmt.Errorf("metrics: %w", err)
 		}
 	}
 	return nil
 }
 
-// Decided counts a request that goes on, or is refused.
-func (m *Metrics) Decided(reason gate.Reason) { m.decisions.counters[reason].Inc() }
+// Decided counts a request that goes on or is refused.
+func (m *Metrics) Decided(reason gate.Reason) { m.decisions[reason].Inc() }
 
 // Cut counts a request that was cut.
 func (m *Metrics) Cut(reason Cut) { m.cuts[reason].Inc() }
 
-// Revoked takes how long a revocation took to be true everywhere.
+// Revoked records how long it took until no instance accepted a revoked key.
 func (m *Metrics) Revoked(took time.Duration) { m.revocations.Observe(took.Seconds()) }
 
 // Verified implements [observe.Meter].

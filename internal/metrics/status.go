@@ -8,18 +8,18 @@ import (
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
-// State is what an instance is like at a moment.
+// State is the state of an instance at a moment.
 type State struct {
-	// Name says which process it is, for people.
+	// Name names the process for people.
 	Name string
-	// Live are the parts of the engine, nil while its store is not open.
+	// Live has the parts of the engine. It is nil while the store is not open.
 	Live *engine.Live
-	// Failure is why the store is not open, if that was tried.
+	// Failure says why the store could not be opened, or is nil.
 	Failure *engine.Failure
 	Redis   *Redis // nil without Redis
 }
 
-// Readiness says whether keys can be verified, and what is missing if not.
+// Readiness says whether keys can be verified, and if not, what is missing.
 type Readiness struct {
 	Ready   bool     `json:"ready"`
 	Missing []string `json:"missing"`
@@ -27,11 +27,12 @@ type Readiness struct {
 
 // Readiness says whether the instance can verify keys.
 func (s State) Readiness() Readiness {
-	gaps := s.missing()
-	return Readiness{Ready: len(gaps) == 0, Missing: gaps}
+	missing := s.missing()
+	return Readiness{Ready: len(missing) == 0, Missing: missing}
 }
 
-// missing names what keeps keys from being verified; nothing if they can be.
+// missing names what prevents the verification of keys. It is empty if keys can be
+// verified, and never nil, so that JSON has an array.
 func (s State) missing() []string {
 	switch {
 	case s.Live == nil:
@@ -42,25 +43,26 @@ func (s State) missing() []string {
 	return []string{}
 }
 
-// Status is what all instances are like, left out while the store does not
-// answer, and what this one is.
+// Status is the state of all instances and of this one. Servers is nil while the store does
+// not answer.
 type Status struct {
 	*Servers
-	// Instance is left out by the command line where no server answers.
+	// Instance is nil in the command line if no server answers.
 	Instance *Instance `json:"instance,omitempty"`
 }
 
-// Servers is what is known of the servers on a store.
+// Servers is what a store knows of the servers that use it.
 type Servers struct {
 	RevocationEpoch int64 `json:"revocation_epoch"`
-	Watched         bool  `json:"watched"`
-	// Named says that the server tells which history it has, so that another one is
-	// noticed at once after a failover.
+	// Watched says that every change of a key is logged.
+	Watched bool `json:"watched"`
+	// Named says that the database server identifies its history, so that instances
+	// notice a failover to another history at once.
 	Named     bool     `json:"history_named"`
 	Instances []Member `json:"instances"`
 }
 
-// Member is one of the servers.
+// Member is one of the servers on a store.
 type Member struct {
 	ID       store.ID  `json:"id"`
 	Name     string    `json:"name"`
@@ -71,7 +73,7 @@ type Member struct {
 	SeenAt   time.Time `json:"seen_at"`
 }
 
-// ServersOf describes what a store says of its servers.
+// ServersOf converts what a store knows of its servers.
 func ServersOf(p *store.Progress) *Servers {
 	s := &Servers{RevocationEpoch: p.Head.Rev, Watched: p.Watched, Named: p.Origin != "", Instances: []Member{}}
 	for _, m := range p.Members {
@@ -84,10 +86,11 @@ func ServersOf(p *store.Progress) *Servers {
 	return s
 }
 
-// Instance is what this instance knows of itself. Times are in seconds.
+// Instance is what an instance knows of itself. Durations are in seconds.
 type Instance struct {
 	Readiness
-	// ID is this instance's in the list of instances; null before it has joined.
+	// ID identifies this instance in the list of instances. It is null before it has
+	// joined.
 	ID       *store.ID     `json:"id"`
 	Name     string        `json:"name"`
 	Store    storeJSON     `json:"store"`
@@ -101,22 +104,23 @@ type Instance struct {
 }
 
 type storeJSON struct {
-	Open    bool `json:"open"`
-	Answers bool `json:"answers"` // now
-	// Error is why the store cannot be opened, or does not answer; Since is when
-	// it could not be opened for the first time.
+	Open bool `json:"open"`
+	// Answers says that the store has answered now, for this status.
+	Answers bool `json:"answers"`
+	// Error says why the store cannot be opened or does not answer. Since is the time of
+	// the first failure to open it.
 	Error string     `json:"error,omitempty"`
 	Since *time.Time `json:"since,omitempty"`
 }
 
-// Redis is how Redis does: ok, failing (it answers with errors) or unreachable.
+// Redis is the state of Redis: ok, failing (it answers with errors) or unreachable.
 type Redis struct {
-	State  string    `json:"state"` // the worse of the two below
+	State  string    `json:"state"` // the worse of Reads and Writes
 	Since  time.Time `json:"since"`
 	Error  string    `json:"error,omitempty"`
 	Reads  string    `json:"reads"`
 	Writes string    `json:"writes"`
-	// Breaker has all states of the circuit breaker, and in which it is.
+	// Breaker maps each state of the circuit breaker to whether it is the current one.
 	Breaker map[string]bool `json:"-"`
 }
 
@@ -148,35 +152,35 @@ type adoptionJSON struct {
 	Searches   int `json:"searches"`
 }
 
-// standings are how a lease stands, in words.
-var standings = map[coherence.Standing]string{
+// leaseStates are the names of the states of a lease.
+var leaseStates = map[coherence.Standing]string{
 	coherence.None: "none", coherence.Direct: "direct", coherence.Cached: "cached",
 }
 
-// Instance describes the instance.
+// Instance converts the state for the JSON of a status.
 func (s State) Instance(now time.Time) *Instance {
 	live := s.Live
-	own := &Instance{Readiness: s.Readiness(), Name: s.Name, Store: storeJSON{Open: live != nil}, Redis: s.Redis}
+	instance := &Instance{Readiness: s.Readiness(), Name: s.Name, Store: storeJSON{Open: live != nil}, Redis: s.Redis}
 	if s.Failure != nil {
-		own.Store.Error, own.Store.Since = s.Failure.Err.Error(), new(s.Failure.Since.UTC())
+		instance.Store.Error, instance.Store.Since = s.Failure.Err.Error(), new(s.Failure.Since.UTC())
 	}
 	if live == nil {
-		return own
+		return instance
 	}
 	if member := live.Follower.Place().Member; member != (store.ID{}) {
-		own.ID = &member
+		instance.ID = &member
 	}
 	lease, slots, uses, audit := live.Lease.Stats(), live.Slots.Stats(), live.Recorder.Stats(), live.Audit.Stats()
-	own.Lease = &leaseJSON{standings[lease.Standing], lease.TTL.Seconds(), lease.Age.Seconds(), lease.Remaining.Seconds()}
-	own.Argon2id = &argon2idJSON{slots.Total, slots.InUse, slots.Queued}
-	own.LastUsed = &lastUsedJSON{uses.Waiting, lag(live, now).Seconds()}
-	own.Audit = &auditJSON{audit.Waiting, audit.Lost}
+	instance.Lease = &leaseJSON{leaseStates[lease.Standing], lease.TTL.Seconds(), lease.Age.Seconds(), lease.Remaining.Seconds()}
+	instance.Argon2id = &argon2idJSON{slots.Total, slots.InUse, slots.Queued}
+	instance.LastUsed = &lastUsedJSON{uses.Waiting, lag(live, now).Seconds()}
+	instance.Audit = &auditJSON{audit.Waiting, audit.Lost}
 	if live.Adopt != nil {
 		adoption := live.Adopt.Stats()
-		own.Adoption = &adoptionJSON{adoption.Candidates, adoption.Waiting}
+		instance.Adoption = &adoptionJSON{adoption.Candidates, adoption.Waiting}
 	}
-	own.InFlight = live.Flights.Len()
-	return own
+	instance.InFlight = live.Flights.Len()
+	return instance
 }
 
 // lag is the age of the oldest last use that is not written yet.

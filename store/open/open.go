@@ -1,5 +1,5 @@
-// Package open turns what names a store into the store. It has the one list of the
-// drivers: whoever adds a driver enters it here.
+// Package open opens a store by its driver and name, or by a URL. It has the only list of
+// drivers: a new driver must be added here.
 package open
 
 import (
@@ -27,8 +27,8 @@ type Location struct {
 	Driver string
 	// Name is the file or the DSN. A DSN may hold a password.
 	Name string
-	// MakeFolder makes the folder of a file that may be made. It is no part of what
-	// names the store.
+	// MakeFolder creates the folder of a file that may be created. It does not help to
+	// identify the store, so it is left out of the JSON.
 	MakeFolder bool `json:"-"`
 }
 
@@ -36,17 +36,16 @@ type Location struct {
 type Options struct {
 	// MustExist and SameOwner are for a SQLite file: see [sqlite.Options].
 	MustExist, SameOwner bool
-	// Logger is told what opening changes in the files of the store. By default
-	// nobody is.
+	// Logger logs what opening changes in the files of the store. Nil logs nothing.
 	Logger *slog.Logger
 }
 
-// driver is what is known of a driver.
+// driver describes a driver.
 type driver struct {
-	// embedded says that the database is part of this process. It is there at once or
-	// never, so waiting for it is of no use.
+	// embedded says that the database is part of this process. If it cannot be opened at
+	// once, waiting does not help.
 	embedded bool
-	// check finds mistakes in a name without opening anything.
+	// check returns mistakes in a name without opening anything.
 	check func(name string) error
 	open  func(ctx context.Context, l Location, o Options) (store.Store, error)
 }
@@ -75,7 +74,7 @@ func DSN(dsn string) (Location, error) {
 	return Location{}, errors.New("must begin with sqlite:// or postgres://")
 }
 
-// Check finds mistakes in the name without opening anything.
+// Check returns mistakes in the name without opening anything.
 func (l Location) Check() error { return drivers[l.Driver].check(l.Name) }
 
 // Open opens the store without migrating it.

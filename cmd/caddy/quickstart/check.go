@@ -2,6 +2,7 @@ package quickstart
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -17,29 +18,28 @@ import (
 	"github.com/lumio-vision/caddy-system-keys/internal/gate"
 )
 
-// step is one call of the story, and what it must be answered with.
+// step is one call of the story, and the answer that it must get.
 type step struct {
 	name   string
-	method string
-	path   string
-	key    string
+	method string // default: GET
+	path   string // {id} stands for the id of the bot key
+	key    *string
 	header http.Header
-	body   any
-	form   url.Values
+	body   any        // sent as JSON
+	form   url.Values // sent as a form
 	want   int
-	// then looks at the body of the answer.
-	then func(body []byte) error
+	then   func(body []byte) error // checks the body of the answer
 }
 
-// story is what happens to one bot key.
+// story is what the steps have learned so far.
 type story struct {
 	adminKey string
 	botKey   string
 	created  admin.KeyJSON
 }
 
-// check plays the story through real sockets and stops at the first step that
-// is not answered as promised.
+// check plays the story through real sockets. It stops at the first step with another
+// answer than promised.
 func (d *demo) check(ctx context.Context, out io.Writer) error {
 	actor := admin.Command("quickstart")
 	_, adminKey, err := d.service.Create(ctx, actor, admin.NewKey{Label: "Quickstart admin", IsSystem: true})
@@ -53,10 +53,9 @@ func (d *demo) check(ctx context.Context, out io.Writer) error {
 	}
 	client := &http.Client{Timeout: 10 * time.Second, Jar: jar}
 	defer client.CloseIdleConnections()
-	for _, next := range s.steps() {
-		st := next()
+	for _, st := range s.steps() {
 		began := time.Now() //nolint:forbidigo // the time is only printed
-		status, body, err := st.call(ctx, client, d.url)
+		status, body, err := s.call(ctx, client, d.url, &st)
 		if err != nil {
 			return fmt.Errorf("%s: %w", st.name, err)
 		}
@@ -74,55 +73,39 @@ func (d *demo) check(ctx context.Context, out io.Writer) error {
 	return err
 }
 
-// steps are made one after the other: later ones need what earlier ones got.
-func (s *story) steps() []func() step {
+// steps returns the story. Its keys are pointers, since an earlier step mints the bot key.
+func (s *story) steps() []step {
 	const keys = "/v1/admin/system-keys"
-	hello := func(name string, want int, header http.Header, then func([]byte) error) func() step {
-		return func() step {
-			return step{name: name, path: "/hello", key: s.botKey, header: header, want: want, then: then}
-		}
-	}
-	return []func() step{
-		func() step {
-			return step{name: "a call without a key is refused", path: "/hello", want: http.StatusUnauthorized, then: code("unauthorized")}
+	unminted := "lm_sys_" + strings.Repeat("1", 76)
+	forged := http.Header{"X-Lumio-Key-Id": {"forged"}, "X-Lumio-Admin": {"yes"}, "Connection": {"X-Lumio-Key-Id"}}
+	return []step{
+		{name: "a call without a key is refused", path: "/hello", want: http.StatusUnauthorized, then: code("unauthorized")},
+		{name: "so is a key that was never minted", path: "/hello", key: &unminted, want: http.StatusUnauthorized, then: code("invalid_token")},
+		{
+			name: "the admin mints a bot key", method: http.MethodPost, path: keys, key: &s.adminKey,
+			body: map[string]any{"label": "Twitch Bot Key", "permissions": []string{demoPermission}},
+			want: http.StatusCreated, then: s.minted,
 		},
-		func() step {
-			return step{name: "so is a key that was never minted", path: "/hello", key: "lm_sys_" + strings.Repeat("1", 76), want: http.StatusUnauthorized, then: code("invalid_token")}
+		{name: "the bot calls, the upstream learns who it is", path: "/hello", key: &s.botKey, want: http.StatusOK, then: s.identified},
+		{name: "again, from memory", path: "/hello", key: &s.botKey, want: http.StatusOK, then: s.identified},
+		{
+			name: "identity that the client made up does not arrive", path: "/hello", key: &s.botKey, header: forged,
+			want: http.StatusOK, then: s.identified,
 		},
-		func() step {
-			return step{
-				name: "the admin mints a bot key", method: http.MethodPost, path: keys, key: s.adminKey,
-				body: map[string]any{"label": "Twitch Bot Key", "permissions": []string{demoPermission}},
-				want: http.StatusCreated, then: s.minted,
-			}
+		{name: "the admin lists the keys", path: keys, key: &s.adminKey, want: http.StatusOK, then: s.listed},
+		{
+			name: "the admin signs in on the System page, and sees the key", method: http.MethodPost, path: admin.DefaultPage + "/session",
+			form: url.Values{"key": {s.adminKey}}, want: http.StatusOK, then: s.listed,
 		},
-		hello("the bot calls, the upstream learns who it is", http.StatusOK, nil, s.identified),
-		hello("again, from memory", http.StatusOK, nil, s.identified),
-		hello("identity that the client made up does not arrive", http.StatusOK,
-			http.Header{"X-Lumio-Key-Id": {"forged"}, "X-Lumio-Admin": {"yes"}, "Connection": {"X-Lumio-Key-Id"}}, s.identified),
-		func() step {
-			return step{name: "the admin lists the keys", path: keys, key: s.adminKey, want: http.StatusOK, then: s.listed}
-		},
-		func() step {
-			return step{
-				name: "the admin signs in on the System page, and sees the key", method: http.MethodPost, path: admin.DefaultPage + "/session",
-				form: url.Values{"key": {s.adminKey}}, want: http.StatusOK, then: s.listed,
-			}
-		},
-		func() step {
-			return step{name: "the bot may not", path: keys, key: s.botKey, want: http.StatusForbidden, then: code("forbidden")}
-		},
-		func() step {
-			return step{name: "the admin revokes the bot key", method: http.MethodDelete, path: keys + "/" + s.created.ID.String(), key: s.adminKey, want: http.StatusOK}
-		},
-		hello("the bot's next call is refused", http.StatusUnauthorized, nil, code("invalid_token")),
-		func() step {
-			return step{name: "once more, the answer is the same", method: http.MethodDelete, path: keys + "/" + s.created.ID.String(), key: s.adminKey, want: http.StatusOK}
-		},
+		{name: "the bot may not", path: keys, key: &s.botKey, want: http.StatusForbidden, then: code("forbidden")},
+		{name: "the admin revokes the bot key", method: http.MethodDelete, path: keys + "/{id}", key: &s.adminKey, want: http.StatusOK},
+		{name: "the bot's next call is refused", path: "/hello", key: &s.botKey, want: http.StatusUnauthorized, then: code("invalid_token")},
+		{name: "once more, the answer is the same", method: http.MethodDelete, path: keys + "/{id}", key: &s.adminKey, want: http.StatusOK},
 	}
 }
 
-func (st *step) call(ctx context.Context, client *http.Client, url string) (int, []byte, error) {
+// call sends a step's request, and returns status and body of the answer.
+func (s *story) call(ctx context.Context, client *http.Client, url string, st *step) (int, []byte, error) {
 	var body io.Reader = http.NoBody
 	if st.body != nil {
 		encoded, err := json.Marshal(st.body)
@@ -134,17 +117,14 @@ func (st *step) call(ctx context.Context, client *http.Client, url string) (int,
 	if st.form != nil {
 		body = strings.NewReader(st.form.Encode())
 	}
-	method := st.method
-	if method == "" {
-		method = http.MethodGet
-	}
-	request, err := http.NewRequestWithContext(ctx, method, url+st.path, body)
+	path := strings.ReplaceAll(st.path, "{id}", s.created.ID.String())
+	request, err := http.NewRequestWithContext(ctx, cmp.Or(st.method, http.MethodGet), url+path, body)
 	if err != nil {
 		return 0, nil, err
 	}
 	maps.Copy(request.Header, st.header)
-	if st.key != "" {
-		request.Header.Set("Authorization", "Bearer "+st.key)
+	if st.key != nil {
+		request.Header.Set("Authorization", "Bearer "+*st.key)
 	}
 	switch {
 	case st.body != nil:
@@ -161,6 +141,7 @@ func (st *step) call(ctx context.Context, client *http.Client, url string) (int,
 	return response.StatusCode, answer, err
 }
 
+// minted keeps the key that the admin has minted.
 func (s *story) minted(body []byte) error {
 	var answer struct {
 		Data admin.KeyJSON `json:"data"`
@@ -175,6 +156,8 @@ func (s *story) minted(body []byte) error {
 	return nil
 }
 
+// identified checks that the upstream saw the bot's identity, nothing else under the prefix,
+// and no key.
 func (s *story) identified(body []byte) error {
 	var answer demoAnswer
 	if err := json.Unmarshal(body, &answer); err != nil {
@@ -200,6 +183,7 @@ func (s *story) identified(body []byte) error {
 	return nil
 }
 
+// listed checks that the answer has the bot key's id, and not the key.
 func (s *story) listed(body []byte) error {
 	if !bytes.Contains(body, []byte(s.created.ID.String())) {
 		return fmt.Errorf("the key is not in the list")
@@ -210,7 +194,7 @@ func (s *story) listed(body []byte) error {
 	return nil
 }
 
-// code expects an error with this code.
+// code checks that the answer is an error with this code.
 func code(want string) func([]byte) error {
 	return func(body []byte) error {
 		var answer gate.Body

@@ -12,10 +12,10 @@ import (
 	"github.com/lumio-vision/caddy-system-keys/admin"
 )
 
-// demoPermission is what the bot key of the demo may do.
+// demoPermission is the permission of the bot key.
 const demoPermission = "bots:read"
 
-// greet mints the two keys and prints what to try.
+// greet mints an admin key and a bot key, and prints what to try with them.
 func (d *demo) greet(ctx context.Context, out io.Writer) error {
 	actor := admin.Command("quickstart")
 	_, adminKey, err := d.service.Create(ctx, actor, admin.NewKey{Label: "Quickstart admin", IsSystem: true})
@@ -71,8 +71,8 @@ func (d *demo) greet(ctx context.Context, out io.Writer) error {
 	return err
 }
 
-// emphasis makes text bold on a terminal, and leaves it alone elsewhere
-// (https://no-color.org).
+// emphasis returns a function that makes text bold on a terminal. Elsewhere the function
+// changes nothing (https://no-color.org).
 func emphasis(out io.Writer) func(string) string {
 	file, ok := out.(*os.File)
 	if !ok || !term.IsTerminal(int(file.Fd())) || os.Getenv("NO_COLOR") != "" {

@@ -1,6 +1,10 @@
-// Package quickstart shows system keys at work: a Caddy with a demo upstream, an
-// admin's key and a bot's. It is `caddy system-keys quickstart` wherever this package
-// is built in. Only our own binary has it as `caddy quickstart` too.
+// Package quickstart is a command that shows system keys at work: it runs a Caddy with a
+// demo upstream, an admin's key and a bot's key. The command is `caddy system-keys
+// quickstart` in every binary with this package. Our own binary also has it as `caddy
+// quickstart`.
+//
+// quickstart.go runs the demo, greet.go prints what to try, check.go tries it by itself, and
+// upstream.go is the demo's upstream.
 package quickstart
 
 import (
@@ -43,7 +47,7 @@ time, and fails at the first that is not answered as promised.`,
 		cmd.Flags().String("metrics", caddy.DefaultAdminListen, "Address of Caddy's admin endpoint, which has the metrics")
 		cmd.Flags().Bool("check", false, "Play the story and report")
 		cmd.Args = cobra.NoArgs
-		cmd.RunE = run
+		cmd.RunE = runQuickstart
 		command.Strict(cmd)
 	},
 }
@@ -55,24 +59,25 @@ const defaultListen = "127.0.0.1:8080"
 // demo is the quickstart while it runs.
 type demo struct {
 	url      string
-	metrics  string // the address of Caddy's admin endpoint; "" if it is off
-	file     string
-	keep     bool
+	metrics  string // the address of Caddy's admin endpoint; empty if it is off
+	file     string // the SQLite file of the store
+	keep     bool   // whether the file stays after the end
 	service  *admin.Service
 	upstream *demoUpstream
 }
 
-func run(cmd *cobra.Command, _ []string) (err error) {
+// runQuickstart runs the demo until a signal ends it, or plays the story with --check.
+func runQuickstart(cmd *cobra.Command, _ []string) (err error) {
 	ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
-	// A reader that goes away (`| head -1`) is an error of the write, and not the
-	// end before the temporary folder is removed.
+	// If the reader of the output goes away (`| head -1`), the write must fail. By default
+	// the signal would end the process before the temporary folder is removed.
 	signal.Ignore(syscall.SIGPIPE)
 
 	check, _ := cmd.Flags().GetBool("check")
 	listen, _ := cmd.Flags().GetString("listen")
 	if check && !cmd.Flags().Changed("listen") {
-		listen = "127.0.0.1:0" // nobody is to type it, so it need not be 8080
+		listen = "127.0.0.1:0" // nobody has to type the port, so any free one will do
 	}
 	if _, _, err := net.SplitHostPort(listen); err != nil {
 		return command.Usagef("--listen: must be host:port: %w", err)
@@ -105,8 +110,9 @@ func run(cmd *cobra.Command, _ []string) (err error) {
 	return nil
 }
 
-// metricsAddress is that of Caddy's admin endpoint. Unless it was asked for, the
-// demo does without where the address is taken, as by another Caddy.
+// metricsAddress returns the address of Caddy's admin endpoint. If the default address is
+// taken, such as by another Caddy, the demo runs without the endpoint. A chosen address that
+// is taken is an error.
 func metricsAddress(cmd *cobra.Command, check bool) (string, error) {
 	chosen := cmd.Flags().Changed("metrics")
 	if check && !chosen {
@@ -120,7 +126,7 @@ func metricsAddress(cmd *cobra.Command, check bool) (string, error) {
 	return address, nil
 }
 
-// storeFolder makes the folder of the store, and says how to be rid of it.
+// storeFolder creates the folder of the store. CleanUp removes a temporary folder.
 func storeFolder(data string) (folder string, cleanUp func() error, err error) {
 	if data == "" {
 		folder, err = os.MkdirTemp("", "caddy-system-keys-")
@@ -132,8 +138,7 @@ func storeFolder(data string) (folder string, cleanUp func() error, err error) {
 	return folder, func() error { return nil }, err
 }
 
-// start brings up the upstream and a Caddy of its own configuration, with its
-// storage beside the keys.
+// start runs the upstream, and a Caddy whose own storage lies beside the keys.
 func (d *demo) start(ctx context.Context, listen string) error {
 	address, err := freeAddress(ctx, listen)
 	if err != nil {
@@ -163,8 +168,8 @@ func (d *demo) start(ctx context.Context, listen string) error {
 	return nil
 }
 
-// freeAddress finds out early, and in plain words, that an address is taken; and
-// picks a port where none is given.
+// freeAddress checks that an address is free, before Caddy would fail with a longer error.
+// It picks a port in place of port 0.
 func freeAddress(ctx context.Context, listen string) (string, error) {
 	var config net.ListenConfig
 	listener, err := config.Listen(ctx, "tcp", listen)
@@ -175,12 +180,14 @@ func freeAddress(ctx context.Context, listen string) (string, error) {
 	return address, listener.Close()
 }
 
+// config is Caddy's configuration: one server on loopback without TLS, whose handlers are
+// the admin plane, the check of keys, and the proxy. It is not persisted, so that it does
+// not replace the configuration of another Caddy of this user. The log shows errors only.
 func (d *demo) config(address string) (*caddy.Config, error) {
 	handle := func(name string, settings map[string]any) map[string]any {
 		settings["handler"] = name
 		return settings
 	}
-	persist := false
 	routes := []any{map[string]any{"handle": []any{
 		handle("system_keys_admin", map[string]any{}),
 		handle("system_key_auth", map[string]any{}),
@@ -202,7 +209,7 @@ func (d *demo) config(address string) (*caddy.Config, error) {
 			"root": filepath.Join(filepath.Dir(d.file), "caddy"),
 		}, "module", "file_system", nil),
 		Admin: &caddy.AdminConfig{
-			Disabled: d.metrics == "", Listen: d.metrics, Config: &caddy.ConfigSettings{Persist: &persist},
+			Disabled: d.metrics == "", Listen: d.metrics, Config: &caddy.ConfigSettings{Persist: new(false)},
 		},
 		Logging: &caddy.Logging{Logs: map[string]*caddy.CustomLog{
 			"default": {BaseLog: caddy.BaseLog{
@@ -212,7 +219,7 @@ func (d *demo) config(address string) (*caddy.Config, error) {
 		AppsRaw: caddy.ModuleMap{
 			"system_keys": caddyconfig.JSON(&caddymodule.App{
 				StoreRaw:         store,
-				LastUsedInterval: caddy.Duration(time.Second), // to be seen at once
+				LastUsedInterval: caddy.Duration(time.Second), // so that the page soon shows a use
 			}, nil),
 			"http": caddyconfig.JSON(map[string]any{
 				"servers":      map[string]any{"quickstart": server},
@@ -222,7 +229,7 @@ func (d *demo) config(address string) (*caddy.Config, error) {
 	}, nil
 }
 
-// connect gets hold of the engine that Caddy runs.
+// connect gets the service behind the admin plane from the app that Caddy runs.
 func (d *demo) connect(ctx context.Context) error {
 	module, err := caddy.ActiveContext().AppIfConfigured("system_keys")
 	if err != nil {
@@ -232,6 +239,7 @@ func (d *demo) connect(ctx context.Context) error {
 	return err
 }
 
+// stop stops Caddy before the upstream, which may still be answering requests.
 func (d *demo) stop() error {
 	return errors.Join(caddy.Stop(), d.upstream.close())
 }

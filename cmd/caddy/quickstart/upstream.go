@@ -12,15 +12,15 @@ import (
 	"github.com/lumio-vision/caddy-system-keys/caddymodule"
 )
 
-// demoUpstream is an API that knows nothing of keys: it answers with the
-// identity that the proxy told it.
+// demoUpstream is an API that knows nothing of keys. It answers with the identity that the
+// proxy has sent.
 type demoUpstream struct {
 	address string
 	server  *http.Server
 	done    chan error
 }
 
-// demoAnswer is what the demo upstream has seen of a request.
+// demoAnswer shows what the demo upstream has seen of a request.
 type demoAnswer struct {
 	Message     string            `json:"message"`
 	Path        string            `json:"path"`
@@ -28,6 +28,7 @@ type demoAnswer struct {
 	Credentials bool              `json:"credentials_seen"`
 }
 
+// startDemoUpstream serves on a free port of the loopback address.
 func startDemoUpstream(ctx context.Context) (*demoUpstream, error) {
 	var config net.ListenConfig
 	listener, err := config.Listen(ctx, "tcp", "127.0.0.1:0")
@@ -36,15 +37,15 @@ func startDemoUpstream(ctx context.Context) (*demoUpstream, error) {
 	}
 	u := &demoUpstream{
 		address: listener.Addr().String(),
-		server:  &http.Server{Handler: http.HandlerFunc(tellIdentity), ReadHeaderTimeout: 10 * time.Second},
+		server:  &http.Server{Handler: http.HandlerFunc(answerIdentity), ReadHeaderTimeout: 10 * time.Second},
 		done:    make(chan error, 1),
 	}
 	go func() { u.done <- u.server.Serve(listener) }()
 	return u, nil
 }
 
-// tellIdentity answers with what the proxy has told of the client.
-func tellIdentity(w http.ResponseWriter, r *http.Request) {
+// answerIdentity answers with the identity fields of the request.
+func answerIdentity(w http.ResponseWriter, r *http.Request) {
 	answer := demoAnswer{
 		Message:     "hello from the upstream",
 		Path:        r.URL.Path,
@@ -59,7 +60,7 @@ func tellIdentity(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "application/json")
 	encoder := json.NewEncoder(w)
 	encoder.SetIndent("", "  ")
-	_ = encoder.Encode(answer) // the client is gone if this fails
+	_ = encoder.Encode(answer) // if it fails, the client has gone away
 }
 
 func (u *demoUpstream) close() error {

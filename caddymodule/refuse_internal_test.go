@@ -54,23 +54,23 @@ func TestABudgetIsSharedAndGivenUp(t *testing.T) {
 // clients that go away.
 func TestHowManyAnswersAreHeldBack(t *testing.T) {
 	t.Parallel()
-	held.Add(1024) // as if so many waited
-	if hold(t.Context()) {
+	delayed.Add(1024) // as if so many waited
+	if delayAnswer(t.Context()) {
 		t.Error("one more waits than there is room for")
 	}
-	held.Add(-1024)
+	delayed.Add(-1024)
 	ctx, leave := context.WithCancel(t.Context())
 	leave()
 	var waiting sync.WaitGroup
 	for range 100 {
 		waiting.Go(func() {
-			if !hold(ctx) {
+			if !delayAnswer(ctx) {
 				t.Error("there was no room")
 			}
 		})
 	}
 	waiting.Wait()
-	if n := held.Load(); n != 0 {
+	if n := delayed.Load(); n != 0 {
 		t.Errorf("%d are still counted as waiting", n)
 	}
 }

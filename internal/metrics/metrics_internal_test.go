@@ -31,7 +31,7 @@ func TestEveryReasonIsCounted(t *testing.T) {
 			counted[reason] = true
 		}
 	}
-	if len(counted) != declared || len(newDecisions().counters) != declared {
+	if len(counted) != declared || len(New(nil, nil).decisions) != declared {
 		t.Errorf("%d reasons are declared, %d are counted", declared, len(counted))
 	}
 }

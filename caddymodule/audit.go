@@ -1,0 +1,122 @@
+package caddymodule
+
+import (
+	"encoding/json"
+	"errors"
+	"net/http"
+	"time"
+
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/lumio-vision/caddy-system-keys/internal/audit"
+	"github.com/lumio-vision/caddy-system-keys/internal/cut"
+	"github.com/lumio-vision/caddy-system-keys/internal/gate"
+	"github.com/lumio-vision/caddy-system-keys/internal/token"
+	"github.com/lumio-vision/caddy-system-keys/internal/verify"
+	"github.com/lumio-vision/caddy-system-keys/store"
+)
+
+// auditWriter returns the writer of audit records, or nil while the store is not open.
+func (a *App) auditWriter() *audit.Writer {
+	if e := a.engine.Load(); e != nil {
+		if live, err := e.Live(); err == nil {
+			return live.Audit
+		}
+	}
+	return nil
+}
+
+// records reports whether to record a request that was let through. Safe methods (RFC 9110
+// section 9.2.1) are no writes.
+func (a *App) records(r *http.Request) bool {
+	switch a.AuditRequests {
+	case auditAll:
+		return true
+	case auditNone:
+		return false
+	}
+	switch r.Method {
+	case http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodTrace:
+		return false
+	}
+	return true
+}
+
+// recordUse records a request that was let through, after its end. If the request was cut,
+// cutBy is the answer to it, else nil.
+func (a *App) recordUse(r *http.Request, identity *verify.Identity, outcome cut.Outcome, cutBy *gate.Refusal, err error) {
+	w := a.auditWriter()
+	if w == nil {
+		return
+	}
+	request := auditRequest(r)
+	request.Status = statusOf(outcome, cutBy, err)
+	var details json.RawMessage
+	if cutBy != nil {
+		details = json.RawMessage(`{"cut":true}`)
+	}
+	w.Add(newRecord(store.AuditUsed, identity.ID, identity.Label, request, details))
+}
+
+// statusOf returns the status that the client has got, or is about to get.
+func statusOf(outcome cut.Outcome, cutBy *gate.Refusal, err error) int {
+	failed, isStatus := errors.AsType[caddyhttp.HandlerError](err)
+	switch {
+	case outcome.Status != 0:
+		return outcome.Status
+	case cutBy != nil:
+		return cutBy.Status
+	case isStatus:
+		return failed.StatusCode
+	case err != nil:
+		return http.StatusInternalServerError
+	}
+	return http.StatusOK // net/http sends it for a handler that has sent nothing
+}
+
+// recordDenial records a refusal and its status, if the key was revoked, has expired or lacks a
+// permission. It records no other refusals.
+func (a *App) recordDenial(r *http.Request, d *gate.Decision, status int) {
+	reason, label := string(d.Refusal.Reason), ""
+	switch d.Refusal.Reason {
+	case gate.DeniedRevoked, gate.DeniedExpired:
+	case gate.DeniedPermission:
+		reason, label = d.Refusal.Code, d.Identity.Label
+	default:
+		return
+	}
+	w := a.auditWriter()
+	if w == nil {
+		return
+	}
+	request := auditRequest(r)
+	request.Status = status
+	details, err := json.Marshal(map[string]string{"reason": reason})
+	if err != nil { // strings always encode
+		panic(err)
+	}
+	w.Deny(newRecord(store.AuditDenied, d.KeyID, label, request, details))
+}
+
+func newRecord(
+	event store.AuditEvent, id store.ID, label string, request store.AuditRequest, details json.RawMessage,
+) store.AuditRecord {
+	return store.AuditRecord{
+		Event:   event,
+		At:      time.Now(), //nolint:forbidigo // the real clock is wired here
+		Actor:   store.AuditActor{Type: store.ActorKey, ID: id.String(), Label: label},
+		Key:     store.AuditKey{ID: id, Label: label},
+		Request: request,
+		Details: details,
+	}
+}
+
+// auditRequest describes a request with the path that its client has sent, before any
+// rewrite.
+func auditRequest(r *http.Request) store.AuditRequest {
+	_, sent := originalRequest(r)
+	ip, _ := caddyhttp.GetVar(r.Context(), caddyhttp.ClientIPVarKey).(string)
+	return store.AuditRequest{
+		ID: requestID(r), Method: r.Method, Path: token.Redact(sent.EscapedPath()), ClientIP: ip,
+	}
+}

@@ -1,0 +1,146 @@
+package caddymodule
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+	"github.com/dustin/go-humanize"
+)
+
+// option reads the arguments, and the block, of one option of a Caddyfile.
+type option func(d *caddyfile.Dispenser) error
+
+// options are the options that a block may have, by name.
+type options map[string]option
+
+// readDirective reads a directive or global option that has no arguments. Unknown is the
+// format of the error about an option that there is not.
+func (o options) readDirective(d *caddyfile.Dispenser, unknown string) error {
+	d.Next() // consume the name
+	if d.NextArg() {
+		return d.ArgErr()
+	}
+	return o.readBlock(d, unknown)
+}
+
+// readBlock reads the block that follows.
+//
+// A repeated option is a mistake. So is an empty value: it comes from a variable that is
+// not set, and the option's default may allow more than the user wanted. Only redis may
+// be empty, which means that there is none.
+func (o options) readBlock(d *caddyfile.Dispenser, unknown string) error {
+	seen := make(map[string]bool)
+	for nesting := d.Nesting(); d.NextBlock(nesting); {
+		name := d.Val()
+		if seen[name] {
+			return d.Errf("%s is already specified", name)
+		}
+		seen[name] = true
+		ahead := *d
+		if name != "redis" && slices.ContainsFunc(ahead.RemainingArgs(), isBlank) {
+			return d.Errf("%s: a value is empty (is a variable not set?)", name)
+		}
+		read, ok := o[name]
+		if !ok {
+			return d.Errf(unknown, name)
+		}
+		if err := read(d); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func isBlank(s string) bool { return strings.TrimSpace(s) == "" }
+
+// checked reads an option and checks it at once, so that the error names its line.
+func checked(read option, check func() error) option {
+	return func(d *caddyfile.Dispenser) error {
+		if err := read(d); err != nil {
+			return err
+		}
+		return atLine(d, check())
+	}
+}
+
+// atLine gives an error its file and line. Nil stays nil.
+func atLine(d *caddyfile.Dispenser, err error) error {
+	if err == nil {
+		return nil
+	}
+	return d.WrapErr(err)
+}
+
+// readFlag reads an option without arguments. Its presence sets the value.
+func readFlag(value *bool) option {
+	return func(d *caddyfile.Dispenser) error {
+		if *value = true; d.NextArg() {
+			return d.ArgErr()
+		}
+		return nil
+	}
+}
+
+// readList reads one argument or more.
+func readList(values *[]string) option {
+	return func(d *caddyfile.Dispenser) error {
+		if *values = d.RemainingArgs(); len(*values) == 0 {
+			return d.ArgErr()
+		}
+		return nil
+	}
+}
+
+// readArg reads exactly one argument, and parses it.
+func readArg[T any](value *T, parse func(arg string) (T, error)) option {
+	return func(d *caddyfile.Dispenser) (err error) {
+		var arg string
+		if !d.AllArgs(&arg) {
+			return d.ArgErr()
+		}
+		*value, err = parse(arg)
+		return atLine(d, err)
+	}
+}
+
+// readText reads exactly one argument as it is.
+func readText(value *string) option {
+	return readArg(value, func(arg string) (string, error) { return arg, nil })
+}
+
+// readOnOff reads the argument `on` or `off`. Name is for the error.
+func readOnOff(name string, value *bool) option {
+	return readArg(value, func(arg string) (bool, error) { return arg == "on", checkWord(name, arg, "on", "off") })
+}
+
+// readDuration reads exactly one argument as a duration.
+func readDuration(value *caddy.Duration) option { return readArg(value, parseDuration) }
+
+// parseDuration parses a duration such as 30s or 90d.
+func parseDuration(arg string) (caddy.Duration, error) {
+	d, err := caddy.ParseDuration(arg)
+	if err != nil {
+		return 0, fmt.Errorf("not a duration, such as 30s: %q", arg)
+	}
+	return caddy.Duration(d), nil
+}
+
+// parseSize parses a number of bytes such as 19MiB.
+func parseSize(arg string) (int64, error) {
+	size, err := humanize.ParseBytes(arg)
+	if err != nil || size == 0 || size > 1<<50 {
+		return 0, fmt.Errorf("not a size, such as 64MiB: %q", arg)
+	}
+	return int64(size), nil
+}
+
+// refuseBlock refuses a block where there can be none. Caddy would skip it.
+func refuseBlock(d *caddyfile.Dispenser) error {
+	if d.NextBlock(d.Nesting()) {
+		return d.Errf("unrecognized option %q", d.Val())
+	}
+	return nil
+}
