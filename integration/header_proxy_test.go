@@ -7,6 +7,8 @@ import (
 	"net"
 	"slices"
 	"testing"
+
+	"github.com/lumio-vision/caddy-system-keys/internal/testenv"
 )
 
 // headerProxy is a Caddy between the clients of the header suite and a
@@ -120,13 +122,8 @@ func loadWithKey(t *testing.T, label string, permissions []string, servers, site
 func freeAddr(tb testing.TB) string {
 	tb.Helper()
 	for range 100 {
-		listener, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			tb.Fatal(err)
-		}
-		addr := listener.Addr().String()
+		addr := testenv.FreeAddress(tb)
 		packets, err := net.ListenPacket("udp", addr)
-		listener.Close()
 		if err == nil {
 			packets.Close()
 			return addr

@@ -37,11 +37,7 @@ func TestOtherProcessesOnOneFile(t *testing.T) {
 
 	key, plain = f.mint("deleted by plain SQL")
 	l, stream = hammer(t, key, plain, server), openEvents(t, server, plain)
-	db, err := sql.Open("sqlite", "file:"+f.file+"?_pragma=busy_timeout(5000)")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = db.Close() }()
+	db := f.open()
 	asked = time.Now()
 	if _, err := db.ExecContext(t.Context(), "DELETE FROM system_keys WHERE label = 'deleted by plain SQL'"); err != nil {
 		t.Fatal(err)
@@ -51,6 +47,18 @@ func TestOtherProcessesOnOneFile(t *testing.T) {
 	l.stop()
 }
 
+// open opens the file in this process, with one connection. It is closed with the test.
+func (f *fleet) open() *sql.DB {
+	f.tb.Helper()
+	db, err := sql.Open("sqlite", "file:"+f.file+"?_pragma=busy_timeout(20000)")
+	if err != nil {
+		f.tb.Fatal(err)
+	}
+	db.SetMaxOpenConns(1)
+	f.tb.Cleanup(func() { _ = db.Close() })
+	return db
+}
+
 // A server on SQLite that is stopped is waited for like any other.
 func TestStoppedOnOneFile(t *testing.T) {
 	t.Parallel()
@@ -58,7 +66,15 @@ func TestStoppedOnOneFile(t *testing.T) {
 	server := f.instances[0]
 	key, plain := f.mint("bot")
 	l := hammer(t, key, plain, server)
+	// Stopped in a write of its own the server would keep every other process from writing.
+	db := f.open()
+	if _, err := db.ExecContext(t.Context(), "BEGIN IMMEDIATE"); err != nil {
+		t.Fatal(err)
+	}
 	server.signal(syscall.SIGSTOP)
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
 	began := time.Now()
 	_, said, err := f.command("revoke", key.ID.String(), "--yes")
 	answered := time.Now()
