@@ -142,6 +142,14 @@ func (e *LackError) Error() string { return ErrForbidden.Error() + ": " + e.Perm
 // Unwrap returns [ErrForbidden].
 func (e *LackError) Unwrap() error { return ErrForbidden }
 
+// mayCreate returns nil if the actor may create this key.
+func (a Actor) mayCreate(key *store.Key) error {
+	if err := a.May(PermissionCreate); err != nil {
+		return err
+	}
+	return a.Grant(key.Permissions, key.IsSystem)
+}
+
 // Grant returns nil if the actor may grant these permissions. Nobody grants a
 // permission that they do not hold. A system admin may grant everything.
 func (a Actor) Grant(permissions []string, isSystem bool) error {

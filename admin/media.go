@@ -107,7 +107,7 @@ func ReadForm(w http.ResponseWriter, r *http.Request, known ...string) (map[stri
 			Status: http.StatusUnsupportedMediaType, Code: "unsupported_media_type", Message: "the body must be a form",
 		}
 	}
-	body, err := read(http.MaxBytesReader(w, r.Body, maxBody), 0)
+	body, err := readBody(http.MaxBytesReader(w, r.Body, maxBody), 0)
 	if err != nil {
 		return nil, err
 	}

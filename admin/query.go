@@ -89,8 +89,10 @@ func AuditQuery(p Parameters) (*store.AuditQuery, error) {
 	return query, errors.Join(errs[:]...)
 }
 
+// errCursor is also for a cursor of the same list in another order.
 var errCursor = &store.InvalidError{Field: "cursor", Reason: "does not belong to this list"}
 
+// limit reads how many entries a page has, 1 to [store.MaxLimit].
 func (p Parameters) limit() (int, error) {
 	text, ok := p["limit"]
 	if !ok {
@@ -141,6 +143,7 @@ func (p Parameters) filter(name string) (string, error) {
 	return p.Text(name)
 }
 
+// time reads a time. It is zero if it is not there.
 func (p Parameters) time(name string) (time.Time, error) {
 	text, ok := p[name]
 	if !ok {
@@ -151,14 +154,4 @@ func (p Parameters) time(name string) (time.Time, error) {
 		return time.Time{}, &store.InvalidError{Field: name, Reason: "must be a time of the form 2006-01-02T15:04:05Z (RFC 3339)"}
 	}
 	return at, nil
-}
-
-// nextLink is the link to the page behind the cursor. It is nil without a cursor.
-func nextLink(collection, raw, cursor string) *link {
-	if cursor == "" {
-		return nil
-	}
-	values, _ := url.ParseQuery(raw) // was parsed before
-	values.Set("cursor", cursor)
-	return &link{Href: collection + "?" + values.Encode()}
 }

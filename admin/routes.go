@@ -45,8 +45,10 @@ func authenticated(calls map[string]Call) map[string]Call {
 //go:embed openapi.json
 var openAPI []byte
 
+// MediaJSON is the media type of JSON.
 const MediaJSON = "application/json"
 
+// The routes of the REST API. The page has two of them under paths of its own.
 var (
 	KeysRoute = &Route{
 		Calls: authenticated(map[string]Call{http.MethodGet: ListKeys, http.MethodHead: ListKeys, http.MethodPost: CreateKey}),

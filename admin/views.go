@@ -109,22 +109,24 @@ type envelope struct {
 	Meta  *meta `json:"meta,omitempty"`
 }
 
-// one is the answer about one key.
-func one(data any, href string) envelope {
+// keyAnswer is the answer about one key.
+func keyAnswer(data any, href string) envelope {
 	return envelope{Data: data, Links: links{Self: link{href}, Collection: link{keysPath}}}
 }
 
-// many is a page of a list.
-func many(r *http.Request, collection string, data any, m meta, next string) envelope {
-	self := collection
+// listAnswer is the answer with a page of a list. cursor is that of the next page, or
+// empty.
+func listAnswer(r *http.Request, collection string, data any, m meta, cursor string) envelope {
+	answer := envelope{Data: data, Links: links{Self: link{collection}, Collection: link{collection}}, Meta: &m}
 	if r.URL.RawQuery != "" {
-		self += "?" + r.URL.RawQuery
+		answer.Links.Self.Href += "?" + r.URL.RawQuery
 	}
-	return envelope{
-		Data:  data,
-		Links: links{Self: link{self}, Collection: link{collection}, Next: nextLink(collection, r.URL.RawQuery, next)},
-		Meta:  &m,
+	if cursor != "" {
+		parameters := r.URL.Query() // parseQuery has found it well-formed
+		parameters.Set("cursor", cursor)
+		answer.Links.Next = &link{Href: collection + "?" + parameters.Encode()}
 	}
+	return answer
 }
 
 // WriteJSON answers with JSON. No cache may keep it: answers of the admin plane name keys

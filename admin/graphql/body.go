@@ -3,10 +3,9 @@ package graphql
 import (
 	"context"
 	"io"
-	"net/http"
 	"runtime"
 
-	"github.com/lumio-vision/caddy-system-keys/internal/gate"
+	"github.com/lumio-vision/caddy-system-keys/admin"
 )
 
 // Bounds on the memory that an anonymous client can use. Under graphql_passthrough a
@@ -61,10 +60,7 @@ func (b *counted) Read(p []byte) (int, error) {
 		b.held = true
 		return n, err
 	default:
-		return 0, &gate.Refusal{
-			Status: http.StatusServiceUnavailable, Code: "unavailable", Message: "too many large documents are being read at the moment",
-			Header: http.Header{"Retry-After": {"1"}},
-		}
+		return 0, admin.Unavailable("too many large documents are being read at the moment")
 	}
 }
 
