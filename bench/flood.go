@@ -286,9 +286,11 @@ func (r *run) adoptionFloods(ctx context.Context, proxy string) ([]floodKind, er
 		{fmt.Sprintf("(b) %d a second, adopt_keys, adopted client", floodRate), server, adopted, slowed(flood)},
 	}
 	// Searches may spend more at first. Ten seconds are enough for a server on one
-	// processor to spend that, so that what is measured is what goes on for ever.
-	flood.Length = 10 * time.Second
-	wait, err := r.beginFlood(ctx, flood)
+	// processor to spend that, so that what is measured is what goes on for ever. The
+	// strings are others: whose they are is not known when they are measured.
+	first := newFlood(auth, "/", many(unminted))
+	first.Accepted, first.Length = flood.Accepted, 10*time.Second
+	wait, err := r.beginFlood(ctx, first)
 	if err == nil {
 		_, err = wait()
 	}
