@@ -14,8 +14,8 @@ import (
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
-// resolving is the key of the [call] in a context.
-type resolving struct{}
+// callKey is the key of the [call] in a context.
+type callKey struct{}
 
 // call is the request that brought a document.
 type call struct {
@@ -23,8 +23,9 @@ type call struct {
 	x *admin.Exchange
 }
 
+// callOf returns the call of a resolver. Every document is executed with one.
 func callOf(ctx context.Context) *call {
-	c, _ := ctx.Value(resolving{}).(*call)
+	c, _ := ctx.Value(callKey{}).(*call)
 	return c
 }
 
@@ -113,9 +114,12 @@ func (resolvers) AdminAuditLog(ctx context.Context, args auditListArgs) (*record
 	if err != nil {
 		return nil, c.failed(err)
 	}
-	list := &recordList{Total: int32(page.Total), More: page.More, Data: []record{}, Next: orNull(admin.AuditCursor(page))}
+	list := &recordList{Total: int32(page.Total), More: page.More, Data: []record{}}
 	for i := range page.Records {
 		list.Data = append(list.Data, record{admin.ShowAudit(&page.Records[i])})
+	}
+	if next := admin.AuditCursor(page); next != "" {
+		list.Next = &next
 	}
 	return list, nil
 }
@@ -182,15 +186,9 @@ func set(p admin.Parameters, name string, value *string) {
 	}
 }
 
+// setTime adds a time that the document has.
 func setTime(p admin.Parameters, name string, value *graphql.Time) {
 	if value != nil {
 		p[name] = value.Format(time.RFC3339Nano)
 	}
-}
-
-func orNull(s string) *string {
-	if s == "" {
-		return nil
-	}
-	return &s
 }

@@ -75,7 +75,7 @@ func (p *Page) createKey(w http.ResponseWriter, r *http.Request, x *exchange) er
 		Label: fields["label"], Permissions: fields["permissions"], Expires: fields["expires_on"],
 		IsSystem: fields["is_system"] == "true", Errors: map[string]string{},
 	}
-	want := wanted(&form)
+	want := readFields(&form)
 	if len(form.Errors) == 0 {
 		var key *store.Key
 		var plain string
@@ -105,7 +105,7 @@ func (p *Page) createOnce(r *http.Request, x *exchange, nonce string, want admin
 	if err := x.Service.Check(x.Actor, want); err != nil {
 		return nil, "", err
 	}
-	if err := x.spend(r, nonce); err != nil {
+	if err := x.spendNonce(r, nonce); err != nil {
 		return nil, "", err
 	}
 	ctx, cancel := admin.Detached(r.Context())
@@ -120,8 +120,8 @@ func (p *Page) createOnce(r *http.Request, x *exchange, nonce string, want admin
 // errUnknownOutcome says that a key may have been created. Nobody has seen the key.
 var errUnknownOutcome = errors.New("the outcome cannot be learned")
 
-// wanted reads the fields of the form, and notes the wrong ones in the form.
-func wanted(form *ui.Create) admin.NewKey {
+// readFields reads the fields of the form, and notes the wrong ones in the form.
+func readFields(form *ui.Create) admin.NewKey {
 	want := admin.NewKey{
 		Label:       form.Label,
 		Permissions: strings.FieldsFunc(form.Permissions, func(c rune) bool { return strings.ContainsRune(" ,\t\r\n", c) }),

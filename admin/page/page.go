@@ -96,8 +96,8 @@ func (p *Page) Fail(w http.ResponseWriter, r *http.Request, x *admin.Exchange, r
 
 // Route implements [admin.Surface].
 func (p *Page) Route(escaped string) (*admin.Route, store.ID, bool) {
-	if r, ok := p.routes[escaped]; ok {
-		return r, store.ID{}, true
+	if route, ok := p.routes[escaped]; ok {
+		return route, store.ID{}, true
 	}
 	if path.Dir(escaped) == p.base+"/assets" {
 		return p.asset, store.ID{}, true
@@ -118,6 +118,7 @@ func (p *Page) Route(escaped string) (*admin.Route, store.ID, bool) {
 	return p.key, id, ok
 }
 
+// serveAsset answers with a file of the page. The files are open to all.
 func (p *Page) serveAsset(w http.ResponseWriter, r *http.Request, x *exchange) error {
 	secured(w.Header())
 	if !p.ui.Asset(w, r, path.Base(r.URL.EscapedPath())) {
@@ -165,9 +166,9 @@ func (p *Page) show(w http.ResponseWriter, r *http.Request, x *exchange, status 
 	_ = p.ui.Page(w, frame, body)
 }
 
+// frame is what surrounds the content, by who is signed in.
 func (p *Page) frame(r *http.Request, x *exchange) ui.Frame {
-	now := p.config.Now()
-	frame := ui.Frame{Language: languageOf(r), Now: now}
+	frame := ui.Frame{Language: languageOf(r), Now: p.config.Now()}
 	if x.visit == nil {
 		return frame
 	}
@@ -180,6 +181,8 @@ func (p *Page) frame(r *http.Request, x *exchange) ui.Frame {
 	return frame
 }
 
+// languageOf is the language that the browser has chosen on the page, or else the one
+// that it prefers.
 func languageOf(r *http.Request) ui.Language {
 	chosen := ""
 	if cookie, err := r.Cookie(session.CookieLanguage); err == nil {

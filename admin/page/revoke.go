@@ -14,6 +14,10 @@ import (
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
+// recent is how long ago a key was used at most that counts as in use. An admin has to
+// type the label of such a key to revoke it.
+const recent = time.Hour
+
 // pagePatience is how long a browser without scripts waits for a revocation. Then the
 // page shows how far it has come.
 const pagePatience = 10 * time.Second
@@ -26,7 +30,7 @@ func (p *Page) askRevoke(w http.ResponseWriter, r *http.Request, x *exchange) er
 	if err := x.Actor.May(admin.PermissionDelete); err != nil {
 		return err
 	}
-	key, err := p.read(r, x)
+	key, err := p.readKey(r, x)
 	if err == nil && key == nil {
 		err = store.ErrNotFound
 	}
@@ -37,9 +41,9 @@ func (p *Page) askRevoke(w http.ResponseWriter, r *http.Request, x *exchange) er
 	return nil
 }
 
-// read returns the key. Of a revoked key it returns what the audit log has. It returns
+// readKey returns the key. Of a revoked key it returns what the audit log has. It returns
 // nil for an unknown id.
-func (p *Page) read(r *http.Request, x *exchange) (*store.Key, error) {
+func (p *Page) readKey(r *http.Request, x *exchange) (*store.Key, error) {
 	ctx, cancel := admin.Bounded(r.Context())
 	defer cancel()
 	key, err := x.Service.Get(ctx, x.Actor, x.ID)
@@ -49,6 +53,7 @@ func (p *Page) read(r *http.Request, x *exchange) (*store.Key, error) {
 	return key, err
 }
 
+// revokeForm is the form for a key.
 func (p *Page) revokeForm(x *exchange, key *store.Key) ui.Revoke {
 	return ui.Revoke{
 		Key: ui.Key{Key: key, Own: key.ID == x.Actor.Key}, Nonce: x.nonce(),
@@ -68,10 +73,10 @@ func (p *Page) revokeKey(w http.ResponseWriter, r *http.Request, x *exchange) er
 	if err := x.Actor.May(admin.PermissionDelete); err != nil {
 		return err
 	}
-	if err := x.checkNonce(fields["nonce"]); err != nil {
+	if _, err := x.checkNonce(fields["nonce"]); err != nil {
 		return err
 	}
-	key, err := p.read(r, x)
+	key, err := p.readKey(r, x)
 	if err != nil {
 		return err
 	}
@@ -148,6 +153,7 @@ func (p *Page) follow(w http.ResponseWriter, r *http.Request, x *exchange, revoc
 	return nil
 }
 
+// showProgress is how far a revocation has come, as the page shows it.
 func showProgress(r *admin.Revoked, done bool) ui.Revoked {
 	expired := len(r.Report.Expired)
 	return ui.Revoked{

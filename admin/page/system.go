@@ -39,21 +39,21 @@ func (p *Page) system(w http.ResponseWriter, r *http.Request, x *exchange) error
 		}
 		p.show(w, r, x, http.StatusOK, card)
 	default:
-		return p.both(w, r, x, state)
+		return p.showBoth(w, r, x, state)
 	}
 	return nil
 }
 
-// both shows the page with both cards. A card that cannot be read says so in its
+// showBoth shows the page with both cards. A card that cannot be read says so in its
 // place.
-func (p *Page) both(w http.ResponseWriter, r *http.Request, x *exchange, state ui.State) error {
+func (p *Page) showBoth(w http.ResponseWriter, r *http.Request, x *exchange, state ui.State) error {
 	status := http.StatusOK
 	fault := func(err error) (string, error) {
-		found := x.Report(r, err)
-		if found.Status < http.StatusInternalServerError {
+		refusal := x.Report(r, err)
+		if refusal.Status < http.StatusInternalServerError {
 			return "", err
 		}
-		status = found.Status
+		status = refusal.Status
 		w.Header().Set("Retry-After", "1")
 		return "unavailable", nil
 	}
@@ -77,7 +77,7 @@ func (p *Page) both(w http.ResponseWriter, r *http.Request, x *exchange, state u
 // again. The second request comes from this site, so that the browser sends the cookie
 // in spite of SameSite=Strict (RFC 6265bis, section 8.8.2).
 func (p *Page) cameFromElsewhere(w http.ResponseWriter, r *http.Request) bool {
-	if _, held := session.Read(r, p.secure(r)); held || r.Header.Get("Sec-Fetch-Site") != "cross-site" ||
+	if _, hasCookie := session.Read(r, p.secure(r)); hasCookie || r.Header.Get("Sec-Fetch-Site") != "cross-site" ||
 		r.Header.Get("Sec-Fetch-Mode") != "navigate" || r.Header.Get("Authorization") != "" {
 		return false
 	}
