@@ -95,6 +95,7 @@ func (a Actor) record(event store.AuditEvent, key *store.Key, at time.Time, stat
 	}
 }
 
+// encodeDetails makes the JSON that the audit log keeps. No details are nil.
 func encodeDetails(details map[string]any) json.RawMessage {
 	if len(details) == 0 {
 		return nil
@@ -122,6 +123,8 @@ func (a Actor) acting(now func() time.Time, check func(Actor) error) *store.Acti
 	}}
 }
 
+// holds reports whether the permission is on the actor's own list. IsSystem does not
+// count.
 func (a Actor) holds(permission string) bool {
 	return slices.Contains(a.Permissions, permission)
 }
@@ -137,6 +140,7 @@ func (a Actor) May(permission string) error {
 // LackError is [ErrForbidden] for want of a permission.
 type LackError struct{ Permission string }
 
+// Error implements [error].
 func (e *LackError) Error() string { return ErrForbidden.Error() + ": " + e.Permission + " is needed" }
 
 // Unwrap returns [ErrForbidden].

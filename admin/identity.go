@@ -68,6 +68,7 @@ func (i *Identities) Known(r *http.Request) (actor Actor, named bool, err error)
 		actor, err = i.byToken(r.Context(), token)
 		return actor, true, err
 	}
+	// The request itself carries nothing. Handlers before this one may vouch for it.
 	if i.Earlier != nil {
 		if identity := i.Earlier(r); identity != nil {
 			return KeyActor(identity), true, nil
@@ -103,6 +104,8 @@ func (i *Identities) refuse(r *http.Request, d *gate.Decision) error {
 	return d.Refusal
 }
 
+// byToken finds out which person has this token. The message of a refusal speaks of a
+// token, where the gate's own speaks of a key.
 func (i *Identities) byToken(ctx context.Context, token string) (Actor, error) {
 	claims, err := i.Token(ctx, token)
 	switch {

@@ -24,17 +24,23 @@ func parseQuery(raw string, known ...string) (Parameters, error) {
 	if err != nil {
 		return nil, BadRequest("malformed query")
 	}
-	p := make(Parameters)
+	return onlyOnce(values, "parameter", known)
+}
+
+// onlyOnce refuses an unknown name, and a name that is there twice: readers differ in
+// which of the two counts. kind is what a value is called in a message.
+func onlyOnce(values url.Values, kind string, known []string) (map[string]string, error) {
+	once := make(map[string]string, len(known))
 	for name, all := range values {
 		if !slices.Contains(known, name) {
-			return nil, BadRequest(fmt.Sprintf("unknown parameter %.100q", name))
+			return nil, BadRequest(fmt.Sprintf("unknown %s %.100q", kind, name))
 		}
 		if len(all) > 1 {
 			return nil, BadRequest(name + " is there twice")
 		}
-		p[name] = all[0]
+		once[name] = all[0]
 	}
-	return p, nil
+	return once, nil
 }
 
 // keyParameters are those of the list of keys.

@@ -24,6 +24,7 @@ type Route struct {
 	Produces []string
 }
 
+// methods are the methods of the field Allow, sorted.
 func (r *Route) methods() []string { return slices.Sorted(maps.Keys(r.Calls)) }
 
 // authenticated makes calls that first find out who calls.

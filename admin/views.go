@@ -59,7 +59,7 @@ func ShowKey(k *store.Key) KeyJSON {
 		ExpiresAt:   orNull(k.ExpiresAt),
 		LastUsedAt:  orNull(k.LastUsedAt),
 	}
-	if shown.Permissions == nil {
+	if shown.Permissions == nil { // a list is never null
 		shown.Permissions = []string{}
 	}
 	if k.CreatedBy != "" {
@@ -80,6 +80,7 @@ func ShowRevoked(r *Revoked) RevokedJSON {
 	}
 }
 
+// orNull makes null of the zero time.
 func orNull(t time.Time) *time.Time {
 	if t.IsZero() {
 		return nil
@@ -87,22 +88,27 @@ func orNull(t time.Time) *time.Time {
 	return &t
 }
 
+// link is a link of the envelope, without scheme and host.
 type link struct {
 	Href string `json:"href"`
 }
 
+// links are the links of an answer. Next is there if the list has another page.
 type links struct {
 	Self       link  `json:"self"`
 	Collection link  `json:"collection"`
 	Next       *link `json:"next,omitempty"`
 }
 
+// meta is what an answer says of a whole list.
 type meta struct {
+	// Total counts the entries on all pages.
 	Total int `json:"total"`
 	// Relation is "gte" if there are more than Total. The rest was not counted.
 	Relation string `json:"total_relation,omitempty"`
 }
 
+// envelope is the form of every good answer. Lumio's own API has the same one.
 type envelope struct {
 	Data  any   `json:"data"`
 	Links links `json:"_links"`
@@ -199,6 +205,7 @@ func ShowAudit(r *store.AuditRecord) AuditJSON {
 	return shown
 }
 
+// textOrNull makes null of an empty text.
 func textOrNull(s string) *string {
 	if s == "" {
 		return nil

@@ -144,11 +144,12 @@ func (e *Endpoint) post(w http.ResponseWriter, r *http.Request, x *admin.Exchang
 		return err
 	}
 	if passthrough && document.ours == 0 {
+		// Hand on what was read. A body of chunks has a known length by now.
 		r.Body = io.NopCloser(bytes.NewReader(body))
 		r.ContentLength, r.TransferEncoding = int64(len(body)), nil
 		return x.HandOn(w, r)
 	}
-	if passthrough && document.others > 0 {
+	if passthrough && document.others > 0 { // neither server can answer all of it
 		return &gate.Refusal{
 			Status: http.StatusBadRequest, Code: "mixed_document",
 			Message: fmt.Sprintf("fields about system keys are answered apart from others: send %.100q in a document of its own", document.other),

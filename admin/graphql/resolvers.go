@@ -47,6 +47,8 @@ func (c *call) failed(err error) error {
 // the same rules.
 type resolvers struct{}
 
+// keyListArgs are the arguments of adminSystemKeys. The schema has the defaults of Limit
+// and Sort.
 type keyListArgs struct {
 	Limit       int32
 	Cursor      *string
@@ -83,6 +85,7 @@ func (resolvers) AdminSystemKeys(ctx context.Context, args keyListArgs) (*keyLis
 	return list, nil
 }
 
+// auditListArgs are the arguments of adminAuditLog.
 type auditListArgs struct {
 	KeyID        *graphql.ID
 	Label        *string
@@ -124,6 +127,7 @@ func (resolvers) AdminAuditLog(ctx context.Context, args auditListArgs) (*record
 	return list, nil
 }
 
+// createArgs are the arguments of adminCreateSystemKey.
 type createArgs struct {
 	Input struct {
 		Label       string
@@ -163,7 +167,7 @@ func (resolvers) AdminCreateSystemKey(ctx context.Context, args createArgs) (*ke
 func (resolvers) AdminDeleteSystemKey(ctx context.Context, args struct{ ID graphql.ID }) (*revocation, error) {
 	c := callOf(ctx)
 	id, err := store.ParseKeyID(string(args.ID))
-	if err != nil {
+	if err != nil { // what is no id names no key
 		return nil, c.failed(errors.Join(store.ErrNotFound, err))
 	}
 	deleting, cancel := admin.Detached(ctx)
@@ -172,6 +176,7 @@ func (resolvers) AdminDeleteSystemKey(ctx context.Context, args struct{ ID graph
 	if err != nil {
 		return nil, c.failed(err)
 	}
+	// The key is gone. The wait goes on if the client goes away, as for the REST API.
 	revoked, err := deleted.Wait(context.WithoutCancel(ctx), nil)
 	if err != nil {
 		return nil, c.failed(err)

@@ -85,11 +85,11 @@ func (p *Page) createKey(w http.ResponseWriter, r *http.Request, x *exchange) er
 		}
 	}
 	found := admin.RefusalOf(err)
-	if len(form.Errors) > 0 {
+	if len(form.Errors) > 0 { // found before anything was tried
 		found = &gate.Refusal{Status: http.StatusUnprocessableEntity}
 	}
 	if !explain(&form, found, err) {
-		return err
+		return err // not about the form
 	}
 	if found.Status >= http.StatusInternalServerError || errors.Is(err, admin.ErrEscalation) {
 		_ = x.Report(r, err) // to the logs

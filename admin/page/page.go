@@ -18,7 +18,7 @@ type Page struct {
 	base   string
 	ui     *ui.UI
 	routes map[string]*admin.Route
-	// key and the others are routes below a key.
+	// key, ask and revoke are the routes of one key, and asset that of all assets.
 	key, ask, revoke, asset *admin.Route
 	// pages are the routes whose errors are pages.
 	pages map[*admin.Route]bool
@@ -50,6 +50,7 @@ func New(config admin.Config) *Page {
 			Only: admin.KeysRoute.Only, Produces: admin.KeysRoute.Produces, Form: true,
 		},
 	}
+	// These name a key, so their paths are found by [Page.Route].
 	p.key = &admin.Route{
 		Calls: map[string]admin.Call{
 			http.MethodGet: p.visited(admin.GetKey), http.MethodHead: p.visited(admin.GetKey), http.MethodDelete: p.visited(admin.RevokeKey),
@@ -76,7 +77,7 @@ type call func(w http.ResponseWriter, r *http.Request, x *exchange) error
 func (p *Page) html(do call) admin.Call {
 	return func(w http.ResponseWriter, r *http.Request, outer *admin.Exchange) error {
 		x := &exchange{Exchange: outer, page: p}
-		if err := do(w, r, x); err != nil {
+		if err := do(w, r, x); err != nil { // here, where it is known who is signed in
 			p.fail(w, r, x, x.Report(r, err))
 		}
 		return nil
@@ -102,6 +103,7 @@ func (p *Page) Route(escaped string) (*admin.Route, store.ID, bool) {
 	if path.Dir(escaped) == p.base+"/assets" {
 		return p.asset, store.ID{}, true
 	}
+	// below returns the id of the key between the prefix and the suffix.
 	below := func(prefix, suffix string) (store.ID, bool) {
 		text, found := strings.CutPrefix(escaped, prefix+"/")
 		text, ends := strings.CutSuffix(text, suffix)

@@ -25,7 +25,7 @@ func (p *Page) system(w http.ResponseWriter, r *http.Request, x *exchange) error
 		return err
 	}
 	state := stateOf(parameters)
-	switch r.Header.Get(fragmentHeader) {
+	switch r.Header.Get(fragmentHeader) { // the script replaces one card
 	case "keys":
 		card, err := p.keysCard(r, x, state)
 		if err != nil {
@@ -120,6 +120,7 @@ func (p *Page) keysCard(r *http.Request, x *exchange, state ui.State) (ui.Keys, 
 	return card, nil
 }
 
+// cursorText is a cursor in a URL. It is empty if there is no such page.
 func cursorText(c *store.Cursor) string {
 	if c == nil {
 		return ""
@@ -149,6 +150,7 @@ func (p *Page) auditCard(r *http.Request, x *exchange, state ui.State) (ui.Audit
 	if state.Activity == "" {
 		return card, nil
 	}
+	// The card names the key whose records it shows: by a record, or else by the row.
 	for _, record := range card.Records {
 		if card.Label = record.Key.Label; card.Label != "" {
 			return card, nil

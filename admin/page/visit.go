@@ -61,7 +61,7 @@ func (x *exchange) enter(w http.ResponseWriter, r *http.Request) error {
 		if actor, err = x.resume(r, token); err != nil {
 			return err
 		}
-	} else if !hasCookie {
+	} else if !hasCookie { // forms of this admin need a token too
 		token = session.NewToken()
 		session.Set(w.Header(), token, p.secure(r))
 	}
@@ -70,7 +70,8 @@ func (x *exchange) enter(w http.ResponseWriter, r *http.Request) error {
 	return x.Actor.May(admin.PermissionAccess)
 }
 
-// resume finds the key of a session, and reads its current state.
+// resume finds the key of a session, and reads its current state. A session ends with
+// its key, and has the permissions that the key has now.
 func (x *exchange) resume(r *http.Request, token session.Token) (admin.Actor, error) {
 	ctx, cancel := admin.Bounded(r.Context())
 	defer cancel()

@@ -16,7 +16,7 @@ import (
 //go:embed assets/*
 var assetFiles embed.FS
 
-// asset is a file that the pages refer to.
+// asset is a file that the pages refer to, plain and in gzip.
 type asset struct {
 	name       string // with a digest of the content in it
 	mediaType  string
@@ -52,6 +52,7 @@ func loadAssets() map[string]*asset {
 	return all
 }
 
+// compressed is a text in gzip. It is made once and sent often, so it is made small.
 func compressed(text []byte) []byte {
 	var b bytes.Buffer
 	w, err := gzip.NewWriterLevel(&b, gzip.BestCompression)
@@ -63,6 +64,7 @@ func compressed(text []byte) []byte {
 	return b.Bytes()
 }
 
+// assetPath is the path of an asset, for templates.
 func (u *UI) assetPath(name string) (string, error) {
 	a, ok := u.assets[name]
 	if !ok {

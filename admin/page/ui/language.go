@@ -27,6 +27,7 @@ func (l Language) Name() string {
 	return map[Language]string{English: "English", German: "Deutsch"}[l]
 }
 
+// others are the languages that the page offers in place of this one.
 func (l Language) others() []Language {
 	return slices.DeleteFunc(slices.Clone(Languages), func(o Language) bool { return o == l })
 }
@@ -51,6 +52,7 @@ type words map[string]string
 
 var translations = loadTranslations()
 
+// loadTranslations reads the texts of all languages. It panics if a file is wrong.
 func loadTranslations() map[Language]words {
 	all := make(map[Language]words)
 	for _, l := range Languages {
