@@ -26,12 +26,17 @@ func ListKeys(w http.ResponseWriter, r *http.Request, x *Exchange) error {
 	for i := range page.Keys {
 		data = append(data, ShowKey(&page.Keys[i]))
 	}
-	next := ""
-	if page.Next != nil {
-		next = page.Next.Encode()
-	}
-	WriteJSON(w, http.StatusOK, listAnswer(r, keysPath, data, meta{Total: page.Total}, next))
+	WriteJSON(w, http.StatusOK, listAnswer(r, keysPath, data, meta{Total: page.Total}, CursorText(page.Next)))
 	return nil
+}
+
+// CursorText is the cursor of a page of keys, as text. It is empty if there is no such
+// page.
+func CursorText(c *store.Cursor) string {
+	if c == nil {
+		return ""
+	}
+	return c.Encode()
 }
 
 // listAudit answers with a page of the audit log, the newest records first.

@@ -78,8 +78,7 @@ func (resolvers) AdminSystemKeys(ctx context.Context, args keyListArgs) (*keyLis
 	for i := range page.Keys {
 		list.Data = append(list.Data, key{admin.ShowKey(&page.Keys[i])})
 	}
-	if page.Next != nil {
-		next := page.Next.Encode()
+	if next := admin.CursorText(page.Next); next != "" {
 		list.Next = &next
 	}
 	return list, nil

@@ -123,7 +123,10 @@ func (p *Page) fail(w http.ResponseWriter, r *http.Request, x *exchange, refusal
 		p.show(w, r, x, refusal.Status, ui.SignIn{Notice: "wrong", Failed: true})
 		return
 	}
-	body := ui.Problem{Status: refusal.Status, Code: refusal.Code, Missing: missing(refusal), RequestID: x.Request.ID}
+	body := ui.Problem{Status: refusal.Status, Code: refusal.Code, RequestID: x.Request.ID}
+	if lack, ok := errors.AsType[*admin.LackError](refusal); ok {
+		body.Missing = lack.Permission
+	}
 	switch {
 	case refusal.Status >= http.StatusInternalServerError:
 		body.Code = "unavailable"
@@ -154,12 +157,4 @@ func (p *Page) askToSignIn(w http.ResponseWriter, r *http.Request, x *exchange) 
 		body = ui.SignIn{Notice: "ended", Failed: true}
 	}
 	p.show(w, r, x, status, body)
-}
-
-// missing is the permission that the caller lacks, or empty.
-func missing(refusal *gate.Refusal) string {
-	if lack, ok := errors.AsType[*admin.LackError](refusal); ok {
-		return lack.Permission
-	}
-	return ""
 }

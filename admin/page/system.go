@@ -25,22 +25,20 @@ func (p *Page) system(w http.ResponseWriter, r *http.Request, x *exchange) error
 		return err
 	}
 	state := stateOf(parameters)
+	var card ui.Body
+	var err error
 	switch r.Header.Get(fragmentHeader) { // the script replaces one card
 	case "keys":
-		card, err := p.keysCard(r, x, state)
-		if err != nil {
-			return err
-		}
-		p.show(w, r, x, http.StatusOK, card)
+		card, err = p.keysCard(r, x, state)
 	case "audit":
-		card, err := p.auditCard(r, x, state)
-		if err != nil {
-			return err
-		}
-		p.show(w, r, x, http.StatusOK, card)
+		card, err = p.auditCard(r, x, state)
 	default:
 		return p.showBoth(w, r, x, state)
 	}
+	if err != nil {
+		return err
+	}
+	p.show(w, r, x, http.StatusOK, card)
 	return nil
 }
 
@@ -116,16 +114,8 @@ func (p *Page) keysCard(r *http.Request, x *exchange, state ui.State) (ui.Keys, 
 	for i := range found.Keys {
 		card.Keys = append(card.Keys, ui.Key{Key: &found.Keys[i], Own: found.Keys[i].ID == x.Actor.Key})
 	}
-	card.Next, card.Prev = cursorText(next), cursorText(prev)
+	card.Next, card.Prev = admin.CursorText(next), admin.CursorText(prev)
 	return card, nil
-}
-
-// cursorText is a cursor in a URL. It is empty if there is no such page.
-func cursorText(c *store.Cursor) string {
-	if c == nil {
-		return ""
-	}
-	return c.Encode()
 }
 
 // auditCard reads the newest records that the state asks for.

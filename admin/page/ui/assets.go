@@ -7,7 +7,6 @@ import (
 	"embed"
 	"encoding/hex"
 	"fmt"
-	"io/fs"
 	"net/http"
 	"path"
 	"strings"
@@ -31,7 +30,7 @@ var mediaTypes = map[string]string{
 
 // loadAssets reads the assets, by the names that the templates use.
 func loadAssets() map[string]*asset {
-	entries, err := fs.ReadDir(assetFiles, "assets")
+	entries, err := assetFiles.ReadDir("assets")
 	if err != nil { // is part of the program
 		panic(err)
 	}

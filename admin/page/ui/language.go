@@ -73,8 +73,8 @@ func loadTranslations() map[Language]words {
 // the number 1, it prefers the text for one. A test holds that every language has
 // every key.
 func (w words) say(key string, args ...any) (string, error) {
-	if one := key + ".one"; len(args) > 0 && args[len(args)-1] == 1 && w.has(one) {
-		key = one
+	if len(args) > 0 && args[len(args)-1] == 1 && w[key+".one"] != "" {
+		key += ".one"
 	}
 	text, ok := w[key]
 	if !ok {
@@ -85,8 +85,6 @@ func (w words) say(key string, args ...any) (string, error) {
 	}
 	return fmt.Sprintf(text, args...), nil
 }
-
-func (w words) has(key string) bool { _, ok := w[key]; return ok }
 
 // Moment is a time as it is shown.
 type Moment struct {
