@@ -140,13 +140,13 @@ func Describe(err error) string {
 // section 4), an unknown member, a known member in another case, and null or a list in
 // place of the object. It calls itself for each level. The body must come from
 // [ReadJSON], which allows 64 levels.
-func checkMembers(body []byte, known []string) error {
+func checkMembers(body []byte, allowed []string) error {
 	decoder := json.NewDecoder(bytes.NewReader(body))
 	if first, err := decoder.Token(); err != nil || first != json.Delim('{') {
 		return BadRequest("malformed body: one JSON object is expected")
 	}
 	err := eachMember(decoder, func(name string) error {
-		if !slices.Contains(known, name) {
+		if !slices.Contains(allowed, name) {
 			return BadRequest(fmt.Sprintf("malformed body: unknown field %.100q", name))
 		}
 		return nil

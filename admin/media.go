@@ -112,7 +112,7 @@ func hostOf(host string) string {
 // ReadForm reads a form as strictly as [Decode] reads JSON. Unknown and repeated
 // fields are refused, missing fields are empty, and parameters of the URL do not
 // count.
-func ReadForm(w http.ResponseWriter, r *http.Request, known ...string) (map[string]string, error) {
+func ReadForm(w http.ResponseWriter, r *http.Request, allowed ...string) (map[string]string, error) {
 	if !IsForm(r) {
 		return nil, unsupportedMediaType("the body must be a form")
 	}
@@ -124,5 +124,5 @@ func ReadForm(w http.ResponseWriter, r *http.Request, known ...string) (map[stri
 	if err != nil {
 		return nil, BadRequest("malformed form")
 	}
-	return onlyOnce(values, "field", known)
+	return onlyOnce(values, "field", allowed)
 }

@@ -19,20 +19,20 @@ type Parameters map[string]string
 
 // parseQuery reads a query. It refuses unknown and repeated parameters. If a mistyped
 // filter were ignored, the answer would show more than was asked for.
-func parseQuery(raw string, known ...string) (Parameters, error) {
+func parseQuery(raw string, allowed ...string) (Parameters, error) {
 	values, err := url.ParseQuery(raw)
 	if err != nil {
 		return nil, BadRequest("malformed query")
 	}
-	return onlyOnce(values, "parameter", known)
+	return onlyOnce(values, "parameter", allowed)
 }
 
 // onlyOnce refuses an unknown name, and a name that is there twice: readers differ in
 // which of the two counts. kind is what a value is called in a message.
-func onlyOnce(values url.Values, kind string, known []string) (map[string]string, error) {
-	once := make(map[string]string, len(known))
+func onlyOnce(values url.Values, kind string, allowed []string) (map[string]string, error) {
+	once := make(map[string]string, len(allowed))
 	for name, all := range values {
-		if !slices.Contains(known, name) {
+		if !slices.Contains(allowed, name) {
 			return nil, BadRequest(fmt.Sprintf("unknown %s %.100q", kind, name))
 		}
 		if len(all) > 1 {

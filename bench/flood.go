@@ -227,18 +227,18 @@ func (r *run) floods(ctx context.Context, proxy string) ([]floodKind, error) {
 	client := newClient(auth, good.plain)
 	kinds := []floodKind{
 		{"none", server, client, nil},
-		{"(a) garbage", server, client, newFlood(auth, "/", many(garbage))},
-		{"(b) unminted keys", server, client, newFlood(auth, "/", many(unminted))},
+		{"(a) garbage", server, client, newFlood(auth, "/", credentials(garbage))},
+		{"(b) unminted keys", server, client, newFlood(auth, "/", credentials(unminted))},
 		{"(c) revoked keys", server, client, newFlood(auth, "/", revoked)},
-		{"(d) wrong JWTs, admin plane", server, client, newFlood(plane, "/v1/admin/system-keys", many(wrongToken))},
-		{"any, of a site without the plugin", server, client, newFlood(refusing, "/", many(unminted))},
+		{"(d) wrong JWTs, admin plane", server, client, newFlood(plane, "/v1/admin/system-keys", credentials(wrongToken))},
+		{"any, of a site without the plugin", server, client, newFlood(refusing, "/", credentials(unminted))},
 	}
 	for _, k := range kinds[1:5] {
 		kinds = append(kinds, floodKind{fmt.Sprintf("%s, %d a second", k.name, floodRate), server, client, slowed(k.flood)})
 	}
 	limitedClient := newClient(limited, good.plain)
 	return append(kinds,
-		floodKind{"(b) unminted keys, failure_limit", server, limitedClient, newFlood(limited, "/", many(unminted))},
+		floodKind{"(b) unminted keys, failure_limit", server, limitedClient, newFlood(limited, "/", credentials(unminted))},
 		floodKind{"(c) revoked keys, failure_limit", server, limitedClient, newFlood(limited, "/", revoked)}), nil
 }
 
@@ -276,7 +276,7 @@ func (r *run) adoptionFloods(ctx context.Context, proxy string) ([]floodKind, er
 		return nil, err
 	}
 	client, adopted := newClient(auth, good.plain), newClient(auth, adoptedKey)
-	flood := newFlood(auth, "/", many(unminted))
+	flood := newFlood(auth, "/", credentials(unminted))
 	flood.Accepted = append(flood.Accepted, http.StatusServiceUnavailable) // while a string is not searched for
 	kinds := []floodKind{
 		{"none, adopt_keys", server, client, nil},
@@ -288,7 +288,7 @@ func (r *run) adoptionFloods(ctx context.Context, proxy string) ([]floodKind, er
 	// Searches may spend more at first. Ten seconds are enough for a server on one
 	// processor to spend that, so that what is measured is what goes on for ever. The
 	// strings are others: whose they are is not known when they are measured.
-	first := newFlood(auth, "/", many(unminted))
+	first := newFlood(auth, "/", credentials(unminted))
 	first.Accepted, first.Length = flood.Accepted, 10*time.Second
 	wait, err := r.beginFlood(ctx, first)
 	if err == nil {
@@ -316,11 +316,11 @@ func insertForeign(ctx context.Context, keys *admin.Service) error {
 	return nil
 }
 
-// many makes enough credentials that none comes back soon.
-func many(credential func() string) []string {
+// credentials makes enough credentials that none comes back soon.
+func credentials(newCredential func() string) []string {
 	all := make([]string, 4096)
 	for i := range all {
-		all[i] = credential()
+		all[i] = newCredential()
 	}
 	return all
 }

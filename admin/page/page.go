@@ -150,8 +150,8 @@ func secured(h http.Header) {
 // another site cannot send it without a CORS preflight.
 const fragmentHeader = "X-Fragment"
 
-// show answers with a page, or with the part of it that the script wants.
-func (p *Page) show(w http.ResponseWriter, r *http.Request, x *exchange, status int, body ui.Body) {
+// render answers with a page, or with the part of it that the script wants.
+func (p *Page) render(w http.ResponseWriter, r *http.Request, x *exchange, status int, body ui.Body) {
 	h := w.Header()
 	secured(h)
 	h.Set("Content-Type", "text/html; charset=utf-8")

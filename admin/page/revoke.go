@@ -37,7 +37,7 @@ func (p *Page) askRevoke(w http.ResponseWriter, r *http.Request, x *exchange) er
 	if err != nil {
 		return err
 	}
-	p.show(w, r, x, http.StatusOK, p.revokeForm(x, key))
+	p.render(w, r, x, http.StatusOK, p.revokeForm(x, key))
 	return nil
 }
 
@@ -87,7 +87,7 @@ func (p *Page) revokeKey(w http.ResponseWriter, r *http.Request, x *exchange) er
 	if form.Confirm && strings.TrimSpace(fields["confirm"]) != key.Label {
 		// This includes an admin who has opened the form before the key was used.
 		form.Mismatch = fields["confirm"] != ""
-		p.show(w, r, x, http.StatusUnprocessableEntity, form)
+		p.render(w, r, x, http.StatusUnprocessableEntity, form)
 		return nil
 	}
 	deleting, cancel := admin.Detached(r.Context())
@@ -112,9 +112,9 @@ func (p *Page) await(w http.ResponseWriter, r *http.Request, x *exchange, revoca
 		if wait.Err != nil {
 			return wait.Err
 		}
-		p.show(w, r, x, http.StatusOK, showProgress(wait.Revoked, true))
+		p.render(w, r, x, http.StatusOK, showProgress(wait.Revoked, true))
 	case <-timer.C:
-		p.show(w, r, x, http.StatusAccepted, showProgress(wait.SoFar(), false))
+		p.render(w, r, x, http.StatusAccepted, showProgress(wait.SoFar(), false))
 	case <-r.Context().Done():
 	}
 	return nil
@@ -128,7 +128,7 @@ func (p *Page) follow(w http.ResponseWriter, r *http.Request, x *exchange, revoc
 	line := func(step ui.Revoked) {
 		if !wrote {
 			wrote = true
-			p.show(w, r, x, http.StatusOK, step)
+			p.render(w, r, x, http.StatusOK, step)
 		} else {
 			_ = p.ui.Fragment(w, p.frame(r, x), step) // the client is gone if this fails
 		}
@@ -147,8 +147,8 @@ func (p *Page) follow(w http.ResponseWriter, r *http.Request, x *exchange, revoc
 	case !wrote:
 		return err
 	default: // the status is sent: an end without the last step is told from one with it
-		found := x.Report(r, err)
-		_ = p.ui.Fragment(w, p.frame(r, x), ui.Problem{Status: found.Status, Code: "unavailable", RequestID: x.Request.ID})
+		refusal := x.Report(r, err)
+		_ = p.ui.Fragment(w, p.frame(r, x), ui.Problem{Status: refusal.Status, Code: "unavailable", RequestID: x.Request.ID})
 	}
 	return nil
 }

@@ -23,7 +23,7 @@ func (p *Page) signIn(w http.ResponseWriter, r *http.Request, x *exchange) error
 	}
 	key := strings.TrimSpace(form["key"])
 	wrong := func() error {
-		p.show(w, r, x, http.StatusUnauthorized, ui.SignIn{Notice: "wrong", Failed: true})
+		p.render(w, r, x, http.StatusUnauthorized, ui.SignIn{Notice: "wrong", Failed: true})
 		return nil
 	}
 	// The key is checked as if it had come in the header. So one place decides what is
@@ -89,7 +89,7 @@ func (p *Page) signOut(w http.ResponseWriter, r *http.Request, x *exchange) erro
 	}
 	session.Clear(w.Header(), p.secure(r))
 	x.visit = nil
-	p.show(w, r, x, http.StatusOK, ui.SignIn{Notice: "bye"})
+	p.render(w, r, x, http.StatusOK, ui.SignIn{Notice: "bye"})
 	return nil
 }
 
@@ -120,7 +120,7 @@ func (p *Page) fail(w http.ResponseWriter, r *http.Request, x *exchange, refusal
 		p.askToSignIn(w, r, x)
 		return
 	case refusal.Status == http.StatusUnauthorized: // what the request itself has said is not good
-		p.show(w, r, x, refusal.Status, ui.SignIn{Notice: "wrong", Failed: true})
+		p.render(w, r, x, refusal.Status, ui.SignIn{Notice: "wrong", Failed: true})
 		return
 	}
 	body := ui.Problem{Status: refusal.Status, Code: refusal.Code, RequestID: x.Request.ID}
@@ -135,7 +135,7 @@ func (p *Page) fail(w http.ResponseWriter, r *http.Request, x *exchange, refusal
 	case body.Code != "csrf" && body.Code != "cross_origin" && body.Code != "forbidden":
 		body.Code = "invalid_request"
 	}
-	p.show(w, r, x, refusal.Status, body)
+	p.render(w, r, x, refusal.Status, body)
 }
 
 // askToSignIn shows the sign-in form to a browser without a session.
@@ -143,7 +143,7 @@ func (p *Page) askToSignIn(w http.ResponseWriter, r *http.Request, x *exchange) 
 	secure := p.secure(r)
 	_, hasCookie := session.Read(r, secure)
 	if r.Header.Get(fragmentHeader) != "" {
-		p.show(w, r, x, http.StatusUnauthorized, ui.Problem{Code: "session", Status: http.StatusUnauthorized})
+		p.render(w, r, x, http.StatusUnauthorized, ui.Problem{Code: "session", Status: http.StatusUnauthorized})
 		return
 	}
 	body, status := ui.SignIn{}, http.StatusOK
@@ -156,5 +156,5 @@ func (p *Page) askToSignIn(w http.ResponseWriter, r *http.Request, x *exchange) 
 		status = http.StatusUnauthorized
 		body = ui.SignIn{Notice: "ended", Failed: true}
 	}
-	p.show(w, r, x, status, body)
+	p.render(w, r, x, status, body)
 }

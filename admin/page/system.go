@@ -33,18 +33,18 @@ func (p *Page) system(w http.ResponseWriter, r *http.Request, x *exchange) error
 	case "audit":
 		card, err = p.auditCard(r, x, state)
 	default:
-		return p.showBoth(w, r, x, state)
+		return p.renderBoth(w, r, x, state)
 	}
 	if err != nil {
 		return err
 	}
-	p.show(w, r, x, http.StatusOK, card)
+	p.render(w, r, x, http.StatusOK, card)
 	return nil
 }
 
-// showBoth shows the page with both cards. A card that cannot be read says so in its
+// renderBoth shows the page with both cards. A card that cannot be read says so in its
 // place.
-func (p *Page) showBoth(w http.ResponseWriter, r *http.Request, x *exchange, state ui.State) error {
+func (p *Page) renderBoth(w http.ResponseWriter, r *http.Request, x *exchange, state ui.State) error {
 	status := http.StatusOK
 	fault := func(err error) (string, error) {
 		refusal := x.Report(r, err)
@@ -67,7 +67,7 @@ func (p *Page) showBoth(w http.ResponseWriter, r *http.Request, x *exchange, sta
 			return err
 		}
 	}
-	p.show(w, r, x, status, ui.System{Keys: keys, Audit: audit})
+	p.render(w, r, x, status, ui.System{Keys: keys, Audit: audit})
 	return nil
 }
 
@@ -98,21 +98,21 @@ func (p *Page) keysCard(r *http.Request, x *exchange, state ui.State) (ui.Keys, 
 	if !card.MayRead {
 		return card, nil
 	}
-	query, back := keyQueryOf(&card.State, p.config.Now())
+	query, backwards := keyQueryOf(&card.State, p.config.Now())
 	ctx, cancel := admin.Bounded(r.Context())
 	defer cancel()
-	found, err := x.Service.List(ctx, x.Actor, query)
+	page, err := x.Service.List(ctx, x.Actor, query)
 	if err != nil {
 		return card, err
 	}
-	next, prev := found.Next, found.Prev
-	if back { // it was read the other way round
-		slices.Reverse(found.Keys)
+	next, prev := page.Next, page.Prev
+	if backwards { // the rows come in reverse order
+		slices.Reverse(page.Keys)
 		next, prev = prev, next
 	}
-	card.Total = found.Total
-	for i := range found.Keys {
-		card.Keys = append(card.Keys, ui.Key{Key: &found.Keys[i], Own: found.Keys[i].ID == x.Actor.Key})
+	card.Total = page.Total
+	for i := range page.Keys {
+		card.Keys = append(card.Keys, ui.Key{Key: &page.Keys[i], Own: page.Keys[i].ID == x.Actor.Key})
 	}
 	card.Next, card.Prev = admin.CursorText(next), admin.CursorText(prev)
 	return card, nil
@@ -129,13 +129,13 @@ func (p *Page) auditCard(r *http.Request, x *exchange, state ui.State) (ui.Audit
 	query.Before, _ = store.ParseID(state.Older)
 	ctx, cancel := admin.Bounded(r.Context())
 	defer cancel()
-	found, err := x.Service.AuditLog(ctx, x.Actor, query)
+	page, err := x.Service.AuditLog(ctx, x.Actor, query)
 	if err != nil {
 		return card, err
 	}
-	card.Total, card.More, card.Next = found.Total, found.More, admin.AuditCursor(found)
-	for i := range found.Records {
-		card.Records = append(card.Records, ui.Record{AuditRecord: &found.Records[i]})
+	card.Total, card.More, card.Next = page.Total, page.More, admin.AuditCursor(page)
+	for i := range page.Records {
+		card.Records = append(card.Records, ui.Record{AuditRecord: &page.Records[i]})
 	}
 	if state.Activity == "" {
 		return card, nil
