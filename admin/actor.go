@@ -95,6 +95,7 @@ func (a Actor) record(event store.AuditEvent, key *store.Key, at time.Time, stat
 	}
 }
 
+// encodeDetails makes the JSON that the audit log keeps. No details are nil.
 func encodeDetails(details map[string]any) json.RawMessage {
 	if len(details) == 0 {
 		return nil
@@ -122,6 +123,8 @@ func (a Actor) acting(now func() time.Time, check func(Actor) error) *store.Acti
 	}}
 }
 
+// holds reports whether the permission is on the actor's own list. IsSystem does not
+// count.
 func (a Actor) holds(permission string) bool {
 	return slices.Contains(a.Permissions, permission)
 }
@@ -137,10 +140,19 @@ func (a Actor) May(permission string) error {
 // LackError is [ErrForbidden] for want of a permission.
 type LackError struct{ Permission string }
 
+// Error implements [error].
 func (e *LackError) Error() string { return ErrForbidden.Error() + ": " + e.Permission + " is needed" }
 
 // Unwrap returns [ErrForbidden].
 func (e *LackError) Unwrap() error { return ErrForbidden }
+
+// mayCreate returns nil if the actor may create this key.
+func (a Actor) mayCreate(key *store.Key) error {
+	if err := a.May(PermissionCreate); err != nil {
+		return err
+	}
+	return a.Grant(key.Permissions, key.IsSystem)
+}
 
 // Grant returns nil if the actor may grant these permissions. Nobody grants a
 // permission that they do not hold. A system admin may grant everything.

@@ -107,15 +107,15 @@ func (x *Exchange) HandOn(w http.ResponseWriter, r *http.Request) error {
 	return x.next(w, r)
 }
 
+// serve answers a request, or returns an error for the answer.
 func (h *Handler) serve(w http.ResponseWriter, r *http.Request, x *Exchange) error {
 	if err := h.checkHost(r); err != nil {
 		return err
 	}
-	found, id, ok := h.route(r.URL.EscapedPath())
-	if !ok {
+	var ok bool
+	if x.Route, x.ID, ok = h.route(r.URL.EscapedPath()); !ok {
 		return NotFound()
 	}
-	x.Route, x.ID = found, id
 	call, ok := x.Route.Calls[r.Method]
 	if !ok {
 		return &gate.Refusal{
@@ -168,16 +168,16 @@ func (x *Exchange) SameSite(r *http.Request) error {
 }
 
 // denied records that an actor was not allowed to do something.
-func (x *Exchange) denied(err error, p *gate.Refusal) {
-	if p.Status != http.StatusForbidden || x.Actor.Name == "" {
+func (x *Exchange) denied(err error, refusal *gate.Refusal) {
+	if refusal.Status != http.StatusForbidden || x.Actor.Name == "" {
 		return
 	}
 	key := store.Key{ID: x.Actor.Key, Label: x.Actor.Label}
 	if key.ID == (store.ID{}) {
 		key.Label = ""
 	}
-	x.handler.config.Denied(x.Actor.record(store.AuditDenied, &key, x.handler.config.Now(), p.Status,
-		map[string]any{"reason": p.Code, "message": err.Error()}))
+	x.handler.config.Denied(x.Actor.record(store.AuditDenied, &key, x.handler.config.Now(), refusal.Status,
+		map[string]any{"reason": refusal.Code, "message": err.Error()}))
 }
 
 // callTimeout bounds what a call asks of the store. A call that hangs keeps neither

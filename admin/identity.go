@@ -45,8 +45,8 @@ const personPrefix = "lm_"
 
 // actor finds out who calls, and refuses an anonymous caller.
 func (i *Identities) actor(r *http.Request) (Actor, error) {
-	actor, known, err := i.Known(r)
-	if err == nil && !known {
+	actor, named, err := i.Known(r)
+	if err == nil && !named {
 		err = gate.Anonymous()
 	}
 	return actor, err
@@ -55,7 +55,7 @@ func (i *Identities) actor(r *http.Request) (Actor, error) {
 // Known finds out who calls, and whether the request says so. If a request carries a
 // credential, only that credential counts. A bad one is refused, even if another
 // handler has authenticated the user.
-func (i *Identities) Known(r *http.Request) (actor Actor, known bool, err error) {
+func (i *Identities) Known(r *http.Request) (actor Actor, named bool, err error) {
 	key, refusal := gate.Credential(r)
 	if refusal != nil {
 		return Actor{}, false, i.refuse(r, &gate.Decision{Refusal: refusal})
@@ -68,6 +68,7 @@ func (i *Identities) Known(r *http.Request) (actor Actor, known bool, err error)
 		actor, err = i.byToken(r.Context(), token)
 		return actor, true, err
 	}
+	// The request itself carries nothing. Handlers before this one may vouch for it.
 	if i.Earlier != nil {
 		if identity := i.Earlier(r); identity != nil {
 			return KeyActor(identity), true, nil
@@ -81,6 +82,8 @@ func (i *Identities) Known(r *http.Request) (actor Actor, known bool, err error)
 	return Actor{}, false, nil
 }
 
+// ByKey finds out whose key this is. Announce or Refused is told. The error is a
+// refusal.
 func (i *Identities) ByKey(r *http.Request, key string) (Actor, error) {
 	d := gate.Decision{Key: key}
 	d.Admitted(i.Admit(r.Context(), key))
@@ -93,6 +96,7 @@ func (i *Identities) ByKey(r *http.Request, key string) (Actor, error) {
 	return KeyActor(d.Identity), nil
 }
 
+// refuse tells Refused of a key that is not accepted.
 func (i *Identities) refuse(r *http.Request, d *gate.Decision) error {
 	if i.Refused != nil {
 		i.Refused(r, d)
@@ -100,17 +104,19 @@ func (i *Identities) refuse(r *http.Request, d *gate.Decision) error {
 	return d.Refusal
 }
 
+// byToken finds out which person has this token. The message of a refusal speaks of a
+// token, where the gate's own speaks of a key.
 func (i *Identities) byToken(ctx context.Context, token string) (Actor, error) {
 	claims, err := i.Token(ctx, token)
 	switch {
 	case errors.Is(err, jwtauth.ErrInvalid):
-		p := gate.Invalid("")
-		p.Message = "the token is not valid"
-		return Actor{}, p
+		refusal := gate.Invalid("")
+		refusal.Message = "the token is not valid"
+		return Actor{}, refusal
 	case err != nil:
-		p := gate.Unavailable("", time.Second, err)
-		p.Message = "the token cannot be verified at the moment"
-		return Actor{}, p
+		refusal := gate.Unavailable("", time.Second, err)
+		refusal.Message = "the token cannot be verified at the moment"
+		return Actor{}, refusal
 	}
 	return personActor(claims.Subject, claims.Name, claims.Permissions, claims.IsSystem), nil
 }

@@ -58,13 +58,13 @@ func (c *CreateInput) Key() (NewKey, error) {
 // nesting that is too deep.
 func ReadJSON(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, error) {
 	length := min(max(r.ContentLength, 0), limit)
-	return read(io.TeeReader(http.MaxBytesReader(w, r.Body, limit), new(nesting.Scanner)), int(length))
+	return readBody(io.TeeReader(http.MaxBytesReader(w, r.Body, limit), new(nesting.Scanner)), int(length))
 }
 
-// read reads a body, which must be UTF-8. The length is the announced one. Memory for
+// readBody reads a body, which must be UTF-8. The length is the announced one. Memory for
 // more than maxBody is allocated at once, but only after the client has sent that
 // much.
-func read(r io.Reader, length int) ([]byte, error) {
+func readBody(r io.Reader, length int) ([]byte, error) {
 	var b bytes.Buffer
 	n, err := io.CopyN(&b, r, maxBody+1)
 	if err == nil {
@@ -84,8 +84,8 @@ func read(r io.Reader, length int) ([]byte, error) {
 			Message: fmt.Sprintf("the body must be at most %d bytes long", tooLarge.Limit),
 		}
 	}
-	if known, ok := errors.AsType[*gate.Refusal](err); ok {
-		return nil, known
+	if refusal, ok := errors.AsType[*gate.Refusal](err); ok { // of a reader that bounds the memory of all bodies
+		return nil, refusal
 	}
 	if err != nil {
 		return nil, BadRequest("the body could not be read")
@@ -140,13 +140,13 @@ func Describe(err error) string {
 // section 4), an unknown member, a known member in another case, and null or a list in
 // place of the object. It calls itself for each level. The body must come from
 // [ReadJSON], which allows 64 levels.
-func checkMembers(body []byte, known []string) error {
+func checkMembers(body []byte, allowed []string) error {
 	decoder := json.NewDecoder(bytes.NewReader(body))
 	if first, err := decoder.Token(); err != nil || first != json.Delim('{') {
 		return BadRequest("malformed body: one JSON object is expected")
 	}
 	err := eachMember(decoder, func(name string) error {
-		if !slices.Contains(known, name) {
+		if !slices.Contains(allowed, name) {
 			return BadRequest(fmt.Sprintf("malformed body: unknown field %.100q", name))
 		}
 		return nil
@@ -176,15 +176,15 @@ func eachMember(decoder *json.Decoder, check func(name string) error) error {
 			return BadRequest(fmt.Sprintf("malformed body: %.100q is there twice", name))
 		}
 		seen[name] = true
-		if err := anyValue(decoder); err != nil {
+		if err := skipValue(decoder); err != nil {
 			return err
 		}
 	}
-	return end(decoder)
+	return readClosing(decoder)
 }
 
-// anyValue reads a value of any kind. No object in it may have a member twice.
-func anyValue(decoder *json.Decoder) error {
+// skipValue reads a value of any kind. No object in it may have a member twice.
+func skipValue(decoder *json.Decoder) error {
 	token, err := decoder.Token()
 	if err != nil {
 		return BadRequest("malformed body: " + err.Error())
@@ -194,17 +194,17 @@ func anyValue(decoder *json.Decoder) error {
 		return eachMember(decoder, func(string) error { return nil })
 	case json.Delim('['):
 		for decoder.More() {
-			if err := anyValue(decoder); err != nil {
+			if err := skipValue(decoder); err != nil {
 				return err
 			}
 		}
-		return end(decoder)
+		return readClosing(decoder)
 	}
 	return nil
 }
 
-// end reads the closing bracket.
-func end(decoder *json.Decoder) error {
+// readClosing reads the closing bracket of an object or a list.
+func readClosing(decoder *json.Decoder) error {
 	if _, err := decoder.Token(); err != nil {
 		return BadRequest("malformed body: " + err.Error())
 	}

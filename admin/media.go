@@ -1,36 +1,55 @@
 package admin
 
 import (
-	"fmt"
 	"mime"
 	"net"
 	"net/http"
 	"net/url"
-	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/lumio-vision/caddy-system-keys/internal/gate"
 )
 
+const mediaForm = "application/x-www-form-urlencoded"
+
 // checkContentType refuses a body that is not JSON. A form of another site cannot send
 // JSON.
 func checkContentType(r *http.Request) error {
-	fields := r.Header.Values("Content-Type")
-	if len(fields) == 0 && r.Method != http.MethodPost {
+	if len(r.Header["Content-Type"]) == 0 && r.Method != http.MethodPost {
 		return nil
 	}
-	if len(fields) == 1 && r.Header.Get("Content-Encoding") == "" {
-		mediaType, parameters, err := mime.ParseMediaType(fields[0])
-		charset, set := parameters["charset"]
-		if err == nil && mediaType == MediaJSON && (!set || strings.EqualFold(charset, "utf-8")) {
-			return nil
-		}
+	mediaType, parameters := mediaTypeOf(r)
+	charset, set := parameters["charset"]
+	if mediaType != MediaJSON || set && !strings.EqualFold(charset, "utf-8") {
+		return unsupportedMediaType("the body must be application/json")
 	}
-	return &gate.Refusal{
-		Status: http.StatusUnsupportedMediaType, Code: "unsupported_media_type",
-		Message: "the body must be application/json",
+	return nil
+}
+
+// IsForm reports whether the body of a request is that of an HTML form.
+func IsForm(r *http.Request) bool {
+	mediaType, _ := mediaTypeOf(r)
+	return mediaType == mediaForm
+}
+
+// mediaTypeOf returns the media type of a body. It is empty if the request does not say
+// it, or says it twice, or if the body is compressed.
+func mediaTypeOf(r *http.Request) (mediaType string, parameters map[string]string) {
+	fields := r.Header["Content-Type"]
+	if len(fields) != 1 || r.Header.Get("Content-Encoding") != "" {
+		return "", nil
 	}
+	mediaType, parameters, err := mime.ParseMediaType(fields[0])
+	if err != nil {
+		return "", nil
+	}
+	return mediaType, parameters
+}
+
+// unsupportedMediaType is the answer to a body that is not read.
+func unsupportedMediaType(message string) *gate.Refusal {
+	return &gate.Refusal{Status: http.StatusUnsupportedMediaType, Code: "unsupported_media_type", Message: message}
 }
 
 // Accepts refuses a client that accepts no media type of the answer.
@@ -60,7 +79,8 @@ func (r *Route) Preferred(request *http.Request) (string, bool) {
 	return best, weight > 0
 }
 
-// weightOf is the weight of the most specific range that matches.
+// weightOf is the weight of the most specific range that matches, or 0. A range without
+// a weight has 1 (RFC 9110 section 12.4.2).
 func weightOf(accept, mediaType string) float64 {
 	kind, _, _ := strings.Cut(mediaType, "/")
 	weight, specificity := 0.0, 0
@@ -89,25 +109,14 @@ func hostOf(host string) string {
 	return strings.TrimSuffix(strings.Trim(host, "[]"), ".")
 }
 
-const mediaForm = "application/x-www-form-urlencoded"
-
-// IsForm reports whether the body of a request is that of a form.
-func IsForm(r *http.Request) bool {
-	mediaType, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
-	return err == nil && mediaType == mediaForm && len(r.Header.Values("Content-Type")) == 1 &&
-		r.Header.Get("Content-Encoding") == ""
-}
-
 // ReadForm reads a form as strictly as [Decode] reads JSON. Unknown and repeated
 // fields are refused, missing fields are empty, and parameters of the URL do not
 // count.
-func ReadForm(w http.ResponseWriter, r *http.Request, known ...string) (map[string]string, error) {
+func ReadForm(w http.ResponseWriter, r *http.Request, allowed ...string) (map[string]string, error) {
 	if !IsForm(r) {
-		return nil, &gate.Refusal{
-			Status: http.StatusUnsupportedMediaType, Code: "unsupported_media_type", Message: "the body must be a form",
-		}
+		return nil, unsupportedMediaType("the body must be a form")
 	}
-	body, err := read(http.MaxBytesReader(w, r.Body, maxBody), 0)
+	body, err := readBody(http.MaxBytesReader(w, r.Body, maxBody), 0)
 	if err != nil {
 		return nil, err
 	}
@@ -115,15 +124,5 @@ func ReadForm(w http.ResponseWriter, r *http.Request, known ...string) (map[stri
 	if err != nil {
 		return nil, BadRequest("malformed form")
 	}
-	form := make(map[string]string, len(known))
-	for name, all := range values {
-		switch {
-		case !slices.Contains(known, name):
-			return nil, BadRequest(fmt.Sprintf("unknown field %.100q", name))
-		case len(all) > 1:
-			return nil, BadRequest(name + " is there twice")
-		}
-		form[name] = all[0]
-	}
-	return form, nil
+	return onlyOnce(values, "field", allowed)
 }

@@ -32,7 +32,7 @@ func (h *Handler) Owns(decoded string) bool {
 	if isPlain(decoded) {
 		return h.ours(strings.TrimSuffix(decoded, "/"))
 	}
-	if len(decoded) > maxStrange {
+	if len(decoded) > maxAmbiguous {
 		return true
 	}
 	for range maxDecoded {
@@ -52,10 +52,10 @@ func (h *Handler) Owns(decoded string) bool {
 // proxies is as long. A path that is encoded more often is decoded to its end at once.
 const maxDecoded = 8
 
-// maxStrange bounds the length of a path that is read in every way, in bytes. It
+// maxAmbiguous bounds the length of a path that is read in every way, in bytes. It
 // bounds the cost of a hostile path. A longer path that is not plain is refused with
 // 404.
-const maxStrange = 4 << 10
+const maxAmbiguous = 4 << 10
 
 // isPlain reports whether a path has only one reading: no byte of it is encoded, no
 // reader cuts off, drops or folds one, and only a slash at its end can be cleaned away.

@@ -86,7 +86,7 @@ func FuzzDisguise(f *testing.F) {
 		for i, do := range script[:min(len(script), 12)] {
 			p = disguise(p, do, i)
 		}
-		if len(p) < maxStrange && !h.Owns(p) {
+		if len(p) < maxAmbiguous && !h.Owns(p) {
 			t.Errorf("%q is handed on", p)
 		}
 	})

@@ -19,22 +19,28 @@ type Parameters map[string]string
 
 // parseQuery reads a query. It refuses unknown and repeated parameters. If a mistyped
 // filter were ignored, the answer would show more than was asked for.
-func parseQuery(raw string, known ...string) (Parameters, error) {
+func parseQuery(raw string, allowed ...string) (Parameters, error) {
 	values, err := url.ParseQuery(raw)
 	if err != nil {
 		return nil, BadRequest("malformed query")
 	}
-	p := make(Parameters)
+	return onlyOnce(values, "parameter", allowed)
+}
+
+// onlyOnce refuses an unknown name, and a name that is there twice: readers differ in
+// which of the two counts. kind is what a value is called in a message.
+func onlyOnce(values url.Values, kind string, allowed []string) (map[string]string, error) {
+	once := make(map[string]string, len(allowed))
 	for name, all := range values {
-		if !slices.Contains(known, name) {
-			return nil, BadRequest(fmt.Sprintf("unknown parameter %.100q", name))
+		if !slices.Contains(allowed, name) {
+			return nil, BadRequest(fmt.Sprintf("unknown %s %.100q", kind, name))
 		}
 		if len(all) > 1 {
 			return nil, BadRequest(name + " is there twice")
 		}
-		p[name] = all[0]
+		once[name] = all[0]
 	}
-	return p, nil
+	return once, nil
 }
 
 // keyParameters are those of the list of keys.
@@ -89,8 +95,10 @@ func AuditQuery(p Parameters) (*store.AuditQuery, error) {
 	return query, errors.Join(errs[:]...)
 }
 
+// errCursor is also for a cursor of the same list in another order.
 var errCursor = &store.InvalidError{Field: "cursor", Reason: "does not belong to this list"}
 
+// limit reads how many entries a page has, 1 to [store.MaxLimit].
 func (p Parameters) limit() (int, error) {
 	text, ok := p["limit"]
 	if !ok {
@@ -141,6 +149,7 @@ func (p Parameters) filter(name string) (string, error) {
 	return p.Text(name)
 }
 
+// time reads a time. It is zero if it is not there.
 func (p Parameters) time(name string) (time.Time, error) {
 	text, ok := p[name]
 	if !ok {
@@ -151,14 +160,4 @@ func (p Parameters) time(name string) (time.Time, error) {
 		return time.Time{}, &store.InvalidError{Field: name, Reason: "must be a time of the form 2006-01-02T15:04:05Z (RFC 3339)"}
 	}
 	return at, nil
-}
-
-// nextLink is the link to the page behind the cursor. It is nil without a cursor.
-func nextLink(collection, raw, cursor string) *link {
-	if cursor == "" {
-		return nil
-	}
-	values, _ := url.ParseQuery(raw) // was parsed before
-	values.Set("cursor", cursor)
-	return &link{Href: collection + "?" + values.Encode()}
 }

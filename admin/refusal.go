@@ -28,8 +28,8 @@ func BadRequest(message string) *gate.Refusal {
 // RefusalOf is the one table that maps errors to answers. An error that is not in the
 // table is a fault of ours or of the store. Its text goes to the log alone.
 func RefusalOf(err error) *gate.Refusal {
-	if p, ok := errors.AsType[*gate.Refusal](err); ok {
-		return p
+	if refusal, ok := errors.AsType[*gate.Refusal](err); ok {
+		return refusal
 	}
 	if fields := invalidFields(err); len(fields) > 0 {
 		var reasons []string
@@ -50,23 +50,20 @@ func RefusalOf(err error) *gate.Refusal {
 		return &gate.Refusal{Status: http.StatusForbidden, Code: "escalation", Message: err.Error()}
 	case errors.Is(err, ErrForbidden):
 		return &gate.Refusal{Status: http.StatusForbidden, Code: "forbidden", Message: err.Error(), Err: err}
+	case errors.Is(err, coherence.ErrUndone):
+		return Unavailable(coherence.ErrUndone.Error())
+	case errors.Is(err, verify.ErrBusy):
+		return Unavailable("too many keys are being hashed at the moment")
 	}
-	retryAfter := http.Header{"Retry-After": {"1"}}
-	if errors.Is(err, coherence.ErrUndone) {
-		return &gate.Refusal{
-			Status: http.StatusServiceUnavailable, Code: "unavailable",
-			Message: coherence.ErrUndone.Error(), Header: retryAfter,
-		}
-	}
-	if errors.Is(err, verify.ErrBusy) {
-		return &gate.Refusal{
-			Status: http.StatusServiceUnavailable, Code: "unavailable",
-			Message: "too many keys are being hashed at the moment", Header: retryAfter,
-		}
-	}
+	return Unavailable("the key store does not answer at the moment")
+}
+
+// Unavailable is the answer while a call cannot be served. The client may try again
+// after a second.
+func Unavailable(message string) *gate.Refusal {
 	return &gate.Refusal{
 		Status: http.StatusServiceUnavailable, Code: "unavailable",
-		Message: "the key store does not answer at the moment", Header: retryAfter,
+		Message: message, Header: http.Header{"Retry-After": {"1"}},
 	}
 }
 
@@ -79,8 +76,8 @@ func invalidFields(err error) map[string]string {
 		case *store.InvalidError:
 			fields[e.Field] = token.Redact(e.Reason)
 		case interface{ Unwrap() []error }:
-			for _, one := range e.Unwrap() {
-				collect(one)
+			for _, joined := range e.Unwrap() {
+				collect(joined)
 			}
 		case interface{ Unwrap() error }:
 			collect(e.Unwrap())

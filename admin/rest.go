@@ -26,14 +26,20 @@ func ListKeys(w http.ResponseWriter, r *http.Request, x *Exchange) error {
 	for i := range page.Keys {
 		data = append(data, ShowKey(&page.Keys[i]))
 	}
-	next := ""
-	if page.Next != nil {
-		next = page.Next.Encode()
-	}
-	WriteJSON(w, http.StatusOK, many(r, keysPath, data, meta{Total: page.Total}, next))
+	WriteJSON(w, http.StatusOK, listAnswer(r, keysPath, data, meta{Total: page.Total}, CursorText(page.Next)))
 	return nil
 }
 
+// CursorText is the cursor of a page of keys, as text. It is empty if there is no such
+// page.
+func CursorText(c *store.Cursor) string {
+	if c == nil {
+		return ""
+	}
+	return c.Encode()
+}
+
+// listAudit answers with a page of the audit log, the newest records first.
 func listAudit(w http.ResponseWriter, r *http.Request, x *Exchange) error {
 	parameters, err := parseQuery(r.URL.RawQuery, auditParameters...)
 	if err != nil {
@@ -53,18 +59,15 @@ func listAudit(w http.ResponseWriter, r *http.Request, x *Exchange) error {
 	for i := range page.Records {
 		data = append(data, ShowAudit(&page.Records[i]))
 	}
-	WriteJSON(w, http.StatusOK, many(r, auditPath, data, auditMeta(page), AuditCursor(page)))
-	return nil
-}
-
-func auditMeta(page *store.AuditPage) meta {
 	m := meta{Total: page.Total}
 	if page.More {
 		m.Relation = "gte"
 	}
-	return m
+	WriteJSON(w, http.StatusOK, listAnswer(r, auditPath, data, m, AuditCursor(page)))
+	return nil
 }
 
+// AuditCursor is the cursor of the next page, as text. It is empty on the last page.
 func AuditCursor(page *store.AuditPage) string {
 	if page.Next == (store.ID{}) {
 		return ""
@@ -72,7 +75,8 @@ func AuditCursor(page *store.AuditPage) string {
 	return page.Next.String()
 }
 
-// CreateKey mints a key from a JSON body.
+// CreateKey mints a key from a JSON body. The answer shows the key in clear, for the
+// only time.
 func CreateKey(w http.ResponseWriter, r *http.Request, x *Exchange) error {
 	if err := x.Actor.May(PermissionCreate); err != nil {
 		return err // before the body is read
@@ -99,7 +103,7 @@ func CreateKey(w http.ResponseWriter, r *http.Request, x *Exchange) error {
 	shown.Key = plain
 	href := keysPath + "/" + key.ID.String()
 	w.Header().Set("Location", href)
-	WriteJSON(w, http.StatusCreated, one(shown, href))
+	WriteJSON(w, http.StatusCreated, keyAnswer(shown, href))
 	return nil
 }
 
@@ -111,6 +115,6 @@ func GetKey(w http.ResponseWriter, r *http.Request, x *Exchange) error {
 	if err != nil {
 		return err
 	}
-	WriteJSON(w, http.StatusOK, one(ShowKey(key), keysPath+"/"+x.ID.String()))
+	WriteJSON(w, http.StatusOK, keyAnswer(ShowKey(key), keysPath+"/"+x.ID.String()))
 	return nil
 }

@@ -15,25 +15,26 @@ import (
 // limit (Prefer: wait), it answers with 202 at that limit. Once the key is deleted the
 // wait goes on, even if the caller goes away.
 func RevokeKey(w http.ResponseWriter, r *http.Request, x *Exchange) error {
-	patience, limited := preferredWait(r.Header)
+	limit, limited := preferredWait(r.Header)
 	deleting, cancel := Detached(r.Context())
 	defer cancel()
 	revocation, err := x.Service.Revoke(deleting, x.Actor, x.ID)
 	if err != nil {
 		return err
 	}
+	href := keysPath + "/" + x.ID.String()
 	wait := revocation.Begin(context.WithoutCancel(r.Context()))
 	var over <-chan time.Time
 	if limited {
-		w.Header().Set("Preference-Applied", "wait="+strconv.Itoa(int(patience/time.Second)))
-		timer := time.NewTimer(patience)
+		w.Header().Set("Preference-Applied", "wait="+strconv.Itoa(int(limit/time.Second)))
+		timer := time.NewTimer(limit)
 		defer timer.Stop()
 		over = timer.C
 	}
 	select {
 	case <-wait.Done:
 	case <-over:
-		wait.look()
+		wait.awaitReport()
 	case <-r.Context().Done():
 		return nil
 	}
@@ -42,9 +43,9 @@ func RevokeKey(w http.ResponseWriter, r *http.Request, x *Exchange) error {
 		if wait.Err != nil {
 			return wait.Err
 		}
-		WriteJSON(w, http.StatusOK, one(ShowRevoked(wait.Revoked), keysPath+"/"+x.ID.String()))
+		WriteJSON(w, http.StatusOK, keyAnswer(ShowRevoked(wait.Revoked), href))
 	default:
-		WriteJSON(w, http.StatusAccepted, one(ShowRevoked(wait.SoFar()), keysPath+"/"+x.ID.String()))
+		WriteJSON(w, http.StatusAccepted, keyAnswer(ShowRevoked(wait.SoFar()), href))
 	}
 	return nil
 }
@@ -58,32 +59,32 @@ type Waiting struct {
 
 	revocation *Revocation
 	last       atomic.Pointer[coherence.Report]
-	looked     chan struct{} // closed when there is a last report
+	reported   chan struct{} // closed at the first report
 }
 
 // Begin waits in the background. The wait ends with ctx.
 func (r *Revocation) Begin(ctx context.Context) *Waiting {
-	w := &Waiting{revocation: r, looked: make(chan struct{}), Done: make(chan struct{})}
+	w := &Waiting{revocation: r, reported: make(chan struct{}), Done: make(chan struct{})}
 	go func() {
 		defer close(w.Done)
 		w.Revoked, w.Err = r.Wait(ctx, func(now coherence.Report) {
 			if w.last.Swap(&now) == nil {
-				close(w.looked)
+				close(w.reported)
 			}
 		})
 	}()
 	return w
 }
 
-// look waits until there is a first report, so that an early answer can name the
+// awaitReport waits until there is a first report, so that an early answer can name the
 // awaited instances.
-func (w *Waiting) look() {
-	patience := time.NewTimer(callTimeout)
-	defer patience.Stop()
+func (w *Waiting) awaitReport() {
+	timer := time.NewTimer(callTimeout)
+	defer timer.Stop()
 	select {
-	case <-w.looked:
+	case <-w.reported:
 	case <-w.Done:
-	case <-patience.C:
+	case <-timer.C:
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/lumio-vision/caddy-system-keys/internal/coherence"
@@ -54,8 +55,8 @@ func (r *Revoked) Awaited() []string {
 // If the database's answer is lost, the key is deleted once more. So an error means
 // that the outcome is unknown, never that it was hidden.
 func (s *Service) Revoke(ctx context.Context, actor Actor, id store.ID) (*Revocation, error) {
-	check := func(a Actor) error { return a.May(PermissionDelete) }
-	if err := check(actor); err != nil {
+	mayDelete := func(a Actor) error { return a.May(PermissionDelete) }
+	if err := mayDelete(actor); err != nil {
 		return nil, err
 	}
 	before, err := s.Store.Key(ctx, id)
@@ -63,7 +64,7 @@ func (s *Service) Revoke(ctx context.Context, actor Actor, id store.ID) (*Revoca
 		return nil, err
 	}
 	r := &Revocation{service: s, id: id}
-	write := &store.Write{Acting: actor.acting(s.Now, check), Sealer: s.Sealer}
+	write := &store.Write{Acting: actor.acting(s.Now, mayDelete), Sealer: s.Sealer}
 	write.Record = func(key *store.Key) store.AuditRecord {
 		record := actor.record(store.AuditRevoked, key, s.Now(), http.StatusOK, revokedDetails(key)).Clean()
 		r.label, r.at = key.Label, record.At
@@ -121,14 +122,8 @@ func revokedDetails(key *store.Key) map[string]any {
 
 // Settled reports whether the error says that nothing was deleted.
 func Settled(err error) bool {
-	for _, answer := range []error{
-		store.ErrNotFound, store.ErrActorGone, store.ErrClosed, store.ErrStandby, store.ErrOtherHistory, ErrForbidden,
-	} {
-		if errors.Is(err, answer) {
-			return true
-		}
-	}
-	return false
+	answers := []error{store.ErrNotFound, store.ErrActorGone, store.ErrClosed, store.ErrStandby, store.ErrOtherHistory, ErrForbidden}
+	return slices.ContainsFunc(answers, func(answer error) bool { return errors.Is(err, answer) })
 }
 
 // Known reports whether the rows or the audit log know the id.

@@ -24,6 +24,7 @@ type Route struct {
 	Produces []string
 }
 
+// methods are the methods of the field Allow, sorted.
 func (r *Route) methods() []string { return slices.Sorted(maps.Keys(r.Calls)) }
 
 // authenticated makes calls that first find out who calls.
@@ -45,8 +46,10 @@ func authenticated(calls map[string]Call) map[string]Call {
 //go:embed openapi.json
 var openAPI []byte
 
+// MediaJSON is the media type of JSON.
 const MediaJSON = "application/json"
 
+// The routes of the REST API. The page has two of them under paths of its own.
 var (
 	KeysRoute = &Route{
 		Calls: authenticated(map[string]Call{http.MethodGet: ListKeys, http.MethodHead: ListKeys, http.MethodPost: CreateKey}),

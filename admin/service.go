@@ -51,23 +51,9 @@ type NewKey struct {
 // or one of the store's: [store.ErrActorGone] if the acting key was revoked or
 // expired before the new one was written.
 func (s *Service) Create(ctx context.Context, actor Actor, want NewKey) (*store.Key, string, error) {
-	if err := actor.May(PermissionCreate); err != nil {
-		return nil, "", err
-	}
-	key, err := s.row(actor, want)
+	key, err := s.newRow(actor, want)
 	if err != nil {
 		return nil, "", err
-	}
-	if err := actor.Grant(key.Permissions, key.IsSystem); err != nil {
-		return nil, "", err
-	}
-	// The store checks the actor again when it writes the row. Hashing takes a while,
-	// and the body may have taken any time.
-	check := func(a Actor) error {
-		if err := a.May(PermissionCreate); err != nil {
-			return err
-		}
-		return a.Grant(key.Permissions, key.IsSystem)
 	}
 	var secret [32]byte
 	_, _ = rand.Read(secret[:]) // never fails: crypto/rand
@@ -75,7 +61,10 @@ func (s *Service) Create(ctx context.Context, actor Actor, want NewKey) (*store.
 	if key.Hash, err = s.Hash(ctx, plain); err != nil {
 		return nil, "", fmt.Errorf("hash key: %w", err)
 	}
-	write := &store.Write{Acting: actor.acting(s.Now, check), Sealer: s.Sealer}
+	// The store checks the actor again when it writes the row. Hashing takes a while,
+	// and the body may have taken any time.
+	mayCreate := func(a Actor) error { return a.mayCreate(key) }
+	write := &store.Write{Acting: actor.acting(s.Now, mayCreate), Sealer: s.Sealer}
 	write.Record = func(key *store.Key) store.AuditRecord {
 		return actor.record(store.AuditCreated, key, s.Now(), http.StatusCreated, granted(key))
 	}
@@ -96,14 +85,38 @@ func granted(key *store.Key) map[string]any {
 
 // Check reports what [Service.Create] would refuse without asking the store.
 func (s *Service) Check(actor Actor, want NewKey) error {
+	_, err := s.newRow(actor, want)
+	return err
+}
+
+// newRow makes the row of a wanted key, without its hash. It refuses what the actor may
+// not create. The permission to create comes first: a caller without it learns nothing
+// about the fields.
+func (s *Service) newRow(actor Actor, want NewKey) (*store.Key, error) {
 	if err := actor.May(PermissionCreate); err != nil {
-		return err
+		return nil, err
 	}
-	key, err := s.row(actor, want)
+	label, labelErr := CleanLabel(want.Label)
+	permissions, permissionsErr := store.CleanPermissions(want.Permissions)
+	now := s.Now().UTC().Truncate(time.Microsecond)
+	expires, expiresErr := cleanExpiry(want.ExpiresAt, now)
+	if err := errors.Join(labelErr, permissionsErr, expiresErr); err != nil {
+		return nil, err
+	}
+	id, err := uuid.NewV7()
 	if err != nil {
-		return err
+		return nil, fmt.Errorf("make id: %w", err)
 	}
-	return actor.Grant(key.Permissions, key.IsSystem)
+	key := &store.Key{
+		ID:          store.ID(id),
+		Label:       label,
+		Permissions: permissions,
+		IsSystem:    want.IsSystem,
+		CreatedAt:   now,
+		CreatedBy:   actor.creator(),
+		ExpiresAt:   expires,
+	}
+	return key, actor.mayCreate(key)
 }
 
 // CleanLabel is [store.CleanLabel]. It also refuses a label that holds a system key,
@@ -117,29 +130,8 @@ func CleanLabel(label string) (string, error) {
 	return label, err
 }
 
-func (s *Service) row(actor Actor, want NewKey) (*store.Key, error) {
-	label, labelErr := CleanLabel(want.Label)
-	permissions, permissionsErr := store.CleanPermissions(want.Permissions)
-	now := s.Now().UTC().Truncate(time.Microsecond)
-	expires, expiresErr := cleanExpiry(want.ExpiresAt, now)
-	if err := errors.Join(labelErr, permissionsErr, expiresErr); err != nil {
-		return nil, err
-	}
-	id, err := uuid.NewV7()
-	if err != nil {
-		return nil, fmt.Errorf("make id: %w", err)
-	}
-	return &store.Key{
-		ID:          store.ID(id),
-		Label:       label,
-		Permissions: permissions,
-		IsSystem:    want.IsSystem,
-		CreatedAt:   now,
-		CreatedBy:   actor.creator(),
-		ExpiresAt:   expires,
-	}, nil
-}
-
+// cleanExpiry checks an expiry. Zero means never. The stores keep microseconds, and RFC
+// 3339 has four digits for the year.
 func cleanExpiry(expires, now time.Time) (time.Time, error) {
 	if expires.IsZero() {
 		return expires, nil

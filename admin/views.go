@@ -59,7 +59,7 @@ func ShowKey(k *store.Key) KeyJSON {
 		ExpiresAt:   orNull(k.ExpiresAt),
 		LastUsedAt:  orNull(k.LastUsedAt),
 	}
-	if shown.Permissions == nil {
+	if shown.Permissions == nil { // a list is never null
 		shown.Permissions = []string{}
 	}
 	if k.CreatedBy != "" {
@@ -80,6 +80,7 @@ func ShowRevoked(r *Revoked) RevokedJSON {
 	}
 }
 
+// orNull makes null of the zero time.
 func orNull(t time.Time) *time.Time {
 	if t.IsZero() {
 		return nil
@@ -87,44 +88,51 @@ func orNull(t time.Time) *time.Time {
 	return &t
 }
 
+// link is a link of the envelope, without scheme and host.
 type link struct {
 	Href string `json:"href"`
 }
 
+// links are the links of an answer. Next is there if the list has another page.
 type links struct {
 	Self       link  `json:"self"`
 	Collection link  `json:"collection"`
 	Next       *link `json:"next,omitempty"`
 }
 
+// meta is what an answer says of a whole list.
 type meta struct {
+	// Total counts the entries on all pages.
 	Total int `json:"total"`
 	// Relation is "gte" if there are more than Total. The rest was not counted.
 	Relation string `json:"total_relation,omitempty"`
 }
 
+// envelope is the form of every good answer. Lumio's own API has the same one.
 type envelope struct {
 	Data  any   `json:"data"`
 	Links links `json:"_links"`
 	Meta  *meta `json:"meta,omitempty"`
 }
 
-// one is the answer about one key.
-func one(data any, href string) envelope {
+// keyAnswer is the answer about one key.
+func keyAnswer(data any, href string) envelope {
 	return envelope{Data: data, Links: links{Self: link{href}, Collection: link{keysPath}}}
 }
 
-// many is a page of a list.
-func many(r *http.Request, collection string, data any, m meta, next string) envelope {
-	self := collection
+// listAnswer is the answer with a page of a list. cursor is that of the next page, or
+// empty.
+func listAnswer(r *http.Request, collection string, data any, m meta, cursor string) envelope {
+	answer := envelope{Data: data, Links: links{Self: link{collection}, Collection: link{collection}}, Meta: &m}
 	if r.URL.RawQuery != "" {
-		self += "?" + r.URL.RawQuery
+		answer.Links.Self.Href += "?" + r.URL.RawQuery
 	}
-	return envelope{
-		Data:  data,
-		Links: links{Self: link{self}, Collection: link{collection}, Next: nextLink(collection, r.URL.RawQuery, next)},
-		Meta:  &m,
+	if cursor != "" {
+		parameters := r.URL.Query() // parseQuery has found it well-formed
+		parameters.Set("cursor", cursor)
+		answer.Links.Next = &link{Href: collection + "?" + parameters.Encode()}
 	}
+	return answer
 }
 
 // WriteJSON answers with JSON. No cache may keep it: answers of the admin plane name keys
@@ -197,6 +205,7 @@ func ShowAudit(r *store.AuditRecord) AuditJSON {
 	return shown
 }
 
+// textOrNull makes null of an empty text.
 func textOrNull(s string) *string {
 	if s == "" {
 		return nil

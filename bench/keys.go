@@ -2,18 +2,72 @@ package main
 
 import (
 	"context"
-	"runtime"
+	"os"
+	"path/filepath"
 	"time"
-
-	"golang.org/x/sync/errgroup"
 
 	"github.com/lumio-vision/caddy-system-keys/admin"
 	"github.com/lumio-vision/caddy-system-keys/internal/phc"
+	"github.com/lumio-vision/caddy-system-keys/internal/testenv"
 	"github.com/lumio-vision/caddy-system-keys/internal/token"
 	"github.com/lumio-vision/caddy-system-keys/store"
-	"github.com/lumio-vision/caddy-system-keys/store/postgres"
-	"github.com/lumio-vision/caddy-system-keys/store/sqlite"
+	"github.com/lumio-vision/caddy-system-keys/store/open"
 )
+
+// store makes a new store, and has it filled. It returns the line of a Caddyfile that
+// names the store.
+func (r *run) store(ctx context.Context, driver string, fill func(keys *admin.Service) error) (option string, err error) {
+	where := open.Location{Driver: driver}
+	if driver == open.SQLite {
+		where.Name, err = r.file("keys.db")
+	} else if err = r.databases(); err == nil {
+		where.Name, err = r.servers.Database(ctx)
+	}
+	if err != nil {
+		return "", err
+	}
+	s, err := where.Open(ctx, open.Options{})
+	if err != nil {
+		return "", err
+	}
+	defer func() { _ = s.Close() }() // what was written is committed
+	if err := s.Migrate(ctx); err != nil {
+		return "", err
+	}
+	mintKey, err := s.MintKey(ctx)
+	if err != nil {
+		return "", err
+	}
+	return "store " + where.Driver + " " + where.Name, fill(&admin.Service{
+		Store: s, Minter: token.New(mintKey), Now: time.Now,
+		Hash: func(_ context.Context, key string) (store.Hash, error) {
+			hash, err := phc.Hash(key, phc.Default())
+			return store.Hash(hash), err
+		},
+	})
+}
+
+// redis are the lines of a Caddyfile for Redis. All who ask share one.
+func (r *run) redis() ([]string, error) {
+	if err := r.databases(); err != nil {
+		return nil, err
+	}
+	return []string{"redis " + r.servers.RedisURL(), "secret of-the-benchmarks-and-of-nobody-else"}, nil
+}
+
+// databases starts PostgreSQL and Redis at its first call. A commit waits for the disk.
+func (r *run) databases() (err error) {
+	if r.servers == nil {
+		r.servers, err = testenv.StartServers(testenv.Durable(), testenv.Setting("shared_buffers", "128MB"))
+	}
+	return err
+}
+
+// file is the path of a new file, in a folder of its own.
+func (r *run) file(name string) (string, error) {
+	folder, err := os.MkdirTemp(r.folder, "")
+	return filepath.Join(folder, name), err
+}
 
 // minted is a key that a store has.
 type minted struct {
@@ -21,71 +75,14 @@ type minted struct {
 	plain string
 }
 
-// cheap is for keys whose first check is not what is measured. A server that is
-// not told to be as cheap would renew their hashes.
-var cheap = phc.Params{Memory: 64, Iterations: 1, Parallelism: 1}
+// clientKey is the key of a client of the measured sites.
+var clientKey = admin.NewKey{Label: "bench", Permissions: []string{"bots:read"}}
 
-// mint makes so many keys, on all processors.
-func mint(ctx context.Context, s store.Store, n int, cost phc.Params, want admin.NewKey) ([]minted, error) {
-	mintKey, err := s.MintKey(ctx)
+// mint makes a key.
+func mint(ctx context.Context, keys *admin.Service, want admin.NewKey) (minted, error) {
+	key, plain, err := keys.Create(ctx, admin.CLI(), want)
 	if err != nil {
-		return nil, err
+		return minted{}, err
 	}
-	service := &admin.Service{
-		Store: s, Minter: token.New(mintKey), Now: time.Now,
-		Hash: func(_ context.Context, key string) (store.Hash, error) {
-			hash, err := phc.Hash(key, cost)
-			return store.Hash(hash), err
-		},
-	}
-	keys := make([]minted, n)
-	group, ctx := errgroup.WithContext(ctx)
-	group.SetLimit(runtime.GOMAXPROCS(0))
-	for i := range keys {
-		group.Go(func() error {
-			key, plain, err := service.Create(ctx, admin.CLI(), want)
-			if err == nil {
-				keys[i] = minted{key.ID, plain}
-			}
-			return err
-		})
-	}
-	return keys, group.Wait()
-}
-
-// place is where keys are kept: a file or a database of its own.
-type place struct {
-	name string // for people
-	// driver and source are as the Caddyfile has them.
-	driver, source string
-}
-
-// option is the line of the Caddyfile.
-func (p *place) option() string { return "store " + p.driver + " " + p.source }
-
-// open opens the store, and makes its schema.
-func (p *place) open(ctx context.Context) (s store.Store, err error) {
-	if p.driver == "sqlite" {
-		s, err = sqlite.Open(ctx, p.source, sqlite.Options{})
-	} else {
-		s, err = postgres.Open(ctx, p.source)
-	}
-	if err != nil {
-		return nil, err
-	}
-	if err := s.Migrate(ctx); err != nil {
-		_ = s.Close()
-		return nil, err
-	}
-	return s, nil
-}
-
-// with calls what needs the store for a moment only.
-func (p *place) with(ctx context.Context, do func(s store.Store) error) error {
-	s, err := p.open(ctx)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = s.Close() }() // what it has written is committed
-	return do(s)
+	return minted{key.ID, plain}, nil
 }

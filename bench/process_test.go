@@ -15,7 +15,7 @@ func TestProcessorTimeOfAProcess(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &process{&exec.Cmd{Process: self}}
+	p := &process{Cmd: &exec.Cmd{Process: self}}
 	used := func() time.Duration {
 		var usage syscall.Rusage
 		if err := syscall.Getrusage(syscall.RUSAGE_SELF, &usage); err != nil {
@@ -41,7 +41,7 @@ func TestMemoryOfAProcess(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &process{&exec.Cmd{Process: self}}
+	p := &process{Cmd: &exec.Cmd{Process: self}}
 	now, err := p.memory()
 	if err != nil {
 		t.Fatal(err)

@@ -6,13 +6,14 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 )
 
 func reported() *report {
 	return &report{
-		Machine: machine{Processor: "Z80", Processors: 1, Memory: 0.0625, OS: "CP/M", Go: "go0", Caddy: "v0", Date: "1976-07-01T00:00:00Z", Commit: "abc", Load: 2.5},
+		Machine: "Z80, 1 processors, 0 GiB; CP/M",
 		Rows: []row{
 			{Part: "requests", Name: "bare", What: "requests", Unit: "/s", Median: 12345.6, Min: 9, Max: 20000, N: 7},
 			{Part: "requests", Name: "with the plugin", What: "÷ bare", Unit: ratio, Median: 0.98, Min: 0.9, Max: 1.01234, N: 7},
@@ -23,7 +24,7 @@ func reported() *report {
 
 func TestTableIsAligned(t *testing.T) {
 	t.Parallel()
-	const want = `Z80, 1 processors, 0 GiB; CP/M; go0, Caddy v0; 1976-07-01T00:00:00Z, abc; load at the start 2.5
+	const want = `Z80, 1 processors, 0 GiB; CP/M
 
 part      of               what                       median  (min to max)      n
 requests  bare             requests, /s               12346   (9 to 20000)      7
@@ -81,5 +82,59 @@ func TestThreeDigitsCount(t *testing.T) {
 		if got := short(c.unit, c.v); got != c.want {
 			t.Errorf("short(%q, %v) = %q, want %q", c.unit, c.v, got, c.want)
 		}
+	}
+}
+
+func TestQuantileIsTheNearestRank(t *testing.T) {
+	t.Parallel()
+	hundred := make([]int, 100)
+	for i := range hundred {
+		hundred[i] = i + 1
+	}
+	for _, c := range []struct {
+		sorted []int
+		q      float64
+		want   int
+	}{
+		{[]int{7}, 0, 7},
+		{[]int{7}, 0.5, 7},
+		{[]int{7}, 1, 7},
+		{[]int{1, 2, 3}, 0.5, 2},
+		{[]int{1, 2, 3, 4}, 0.5, 2},
+		{[]int{1, 2, 3, 4}, 0.51, 3},
+		{hundred, 0.99, 99},
+		{hundred, 0.999, 100},
+		{hundred, 0.01, 1},
+	} {
+		if got := quantile(c.sorted, c.q); got != c.want {
+			t.Errorf("quantile(%v, %v) = %d, want %d", c.sorted, c.q, got, c.want)
+		}
+	}
+}
+
+func TestRowsOfValuesInAnyOrder(t *testing.T) {
+	t.Parallel()
+	values := []float64{3, 1, 9, 2, 4}
+	want := row{Name: "a", What: "b", Unit: ratio, Median: 3, Min: 1, Max: 9, N: 5}
+	if diff := cmp.Diff(want, rowOf("a", "b", ratio, values)); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	if diff := cmp.Diff([]float64{3, 1, 9, 2, 4}, values); diff != "" {
+		t.Errorf("the values were changed (-want +got):\n%s", diff)
+	}
+}
+
+func TestDistributionIsInMilliseconds(t *testing.T) {
+	t.Parallel()
+	var samples []time.Duration
+	for i := range 200 {
+		samples = append(samples, time.Duration(200-i)*500*time.Microsecond)
+	}
+	want := []row{
+		{Name: "a", What: "b", Unit: milliseconds, Median: 50, Min: 0.5, Max: 100, N: 200},
+		{Name: "a", What: "b, p99", Unit: milliseconds, Median: 99, Min: 99, Max: 99, N: 200},
+	}
+	if diff := cmp.Diff(want, distribution("a", "b", samples)); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
 	}
 }

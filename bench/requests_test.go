@@ -18,10 +18,10 @@ func gave(n int, each time.Duration) result {
 
 func TestRatiosAreToTheBareSiteOfTheSameRound(t *testing.T) {
 	t.Parallel()
-	bare := &contender{results: []result{gave(100, 10*time.Microsecond), gave(200, 20*time.Microsecond), gave(50, 40*time.Microsecond)}}
+	bare := &site{results: []result{gave(100, 10*time.Microsecond), gave(200, 20*time.Microsecond), gave(50, 40*time.Microsecond)}}
 	bare.bare = bare
-	with := &contender{
-		target: target{name: "with"}, bare: bare,
+	with := &site{
+		name: "with", bare: bare,
 		results: []result{gave(90, 11*time.Microsecond), gave(100, 30*time.Microsecond), gave(50, 40*time.Microsecond)},
 	}
 	want := []row{
@@ -37,18 +37,5 @@ func TestRatiosAreToTheBareSiteOfTheSameRound(t *testing.T) {
 	}
 	if got := len(bare.rows()); got != 4 {
 		t.Errorf("the bare site has %d figures, want 4: it is compared with nobody", got)
-	}
-}
-
-func TestARoundIsTheSumOfItsSlices(t *testing.T) {
-	t.Parallel()
-	var r result
-	r.add(result{took: time.Second, cpu: 3 * time.Microsecond, latencies: []time.Duration{2, 5}})
-	r.add(result{took: 3 * time.Second, cpu: time.Microsecond, latencies: []time.Duration{1, 4}})
-	if r.rate() != 1 || r.cost() != 1 {
-		t.Errorf("%v requests a second of %v µs, want 1 of 1", r.rate(), r.cost())
-	}
-	if diff := cmp.Diff([]time.Duration{1, 2, 4, 5}, r.latencies); diff != "" {
-		t.Errorf("(-want +got):\n%s", diff)
 	}
 }

@@ -1,6 +1,6 @@
-// Package upstream tells a service that stands behind caddy-system-keys who calls
-// it, and takes nobody's word for it: the proxy signs each request
-// (X-Lumio-Assertion), and this package verifies it.
+// Package upstream tells a service behind caddy-system-keys who calls it. The proxy
+// signs each request (X-Lumio-Assertion), and this package verifies the signature. It
+// believes nothing that was not signed.
 //
 //	keys := upstream.New("https://api.example.com/.well-known/lumio-keys.json", "lumio-api")
 //	mux.Handle("GET /bots", keys.Require("bots:read")(bots))
@@ -18,28 +18,28 @@
 //
 // # What is verified
 //
-// The signature (Ed25519, by a key that the proxy publishes), the type of the
-// token, its issuer and audience, when it was made and until when it holds, and
-// that it was made for this method and this URL. The latter are compared with what
-// the proxy hands on: the path, and X-Forwarded-Proto and X-Forwarded-Host or Host.
-// Where something between changes these, say what they were: [WithBaseURL],
-// [WithTarget]. A proxy that is configured with unbound signs for no request in
-// particular: [WithoutBinding].
+// These are verified: the signature (Ed25519, by a key that the proxy publishes), the
+// type of the token, its issuer and audience, the times from and until which it holds,
+// and that it was made for this method and this URL. Method and URL are compared with
+// what the proxy hands on: the path, and X-Forwarded-Proto and X-Forwarded-Host or
+// Host. If something between the proxy and the service changes these, use
+// [WithBaseURL] or [WithTarget]. If the proxy is configured with unbound, it signs for
+// no request in particular: use [WithoutBinding].
 //
-// # What else has the prefix
+// # Other header fields with the prefix
 //
-// Header fields under the prefix that were not signed are never left for a handler
-// to read: those of a request with an assertion are replaced by what the assertion
-// says, and a request without one that has any is refused with 401. It was forged,
-// or the proxy does not sign.
+// A handler never sees a header field under the prefix that was not signed. If the
+// request has an assertion, the fields are replaced by what the assertion says. If it
+// has none, but has a field under the prefix, it is refused with 401: it was forged, or
+// the proxy does not sign.
 //
-// # When the keys cannot be had
+// # When the public keys cannot be read
 //
-// The public keys are read when they are first needed, again every five minutes,
-// and when an assertion names one that is not among them, but not more than once in
-// a second; such an assertion waits for that. While they cannot be read the last
-// ones serve for an hour. An assertion that cannot be verified for want of keys is
-// answered with 503 and Retry-After, and never with 401.
+// The public keys are read when they are first needed, and again every five minutes.
+// They are also read when an assertion names an unknown key, at most once a second.
+// The assertion waits for the answer. If the keys cannot be read, the last ones are
+// used for an hour. If an assertion cannot be verified for want of keys, the answer is
+// 503 with Retry-After, and never 401.
 //
-// The package imports the standard library alone.
+// The package imports the standard library only.
 package upstream

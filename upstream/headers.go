@@ -7,8 +7,8 @@ import (
 	"strings"
 )
 
-// owns reports whether name is under the prefix, in any spelling that some reader
-// could take for it.
+// owns reports whether the name of a header field is under the prefix. It counts every
+// spelling that some reader may take for the prefix.
 func owns(prefix, name string) bool {
 	if len(name) < len(prefix) {
 		return false
@@ -21,9 +21,9 @@ func owns(prefix, name string) bool {
 	return true
 }
 
-// fold gives the byte that a byte of a field name is compared as, in the same way as
-// the proxy does: letters without case, and whatever is neither a letter nor a digit
-// as a hyphen.
+// fold gives the byte that a byte of a field name is compared as. Letters are compared
+// without case, and every other byte that is no digit counts as a hyphen. The proxy
+// does the same (internal/header).
 func fold(c byte) byte {
 	switch {
 	case c >= 'a' && c <= 'z', c >= '0' && c <= '9':
@@ -34,8 +34,8 @@ func fold(c byte) byte {
 	return '-'
 }
 
-// claimed reports whether anything under the prefix was sent.
-func claimed(prefix string, header http.Header) bool {
+// hasOwned reports whether a header has any field under the prefix.
+func hasOwned(prefix string, header http.Header) bool {
 	for name := range header {
 		if owns(prefix, name) {
 			return true
@@ -44,7 +44,7 @@ func claimed(prefix string, header http.Header) bool {
 	return false
 }
 
-// signedHeader is a copy of a header that has, under the prefix, what was signed and
+// signedHeader is a copy of a header. Under the prefix it has what was signed, and
 // nothing else.
 func signedHeader(prefix string, header http.Header, id *Identity) http.Header {
 	assertion := header[prefix+"Assertion"]
@@ -58,8 +58,8 @@ func signedHeader(prefix string, header http.Header, id *Identity) http.Header {
 	return clean
 }
 
-// encode percent-encodes what is not printable ASCII, and the percent sign, as the
-// proxy does.
+// encode percent-encodes the percent sign and every byte that is not printable ASCII. The
+// proxy does the same.
 func encode(s string) string {
 	var b strings.Builder
 	for i := range len(s) {

@@ -14,52 +14,51 @@ import (
 )
 
 const (
-	// freshFor is how long keys are used without looking for newer ones.
+	// freshFor is how long a key set is used without asking for a newer one.
 	freshFor = 5 * time.Minute
-	// staleFor is how long they are used while newer ones cannot be had.
+	// staleFor is how long a key set is used while a newer one cannot be read.
 	staleFor = time.Hour
-	// floor is the least time between the beginnings of two questions. A key that
-	// is not known may be a new one, or any name that somebody made up.
-	floor        = time.Second
+	// minInterval is the least time between two requests for the set. An unknown key id
+	// may be that of a new key, or made up by a client to cause such requests.
+	minInterval  = time.Second
 	fetchTimeout = 5 * time.Second
 	maxSet       = 1 << 20 // bytes
 )
 
-// errUnknownKey says that the newest keys do not have it.
+// errUnknownKey says that the newest key set does not have the key.
 var errUnknownKey = errors.New("its key is not one of the proxy")
 
-// keys are those that the proxy publishes, read when they are needed.
+// keys is the key set that the proxy publishes. It is read when it is needed.
 type keys struct {
 	url    string
 	client *http.Client
 	now    func() time.Time
 
 	mu       sync.Mutex
-	known    map[string]ed25519.PublicKey // nil until they were read once
-	asked    time.Time                    // when the question began that known is the answer to
-	cached   bool                         // the answer was somebody's memory
-	tried    time.Time                    // when the last question began
-	next     time.Time                    // when another may begin
-	failure  error                        // of the last question
-	fetching chan struct{}                // closed at the end of the one that is running
+	set      map[string]ed25519.PublicKey // by key id; nil until it was read once
+	setAt    time.Time                    // when the request for the set began
+	cached   bool                         // the set comes from a cache, and may be old
+	lastAt   time.Time                    // when the last request began
+	nextAt   time.Time                    // when the next request may begin
+	lastErr  error                        // of the last request
+	fetching chan struct{}                // closed at the end of the running request; nil if none runs
 }
 
 func newKeys(url string) *keys {
 	return &keys{url: url, client: &http.Client{
-		Timeout: fetchTimeout,
-		// Keys are where they are said to be, and nowhere else.
+		// The keys decide who is let in. No redirect may say where they are.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}}
 }
 
 // find returns the key with this id. The error is [ErrInvalid] if a set that was
-// asked for after the call does not have it, and [ErrUnavailable] if there is none
-// such.
+// requested after the call does not have the key. It is [ErrUnavailable] if no such set
+// can be read.
 func (k *keys) find(ctx context.Context, id string) (ed25519.PublicKey, error) {
 	arrived := k.now()
 	for {
 		k.mu.Lock()
-		key, wait, err := k.look(id, arrived)
+		key, wait, err := k.lookUp(id, arrived)
 		fetching := k.fetching
 		k.mu.Unlock()
 		if key != nil || err != nil {
@@ -74,21 +73,21 @@ func (k *keys) find(ctx context.Context, id string) (ed25519.PublicKey, error) {
 	}
 }
 
-// look finds the key in what there is, or begins to look for more. If it returns
-// neither key nor error, it is to be asked again after a wait, or when the question
-// that is running has ended. The caller holds the lock.
-func (k *keys) look(id string, arrived time.Time) (ed25519.PublicKey, time.Duration, error) {
+// lookUp finds the key in the set, or else requests a newer set. If it returns neither
+// key nor error, call it again: after the wait, or if that is zero, when the running
+// request has ended. The caller holds the lock.
+func (k *keys) lookUp(id string, arrived time.Time) (ed25519.PublicKey, time.Duration, error) {
 	now := k.now()
-	age := now.Sub(k.asked)
-	waited := !now.Before(k.next)
-	if key := k.known[id]; key != nil && age < staleFor {
-		if age >= freshFor && waited {
-			k.begin(now) // and nobody waits for it
+	age := now.Sub(k.setAt)
+	mayFetch := !now.Before(k.nextAt)
+	if key := k.set[id]; key != nil && age < staleFor {
+		if age >= freshFor && mayFetch {
+			k.startFetch(now) // nobody waits for it
 		}
 		return key, 0, nil
 	}
-	if k.known != nil && !k.asked.Before(arrived) {
-		if k.cached { // by a proxy that cannot reach its store, or by one between
+	if k.set != nil && !k.setAt.Before(arrived) {
+		if k.cached { // by a proxy that cannot reach its store, or by a cache in between
 			return nil, 0, unavailable(errors.New("the keys that are served are old ones"))
 		}
 		return nil, 0, invalid(errUnknownKey)
@@ -96,16 +95,16 @@ func (k *keys) look(id string, arrived time.Time) (ed25519.PublicKey, time.Durat
 	switch {
 	case k.fetching != nil:
 		return nil, 0, nil
-	case k.failure != nil && (!waited || !k.tried.Before(arrived)):
-		return nil, 0, unavailable(k.failure)
-	case waited:
-		k.begin(now)
+	case k.lastErr != nil && (!mayFetch || !k.lastAt.Before(arrived)):
+		return nil, 0, unavailable(k.lastErr)
+	case mayFetch:
+		k.startFetch(now)
 		return nil, 0, nil
 	}
-	return nil, k.next.Sub(now), nil
+	return nil, k.nextAt.Sub(now), nil
 }
 
-// await returns when the question has ended or the time is over.
+// await returns when the running request has ended, or without one after the wait.
 func await(ctx context.Context, fetching <-chan struct{}, wait time.Duration) error {
 	var over <-chan time.Time
 	if fetching == nil {
@@ -122,42 +121,43 @@ func await(ctx context.Context, fetching <-chan struct{}, wait time.Duration) er
 	return nil
 }
 
-// begin asks for the keys, once for all who wait. It outlives the request for which
-// it began. The caller holds the lock.
-func (k *keys) begin(now time.Time) {
+// startFetch requests the set, once for all who wait for it. It goes on when the client
+// has gone away for whose request it began. The caller holds the lock.
+func (k *keys) startFetch(now time.Time) {
 	if k.fetching != nil {
 		return
 	}
 	done := make(chan struct{})
-	k.fetching, k.tried, k.next = done, now, now.Add(floor)
+	k.fetching, k.lastAt, k.nextAt = done, now, now.Add(minInterval)
 	go func() {
 		ctx, cancel := context.WithTimeout(context.Background(), fetchTimeout)
 		defer cancel()
-		known, cached, err := k.fetch(ctx)
+		set, cached, err := k.fetch(ctx)
 		k.mu.Lock()
 		defer k.mu.Unlock()
 		defer close(done)
 		k.fetching = nil
-		if k.failure = err; err == nil {
-			k.known, k.asked, k.cached = known, now, cached
+		if k.lastErr = err; err == nil {
+			k.set, k.setAt, k.cached = set, now, cached
 		} else {
-			k.next = k.now().Add(floor) // one that hangs is not asked at once again
+			k.nextAt = k.now().Add(minInterval) // a server that hangs is not asked again at once
 		}
 	}()
 }
 
-func (k *keys) fetch(ctx context.Context) (known map[string]ed25519.PublicKey, cached bool, err error) {
+// fetch reads the set from the proxy, and whether it comes from a cache.
+func (k *keys) fetch(ctx context.Context) (set map[string]ed25519.PublicKey, cached bool, err error) {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, k.url, nil)
 	if err != nil {
 		return nil, false, err
 	}
 	request.Header.Set("Accept", "application/jwk-set+json, application/json")
-	request.Header.Set("Cache-Control", "no-cache") // for caches between
+	request.Header.Set("Cache-Control", "no-cache") // for caches in between
 	response, err := k.client.Do(request)
 	if err != nil {
 		return nil, false, err
 	}
-	defer func() { _ = response.Body.Close() }() // what was read counts
+	defer func() { _ = response.Body.Close() }() // it was read to its end, or is not used
 	if response.StatusCode != http.StatusOK {
 		return nil, false, fmt.Errorf("the status is %d", response.StatusCode)
 	}
@@ -169,21 +169,21 @@ func (k *keys) fetch(ctx context.Context) (known map[string]ed25519.PublicKey, c
 		return nil, false, errors.New("the answer is too long")
 	}
 	age, _ := strconv.Atoi(response.Header.Get("Age")) // RFC 9111 section 5.1
-	known, err = parseKeys(text)
-	return known, age > 0, err
+	set, err = parseKeys(text)
+	return set, age > 0, err
 }
 
-// parseKeys reads a JSON Web Key Set (RFC 7517 section 5). Keys of other kinds, or
-// for other purposes, are passed over; a set without any of ours is none.
+// parseKeys reads a JSON Web Key Set (RFC 7517 section 5). It passes over keys of other
+// kinds and for other purposes. A set without an Ed25519 key is an error.
 func parseKeys(text []byte) (map[string]ed25519.PublicKey, error) {
-	var set struct {
+	var document struct {
 		Keys []json.RawMessage `json:"keys"`
 	}
-	if !shallow(text) || json.Unmarshal(text, &set) != nil {
+	if !shallow(text) || json.Unmarshal(text, &document) != nil {
 		return nil, errors.New("it is not a JSON Web Key Set")
 	}
-	known := make(map[string]ed25519.PublicKey, len(set.Keys))
-	for _, one := range set.Keys {
+	set := make(map[string]ed25519.PublicKey, len(document.Keys))
+	for _, raw := range document.Keys {
 		var key struct {
 			Type      string `json:"kty"`
 			Curve     string `json:"crv"`
@@ -192,16 +192,16 @@ func parseKeys(text []byte) (map[string]ed25519.PublicKey, error) {
 			Use       string `json:"use"`
 			X         string `json:"x"`
 		}
-		if json.Unmarshal(one, &key) != nil || key.ID == "" || key.Type != "OKP" || key.Curve != "Ed25519" ||
+		if json.Unmarshal(raw, &key) != nil || key.ID == "" || key.Type != "OKP" || key.Curve != "Ed25519" ||
 			key.Algorithm != "" && key.Algorithm != algorithm || key.Use != "" && key.Use != "sig" {
 			continue
 		}
 		if public, err := decode(key.X); err == nil && len(public) == ed25519.PublicKeySize {
-			known[key.ID] = public
+			set[key.ID] = public
 		}
 	}
-	if len(known) == 0 {
+	if len(set) == 0 {
 		return nil, errors.New("there is no Ed25519 key in it")
 	}
-	return known, nil
+	return set, nil
 }

@@ -11,19 +11,21 @@ import (
 	"time"
 )
 
-// InsufficientError says that a key does not hold what is required.
+// InsufficientError says that a key lacks a required permission.
 type InsufficientError struct {
-	// Required are all the permissions that are.
+	// Required are all required permissions, not only the missing ones.
 	Required []string
 }
 
+// Error implements [error].
 func (e *InsufficientError) Error() string {
 	return "a permission is missing, of " + strings.Join(e.Required, " ")
 }
 
-// Require lets requests through that the proxy has signed, and whose key holds all
-// the permissions; with none, any key. Others get 401 without a valid assertion, 403
-// without a permission, and 503 with Retry-After while that cannot be found out.
+// Require lets a request through if the proxy has signed it and its key holds all the
+// permissions. Without permissions any key will do. A request without a valid
+// assertion gets 401, one that lacks a permission 403. While the public keys cannot be
+// read, the answer is 503 with Retry-After.
 func (v *Verifier) Require(permissions ...string) func(next http.Handler) http.Handler {
 	return func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -43,17 +45,16 @@ func (v *Verifier) Require(permissions ...string) func(next http.Handler) http.H
 	}
 }
 
-// Identify lets requests through that the proxy has signed, and also those that
-// carry neither an assertion nor any other field under the prefix, for which
-// [FromContext] then has no identity. It is for services with other callers beside
-// system keys.
+// Identify lets a request through if the proxy has signed it. It also lets a request
+// through that carries no field under the prefix at all. [FromContext] has no identity
+// for such a request. Identify is for services that have other callers too.
 func (v *Verifier) Identify(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		signed, _, err := v.admit(r)
 		switch {
 		case err == nil:
 			next.ServeHTTP(w, signed)
-		case errors.Is(err, ErrMissing) && !claimed(v.prefix, r.Header):
+		case errors.Is(err, ErrMissing) && !hasOwned(v.prefix, r.Header):
 			next.ServeHTTP(w, r)
 		default:
 			v.refuse(w, r, err)
@@ -61,10 +62,11 @@ func (v *Verifier) Identify(next http.Handler) http.Handler {
 	})
 }
 
-// admit verifies a request, once however many handlers of one verifier it passes.
+// admit verifies a request. It returns the request with the identity in its context and
+// its header. A request that passes several handlers of one verifier is verified once.
 func (v *Verifier) admit(r *http.Request) (*http.Request, *Identity, error) {
-	if have, ok := r.Context().Value(contextKey{}).(*verified); ok && have.by == v {
-		return r, have.identity, nil
+	if earlier, ok := r.Context().Value(contextKey{}).(*verified); ok && earlier.by == v {
+		return r, earlier.identity, nil
 	}
 	identity, err := v.Verify(r)
 	if err != nil {
@@ -75,6 +77,8 @@ func (v *Verifier) admit(r *http.Request) (*http.Request, *Identity, error) {
 	return signed, identity, nil
 }
 
+// refuse answers a request that is not let through, and logs why. A flood of bad
+// requests cannot fill the log: it gets one line a second.
 func (v *Verifier) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	level := slog.LevelDebug
 	switch {
@@ -90,10 +94,10 @@ func (v *Verifier) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	v.answer(w, r, err)
 }
 
-// answer is the default answer to a request that is refused: the same object, and
-// the same header fields (RFC 6750 section 3), as the proxy's own. It never says
-// what is wrong with an assertion, nor that the client's key is not good, of which
-// nothing is known.
+// answer is the default answer to a request that is refused. It has the same object and
+// the same header fields (RFC 6750 section 3) as the proxy's own answers. It never says
+// what is wrong with an assertion. It never says that the client's key is bad either:
+// the service does not know that.
 func answer(w http.ResponseWriter, _ *http.Request, err error) {
 	var body struct {
 		Error struct {
@@ -123,22 +127,23 @@ func answer(w http.ResponseWriter, _ *http.Request, err error) {
 	header.Set("Content-Type", "application/json")
 	header.Set("Cache-Control", "no-store")
 	w.WriteHeader(e.Status)
-	_ = json.NewEncoder(w).Encode(body) // a client that has gone away has nobody to tell
+	_ = json.NewEncoder(w).Encode(body) // the client is gone if this fails
 }
 
-// Identity is who called, as the proxy has signed it. It must not be changed.
+// Identity is who called, as the proxy has signed it. Handlers share it, so it must not
+// be changed.
 type Identity struct {
 	// KeyID is the public id of the system key, a UUID.
 	KeyID string
 	// Label is for people. It is not unique.
 	Label string
-	// Permissions that the key holds, sorted.
+	// Permissions are what the key holds, sorted.
 	Permissions []string
-	// Issuer is who signed.
+	// Issuer is who signed (the claim iss).
 	Issuer string
 	// AssertionID is unique to the assertion (the claim jti).
 	AssertionID string
-	// IssuedAt and ExpiresAt are from and until when the assertion holds.
+	// IssuedAt and ExpiresAt are when the assertion was made and until when it holds.
 	IssuedAt, ExpiresAt time.Time
 }
 
@@ -147,17 +152,17 @@ func (id *Identity) Has(permission string) bool {
 	return slices.Contains(id.Permissions, permission)
 }
 
-// contextKey is that of a verified.
+// contextKey is the key of a [verified] in a context.
 type contextKey struct{}
 
-// verified is an identity, and whose word it is.
+// verified is an identity, and the verifier that has found it.
 type verified struct {
 	by       *Verifier
 	identity *Identity
 }
 
-// FromContext returns who called, if the request has come through [Verifier.Require]
-// or [Verifier.Identify] with an assertion.
+// FromContext returns who called. It reports false if the request has not come through
+// [Verifier.Require] or [Verifier.Identify], or came without an assertion.
 func FromContext(ctx context.Context) (*Identity, bool) {
 	v, ok := ctx.Value(contextKey{}).(*verified)
 	if !ok {

@@ -10,17 +10,17 @@ import (
 	"time"
 )
 
-// Option changes how a [Verifier] works. Options that cannot be meant make [New]
-// panic.
+// Option changes how a [Verifier] works. [New] panics over an option with an impossible
+// value.
 type Option func(*Verifier)
 
-// WithIssuer accepts assertions of this issuer, in place of "caddy-system-keys".
+// WithIssuer accepts assertions of this issuer, in place of [DefaultIssuer].
 func WithIssuer(issuer string) Option {
 	return func(v *Verifier) { v.issuer = issuer }
 }
 
-// WithLeeway sets how far the proxy's clock may differ from this one: 5 seconds by
-// default, a minute at most.
+// WithLeeway sets how far the proxy's clock may differ from the clock of this service.
+// The default is 5 seconds, the maximum a minute.
 func WithLeeway(leeway time.Duration) Option {
 	return func(v *Verifier) {
 		if leeway < 0 || leeway > time.Minute {
@@ -30,8 +30,8 @@ func WithLeeway(leeway time.Duration) Option {
 	}
 }
 
-// WithBaseURL says under which URLs clients know this service, where the proxy, or
-// what is between, changes the host or strips a part of the path: with
+// WithBaseURL says under which URLs clients know this service. It is needed if the
+// proxy, or something behind it, changes the host or strips a part of the path. With
 //
 //	handle_path /v1/* {
 //		reverse_proxy api:8000 {
@@ -39,7 +39,7 @@ func WithLeeway(leeway time.Duration) Option {
 //		}
 //	}
 //
-// it is "https://api.example.com/v1". The path that arrives is appended. An
+// the base is "https://api.example.com/v1". The path that arrives is appended to it. An
 // assertion fits if it was made for the URL under any of the bases.
 func WithBaseURL(bases ...string) Option {
 	return func(v *Verifier) {
@@ -61,23 +61,23 @@ func WithBaseURL(bases ...string) Option {
 	}
 }
 
-// WithTarget says what a client asked for, where [ClientTarget] and [WithBaseURL]
-// cannot tell: behind a proxy that rewrites paths or methods.
+// WithTarget says what a client asked for. It is needed behind a proxy that rewrites
+// paths or methods, where [ClientTarget] and [WithBaseURL] cannot tell.
 func WithTarget(target func(r *http.Request) Target) Option {
 	return func(v *Verifier) {
 		v.targets = func(r *http.Request) []Target { return []Target{target(r)} }
 	}
 }
 
-// WithoutBinding accepts assertions whatever request they were made for, and those
-// that were made for none. Whoever gets hold of one can then use it for any request
-// until it expires.
+// WithoutBinding accepts an assertion for any request, also one that was made for no
+// request in particular. If somebody gets hold of an assertion, they can use it for any
+// request until it expires.
 func WithoutBinding() Option {
 	return func(v *Verifier) { v.targets = nil }
 }
 
-// WithHeaderPrefix sets the prefix that the proxy is configured to own, in place of
-// "X-Lumio-".
+// WithHeaderPrefix sets the prefix of header fields that the proxy owns, in place of
+// "X-Lumio-". It must be the header_prefix of the proxy's configuration.
 func WithHeaderPrefix(prefix string) Option {
 	return func(v *Verifier) {
 		if !strings.HasSuffix(prefix, "-") || strings.Count(prefix, "-") < 2 {
@@ -87,26 +87,26 @@ func WithHeaderPrefix(prefix string) Option {
 	}
 }
 
-// WithHTTPClient reads the public keys with this client, in place of one that gives
-// up after five seconds and follows no redirect. The question ends after five
-// seconds in any case.
+// WithHTTPClient reads the public keys with this client. The default client follows no
+// redirect. Each request for the keys ends after five seconds with any client.
 func WithHTTPClient(client *http.Client) Option {
 	return func(v *Verifier) { v.keys.client = client }
 }
 
-// WithLogger sets where it is said why requests are refused, once a second at most;
-// [slog.Default] by default.
+// WithLogger sets the log for why requests are refused. It gets one line a second at
+// most. The default is [slog.Default].
 func WithLogger(logger *slog.Logger) Option {
 	return func(v *Verifier) { v.logger = logger }
 }
 
-// WithClock sets the clock, [time.Now] by default.
+// WithClock sets the clock. The default is [time.Now].
 func WithClock(now func() time.Time) Option {
 	return func(v *Verifier) { v.now = now }
 }
 
-// WithErrorHandler answers requests that are refused, in place of a JSON object. The
-// error is one that [Verifier.Verify] returns, or an [*InsufficientError].
+// WithErrorHandler sets the answer to a request that is refused. The default answer is a
+// JSON object. The error is one that [Verifier.Verify] returns, or an
+// [*InsufficientError].
 func WithErrorHandler(answer func(w http.ResponseWriter, r *http.Request, err error)) Option {
 	return func(v *Verifier) { v.answer = answer }
 }

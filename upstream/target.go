@@ -11,13 +11,12 @@ type Target struct {
 	Method, URL string
 }
 
-// ClientTarget is the target as the proxy hands it on: the path that has arrived,
-// however a handler before may have changed it, under X-Forwarded-Proto and
-// X-Forwarded-Host, or the request's own scheme and Host where these are missing.
+// ClientTarget is the target as the proxy hands it on. It has the path that arrived, also
+// if an earlier handler has changed r.URL. Scheme and host are those of
+// X-Forwarded-Proto and X-Forwarded-Host, or else the request's own.
 //
-// All of that is written by whoever sends the request. It does not have to be
-// believed: an assertion is compared with it, and fits if the request is the one
-// that it was made for.
+// The sender of a request can write anything into these fields. That does no harm: an
+// assertion fits only if it was made for the target that they say.
 func ClientTarget(r *http.Request) Target {
 	scheme, host := "http", r.Host
 	if r.TLS != nil {
@@ -32,9 +31,9 @@ func ClientTarget(r *http.Request) Target {
 	return Target{r.Method, origin(scheme, host) + escapedPath(r)}
 }
 
-// escapedPath is the path as it was sent; an empty one, of the absolute form, is "/"
-// (RFC 9110 section 4.2.3). Handlers such as [http.StripPrefix]
-// change r.URL, and leave r.RequestURI as it is.
+// escapedPath is the path as it was sent. It reads r.RequestURI, since handlers such as
+// [http.StripPrefix] change r.URL. An empty path of the absolute form is "/" (RFC 9110
+// section 4.2.3).
 func escapedPath(r *http.Request) string {
 	u := r.URL
 	if r.RequestURI != "" {
@@ -51,7 +50,8 @@ func escapedPath(r *http.Request) string {
 	return u.EscapedPath()
 }
 
-// origin is in the form in which the proxy signs it.
+// origin is scheme and host in the form that the proxy signs: in lower case, and without
+// the port that the scheme has by default.
 func origin(scheme, host string) string {
 	scheme, host = strings.ToLower(scheme), strings.ToLower(host)
 	switch scheme {

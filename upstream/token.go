@@ -10,32 +10,33 @@ import (
 )
 
 const (
-	// tokenType is the JOSE header typ of assertions: other tokens of the same
-	// issuer are not taken for one (RFC 8725 section 3.11).
+	// tokenType is the JOSE header typ of assertions. By it no other token of the same
+	// issuer is taken for an assertion (RFC 8725 section 3.11).
 	tokenType = "lumio-key+jwt" //nolint:gosec // no credential
-	// algorithm is the only one (RFC 8037 section 3.1).
+	// algorithm is the only accepted one (RFC 8037 section 3.1).
 	algorithm = "EdDSA"
 	// maxToken bounds an assertion, in bytes.
 	maxToken = 64 << 10
 	// maxLife is how long an assertion may hold.
 	maxLife = time.Minute
-	// latest is the last second of the year 9999: with more, sums overflow.
-	latest = 253402300799
+	// maxTime is the last second of the year 9999, in seconds since 1970. With later
+	// times sums could overflow.
+	maxTime = 253402300799
 )
 
-// token is an assertion that was taken apart, and of which nothing is believed yet.
+// token is an assertion in its parts. Nothing of it was verified yet.
 type token struct {
 	keyID     string
-	signed    []byte // what the signature is over
+	signed    []byte // the text that is signed
 	signature []byte
 	payload   []byte
 }
 
-// errMalformed says that a text is no assertion. What is wrong with it is nobody's
-// concern: the proxy makes none such.
+// errMalformed says that a text is no assertion. It does not say more, since the proxy
+// makes no malformed one.
 var errMalformed = errors.New("it is not of the form of an assertion")
 
-// parse takes the compact serialization apart (RFC 7515 section 7.1), strictly: one
+// parse reads the compact serialization (RFC 7515 section 7.1). It is strict: one
 // assertion has one spelling.
 func parse(text string) (*token, error) {
 	if len(text) > maxToken {
@@ -75,8 +76,8 @@ func parse(text string) (*token, error) {
 	}, nil
 }
 
-// decode reads base64url without padding. The decoder itself passes over line
-// ends.
+// decode reads base64url without padding. It refuses line ends, which the decoder of the
+// standard library passes over.
 func decode(s string) ([]byte, error) {
 	if strings.ContainsAny(s, "\r\n") {
 		return nil, errMalformed
@@ -84,7 +85,8 @@ func decode(s string) ([]byte, error) {
 	return base64.RawURLEncoding.Strict().DecodeString(s)
 }
 
-// claims are what an assertion says. All but Method and URL are in every one.
+// claims are what an assertion says. Method and URL are missing if it was made for no
+// request in particular. Every assertion has the others.
 type claims struct {
 	Issuer      string   `json:"iss"`
 	Audience    string   `json:"aud"`
@@ -98,20 +100,20 @@ type claims struct {
 	URL         string   `json:"htu"`
 }
 
-// claims reads the payload, whose signature was verified.
+// claims reads the payload. Verify the signature first.
 func (t *token) claims() (*claims, error) {
 	var c claims
 	if err := json.Unmarshal(t.payload, &c); err != nil {
 		return nil, errMalformed
 	}
-	if c.Subject == "" || c.ID == "" || c.Permissions == nil || c.IssuedAt <= 0 || c.ExpiresAt <= 0 || c.IssuedAt > latest || c.ExpiresAt > latest {
+	if c.Subject == "" || c.ID == "" || c.Permissions == nil || c.IssuedAt <= 0 || c.ExpiresAt <= 0 || c.IssuedAt > maxTime || c.ExpiresAt > maxTime {
 		return nil, errMalformed
 	}
 	return &c, nil
 }
 
-// holds reports what is wrong with the times, if clocks may differ by leeway.
-func (c *claims) holds(now time.Time, leeway time.Duration) error {
+// checkTimes reports what is wrong with the times. Clocks may differ by leeway.
+func (c *claims) checkTimes(now time.Time, leeway time.Duration) error {
 	issued, expires := time.Unix(c.IssuedAt, 0), time.Unix(c.ExpiresAt, 0)
 	switch {
 	case c.ExpiresAt <= c.IssuedAt, c.ExpiresAt-c.IssuedAt > int64(maxLife/time.Second):
@@ -124,6 +126,7 @@ func (c *claims) holds(now time.Time, leeway time.Duration) error {
 	return nil
 }
 
+// identity is what a handler learns of the claims.
 func (c *claims) identity() *Identity {
 	return &Identity{
 		KeyID: c.Subject, Label: c.Label, Permissions: c.Permissions, Issuer: c.Issuer, AssertionID: c.ID,
@@ -131,11 +134,12 @@ func (c *claims) identity() *Identity {
 	}
 }
 
-// maxLevels is how deep what is decoded may be nested.
+// maxLevels is how deep a JSON text may be nested.
 const maxLevels = 64
 
-// shallow reports whether a JSON text keeps to that, before it is decoded: it counts
-// brackets outside of strings. A decoder calls itself for each level.
+// shallow reports whether a JSON text is nested at most [maxLevels] deep. It counts
+// brackets outside of strings. It is called before a text is decoded, since the decoder
+// calls itself for each level.
 func shallow(text []byte) bool {
 	depth, inText, escaped := 0, false, false
 	for _, c := range text {

@@ -12,24 +12,24 @@ import (
 	"time"
 )
 
-// The errors of [Verifier.Verify], to be matched with [errors.Is].
+// The errors of [Verifier.Verify]. Match them with [errors.Is].
 var (
 	// ErrMissing says that a request carries no assertion.
 	ErrMissing = errors.New("there is no assertion")
 	// ErrInvalid says that a request is not what the proxy has signed.
 	ErrInvalid = errors.New("the assertion is not valid")
-	// ErrUnavailable says that it cannot be found out at the moment.
+	// ErrUnavailable says that the assertion cannot be verified at the moment.
 	ErrUnavailable = errors.New("the public keys of the proxy cannot be had")
 )
 
-// DefaultIssuer is who signs unless the proxy is configured otherwise.
+// DefaultIssuer is the issuer of assertions, unless the proxy is configured otherwise.
 const DefaultIssuer = "caddy-system-keys"
 
-// defaultLeeway is how far clocks may differ.
+// defaultLeeway is how far clocks may differ: see [WithLeeway].
 const defaultLeeway = 5 * time.Second
 
-// Verifier verifies assertions. It is safe for concurrent use; one serves a whole
-// process.
+// Verifier verifies assertions. It is safe for concurrent use. A process needs one for
+// each audience.
 type Verifier struct {
 	keys     *keys
 	audience string
@@ -40,15 +40,16 @@ type Verifier struct {
 	logger   *slog.Logger
 	logged   atomic.Int64 // the second in which something was logged last
 	answer   func(w http.ResponseWriter, r *http.Request, err error)
-	// targets are those for which an assertion may have been made. Nil: any.
+	// targets returns the targets for which an assertion may have been made. Nil allows
+	// any target.
 	targets func(r *http.Request) []Target
 }
 
-// New makes a verifier of assertions for the audience that the proxy is configured
-// with. The public keys are at jwksURL: /.well-known/lumio-keys.json of any
-// instance, or of all of them behind one name. It reads nothing yet.
+// New makes a verifier of assertions for an audience, the one in the proxy's
+// configuration. The public keys are at jwksURL: /.well-known/lumio-keys.json of any
+// instance, or of all instances behind one name. New does not read them yet.
 //
-// It panics if the URL is none of http or https, or if the audience is empty: a
+// New panics if the URL is not one of http or https, or if the audience is empty. A
 // service that cannot tell who calls it should not start.
 func New(jwksURL, audience string, options ...Option) *Verifier {
 	u, err := url.Parse(jwksURL)
@@ -72,9 +73,9 @@ func New(jwksURL, audience string, options ...Option) *Verifier {
 	return v
 }
 
-// Verify returns who sent a request, by the assertion that it carries. It changes
-// nothing about the request. [Verifier.Require] and [Verifier.Identify] do this and
-// the rest for a handler.
+// Verify returns who sent a request, by the assertion in its header. It does not change
+// the request: unsigned header fields stay in it. [Verifier.Require] and
+// [Verifier.Identify] take them out.
 func (v *Verifier) Verify(r *http.Request) (*Identity, error) {
 	values := r.Header[v.prefix+"Assertion"]
 	switch len(values) {
@@ -105,7 +106,7 @@ func (v *Verifier) Verify(r *http.Request) (*Identity, error) {
 	return c.identity(), nil
 }
 
-// check compares what was signed with what is expected.
+// check compares the claims of a verified assertion with what this service expects.
 func (v *Verifier) check(c *claims, r *http.Request) error {
 	switch {
 	case c.Issuer != v.issuer:
@@ -113,7 +114,7 @@ func (v *Verifier) check(c *claims, r *http.Request) error {
 	case c.Audience != v.audience:
 		return errors.New("it is for another audience")
 	}
-	if err := c.holds(v.now(), v.leeway); err != nil {
+	if err := c.checkTimes(v.now(), v.leeway); err != nil {
 		return err
 	}
 	switch {

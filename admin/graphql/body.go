@@ -3,10 +3,9 @@ package graphql
 import (
 	"context"
 	"io"
-	"net/http"
 	"runtime"
 
-	"github.com/lumio-vision/caddy-system-keys/internal/gate"
+	"github.com/lumio-vision/caddy-system-keys/admin"
 )
 
 // Bounds on the memory that an anonymous client can use. Under graphql_passthrough a
@@ -20,57 +19,54 @@ const (
 	maxLargeMemory = 64 << 20
 )
 
-// crowd bounds the memory of all bodies together.
-type crowd struct {
-	large chan struct{} // a place for each larger body
-	busy  chan struct{} // a place for each body that is looked at, which costs some times its size
+// bodyLimits bounds the memory of all bodies together.
+type bodyLimits struct {
+	large   chan struct{} // a place for each larger body
+	parsing chan struct{} // a place for each body that is parsed, which costs some times its size
 }
 
-func newCrowd() *crowd {
-	return &crowd{large: make(chan struct{}, largeBodies), busy: make(chan struct{}, runtime.GOMAXPROCS(0))}
+func newBodyLimits() *bodyLimits {
+	return &bodyLimits{large: make(chan struct{}, largeBodies), parsing: make(chan struct{}, runtime.GOMAXPROCS(0))}
 }
 
-// look calls do. At most as many calls run at once as there are processors. More calls
+// parse calls do. At most as many calls run at once as there are processors. More calls
 // would use more memory and be no faster.
-func (c *crowd) look(ctx context.Context, do func() error) error {
+func (l *bodyLimits) parse(ctx context.Context, do func() error) error {
 	select {
-	case c.busy <- struct{}{}:
+	case l.parsing <- struct{}{}:
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	defer func() { <-c.busy }()
+	defer func() { <-l.parsing }()
 	return do()
 }
 
-// counted is a body that takes a place when it gets larger than smallBody.
-type counted struct {
+// limitedBody is a body that takes a place when it gets larger than smallBody.
+type limitedBody struct {
 	io.ReadCloser
-	crowd *crowd
-	read  int
-	held  bool
+	limits   *bodyLimits
+	read     int
+	hasPlace bool
 }
 
 // Read implements [io.Reader]. The error is a refusal if no place is left.
-func (b *counted) Read(p []byte) (int, error) {
+func (b *limitedBody) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
-	if b.read += n; b.read <= smallBody || b.held {
+	if b.read += n; b.read <= smallBody || b.hasPlace {
 		return n, err
 	}
 	select {
-	case b.crowd.large <- struct{}{}:
-		b.held = true
+	case b.limits.large <- struct{}{}:
+		b.hasPlace = true
 		return n, err
 	default:
-		return 0, &gate.Refusal{
-			Status: http.StatusServiceUnavailable, Code: "unavailable", Message: "too many large documents are being read at the moment",
-			Header: http.Header{"Retry-After": {"1"}},
-		}
+		return 0, admin.Unavailable("too many large documents are being read at the moment")
 	}
 }
 
-// leave gives the place back. Call it when the body is no longer needed.
-func (b *counted) leave() {
-	if b.held {
-		<-b.crowd.large
+// release gives the place back. Call it when the body is no longer needed.
+func (b *limitedBody) release() {
+	if b.hasPlace {
+		<-b.limits.large
 	}
 }

@@ -93,6 +93,7 @@ func (d *document) walk(set ast.SelectionSet, depth int, open []string) error {
 	return nil
 }
 
+// field counts a field, and walks what is selected below it.
 func (d *document) field(f *ast.Field, depth int, open []string) error {
 	if depth > maxDepth {
 		return admin.BadRequest(fmt.Sprintf("a document may be %d fields deep at most", maxDepth))
@@ -117,6 +118,8 @@ func (d *document) field(f *ast.Field, depth int, open []string) error {
 	return d.walk(f.SelectionSet, depth+1, open)
 }
 
+// spread walks a fragment in the place where it is used. So what a fragment costs counts
+// at each use.
 func (d *document) spread(s *ast.FragmentSpread, depth int, open []string) error {
 	if slices.Contains(open, s.Name) {
 		return admin.BadRequest(fmt.Sprintf("the fragment %.100q contains itself", s.Name))

@@ -42,14 +42,14 @@ const (
 type Endpoint struct {
 	config admin.Config
 	schema *graphql.Schema
-	crowd  *crowd
+	limits *bodyLimits
 	// documents and sdl are its paths.
 	documents, sdl *admin.Route
 }
 
 // New makes an endpoint.
 func New(config admin.Config) *Endpoint {
-	e := &Endpoint{config: config, crowd: newCrowd()}
+	e := &Endpoint{config: config, limits: newBodyLimits()}
 	e.schema = graphql.MustParseSchema(string(sdl), &resolvers{},
 		graphql.UseFieldResolvers(), graphql.MaxDepth(maxDepth), graphql.MaxSelections(maxSelections),
 		// A document is bounded by its body, and by the look at it before.
@@ -127,16 +127,16 @@ func (e *Endpoint) post(w http.ResponseWriter, r *http.Request, x *admin.Exchang
 			return err
 		}
 	}
-	counted := &counted{ReadCloser: r.Body, crowd: e.crowd}
-	defer counted.leave()
-	r.Body = counted
+	limited := &limitedBody{ReadCloser: r.Body, limits: e.limits}
+	defer limited.release()
+	r.Body = limited
 	body, err := admin.ReadJSON(w, r, maxBody)
 	if err != nil {
 		return err
 	}
 	var request request
 	var document *document
-	err = e.crowd.look(r.Context(), func() (err error) {
+	err = e.limits.parse(r.Context(), func() (err error) {
 		document, err = request.read(body)
 		return err
 	})
@@ -144,11 +144,12 @@ func (e *Endpoint) post(w http.ResponseWriter, r *http.Request, x *admin.Exchang
 		return err
 	}
 	if passthrough && document.ours == 0 {
+		// Hand on what was read. A body of chunks has a known length by now.
 		r.Body = io.NopCloser(bytes.NewReader(body))
 		r.ContentLength, r.TransferEncoding = int64(len(body)), nil
 		return x.HandOn(w, r)
 	}
-	if passthrough && document.others > 0 {
+	if passthrough && document.others > 0 { // neither server can answer all of it
 		return &gate.Refusal{
 			Status: http.StatusBadRequest, Code: "mixed_document",
 			Message: fmt.Sprintf("fields about system keys are answered apart from others: send %.100q in a document of its own", document.other),
@@ -173,6 +174,7 @@ func (q *request) read(body []byte) (*document, error) {
 	return analyse(q.Query)
 }
 
+// execute answers a document that is ours. The body has passed [request.read].
 func (e *Endpoint) execute(w http.ResponseWriter, r *http.Request, x *admin.Exchange, request *request, body []byte) error {
 	var values struct {
 		Variables map[string]any `json:"variables"`
@@ -180,7 +182,7 @@ func (e *Endpoint) execute(w http.ResponseWriter, r *http.Request, x *admin.Exch
 	if err := json.Unmarshal(body, &values); err != nil {
 		return admin.BadRequest("malformed body: " + admin.Describe(err)) // it was decoded before
 	}
-	ctx := context.WithValue(r.Context(), resolving{}, &call{r: r, x: x})
+	ctx := context.WithValue(r.Context(), callKey{}, &call{r: r, x: x})
 	response, err := exec(ctx, e.schema, request, values.Variables)
 	if err != nil {
 		return err
@@ -214,11 +216,11 @@ func exec(ctx context.Context, schema *graphql.Schema, request *request, variabl
 func complete(e *gqlerrors.QueryError, requestID string) {
 	e.Message = token.Redact(e.Message) // it may repeat what the client has sent
 	if e.Extensions == nil {
-		p := &gate.Refusal{Code: "invalid_document", Status: http.StatusBadRequest}
+		refusal := &gate.Refusal{Code: "invalid_document", Status: http.StatusBadRequest}
 		if e.Path != nil { // it has got so far as to a field
-			p = &gate.Refusal{Code: "internal", Status: http.StatusInternalServerError}
+			refusal = &gate.Refusal{Code: "internal", Status: http.StatusInternalServerError}
 		}
-		e.Extensions = extensions(p, requestID)
+		e.Extensions = extensions(refusal, requestID)
 	}
 	if e.Rule != "" {
 		e.Extensions["rule"] = e.Rule
@@ -231,19 +233,20 @@ type errorView struct {
 	Extensions map[string]any `json:"extensions"`
 }
 
-func extensions(p *gate.Refusal, requestID string) map[string]any {
-	extensions := map[string]any{"code": p.Code, "status": p.Status, "request_id": requestID}
-	if len(p.Fields) > 0 {
-		extensions["fields"] = maps.Clone(p.Fields)
+// extensions are what a client of GraphQL learns of a refusal beside its message.
+func extensions(refusal *gate.Refusal, requestID string) map[string]any {
+	extensions := map[string]any{"code": refusal.Code, "status": refusal.Status, "request_id": requestID}
+	if len(refusal.Fields) > 0 {
+		extensions["fields"] = maps.Clone(refusal.Fields)
 	}
-	if after := p.Header.Get("Retry-After"); after != "" {
+	if after := refusal.Header.Get("Retry-After"); after != "" {
 		extensions["retry_after"] = after
 	}
 	return extensions
 }
 
-// panics is told by the library that a resolver has panicked. The value may hold a
-// secret. It is neither logged nor shown.
+// panics is what the library calls when a resolver has panicked. The panic's value may
+// hold a secret, so it is neither logged nor shown.
 type panics struct{ logger *slog.Logger }
 
 // LogPanic implements the library's logger.

@@ -14,8 +14,8 @@ import (
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
-// resolving is the key of the [call] in a context.
-type resolving struct{}
+// callKey is the key of the [call] in a context.
+type callKey struct{}
 
 // call is the request that brought a document.
 type call struct {
@@ -23,8 +23,9 @@ type call struct {
 	x *admin.Exchange
 }
 
+// callOf returns the call of a resolver. Every document is executed with one.
 func callOf(ctx context.Context) *call {
-	c, _ := ctx.Value(resolving{}).(*call)
+	c, _ := ctx.Value(callKey{}).(*call)
 	return c
 }
 
@@ -46,6 +47,8 @@ func (c *call) failed(err error) error {
 // the same rules.
 type resolvers struct{}
 
+// keyListArgs are the arguments of adminSystemKeys. The schema has the defaults of Limit
+// and Sort.
 type keyListArgs struct {
 	Limit       int32
 	Cursor      *string
@@ -75,13 +78,13 @@ func (resolvers) AdminSystemKeys(ctx context.Context, args keyListArgs) (*keyLis
 	for i := range page.Keys {
 		list.Data = append(list.Data, key{admin.ShowKey(&page.Keys[i])})
 	}
-	if page.Next != nil {
-		next := page.Next.Encode()
+	if next := admin.CursorText(page.Next); next != "" {
 		list.Next = &next
 	}
 	return list, nil
 }
 
+// auditListArgs are the arguments of adminAuditLog.
 type auditListArgs struct {
 	KeyID        *graphql.ID
 	Label        *string
@@ -113,13 +116,17 @@ func (resolvers) AdminAuditLog(ctx context.Context, args auditListArgs) (*record
 	if err != nil {
 		return nil, c.failed(err)
 	}
-	list := &recordList{Total: int32(page.Total), More: page.More, Data: []record{}, Next: orNull(admin.AuditCursor(page))}
+	list := &recordList{Total: int32(page.Total), More: page.More, Data: []record{}}
 	for i := range page.Records {
 		list.Data = append(list.Data, record{admin.ShowAudit(&page.Records[i])})
+	}
+	if next := admin.AuditCursor(page); next != "" {
+		list.Next = &next
 	}
 	return list, nil
 }
 
+// createArgs are the arguments of adminCreateSystemKey.
 type createArgs struct {
 	Input struct {
 		Label       string
@@ -159,7 +166,7 @@ func (resolvers) AdminCreateSystemKey(ctx context.Context, args createArgs) (*ke
 func (resolvers) AdminDeleteSystemKey(ctx context.Context, args struct{ ID graphql.ID }) (*revocation, error) {
 	c := callOf(ctx)
 	id, err := store.ParseKeyID(string(args.ID))
-	if err != nil {
+	if err != nil { // what is no id names no key
 		return nil, c.failed(errors.Join(store.ErrNotFound, err))
 	}
 	deleting, cancel := admin.Detached(ctx)
@@ -168,6 +175,7 @@ func (resolvers) AdminDeleteSystemKey(ctx context.Context, args struct{ ID graph
 	if err != nil {
 		return nil, c.failed(err)
 	}
+	// The key is gone. The wait goes on if the client goes away, as for the REST API.
 	revoked, err := deleted.Wait(context.WithoutCancel(ctx), nil)
 	if err != nil {
 		return nil, c.failed(err)
@@ -182,15 +190,9 @@ func set(p admin.Parameters, name string, value *string) {
 	}
 }
 
+// setTime adds a time that the document has.
 func setTime(p admin.Parameters, name string, value *graphql.Time) {
 	if value != nil {
 		p[name] = value.Format(time.RFC3339Nano)
 	}
-}
-
-func orNull(s string) *string {
-	if s == "" {
-		return nil
-	}
-	return &s
 }

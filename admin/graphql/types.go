@@ -19,6 +19,7 @@ func (k key) CreatedAt() graphql.Time   { return graphql.Time{Time: k.KeyJSON.Cr
 func (k key) ExpiresAt() *graphql.Time  { return timeOrNull(k.KeyJSON.ExpiresAt) }
 func (k key) LastUsedAt() *graphql.Time { return timeOrNull(k.KeyJSON.LastUsedAt) }
 
+// keyList is a page of keys. Next is the cursor of the next page, or null.
 type keyList struct {
 	Data  []key
 	Total int32
@@ -30,6 +31,7 @@ type revocation struct{ admin.RevokedJSON }
 func (r revocation) ID() graphql.ID          { return graphql.ID(r.RevokedJSON.ID.String()) }
 func (r revocation) RevokedAt() graphql.Time { return graphql.Time{Time: r.RevokedJSON.RevokedAt} }
 
+// recordList is a page of the audit log. More says that Total is not all.
 type recordList struct {
 	Data  []record
 	Total int32
@@ -51,6 +53,7 @@ func (a record) Key() *recordKey {
 	return &recordKey{*a.AuditJSON.Key}
 }
 
+// recordKey is the key that a record is about.
 type recordKey struct{ admin.AuditKeyJSON }
 
 func (k recordKey) ID() graphql.ID { return graphql.ID(k.AuditKeyJSON.ID.String()) }

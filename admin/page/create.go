@@ -31,7 +31,7 @@ func (p *Page) askCreate(w http.ResponseWriter, r *http.Request, x *exchange) er
 	if err := x.Actor.May(admin.PermissionCreate); err != nil {
 		return err
 	}
-	p.show(w, r, x, http.StatusOK, p.createForm(r, x, ui.Create{}))
+	p.render(w, r, x, http.StatusOK, p.createForm(r, x, ui.Create{}))
 	return nil
 }
 
@@ -75,27 +75,27 @@ func (p *Page) createKey(w http.ResponseWriter, r *http.Request, x *exchange) er
 		Label: fields["label"], Permissions: fields["permissions"], Expires: fields["expires_on"],
 		IsSystem: fields["is_system"] == "true", Errors: map[string]string{},
 	}
-	want := wanted(&form)
+	want := readFields(&form)
 	if len(form.Errors) == 0 {
 		var key *store.Key
 		var plain string
 		if key, plain, err = p.createOnce(r, x, fields["nonce"], want); err == nil {
-			p.show(w, r, x, http.StatusCreated, ui.Reveal{Label: key.Label, Key: plain, URL: p.siteURL(r)})
+			p.render(w, r, x, http.StatusCreated, ui.Reveal{Label: key.Label, Key: plain, URL: p.siteURL(r)})
 			return nil
 		}
 	}
-	found := admin.RefusalOf(err)
-	if len(form.Errors) > 0 {
-		found = &gate.Refusal{Status: http.StatusUnprocessableEntity}
+	refusal := admin.RefusalOf(err)
+	if len(form.Errors) > 0 { // a field is wrong, and nothing was tried
+		refusal = &gate.Refusal{Status: http.StatusUnprocessableEntity}
 	}
-	if !explain(&form, found, err) {
-		return err
+	if !addErrors(&form, refusal, err) {
+		return err // not about the form
 	}
-	if found.Status >= http.StatusInternalServerError || errors.Is(err, admin.ErrEscalation) {
+	if refusal.Status >= http.StatusInternalServerError || errors.Is(err, admin.ErrEscalation) {
 		_ = x.Report(r, err) // to the logs
 	}
-	admin.SetFields(w, found)
-	p.show(w, r, x, found.Status, p.createForm(r, x, form))
+	admin.SetFields(w, refusal)
+	p.render(w, r, x, refusal.Status, p.createForm(r, x, form))
 	return nil
 }
 
@@ -105,7 +105,7 @@ func (p *Page) createOnce(r *http.Request, x *exchange, nonce string, want admin
 	if err := x.Service.Check(x.Actor, want); err != nil {
 		return nil, "", err
 	}
-	if err := x.spend(r, nonce); err != nil {
+	if err := x.spendNonce(r, nonce); err != nil {
 		return nil, "", err
 	}
 	ctx, cancel := admin.Detached(r.Context())
@@ -120,8 +120,8 @@ func (p *Page) createOnce(r *http.Request, x *exchange, nonce string, want admin
 // errUnknownOutcome says that a key may have been created. Nobody has seen the key.
 var errUnknownOutcome = errors.New("the outcome cannot be learned")
 
-// wanted reads the fields of the form, and notes the wrong ones in the form.
-func wanted(form *ui.Create) admin.NewKey {
+// readFields reads the fields of the form, and notes the wrong ones in the form.
+func readFields(form *ui.Create) admin.NewKey {
 	want := admin.NewKey{
 		Label:       form.Label,
 		Permissions: strings.FieldsFunc(form.Permissions, func(c rune) bool { return strings.ContainsRune(" ,\t\r\n", c) }),
@@ -140,9 +140,9 @@ func wanted(form *ui.Create) admin.NewKey {
 	return want
 }
 
-// explain puts a refusal into the form, and reports whether it belongs there.
-func explain(form *ui.Create, found *gate.Refusal, err error) bool {
-	for field := range found.Fields {
+// addErrors puts a refusal into the form, and reports whether it belongs there.
+func addErrors(form *ui.Create, refusal *gate.Refusal, err error) bool {
+	for field := range refusal.Fields {
 		form.Errors[field] = field
 	}
 	switch {
@@ -153,11 +153,11 @@ func explain(form *ui.Create, found *gate.Refusal, err error) bool {
 		}
 		form.Errors[field] = "escalation"
 	case errors.Is(err, store.ErrConflict):
-		found.Status = http.StatusConflict
+		refusal.Status = http.StatusConflict
 		form.Errors["form"] = "spent"
 	case errors.Is(err, errUnknownOutcome):
 		form.Errors["form"] = "unknown"
-	case found.Status >= http.StatusInternalServerError:
+	case refusal.Status >= http.StatusInternalServerError:
 		form.Errors["form"] = "unavailable"
 	}
 	return len(form.Errors) > 0

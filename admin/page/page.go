@@ -18,7 +18,7 @@ type Page struct {
 	base   string
 	ui     *ui.UI
 	routes map[string]*admin.Route
-	// key and the others are routes below a key.
+	// key, ask and revoke are the routes of one key, and asset that of all assets.
 	key, ask, revoke, asset *admin.Route
 	// pages are the routes whose errors are pages.
 	pages map[*admin.Route]bool
@@ -50,6 +50,7 @@ func New(config admin.Config) *Page {
 			Only: admin.KeysRoute.Only, Produces: admin.KeysRoute.Produces, Form: true,
 		},
 	}
+	// These name a key, so their paths are found by [Page.Route].
 	p.key = &admin.Route{
 		Calls: map[string]admin.Call{
 			http.MethodGet: p.visited(admin.GetKey), http.MethodHead: p.visited(admin.GetKey), http.MethodDelete: p.visited(admin.RevokeKey),
@@ -76,7 +77,7 @@ type call func(w http.ResponseWriter, r *http.Request, x *exchange) error
 func (p *Page) html(do call) admin.Call {
 	return func(w http.ResponseWriter, r *http.Request, outer *admin.Exchange) error {
 		x := &exchange{Exchange: outer, page: p}
-		if err := do(w, r, x); err != nil {
+		if err := do(w, r, x); err != nil { // here, where it is known who is signed in
 			p.fail(w, r, x, x.Report(r, err))
 		}
 		return nil
@@ -96,12 +97,13 @@ func (p *Page) Fail(w http.ResponseWriter, r *http.Request, x *admin.Exchange, r
 
 // Route implements [admin.Surface].
 func (p *Page) Route(escaped string) (*admin.Route, store.ID, bool) {
-	if r, ok := p.routes[escaped]; ok {
-		return r, store.ID{}, true
+	if route, ok := p.routes[escaped]; ok {
+		return route, store.ID{}, true
 	}
 	if path.Dir(escaped) == p.base+"/assets" {
 		return p.asset, store.ID{}, true
 	}
+	// below returns the id of the key between the prefix and the suffix.
 	below := func(prefix, suffix string) (store.ID, bool) {
 		text, found := strings.CutPrefix(escaped, prefix+"/")
 		text, ends := strings.CutSuffix(text, suffix)
@@ -118,6 +120,7 @@ func (p *Page) Route(escaped string) (*admin.Route, store.ID, bool) {
 	return p.key, id, ok
 }
 
+// serveAsset answers with a file of the page. The files are open to all.
 func (p *Page) serveAsset(w http.ResponseWriter, r *http.Request, x *exchange) error {
 	secured(w.Header())
 	if !p.ui.Asset(w, r, path.Base(r.URL.EscapedPath())) {
@@ -147,8 +150,8 @@ func secured(h http.Header) {
 // another site cannot send it without a CORS preflight.
 const fragmentHeader = "X-Fragment"
 
-// show answers with a page, or with the part of it that the script wants.
-func (p *Page) show(w http.ResponseWriter, r *http.Request, x *exchange, status int, body ui.Body) {
+// render answers with a page, or with the part of it that the script wants.
+func (p *Page) render(w http.ResponseWriter, r *http.Request, x *exchange, status int, body ui.Body) {
 	h := w.Header()
 	secured(h)
 	h.Set("Content-Type", "text/html; charset=utf-8")
@@ -165,9 +168,9 @@ func (p *Page) show(w http.ResponseWriter, r *http.Request, x *exchange, status 
 	_ = p.ui.Page(w, frame, body)
 }
 
+// frame is what surrounds the content, by who is signed in.
 func (p *Page) frame(r *http.Request, x *exchange) ui.Frame {
-	now := p.config.Now()
-	frame := ui.Frame{Language: languageOf(r), Now: now}
+	frame := ui.Frame{Language: languageOf(r), Now: p.config.Now()}
 	if x.visit == nil {
 		return frame
 	}
@@ -180,6 +183,8 @@ func (p *Page) frame(r *http.Request, x *exchange) ui.Frame {
 	return frame
 }
 
+// languageOf is the language that the browser has chosen on the page, or else the one
+// that it prefers.
 func languageOf(r *http.Request) ui.Language {
 	chosen := ""
 	if cookie, err := r.Cookie(session.CookieLanguage); err == nil {

@@ -14,6 +14,10 @@ import (
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
+// recent is how long ago a key was used at most that counts as in use. An admin has to
+// type the label of such a key to revoke it.
+const recent = time.Hour
+
 // pagePatience is how long a browser without scripts waits for a revocation. Then the
 // page shows how far it has come.
 const pagePatience = 10 * time.Second
@@ -26,20 +30,20 @@ func (p *Page) askRevoke(w http.ResponseWriter, r *http.Request, x *exchange) er
 	if err := x.Actor.May(admin.PermissionDelete); err != nil {
 		return err
 	}
-	key, err := p.read(r, x)
+	key, err := p.readKey(r, x)
 	if err == nil && key == nil {
 		err = store.ErrNotFound
 	}
 	if err != nil {
 		return err
 	}
-	p.show(w, r, x, http.StatusOK, p.revokeForm(x, key))
+	p.render(w, r, x, http.StatusOK, p.revokeForm(x, key))
 	return nil
 }
 
-// read returns the key. Of a revoked key it returns what the audit log has. It returns
+// readKey returns the key. Of a revoked key it returns what the audit log has. It returns
 // nil for an unknown id.
-func (p *Page) read(r *http.Request, x *exchange) (*store.Key, error) {
+func (p *Page) readKey(r *http.Request, x *exchange) (*store.Key, error) {
 	ctx, cancel := admin.Bounded(r.Context())
 	defer cancel()
 	key, err := x.Service.Get(ctx, x.Actor, x.ID)
@@ -49,6 +53,7 @@ func (p *Page) read(r *http.Request, x *exchange) (*store.Key, error) {
 	return key, err
 }
 
+// revokeForm is the form for a key.
 func (p *Page) revokeForm(x *exchange, key *store.Key) ui.Revoke {
 	return ui.Revoke{
 		Key: ui.Key{Key: key, Own: key.ID == x.Actor.Key}, Nonce: x.nonce(),
@@ -68,10 +73,10 @@ func (p *Page) revokeKey(w http.ResponseWriter, r *http.Request, x *exchange) er
 	if err := x.Actor.May(admin.PermissionDelete); err != nil {
 		return err
 	}
-	if err := x.checkNonce(fields["nonce"]); err != nil {
+	if _, err := x.checkNonce(fields["nonce"]); err != nil {
 		return err
 	}
-	key, err := p.read(r, x)
+	key, err := p.readKey(r, x)
 	if err != nil {
 		return err
 	}
@@ -82,7 +87,7 @@ func (p *Page) revokeKey(w http.ResponseWriter, r *http.Request, x *exchange) er
 	if form.Confirm && strings.TrimSpace(fields["confirm"]) != key.Label {
 		// This includes an admin who has opened the form before the key was used.
 		form.Mismatch = fields["confirm"] != ""
-		p.show(w, r, x, http.StatusUnprocessableEntity, form)
+		p.render(w, r, x, http.StatusUnprocessableEntity, form)
 		return nil
 	}
 	deleting, cancel := admin.Detached(r.Context())
@@ -107,9 +112,9 @@ func (p *Page) await(w http.ResponseWriter, r *http.Request, x *exchange, revoca
 		if wait.Err != nil {
 			return wait.Err
 		}
-		p.show(w, r, x, http.StatusOK, showProgress(wait.Revoked, true))
+		p.render(w, r, x, http.StatusOK, showProgress(wait.Revoked, true))
 	case <-timer.C:
-		p.show(w, r, x, http.StatusAccepted, showProgress(wait.SoFar(), false))
+		p.render(w, r, x, http.StatusAccepted, showProgress(wait.SoFar(), false))
 	case <-r.Context().Done():
 	}
 	return nil
@@ -123,7 +128,7 @@ func (p *Page) follow(w http.ResponseWriter, r *http.Request, x *exchange, revoc
 	line := func(step ui.Revoked) {
 		if !wrote {
 			wrote = true
-			p.show(w, r, x, http.StatusOK, step)
+			p.render(w, r, x, http.StatusOK, step)
 		} else {
 			_ = p.ui.Fragment(w, p.frame(r, x), step) // the client is gone if this fails
 		}
@@ -142,12 +147,13 @@ func (p *Page) follow(w http.ResponseWriter, r *http.Request, x *exchange, revoc
 	case !wrote:
 		return err
 	default: // the status is sent: an end without the last step is told from one with it
-		found := x.Report(r, err)
-		_ = p.ui.Fragment(w, p.frame(r, x), ui.Problem{Status: found.Status, Code: "unavailable", RequestID: x.Request.ID})
+		refusal := x.Report(r, err)
+		_ = p.ui.Fragment(w, p.frame(r, x), ui.Problem{Status: refusal.Status, Code: "unavailable", RequestID: x.Request.ID})
 	}
 	return nil
 }
 
+// showProgress is how far a revocation has come, as the page shows it.
 func showProgress(r *admin.Revoked, done bool) ui.Revoked {
 	expired := len(r.Report.Expired)
 	return ui.Revoked{

@@ -22,26 +22,27 @@ func (p *Page) signIn(w http.ResponseWriter, r *http.Request, x *exchange) error
 		return err
 	}
 	key := strings.TrimSpace(form["key"])
+	wrong := func() error {
+		p.render(w, r, x, http.StatusUnauthorized, ui.SignIn{Notice: "wrong", Failed: true})
+		return nil
+	}
 	// The key is checked as if it had come in the header. So one place decides what is
 	// a key.
 	presented := r.Clone(r.Context())
 	presented.Header = http.Header{"Authorization": {"Bearer " + key}}
 	presented.URL.RawQuery = ""
 	if found, refusal := gate.Credential(presented); refusal != nil || found == "" {
-		p.show(w, r, x, http.StatusUnauthorized, ui.SignIn{Notice: "wrong", Failed: true})
-		return nil
+		return wrong()
 	}
-	actor, err := p.config.Identities.ByKey(r, key)
-	if wrong, ok := errors.AsType[*gate.Refusal](err); ok && wrong.Status == http.StatusUnauthorized {
-		p.show(w, r, x, http.StatusUnauthorized, ui.SignIn{Notice: "wrong", Failed: true})
-		return nil
+	x.Actor, err = p.config.Identities.ByKey(r, key)
+	if refusal, ok := errors.AsType[*gate.Refusal](err); ok && refusal.Status == http.StatusUnauthorized {
+		return wrong()
 	}
 	if err != nil {
 		return err
 	}
-	actor.Request = x.Request
-	x.Actor = actor
-	if err := actor.May(admin.PermissionAccess); err != nil {
+	x.Actor.Request = x.Request
+	if err := x.Actor.May(admin.PermissionAccess); err != nil {
 		return err
 	}
 	if x.Service, err = p.config.Service(r.Context()); err != nil {
@@ -51,20 +52,18 @@ func (p *Page) signIn(w http.ResponseWriter, r *http.Request, x *exchange) error
 	ctx, cancel := admin.Detached(r.Context())
 	defer cancel()
 	err = x.Service.Store.CreateSession(ctx, &store.Session{
-		Digest: token.Digest(), Key: actor.Key, ExpiresAt: p.config.Now().Add(session.Lifetime),
+		Digest: token.Digest(), Key: x.Actor.Key, ExpiresAt: p.config.Now().Add(session.Lifetime),
 	})
 	if errors.Is(err, store.ErrActorGone) {
-		p.show(w, r, x, http.StatusUnauthorized, ui.SignIn{Notice: "wrong", Failed: true})
-		return nil
+		return wrong()
 	}
 	if err != nil {
 		return err
 	}
-	secure := p.secure(r)
-	if err := p.end(r, x); err != nil { // the one before
+	if err := p.endSession(r, x); err != nil { // the one before
 		return err
 	}
-	session.Set(w.Header(), token, secure)
+	session.Set(w.Header(), token, p.secure(r))
 	p.seeOther(w, p.base)
 	return nil
 }
@@ -81,23 +80,23 @@ func (p *Page) signOut(w http.ResponseWriter, r *http.Request, x *exchange) erro
 	case err != nil && !errors.Is(err, admin.ErrForbidden): // who may not see the page may leave it
 		return err
 	default:
-		if err := x.checkNonce(form["nonce"]); err != nil {
+		if _, err := x.checkNonce(form["nonce"]); err != nil {
 			return err
 		}
-		if err := p.end(r, x); err != nil {
+		if err := p.endSession(r, x); err != nil {
 			return err
 		}
 	}
 	session.Clear(w.Header(), p.secure(r))
 	x.visit = nil
-	p.show(w, r, x, http.StatusOK, ui.SignIn{Notice: "bye"})
+	p.render(w, r, x, http.StatusOK, ui.SignIn{Notice: "bye"})
 	return nil
 }
 
-// end ends the session of the request, if it has one.
-func (p *Page) end(r *http.Request, x *exchange) error {
-	token, held := session.Read(r, p.secure(r))
-	if !held {
+// endSession ends the session of the request, if it has one.
+func (p *Page) endSession(r *http.Request, x *exchange) error {
+	token, hasCookie := session.Read(r, p.secure(r))
+	if !hasCookie {
 		return nil
 	}
 	ctx, cancel := admin.Detached(r.Context())
@@ -114,39 +113,42 @@ func (p *Page) seeOther(w http.ResponseWriter, location string) {
 }
 
 // fail answers with a page that says what is wrong.
-func (p *Page) fail(w http.ResponseWriter, r *http.Request, x *exchange, found *gate.Refusal) {
-	admin.SetFields(w, found)
+func (p *Page) fail(w http.ResponseWriter, r *http.Request, x *exchange, refusal *gate.Refusal) {
+	admin.SetFields(w, refusal)
 	switch {
-	case errors.Is(found.Err, errSignedOut), found.Status == http.StatusUnauthorized && x.visit != nil:
+	case errors.Is(refusal.Err, errSignedOut), refusal.Status == http.StatusUnauthorized && x.visit != nil:
 		p.askToSignIn(w, r, x)
 		return
-	case found.Status == http.StatusUnauthorized: // what the request itself has said is not good
-		p.show(w, r, x, found.Status, ui.SignIn{Notice: "wrong", Failed: true})
+	case refusal.Status == http.StatusUnauthorized: // what the request itself has said is not good
+		p.render(w, r, x, refusal.Status, ui.SignIn{Notice: "wrong", Failed: true})
 		return
 	}
-	body := ui.Problem{Status: found.Status, Code: found.Code, Missing: missing(found), RequestID: x.Request.ID}
+	body := ui.Problem{Status: refusal.Status, Code: refusal.Code, RequestID: x.Request.ID}
+	if lack, ok := errors.AsType[*admin.LackError](refusal); ok {
+		body.Missing = lack.Permission
+	}
 	switch {
-	case found.Status >= http.StatusInternalServerError:
+	case refusal.Status >= http.StatusInternalServerError:
 		body.Code = "unavailable"
-	case found.Status == http.StatusNotFound, found.Status == http.StatusMethodNotAllowed:
-		body.Code = "not_found"
+	case refusal.Status == http.StatusNotFound, refusal.Status == http.StatusMethodNotAllowed:
+		body.Code = "not_refusal"
 	case body.Code != "csrf" && body.Code != "cross_origin" && body.Code != "forbidden":
 		body.Code = "invalid_request"
 	}
-	p.show(w, r, x, found.Status, body)
+	p.render(w, r, x, refusal.Status, body)
 }
 
 // askToSignIn shows the sign-in form to a browser without a session.
 func (p *Page) askToSignIn(w http.ResponseWriter, r *http.Request, x *exchange) {
 	secure := p.secure(r)
-	_, held := session.Read(r, secure)
+	_, hasCookie := session.Read(r, secure)
 	if r.Header.Get(fragmentHeader) != "" {
-		p.show(w, r, x, http.StatusUnauthorized, ui.Problem{Code: "session", Status: http.StatusUnauthorized})
+		p.render(w, r, x, http.StatusUnauthorized, ui.Problem{Code: "session", Status: http.StatusUnauthorized})
 		return
 	}
 	body, status := ui.SignIn{}, http.StatusOK
 	w.Header().Del("Www-Authenticate") // it is a form that is asked for
-	if held {
+	if hasCookie {
 		session.Clear(w.Header(), secure)
 		body.Notice = "ended"
 	}
@@ -154,13 +156,5 @@ func (p *Page) askToSignIn(w http.ResponseWriter, r *http.Request, x *exchange) 
 		status = http.StatusUnauthorized
 		body = ui.SignIn{Notice: "ended", Failed: true}
 	}
-	p.show(w, r, x, status, body)
-}
-
-// missing is the permission that the caller lacks, or empty.
-func missing(found *gate.Refusal) string {
-	if lack, ok := errors.AsType[*admin.LackError](found); ok {
-		return lack.Permission
-	}
-	return ""
+	p.render(w, r, x, status, body)
 }

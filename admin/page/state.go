@@ -61,7 +61,7 @@ func stateOf(p admin.Parameters) ui.State {
 
 // keyQueryOf makes the query of a page of keys, and says whether its rows come
 // backwards. If a cursor does not fit, the list starts at its beginning.
-func keyQueryOf(state *ui.State, now time.Time) (query *store.KeyQuery, back bool) {
+func keyQueryOf(state *ui.State, now time.Time) (query *store.KeyQuery, backwards bool) {
 	query = &store.KeyQuery{Limit: ui.PageSize, Search: state.Search}
 	query.Sort, query.Desc, _ = pageSort(state.Sort)
 	if state.Unused > 0 {

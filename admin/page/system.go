@@ -25,35 +25,33 @@ func (p *Page) system(w http.ResponseWriter, r *http.Request, x *exchange) error
 		return err
 	}
 	state := stateOf(parameters)
-	switch r.Header.Get(fragmentHeader) {
+	var card ui.Body
+	var err error
+	switch r.Header.Get(fragmentHeader) { // the script replaces one card
 	case "keys":
-		card, err := p.keysCard(r, x, state)
-		if err != nil {
-			return err
-		}
-		p.show(w, r, x, http.StatusOK, card)
+		card, err = p.keysCard(r, x, state)
 	case "audit":
-		card, err := p.auditCard(r, x, state)
-		if err != nil {
-			return err
-		}
-		p.show(w, r, x, http.StatusOK, card)
+		card, err = p.auditCard(r, x, state)
 	default:
-		return p.both(w, r, x, state)
+		return p.renderBoth(w, r, x, state)
 	}
+	if err != nil {
+		return err
+	}
+	p.render(w, r, x, http.StatusOK, card)
 	return nil
 }
 
-// both shows the page with both cards. A card that cannot be read says so in its
+// renderBoth shows the page with both cards. A card that cannot be read says so in its
 // place.
-func (p *Page) both(w http.ResponseWriter, r *http.Request, x *exchange, state ui.State) error {
+func (p *Page) renderBoth(w http.ResponseWriter, r *http.Request, x *exchange, state ui.State) error {
 	status := http.StatusOK
 	fault := func(err error) (string, error) {
-		found := x.Report(r, err)
-		if found.Status < http.StatusInternalServerError {
+		refusal := x.Report(r, err)
+		if refusal.Status < http.StatusInternalServerError {
 			return "", err
 		}
-		status = found.Status
+		status = refusal.Status
 		w.Header().Set("Retry-After", "1")
 		return "unavailable", nil
 	}
@@ -69,7 +67,7 @@ func (p *Page) both(w http.ResponseWriter, r *http.Request, x *exchange, state u
 			return err
 		}
 	}
-	p.show(w, r, x, status, ui.System{Keys: keys, Audit: audit})
+	p.render(w, r, x, status, ui.System{Keys: keys, Audit: audit})
 	return nil
 }
 
@@ -77,7 +75,7 @@ func (p *Page) both(w http.ResponseWriter, r *http.Request, x *exchange, state u
 // again. The second request comes from this site, so that the browser sends the cookie
 // in spite of SameSite=Strict (RFC 6265bis, section 8.8.2).
 func (p *Page) cameFromElsewhere(w http.ResponseWriter, r *http.Request) bool {
-	if _, held := session.Read(r, p.secure(r)); held || r.Header.Get("Sec-Fetch-Site") != "cross-site" ||
+	if _, hasCookie := session.Read(r, p.secure(r)); hasCookie || r.Header.Get("Sec-Fetch-Site") != "cross-site" ||
 		r.Header.Get("Sec-Fetch-Mode") != "navigate" || r.Header.Get("Authorization") != "" {
 		return false
 	}
@@ -100,31 +98,24 @@ func (p *Page) keysCard(r *http.Request, x *exchange, state ui.State) (ui.Keys, 
 	if !card.MayRead {
 		return card, nil
 	}
-	query, back := keyQueryOf(&card.State, p.config.Now())
+	query, backwards := keyQueryOf(&card.State, p.config.Now())
 	ctx, cancel := admin.Bounded(r.Context())
 	defer cancel()
-	found, err := x.Service.List(ctx, x.Actor, query)
+	page, err := x.Service.List(ctx, x.Actor, query)
 	if err != nil {
 		return card, err
 	}
-	next, prev := found.Next, found.Prev
-	if back { // it was read the other way round
-		slices.Reverse(found.Keys)
+	next, prev := page.Next, page.Prev
+	if backwards { // the rows come in reverse order
+		slices.Reverse(page.Keys)
 		next, prev = prev, next
 	}
-	card.Total = found.Total
-	for i := range found.Keys {
-		card.Keys = append(card.Keys, ui.Key{Key: &found.Keys[i], Own: found.Keys[i].ID == x.Actor.Key})
+	card.Total = page.Total
+	for i := range page.Keys {
+		card.Keys = append(card.Keys, ui.Key{Key: &page.Keys[i], Own: page.Keys[i].ID == x.Actor.Key})
 	}
-	card.Next, card.Prev = cursorText(next), cursorText(prev)
+	card.Next, card.Prev = admin.CursorText(next), admin.CursorText(prev)
 	return card, nil
-}
-
-func cursorText(c *store.Cursor) string {
-	if c == nil {
-		return ""
-	}
-	return c.Encode()
 }
 
 // auditCard reads the newest records that the state asks for.
@@ -138,17 +129,18 @@ func (p *Page) auditCard(r *http.Request, x *exchange, state ui.State) (ui.Audit
 	query.Before, _ = store.ParseID(state.Older)
 	ctx, cancel := admin.Bounded(r.Context())
 	defer cancel()
-	found, err := x.Service.AuditLog(ctx, x.Actor, query)
+	page, err := x.Service.AuditLog(ctx, x.Actor, query)
 	if err != nil {
 		return card, err
 	}
-	card.Total, card.More, card.Next = found.Total, found.More, admin.AuditCursor(found)
-	for i := range found.Records {
-		card.Records = append(card.Records, ui.Record{AuditRecord: &found.Records[i]})
+	card.Total, card.More, card.Next = page.Total, page.More, admin.AuditCursor(page)
+	for i := range page.Records {
+		card.Records = append(card.Records, ui.Record{AuditRecord: &page.Records[i]})
 	}
 	if state.Activity == "" {
 		return card, nil
 	}
+	// The card names the key whose records it shows: by a record, or else by the row.
 	for _, record := range card.Records {
 		if card.Label = record.Key.Label; card.Label != "" {
 			return card, nil

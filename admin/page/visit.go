@@ -27,10 +27,13 @@ var errSignedOut = errors.New("nobody is signed in")
 // subject names the actor in a nonce.
 func subject(a admin.Actor) string { return a.Type + "\x00" + a.Name }
 
+// nonce makes a nonce for a form that is shown.
 func (x *exchange) nonce() string {
 	return x.visit.token.Nonce(subject(x.Actor), x.page.config.Now())
 }
 
+// secure reports whether the browser speaks TLS, to this server or to a proxy that is
+// trusted.
 func (p *Page) secure(r *http.Request) bool {
 	return r.TLS != nil || p.config.ForwardedTLS != nil && p.config.ForwardedTLS(r)
 }
@@ -43,31 +46,32 @@ func (x *exchange) enter(w http.ResponseWriter, r *http.Request) error {
 	if err := x.SameSite(r); err != nil {
 		return err
 	}
-	actor, known, err := p.config.Identities.Known(r)
+	actor, named, err := p.config.Identities.Known(r)
 	if err != nil {
 		return err
 	}
 	if x.Service, err = p.config.Service(r.Context()); err != nil {
 		return err
 	}
-	token, held := session.Read(r, p.secure(r))
-	if !known {
-		if !held {
+	token, hasCookie := session.Read(r, p.secure(r))
+	if !named {
+		if !hasCookie {
 			return signedOut()
 		}
 		if actor, err = x.resume(r, token); err != nil {
 			return err
 		}
-	} else if !held {
+	} else if !hasCookie { // forms of this admin need a token too
 		token = session.NewToken()
 		session.Set(w.Header(), token, p.secure(r))
 	}
 	actor.Request = x.Request
-	x.Actor, x.visit = actor, &visit{token: token, session: !known}
+	x.Actor, x.visit = actor, &visit{token: token, session: !named}
 	return x.Actor.May(admin.PermissionAccess)
 }
 
-// resume finds the key of a session, and reads its current state.
+// resume finds the key of a session, and reads its current state. A session ends with
+// its key, and has the permissions that the key has now.
 func (x *exchange) resume(r *http.Request, token session.Token) (admin.Actor, error) {
 	ctx, cancel := admin.Bounded(r.Context())
 	defer cancel()
@@ -86,33 +90,33 @@ func (x *exchange) resume(r *http.Request, token session.Token) (admin.Actor, er
 	return admin.KeyActor(identity), nil
 }
 
+// signedOut is the answer to a browser without a session.
 func signedOut() error {
-	p := *gate.Anonymous()
-	p.Message, p.Err = "sign in first", errSignedOut
-	return &p
+	refusal := *gate.Anonymous()
+	refusal.Message, refusal.Err = "sign in first", errSignedOut
+	return &refusal
 }
 
-// spend checks the nonce of a form, and refuses a nonce that was spent before.
-func (x *exchange) spend(r *http.Request, nonce string) error {
-	expires, ok := x.visit.token.CheckNonce(subject(x.Actor), nonce, x.page.config.Now())
-	if !ok {
-		return forged()
+// spendNonce checks the nonce of a form, and refuses a nonce that was spent before. The
+// error is then [store.ErrConflict].
+func (x *exchange) spendNonce(r *http.Request, nonce string) error {
+	expires, err := x.checkNonce(nonce)
+	if err != nil {
+		return err
 	}
 	ctx, cancel := admin.Detached(r.Context())
 	defer cancel()
 	return x.Service.Store.SpendNonce(ctx, session.NonceDigest(nonce), expires)
 }
 
-// checkNonce checks the nonce of a form that does no harm when it is sent twice.
-func (x *exchange) checkNonce(nonce string) error {
-	if _, ok := x.visit.token.CheckNonce(subject(x.Actor), nonce, x.page.config.Now()); !ok {
-		return forged()
+// checkNonce checks the nonce of a form, and returns when the nonce expires. By itself
+// it is for a form that does no harm when it is sent twice.
+func (x *exchange) checkNonce(nonce string) (expires time.Time, err error) {
+	expires, ok := x.visit.token.CheckNonce(subject(x.Actor), nonce, x.page.config.Now())
+	if !ok {
+		err = &gate.Refusal{Status: http.StatusForbidden, Code: "csrf", Message: "the form does not belong to this session"}
 	}
-	return nil
-}
-
-func forged() *gate.Refusal {
-	return &gate.Refusal{Status: http.StatusForbidden, Code: "csrf", Message: "the form does not belong to this session"}
+	return expires, err
 }
 
 // visited makes a call of the REST API available to an admin who is signed in to the
@@ -131,6 +135,3 @@ func (p *Page) visited(do admin.Call) admin.Call {
 		return do(w, r, outer)
 	}
 }
-
-// A key counts as in use if it was used within the last hour.
-const recent = time.Hour

@@ -7,7 +7,6 @@ import (
 	"embed"
 	"encoding/hex"
 	"fmt"
-	"io/fs"
 	"net/http"
 	"path"
 	"strings"
@@ -16,7 +15,7 @@ import (
 //go:embed assets/*
 var assetFiles embed.FS
 
-// asset is a file that the pages refer to.
+// asset is a file that the pages refer to, plain and in gzip.
 type asset struct {
 	name       string // with a digest of the content in it
 	mediaType  string
@@ -31,7 +30,7 @@ var mediaTypes = map[string]string{
 
 // loadAssets reads the assets, by the names that the templates use.
 func loadAssets() map[string]*asset {
-	entries, err := fs.ReadDir(assetFiles, "assets")
+	entries, err := assetFiles.ReadDir("assets")
 	if err != nil { // is part of the program
 		panic(err)
 	}
@@ -52,6 +51,7 @@ func loadAssets() map[string]*asset {
 	return all
 }
 
+// compressed is a text in gzip. It is made once and sent often, so it is made small.
 func compressed(text []byte) []byte {
 	var b bytes.Buffer
 	w, err := gzip.NewWriterLevel(&b, gzip.BestCompression)
@@ -63,6 +63,7 @@ func compressed(text []byte) []byte {
 	return b.Bytes()
 }
 
+// assetPath is the path of an asset, for templates.
 func (u *UI) assetPath(name string) (string, error) {
 	a, ok := u.assets[name]
 	if !ok {

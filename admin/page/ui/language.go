@@ -27,6 +27,7 @@ func (l Language) Name() string {
 	return map[Language]string{English: "English", German: "Deutsch"}[l]
 }
 
+// others are the languages that the page offers in place of this one.
 func (l Language) others() []Language {
 	return slices.DeleteFunc(slices.Clone(Languages), func(o Language) bool { return o == l })
 }
@@ -51,6 +52,7 @@ type words map[string]string
 
 var translations = loadTranslations()
 
+// loadTranslations reads the texts of all languages. It panics if a file is wrong.
 func loadTranslations() map[Language]words {
 	all := make(map[Language]words)
 	for _, l := range Languages {
@@ -71,8 +73,8 @@ func loadTranslations() map[Language]words {
 // the number 1, it prefers the text for one. A test holds that every language has
 // every key.
 func (w words) say(key string, args ...any) (string, error) {
-	if one := key + ".one"; len(args) > 0 && args[len(args)-1] == 1 && w.has(one) {
-		key = one
+	if len(args) > 0 && args[len(args)-1] == 1 && w[key+".one"] != "" {
+		key += ".one"
 	}
 	text, ok := w[key]
 	if !ok {
@@ -83,8 +85,6 @@ func (w words) say(key string, args ...any) (string, error) {
 	}
 	return fmt.Sprintf(text, args...), nil
 }
-
-func (w words) has(key string) bool { _, ok := w[key]; return ok }
 
 // Moment is a time as it is shown.
 type Moment struct {

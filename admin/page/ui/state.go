@@ -93,16 +93,14 @@ func (s State) first() State {
 // sorted is the state with the list sorted by another column, in the more useful
 // direction. If it is sorted so already, the direction is reversed.
 func (s State) sorted(column string) State {
-	normal := column
-	if column == "created_at" {
-		normal = "-" + column
+	useful, reverse := column, "-"+column
+	if column == "created_at" { // the newest first
+		useful, reverse = reverse, useful
 	}
-	if s.Sort == normal {
-		if normal = "-" + column; column == "created_at" {
-			normal = column
-		}
+	if s.Sort == useful {
+		useful = reverse
 	}
 	s = s.first()
-	s.Sort = normal
+	s.Sort = useful
 	return s
 }
