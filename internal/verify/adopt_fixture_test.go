@@ -28,9 +28,9 @@ var shapes = []string{
 // Of these, tests move the clock by: for how long a string is known to be nobody's, a key
 // that its row refuses is refused at once, and a row is known to be gone.
 const (
-	nobodyTTL  = time.Minute
-	movedGrace = time.Second
-	negativesTTL  = 2 * time.Second
+	nobodyTTL    = time.Minute
+	movedGrace   = time.Second
+	negativesTTL = 2 * time.Second
 )
 
 // index is what a store knows of foreign keys, on top of the rows of a memory.
