@@ -55,6 +55,7 @@ type publishedKey struct {
 	since time.Time // when it was first published
 }
 
+// newPublishedKey makes a key that is yet to be published.
 func newPublishedKey() *publishedKey { return &publishedKey{usableKey: usableKey{key: newKey()}} }
 
 // Start makes the first key and begins to publish it. The readings of now must carry the
@@ -101,6 +102,7 @@ func (s *Signer) sign(ctx context.Context, c *claims, ttl time.Duration) (string
 	return k.sign(c.encode()), nil
 }
 
+// awaitKey waits for a usable key. While publishing fails it returns at once.
 func (s *Signer) awaitKey(ctx context.Context) (*usableKey, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, keyWait, ErrUnpublished)
 	defer cancel()
@@ -195,6 +197,7 @@ func (s *Signer) renew(ctx context.Context, k *publishedKey) error {
 	return nil
 }
 
+// publish writes the public half of a key to the store, to expire after life.
 func (s *Signer) publish(ctx context.Context, k *key, life time.Duration) error {
 	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()

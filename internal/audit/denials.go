@@ -52,9 +52,11 @@ func (l *denialLimiter) allow(key store.ID, at time.Time) (ok bool, skipped int6
 	defer l.mu.Unlock()
 	d, found := l.keys.Get(key)
 	if !found {
+		// If the cache is full, the key that was denied least recently makes room.
 		d = &keyDenials{limiter: rate.NewLimiter(denialsPerSecond, denialsAtOnce)}
 		l.keys.Add(key, d)
 	}
+	// The key's own limit comes first, so that one key does not use up the limit of all.
 	if !d.limiter.AllowN(at, 1) || !l.all.AllowN(at, 1) {
 		d.skipped++
 		return false, 0
@@ -97,6 +99,7 @@ type labels struct {
 	cache *lru.Cache[store.ID, string]
 }
 
+// newLabels remembers the labels of 1024 keys.
 func newLabels(log store.AuditLog) *labels {
 	return &labels{log, lru.New[store.ID, string](1024)}
 }
@@ -111,6 +114,7 @@ func (l *labels) fill(ctx context.Context, records []store.AuditRecord) error {
 		label, ok := l.cache.Get(r.Key.ID)
 		if !ok {
 			var err error
+			// An empty label is remembered too: the log does not know the key.
 			if label, err = l.log.AuditLabel(ctx, r.Key.ID); err != nil {
 				return err
 			}

@@ -29,6 +29,7 @@ type Keeper struct{ seal, prune *worker.Worker }
 // retention, until [Keeper.Close].
 func Keep(config Config, retention time.Duration) *Keeper {
 	log := config.Log
+	// Each step works on a bounded number of records, and is repeated while it finds as many.
 	seal := func(ctx context.Context) (more bool, err error) {
 		n, err := log.SealAudit(ctx, sealLimit, config.Sealer)
 		return n >= sealLimit, err

@@ -87,6 +87,8 @@ func (v *verifier) chain(ctx context.Context, chain *store.AuditChain) (*ChainRe
 		last:   store.AuditMark{Seq: chain.Anchor.Seq, MAC: chain.Anchor.MAC},
 		report: &ChainReport{ID: chain.ID, First: chain.Anchor.Seq + 1, Last: chain.Anchor.Seq, Head: chain.Head.MAC},
 	}
+	// The anchor and the head are signed, so that nobody can cut off the beginning or the end
+	// of a chain without a trace. A chain that was never pruned has no anchor.
 	if chain.Anchor.Seq != 0 && !v.signed(anchorMark, chain.ID, chain.Anchor) {
 		w.problem("the place where the chain begins (%d) is not signed under a known secret", chain.Anchor.Seq)
 	}
@@ -144,6 +146,7 @@ func (w *chainWalk) page(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	// A hole at the beginning of a page may come of a prune that runs at the same time.
 	if len(records) == 0 || records[0].Link.Seq != w.last.Seq+1 {
 		anchor, err := w.currentAnchor(ctx)
 		if err != nil {
@@ -159,6 +162,7 @@ func (w *chainWalk) page(ctx context.Context) error {
 			w.check(r)
 		}
 	}
+	// The store has nothing more up to the end, so the rest is missing.
 	if len(records) == 0 || records[len(records)-1].Link.Seq > w.end.Seq && w.last.Seq < w.end.Seq {
 		w.problem("records %d to %d are missing", w.last.Seq+1, w.end.Seq)
 		w.last = store.AuditMark{Seq: w.end.Seq, MAC: w.end.MAC}

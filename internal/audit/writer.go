@@ -89,6 +89,7 @@ func Start(config Config) *Writer {
 		denials: newDenialLimiter(),
 	}
 	w.worker = worker.Start(worker.Work{
+		// A write that has begun is finished when the worker stops. [Writer.Close] waits.
 		Turn:  func(ctx context.Context) error { return w.Flush(context.WithoutCancel(ctx)) },
 		Every: config.Interval,
 		Later: true,
@@ -185,6 +186,7 @@ func (w *Writer) take() bool {
 	n := min(batchSize, len(w.queue))
 	w.batch = append(w.batch[:0], w.queue[:n]...)
 	rest := copy(w.queue, w.queue[n:])
+	// Cleared, so that the texts of the records can be freed.
 	clear(w.queue[rest:])
 	w.queue = w.queue[:rest]
 	if w.dropped.records > 0 {

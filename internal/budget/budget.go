@@ -81,6 +81,7 @@ func (b *Budget) Fail(client string) time.Duration {
 	return max(wait.Round(time.Millisecond), time.Millisecond)
 }
 
+// bucket finds or makes the token bucket of a network.
 func (b *Budget) bucket(network netip.Prefix) *rate.Limiter {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -93,6 +93,7 @@ func (f *Flights) Enter(flight *Flight, claim *Claim) {
 		}
 		s.groups[claim.ID] = g
 	}
+	// The newest flight is the first of the group.
 	flight.group, flight.next, flight.prev = g, g.first, nil
 	if g.first != nil {
 		g.first.prev = flight
@@ -127,6 +128,7 @@ func (flight *Flight) Leave() {
 		flight.prev.next = flight.next
 		return
 	}
+	// It was the first of the group. An empty group goes to the free list.
 	if g.first = flight.next; g.first == nil {
 		delete(s.groups, flight.claim.ID)
 		g.nextFree, s.free = s.free, g

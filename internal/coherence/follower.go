@@ -197,6 +197,7 @@ func (f *Follower) session(ctx context.Context, turns *int) error {
 		return err
 	}
 	defer func() { _ = feed.Close() }() // if it fails, the feed was broken before
+	// A link that was slow in the last session keeps its longer timeout.
 	f.callTimeout = max(f.callTimeout, f.baseTimeout())
 	for ctx.Err() == nil {
 		again, err := f.renew(ctx, feed)
@@ -218,6 +219,7 @@ func (f *Follower) session(ctx context.Context, turns *int) error {
 // which is quicker than a turn. The next turn is due then, because it acknowledges the
 // change.
 func (f *Follower) wait(ctx context.Context, feed store.Feed) error {
+	// A request for a renewal ends the wait early: see [Lease.Want].
 	waiting, cancel := context.WithCancel(ctx)
 	defer cancel()
 	woken := make(chan struct{})

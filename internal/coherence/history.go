@@ -34,6 +34,7 @@ type head struct {
 // found.
 const maxHeads = 256
 
+// newHistory makes a history. The ttl is that of this instance, or 0.
 func newHistory(ttl time.Duration) *history { return &history{ttl: ttl} }
 
 // noteOrigin notes the origin of an answer. If it differs from the one before, the history
@@ -70,6 +71,7 @@ func (h *history) noteHead(place store.Position, t0 time.Time) {
 // returns until when nothing came after that place, or zero if no remembered place is in
 // the log. It forgets the places after that one. InLog asks the database.
 func (h *history) sharedUntil(inLog func(store.Position) (bool, error)) (until time.Time, err error) {
+	// If a place is not in the log, no later place is. So a binary search finds the last one.
 	n := sort.Search(len(h.heads), func(n int) bool {
 		there, failed := inLog(h.heads[n].place)
 		err = errors.Join(err, failed)

@@ -137,7 +137,7 @@ func (l *Lease) drop() { l.grant.Store(nil) }
 
 // downgrade takes back the right to trust memory. The rest of the lease stays in force.
 func (l *Lease) downgrade() {
-	l.mu.Lock()
+	l.mu.Lock() // so that no extension comes in between
 	defer l.mu.Unlock()
 	if g := l.grant.Load(); g != nil {
 		l.grant.Store(&grant{standing: Direct, from: g.from, length: g.length})

@@ -35,6 +35,7 @@ type sighting struct {
 	at   time.Time // after the answer with the heartbeat
 }
 
+// newReaper makes a reaper. It shares the history, which learns of each member's ttl.
 func newReaper(s Store, now func() time.Time, h *history) *reaper {
 	return &reaper{store: s, now: now, history: h, spread: spread, seen: make(map[store.ID]sighting)}
 }

@@ -112,6 +112,7 @@ func (r *Revoker) Wait(
 		case now.Sub(unsureSince) >= maxUnsure:
 			return report, unsure
 		}
+		// The caller may go away. The change is committed, and each instance applies it.
 		select {
 		case <-ctx.Done():
 			return report, context.Cause(ctx)

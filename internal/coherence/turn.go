@@ -13,6 +13,7 @@ import (
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
+// errStandby ends a session with a server that is only a standby.
 var errStandby = errors.New("the server is a read-only standby")
 
 // renew takes a turn. It reports what was applied since the last turn, and applies the
@@ -47,6 +48,7 @@ func (f *Follower) renew(ctx context.Context, feed store.Feed) (again bool, err 
 		return false, err
 	}
 	f.setPlace(func(p *Place) { p.Turned = t0 })
+	// There are more changes to apply, so the lease is not extended yet.
 	if f.Place().Applied != view.Head {
 		return applied, nil
 	}
@@ -174,6 +176,7 @@ func (f *Follower) apply(ctx context.Context, feed store.Feed, view *store.View)
 		if err := f.flush(ctx, true); err != nil {
 			return false, err
 		}
+		// Everything was forgotten, so no entry before the head matters any more.
 		f.setPlace(func(p *Place) { p.Applied = view.Head })
 		if !first {
 			f.reportLoss(ctx, feed)
@@ -225,6 +228,7 @@ func (f *Follower) applyChange(ctx context.Context, change *store.Change) (int, 
 		f.config.Cache.Forget(change.Key)
 		return f.config.Flights.Cut(change.Key, cut.ErrRevoked), nil
 	case store.KeyRehashed:
+		// The same key with a new hash: its requests go on.
 		f.config.Cache.Forget(change.Key)
 		return 0, nil
 	case store.KeyChanged, store.KeyRekeyed:
@@ -250,6 +254,7 @@ func (f *Follower) flush(ctx context.Context, rekeyed bool) error {
 // review reads the row of a key, and cuts the requests that the row would not let through
 // now. It returns how many it has cut.
 func (f *Follower) review(ctx context.Context, id store.ID, rekeyed bool) (int, error) {
+	// Without requests in flight there is nothing to cut, and the read is spared.
 	if !f.config.Flights.Has(id) {
 		return 0, nil
 	}

@@ -65,7 +65,7 @@ func (c *Config) Check() error {
 	if (c.JWKS == "") == (len(c.Key) == 0) {
 		return errors.New("jwt: either jwks or key is required, and not both")
 	}
-	secret := 0
+	secret := 0 // how many of the algorithms take a secret
 	for _, name := range c.Algorithms {
 		if _, ok := algorithms[name]; !ok {
 			return fmt.Errorf("jwt: there is no algorithm %q; there are RS, PS, ES and HS with 256, 384 and 512, and EdDSA", name)
@@ -74,6 +74,8 @@ func (c *Config) Check() error {
 			secret++
 		}
 	}
+	// If a public key could serve as an HMAC secret, anybody could sign with it (RFC 8725
+	// section 2.1). So the two kinds of algorithms are never mixed.
 	switch {
 	case secret > 0 && c.JWKS != "":
 		return errors.New("jwt: the keys of a jwks are public: no HS algorithm can be used with them")
@@ -83,6 +85,7 @@ func (c *Config) Check() error {
 	if !c.remote() || strings.Contains(c.JWKS, "{") {
 		return nil
 	}
+	// The error does not repeat the URL, which may hold a password.
 	if u, err := url.Parse(c.JWKS); err != nil || u.Host == "" || u.User != nil {
 		return errors.New("jwt: jwks is not a URL of the form https://host/path")
 	}
@@ -98,6 +101,7 @@ func (c *Config) remote() bool {
 // verifier share.
 func isSecret(algorithm string) bool { return strings.HasPrefix(algorithm, "HS") }
 
+// allows reports whether the configuration accepts an algorithm.
 func (c *Config) allows(algorithm jwa.SignatureAlgorithm) bool {
 	return slices.Contains(c.Algorithms, algorithm.String())
 }

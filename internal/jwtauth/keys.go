@@ -64,6 +64,7 @@ func (k *keys) find(ctx context.Context, id string) ([]jwk.Key, error) {
 	if k.load == nil {
 		return withID(set, ""), nil // the configured key has no id
 	}
+	// If no key fits, the issuer may have a new key, so the set is loaded again below.
 	if set != nil && age < freshFor {
 		if found := withID(set, id); len(found) > 0 {
 			return found, nil
@@ -72,6 +73,8 @@ func (k *keys) find(ctx context.Context, id string) ([]jwk.Key, error) {
 	if err := k.reload(ctx); err != nil {
 		return nil, err
 	}
+	// If the last attempt has failed, an old set still serves the keys that are in it. It
+	// cannot say that a key does not exist.
 	set, age, failure := k.current()
 	if set != nil && age < staleFor {
 		if found := withID(set, id); len(found) > 0 || failure == nil {

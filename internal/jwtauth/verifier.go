@@ -116,6 +116,7 @@ func (v *Verifier) Verify(ctx context.Context, token string) (*Claims, error) {
 	if !ok {
 		return nil, ErrInvalid
 	}
+	// A token need not name its key, so each candidate is tried.
 	candidates, err := v.keys.find(ctx, id)
 	if err != nil {
 		return nil, fmt.Errorf("verify token: %w", err)
@@ -134,6 +135,7 @@ func (v *Verifier) Verify(ctx context.Context, token string) (*Claims, error) {
 // header reads the token's header, before the signature is verified: only to choose a key,
 // and to refuse a token early.
 func (v *Verifier) header(token string) (algorithm jwa.SignatureAlgorithm, keyID string, ok bool) {
+	// These checks come before the library parses anything, so that a hostile token is cheap.
 	if len(token) > maxToken || strings.Count(token, ".") != 2 || strings.ContainsFunc(token, isNotCompact) {
 		return algorithm, "", false
 	}
@@ -142,14 +144,19 @@ func (v *Verifier) header(token string) (algorithm jwa.SignatureAlgorithm, keyID
 		return algorithm, "", false
 	}
 	message, err := jws.Parse([]byte(token), jws.WithCompact())
+	// A token has one signature. Only the JSON form of RFC 7515 may have several.
 	if err != nil || len(message.Signatures()) != 1 {
 		return algorithm, "", false
 	}
 	header := message.Signatures()[0].ProtectedHeaders()
+	// The configuration says which algorithms are good. The token only chooses one of them
+	// (RFC 8725 section 3.1).
 	algorithm, ok = header.Algorithm()
 	if !ok || !v.config.allows(algorithm) {
 		return algorithm, "", false
 	}
+	// A media type may have "application/" before the type (RFC 7515 section 4.1.9), so the
+	// end is compared.
 	if kind, _ := header.Type(); strings.HasSuffix(strings.ToLower(kind), assertionType) {
 		return algorithm, "", false
 	}
@@ -168,9 +175,11 @@ func isNotCompact(c rune) bool {
 
 // fits reports whether the key is for the algorithm (RFC 8725 section 3.1).
 func fits(key jwk.Key, algorithm jwa.SignatureAlgorithm) bool {
-	if of, ok := key.Algorithm(); ok && of.String() != algorithm.String() {
+	// A key that names its algorithm is for that one alone.
+	if named, ok := key.Algorithm(); ok && named.String() != algorithm.String() {
 		return false
 	}
+	// Otherwise its type must be right. A public key must never serve as an HMAC secret.
 	switch name := algorithm.String(); name[:2] {
 	case "HS":
 		return key.KeyType() == jwa.OctetSeq()
@@ -191,6 +200,7 @@ func (v *Verifier) claims(payload []byte) (*Claims, error) {
 	if err != nil {
 		return nil, ErrInvalid
 	}
+	// A subject is required, because it names the person in the audit log.
 	err = jwt.Validate(token,
 		jwt.WithClock(jwt.ClockFunc(v.config.Now)), jwt.WithAcceptableSkew(skew),
 		jwt.WithIssuer(v.config.Issuer), jwt.WithAudience(v.config.Audience),

@@ -105,6 +105,7 @@ func (r *Recorder) Flush(ctx context.Context) error {
 	r.oldestQueued = time.Time{}
 	r.mu.Unlock()
 
+	// A key that was used since a write has failed has one entry all the same, the later one.
 	for _, m := range queue {
 		use := m.take()
 		if use.At.After(r.pending[use.ID]) {

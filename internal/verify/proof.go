@@ -175,6 +175,7 @@ func (p *sharedProofs) keep(ctx context.Context, id store.ID, fingerprint, diges
 // read.
 type sealer struct{ secret []byte }
 
+// mac computes HMAC-SHA256 over the parts. The first part says what the MAC is for.
 func (s sealer) mac(parts ...[]byte) []byte {
 	h := hmac.New(sha256.New, s.secret)
 	for _, p := range parts {
