@@ -204,16 +204,16 @@ func readLimited(r io.Reader) ([]byte, error) {
 	return text, err
 }
 
-// parseKey reads the key of a configuration: a secret of at least least bytes, or a public
-// key. No error repeats the key.
-func parseKey(text []byte, secret bool, least int) (jwk.Key, error) {
+// parseKey reads the key of a configuration: a public key, or a secret with no less than
+// minSecret bytes. No error repeats the key.
+func parseKey(text []byte, secret bool, minSecret int) (jwk.Key, error) {
 	isPEM := bytes.Contains(text, []byte("-----BEGIN"))
 	switch {
 	case secret && isPEM:
 		return nil, errors.New("jwt: the key is in PEM form, and the algorithms take a secret: " +
 			"a public key must never serve as one")
-	case secret && len(text) < least:
-		return nil, fmt.Errorf("jwt: the key must be at least %d bytes long (RFC 7518 section 3.2)", least)
+	case secret && len(text) < minSecret:
+		return nil, fmt.Errorf("jwt: the key must be at least %d bytes long (RFC 7518 section 3.2)", minSecret)
 	case secret:
 		return jwk.Import(text)
 	case !isPEM:
