@@ -10,9 +10,9 @@ import (
 const (
 	// Type is the JOSE header typ of assertions (RFC 8725 section 3.11).
 	Type = "lumio-key+jwt"
-	// DefaultIssuer is who signs unless it is configured.
+	// DefaultIssuer is the issuer if none is configured.
 	DefaultIssuer = "caddy-system-keys"
-	// MaxTTL is how long an assertion may hold, and how long it does by default.
+	// MaxTTL is the longest time that an assertion may be valid, and the default.
 	MaxTTL = time.Minute
 	minTTL = time.Second
 )
@@ -34,29 +34,36 @@ type claims struct {
 	URL    string `json:"htu,omitempty"`
 }
 
-// stamp says from when to when the claims hold, and gives them an id.
+// stamp sets when the claims were issued and when they expire, and gives them an id.
 func (c *claims) stamp(now time.Time, ttl time.Duration) {
 	c.IssuedAt = now.Unix()
 	c.ExpiresAt = c.IssuedAt + int64(ttl/time.Second)
 	c.ID = rand.Text()
 }
 
-// encode gives the claims as JSON. Text that is not valid UTF-8 is made so.
+// encode renders the claims as JSON. An upstream may rely on a list of permissions, so
+// no permissions are an empty list and never null.
 func (c *claims) encode() []byte {
 	if c.Permissions == nil {
 		c.Permissions = []string{}
 	}
-	b, err := json.Marshal(c)
+	return encodeJSON(c)
+}
+
+// encodeJSON encodes strings and numbers, which cannot fail. Text that is not valid
+// UTF-8 is made valid.
+func encodeJSON(value any) []byte {
+	b, err := json.Marshal(value)
 	if err != nil {
-		panic(err) // strings and numbers can be encoded
+		panic(err)
 	}
 	return b
 }
 
-// Target is the URL of a request as an assertion has it: without query, the
-// scheme and the host in lower case, without the scheme's own port. The path is
-// as it was escaped by the client; an empty one, of the absolute form, is "/" (RFC
-// 9110 section 4.2.3). Scheme and host are those that the client has used.
+// Target returns the URL of a request as an assertion names it. Scheme and host are those
+// that the client has used. Both are written in lower case. The URL has no query, and no
+// port if the port is the scheme's own. The path is escaped as the client has escaped it.
+// An empty path is "/" (RFC 9110 section 4.2.3).
 func Target(scheme, host, escapedPath string) string {
 	scheme, host = strings.ToLower(scheme), strings.ToLower(host)
 	switch scheme {

@@ -1,62 +1,42 @@
 package assertion
 
 import (
-	"crypto"
 	"crypto/ed25519"
-	"crypto/rand"
+	"crypto/sha256"
 	"encoding/base64"
-	"encoding/json"
-	"fmt"
 	"time"
-
-	"github.com/lestrrat-go/jwx/v3/jwa"
-	"github.com/lestrrat-go/jwx/v3/jwk"
 
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
+
+// algorithm is the JOSE name of Ed25519 signatures (RFC 8037 section 3.1).
+const algorithm = "EdDSA"
 
 // key is a key pair. The private half is in no field that is printed or encoded.
 type key struct {
 	public  store.SigningKey
 	private ed25519.PrivateKey
-	// header is that of every token, encoded, with the dot behind it.
+	// header is the JOSE header of every token, encoded, with the dot that follows it.
 	header string
 }
 
-// newKey makes a key, named by the thumbprint of its public half.
-func newKey() (*key, error) {
-	public, private, err := ed25519.GenerateKey(rand.Reader)
-	if err != nil {
-		return nil, fmt.Errorf("make a signing key: %w", err)
-	}
-	return pairOf(public, private)
-}
-
-func pairOf(public ed25519.PublicKey, private ed25519.PrivateKey) (*key, error) {
+// newKey makes a key. Its id is the thumbprint of its public half (RFC 8037 appendix A.3).
+func newKey() *key {
+	public, private, _ := ed25519.GenerateKey(nil) // never fails: crypto/rand
 	k := &key{public: store.SigningKey{Public: [32]byte(public)}, private: private}
-	half, err := jwk.Import(public)
-	if err != nil {
-		return nil, fmt.Errorf("make a signing key: %w", err)
-	}
-	print, err := half.Thumbprint(crypto.SHA256)
-	if err != nil {
-		return nil, fmt.Errorf("make a signing key: %w", err)
-	}
-	k.public.ID = base64.RawURLEncoding.EncodeToString(print)
-	header, err := json.Marshal(struct {
+	thumbprint := sha256.Sum256(encodeJSON(newWebKey(k.public.Public)))
+	k.public.ID = base64.RawURLEncoding.EncodeToString(thumbprint[:])
+	header := encodeJSON(struct {
 		Algorithm string `json:"alg"`
 		KeyID     string `json:"kid"`
 		Type      string `json:"typ"`
-	}{jwa.EdDSA().String(), k.public.ID, Type})
-	if err != nil {
-		return nil, fmt.Errorf("make a signing key: %w", err)
-	}
+	}{algorithm, k.public.ID, Type})
 	k.header = base64.RawURLEncoding.EncodeToString(header) + "."
-	return k, nil
+	return k
 }
 
-// sign makes a token of the payload: the compact serialization of RFC 7515
-// section 7.1. A library would encode the same header for each.
+// sign makes a token of the payload, in the compact serialization of RFC 7515 section
+// 7.1. A library would encode the same header again for each token.
 func (k *key) sign(payload []byte) string {
 	encoding := base64.RawURLEncoding
 	length := len(k.header) + encoding.EncodedLen(len(payload))
@@ -68,66 +48,70 @@ func (k *key) sign(payload []byte) string {
 	return string(encoding.AppendEncode(token, signature))
 }
 
-// keySet renders public keys as a JSON Web Key Set (RFC 7517 section 5).
-func keySet(keys []store.SigningKey) ([]byte, error) {
-	set := jwk.NewSet()
-	for _, k := range keys {
-		half, err := jwk.Import(ed25519.PublicKey(k.Public[:]))
-		if err != nil {
-			return nil, fmt.Errorf("render the key set: %w", err)
-		}
-		for name, value := range map[string]any{
-			jwk.KeyIDKey: k.ID, jwk.AlgorithmKey: jwa.EdDSA(), jwk.KeyUsageKey: jwk.ForSignature,
-		} {
-			if err := half.Set(name, value); err != nil {
-				return nil, fmt.Errorf("render the key set: %w", err)
-			}
-		}
-		if err := set.AddKey(half); err != nil {
-			return nil, fmt.Errorf("render the key set: %w", err)
-		}
-	}
-	body, err := json.Marshal(set)
-	if err != nil {
-		return nil, fmt.Errorf("render the key set: %w", err)
-	}
-	return body, nil
+// webKey is a public key as a JSON Web Key (RFC 8037 section 2). A thumbprint covers the
+// required members alone, in alphabetical order (RFC 7638 section 3.2). So the optional
+// members are left out while they are empty, and the fields are in that order.
+type webKey struct {
+	Algorithm string `json:"alg,omitempty"`
+	Curve     string `json:"crv"`
+	KeyID     string `json:"kid,omitempty"`
+	KeyType   string `json:"kty"`
+	Use       string `json:"use,omitempty"`
+	X         string `json:"x"`
 }
 
-// How long things are, and why each is longer than another.
-const (
-	// fresh is how long an instance serves a set without reading it again.
-	fresh = 500 * time.Millisecond
-	// settle is how long a key is published before its first use: after it no
-	// instance serves a set that was read before. Verifiers that have an older set
-	// ask for a newer one when they meet a key that they do not know.
-	settle = 2 * fresh
-	// life is how long a key is published for without being renewed, which is how
-	// long that of an instance that has crashed stays.
-	life = 10 * time.Minute
-	// renewal is how often an instance moves on the expiry of its keys.
-	renewal = time.Minute
-	// staleFor is how long an instance serves a set while the store cannot be read:
-	// as long as no key in it can have expired whose instance lives.
-	staleFor = life - 2*renewal
-	// rotation is how long a key signs.
-	rotation = 24 * time.Hour
-	// overlap is how long its successor is published before its first use, so that
-	// also verifiers that only look now and then know it by then.
-	overlap = time.Hour
-	// afterlife is how long a key stays published that signs no more: its last
-	// assertion, and clocks that differ.
-	afterlife = MaxTTL + time.Minute
-	// margin is what the clocks of this instance and of the store may differ by in
-	// the life of a key. It includes the time that a statement takes.
-	margin = 30 * time.Second
+// newWebKey returns the required members for a public key.
+func newWebKey(public [32]byte) webKey {
+	return webKey{Curve: "Ed25519", KeyType: "OKP", X: base64.RawURLEncoding.EncodeToString(public[:])}
+}
 
-	// storeTimeout bounds one question to the store.
-	storeTimeout = 2 * time.Second
-	// retry is how soon a question is asked again that was not answered.
-	retry = time.Second
-	// patience is how long a request waits for a key that is being published.
-	patience = 3 * time.Second
-	// look is how often it looks.
-	look = 10 * time.Millisecond
+// keySet renders public keys as a JSON Web Key Set (RFC 7517 section 5).
+func keySet(keys []store.SigningKey) []byte {
+	set := struct {
+		Keys []webKey `json:"keys"`
+	}{make([]webKey, 0, len(keys))} // an empty list is not null
+	for _, k := range keys {
+		member := newWebKey(k.Public)
+		member.Algorithm, member.KeyID, member.Use = algorithm, k.ID, "sig"
+		set.Keys = append(set.Keys, member)
+	}
+	return encodeJSON(set)
+}
+
+// The times in the life of a key, and why each is longer than another.
+const (
+	// setFreshFor is how long an instance serves a set without reading it again.
+	setFreshFor = 500 * time.Millisecond
+	// publishLead is how long a key is published before its first use. After that time no
+	// instance serves a set that was read before. A verifier that has an older set asks
+	// for a newer one when it meets a key that it does not know.
+	publishLead = 2 * setFreshFor
+	// keyLife is how long a key stays published without being renewed. The key of an
+	// instance that has crashed stays for that long.
+	keyLife = 10 * time.Minute
+	// renewInterval is how often an instance extends the expiry of its keys.
+	renewInterval = time.Minute
+	// setStaleFor is how long an instance serves a set while the store cannot be read. For
+	// that long no key in the set can have expired if its instance lives.
+	setStaleFor = keyLife - 2*renewInterval
+	// rotateAfter is how long a key signs.
+	rotateAfter = 24 * time.Hour
+	// successorLead is how long the next key is published before its first use. A verifier
+	// that reads the set only now and then knows the key by then.
+	successorLead = time.Hour
+	// retiredLife is how long a key stays published after it has signed its last
+	// assertion: the life of that assertion, and a minute for clocks that differ.
+	retiredLife = MaxTTL + time.Minute
+	// clockMargin is how much the clocks of this instance and of the store may differ over
+	// the life of a key. It includes the time that a statement takes.
+	clockMargin = 30 * time.Second
+
+	// storeTimeout bounds one call on the store, and retryInterval is the pause after a
+	// call that has failed.
+	storeTimeout  = 2 * time.Second
+	retryInterval = time.Second
+	// keyWait is how long a request waits for a key that is being published, and
+	// keyPoll how often it looks for the key meanwhile.
+	keyWait = 3 * time.Second
+	keyPoll = 10 * time.Millisecond
 )

@@ -1,13 +1,13 @@
 package assertion
 
 import (
-	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/base64"
 	"fmt"
 	"net/http"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -17,20 +17,21 @@ import (
 // Path is where the public keys are served.
 const Path = "/.well-known/lumio-keys.json"
 
-// cacheControl lets caches keep a set for a minute, and for as long as we
-// would ourselves while they cannot get another (RFC 5861 section 4).
-var cacheControl = fmt.Sprintf("public, max-age=60, stale-if-error=%d", staleFor/time.Second)
+// cacheControl lets caches keep a set for a minute. If they cannot get another set, they
+// may keep it for as long as an instance does (RFC 5861 section 4).
+var cacheControl = fmt.Sprintf("public, max-age=60, stale-if-error=%d", setStaleFor/time.Second)
 
-// Published is the public keys of all instances. It is safe for concurrent use.
+// Published reads the public keys of all instances, and remembers them for a moment. It
+// is safe for concurrent use.
 type Published struct {
 	keys store.SigningKeys
 	now  func() time.Time
 
 	mu      sync.Mutex
-	set     *KeySet   // the last that was read; nil before
-	failed  time.Time // when the last attempt failed; zero if it did not
+	set     *KeySet   // the last set that was read; nil before the first
+	failed  time.Time // when the last read failed; zero if it did not
 	failure error
-	reading chan struct{} // closed at the end of the attempt that is running
+	reading chan struct{} // closed at the end of the read that is running
 	running sync.WaitGroup
 	closed  bool
 }
@@ -38,30 +39,29 @@ type Published struct {
 // KeySet is a JSON Web Key Set as it was in the store at a moment.
 type KeySet struct {
 	body, etag string
-	read       time.Time // no later than the moment
-	// Age is how old it is if the store cannot be asked, and zero otherwise.
+	read       time.Time // no later than that moment
+	// Age is how old the set is if the store cannot be read, and zero otherwise.
 	Age time.Duration
 }
 
-// NewPublished makes the public keys that are in the store. It reads nothing yet.
+// NewPublished makes a reader of the public keys in the store. It reads nothing yet.
 func NewPublished(keys store.SigningKeys, now func() time.Time) *Published {
 	return &Published{keys: keys, now: now}
 }
 
-// Current returns the set, no older than half a second. While the store cannot be
-// asked it is the last that was read, for a bounded time; then the error says
-// why there is none.
+// Current returns a set that is no older than half a second. While the store cannot be
+// read it returns the last set, for [setStaleFor]. After that the error is the store's.
 func (p *Published) Current(ctx context.Context) (*KeySet, error) {
 	began := p.now()
 	for {
 		p.mu.Lock()
 		switch {
-		case p.set != nil && began.Sub(p.set.read) < fresh:
+		case p.set != nil && began.Sub(p.set.read) < setFreshFor:
 			defer p.mu.Unlock()
 			return p.set, nil
-		case p.closed || !p.failed.IsZero() && p.now().Sub(p.failed) < retry:
+		case p.closed || !p.failed.IsZero() && p.now().Sub(p.failed) < retryInterval:
 			defer p.mu.Unlock()
-			return p.last()
+			return p.stale()
 		}
 		reading := p.reading
 		if reading == nil {
@@ -73,15 +73,16 @@ func (p *Published) Current(ctx context.Context) (*KeySet, error) {
 		select {
 		case <-ctx.Done():
 			return nil, ctx.Err()
-		case <-reading: // which may have begun long ago: look again
+		case <-reading: // the read may have begun long ago, so its age is checked again
 		}
 	}
 }
 
-// last is what there is while the store cannot be asked.
-func (p *Published) last() (*KeySet, error) {
+// stale returns the last set if it may still be served, with its age. The caller holds
+// the lock.
+func (p *Published) stale() (*KeySet, error) {
 	if p.set != nil {
-		if age := p.now().Sub(p.set.read); age < staleFor {
+		if age := p.now().Sub(p.set.read); age < setStaleFor {
 			stale := *p.set
 			stale.Age = age
 			return &stale, nil
@@ -93,16 +94,13 @@ func (p *Published) last() (*KeySet, error) {
 	return nil, p.failure
 }
 
-// read is for all who wait, and outlives the request that began it.
+// read reads the keys for all requests that wait. It outlives the request that began it.
 func (p *Published) read(done chan struct{}) {
 	ctx, cancel := context.WithTimeout(context.Background(), storeTimeout)
 	defer cancel()
 	set := &KeySet{read: p.now()}
 	keys, err := p.keys.SigningKeys(ctx)
-	var body []byte
-	if err == nil {
-		body, err = keySet(keys)
-	}
+	body := keySet(keys)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	defer close(done)
@@ -116,7 +114,7 @@ func (p *Published) read(done chan struct{}) {
 	p.set, p.failed, p.failure = set, time.Time{}, nil
 }
 
-// Close waits for the store to answer what is being asked.
+// Close waits for the read that is running. Later calls read nothing.
 func (p *Published) Close() {
 	p.mu.Lock()
 	p.closed = true
@@ -124,7 +122,7 @@ func (p *Published) Close() {
 	p.running.Wait()
 }
 
-// ServeHTTP answers GET and HEAD, with 304 if the client has the set.
+// ServeHTTP answers GET and HEAD. The answer is 304 if the client already has the set.
 func (s *KeySet) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	header := w.Header()
 	header.Set("Content-Type", "application/jwk-set+json") // RFC 7517 section 8.5.2
@@ -133,5 +131,5 @@ func (s *KeySet) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if s.Age > 0 { // RFC 9111 section 5.1
 		header.Set("Age", strconv.Itoa(int(s.Age/time.Second)))
 	}
-	http.ServeContent(w, r, "", time.Time{}, bytes.NewReader([]byte(s.body)))
+	http.ServeContent(w, r, "", time.Time{}, strings.NewReader(s.body))
 }

@@ -51,19 +51,16 @@ func TestASetIsNeverOlderThanItMayBe(t *testing.T) {
 		var wg sync.WaitGroup
 		wg.Go(func() { _, _ = p.Current(t.Context()) }) // begins to read, now
 		time.Sleep(10 * time.Millisecond)
-		k, err := newKey()
-		if err != nil {
+		k := newKey()
+		if err := keys.PublishSigningKey(t.Context(), k.public, keyLife); err != nil {
 			t.Fatal(err)
 		}
-		if err := keys.PublishSigningKey(t.Context(), k.public, life); err != nil {
-			t.Fatal(err)
-		}
-		time.Sleep(fresh + 100*time.Millisecond)
+		time.Sleep(setFreshFor + 100*time.Millisecond)
 		set, err := p.Current(t.Context())
 		if err != nil {
 			t.Fatal(err)
 		}
-		if want, _ := keySet([]store.SigningKey{k.public}); set.body != string(want) {
+		if want := keySet([]store.SigningKey{k.public}); set.body != string(want) {
 			t.Errorf("got %s", set.body)
 		}
 		wg.Wait()
@@ -81,17 +78,17 @@ func TestTheLastSetServesForABoundedTime(t *testing.T) {
 			t.Errorf("without any: %v", err)
 		}
 		keys.fail(nil)
-		time.Sleep(retry)
+		time.Sleep(retryInterval)
 		first, err := p.Current(t.Context())
 		if err != nil || first.Age != 0 {
 			t.Fatalf("%+v, %v", first, err)
 		}
 		keys.fail(errDown)
-		time.Sleep(staleFor - time.Second)
+		time.Sleep(setStaleFor - time.Second)
 		reads := keys.reads()
 		for range 100 {
 			set, err := p.Current(t.Context())
-			if err != nil || set.Age != staleFor-time.Second || set.body != first.body {
+			if err != nil || set.Age != setStaleFor-time.Second || set.body != first.body {
 				t.Fatalf("%+v, %v", set, err)
 			}
 		}
@@ -109,7 +106,7 @@ func TestTheLastSetServesForABoundedTime(t *testing.T) {
 			t.Errorf("after the time: %+v, %v", set, err)
 		}
 		keys.fail(nil)
-		time.Sleep(retry)
+		time.Sleep(retryInterval)
 		if set, err := p.Current(t.Context()); err != nil || set.Age != 0 {
 			t.Errorf("when it is back: %+v, %v", set, err)
 		}

@@ -5,209 +5,199 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
-// ErrUnpublished says that there is no key whose public half is known to be
-// readable, so that nothing can be signed.
+// ErrUnpublished says that nothing can be signed: no key is known to be published.
 var ErrUnpublished = errors.New("no signing key is published")
 
-// Signer signs assertions, and sees to it that its keys are published. It is safe
-// for concurrent use.
+// Signer signs assertions, and keeps its keys published. It is safe for concurrent use.
 type Signer struct {
 	keys   store.SigningKeys
 	now    func() time.Time
 	logger *slog.Logger
 
-	// usable is what signs; nil before the first key was published.
-	usable  atomic.Pointer[usable]
-	failing atomic.Bool
-	wanted  chan struct{}
+	// signing is the key that signs now. It is nil until the first key was published.
+	signing atomic.Pointer[usableKey]
+	failing atomic.Bool   // the last attempt to publish has failed
+	wake    chan struct{} // asks the loop to renew now
 	stop    context.CancelFunc
-	done    chan struct{}
+	done    sync.WaitGroup
 
-	// The rest belongs to the loop.
-	current, next *owned
+	// current and next belong to the loop. Next is nil until current is to be replaced.
+	current, next *publishedKey
 }
 
-// usable is a key, and when it can be used.
-type usable struct {
-	key         *key
+// usableKey is a key, and from when until when it may sign.
+type usableKey struct {
+	*key
 	from, until time.Time
 }
 
-// at reports whether the key can be used at the time given. The monotonic clock
-// stands still while a machine is suspended, so the wall clock has a say too.
-func (u *usable) at(now time.Time) bool {
-	return u != nil && !now.Before(u.from) && u.lives(now)
+// usable reports whether the key may sign now.
+func (k *usableKey) usable(now time.Time) bool {
+	return k != nil && !now.Before(k.from) && k.unexpired(now)
 }
 
-func (u *usable) lives(now time.Time) bool {
-	return now.Before(u.until) && now.Round(0).Before(u.until.Round(0))
+// unexpired compares both clocks. The monotonic clock stands still while a machine is
+// suspended, and the wall clock does not.
+func (k *usableKey) unexpired(now time.Time) bool {
+	return now.Before(k.until) && now.Round(0).Before(k.until.Round(0))
 }
 
-// owned is a key of this instance. Its times are zero until it is published.
-type owned struct {
-	usable
+// publishedKey is a key of this instance. Its times are zero until it is published.
+type publishedKey struct {
+	usableKey
 	since time.Time // when it was first published
 }
 
-// Start makes the first key and begins to publish it. Now is a clock whose
-// readings carry the monotonic one.
+// newPublishedKey makes a key that is yet to be published.
+func newPublishedKey() *publishedKey { return &publishedKey{usableKey: usableKey{key: newKey()}} }
+
+// Start makes the first key and begins to publish it. The readings of now must carry the
+// monotonic clock.
 func Start(keys store.SigningKeys, now func() time.Time, logger *slog.Logger) *Signer {
 	ctx, cancel := context.WithCancel(context.Background())
 	s := &Signer{
 		keys: keys, now: now, logger: logger,
-		wanted: make(chan struct{}, 1), stop: cancel, done: make(chan struct{}),
+		wake: make(chan struct{}, 1), stop: cancel,
 	}
-	go s.run(ctx)
+	s.done.Go(func() { s.run(ctx) })
 	return s
 }
 
-// Close ends the signing. What was signed can be verified for as long as it holds.
+// Close ends the signing. Assertions that were signed before can be verified until they
+// expire. The error is that of the store.
 func (s *Signer) Close(ctx context.Context) error {
 	s.stop()
-	<-s.done
-	s.usable.Store(nil)
+	s.done.Wait()
+	s.signing.Store(nil)
 	s.failing.Store(true)
 	var errs []error
-	for _, k := range []*owned{s.current, s.next} {
+	for _, k := range []*publishedKey{s.current, s.next} {
 		if k != nil && !k.since.IsZero() {
-			errs = append(errs, s.publish(ctx, k.key, afterlife))
+			errs = append(errs, s.publish(ctx, k.key, retiredLife))
 		}
 	}
 	return errors.Join(errs...)
 }
 
-// sign signs the claims, which it stamps. It waits a little for a key that is
-// about to be usable. The error is [ErrUnpublished], or that of ctx.
+// sign stamps the claims and signs them. It waits up to [keyWait] for a key that is about
+// to be usable. The error is [ErrUnpublished], or that of ctx.
 func (s *Signer) sign(ctx context.Context, c *claims, ttl time.Duration) (string, error) {
 	now := s.now()
-	u := s.usable.Load()
-	if !u.at(now) {
+	k := s.signing.Load()
+	if !k.usable(now) {
 		var err error
-		if u, err = s.await(ctx); err != nil {
+		if k, err = s.awaitKey(ctx); err != nil {
 			return "", err
 		}
 		now = s.now()
 	}
 	c.stamp(now, ttl)
-	return u.key.sign(c.encode()), nil
+	return k.sign(c.encode()), nil
 }
 
-func (s *Signer) await(ctx context.Context) (*usable, error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, patience, ErrUnpublished)
+// awaitKey waits for a usable key. While publishing fails it returns at once.
+func (s *Signer) awaitKey(ctx context.Context) (*usableKey, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, keyWait, ErrUnpublished)
 	defer cancel()
 	for !s.failing.Load() {
-		u, now := s.usable.Load(), s.now()
-		if u.at(now) {
-			return u, nil
+		k, now := s.signing.Load(), s.now()
+		if k.usable(now) {
+			return k, nil
 		}
-		if u != nil && !now.Before(u.from) { // the machine was suspended
-			s.want()
+		if k != nil && !now.Before(k.from) { // it has expired: the machine was suspended
+			select {
+			case s.wake <- struct{}{}:
+			default:
+			}
 		}
 		select {
 		case <-ctx.Done():
 			return nil, context.Cause(ctx)
-		case <-time.After(look):
+		case <-time.After(keyPoll):
 		}
 	}
 	return nil, ErrUnpublished
 }
 
-// want has the loop take its next turn now.
-func (s *Signer) want() {
-	select {
-	case s.wanted <- struct{}{}:
-	default:
-	}
-}
-
+// run renews the keys until ctx ends. It logs the first failure in a row, and the success
+// that ends the row.
 func (s *Signer) run(ctx context.Context) {
-	defer close(s.done)
 	for {
-		pause := renewal
-		if err := s.turn(ctx); err != nil && ctx.Err() == nil {
-			pause = retry
+		pause := renewInterval
+		if err := s.renewKeys(ctx); err != nil && ctx.Err() == nil {
+			pause = retryInterval
 			if !s.failing.Swap(true) {
 				s.logger.Error("signing key cannot be published", slog.Any("error", err))
 			}
 		} else if err == nil && s.failing.Swap(false) {
 			s.logger.Info("signing key is published again")
 		}
-		timer := time.NewTimer(pause)
 		select {
 		case <-ctx.Done():
-		case <-timer.C:
-		case <-s.wanted:
-		}
-		timer.Stop()
-		if ctx.Err() != nil {
 			return
+		case <-time.After(pause):
+		case <-s.wake:
 		}
 	}
 }
 
-// turn renews the keys, and replaces the one that signs when it is its time.
-func (s *Signer) turn(ctx context.Context) error {
+// renewKeys renews the keys. When it is time it replaces the key that signs.
+func (s *Signer) renewKeys(ctx context.Context) error {
 	if s.current == nil {
-		k, err := newKey()
-		if err != nil {
-			return err
-		}
-		s.current = &owned{usable: usable{key: k}}
+		s.current = newPublishedKey()
 	}
 	if err := s.renew(ctx, s.current); err != nil {
 		return err
 	}
-	if age := s.now().Sub(s.current.since); age < rotation-overlap {
+	if age := s.now().Sub(s.current.since); age < rotateAfter-successorLead {
 		return nil
 	}
 	if s.next == nil {
-		k, err := newKey()
-		if err != nil {
-			return err
-		}
-		s.next = &owned{usable: usable{key: k}}
+		s.next = newPublishedKey()
 	}
 	if err := s.renew(ctx, s.next); err != nil {
 		return err
 	}
-	if s.now().Sub(s.next.since) < overlap {
+	if s.now().Sub(s.next.since) < successorLead {
 		return nil
 	}
 	old := s.current
 	s.current, s.next = s.next, nil
-	if err := s.renew(ctx, s.current); err != nil { // and signs with it from now on
+	if err := s.renew(ctx, s.current); err != nil { // it signs from now on
 		return err
 	}
-	return s.publish(ctx, old.key, afterlife)
+	return s.publish(ctx, old.key, retiredLife)
 }
 
-// renew publishes a key for another life. If it is the current one it signs.
-func (s *Signer) renew(ctx context.Context, k *owned) error {
+// renew publishes a key for another [keyLife]. The current key signs from then on.
+func (s *Signer) renew(ctx context.Context, k *publishedKey) error {
 	before := s.now()
-	if err := s.publish(ctx, k.key, life); err != nil {
+	if err := s.publish(ctx, k.key, keyLife); err != nil {
 		return err
 	}
 	published := s.now()
 	if k.since.IsZero() {
 		k.since = published
 	}
-	if !k.lives(published) { // it is new, or may have been forgotten meanwhile
-		k.from = published.Add(settle)
+	if !k.unexpired(published) { // it is new, or the store may have dropped it meanwhile
+		k.from = published.Add(publishLead)
 	}
-	k.until = before.Add(life - MaxTTL - margin)
+	k.until = before.Add(keyLife - MaxTTL - clockMargin)
 	if k == s.current {
-		u := k.usable
-		s.usable.Store(&u)
+		signing := k.usableKey
+		s.signing.Store(&signing)
 	}
 	return nil
 }
 
+// publish writes the public half of a key to the store, to expire after life.
 func (s *Signer) publish(ctx context.Context, k *key, life time.Duration) error {
 	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()

@@ -3,6 +3,7 @@ package assertion
 import (
 	"bytes"
 	"context"
+	"crypto"
 	"crypto/ed25519"
 	"encoding/base64"
 	"encoding/json"
@@ -125,21 +126,24 @@ func kidOf(t *testing.T, token string) string {
 // rendered here.
 func TestALibraryAgrees(t *testing.T) {
 	t.Parallel()
-	k, err := newKey()
-	if err != nil {
-		t.Fatal(err)
-	}
-	other, err := newKey()
-	if err != nil {
-		t.Fatal(err)
-	}
-	body, err := keySet([]store.SigningKey{other.public, k.public})
-	if err != nil {
-		t.Fatal(err)
-	}
+	k, other := newKey(), newKey()
+	body := keySet([]store.SigningKey{other.public, k.public})
 	set, err := jwk.Parse(body)
 	if err != nil {
 		t.Fatal(err)
+	}
+	if again, err := json.Marshal(set); err != nil || !bytes.Equal(again, body) {
+		t.Errorf("it renders the set as %s, %v, and not as %s", again, err, body)
+	}
+	if none, err := json.Marshal(jwk.NewSet()); err != nil || !bytes.Equal(none, keySet(nil)) {
+		t.Errorf("it renders an empty set as %s, %v", none, err)
+	}
+	for i := range set.Len() {
+		half, _ := set.Key(i)
+		thumbprint, err := half.Thumbprint(crypto.SHA256)
+		if id, _ := half.KeyID(); err != nil || id != base64.RawURLEncoding.EncodeToString(thumbprint) {
+			t.Errorf("the thumbprint of %s is %x, %v", id, thumbprint, err)
+		}
 	}
 	payload := []byte(`{"sub":"x"}`)
 	got, err := jws.Verify([]byte(k.sign(payload)), jws.WithKeySet(set))
@@ -194,11 +198,11 @@ func TestNothingIsSignedThatCannotBePublished(t *testing.T) {
 			t.Errorf("signed %q, %v", token, err)
 		}
 		keys.fail(nil)
-		time.Sleep(retry + settle)
+		time.Sleep(retryInterval + publishLead)
 		token, kid := sign(t, s)
 
 		keys.fail(errDown)
-		for end := time.Now().Add(2 * life); time.Now().Before(end); time.Sleep(10 * time.Second) {
+		for end := time.Now().Add(2 * keyLife); time.Now().Before(end); time.Sleep(10 * time.Second) {
 			last, err := s.sign(t.Context(), &claims{}, MaxTTL)
 			if err == nil {
 				token = last
@@ -214,7 +218,7 @@ func TestNothingIsSignedThatCannotBePublished(t *testing.T) {
 			t.Errorf("after the end of its key: %v", err)
 		}
 		keys.fail(nil)
-		time.Sleep(retry + settle)
+		time.Sleep(retryInterval + publishLead)
 		if _, again := sign(t, s); again != kid || !keys.live(kid) {
 			t.Error("it does not sign again")
 		}
@@ -231,11 +235,11 @@ func TestRotation(t *testing.T) {
 		began := time.Now()
 		var used []string
 		published := map[string]time.Time{}
-		for time.Since(began) < 3*rotation {
+		for time.Since(began) < 3*rotateAfter {
 			_, kid := sign(t, s)
 			if !slices.Contains(used, kid) {
 				used = append(used, kid)
-				if known := time.Since(published[kid]); len(used) > 1 && known < overlap-renewal {
+				if known := time.Since(published[kid]); len(used) > 1 && known < successorLead-renewInterval {
 					t.Errorf("key %d was known for %v before its first use", len(used), known)
 				}
 			}
@@ -255,7 +259,7 @@ func TestRotation(t *testing.T) {
 		if len(used) < 3 {
 			t.Errorf("%d keys in three days", len(used))
 		}
-		time.Sleep(afterlife)
+		time.Sleep(retiredLife)
 		if keys.live(used[0]) {
 			t.Error("the first key is published for ever")
 		}
@@ -282,7 +286,7 @@ func TestTheEndAndACrash(t *testing.T) {
 		if !keys.live(kid) {
 			t.Error("the key is gone before the last assertion is")
 		}
-		time.Sleep(afterlife)
+		time.Sleep(retiredLife)
 		if keys.live(kid) {
 			t.Error("the key stays")
 		}
@@ -290,12 +294,12 @@ func TestTheEndAndACrash(t *testing.T) {
 		crashed := Start(keys, time.Now, slog.New(slog.DiscardHandler))
 		_, kid = sign(t, crashed)
 		crashed.stop() // and nobody says goodbye
-		<-crashed.done
+		crashed.done.Wait()
 		time.Sleep(MaxTTL)
 		if !keys.live(kid) {
 			t.Error("after a crash the key is gone before the last assertion is")
 		}
-		time.Sleep(life)
+		time.Sleep(keyLife)
 		if keys.live(kid) {
 			t.Error("after a crash the key stays")
 		}
@@ -333,7 +337,7 @@ func TestASignerWaitsNoLongerThanTheRequest(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		s := startSigner(t, newMemory())
-		ctx, cancel := context.WithTimeout(t.Context(), settle/2)
+		ctx, cancel := context.WithTimeout(t.Context(), publishLead/2)
 		defer cancel()
 		if _, err := s.sign(ctx, &claims{}, MaxTTL); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("got %v", err)
@@ -342,12 +346,9 @@ func TestASignerWaitsNoLongerThanTheRequest(t *testing.T) {
 }
 
 func BenchmarkMake(b *testing.B) {
-	k, err := newKey()
-	if err != nil {
-		b.Fatal(err)
-	}
+	k := newKey()
 	s := &Signer{now: time.Now}
-	s.usable.Store(&usable{key: k, from: time.Now(), until: time.Now().Add(time.Hour)})
+	s.signing.Store(&usableKey{key: k, from: time.Now(), until: time.Now().Add(time.Hour)})
 	id := &verify.Identity{Label: "Twitch Bot", Permissions: []string{"bots:read", "bots:write"}}
 	for name, unbound := range map[string]bool{"bound": false, "unbound": true} {
 		m, err := New(Config{Audience: "lumio-api", Unbound: unbound})

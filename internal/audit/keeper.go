@@ -10,24 +10,26 @@ import (
 )
 
 const (
-	// sealInterval is how soon a record of the command line or of plain SQL is
-	// sealed.
+	// sealInterval is how soon a record is sealed that the command line or plain SQL has
+	// written. sealLimit is how many are sealed in one call.
 	sealInterval = 2 * time.Second
 	sealLimit    = 1000
-	// pruneInterval is how often old records are looked for.
+	// pruneInterval is how often the log is searched for old records. pruneLimit is how
+	// many are removed in one call.
 	pruneInterval = 10 * time.Minute
 	pruneLimit    = 5000
-	keepTimeout   = 10 * time.Second
+	keepTimeout   = 10 * time.Second // of one call
 )
 
-// Keeper looks after the log in the background. Any number of instances may do so
-// at the same time.
+// Keeper seals and prunes the log in the background. Any number of instances may do so at
+// the same time.
 type Keeper struct{ seal, prune *worker.Worker }
 
-// Keep seals what is not sealed, and removes what is older than retention, until
-// [Keeper.Close].
+// Keep seals records that are not sealed yet, and removes records that are older than
+// retention, until [Keeper.Close].
 func Keep(config Config, retention time.Duration) *Keeper {
 	log := config.Log
+	// Each step works on a bounded number of records, and is repeated while it finds as many.
 	seal := func(ctx context.Context) (more bool, err error) {
 		n, err := log.SealAudit(ctx, sealLimit, config.Sealer)
 		return n >= sealLimit, err
@@ -56,7 +58,7 @@ func Keep(config Config, retention time.Duration) *Keeper {
 	}
 }
 
-// Close ends the background work.
+// Close ends the background work, and waits for the calls that are running.
 func (k *Keeper) Close() {
 	k.seal.Close()
 	k.prune.Close()

@@ -12,13 +12,13 @@ import (
 //
 //	HMAC-SHA256(key, "record\0" ‖ MAC of the record before ‖ chain ‖ seq ‖ the record)
 //
-// with key = HMAC-SHA256(secret, "audit chain\0") and every text of the record
-// behind its length. It is a hash chain in the sense of Schneier and Kelsey
-// ("Secure Audit Logs to Support Computer Forensics", 1999), without the forward
-// security: who has the secret can write the past anew.
+// with key = HMAC-SHA256(secret, "audit chain\0"). Each text of the record comes with its
+// length before it. This is a hash chain in the sense of Schneier and Kelsey ("Secure Audit
+// Logs to Support Computer Forensics", 1999), without forward security: a person who has
+// the secret can write the past anew.
 //
-// Without a secret the key is that of an empty one, which everybody knows: the
-// chain then shows accidents, and no forger.
+// Without a secret the key is that of an empty secret, which everybody knows. The chain
+// then shows accidents, and cannot show a forger.
 type Sealer struct{ key []byte }
 
 // NewSealer makes a sealer. The secret may be empty.
@@ -28,7 +28,8 @@ func NewSealer(secret []byte) *Sealer {
 	return &Sealer{key: h.Sum(nil)}
 }
 
-// Seal implements [store.Sealer].
+// Seal implements [store.Sealer]. It links the records to the head, and returns the new
+// head, signed.
 func (s *Sealer) Seal(chain store.ID, head store.AuditMark, records []store.AuditRecord) store.AuditMark {
 	for i := range records {
 		r := &records[i]
@@ -40,7 +41,8 @@ func (s *Sealer) Seal(chain store.ID, head store.AuditMark, records []store.Audi
 	return head
 }
 
-// Anchor implements [store.Sealer].
+// Anchor implements [store.Sealer]. It signs the place where a chain begins after older
+// records were removed.
 func (s *Sealer) Anchor(link store.AuditLink) store.AuditMark {
 	mark := store.AuditMark{Seq: link.Seq, MAC: link.MAC}
 	mark.Signature = s.mark(anchorMark, link.Chain, mark)
@@ -53,6 +55,7 @@ const (
 	anchorMark = "anchor\x00"
 )
 
+// mark signs the place of a record in a chain.
 func (s *Sealer) mark(kind string, chain store.ID, mark store.AuditMark) []byte {
 	h := hmac.New(sha256.New, s.key)
 	h.Write([]byte(kind))
@@ -62,6 +65,7 @@ func (s *Sealer) mark(kind string, chain store.ID, mark store.AuditMark) []byte 
 	return h.Sum(nil)
 }
 
+// record computes the MAC of a record. Before is the MAC of the record before it.
 func (s *Sealer) record(before []byte, r *store.AuditRecord) []byte {
 	h := hmac.New(sha256.New, s.key)
 	h.Write([]byte("record\x00"))
@@ -69,8 +73,8 @@ func (s *Sealer) record(before []byte, r *store.AuditRecord) []byte {
 	return h.Sum(nil)
 }
 
-// encode writes a record in the one way that there is. Details that are absent
-// and those that are empty are not the same.
+// encode writes a record such that no two different records have the same encoding. Absent
+// details differ from empty ones.
 func encode(before []byte, r *store.AuditRecord) []byte {
 	b := make([]byte, 0, 512)
 	text := func(s string) { b = append(binary.AppendUvarint(b, uint64(len(s))), s...) }

@@ -1,10 +1,9 @@
-// Package audit keeps the audit log honest and bounded.
+// Package audit writes the audit log, chains its records, and bounds its size.
 //
-// A [Sealer] chains records by an HMAC under the installation's secret, so that
-// one that was changed, moved or taken away shows; [Verify] looks for that. A
-// [Writer] writes behind what requests leave, with bounded memory, and says so
-// where it had to drop some. A [Keeper] seals what others wrote, and removes what
-// is too old.
+// A [Sealer] chains records by an HMAC under the installation's secret. [Verify] finds a
+// record that was changed, moved or removed. A [Writer] writes the records of requests
+// behind, with bounded memory. If it has to drop records, a record of its own says so. A
+// [Keeper] seals the records that other programs wrote, and removes old ones.
 package audit
 
 import (
@@ -24,11 +23,11 @@ import (
 
 // Defaults and bounds of a [Writer].
 const (
-	// DefaultCapacity is how many records wait at most, some 10 MB of them.
+	// DefaultCapacity is how many records wait at most, about 10 MB.
 	DefaultCapacity = 16384
-	// DefaultInterval is how often they are written; a crash loses so much.
+	// DefaultInterval is how often the records are written. A crash loses that much.
 	DefaultInterval = time.Second
-	// batchSize is how many are written in one transaction.
+	// batchSize is how many records are written in one transaction.
 	batchSize = 2000
 	// writeTimeout bounds one transaction.
 	writeTimeout = 5 * time.Second
@@ -40,27 +39,27 @@ type Config struct {
 	Sealer store.Sealer
 	Logger *slog.Logger
 	Now    func() time.Time
-	// Name is what this instance is called in records of its own.
+	// Name names this instance in the records that it writes about itself.
 	Name string
-	// Capacity and Interval are the defaults where they are zero.
+	// Capacity is [DefaultCapacity] and Interval is [DefaultInterval] if it is zero.
 	Capacity int
 	Interval time.Duration
 }
 
-// Writer writes records behind, in a chain of its own. [Writer.Add] never waits:
-// what does not fit is dropped and counted, and once records can be written again
-// one more says how many are missing. It is safe for concurrent use.
+// Writer writes records behind, in a chain of its own. [Writer.Add] never waits. It drops a
+// record that does not fit, and counts it. Once records can be written again, the record of
+// a gap says how many are missing. Writer is safe for concurrent use.
 type Writer struct {
-	config Config
-	chain  store.ID
-	labels *labels
-	floods *floods
-	worker *worker.Worker // is woken when a batch waits
+	config  Config
+	chain   store.ID
+	labels  *labels
+	denials *denialLimiter
+	worker  *worker.Worker // is woken when a batch is full
 
 	mu      sync.Mutex
 	queue   []store.AuditRecord
 	dropped gap
-	lost    int64 // since the start
+	lost    int64 // records that were dropped since the start
 
 	writing sync.Mutex
 	batch   []store.AuditRecord // taken and not written yet; guarded by writing
@@ -68,14 +67,14 @@ type Writer struct {
 	closing atomic.Bool
 }
 
-// gap is what was dropped since the last record of a gap.
+// gap describes the records that were dropped since the last record of a gap.
 type gap struct {
 	records     int64
 	first, last time.Time
 }
 
-// Start makes a writer that writes every interval, and sooner when many records
-// wait, until [Writer.Close].
+// Start starts a writer. It writes every interval, and sooner if many records wait, until
+// [Writer.Close].
 func Start(config Config) *Writer {
 	if config.Capacity <= 0 {
 		config.Capacity = DefaultCapacity
@@ -84,12 +83,13 @@ func Start(config Config) *Writer {
 		config.Interval = DefaultInterval
 	}
 	w := &Writer{
-		config: config,
-		chain:  store.ID(uuid.New()),
-		labels: newLabels(config.Log),
-		floods: newFloods(),
+		config:  config,
+		chain:   store.ID(uuid.New()),
+		labels:  newLabels(config.Log),
+		denials: newDenialLimiter(),
 	}
 	w.worker = worker.Start(worker.Work{
+		// A write that has begun is finished when the worker stops. [Writer.Close] waits.
 		Turn:  func(ctx context.Context) error { return w.Flush(context.WithoutCancel(ctx)) },
 		Every: config.Interval,
 		Later: true,
@@ -101,13 +101,13 @@ func Start(config Config) *Writer {
 	return w
 }
 
-// Add queues a record, or drops and counts it if there is no room.
+// Add queues a record. If there is no room, it drops and counts the record.
 func (w *Writer) Add(r store.AuditRecord) {
 	r = r.Clean()
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if len(w.queue) >= w.config.Capacity {
-		w.lose(1, r.At, r.At)
+		w.drop(1, r.At, r.At)
 		return
 	}
 	w.queue = append(w.queue, r)
@@ -116,23 +116,22 @@ func (w *Writer) Add(r store.AuditRecord) {
 	}
 }
 
-// Deny queues the record of a denial, or holds it back if there are too many of
-// its kind: a client that goes on with a bad key must not push out the records of
-// good ones. The next record of the key says how many were held back, or else that
-// of a gap.
+// Deny queues the record of a denial, or skips it if there are too many. A client that goes
+// on with a bad key must not push out the records of good keys. The next record of the key
+// says how many were skipped. If there is no such record, the record of a gap counts them.
 func (w *Writer) Deny(r store.AuditRecord) {
-	pass, repeated := w.floods.pass(r.Key.ID, r.At)
-	if !pass {
+	ok, skipped := w.denials.allow(r.Key.ID, r.At)
+	if !ok {
 		return
 	}
-	if repeated > 0 {
-		r.Details = withRepeated(r.Details, repeated)
+	if skipped > 0 {
+		r.Details = withSkipped(r.Details, skipped)
 	}
 	w.Add(r)
 }
 
-// lose is called with the lock held.
-func (w *Writer) lose(n int64, first, last time.Time) {
+// drop counts records that are not written. The caller holds the lock.
+func (w *Writer) drop(n int64, first, last time.Time) {
 	if w.dropped.records == 0 {
 		w.dropped.first = first
 	}
@@ -145,11 +144,11 @@ func (w *Writer) lose(n int64, first, last time.Time) {
 type Stats struct {
 	// Waiting is how many records are queued.
 	Waiting int
-	// Capacity is how many may be.
+	// Capacity is how many records fit into the queue.
 	Capacity int
-	// Dropped is how many were dropped since the last gap was recorded.
+	// Dropped is how many records were dropped since the last gap was recorded.
 	Dropped int64
-	// Lost is how many were dropped since the writer was started.
+	// Lost is how many records were dropped since the writer was started.
 	Lost int64
 }
 
@@ -160,8 +159,8 @@ func (w *Writer) Stats() Stats {
 	return Stats{Waiting: len(w.queue), Capacity: w.config.Capacity, Dropped: w.dropped.records, Lost: w.lost}
 }
 
-// Flush writes everything that was added so far, and a record of what was
-// dropped. What the store did not take is tried again by the next flush.
+// Flush writes every record that was added so far, and the record of a gap if some were
+// dropped. If the store fails, the next flush tries again.
 func (w *Writer) Flush(ctx context.Context) error {
 	w.writing.Lock()
 	defer w.writing.Unlock()
@@ -175,18 +174,19 @@ func (w *Writer) Flush(ctx context.Context) error {
 	}
 }
 
-// take moves the oldest records into the batch. The room that they had is free:
-// one batch is in memory beside the queue.
+// take moves the oldest records into the batch, and reports whether there are any. Their
+// room in the queue is free from then on, so one batch is in memory beside a full queue.
 func (w *Writer) take() bool {
-	forgotten := w.floods.take(w.closing.Load())
+	uncounted := w.denials.takeUncounted(w.closing.Load())
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if now := w.config.Now(); forgotten > 0 {
-		w.lose(forgotten, now, now)
+	if now := w.config.Now(); uncounted > 0 {
+		w.drop(uncounted, now, now)
 	}
 	n := min(batchSize, len(w.queue))
 	w.batch = append(w.batch[:0], w.queue[:n]...)
 	rest := copy(w.queue, w.queue[n:])
+	// Cleared, so that the texts of the records can be freed.
 	clear(w.queue[rest:])
 	w.queue = w.queue[:rest]
 	if w.dropped.records > 0 {
@@ -196,12 +196,12 @@ func (w *Writer) take() bool {
 	return len(w.batch) > 0
 }
 
-// gapRecord says what was dropped. The caller holds the lock.
+// gapRecord says how many records were dropped, and when. The caller holds the lock.
 func (w *Writer) gapRecord() store.AuditRecord {
 	details, err := json.Marshal(map[string]any{
 		"dropped": w.dropped.records, "first": w.dropped.first.UTC(), "last": w.dropped.last.UTC(),
 	})
-	if err != nil { // numbers and times always encode
+	if err != nil { // cannot happen with numbers and times
 		panic(err)
 	}
 	return store.AuditRecord{
@@ -212,8 +212,8 @@ func (w *Writer) gapRecord() store.AuditRecord {
 	}.Clean()
 }
 
-// write writes the batch. A conflict means that an attempt whose answer was lost
-// has written it.
+// write writes the batch. A conflict means that the batch is there already: an earlier
+// attempt has written it, and its answer was lost.
 func (w *Writer) write(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
 	defer cancel()
@@ -229,8 +229,8 @@ func (w *Writer) write(ctx context.Context) error {
 	return nil
 }
 
-// Close ends the loop and writes what is left, bounded by ctx. The error says how
-// many records are lost.
+// Close stops the worker and writes the remaining records, bounded by ctx. If that fails, it
+// logs how many records are lost, and returns the error.
 func (w *Writer) Close(ctx context.Context) error {
 	w.worker.Close()
 	w.closing.Store(true)

@@ -1,21 +1,21 @@
-// Package budget counts failures by the address of the client, and says when an
-// address has had its share.
+// Package budget counts failures by the address of the client, and says when an address
+// has spent its budget.
 //
-// It holds a token bucket (golang.org/x/time/rate) for each address in a cache of
-// bounded size. Whoever has more addresses than the cache has places pushes out
-// the counts of others: they then fail a little longer before they are told to
-// wait. Nobody is refused for want of a place.
+// It holds a token bucket (golang.org/x/time/rate) for each address, in a cache of bounded
+// size. A client with more addresses than the cache has places pushes out the counts of
+// others. Their count then begins anew, so they may fail more often before they are told
+// to wait. Nobody is refused because the cache is full.
 package budget
 
 import (
-	"errors"
 	"fmt"
 	"net/netip"
 	"sync"
 	"time"
 
-	lru "github.com/hashicorp/golang-lru/v2"
 	"golang.org/x/time/rate"
+
+	"github.com/lumio-vision/caddy-system-keys/internal/lru"
 )
 
 // Bounds of [Limit], and of the addresses that are remembered.
@@ -31,7 +31,7 @@ const (
 type Limit struct {
 	// Count is the number of failures that may come at once, 1 to [MaxCount].
 	Count int
-	// Window is the time in which that many are forgotten, one after another.
+	// Window is the time in which that many failures are forgotten, one after another.
 	Window time.Duration
 }
 
@@ -54,25 +54,25 @@ type Budget struct {
 	buckets *lru.Cache[netip.Prefix, *rate.Limiter]
 }
 
-// New makes a budget that remembers so many addresses, [Size] in earnest.
+// New makes a budget that remembers size addresses: [Size], or less in tests. The error is
+// that of [Limit.Check].
 func New(limit Limit, size int, now func() time.Time) (*Budget, error) {
-	buckets, err := lru.New[netip.Prefix, *rate.Limiter](size)
-	if err := errors.Join(limit.Check(), err); err != nil {
+	if err := limit.Check(); err != nil {
 		return nil, err
 	}
-	return &Budget{limit: limit, now: now, buckets: buckets}, nil
+	return &Budget{limit: limit, now: now, buckets: lru.New[netip.Prefix, *rate.Limiter](size)}, nil
 }
 
-// Fail counts a failure of a client. It returns zero while the client is within
-// its budget, and otherwise how long it takes until it is again, if it sends
-// nothing: a failure beyond the budget does not prolong the wait. A client whose
-// address is not known is not counted, since it might be anybody.
+// Fail counts a failure of a client. It returns zero while the client is within its
+// budget. Otherwise it returns how long the client has to wait. A failure beyond the
+// budget does not prolong the wait. A client whose address is not known is not counted,
+// since it might be anybody.
 func (b *Budget) Fail(client string) time.Duration {
 	address, err := netip.ParseAddr(client)
 	if err != nil {
 		return 0
 	}
-	bucket, now := b.bucket(network(address)), b.now()
+	bucket, now := b.bucket(networkOf(address)), b.now()
 	if bucket.AllowN(now, 1) {
 		return 0
 	}
@@ -81,29 +81,26 @@ func (b *Budget) Fail(client string) time.Duration {
 	return max(wait.Round(time.Millisecond), time.Millisecond)
 }
 
-func (b *Budget) bucket(of netip.Prefix) *rate.Limiter {
+// bucket finds or makes the token bucket of a network.
+func (b *Budget) bucket(network netip.Prefix) *rate.Limiter {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if bucket, ok := b.buckets.Get(of); ok {
+	if bucket, ok := b.buckets.Get(network); ok {
 		return bucket
 	}
 	bucket := rate.NewLimiter(rate.Limit(float64(b.limit.Count)/b.limit.Window.Seconds()), b.limit.Count)
-	b.buckets.Add(of, bucket)
+	b.buckets.Add(network, bucket)
 	return bucket
 }
 
-// network is whose failures are counted together: an IPv4 address, or the 64 bits
-// of an IPv6 address by which networks are handed out (RFC 4291 section 2.5.1),
-// each of whose holders has all of it.
-func network(address netip.Addr) netip.Prefix {
+// networkOf returns the addresses whose failures are counted together: one IPv4 address, or
+// the first 64 bits of an IPv6 address. A client that has one address of such a network
+// has all of them (RFC 4291 section 2.5.1).
+func networkOf(address netip.Addr) netip.Prefix {
 	address = address.Unmap().WithZone("")
 	bits := 32
 	if address.Is6() {
 		bits = 64
 	}
-	of, err := address.Prefix(bits)
-	if err != nil { // the number of bits fits
-		panic(err)
-	}
-	return of
+	return netip.PrefixFrom(address, bits).Masked()
 }

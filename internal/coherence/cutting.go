@@ -7,12 +7,12 @@ import (
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
-// Cut cuts every flight of a key, and returns how many it has cut.
+// Cut cuts every request of a key, and returns how many it has cut.
 func (f *Flights) Cut(id store.ID, cause error) int {
 	return f.cutIf(id, func(*Flight) error { return cause })
 }
 
-// CutAll cuts every flight there is.
+// CutAll cuts every request in flight, and returns how many it has cut.
 func (f *Flights) CutAll(cause error) int {
 	n := 0
 	for _, id := range f.Keys() {
@@ -21,9 +21,9 @@ func (f *Flights) CutAll(cause error) int {
 	return n
 }
 
-// Review cuts the flights of a key that the row, as it is now, would not let
-// through, and returns how many it has cut. The row is nil if it is gone.
-// Rekeyed says that its hash may belong to another key.
+// Review cuts the requests of a key that its row would not let through now, and returns how
+// many it has cut. The row is nil if it is gone. Rekeyed says that the hash may belong to
+// another key now.
 func (f *Flights) Review(id store.ID, row *store.Key, rekeyed bool) int {
 	now := f.now()
 	n := f.cutIf(id, func(flight *Flight) error {
@@ -32,7 +32,7 @@ func (f *Flights) Review(id store.ID, row *store.Key, rekeyed bool) int {
 			return cut.ErrRevoked
 		case row.Expired(now):
 			return cut.ErrExpired
-		case !flight.claim.heldBy(row):
+		case !flight.claim.grantedBy(row):
 			return cut.ErrRevoked
 		}
 		flight.expires = row.ExpiresAt
@@ -44,15 +44,15 @@ func (f *Flights) Review(id store.ID, row *store.Key, rekeyed bool) int {
 	return n
 }
 
-// cutIf cuts the flights for which there is a cause. They are gathered under the
-// locks and cut outside of them: a request that ends leaves by itself.
+// cutIf cuts the requests of a key for which cause returns an error. It gathers them under
+// the locks and cuts them outside, because a request that ends takes the lock to leave.
 func (f *Flights) cutIf(id store.ID, cause func(*Flight) error) int {
 	type victim struct {
 		request Cutter
 		cause   error
 	}
 	var victims []victim
-	for s := range f.stripesOf(id) {
+	for s := range f.shardsOf(id) {
 		s.mu.Lock()
 		if g := s.groups[id]; g != nil {
 			for flight := g.first; flight != nil; flight = flight.next {
@@ -72,19 +72,21 @@ func (f *Flights) cutIf(id store.ID, cause func(*Flight) error) int {
 	return n
 }
 
-// expiryInterval is how often flights are looked through for keys whose time is
-// over, while there is one that will be.
+// expiryInterval is how often the requests are searched for keys that have expired, while
+// there is a request whose key can expire.
 const expiryInterval = 250 * time.Millisecond
 
+// watchExpiry starts the timer for the next search, unless it is running.
 func (f *Flights) watchExpiry() {
 	if f.expiring.CompareAndSwap(false, true) {
 		time.AfterFunc(expiryInterval, f.expire)
 	}
 }
 
-// expire cuts what has expired, and comes again if something still will.
+// expire cuts the requests whose key has expired. It starts the timer again if another key
+// can expire.
 func (f *Flights) expire() {
-	f.expiring.Store(false) // before looking: who enters now sets it again
+	f.expiring.Store(false) // before the search: a request that enters now starts the timer
 	now := f.now()
 	more := false
 	for _, id := range f.Keys() {

@@ -1,12 +1,12 @@
-// Package coherence makes a revocation true everywhere when it is answered.
+// Package coherence makes a revocation hold on every instance before it is answered.
 //
-// The database orders everything: every change of a key is an entry of one log,
-// in the order of the commits. Each instance follows the log and holds a lease,
-// which lets it trust its memory for a bounded time; it is renewed by the same
-// statement that reads the log and says how far the instance has come. Whoever
-// revokes a key commits, and then waits until each member has applied the change
-// or cannot have a lease any more. Nothing compares the clocks of two machines.
-// docs/protocol has the whole of it, with a model that is checked.
+// The database orders everything. Each change of a key is an entry in one change log, in
+// the order of the commits. Each instance follows the log and holds a lease. The lease lets
+// it trust its memory for a bounded time. One statement reads the log, reports how far the
+// instance has come, and renews the lease. A revocation commits, and then waits until each
+// member has applied the change or cannot hold a lease any more. Nothing compares the
+// clocks of two machines. docs/protocol describes the whole protocol, with a model that is
+// checked.
 //
 // The parts, none of which knows HTTP or a driver:
 //

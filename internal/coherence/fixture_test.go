@@ -152,7 +152,7 @@ func newFixture(t *testing.T) *fixture {
 			Store: s, Cache: cache, Lease: lease, Flights: NewFlights(clock.now), Name: "test",
 			Logger: slog.New(slog.DiscardHandler), Now: clock.now, Spread: func(d time.Duration) time.Duration { return d },
 		},
-		cancel: func() {}, ready: make(chan struct{}), history: newHistory(testTTL), patience: time.Second,
+		cancel: func() {}, ready: make(chan struct{}), history: newHistory(testTTL), callTimeout: time.Second,
 	}
 	f.reaper = newReaper(s, clock.now, f.history)
 	return &fixture{Follower: f, clock: clock, stub: s, cache: cache}

@@ -3,6 +3,8 @@ package coherence
 import (
 	"bytes"
 	"crypto/sha256"
+	"iter"
+	"maps"
 	"math/rand/v2"
 	"runtime"
 	"slices"
@@ -13,21 +15,21 @@ import (
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
-// Cutter ends a request. Cut reports whether it was this call that did, and
-// does not wait for the request to end. See internal/cut.
+// Cutter ends a request. Cut reports whether this call has ended it, and does not wait for
+// the handler. See package cut.
 type Cutter interface {
 	Cut(cause error) bool
 }
 
-// Flight is a request's place in [Flights]. It is a part of the request, so
-// that entering allocates nothing, and is used once.
+// Flight is a request's place in [Flights]. It is a field of the request, so that entering
+// allocates nothing. It is used once.
 type Flight struct {
-	// Request is what is cut.
+	// Request is what a revocation cuts.
 	Request Cutter
 
-	// shard is where it entered, and group is nil when it is not there any more.
-	claim      *Claim
-	expires    time.Time // the claim's, or what the row said later
+	claim   *Claim
+	expires time.Time // the claim's expiry, or that of the row as it was read later
+	// shard is where the flight has entered. Group is nil once the flight has left.
 	shard      *shard
 	group      *group
 	prev, next *Flight
@@ -35,27 +37,27 @@ type Flight struct {
 
 // group is a list of the flights of one key in a shard.
 type group struct {
-	first *Flight
-	idle  *group // next in the shard's free list
+	first    *Flight
+	nextFree *group // in the shard's free list
 }
 
 // shard holds the flights of some keys.
 type shard struct {
 	mu     sync.Mutex
 	groups map[store.ID]*group
-	free   *group
-	n      int
+	free   *group   // a list of groups to use again, so that entering does not allocate
+	count  int      // of flights
 	_      [64]byte // keeps the locks of neighbours apart
 }
 
-// shards per stripe.
-const shards = 64
+// shardsPerStripe is how many shards a stripe has.
+const shardsPerStripe = 64
 
-// Flights are the requests that were let through, or are about to be, and have
-// not ended. It is safe for concurrent use and has no goroutine.
+// Flights is the registry of the requests in flight: they were let through, or are about to
+// be, and have not ended. It is safe for concurrent use and has no goroutine.
 //
-// A key's requests are spread over a few stripes, so that the processors do not
-// meet at the lock of one that is used all the time.
+// A key's requests are spread over a few stripes. So the processors do not compete for the
+// lock of one shard if a single key is used all the time.
 type Flights struct {
 	now     func() time.Time
 	stripes int
@@ -67,16 +69,16 @@ type Flights struct {
 // NewFlights makes an empty registry.
 func NewFlights(now func() time.Time) *Flights {
 	stripes := min(8, runtime.GOMAXPROCS(0)/4+1)
-	f := &Flights{now: now, stripes: stripes, shards: make([]shard, stripes*shards)}
+	f := &Flights{now: now, stripes: stripes, shards: make([]shard, stripes*shardsPerStripe)}
 	for i := range f.shards {
 		f.shards[i].groups = make(map[store.ID]*group)
 	}
 	return f
 }
 
-// Enter adds a flight under its claim. It is to be called before the last check
-// of the key: a revocation then finds the flight, or the check finds the
-// revocation. [Flight.Leave] undoes it.
+// Enter adds a flight under its claim. It must be called before the last check of the key.
+// Then either a revocation finds the flight, or the check finds the revocation.
+// [Flight.Leave] undoes it.
 func (f *Flights) Enter(flight *Flight, claim *Claim) {
 	flight.claim, flight.expires = claim, claim.ExpiresAt
 	s := f.shard(claim.ID)
@@ -85,26 +87,27 @@ func (f *Flights) Enter(flight *Flight, claim *Claim) {
 	g := s.groups[claim.ID]
 	if g == nil {
 		if g = s.free; g != nil {
-			s.free, g.idle = g.idle, nil
+			s.free, g.nextFree = g.nextFree, nil
 		} else {
 			g = new(group)
 		}
 		s.groups[claim.ID] = g
 	}
+	// The newest flight is the first of the group.
 	flight.group, flight.next, flight.prev = g, g.first, nil
 	if g.first != nil {
 		g.first.prev = flight
 	}
 	g.first = flight
-	s.n++
+	s.count++
 	s.mu.Unlock()
 	if !claim.ExpiresAt.IsZero() {
 		f.watchExpiry()
 	}
 }
 
-// Leave removes the flight from where it entered. It can be called more than
-// once, for one that has not entered, and on nil.
+// Leave removes the flight from the registry. It does nothing if the flight is nil, has not
+// entered, or has left already.
 func (flight *Flight) Leave() {
 	if flight == nil || flight.shard == nil {
 		return
@@ -117,7 +120,7 @@ func (flight *Flight) Leave() {
 		return
 	}
 	flight.group = nil
-	s.n--
+	s.count--
 	if flight.next != nil {
 		flight.next.prev = flight.prev
 	}
@@ -125,16 +128,18 @@ func (flight *Flight) Leave() {
 		flight.prev.next = flight.next
 		return
 	}
+	// It was the first of the group. An empty group goes to the free list.
 	if g.first = flight.next; g.first == nil {
 		delete(s.groups, flight.claim.ID)
-		g.idle, s.free = s.free, g
+		g.nextFree, s.free = s.free, g
 	}
 }
 
+// shard returns a shard where flights of the key may enter, in a stripe at random.
 func (f *Flights) shard(id store.ID) *shard {
-	at := uint(id[15]) % shards // the last bytes of a UUIDv7 are random
+	at := uint(id[15]) % shardsPerStripe // the last bytes of a UUIDv7 are random
 	if f.stripes > 1 {
-		at += shards * rand.UintN(uint(f.stripes)) //nolint:gosec // spreads load
+		at += shardsPerStripe * rand.UintN(uint(f.stripes)) //nolint:gosec // spreads load
 	}
 	return &f.shards[at]
 }
@@ -145,7 +150,7 @@ func (f *Flights) Len() int {
 	for i := range f.shards {
 		s := &f.shards[i]
 		s.mu.Lock()
-		n += s.n
+		n += s.count
 		s.mu.Unlock()
 	}
 	return n
@@ -162,17 +167,12 @@ func (f *Flights) Keys() []store.ID {
 		}
 		s.mu.Unlock()
 	}
-	ids := make([]store.ID, 0, len(seen))
-	for id := range seen {
-		ids = append(ids, id)
-	}
-	slices.SortFunc(ids, func(a, b store.ID) int { return bytes.Compare(a[:], b[:]) })
-	return ids
+	return slices.SortedFunc(maps.Keys(seen), func(a, b store.ID) int { return bytes.Compare(a[:], b[:]) })
 }
 
 // Has reports whether the key has flights.
 func (f *Flights) Has(id store.ID) bool {
-	for s := range f.stripesOf(id) {
+	for s := range f.shardsOf(id) {
 		s.mu.Lock()
 		_, ok := s.groups[id]
 		s.mu.Unlock()
@@ -183,32 +183,33 @@ func (f *Flights) Has(id store.ID) bool {
 	return false
 }
 
-// stripesOf yields the shards where flights of the key can be.
-func (f *Flights) stripesOf(id store.ID) func(yield func(*shard) bool) {
+// shardsOf yields the shards where flights of the key can be: one in each stripe.
+func (f *Flights) shardsOf(id store.ID) iter.Seq[*shard] {
 	return func(yield func(*shard) bool) {
 		for stripe := range f.stripes {
-			if !yield(&f.shards[stripe*shards+int(id[15])%shards]) {
+			if !yield(&f.shards[stripe*shardsPerStripe+int(id[15])%shardsPerStripe]) {
 				return
 			}
 		}
 	}
 }
 
-// Claim is what a request was let through with. It is shared and immutable.
+// Claim is the state of the key that let a request through. All requests of the key share
+// it. It is immutable.
 type Claim struct {
 	ID store.ID
 	// Permissions is sorted.
 	Permissions []string
 	// ExpiresAt is zero for a key that never expires.
 	ExpiresAt time.Time
-	// Fingerprint is that of the stored hash the key was verified against.
+	// Fingerprint is that of the stored hash that the key was verified against.
 	Fingerprint [32]byte
-	// Adopted says that it was let through as a key of another service, which only a
-	// foreign row may do.
+	// Adopted says that the request was let through with a key of another service. Only a
+	// foreign row may do that.
 	Adopted bool
 }
 
-// Fingerprint names a stored hash without holding it.
+// Fingerprint names a stored hash without revealing it.
 func Fingerprint(hash store.Hash) [32]byte { return sha256.Sum256([]byte(hash)) }
 
 // ClaimOf is the claim of a key that was verified against the row.
@@ -221,9 +222,9 @@ func ClaimOf(row *store.Key) *Claim {
 	}
 }
 
-// heldBy reports whether the row still holds every permission of the claim, and may
-// be used by such a key.
-func (c *Claim) heldBy(row *store.Key) bool {
+// grantedBy reports whether the row still grants every permission of the claim, and still
+// accepts keys of other services if the claim is for one.
+func (c *Claim) grantedBy(row *store.Key) bool {
 	if c.Adopted && !row.Foreign {
 		return false
 	}

@@ -13,7 +13,7 @@ import (
 
 func TestFlightsKnowWhoIsIn(t *testing.T) {
 	f := NewFlights(time.Now)
-	claim, other := ClaimOf(rowOf(1)), ClaimOf(rowOf(1+shards)) // of the same shard
+	claim, other := ClaimOf(rowOf(1)), ClaimOf(rowOf(1+shardsPerStripe)) // of the same shard
 	flights := make([]Flight, 100)
 	for i := range flights {
 		flights[i].Request = new(cutRequest)

@@ -2,7 +2,6 @@ package coherence
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"log/slog"
 	"sync"
@@ -12,7 +11,7 @@ import (
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
-// Store is what a follower asks of a [store.Store].
+// Store is the part of a [store.Store] that this package uses.
 type Store interface {
 	Follow(ctx context.Context) (store.Feed, error)
 	Key(ctx context.Context, id store.ID) (*store.Key, error)
@@ -23,62 +22,62 @@ type Store interface {
 	Prune(ctx context.Context, keep int) error
 }
 
-// Cache is the memory that the lease lets an instance trust.
+// Cache is the memory that the lease lets an instance trust. It must be safe for concurrent
+// use.
 type Cache interface {
-	// Forget drops what is remembered of a key, and keeps what was read of it
-	// before from being remembered later.
+	// Forget drops a key. A row of the key that was read before must not be remembered
+	// later.
 	Forget(id store.ID)
 	// ForgetAll does so for all keys.
 	ForgetAll()
 }
 
-// Config is what a [Follower] is made of. All fields but the last two are
-// required.
+// Config is the configuration of a [Follower]. All fields but the last two are required.
 type Config struct {
 	Store   Store
 	Cache   Cache
 	Lease   *Lease
 	Flights *Flights
-	// Name is what the instance is called in lists of members.
+	// Name names the instance in lists of members.
 	Name   string
 	Logger *slog.Logger
 	Now    func() time.Time
 	// KeepOnLapse leaves the requests in flight alone when the lease runs out.
 	KeepOnLapse bool
-	// Spread makes an interval somewhat longer or shorter, so that instances do not
-	// act in step. By a random fifth at most if it is nil.
+	// Spread makes an interval a little longer or shorter, so that instances do not act in
+	// step. By default the change is random, and a fifth at most.
 	Spread func(time.Duration) time.Duration
 }
 
-// Follower is an instance: it follows the log in one goroutine, and removes dead
-// members in another. It is safe for concurrent use.
+// Follower makes this process an instance. It follows the log in one goroutine, and removes
+// dead members in another. It is safe for concurrent use.
 type Follower struct {
-	config Config
-	cancel context.CancelFunc
-	ended  sync.WaitGroup
-	ready  chan struct{} // closed at the first lease
-	once   sync.Once
+	config    Config
+	cancel    context.CancelFunc
+	ended     sync.WaitGroup
+	ready     chan struct{} // closed at the first lease
+	readyOnce sync.Once
 
 	history *history
 	reaper  *reaper
 
-	// Of the loop alone.
-	joined    bool
-	joining   store.ID    // tried last; zero once joined
-	cuts      []store.Cut // not reported yet
-	unwatched bool        // said so
-	unnamed   sync.Once   // said so
-	patience  time.Duration
+	// These fields belong to the loop alone.
+	joined          bool
+	joining         store.ID      // the id of the last attempt to join; zero once joined
+	cuts            []store.Cut   // not reported to the database yet
+	triggersMissing bool          // and logged
+	warnOrigin      sync.Once     // logs that the server does not name its history
+	callTimeout     time.Duration // longer while the link is slow
 
-	mu    sync.Mutex // guards place, which is written by the loop
+	mu    sync.Mutex // guards place, which the loop writes
 	place Place
 }
 
-// Place says where an instance is.
+// Place is the place of an instance in the log.
 type Place struct {
-	// Member is the id under which it joined; zero before.
+	// Member is the id of the instance's row. It is zero before the first attempt to join.
 	Member store.ID
-	// Applied is the place in the log up to which it has applied everything.
+	// Applied is the place in the log up to which the instance has applied everything.
 	Applied store.Position
 	// Turned is when the last turn began that was answered.
 	Turned time.Time
@@ -94,7 +93,7 @@ func Start(config Config) *Follower {
 	f.reaper = newReaper(config.Store, config.Now, f.history)
 	f.reaper.spread = config.Spread
 	if !config.KeepOnLapse {
-		config.Lease.watch(f.lapse)
+		config.Lease.callOnLapse(f.cutLapsed)
 	}
 	f.ended.Go(func() { f.run(ctx) })
 	f.ended.Go(func() { f.reaper.run(ctx, config.Lease.ttl/4, config.Logger) })
@@ -104,20 +103,20 @@ func Start(config Config) *Follower {
 // Ready is closed when the instance has its first lease.
 func (f *Follower) Ready() <-chan struct{} { return f.ready }
 
-// Place says where the instance is now.
+// Place returns the instance's place in the log now.
 func (f *Follower) Place() Place {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.place
 }
 
-// leaveTimeout bounds the goodbye.
+// leaveTimeout bounds the removal of the instance's own row.
 const leaveTimeout = 2 * time.Second
 
-// Close ends the lease for good, cuts the requests that are in flight, which no
-// revocation would find any more, and removes the instance from the members,
-// which is the strongest acknowledgement there is. The error is that of the
-// removal; if it fails, others remove the member after a ttl.
+// Close ends the lease for good. It cuts the requests in flight, because no revocation would
+// find them any more. Then it removes the instance from the members, which is the strongest
+// acknowledgement there is. The error is that of the removal. If that fails, other instances
+// remove the member after a ttl.
 func (f *Follower) Close() error {
 	f.config.Lease.close()
 	f.cancel()
@@ -132,7 +131,8 @@ func (f *Follower) Close() error {
 	return f.config.Store.Leave(ctx, member)
 }
 
-func (f *Follower) lapse() {
+// cutLapsed cuts the requests in flight after the lease has run out.
+func (f *Follower) cutLapsed() {
 	if n := f.config.Flights.CutAll(cut.ErrLapsed); n > 0 {
 		f.config.Logger.Warn("the lease has run out, requests in flight were cut", slog.Int("requests", n))
 	}
@@ -141,22 +141,24 @@ func (f *Follower) lapse() {
 // Bounds of the loop.
 const (
 	maxInterval = 2 * time.Second // between turns
-	minPatience = 250 * time.Millisecond
-	minPause    = 20 * time.Millisecond // after a failure
-	maxPause    = time.Second
-	// turnLimit is how many changes are asked for at once.
+	minTimeout  = 250 * time.Millisecond
+	// The pause after a failure doubles from minPause to maxPause.
+	minPause = 20 * time.Millisecond
+	maxPause = time.Second
+	// turnLimit is how many changes one turn reads.
 	turnLimit = 1000
 )
 
+// interval is the time between two turns. A lease survives some turns that fail.
 func (f *Follower) interval() time.Duration { return min(maxInterval, f.config.Lease.ttl/5) }
 
-// leastPatience is how long an answer is waited for, unless the link is slow.
-func (f *Follower) leastPatience() time.Duration { return max(f.interval(), minPatience) }
+// baseTimeout bounds a call on the database, unless the link is slow.
+func (f *Follower) baseTimeout() time.Duration { return max(f.interval(), minTimeout) }
 
-// run opens one session after the other until ctx ends.
+// run opens one session after the other until ctx ends. It logs the first failure in a row.
 func (f *Follower) run(ctx context.Context) {
 	pause := minPause
-	down := false
+	warned := false
 	for ctx.Err() == nil {
 		turns := 0
 		err := f.session(ctx, &turns)
@@ -164,18 +166,18 @@ func (f *Follower) run(ctx context.Context) {
 			return
 		}
 		if errors.Is(err, store.ErrReplaced) {
-			// Others may have revoked keys in the one that is there now.
+			// Others may have revoked keys in the database that is there now.
 			f.config.Lease.drop()
 		}
 		if turns > 0 {
-			pause, down = minPause, false
+			pause, warned = minPause, false
 		}
-		if !down {
-			down = true
+		if !warned {
+			warned = true
 			f.config.Logger.Warn("changes of keys cannot be followed, trying again", slog.Any("error", err))
 		}
 		if errors.Is(err, context.DeadlineExceeded) {
-			f.patience = min(2*f.patience, f.config.Lease.ttl/2) // the link may be slow
+			f.callTimeout = min(2*f.callTimeout, f.config.Lease.ttl/2) // the link may be slow
 		}
 		select {
 		case <-ctx.Done():
@@ -185,8 +187,8 @@ func (f *Follower) run(ctx context.Context) {
 	}
 }
 
-// session follows the log on one feed until something fails. It counts the turns
-// that were answered.
+// session follows the log on one feed until something fails. It counts the turns that the
+// database has answered.
 func (f *Follower) session(ctx context.Context, turns *int) error {
 	opening, cancel := context.WithTimeout(ctx, max(f.config.Lease.ttl/2, time.Second))
 	feed, err := f.config.Store.Follow(opening)
@@ -194,8 +196,9 @@ func (f *Follower) session(ctx context.Context, turns *int) error {
 	if err != nil {
 		return err
 	}
-	defer func() { _ = feed.Close() }() // what fails here was broken before
-	f.patience = max(f.patience, f.leastPatience())
+	defer func() { _ = feed.Close() }() // if it fails, the feed was broken before
+	// A link that was slow in the last session keeps its longer timeout.
+	f.callTimeout = max(f.callTimeout, f.baseTimeout())
 	for ctx.Err() == nil {
 		again, err := f.renew(ctx, feed)
 		if err != nil {
@@ -212,10 +215,11 @@ func (f *Follower) session(ctx context.Context, turns *int) error {
 	return ctx.Err()
 }
 
-// wait returns when it is time for the next turn. Changes that come meanwhile are
-// pulled, which is quicker than a turn, and make the turn due: it acknowledges
-// them.
+// wait returns when it is time for the next turn. If a change comes before, wait pulls it,
+// which is quicker than a turn. The next turn is due then, because it acknowledges the
+// change.
 func (f *Follower) wait(ctx context.Context, feed store.Feed) error {
+	// A request for a renewal ends the wait early: see [Lease.Want].
 	waiting, cancel := context.WithCancel(ctx)
 	defer cancel()
 	woken := make(chan struct{})
@@ -228,20 +232,12 @@ func (f *Follower) wait(ctx context.Context, feed store.Feed) error {
 		}
 	}()
 	began := f.config.Now()
-	patience := f.config.Spread(f.interval())
-	err := feed.Wait(waiting, patience)
+	interval := f.config.Spread(f.interval())
+	err := feed.Wait(waiting, interval)
 	cancel()
 	<-woken
-	if err != nil || ctx.Err() != nil || f.config.Now().Sub(began) >= patience {
+	if err != nil || ctx.Err() != nil || f.config.Now().Sub(began) >= interval {
 		return err
 	}
 	return f.pull(ctx, feed)
-}
-
-// newID makes a random id, version 4.
-func newID() (id store.ID) {
-	_, _ = rand.Read(id[:]) // never fails
-	id[6] = id[6]&0x0f | 0x40
-	id[8] = id[8]&0x3f | 0x80
-	return id
 }

@@ -10,34 +10,36 @@ import (
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
-// history remembers when the database was last seen to have another history
-// than before: a backup that was restored, or a standby that was promoted. The
-// new one may lack members that hold a lease still, so that for one ttl after it
-// no revocation is answered on the word of those that are there.
+// history remembers when the database last changed its history: a backup was restored, or a
+// standby was promoted. The new history may lack members that still hold a lease. So for
+// one ttl after the change, the acknowledgements of the listed members are not enough to
+// answer a revocation.
 type history struct {
-	passed []passage // of the loop alone
+	heads []head // oldest first; for the follower's loop alone
 
 	mu      sync.Mutex
 	origin  string
-	ttl     time.Duration // the longest of all members ever seen
-	changed time.Time     // zero: never
+	ttl     time.Duration // the longest ttl of all members ever seen
+	changed time.Time     // zero if the history never changed
 }
 
-// passage is a place where this instance was at the head of the log, and when the
-// last turn was sent that found nothing after it: what came next in that log was
-// committed later.
-type passage struct {
+// head is a place at the head of the log. Until is when the last turn was sent that found
+// nothing after the place. The next entry of that log was committed after that time.
+type head struct {
 	place store.Position
 	until time.Time
 }
 
-// maxPassed bounds how far back a shared place is looked for.
-const maxPassed = 256
+// maxHeads bounds how many places are remembered, and so how far back a shared place can be
+// found.
+const maxHeads = 256
 
+// newHistory makes a history. The ttl is that of this instance, or 0.
 func newHistory(ttl time.Duration) *history { return &history{ttl: ttl} }
 
-// see notes the origin of an answer.
-func (h *history) see(origin string, now time.Time) {
+// noteOrigin notes the origin of an answer. If it differs from the one before, the history
+// has changed.
+func (h *history) noteOrigin(origin string, now time.Time) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.origin != "" && origin != h.origin {
@@ -46,68 +48,69 @@ func (h *history) see(origin string, now time.Time) {
 	h.origin = origin
 }
 
-// broken notes that a place is not in the log any more.
-func (h *history) broken(now time.Time) {
+// noteBreak notes that a place is not in the log any more.
+func (h *history) noteBreak(now time.Time) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.changed = now
 }
 
-// pass notes that a turn, sent at t0, found this place at the head of the log.
-func (h *history) pass(place store.Position, t0 time.Time) {
-	if n := len(h.passed); n > 0 && h.passed[n-1].place == place {
-		h.passed[n-1].until = t0
+// noteHead notes that a turn, sent at t0, found this place at the head of the log.
+func (h *history) noteHead(place store.Position, t0 time.Time) {
+	if n := len(h.heads); n > 0 && h.heads[n-1].place == place {
+		h.heads[n-1].until = t0
 		return
 	}
-	if len(h.passed) == maxPassed {
-		h.passed = slices.Delete(h.passed, 0, maxPassed/2)
+	if len(h.heads) == maxHeads {
+		h.heads = slices.Delete(h.heads, 0, maxHeads/2)
 	}
-	h.passed = append(h.passed, passage{place, t0})
+	h.heads = append(h.heads, head{place, t0})
 }
 
-// shared looks for the last place that is in the log that there is now too, and
-// returns until when nothing came after it. It returns zero if there is none among
-// those that are remembered. What came after the place is forgotten.
-func (h *history) shared(inLog func(store.Position) (bool, error)) (until time.Time, err error) {
-	n := sort.Search(len(h.passed), func(n int) bool {
-		there, failed := inLog(h.passed[n].place)
+// sharedUntil finds the last remembered place that is also in the log of the new history. It
+// returns until when nothing came after that place, or zero if no remembered place is in
+// the log. It forgets the places after that one. InLog asks the database.
+func (h *history) sharedUntil(inLog func(store.Position) (bool, error)) (until time.Time, err error) {
+	// If a place is not in the log, no later place is. So a binary search finds the last one.
+	n := sort.Search(len(h.heads), func(n int) bool {
+		there, failed := inLog(h.heads[n].place)
 		err = errors.Join(err, failed)
 		return !there
 	})
 	if err != nil {
-		h.passed = nil // some of it is in no log any more
+		h.heads = nil // some of these places are in no log any more
 		return time.Time{}, err
 	}
-	if h.passed = h.passed[:n]; n == 0 {
+	if h.heads = h.heads[:n]; n == 0 {
 		return time.Time{}, nil
 	}
-	return h.passed[n-1].until, nil
+	return h.heads[n-1].until, nil
 }
 
-// member notes a member's ttl.
-func (h *history) member(ttl time.Duration) {
+// noteTTL notes a member's ttl.
+func (h *history) noteTTL(ttl time.Duration) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.ttl = max(h.ttl, ttl)
 }
 
-// longest returns the longest ttl of all members ever seen.
-func (h *history) longest() time.Duration {
+// longestTTL returns the longest ttl of all members ever seen.
+func (h *history) longestTTL() time.Duration {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.ttl
 }
 
-// changedSince reports whether the database was seen to have another history since
-// the time given.
+// changedSince reports whether the history has changed since the time given.
 func (h *history) changedSince(t time.Time) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.changed.After(t)
 }
 
-// settled returns the time from which the members that are there are all.
-func (h *history) settled() time.Time {
+// settledAt returns the time from which the listed members are all that can hold a lease:
+// one ttl after the last change of the history. It is zero if there was no change.
+func (h *history) settledAt() time.Time {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.changed.IsZero() {

@@ -6,61 +6,59 @@ import (
 	"time"
 )
 
-// Standing is what an instance may do at a moment.
+// Standing is what an instance may do at a moment, by its lease.
 type Standing uint8
 
 const (
 	// None: nothing may be accepted.
 	None Standing = iota
-	// Direct: a request may be accepted on a row that was read for it, and on
-	// nothing that is remembered. The database does not log every change.
+	// Direct: a request may be accepted on a row that was read for this request alone.
+	// Memory may not be trusted, because the database does not log every change.
 	Direct
-	// Cached: what is remembered of a key may be trusted.
+	// Cached: memory may be trusted.
 	Cached
 )
 
-// maxStepBack is how much the wall clock may lose against the monotonic clock
-// under a lease. Clocks that are adjusted lose half a millisecond in a second.
+// maxStepBack is how much the wall clock may lose against the monotonic clock under a lease.
+// A clock that is adjusted gradually loses half a millisecond in a second.
 const maxStepBack = time.Second
 
-// Lease is the right of an instance to trust its memory. It runs out by itself.
-// It is safe for concurrent use; the check takes no lock.
+// Lease is the right of an instance to trust its memory. It runs out by itself. It is safe
+// for concurrent use, and the check takes no lock.
 //
-// It counts on the monotonic clock, and must not have run out on the wall clock
-// either: on Linux the former stands still while a machine is suspended, and the
-// latter does not.
+// A lease must be in force on the monotonic clock and on the wall clock. On Linux the
+// monotonic clock stands still while a machine is suspended, and the wall clock does not.
 type Lease struct {
 	ttl    time.Duration
 	clock  clock
-	grant  atomic.Pointer[grant] // nil: none
-	last   atomic.Pointer[grant] // the one that ends last, also after a drop
-	wanted chan struct{}
+	grant  atomic.Pointer[grant] // nil if there is no lease
+	latest atomic.Pointer[grant] // the grant that ends last; stays after a drop
+	wanted chan struct{}         // asks the follower for a renewal
 
-	mu     sync.Mutex
-	lapse  func() // see watch; nil until then
-	timer  *time.Timer
-	closed bool
+	mu      sync.Mutex
+	onLapse func() // see callOnLapse; nil until then
+	timer   *time.Timer
+	closed  bool
 }
 
-// grant is one extension.
+// grant is one extension of the lease. It is immutable.
 type grant struct {
 	standing Standing
 	from     instant       // before the turn was sent
 	length   time.Duration // of the lease
 }
 
-// end is when it runs out on the monotonic clock.
+// end is when the grant runs out on the monotonic clock.
 func (g *grant) end() time.Duration { return g.from.mono + g.length }
 
-// NewLease makes a lease that was not granted yet. An instance never holds one
-// for longer than 98 % of the ttl in its row, so that clocks whose rates differ
-// by one per cent do no harm.
+// NewLease makes a lease that is not granted yet. An instance never holds a lease for
+// longer than 98 % of the ttl in its row. So clocks whose rates differ by one per cent do
+// no harm.
 func NewLease(ttl time.Duration, now func() time.Time) *Lease {
 	return &Lease{ttl: ttl, clock: clockOf(now), wanted: make(chan struct{}, 1)}
 }
 
-// Standing says what may be done at the time given, which is a reading of the
-// lease's clock.
+// Standing says what may be done now. Now is a reading of the lease's clock.
 func (l *Lease) Standing(now time.Time) Standing {
 	g := l.grant.Load()
 	if g == nil || !g.covers(l.clock.split(now)) {
@@ -72,10 +70,10 @@ func (l *Lease) Standing(now time.Time) Standing {
 // LeaseStats are figures of a [Lease] at a moment.
 type LeaseStats struct {
 	Standing Standing
-	// TTL is how long the lease is in the instance's row.
+	// TTL is the length of the lease in the instance's row.
 	TTL time.Duration
-	// Age is how long ago the turn began that has extended it last; 0 without a
-	// lease. Remaining is for how long it is in force still.
+	// Age is how long ago the turn began that has extended the lease last. Remaining is
+	// how long the lease is still in force. Both are 0 without a lease.
 	Age, Remaining time.Duration
 }
 
@@ -91,19 +89,21 @@ func (l *Lease) Stats() LeaseStats {
 	return s
 }
 
-// Lapsed reports whether what was let through is to be cut: the lease has run
-// out, or was closed. One that was dropped, to be granted anew, has not.
+// Lapsed reports whether requests in flight must be cut, because the lease has run out or
+// was closed. A lease that was dropped has not lapsed until it would have run out: it may
+// be granted again before that.
 func (l *Lease) Lapsed() bool {
-	g := l.last.Load()
+	g := l.latest.Load()
 	return g == nil || !g.covers(l.clock.split(l.clock.now()))
 }
 
+// covers reports whether the grant is in force at an instant, on both clocks.
 func (g *grant) covers(at instant) bool {
 	mono, wall := at.mono-g.from.mono, at.wall-g.from.wall
 	return mono < g.length && wall < g.length && mono-wall <= maxStepBack
 }
 
-// Want asks for a renewal at once. It does not wait for it.
+// Want asks for a renewal now, and does not wait for it.
 func (l *Lease) Want() {
 	select {
 	case l.wanted <- struct{}{}:
@@ -111,7 +111,7 @@ func (l *Lease) Want() {
 	}
 }
 
-// extend grants the lease from t0, the time before the turn was sent.
+// extend grants the lease from t0, a reading of the clock from before the turn was sent.
 func (l *Lease) extend(t0 time.Time, standing Standing) {
 	from := l.clock.split(t0)
 	g := &grant{standing: standing, from: from, length: l.ttl * 98 / 100}
@@ -122,76 +122,75 @@ func (l *Lease) extend(t0 time.Time, standing Standing) {
 		return
 	}
 	if old := l.grant.Load(); old != nil && old.standing == standing && old.end() > g.end() {
-		return // an answer that is late
+		return // the answer of an older turn has come later
 	}
 	l.grant.Store(g)
-	if last := l.last.Load(); last == nil || last.end() <= g.end() {
-		l.last.Store(g)
+	if latest := l.latest.Load(); latest == nil || latest.end() <= g.end() {
+		l.latest.Store(g)
 	}
-	l.arm(now)
+	l.startTimer(now)
 }
 
-// drop ends the lease now. What it has let through is cut when it would have
-// run out, unless there is another one by then.
+// drop ends the lease now. Requests in flight are cut when the lease would have run out,
+// unless there is a new grant by then.
 func (l *Lease) drop() { l.grant.Store(nil) }
 
-// direct takes back the right to trust what is remembered, and leaves the rest of
-// the lease.
-func (l *Lease) direct() {
-	l.mu.Lock()
+// downgrade takes back the right to trust memory. The rest of the lease stays in force.
+func (l *Lease) downgrade() {
+	l.mu.Lock() // so that no extension comes in between
 	defer l.mu.Unlock()
 	if g := l.grant.Load(); g != nil {
 		l.grant.Store(&grant{standing: Direct, from: g.from, length: g.length})
 	}
 }
 
-// close ends the lease for good.
+// close ends the lease. It cannot be granted again.
 func (l *Lease) close() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.closed = true
 	l.grant.Store(nil)
-	l.last.Store(nil)
+	l.latest.Store(nil)
 	if l.timer != nil {
 		l.timer.Stop()
 	}
 }
 
-// watch has lapse called each time the lease runs out, from a goroutine of its
-// own.
-func (l *Lease) watch(lapse func()) {
+// callOnLapse makes the lease call onLapse each time it runs out, in a goroutine of its own.
+func (l *Lease) callOnLapse(onLapse func()) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.lapse = lapse
+	l.onLapse = onLapse
 }
 
-// arm sets the timer to the end of the lease. The caller holds the lock.
-func (l *Lease) arm(now time.Duration) {
-	if l.lapse == nil {
+// startTimer sets the timer to the end of the lease. The caller holds the lock.
+func (l *Lease) startTimer(now time.Duration) {
+	if l.onLapse == nil {
 		return
 	}
-	left := l.last.Load().end() - now
+	left := l.latest.Load().end() - now
 	if l.timer == nil {
-		l.timer = time.AfterFunc(left, l.lapsed)
+		l.timer = time.AfterFunc(left, l.timerFired)
 		return
 	}
 	l.timer.Reset(left)
 }
 
-func (l *Lease) lapsed() {
+// timerFired calls onLapse if the lease has run out.
+func (l *Lease) timerFired() {
 	now := l.clock.split(l.clock.now()).mono
 	l.mu.Lock()
-	lapse := l.lapse
+	onLapse := l.onLapse
 	switch {
 	case l.closed:
-		lapse = nil
-	case now < l.last.Load().end():
-		l.arm(now) // extended meanwhile, or the timer's clock is ahead of the lease's
-		lapse = nil
+		onLapse = nil
+	case now < l.latest.Load().end():
+		l.startTimer(now) // extended meanwhile, or the timer's clock is ahead of the lease's
+		onLapse = nil
 	}
 	l.mu.Unlock()
-	if lapse != nil {
-		lapse()
+	if onLapse != nil {
+		onLapse()
 	}
 }
 
@@ -201,14 +200,14 @@ type instant struct {
 	wall time.Duration // since the Unix epoch
 }
 
-// clock reads the time, and takes a reading apart.
+// clock reads the time, and splits a reading into both clocks. Tests move the clocks apart.
 type clock struct {
 	now   func() time.Time
 	split func(time.Time) instant
 }
 
-// clockOf takes readings that carry the monotonic clock, as those of [time.Now]
-// do.
+// clockOf makes a clock. The readings of now must carry the monotonic clock, as those of
+// [time.Now] do.
 func clockOf(now func() time.Time) clock {
 	base := now()
 	return clock{now: now, split: func(t time.Time) instant {

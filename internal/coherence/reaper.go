@@ -10,15 +10,15 @@ import (
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
-// keepChanges is how many entries of the change log are kept. An instance that
-// was away for longer forgets everything and starts at the head.
+// keepChanges is how many entries of the change log are kept. An instance that has missed
+// more than that forgets everything and starts at the head.
 const keepChanges = 10_000
 
-// reaper removes members that are dead, so that no revocation waits for them. A
-// member is dead when its beat has not changed for its whole ttl, on this
-// instance's clock, after it was seen; and it is removed only if the beat is
-// still that one. So a member that holds a lease is never removed: its last
-// renewal either shows in the beat, or is older than a ttl.
+// reaper removes dead members, so that no revocation waits for them. A member is dead if its
+// heartbeat has not changed for its whole ttl since this instance has seen it, on this
+// instance's clock. It is removed only if the heartbeat is still the same. So a member that
+// holds a lease is never removed: its last renewal either shows in the heartbeat, or is
+// older than a ttl.
 type reaper struct {
 	store   Store
 	now     func() time.Time
@@ -29,15 +29,18 @@ type reaper struct {
 	seen map[store.ID]sighting
 }
 
+// sighting is a heartbeat of a member, and when it was seen for the first time.
 type sighting struct {
 	beat int64
-	at   time.Time // after the answer that had the beat
+	at   time.Time // after the answer with the heartbeat
 }
 
+// newReaper makes a reaper. It shares the history, which learns of each member's ttl.
 func newReaper(s Store, now func() time.Time, h *history) *reaper {
 	return &reaper{store: s, now: now, history: h, spread: spread, seen: make(map[store.ID]sighting)}
 }
 
+// run looks at all members once in an interval. Now and then it prunes the change log.
 func (r *reaper) run(ctx context.Context, interval time.Duration, logger *slog.Logger) {
 	for turn := 0; ; turn++ {
 		select {
@@ -56,7 +59,7 @@ func (r *reaper) run(ctx context.Context, interval time.Duration, logger *slog.L
 	}
 }
 
-// round looks at all members once. What fails is tried again in the next one.
+// round looks at all members once. If something fails, the next round tries it again.
 func (r *reaper) round(ctx context.Context, logger *slog.Logger) {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
@@ -72,9 +75,9 @@ func (r *reaper) round(ctx context.Context, logger *slog.Logger) {
 	}
 }
 
-// dead notes the members of an answer, and returns those that have been silent
-// for a ttl. The time is taken here, after the answer: counted from before it, a
-// renewal that lies between would not have run out.
+// dead notes the members of an answer, and returns those that have been silent for a ttl. It
+// reads the clock here, after the answer. A reading from before the question would be too
+// early: a member may have renewed its lease in between.
 func (r *reaper) dead(members []store.Member) []store.Member {
 	now := r.now()
 	r.mu.Lock()
@@ -82,7 +85,7 @@ func (r *reaper) dead(members []store.Member) []store.Member {
 	seen := make(map[store.ID]sighting, len(members))
 	var dead []store.Member
 	for _, m := range members {
-		r.history.member(m.TTL)
+		r.history.noteTTL(m.TTL)
 		s, ok := r.seen[m.ID]
 		if !ok || s.beat != m.Beat {
 			s = sighting{beat: m.Beat, at: now}
@@ -96,7 +99,7 @@ func (r *reaper) dead(members []store.Member) []store.Member {
 	return dead
 }
 
-// spread returns a time within 20 % of d, so that instances do not act in step.
+// spread returns a random duration within 20 % of d, so that instances do not act in step.
 func spread(d time.Duration) time.Duration {
 	return d*4/5 + rand.N(max(1, d*2/5)) //nolint:gosec // spreads load
 }

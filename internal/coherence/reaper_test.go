@@ -80,7 +80,7 @@ func TestReaperUsesEachMembersTTL(t *testing.T) {
 	if got := f.reap(0, short, long); !slices.Equal(got, []store.Member{{ID: short.ID, Beat: 1}}) {
 		t.Errorf("%v were removed", got)
 	}
-	if f.history.longest() != testTTL {
-		t.Errorf("the longest ttl is %v", f.history.longest())
+	if f.history.longestTTL() != testTTL {
+		t.Errorf("the longest ttl is %v", f.history.longestTTL())
 	}
 }

@@ -10,42 +10,41 @@ import (
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
-// Report is how far a change has come.
+// Report says how far a change has come.
 type Report struct {
-	// Total is the number of instances when the change was committed; 0 while the
+	// Total is the number of instances when the change was committed. It is 0 while the
 	// database could not be asked.
 	Total int
-	// Acknowledged is how many of them have applied it.
+	// Acknowledged is how many instances have applied the change.
 	Acknowledged int
-	// Expired are those that have not acknowledged and cannot have a lease any
+	// Expired are the instances that have not acknowledged and cannot have a lease any
 	// more: they were silent for their whole ttl, or are gone.
 	Expired []store.Member
-	// Awaited are the others. There are none in the end.
+	// Awaited are the instances that are neither. There are none in the end.
 	Awaited []store.Member
-	// Cut is how many requests in flight were cut, as the instances report it.
+	// Cut is how many requests in flight the instances have cut, by their own report.
 	Cut int
 }
 
-// Revoker waits until a change is true everywhere. It is safe for concurrent
-// use.
+// Revoker waits until a change holds on every instance. It is safe for concurrent use.
 type Revoker struct {
 	store   Store
 	now     func() time.Time
 	history *history
 	reaper  *reaper
-	own     *Follower // this process's, or nil
+	own     *Follower // of this process, or nil
 	logger  *slog.Logger
 }
 
-// NewRevoker makes a revoker for a process that is not a member, such as the
-// command line. A member has [Follower.Revoker], which also knows whether the
-// database was another one a moment ago.
+// NewRevoker makes a revoker for a process that is no member, such as the command line. A
+// member uses [Follower.Revoker], which also knows whether the database has changed its
+// history a moment ago.
 func NewRevoker(s Store, now func() time.Time, logger *slog.Logger) *Revoker {
 	h := newHistory(0)
 	return &Revoker{store: s, now: now, history: h, reaper: newReaper(s, now, h), logger: logger}
 }
 
-// Revoker waits on behalf of this instance.
+// Revoker makes a revoker that waits on behalf of this instance.
 func (f *Follower) Revoker() *Revoker {
 	return &Revoker{
 		store: f.config.Store, now: f.config.Now, history: f.history, reaper: f.reaper,
@@ -53,98 +52,108 @@ func (f *Follower) Revoker() *Revoker {
 	}
 }
 
-// Bounds of the time between two looks at the members.
 const (
-	minLook = time.Millisecond
-	maxLook = 20 * time.Millisecond
-	// maxUnsure is how long a server is looked for that has the right history.
+	// The time between two questions for the members doubles from minPoll to maxPoll.
+	minPoll = time.Millisecond
+	maxPoll = 20 * time.Millisecond
+	// maxUnsure is how long the wait goes on while the server has the wrong history, or
+	// cannot say which one it has.
 	maxUnsure = 10 * time.Second
 )
 
-// ErrUndone says that the database has another history since the change was
-// committed, and that the change is not in it. It has to be made again.
+// ErrUndone says that the database has changed its history since the change was committed,
+// and that the change is not in the new history. It has to be made again.
 var ErrUndone = errors.New("the database has another history now, in which the key was not revoked: revoke it again")
 
-// Wait returns when every instance has applied what was committed before
-// committed, a reading of the clock that was taken after the commit, or cannot
-// hold a lease from before it. It then answers for the key: whatever was deleted
-// before is refused everywhere. It waits for the longest ttl of a silent member
-// at most.
+// Wait returns when no instance can accept the key on a state from before the change. Each
+// instance has then applied everything that was committed before committed, or cannot hold
+// a lease from before. Committed is a reading of the clock from after the commit. Whatever
+// was deleted before is then refused everywhere. Wait waits for the longest ttl of a silent
+// member at most.
 //
-// Each report of how far it has come goes to watch, which may be nil. The error
-// is that of ctx; a member may trust its memory then, and the report is that of the
-// last look. Or the change may be lost: it is [ErrUndone], [store.ErrReplaced], or
-// why the history that there is cannot be asked, such as [store.ErrOtherHistory].
+// Wait calls watch with each report of how far it has come, unless watch is nil. The error
+// is that of ctx: a member may still trust its memory then, and the report is the last one.
+// Or the change may be lost. The error is then [ErrUndone], [store.ErrReplaced], or says why
+// the present history cannot be asked, such as [store.ErrOtherHistory].
 func (r *Revoker) Wait(
 	ctx context.Context, key store.ID, committed time.Time, watch func(Report),
 ) (Report, error) {
 	if r.own != nil {
 		r.own.config.Lease.Want()
 	}
-	w := &wait{committed: committed, turning: committed}
-	look := minLook
-	var barred bool
-	var since time.Time // when it became unsure whether the change is in the history that there is
+	w := &wait{committed: committed, turnAfter: committed}
+	pause := minPoll
+	var unsureSince time.Time // since when it is not known whether the change is in the present history
 	for {
-		asked := r.now()
-		progress, err := r.look(ctx, key)
-		if err == nil && !progress.Watched && !barred {
-			// The change may not be in the log: put something there to wait for.
-			if _, err = r.store.Barrier(ctx); err == nil {
-				barred = true
-				continue
-			}
-		}
+		err := r.look(ctx, key, w)
 		if errors.Is(err, store.ErrReplaced) {
-			return w.report(), err // the deletion may be in what was replaced
+			return w.report(), err // the deletion may be in the database that was replaced
 		}
 		now := r.now()
-		if err == nil {
-			r.history.see(progress.Origin, now)
-			turning := w.turning
-			if w.see(progress, asked) {
-				r.history.broken(now)
-			}
-			if r.own != nil && w.turning != turning {
-				r.own.config.Lease.Want()
-			}
-			r.reap(ctx, progress)
-		}
 		w.expire(now)
 		report := w.report()
 		if watch != nil {
 			watch(report)
 		}
-		var unsure error // of the history that there is
+		var unsure error
 		switch {
 		case errors.Is(err, store.ErrOtherHistory):
-			unsure = err // its members are not those who are to be waited for
-		case w.over(now) && r.settled(w.turning, now):
-			if unsure = r.held(ctx, key, committed); unsure == nil || errors.Is(unsure, ErrUndone) {
+			unsure = err // the members of that history are not those to wait for
+		case w.done(now) && r.settled(w.turnAfter, now):
+			if unsure = r.checkDeleted(ctx, key, committed); unsure == nil || errors.Is(unsure, ErrUndone) {
 				return report, unsure
 			}
 		}
 		switch {
 		case unsure == nil:
-			since = time.Time{}
-		case since.IsZero():
-			since = now
-		case now.Sub(since) >= maxUnsure:
+			unsureSince = time.Time{}
+		case unsureSince.IsZero():
+			unsureSince = now
+		case now.Sub(unsureSince) >= maxUnsure:
 			return report, unsure
 		}
+		// The caller may go away. The change is committed, and each instance applies it.
 		select {
 		case <-ctx.Done():
 			return report, context.Cause(ctx)
-		case <-time.After(look):
+		case <-time.After(pause):
 		}
-		look = min(2*look, maxLook)
+		pause = min(2*pause, maxPoll)
 	}
 }
 
-// held returns nil if the deletion of the key is in the history that there is. If
-// that has changed since the commit, the key is looked for: a standby that was
-// promoted may have missed the commit.
-func (r *Revoker) held(ctx context.Context, key store.ID, committed time.Time) error {
+// look asks who the members are and how far they have come, and updates the wait.
+func (r *Revoker) look(ctx context.Context, key store.ID, w *wait) error {
+	asked := r.now()
+	progress, err := r.progress(ctx, key)
+	if err == nil && !progress.Watched && !w.barred {
+		// The triggers are missing, so the change may not be in the log. A barrier is
+		// an entry to wait for instead.
+		if _, err = r.store.Barrier(ctx); err == nil {
+			w.barred = true
+			return r.look(ctx, key, w)
+		}
+	}
+	if err != nil {
+		return err
+	}
+	now := r.now()
+	r.history.noteOrigin(progress.Origin, now)
+	turnAfter := w.turnAfter
+	if w.update(progress, asked) {
+		r.history.noteBreak(now)
+	}
+	if r.own != nil && w.turnAfter != turnAfter {
+		r.own.config.Lease.Want()
+	}
+	r.reap(ctx, progress)
+	return nil
+}
+
+// checkDeleted returns nil if the deletion of the key is in the present history. If the
+// history has changed since the commit, it reads the key: a standby that was promoted may
+// have missed the commit.
+func (r *Revoker) checkDeleted(ctx context.Context, key store.ID, committed time.Time) error {
 	if key == (store.ID{}) || !r.history.changedSince(committed) {
 		return nil
 	}
@@ -160,26 +169,26 @@ func (r *Revoker) held(ctx context.Context, key store.ID, committed time.Time) e
 	return err
 }
 
-// settled reports whether the members that are there are all. An instance that
-// waits looks at the history itself, in a turn from after the time given; while it
-// cannot, the longest lease is let pass.
-func (r *Revoker) settled(turning, now time.Time) bool {
-	if r.own != nil && r.own.Place().Turned.Before(turning) && now.Sub(turning) < r.history.longest() {
+// settled reports whether the listed members are all that can hold a lease. If this process
+// is an instance, it must have seen the history in a turn of its own that began after
+// turnAfter. If it cannot take a turn, it waits for the longest lease instead.
+func (r *Revoker) settled(turnAfter, now time.Time) bool {
+	if r.own != nil && r.own.Place().Turned.Before(turnAfter) && now.Sub(turnAfter) < r.history.longestTTL() {
 		return false
 	}
-	return !now.Before(r.history.settled())
+	return !now.Before(r.history.settledAt())
 }
 
-// look asks who the members are. It is bounded, so that a database that hangs
-// does not keep leases from being seen to run out.
-func (r *Revoker) look(ctx context.Context, key store.ID) (*store.Progress, error) {
+// progress asks who the members are. The timeout makes sure that leases are seen to run out
+// even if the database hangs.
+func (r *Revoker) progress(ctx context.Context, key store.ID) (*store.Progress, error) {
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
 	return r.store.Progress(ctx, key)
 }
 
-// reap removes members that this wait has seen to be dead, so that the next one
-// need not wait for them.
+// reap removes members that this wait has found dead, so that the next wait does not wait
+// for them.
 func (r *Revoker) reap(ctx context.Context, progress *store.Progress) {
 	for _, m := range r.reaper.dead(progress.Members) {
 		if _, err := r.store.Reap(ctx, m.ID, m.Beat); err != nil {
@@ -188,25 +197,26 @@ func (r *Revoker) reap(ctx context.Context, progress *store.Progress) {
 	}
 }
 
-// wait is the state of [Revoker.Wait], without input or output.
+// wait is the state of [Revoker.Wait]. It does no input or output.
 type wait struct {
 	committed time.Time
-	turning   time.Time // from when on this instance is to have taken a turn
-	asked     bool
-	rev       int64
+	turnAfter time.Time                  // this instance must take a turn that begins after this time
+	barred    bool                       // a barrier was set
+	answered  bool                       // the database has said who the members are
+	rev       int64                      // the revision that the members must apply
 	members   map[store.ID]*store.Member // awaited
-	order     []store.ID
+	order     []store.ID                 // of all members
 	result    Report
 }
 
-// see takes in an answer. The first one, from after the commit, says what to wait
-// for: its head is at or behind the change, and its members are all that can hold
-// a lease from before. Who joins later reads the change first. It reports whether
-// the log is shorter than it was, as after the return to a backup.
-func (w *wait) see(progress *store.Progress, asked time.Time) (broken bool) {
+// update takes in an answer. The first answer says what to wait for. It comes from after
+// the commit, so its head is at or behind the change, and its members are all that can hold
+// a lease from before. A member that joins later reads the change first. Update reports
+// whether the log is shorter than it was, as after the restore of a backup.
+func (w *wait) update(progress *store.Progress, asked time.Time) (broken bool) {
 	w.result.Cut = progress.Cut
-	if !w.asked {
-		w.asked = true
+	if !w.answered {
+		w.answered = true
 		w.rev = progress.Head.Rev
 		w.members = make(map[store.ID]*store.Member)
 		w.result.Total = len(progress.Members)
@@ -216,52 +226,55 @@ func (w *wait) see(progress *store.Progress, asked time.Time) (broken bool) {
 			w.order = append(w.order, m.ID)
 		}
 	}
-	there := make(map[store.ID]bool, len(progress.Members))
+	listed := make(map[store.ID]bool, len(progress.Members))
 	for _, m := range progress.Members {
-		there[m.ID] = true
+		listed[m.ID] = true
 		if w.members[m.ID] != nil && m.Applied >= w.rev {
 			delete(w.members, m.ID)
 			w.result.Acknowledged++
 		}
 	}
-	if w.strike(func(m *store.Member) bool { return !there[m.ID] }) {
-		// It left, or was removed; or this is another history, in which it has not
-		// joined yet.
-		w.turning = asked
+	if w.expireIf(func(m *store.Member) bool { return !listed[m.ID] }) {
+		// A member has left or was removed. Or this is another history, in which the
+		// member has not joined yet: a turn of this instance finds that out.
+		w.turnAfter = asked
 	}
 	if progress.Head.Rev < w.rev {
-		w.rev = progress.Head.Rev // said once
+		w.rev = progress.Head.Rev // so that this is reported once
 		return true
 	}
 	return false
 }
 
-// expire strikes off the members whose ttl has passed since the commit: their
-// lease was granted on a state from before it, and counts from before that.
+// expire ends the wait for members whose ttl has passed since the commit. A lease from
+// before the change was granted on a state from before the commit, and counts from before
+// that.
 func (w *wait) expire(now time.Time) {
-	w.strike(func(m *store.Member) bool { return now.Sub(w.committed) >= m.TTL })
+	w.expireIf(func(m *store.Member) bool { return now.Sub(w.committed) >= m.TTL })
 }
 
-func (w *wait) strike(expired func(m *store.Member) bool) (struck bool) {
+// expireIf moves awaited members to the expired ones, and reports whether there were any.
+func (w *wait) expireIf(expired func(m *store.Member) bool) (found bool) {
 	for _, id := range w.order {
 		if m := w.members[id]; m != nil && expired(m) {
 			delete(w.members, id)
 			w.result.Expired = append(w.result.Expired, *m)
-			struck = true
+			found = true
 		}
 	}
-	return struck
+	return found
 }
 
-// over reports whether nobody is awaited any more. If it was never said who the
-// members are, no lease can be longer than the longest there is.
-func (w *wait) over(now time.Time) bool {
-	if !w.asked {
+// done reports whether no member is awaited any more. If the database never said who the
+// members are, the wait takes as long as the longest lease that can be configured.
+func (w *wait) done(now time.Time) bool {
+	if !w.answered {
 		return now.Sub(w.committed) >= store.MaxTTL
 	}
 	return len(w.members) == 0
 }
 
+// report returns how far the change has come. The caller may keep it.
 func (w *wait) report() Report {
 	r := w.result
 	r.Expired = slices.Clone(r.Expired)

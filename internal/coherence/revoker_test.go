@@ -77,7 +77,7 @@ func TestWaitForAcknowledgements(t *testing.T) {
 		if report.Total != 2 || report.Acknowledged != 2 || len(report.Expired) != 0 || len(report.Awaited) != 0 {
 			t.Errorf("the report is %+v", report)
 		}
-		if took < time.Second || took > time.Second+2*maxLook {
+		if took < time.Second || took > time.Second+2*maxPoll {
 			t.Errorf("it took %v", took)
 		}
 	})
@@ -90,7 +90,7 @@ func TestWaitForALeaseToRunOut(t *testing.T) {
 		if report.Acknowledged != 1 || len(report.Expired) != 1 || report.Expired[0].ID != testID(2) {
 			t.Errorf("the report is %+v", report)
 		}
-		if took < testTTL || took > testTTL+2*maxLook {
+		if took < testTTL || took > testTTL+2*maxPoll {
 			t.Errorf("it took %v, the ttl is %v", took, testTTL)
 		}
 		if len(w.stub.reaped) == 0 {
@@ -198,7 +198,7 @@ func TestWaitCountsFromTheCommit(t *testing.T) {
 		if _, err := w.revoker.Wait(t.Context(), testID(1), committed, nil); err != nil {
 			t.Fatal(err)
 		}
-		if took := time.Since(began); took < testTTL/2 || took > testTTL/2+2*maxLook {
+		if took := time.Since(began); took < testTTL/2 || took > testTTL/2+2*maxPoll {
 			t.Errorf("it took %v", took)
 		}
 	})

@@ -7,21 +7,24 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/google/uuid"
+
 	"github.com/lumio-vision/caddy-system-keys/internal/cut"
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
+// errStandby ends a session with a server that is only a standby.
 var errStandby = errors.New("the server is a read-only standby")
 
-// renew takes a turn: it reports what was applied since the last one, applies
-// what is new, and only then, and only at the head of the log, extends the lease,
-// from before the turn was sent. It reports whether the next turn is due at once:
-// to acknowledge, to read on, or to join again.
+// renew takes a turn. It reports what was applied since the last turn, and applies the
+// changes that are new. Only then, and only at the head of the log, it extends the lease,
+// from before the turn was sent. It returns whether the next turn is due at once: to
+// acknowledge, to read on, or to join again.
 func (f *Follower) renew(ctx context.Context, feed store.Feed) (again bool, err error) {
 	if err := f.join(ctx, feed); err != nil {
 		return false, err
 	}
-	turn := f.turn()
+	turn := f.newTurn()
 	t0 := f.config.Now() // before sending
 	view, err := f.ask(ctx, feed.Renew, turn)
 	if err != nil {
@@ -32,9 +35,9 @@ func (f *Follower) renew(ctx context.Context, feed store.Feed) (again bool, err 
 		f.config.Lease.drop()
 		return false, errStandby
 	case !view.Member:
-		// Removed, after a silence of a whole ttl. Another instance may have been
-		// told that this one has no lease, so it must have none. What is remembered
-		// stays coherent through the log.
+		// The member was removed after a silence of a whole ttl. Another instance may
+		// rely on it that this one has no lease, so the lease ends. Memory stays
+		// coherent through the log.
 		f.config.Lease.drop()
 		f.joined = false
 		return true, nil
@@ -45,16 +48,17 @@ func (f *Follower) renew(ctx context.Context, feed store.Feed) (again bool, err 
 		return false, err
 	}
 	f.setPlace(func(p *Place) { p.Turned = t0 })
+	// There are more changes to apply, so the lease is not extended yet.
 	if f.Place().Applied != view.Head {
 		return applied, nil
 	}
-	f.history.pass(view.Head, t0)
+	f.history.noteHead(view.Head, t0)
 	return applied, f.extend(ctx, view, t0)
 }
 
-// pull applies what is new without a turn. It never extends the lease.
+// pull applies the changes that are new without a turn. It never extends the lease.
 func (f *Follower) pull(ctx context.Context, feed store.Feed) error {
-	view, err := f.ask(ctx, feed.Pull, f.turn())
+	view, err := f.ask(ctx, feed.Pull, f.newTurn())
 	if err != nil {
 		return err
 	}
@@ -66,50 +70,54 @@ func (f *Follower) pull(ctx context.Context, feed store.Feed) error {
 	return err
 }
 
+// ask makes a call within the timeout. If the answer is quick, the timeout goes back to its
+// base.
 func (f *Follower) ask(
 	ctx context.Context, call func(context.Context, *store.Turn) (*store.View, error), turn *store.Turn,
 ) (*store.View, error) {
-	calling, cancel := context.WithTimeout(ctx, f.patience)
+	calling, cancel := context.WithTimeout(ctx, f.callTimeout)
 	defer cancel()
 	began := f.config.Now()
 	view, err := call(calling, turn)
-	if least := f.leastPatience(); err == nil && f.config.Now().Sub(began) < least/2 {
-		f.patience = least // the link is quick again
+	if base := f.baseTimeout(); err == nil && f.config.Now().Sub(began) < base/2 {
+		f.callTimeout = base // the link is quick again
 	}
 	return view, err
 }
 
-func (f *Follower) turn() *store.Turn {
+// newTurn is the next turn: the place up to which everything was applied, and the requests
+// that were cut.
+func (f *Follower) newTurn() *store.Turn {
 	place := f.Place()
 	return &store.Turn{Member: place.Member, Applied: place.Applied, Cuts: f.cuts, Limit: turnLimit}
 }
 
-// join makes the row of the member before anything of the log is read: whoever
-// commits after that waits for it.
+// join inserts the row of the member before it reads anything of the log. A revocation that
+// is committed later waits for the member.
 func (f *Follower) join(ctx context.Context, feed store.Feed) error {
 	if f.joined {
 		return nil
 	}
 	f.config.Lease.drop()
 	if f.joining == (store.ID{}) {
-		f.joining = newID() // a new one at every join: an old lease must not count for it
+		f.joining = store.ID(uuid.New()) // each join has a new id, so that an old lease does not count for it
 	}
 	id := f.joining
-	// Known before it is there, so that it is removed even if the answer is lost.
+	// Set before the row is there, so that Close removes the row even if the answer is lost.
 	f.setPlace(func(p *Place) { p.Member = id })
-	calling, cancel := context.WithTimeout(ctx, max(f.patience, time.Second))
+	calling, cancel := context.WithTimeout(ctx, max(f.callTimeout, time.Second))
 	defer cancel()
 	err := feed.Join(calling, &store.Member{ID: id, Name: f.config.Name, TTL: f.config.Lease.ttl})
-	if err != nil && !errors.Is(err, store.ErrConflict) { // a conflict is with the attempt before
+	if err != nil && !errors.Is(err, store.ErrConflict) { // a conflict is with our attempt before
 		return err
 	}
 	f.joined, f.joining = true, store.ID{}
 	return nil
 }
 
-// extend grants what the view allows. Memory does not outlive a lease that has run
-// out: revocations were answered on the word that it had, and nothing says that
-// they are in the log that is there now.
+// extend grants the lease that the view allows. If the lease has run out before, memory goes
+// first: revocations were answered because the lease had run out, and they may be missing
+// in the log that is there now.
 func (f *Follower) extend(ctx context.Context, view *store.View, t0 time.Time) error {
 	if f.config.Lease.Lapsed() {
 		if err := f.flush(ctx, false); err != nil {
@@ -121,18 +129,18 @@ func (f *Follower) extend(ctx context.Context, view *store.View, t0 time.Time) e
 		standing = Direct
 	}
 	f.config.Lease.extend(t0, standing)
-	f.once.Do(func() { close(f.ready) })
+	f.readyOnce.Do(func() { close(f.ready) })
 	return nil
 }
 
-// watch notes whether changes are logged. While they are not, nothing says which
-// keys were changed, so that nothing may be remembered, and every key that has
-// requests in flight is looked up at each view. It comes before the place is
-// moved on: to have applied a [store.Barrier] is to have seen this.
-func (f *Follower) watch(ctx context.Context, view *store.View) error {
-	if f.unwatched != !view.Watched {
-		f.unwatched = !view.Watched
-		if f.unwatched {
+// checkTriggers notes whether changes are logged. While they are not, nothing says which keys
+// were changed. Then nothing may be remembered, and each view looks up every key that has
+// requests in flight. This comes before the place moves on: an instance that has applied a
+// [store.Barrier] must have seen that the triggers are missing.
+func (f *Follower) checkTriggers(ctx context.Context, view *store.View) error {
+	if f.triggersMissing != !view.Watched {
+		f.triggersMissing = !view.Watched
+		if f.triggersMissing {
 			f.config.Logger.Error("triggers on system_keys are missing or disabled: nothing is remembered, each request " +
 				"reads its key, and revocations by others are noticed late. Restore the triggers")
 		} else {
@@ -142,41 +150,42 @@ func (f *Follower) watch(ctx context.Context, view *store.View) error {
 	if view.Watched {
 		return nil
 	}
-	f.config.Lease.direct()
+	f.config.Lease.downgrade()
 	return f.flush(ctx, true)
 }
 
-// apply brings this instance up to the view, and reports whether there was
-// anything. Where it fails the place is that of the last change applied.
+// apply applies the changes of a view, and reports whether there were any. If it fails, the
+// place is that of the last change that was applied.
 func (f *Follower) apply(ctx context.Context, feed store.Feed, view *store.View) (applied bool, err error) {
-	f.history.see(view.Origin, f.config.Now())
+	f.history.noteOrigin(view.Origin, f.config.Now())
 	if view.Origin == "" {
-		f.unnamed.Do(func() {
+		f.warnOrigin.Do(func() {
 			f.config.Logger.Warn("the database server does not say which history it has: after a failover, an old primary " +
 				"is told from the new one only once a change of a key was logged. Grant EXECUTE on pg_control_system() if there is one")
 		})
 	}
-	if err := f.watch(ctx, view); err != nil {
+	if err := f.checkTriggers(ctx, view); err != nil {
 		return false, err
 	}
 	if !view.InLog {
-		joined := f.Place().Applied == (store.Position{})
-		if !joined {
-			f.history.broken(f.config.Now())
+		first := f.Place().Applied == (store.Position{}) // this instance has no place yet
+		if !first {
+			f.history.noteBreak(f.config.Now())
 		}
 		f.config.Lease.drop()
 		if err := f.flush(ctx, true); err != nil {
 			return false, err
 		}
+		// Everything was forgotten, so no entry before the head matters any more.
 		f.setPlace(func(p *Place) { p.Applied = view.Head })
-		if !joined {
+		if !first {
 			f.reportLoss(ctx, feed)
 		}
 		return true, nil
 	}
 	for i := range view.Changes {
 		change := &view.Changes[i]
-		n, err := f.change(ctx, change)
+		n, err := f.applyChange(ctx, change)
 		if err != nil {
 			return false, fmt.Errorf("apply change %d: %w", change.Rev, err)
 		}
@@ -190,11 +199,11 @@ func (f *Follower) apply(ctx context.Context, feed store.Feed, view *store.View)
 	return len(view.Changes) > 0, nil
 }
 
-// reportLoss says that the log lacks what this instance has applied, and since when
-// revocations may be lost. It asks in turns, because those reach the primary; they
-// extend no lease.
+// reportLoss logs that the database lacks changes that this instance has applied, and since
+// when revocations may be lost. It asks by turns, because a turn reaches the primary. These
+// turns extend no lease.
 func (f *Follower) reportLoss(ctx context.Context, feed store.Feed) {
-	since, err := f.history.shared(func(place store.Position) (bool, error) {
+	since, err := f.history.sharedUntil(func(place store.Position) (bool, error) {
 		view, err := f.ask(ctx, feed.Renew, &store.Turn{Member: f.Place().Member, Applied: place, Limit: 1})
 		return err == nil && view.InLog, err
 	})
@@ -209,9 +218,9 @@ func (f *Follower) reportLoss(ctx context.Context, feed store.Feed) {
 		"was restored. Revocations that were answered since the time given may be lost: list the keys, and revoke again what should be gone", attributes...)
 }
 
-// change applies one change: it forgets first, and then cuts what was let through
-// before. It returns how many requests it has cut.
-func (f *Follower) change(ctx context.Context, change *store.Change) (int, error) {
+// applyChange applies one change. It forgets the key first, and then cuts the requests that
+// were let through before. It returns how many requests it has cut.
+func (f *Follower) applyChange(ctx context.Context, change *store.Change) (int, error) {
 	switch change.Kind {
 	case store.KeysInserted, store.Barrier:
 		return 0, nil
@@ -219,6 +228,7 @@ func (f *Follower) change(ctx context.Context, change *store.Change) (int, error
 		f.config.Cache.Forget(change.Key)
 		return f.config.Flights.Cut(change.Key, cut.ErrRevoked), nil
 	case store.KeyRehashed:
+		// The same key with a new hash: its requests go on.
 		f.config.Cache.Forget(change.Key)
 		return 0, nil
 	case store.KeyChanged, store.KeyRekeyed:
@@ -226,11 +236,11 @@ func (f *Follower) change(ctx context.Context, change *store.Change) (int, error
 		return f.review(ctx, change.Key, change.Kind == store.KeyRekeyed)
 	case store.AllChanged:
 	}
-	return 0, f.flush(ctx, true) // also what a newer version may log
+	return 0, f.flush(ctx, true) // also for a kind that only a newer version knows
 }
 
-// flush forgets everything and looks up every key that has requests in flight.
-// Rekeyed is as in [Flights.Review].
+// flush forgets everything, and looks up every key that has requests in flight. Rekeyed is as
+// in [Flights.Review].
 func (f *Follower) flush(ctx context.Context, rekeyed bool) error {
 	f.config.Cache.ForgetAll()
 	for _, id := range f.config.Flights.Keys() {
@@ -241,12 +251,14 @@ func (f *Follower) flush(ctx context.Context, rekeyed bool) error {
 	return nil
 }
 
-// review reads a key and cuts its requests that it would not let through now.
+// review reads the row of a key, and cuts the requests that the row would not let through
+// now. It returns how many it has cut.
 func (f *Follower) review(ctx context.Context, id store.ID, rekeyed bool) (int, error) {
+	// Without requests in flight there is nothing to cut, and the read is spared.
 	if !f.config.Flights.Has(id) {
 		return 0, nil
 	}
-	reading, cancel := context.WithTimeout(ctx, max(f.patience, time.Second))
+	reading, cancel := context.WithTimeout(ctx, max(f.callTimeout, time.Second))
 	defer cancel()
 	row, err := f.config.Store.Key(reading, id)
 	if err != nil && !errors.Is(err, store.ErrNotFound) {
@@ -255,6 +267,7 @@ func (f *Follower) review(ctx context.Context, id store.ID, rekeyed bool) (int, 
 	return f.config.Flights.Review(id, row, rekeyed), nil
 }
 
+// setPlace changes the place under the lock.
 func (f *Follower) setPlace(change func(*Place)) {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -208,7 +208,7 @@ func TestLostHistoryIsForgottenAndFlightsAreLookedUp(t *testing.T) {
 	if f.standing() != Cached || f.Place().Applied != at(3) {
 		t.Error("it is not at the head of the new history")
 	}
-	if f.history.settled().Before(f.clock.now()) {
+	if f.history.settledAt().Before(f.clock.now()) {
 		t.Error("revocations are answered at once, although members may be missing in the new history")
 	}
 }

@@ -1,11 +1,11 @@
 // Package cut ends requests that are in flight, from outside of their handlers.
 //
-// To cancel a request's context is not enough: a handler may be blocked in a
-// read from a client that does not send, or in a write to one that does not
-// read; it may have taken over the connection; and what it writes after the cut
-// must not reach the client, or a part would pass for the whole. An [Exchange]
-// wraps what a handler is given, and knows of each of these. It uses net/http
-// alone, has no goroutine and no lock that is held while anything is written.
+// To cancel a request's context is not enough. A handler may be blocked in a read from a
+// client that does not send, or in a write to a client that does not read. It may have
+// taken over the connection. And nothing that it writes after the cut may reach the client,
+// or the client would take a part of the answer for the whole. An [Exchange] wraps the
+// handler's writer and request, and covers each of these cases. It uses net/http alone. It
+// has no goroutine, and holds no lock while it reads or writes.
 package cut
 
 import (
@@ -18,28 +18,28 @@ import (
 	"time"
 )
 
-// Exchange is one request and its answer. [Exchange.Cut] may be called from any
-// goroutine, at any time; Wrap and Finish, once each, from that which serves the
-// request.
+// Exchange is one request and its answer. [Exchange.Cut] may be called from any goroutine
+// at any time. The goroutine that serves the request calls Begin, Wrap and Finish, once
+// each.
 type Exchange struct {
 	response http.ResponseWriter
 	request  *http.Request
 
-	alive  func() error
-	before []field // of the answer that were there at Wrap
-	few    [2]field
-	writer writer
-	body   body
+	alive         func() error
+	headerAtWrap  []field  // the answer's header at Wrap, to go back to
+	headerStorage [2]field // for a short headerAtWrap, without an allocation
+	writer        writer
+	body          body
 
-	isCut atomic.Bool // cause is set; looked at without the lock
+	isCut atomic.Bool // cause is set; can be read without the lock
 
-	mu       sync.Mutex // never held while anything is read or written
+	mu       sync.Mutex // never held during a read or a write
 	cause    error
 	cancel   context.CancelCauseFunc // nil until Wrap
 	sent     bool                    // a part of the answer has left
-	status   int                     // of the answer, once it has begun
-	hijacked net.Conn
-	again    *time.Timer
+	status   int                     // of the answer; 0 until it has begun
+	hijacked net.Conn                // nil unless the handler has taken over the connection
+	unblocks *time.Timer             // calls unblock again; nil until the first call
 	finished bool
 }
 
@@ -49,28 +49,29 @@ type field struct {
 	values []string
 }
 
-// New makes an exchange of what a handler was called with. Nothing is wrapped yet.
+// New makes an exchange of the writer and the request that a handler was called with.
+// Nothing is wrapped yet.
 func New(w http.ResponseWriter, r *http.Request) *Exchange {
 	x := new(Exchange)
 	x.Begin(w, r)
 	return x
 }
 
-// Begin is New for an exchange that is a part of something else, and has been
-// used for nothing yet.
+// Begin is [New] for an unused exchange that is a field of another struct, so that it costs
+// no allocation of its own.
 func (x *Exchange) Begin(w http.ResponseWriter, r *http.Request) {
 	x.response, x.request = w, r
 }
 
-// Wrap returns what the next handler is to be called with. Before each part that
-// is sent, and after each that was received, alive is asked whether the request
-// may go on; its error cuts it. A process that was stopped for a while looks so
-// before it goes on. It may be nil.
+// Wrap returns the writer and the request for the next handler. Alive is called before each
+// part of the answer is sent, and after each part of the request was received. If it
+// returns an error, the request is cut with that error. So a process that was paused checks
+// before it goes on. Alive may be nil.
 func (x *Exchange) Wrap(alive func() error) (http.ResponseWriter, *http.Request) {
 	x.alive = alive
-	x.before = x.few[:0] // Caddy sets one or two
+	x.headerAtWrap = x.headerStorage[:0] // Caddy sets one or two fields
 	for name, values := range x.response.Header() {
-		x.before = append(x.before, field{name, values})
+		x.headerAtWrap = append(x.headerAtWrap, field{name, values})
 	}
 	ctx, cancel := context.WithCancelCause(x.request.Context())
 	r := x.request.WithContext(ctx)
@@ -89,11 +90,11 @@ func (x *Exchange) Wrap(alive func() error) (http.ResponseWriter, *http.Request)
 	return &x.writer, r
 }
 
-// Cut ends the request, and reports whether it was this call that did: it may be
-// cut already, or finished. It does not wait for the handler.
+// Cut ends the request, and reports whether this call has ended it. It returns false if the
+// request was cut before, or has finished. It does not wait for the handler.
 //
-// What the handler sees of it matches the cause and [context.Canceled], so that
-// a reverse proxy does not take it for a fault of its upstream.
+// The errors that the handler gets match the cause and [context.Canceled]. So a reverse
+// proxy does not take the cut for a fault of its upstream.
 func (x *Exchange) Cut(cause error) bool {
 	x.mu.Lock()
 	if x.cause != nil || x.finished {
@@ -101,7 +102,7 @@ func (x *Exchange) Cut(cause error) bool {
 		return false
 	}
 	x.cause = canceled(cause)
-	x.isCut.Store(true) // first: nothing may pass any more
+	x.isCut.Store(true) // before the handler is woken: nothing may pass any more
 	cancel := x.cancel
 	x.mu.Unlock()
 	if cancel != nil {
@@ -113,23 +114,23 @@ func (x *Exchange) Cut(cause error) bool {
 
 // Outcome says how an exchange has ended.
 type Outcome struct {
-	// Cause is why it was cut; nil if it was not.
+	// Cause is why the request was cut, or nil if it was not cut.
 	Cause error
-	// Sent says that a part of the answer had left by then. The handler is to
-	// panic with [http.ErrAbortHandler], so that the client does not take it for
-	// the whole. Otherwise the client has got nothing, and is to be answered.
+	// Sent says that a part of the answer had left. If the request was cut, the caller
+	// must then panic with [http.ErrAbortHandler], so that the client does not take the
+	// part for the whole. If nothing has left, the caller must write an answer.
 	Sent bool
-	// Status is that of the answer, or 0 if none has begun.
+	// Status is the status of the answer, or 0 if the answer has not begun.
 	Status int
 }
 
-// Finish is to be called when the next handler has returned, or panicked. What
-// was wrapped is not touched after it.
+// Finish ends the exchange, when the next handler has returned or panicked. The writer and
+// the request of [Exchange.Wrap] must not be used after it.
 func (x *Exchange) Finish() Outcome {
 	x.mu.Lock()
 	x.finished = true
-	if x.again != nil {
-		x.again.Stop()
+	if x.unblocks != nil {
+		x.unblocks.Stop()
 	}
 	outcome := Outcome{Cause: x.cause, Sent: x.sent, Status: x.status}
 	cancel := x.cancel
@@ -138,25 +139,26 @@ func (x *Exchange) Finish() Outcome {
 		cancel(nil)
 	}
 	if outcome.Cause != nil && !outcome.Sent {
-		x.reset()
+		x.resetHeader()
 	}
 	return outcome
 }
 
-// reset takes back the fields of an answer that has not left.
-func (x *Exchange) reset() {
+// resetHeader takes back the fields of an answer that has not left.
+func (x *Exchange) resetHeader() {
 	header := x.response.Header()
 	clear(header)
-	for _, f := range x.before {
+	for _, f := range x.headerAtWrap {
 		header[f.name] = f.values
 	}
 	if x.request.ProtoMajor == 1 {
-		// The rest of the request may still be on its way.
+		// The rest of the request may still arrive, so the connection cannot be used again.
 		header["Connection"] = []string{"close"}
 	}
 }
 
-// check returns why nothing may pass, if so.
+// check returns the cause if the request was cut. It asks alive, and cuts the request if
+// alive says so.
 func (x *Exchange) check() error {
 	if !x.isCut.Load() {
 		if x.alive == nil {
@@ -173,9 +175,9 @@ func (x *Exchange) check() error {
 	return x.cause
 }
 
-// send is check, and notes that a part of the answer leaves. Its status is that
-// with which it began.
-func (x *Exchange) send(status int) error {
+// beginSend is check for a part of the answer that is about to leave. The first part fixes
+// the status.
+func (x *Exchange) beginSend(status int) error {
 	if err := x.check(); err != nil {
 		return err
 	}
@@ -195,16 +197,16 @@ func canceled(err error) error {
 	if errors.Is(err, context.Canceled) {
 		return err
 	}
-	return &abort{err}
+	return &canceledError{err}
 }
 
-type abort struct{ error }
+// canceledError is an error that also matches [context.Canceled].
+type canceledError struct{ error }
 
-func (a *abort) Unwrap() []error { return []error{a.error, context.Canceled} }
+func (e *canceledError) Unwrap() []error { return []error{e.error, context.Canceled} }
 
-// cause is a reason to cut a request. It matches [context.Canceled]: to a
-// handler that looks at its context the request was canceled, as when the client
-// goes away.
+// cause is a reason to cut a request. It matches [context.Canceled]. To a handler the
+// request was canceled, as if the client had gone away.
 type cause string
 
 func (c cause) Error() string { return string(c) }
@@ -214,12 +216,12 @@ func (cause) Is(target error) bool { return target == context.Canceled }
 
 // The reasons to cut a request.
 var (
-	// ErrRevoked says that the key was deleted, belongs to another one now, or
-	// has lost a permission.
+	// ErrRevoked says that the key's row is gone, has the hash of another key now, or has
+	// lost a permission.
 	ErrRevoked error = cause("the system key was revoked")
-	// ErrExpired says that the key's time is over.
+	// ErrExpired says that the key has expired.
 	ErrExpired error = cause("the system key has expired")
-	// ErrLapsed says that this instance cannot know whether the key is still
-	// good.
+	// ErrLapsed says that the lease has run out. Without it this instance cannot know
+	// whether the key is still good.
 	ErrLapsed error = cause("the lease has run out")
 )

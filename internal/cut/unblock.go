@@ -7,16 +7,16 @@ import (
 	"time"
 )
 
-// unblockInterval is how often a handler that was cut is woken until it returns:
-// it, or a writer around ours, may set deadlines of its own.
+// unblockInterval is how often a handler that was cut is woken until it returns. Once is not
+// enough, because the handler, or a writer around ours, may set other deadlines.
 const unblockInterval = 50 * time.Millisecond
 
-// unblock wakes a handler that is blocked in a read or a write. If a part of the
-// answer has left, the write fails too; else there is an answer to be given.
+// unblock wakes a handler that is blocked in a read or a write. Writes fail only if a part
+// of the answer has left. Otherwise an answer must still be written.
 //
-// Over HTTP/1 a read deadline also cancels the context that the server has made,
-// on which handlers around ours may depend for their answer. So it is set there
-// only while there is something to read.
+// Over HTTP/1 a read deadline also cancels the server's own context. Handlers around ours
+// may need that context for their answer. So over HTTP/1 the deadline is set only while
+// there is something to read.
 func (x *Exchange) unblock() {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -24,31 +24,31 @@ func (x *Exchange) unblock() {
 		return
 	}
 	if x.hijacked != nil {
-		_ = raw(x.hijacked).Close()
+		_ = withoutTLS(x.hijacked).Close()
 		return
 	}
 	past := time.Unix(1, 0)
 	w := innermost(x.response)
-	if d, ok := w.(interface{ SetReadDeadline(time.Time) error }); ok && x.reads() {
+	if d, ok := w.(interface{ SetReadDeadline(time.Time) error }); ok && x.mayRead() {
 		_ = d.SetReadDeadline(past)
 	}
 	if d, ok := w.(interface{ SetWriteDeadline(time.Time) error }); ok && x.sent {
 		_ = d.SetWriteDeadline(past)
 	}
-	if x.again == nil {
-		x.again = time.AfterFunc(unblockInterval, x.unblock)
+	if x.unblocks == nil {
+		x.unblocks = time.AfterFunc(unblockInterval, x.unblock)
 	} else {
-		x.again.Reset(unblockInterval)
+		x.unblocks.Reset(unblockInterval)
 	}
 }
 
-// reads reports whether the handler can be blocked in a read.
-func (x *Exchange) reads() bool {
+// mayRead reports whether the handler can be blocked in a read.
+func (x *Exchange) mayRead() bool {
 	return x.request.ProtoMajor != 1 || x.request.ContentLength != 0 && x.body.x != nil && !x.body.ended.Load()
 }
 
-// innermost returns the server's own writer, whose deadlines can be set from
-// another goroutine. Those around it keep a state: see Caddy's
+// innermost returns the server's own writer. Another goroutine may set its deadlines. The
+// writers around it keep state, which is not safe to change from here: see Caddy's
 // modules/caddyhttp/timeouts.go.
 func innermost(w http.ResponseWriter) http.ResponseWriter {
 	for {
@@ -60,9 +60,9 @@ func innermost(w http.ResponseWriter) http.ResponseWriter {
 	}
 }
 
-// raw returns the connection below TLS, which can be closed without a word to the
-// other side: it may not be reading.
-func raw(conn net.Conn) net.Conn {
+// withoutTLS returns the connection below TLS. To close that one sends no alert, for which
+// the other side would have to read.
+func withoutTLS(conn net.Conn) net.Conn {
 	for {
 		switch c := conn.(type) {
 		case *tls.Conn:

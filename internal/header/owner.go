@@ -1,3 +1,26 @@
+// Package header owns a header prefix on behalf of an upstream. What a client sends under
+// the prefix never arrives, and what is injected under it always does.
+//
+// An upstream that trusts X-Lumio-Key-Id trusts everything between itself and the client to
+// have written that field. So a handler calls [Owner.Strip] on every request before it looks
+// at any credential, also on requests that it lets through without one. It calls
+// [Owner.Inject] on requests that it has authenticated.
+//
+// # Ways in, and ways to remove
+//
+// A client can send a field of its own as a header, in any spelling that some server behind
+// the proxy takes for the real one. It can send the field as a trailer, announced or not. It
+// can also have an injected field removed: Caddy's reverse_proxy, like any proxy that
+// follows RFC 9110 section 7.6.1, deletes the fields that the client names in Connection,
+// after all handlers have run. Strip closes all of these ways. Proxy-Connection needs no
+// care: Caddy removes it and, like RFC 9110 appendix C.2.2, gives its tokens no meaning.
+//
+// # Upgrades
+//
+// Once a connection has changed its protocol, nobody looks at its requests any more. An
+// upstream that accepts Upgrade: h2c would take HTTP/2 requests with any identity from the
+// client. [CheckUpgrade] lets WebSocket through. It takes every other wish for an upgrade
+// out of the request, and refuses CONNECT for anything else.
 package header
 
 import (
@@ -14,22 +37,20 @@ const (
 	assertion   = "Assertion"
 )
 
-// Owner owns one header prefix. It is made once from the configuration, does
-// not change, and is safe for concurrent use.
+// Owner owns one header prefix. It is made once from the configuration. It is immutable and
+// safe for concurrent use.
 type Owner struct {
-	// prefix is folded.
-	prefix string
-	// names are the canonical names of what [Values] holds, in its order.
+	prefix string // folded
+	// names are the canonical field names for the texts in [Values], in the same order.
 	names     [fields]string
 	assertion string
 }
 
-// New returns the owner of all field names that begin with prefix, such as
-// "X-Lumio-". A prefix consists of letters, digits and hyphens, ends with a
-// hyphen, and has two parts or more before it, so that it belongs to one
-// application: "X-" and "Content-" would take in everybody's fields. Those
-// that would take in fields of common use, such as "X-Forwarded-" and
-// "Sec-WebSocket-", are refused as well. The error wraps [ErrPrefix].
+// New returns the owner of all field names that begin with prefix, such as "X-Lumio-". A
+// prefix consists of letters, digits and hyphens. It ends with a hyphen and has two parts or
+// more, so that it belongs to one application: "X-" and "Content-" would take in everybody's
+// fields. A prefix that would take in a field of common use, such as "X-Forwarded-" or
+// "Sec-WebSocket-", is refused too. The error wraps [ErrPrefix].
 func New(prefix string) (*Owner, error) {
 	if err := checkPrefix(prefix); err != nil {
 		return nil, err
@@ -42,26 +63,24 @@ func New(prefix string) (*Owner, error) {
 	}, nil
 }
 
-// Owns reports whether some server could take name for one under the prefix:
-// whether it begins with the prefix when letters are compared without case and
-// every byte that is not a letter or a digit counts as a hyphen.
+// Owns reports whether some server could take name for a name under the prefix. Letters are
+// compared without case, and every byte that is not a letter or a digit counts as a hyphen.
 func (o *Owner) Owns(name string) bool { return hasFoldedPrefix(name, o.prefix) }
 
-// Strip removes what the client sent under the prefix: header fields in every
-// spelling, their names in Connection and in the announcement of trailers, and
-// trailers. Authorization is removed from Connection and from the trailers
-// too, its header field is left alone. Other fields and tokens stay as they
-// are.
+// Strip removes what the client has sent under the prefix: header fields in every spelling,
+// their names in Connection and in the announcement of trailers, and trailers. It removes
+// Authorization from Connection and from the trailers too, but not the header field itself.
+// Other fields and tokens stay as they are.
 //
-// Trailers that were not announced appear when the end of the body is read, so
-// r.Body is replaced on requests that can have some. r must therefore be a
-// copy of the request that the server made, as Caddy's handlers get it, and
-// not the server's own: net/http looks at the type of that one's Body.
+// A trailer that was not announced appears when the end of the body is read. So r.Body is
+// replaced on requests that can have trailers. Therefore r must be a copy of the server's
+// request, as Caddy's handlers get it, and not the server's own: net/http looks at the type
+// of the Body of its own request.
 //
-// Look, unless it is nil, is called with each other header field, so that whoever has
-// to see all of them need not walk through the header once more.
+// Look is called with each other header field, unless it is nil. So a caller that must see
+// all of them need not walk through the header once more.
 //
-// Strip allocates nothing for a request that has none of this.
+// Strip allocates nothing for a request that has nothing to remove.
 func (o *Owner) Strip(r *http.Request, look func(name string, values []string)) {
 	for name, values := range r.Header {
 		switch {
@@ -72,13 +91,13 @@ func (o *Owner) Strip(r *http.Request, look func(name string, values []string)) 
 		}
 	}
 	dropTokens(r.Header, "Connection", o.protects)
-	// The server moves the announcement into r.Trailer, except on a request of
-	// HTTP/1 without chunks, which cannot have trailers.
+	// The server moves the announcement into r.Trailer. It does not on an HTTP/1 request
+	// without chunks, which cannot have trailers.
 	dropTokens(r.Header, "Trailer", o.protects)
 	o.stripTrailer(r)
 }
 
-// Remove removes every field under the prefix, whoever has set it.
+// Remove removes every field under the prefix, no matter who has set it.
 func (o *Owner) Remove(h http.Header) {
 	for name := range h {
 		if o.Owns(name) {
@@ -87,8 +106,8 @@ func (o *Owner) Remove(h http.Header) {
 	}
 }
 
-// protects reports whether name must not be removed by the client, nor be sent
-// as a trailer.
+// protects reports whether the client must not remove a field with this name, nor send a
+// trailer with it.
 func (o *Owner) protects(name string) bool {
 	return o.Owns(name) || strings.EqualFold(name, "Authorization")
 }

@@ -7,19 +7,18 @@ import (
 	"strings"
 )
 
-// ErrPrefix reports a prefix that cannot be owned. The error that wraps it says
-// why.
+// ErrPrefix reports a prefix that cannot be owned. The error that wraps it says why.
 var ErrPrefix = errors.New("header prefix cannot be owned")
 
-// checkPrefix refuses what is not a prefix of field names with a hyphen at its
-// end, and what takes in names that are not for one application to own.
+// checkPrefix refuses a text that is no prefix of field names with a hyphen at its end. It
+// also refuses a prefix that takes in names which one application must not own.
 func checkPrefix(prefix string) error {
 	if prefix == "" {
 		return fmt.Errorf("%w: it is empty", ErrPrefix)
 	}
 	for i := range len(prefix) {
-		// A prefix with another separator would only be reached by spellings
-		// that Caddy itself drops from requests, and would be injected with it.
+		// Caddy itself drops field names with another separator from requests. But
+		// the fields that we inject would have it.
 		if c := prefix[i]; folded[c] == '-' && c != '-' {
 			return fmt.Errorf("%w: %q has %q in it, only letters, digits and hyphens can be", ErrPrefix, prefix, c)
 		}
@@ -35,7 +34,7 @@ func checkPrefix(prefix string) error {
 	if len(parts) < 2 {
 		return fmt.Errorf("%w: %q has one part, at least two are needed, as in X-Lumio-", ErrPrefix, prefix)
 	}
-	for _, name := range common {
+	for _, name := range commonFields {
 		if hasFoldedPrefix(name, fold(prefix)) {
 			return fmt.Errorf("%w: %q takes in %s, which others need", ErrPrefix, prefix, name)
 		}
@@ -43,10 +42,10 @@ func checkPrefix(prefix string) error {
 	return nil
 }
 
-// common lists request fields that clients, Caddy and upstreams give a meaning,
-// and that a prefix of two parts or more could take in. Most are in the field
-// name registry of RFC 9110 section 18.4, the rest is in wide use.
-var common = []string{
+// commonFields lists request fields that have a meaning to clients, Caddy or upstreams, and
+// that a prefix of two parts or more could take in. Most are in the field name registry of
+// RFC 9110 section 18.4. The rest is in wide use.
+var commonFields = []string{
 	"Access-Control-Request-Headers",
 	"Access-Control-Request-Method",
 	"Access-Control-Request-Private-Network",
@@ -69,12 +68,11 @@ var common = []string{
 	"X-Requested-With",
 }
 
-// folded maps the bytes of a field name to what they are compared as. Letters
-// are compared without case. Whatever is neither a letter nor a digit counts as
-// a hyphen: CGI (RFC 3875 section 4.1.18), WSGI, Rack and FastCGI hand a field
-// on as HTTP_X_LUMIO_KEY_ID, PHP makes an underscore of a dot too, and some
-// servers make one of every other byte. An upstream behind them cannot tell
-// these spellings apart, so all of them are the owned name.
+// folded maps each byte of a field name to the byte that it is compared as. Letters are
+// compared without case. A byte that is neither a letter nor a digit counts as a hyphen. CGI
+// (RFC 3875 section 4.1.18), WSGI, Rack and FastCGI hand a field on as HTTP_X_LUMIO_KEY_ID.
+// PHP makes an underscore of a dot too, and some servers make one of every other byte. An
+// upstream behind them cannot tell these spellings apart, so all of them are the owned name.
 var folded = func() (table [256]byte) {
 	for i := range table {
 		switch c := byte(i); {
@@ -89,7 +87,7 @@ var folded = func() (table [256]byte) {
 	return table
 }()
 
-// fold returns the form of name that all its spellings have in common.
+// fold returns the form that all spellings of name have in common.
 func fold(name string) string {
 	b := make([]byte, len(name))
 	for i := range len(name) {
@@ -98,8 +96,8 @@ func fold(name string) string {
 	return string(b)
 }
 
-// hasFoldedPrefix reports whether fold(name) begins with prefix, which must be
-// folded already. It does not allocate.
+// hasFoldedPrefix reports whether fold(name) begins with prefix, which must be folded. It
+// does not allocate.
 func hasFoldedPrefix(name, prefix string) bool {
 	if len(name) < len(prefix) {
 		return false

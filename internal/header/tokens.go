@@ -10,21 +10,20 @@ import (
 	"github.com/lumio-vision/caddy-system-keys/internal/token"
 )
 
-// dropTokens removes the tokens that drop names from the comma-separated list
-// in field, which may have any number of lines. A line without such a token
-// stays as it is, an emptied one goes, and with the last line the field. It
-// allocates only if there is something to remove.
+// dropTokens removes tokens from the comma-separated list in field: those for which drop
+// returns true. The field may have any number of lines. A line without such a token stays as
+// it is. An emptied line goes, and with the last line the field. dropTokens allocates only if
+// there is something to remove.
 //
-// Tokens are split and trimmed as in removeConnectionHeaders of Caddy's
-// reverse_proxy: what that would not take for a name must not be taken for one
-// here either, and the reverse.
+// Tokens are split and trimmed as in removeConnectionHeaders of Caddy's reverse_proxy. Both
+// must take the same texts for names.
 func dropTokens(h http.Header, field string, drop func(token string) bool) {
 	lines := h[field]
 	first := slices.IndexFunc(lines, func(line string) bool { return anyToken(line, drop) })
 	if first < 0 {
 		return
 	}
-	// A new slice: the old one may be shared with a copy of the request.
+	// A new slice, because a copy of the request may share the old one.
 	kept := slices.Clone(lines[:first])
 	for _, line := range lines[first:] {
 		if !anyToken(line, drop) {
@@ -57,16 +56,15 @@ func anyToken(line string, match func(token string) bool) bool {
 	return false
 }
 
-// stripTrailer removes protected names from the trailers that r has, and from
-// those that it gets when its body ends; and trailers that hold a system key, for
-// which it is too late to refuse the request.
+// stripTrailer removes protected names from the trailers that r has, and from the trailers
+// that r gets when its body ends. It also removes a trailer that holds a system key, since it
+// is too late then to refuse the request.
 //
-// The servers differ. HTTP/2 fills the announced names alone. HTTP/1 puts all
-// trailers into the map of the announced ones, which copies of the request
-// share (mergeSetHeader in net/http/transfer.go), and without such a map, as
-// HTTP/3 always does, gives its own request a new one that copies made before
-// never see. So trailers can come if there is a map, or if r is the server's
-// own request and its length is not known.
+// The servers differ. HTTP/2 fills the announced names alone. HTTP/1 puts all trailers into
+// the map of the announced ones, which copies of the request share (mergeSetHeader in
+// net/http/transfer.go). If there is no such map, HTTP/1 gives its own request a new one,
+// which earlier copies never see. HTTP/3 always does that. So trailers can come if there is a
+// map, or if r is the server's own request and its length is not known.
 func (o *Owner) stripTrailer(r *http.Request) {
 	o.cleanTrailer(r.Trailer)
 	if r.Body == nil || r.Body == http.NoBody || r.Trailer == nil && r.ContentLength >= 0 {
@@ -83,10 +81,10 @@ func (o *Owner) cleanTrailer(trailer http.Header) {
 	}
 }
 
-// trailerBody cleans the trailers of its request in the Read that finds the
-// end. It must not do so later: reverse_proxy wraps this body and copies the
-// trailers in that same Read. Nor on Close, which may run beside a Read, and
-// after which without an end trailers have no meaning.
+// trailerBody cleans the trailers of its request in the Read that finds the end. It must not
+// do so later, because reverse_proxy wraps this body and copies the trailers in that same
+// Read. It must not do so on Close either, because Close may run beside a Read. If the body
+// is closed before its end, trailers have no meaning.
 type trailerBody struct {
 	io.ReadCloser
 	owner   *Owner
@@ -98,7 +96,7 @@ func (b *trailerBody) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
 	if err == io.EOF && b.request != nil {
 		b.owner.cleanTrailer(b.request.Trailer)
-		b.request = nil // what appears after the end is somebody else's
+		b.request = nil // trailers that appear after the end are not the client's
 	}
 	return n, err
 }

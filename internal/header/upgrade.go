@@ -16,19 +16,18 @@ var (
 
 const websocket = "websocket"
 
-// CheckUpgrade decides which change of protocol r may ask for. WebSocket is
-// let through, as an upgrade of HTTP/1 and as the extended CONNECT of HTTP/2
-// (RFC 8441) and HTTP/3 (RFC 9220). CONNECT for another protocol gives
-// [ErrUpgrade], CONNECT without one [ErrConnect].
+// CheckUpgrade decides which change of protocol r may ask for. It lets WebSocket through, as
+// an upgrade of HTTP/1 and as the extended CONNECT of HTTP/2 (RFC 8441) and HTTP/3 (RFC
+// 9220). CONNECT for another protocol gives [ErrUpgrade], and CONNECT without a protocol
+// [ErrConnect].
 //
-// An Upgrade field that is anything but exactly websocket, in any case, is taken
-// out of the request together with HTTP2-Settings and the names of both in
-// Connection. The request is then served as it is, which is what RFC 9110
-// section 7.8 has a server do that does not want to upgrade: clients offer TLS
-// or h2c of their own accord. A list with websocket in it is taken out too, since
-// reverse_proxy and the upstream could choose different protocols from it.
+// An Upgrade field must be exactly websocket, in any case. Any other is taken out of the
+// request, together with HTTP2-Settings and the names of both in Connection. The request is
+// then served without an upgrade, as RFC 9110 section 7.8 allows: clients offer TLS or h2c
+// of their own accord. A list with websocket in it is taken out too, since reverse_proxy and
+// the upstream could choose different protocols from it.
 //
-// The Upgrade field counts also where Connection does not name it.
+// The Upgrade field counts even if Connection does not name it.
 func CheckUpgrade(r *http.Request) error {
 	if r.Method == http.MethodConnect {
 		return checkConnect(r)
@@ -45,16 +44,15 @@ func CheckUpgrade(r *http.Request) error {
 	return nil
 }
 
-// isWebSocket compares ASCII letters without case. The length keeps out "webſocket",
-// which EqualFold alone would take for it.
+// isWebSocket compares ASCII letters without case. The length excludes "webſocket", which
+// EqualFold alone would accept.
 func isWebSocket(protocol string) bool {
 	return len(protocol) == len(websocket) && strings.EqualFold(protocol, websocket)
 }
 
-// checkConnect tells an extended CONNECT from a plain one. net/http keeps the
-// pseudo-header :protocol among the fields, quic-go puts it into r.Proto.
-// reverse_proxy compares both with case, so "WebSocket" would be sent on as
-// CONNECT.
+// checkConnect tells an extended CONNECT from a plain one. net/http keeps the pseudo-header
+// :protocol among the fields, and quic-go puts it into r.Proto. The comparison is with case,
+// because reverse_proxy compares both so: it would send "WebSocket" on as CONNECT.
 func checkConnect(r *http.Request) error {
 	var protocol string
 	switch r.ProtoMajor {

@@ -19,32 +19,36 @@ import (
 )
 
 const (
-	// freshFor is how long a set is used without looking for a newer one.
+	// freshFor is how long a set is used before it is loaded again.
 	freshFor = 5 * time.Minute
-	// staleFor is how long it is used while a newer one cannot be had.
+	// staleFor is how long a set is used while it cannot be loaded again.
 	staleFor = time.Hour
-	// refetchFloor is the least time between two attempts. A key that is not in
-	// the set may be a new one, or any name that somebody made up.
+	// refetchFloor is the least time between two attempts to load. A key id that is not
+	// in the set may be that of a new key. It may also be invented, and a client can
+	// invent any number of ids.
 	refetchFloor = 10 * time.Second
 	loadTimeout  = 5 * time.Second
-	maxSet       = 1 << 20 // bytes
+	// maxSet bounds the text of a set, in bytes.
+	maxSet = 1 << 20
 )
 
-// keys are the keys of an issuer, loaded when they are needed.
+// keys are the keys of an issuer. The set is loaded when a token needs it. Keys are safe
+// for concurrent use.
 type keys struct {
+	// load reads the text of the set. It is nil if the only key is configured.
 	load func(ctx context.Context) ([]byte, error)
 	now  func() time.Time
 
 	mu      sync.Mutex
-	set     jwk.Set   // nil until it was loaded once
-	loaded  time.Time // when it was
-	tried   time.Time // when that was last tried
-	failure error     // of the last attempt
-	loading chan struct{}
+	set     jwk.Set       // nil until it was loaded for the first time
+	loaded  time.Time     // when set was loaded
+	tried   time.Time     // when the last attempt began
+	failure error         // of the last attempt
+	loading chan struct{} // closed at the end of the attempt that is running; nil if none is
 }
 
-// one is a set that is never loaded again.
-func one(key jwk.Key, now func() time.Time) (*keys, error) {
+// singleKey makes a set of one key, which is never loaded.
+func singleKey(key jwk.Key, now func() time.Time) (*keys, error) {
 	set := jwk.NewSet()
 	if err := set.AddKey(key); err != nil {
 		return nil, err
@@ -52,25 +56,28 @@ func one(key jwk.Key, now func() time.Time) (*keys, error) {
 	return &keys{set: set, now: now}, nil
 }
 
-// find returns the keys that may have signed a token with this key id; all of
-// them if it names none. The error says that it is not known which there are now:
-// a key that is not in an old set may be in the newest.
+// find returns the keys that may have signed a token with this key id, or all keys if the
+// token names none. An error says that the newest set cannot be had: a key that is not in
+// an old set may be in the newest.
 func (k *keys) find(ctx context.Context, id string) ([]jwk.Key, error) {
 	set, age, _ := k.current()
 	if k.load == nil {
-		return pick(set, ""), nil // the only one there is has no id
+		return withID(set, ""), nil // the configured key has no id
 	}
+	// If no key fits, the issuer may have a new key, so the set is loaded again below.
 	if set != nil && age < freshFor {
-		if found := pick(set, id); len(found) > 0 {
+		if found := withID(set, id); len(found) > 0 {
 			return found, nil
 		}
 	}
 	if err := k.reload(ctx); err != nil {
 		return nil, err
 	}
+	// If the last attempt has failed, an old set still serves the keys that are in it. It
+	// cannot say that a key does not exist.
 	set, age, failure := k.current()
 	if set != nil && age < staleFor {
-		if found := pick(set, id); len(found) > 0 || failure == nil {
+		if found := withID(set, id); len(found) > 0 || failure == nil {
 			return found, nil
 		}
 	}
@@ -80,14 +87,15 @@ func (k *keys) find(ctx context.Context, id string) ([]jwk.Key, error) {
 	return nil, failure
 }
 
+// current returns the set, how old it is, and the error of the last attempt to load it.
 func (k *keys) current() (set jwk.Set, age time.Duration, failure error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	return k.set, k.now().Sub(k.loaded), k.failure
 }
 
-// reload loads the set, once for all who wait for it, and not too often. The
-// error is that of ctx.
+// reload loads the set, once for all requests that wait for it. It does nothing within
+// [refetchFloor] of the last attempt. The error is that of ctx.
 func (k *keys) reload(ctx context.Context) error {
 	k.mu.Lock()
 	loading := k.loading
@@ -98,7 +106,7 @@ func (k *keys) reload(ctx context.Context) error {
 		}
 		loading = make(chan struct{})
 		k.loading, k.tried = loading, k.now()
-		go k.fetch(loading) //nolint:gosec // it outlives the request that began it
+		go k.fetch(loading) //nolint:gosec // other requests wait for it too
 	}
 	k.mu.Unlock()
 	select {
@@ -109,7 +117,7 @@ func (k *keys) reload(ctx context.Context) error {
 	}
 }
 
-// fetch outlives the request that began it.
+// fetch makes one attempt to load the set. It outlives the request that began it.
 func (k *keys) fetch(done chan struct{}) {
 	ctx, cancel := context.WithTimeout(context.Background(), loadTimeout)
 	defer cancel()
@@ -119,9 +127,9 @@ func (k *keys) fetch(done chan struct{}) {
 		err = nesting.Check(text)
 	}
 	if err == nil {
-		// Keys that are not understood are passed over, as RFC 7517 section 5 says.
+		// A key that the library does not know is ignored, as RFC 7517 section 5 demands.
 		if set, err = jwk.Parse(text, jwk.WithIgnoreParseError(true)); err != nil {
-			err = errors.New("it is not a JSON Web Key Set") // the library quotes what it was given
+			err = errors.New("it is not a JSON Web Key Set") // the library's error quotes the text
 		}
 	}
 	k.mu.Lock()
@@ -135,7 +143,9 @@ func (k *keys) fetch(done chan struct{}) {
 	close(done)
 }
 
-func pick(set jwk.Set, id string) []jwk.Key {
+// withID returns the keys of the set with this id, or all keys if the id is empty. It
+// leaves out keys that are not for signatures.
+func withID(set jwk.Set, id string) []jwk.Key {
 	var found []jwk.Key
 	for i := range set.Len() {
 		key, ok := set.Key(i)
@@ -152,6 +162,7 @@ func pick(set jwk.Set, id string) []jwk.Key {
 	return found
 }
 
+// fromFile returns a function that reads a file.
 func fromFile(path string) func(context.Context) ([]byte, error) {
 	return func(context.Context) ([]byte, error) {
 		f, err := os.Open(path)
@@ -159,10 +170,11 @@ func fromFile(path string) func(context.Context) ([]byte, error) {
 			return nil, err
 		}
 		defer func() { _ = f.Close() }() // it was only read
-		return limited(f)
+		return readLimited(f)
 	}
 }
 
+// fromURL returns a function that fetches a URL. It keeps no connection open in between.
 func fromURL(url string) func(context.Context) ([]byte, error) {
 	client := &http.Client{Transport: &http.Transport{Proxy: http.ProxyFromEnvironment, DisableKeepAlives: true}}
 	return func(ctx context.Context) ([]byte, error) {
@@ -175,15 +187,16 @@ func fromURL(url string) func(context.Context) ([]byte, error) {
 		if err != nil {
 			return nil, err
 		}
-		defer func() { _ = response.Body.Close() }() // what was read counts
+		defer func() { _ = response.Body.Close() }() // the text was read before
 		if response.StatusCode != http.StatusOK {
 			return nil, errors.New("the status is " + strconv.Itoa(response.StatusCode))
 		}
-		return limited(response.Body)
+		return readLimited(response.Body)
 	}
 }
 
-func limited(r io.Reader) ([]byte, error) {
+// readLimited reads up to [maxSet] bytes. More is an error.
+func readLimited(r io.Reader) ([]byte, error) {
 	text, err := io.ReadAll(io.LimitReader(r, maxSet+1))
 	if err == nil && len(text) > maxSet {
 		err = errors.New("it is too long")
@@ -191,15 +204,16 @@ func limited(r io.Reader) ([]byte, error) {
 	return text, err
 }
 
-// parseKey reads the one key of a configuration. It does not repeat it.
-func parseKey(text []byte, secret bool, least int) (jwk.Key, error) {
+// parseKey reads the key of a configuration: a public key, or a secret with no less than
+// minSecret bytes. No error repeats the key.
+func parseKey(text []byte, secret bool, minSecret int) (jwk.Key, error) {
 	isPEM := bytes.Contains(text, []byte("-----BEGIN"))
 	switch {
 	case secret && isPEM:
 		return nil, errors.New("jwt: the key is in PEM form, and the algorithms take a secret: " +
 			"a public key must never serve as one")
-	case secret && len(text) < least:
-		return nil, fmt.Errorf("jwt: the key must be at least %d bytes long (RFC 7518 section 3.2)", least)
+	case secret && len(text) < minSecret:
+		return nil, fmt.Errorf("jwt: the key must be at least %d bytes long (RFC 7518 section 3.2)", minSecret)
 	case secret:
 		return jwk.Import(text)
 	case !isPEM:

@@ -1,10 +1,10 @@
-// Package jwtauth verifies the JSON Web Tokens (RFC 7519) of people, which
-// another service has signed.
+// Package jwtauth verifies the JSON Web Tokens (RFC 7519) of people. Another service has
+// signed the tokens.
 //
-// What is accepted follows RFC 8725 (JWT Best Current Practices): the algorithm
-// is pinned by configuration and never taken from the token, a key is used with
-// the algorithms of its own type only, issuer and audience are compared, an
-// expiry is demanded, and tokens of another kind are told apart by their type.
+// It follows RFC 8725 (JWT Best Current Practices). The configuration says which algorithms
+// are accepted, and the token does not. A key is used only with the algorithms of its own
+// type. Issuer and audience are compared, an expiry is required, and the type of a token is
+// checked.
 package jwtauth
 
 import (
@@ -28,8 +28,8 @@ import (
 	"github.com/lumio-vision/caddy-system-keys/internal/nesting"
 )
 
-// ErrInvalid says that a token is not accepted. Any other error of
-// [Verifier.Verify] says that it could not be found out.
+// ErrInvalid says that a token is not accepted. Any other error of [Verifier.Verify] says
+// that the token could not be checked.
 var ErrInvalid = errors.New("the token is not valid")
 
 const (
@@ -39,18 +39,21 @@ const (
 	maxSubject = 255
 	// skew is how far the issuer's clock may differ (RFC 7519 section 4.1.4).
 	skew = 5 * time.Second
-	// assertionType is the type of tokens that this proxy makes itself, for
-	// upstreams: they say who called, and not that he is an admin.
+	// assertionType is the type of the tokens that this proxy signs for upstreams; see
+	// package assertion. Such a token says who called. It must not make an admin.
 	assertionType = "lumio-key+jwt"
 )
 
-// Claims are what a token says of a person.
+// Claims are what a token says about a person.
 type Claims struct {
+	// Subject identifies the person to the issuer. It is never empty.
 	Subject string
-	// Name is for people, and may be empty.
-	Name        string
+	// Name is the person's name for display, and may be empty.
+	Name string
+	// Permissions are sorted, and each is there once.
 	Permissions []string
-	IsSystem    bool
+	// IsSystem says that the person is a system admin.
+	IsSystem bool
 }
 
 // Verifier verifies tokens. It is safe for concurrent use.
@@ -80,7 +83,7 @@ func New(config Config) (*Verifier, error) {
 		if err != nil {
 			return nil, err
 		}
-		if v.keys, err = one(key, config.Now); err != nil {
+		if v.keys, err = singleKey(key, config.Now); err != nil {
 			return nil, err
 		}
 	case config.remote():
@@ -91,7 +94,8 @@ func New(config Config) (*Verifier, error) {
 	return v, nil
 }
 
-// leastSecret is the length of the longest hash among the algorithms, in bytes.
+// leastSecret returns how many bytes a secret must have: as many as the longest hash among
+// the algorithms (RFC 7518 section 3.2).
 func leastSecret(algorithms []string) int {
 	least := 32
 	for _, name := range algorithms {
@@ -105,12 +109,14 @@ func leastSecret(algorithms []string) int {
 	return least
 }
 
-// Verify returns what a token says, or [ErrInvalid].
+// Verify returns the claims of a token, or [ErrInvalid]. Another error says that the keys
+// of the issuer could not be read, or is that of ctx.
 func (v *Verifier) Verify(ctx context.Context, token string) (*Claims, error) {
 	algorithm, id, ok := v.header(token)
 	if !ok {
 		return nil, ErrInvalid
 	}
+	// A token need not name its key, so each candidate is tried.
 	candidates, err := v.keys.find(ctx, id)
 	if err != nil {
 		return nil, fmt.Errorf("verify token: %w", err)
@@ -126,9 +132,11 @@ func (v *Verifier) Verify(ctx context.Context, token string) (*Claims, error) {
 	return nil, ErrInvalid
 }
 
-// header reads what the token says of itself, before anything of it is believed.
-func (v *Verifier) header(token string) (algorithm jwa.SignatureAlgorithm, key string, ok bool) {
-	if len(token) > maxToken || strings.Count(token, ".") != 2 || strings.ContainsFunc(token, isForeign) {
+// header reads the token's header, before the signature is verified: only to choose a key,
+// and to refuse a token early.
+func (v *Verifier) header(token string) (algorithm jwa.SignatureAlgorithm, keyID string, ok bool) {
+	// These checks come before the library parses anything, so that a hostile token is cheap.
+	if len(token) > maxToken || strings.Count(token, ".") != 2 || strings.ContainsFunc(token, isNotCompact) {
 		return algorithm, "", false
 	}
 	first, _, _ := strings.Cut(token, ".")
@@ -136,35 +144,42 @@ func (v *Verifier) header(token string) (algorithm jwa.SignatureAlgorithm, key s
 		return algorithm, "", false
 	}
 	message, err := jws.Parse([]byte(token), jws.WithCompact())
+	// A token has one signature. Only the JSON form of RFC 7515 may have several.
 	if err != nil || len(message.Signatures()) != 1 {
 		return algorithm, "", false
 	}
 	header := message.Signatures()[0].ProtectedHeaders()
+	// The configuration says which algorithms are good. The token only chooses one of them
+	// (RFC 8725 section 3.1).
 	algorithm, ok = header.Algorithm()
 	if !ok || !v.config.allows(algorithm) {
 		return algorithm, "", false
 	}
+	// A media type may have "application/" before the type (RFC 7515 section 4.1.9), so the
+	// end is compared.
 	if kind, _ := header.Type(); strings.HasSuffix(strings.ToLower(kind), assertionType) {
 		return algorithm, "", false
 	}
 	if _, critical := header.Critical(); critical {
-		return algorithm, "", false // nothing that can be critical is understood here
+		return algorithm, "", false // no critical extension is supported here
 	}
-	key, _ = header.KeyID()
-	return algorithm, key, true
+	keyID, _ = header.KeyID()
+	return algorithm, keyID, true
 }
 
-// isForeign reports whether a character is none of a token in compact form (RFC
-// 7515 section 7.1). Decoders of base64 pass over line breaks.
-func isForeign(c rune) bool {
+// isNotCompact reports whether a character cannot be in a token in compact form (RFC 7515
+// section 7.1). Decoders of base64 ignore line breaks, so they do not find this.
+func isNotCompact(c rune) bool {
 	return (c < '0' || c > '9') && (c < 'A' || c > 'Z') && (c < 'a' || c > 'z') && c != '-' && c != '_' && c != '.'
 }
 
 // fits reports whether the key is for the algorithm (RFC 8725 section 3.1).
 func fits(key jwk.Key, algorithm jwa.SignatureAlgorithm) bool {
-	if of, ok := key.Algorithm(); ok && of.String() != algorithm.String() {
+	// A key that names its algorithm is for that one alone.
+	if named, ok := key.Algorithm(); ok && named.String() != algorithm.String() {
 		return false
 	}
+	// Otherwise its type must be right. A public key must never serve as an HMAC secret.
 	switch name := algorithm.String(); name[:2] {
 	case "HS":
 		return key.KeyType() == jwa.OctetSeq()
@@ -176,39 +191,40 @@ func fits(key jwk.Key, algorithm jwa.SignatureAlgorithm) bool {
 	return key.KeyType() == jwa.OKP()
 }
 
+// claims checks the claims of a token whose signature is good.
 func (v *Verifier) claims(payload []byte) (*Claims, error) {
-	if nesting.Check(payload) != nil || !timed(payload) || !utf8.Valid(payload) {
+	if nesting.Check(payload) != nil || !hasValidTimes(payload) || !utf8.Valid(payload) {
 		return nil, ErrInvalid
 	}
 	token, err := jwt.ParseInsecure(payload) // its signature was verified
 	if err != nil {
 		return nil, ErrInvalid
 	}
+	// A subject is required, because it names the person in the audit log.
 	err = jwt.Validate(token,
 		jwt.WithClock(jwt.ClockFunc(v.config.Now)), jwt.WithAcceptableSkew(skew),
 		jwt.WithIssuer(v.config.Issuer), jwt.WithAudience(v.config.Audience),
 		jwt.WithRequiredClaim(jwt.ExpirationKey), jwt.WithRequiredClaim(jwt.SubjectKey))
 	subject, _ := token.Subject()
-	if err != nil || subject == "" || len(subject) > maxSubject || strings.ContainsFunc(subject, isUnkeepable) {
+	if err != nil || subject == "" || len(subject) > maxSubject || strings.ContainsFunc(subject, isUnstorable) {
 		return nil, ErrInvalid
 	}
-	claims := &Claims{Subject: subject, Name: text(token, "name")}
-	claims.Permissions = permissions(token, v.config.PermissionsClaim)
-	var system any
-	if token.Get(v.config.SystemClaim, &system) == nil {
-		claims.IsSystem = system == true // no "true", no 1
-	}
-	return claims, nil
+	name, _ := claim(token, "name").(string)
+	return &Claims{
+		Subject:     subject,
+		Name:        name,
+		Permissions: permissions(claim(token, v.config.PermissionsClaim)),
+		IsSystem:    claim(token, v.config.SystemClaim) == true, // neither "true" nor 1
+	}, nil
 }
 
-// latest is the last second of the year 9999.
-const latest = 253402300799
+// maxTime is the last second of the year 9999, since the Unix epoch.
+const maxTime = 253402300799
 
-// timed reports whether the claims are one JSON object whose times are numbers of
-// seconds that some calendar has (RFC 7519 section 2). The library also takes text
-// for a time, and computes with whatever number there is; and it leaves what stands
-// behind the object.
-func timed(payload []byte) bool {
+// hasValidTimes reports whether the claims are one JSON object, and its times are numbers of
+// seconds within the calendar (RFC 7519 section 2). The library would also accept text as a
+// time, any number, and further text behind the object.
+func hasValidTimes(payload []byte) bool {
 	var claims map[string]json.RawMessage
 	if json.Unmarshal(payload, &claims) != nil {
 		return false
@@ -219,37 +235,34 @@ func timed(payload []byte) bool {
 			continue
 		}
 		seconds, err := strconv.ParseFloat(string(text), 64)
-		if err != nil || seconds < 0 || seconds > latest {
+		if err != nil || seconds < 0 || seconds > maxTime {
 			return false
 		}
 	}
 	return true
 }
 
-// isUnkeepable reports whether a character can be no part of a name: PostgreSQL
-// keeps no NUL, and the replacement character stands for what was lost already.
-func isUnkeepable(r rune) bool { return unicode.IsControl(r) || r == utf8.RuneError }
+// isUnstorable reports whether a character must not be in a subject. PostgreSQL cannot
+// store NUL, and the replacement character stands for a character that is lost already.
+func isUnstorable(r rune) bool { return unicode.IsControl(r) || r == utf8.RuneError }
 
-func text(token jwt.Token, claim string) string {
-	var value any
-	_ = token.Get(claim, &value) // absent is as good as empty
-	s, _ := value.(string)
-	return s
+// claim returns the value of a claim, or nil if the token does not have it.
+func claim(token jwt.Token, name string) (value any) {
+	_ = token.Get(name, &value) // fails if the claim is absent
+	return value
 }
 
-// permissions reads a list of strings, or one string that is a list. Anything
-// else gives none.
-func permissions(token jwt.Token, claim string) []string {
-	var value any
-	_ = token.Get(claim, &value) // absent is none
+// permissions reads a claim that is a list of strings, or one string with blanks. Any
+// other value is no permissions.
+func permissions(claim any) []string {
 	var list []string
-	switch value := value.(type) {
+	switch claim := claim.(type) {
 	case string:
-		list = strings.Fields(value)
+		list = strings.Fields(claim)
 	case []any:
-		for _, one := range value {
-			if s, ok := one.(string); ok {
-				list = append(list, s)
+		for _, element := range claim {
+			if permission, ok := element.(string); ok {
+				list = append(list, permission)
 			}
 		}
 	}

@@ -1,11 +1,11 @@
 // Package nesting bounds how deep a JSON text is nested, before a decoder reads it.
 //
-// A decoder calls itself, or allocates, for each level: a body of 1 MiB that opens
-// half a million lists costs it hundreds of times its own size. A [Scanner] keeps a
-// few bytes, looks at the text as it arrives, and ends it at the first level too many.
+// A decoder calls itself, or allocates, for each level. A body of 1 MiB that opens half a
+// million lists costs a decoder hundreds of times the size of the body. A [Scanner] keeps
+// a few bytes. It looks at the text as it arrives, and fails at the first level too many.
 //
-// It counts brackets outside of strings, and nothing else. Up to the first byte that
-// is no JSON it counts exactly what a decoder would. There a decoder gives up.
+// A scanner counts brackets outside of strings, and nothing else. Up to the first byte that
+// is not JSON it counts the levels that a decoder counts. At that byte a decoder gives up.
 package nesting
 
 import (
@@ -13,10 +13,10 @@ import (
 	"strconv"
 )
 
-// Max is how many levels a text may have. An empty list at the top has one.
+// Max is how many levels a text may have. A text that is an empty list has one level.
 const Max = 64
 
-// ErrDeep says that a text has more levels.
+// ErrDeep says that a text has more than [Max] levels.
 var ErrDeep = errors.New("it is nested more than " + strconv.Itoa(Max) + " levels deep")
 
 // Check returns [ErrDeep] for a text with too many levels.
@@ -26,24 +26,24 @@ func Check(text []byte) error {
 	return err
 }
 
-// Scanner counts the levels of one text, which is written to it in parts. The zero
-// value is at its beginning.
+// Scanner counts the levels of one text, which is written to it in parts. The zero value
+// is ready for a text.
 type Scanner struct {
-	depth   int
-	text    bool // in a string
-	escaped bool // behind a backslash in it
+	depth    int
+	inString bool
+	escaped  bool // the byte before was a backslash in a string
 }
 
-// Write implements [io.Writer]. The error is [ErrDeep].
+// Write implements [io.Writer]. Its only error is [ErrDeep].
 func (s *Scanner) Write(part []byte) (int, error) {
 	for i, c := range part {
 		switch {
 		case s.escaped:
 			s.escaped = false
-		case s.text:
-			s.escaped, s.text = c == '\\', c != '"'
+		case s.inString:
+			s.escaped, s.inString = c == '\\', c != '"'
 		case c == '"':
-			s.text = true
+			s.inString = true
 		case c == '{', c == '[':
 			if s.depth++; s.depth > Max {
 				return i, ErrDeep

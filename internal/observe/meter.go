@@ -1,11 +1,10 @@
-// Package observe shows the work that a request may have to wait for: calls on
-// the store and on the shared cache, and Argon2id. Each is a span, if the request
-// is traced, and its time goes to a [Meter].
+// Package observe traces and times the work that a request may have to wait for: calls on
+// the store and on the shared cache, and Argon2id. Each piece of work is a span if the
+// request is traced. Its time goes to a [Meter].
 //
-// Spans are made by whatever made the request's own (Caddy's `tracing`), so that
-// there is nothing to configure. Neither spans nor what a meter is told have
-// anything in them that names a key: which operation it was, how it ended, and
-// how long it took.
+// The tracer of the request's own span (Caddy's `tracing`) makes the spans, so there is
+// nothing to configure. Spans and meters learn which operation it was, how it ended, and
+// how long it took. Nothing in them names a key.
 package observe
 
 import (
@@ -21,23 +20,23 @@ type Result string
 
 // The results.
 const (
-	// OK is an answer, also that there is no such key.
+	// OK is an answer, even if the answer is that there is no such key.
 	OK Result = "ok"
-	// Canceled is a call whose caller went away. It says nothing of who was asked.
+	// Canceled is a call whose caller went away. It says nothing about the store.
 	Canceled Result = "canceled"
-	// Timeout is no answer in time.
+	// Timeout is a call that got no answer in time.
 	Timeout Result = "timeout"
 	// Failed is any other error.
 	Failed Result = "error"
 )
 
-// Results are all of them.
+// Results returns every [Result].
 func Results() []Result { return []Result{OK, Canceled, Timeout, Failed} }
 
-// answers are errors by which a store says something of a key.
+// answers are the errors by which a store answers a question about a key.
 var answers = []error{store.ErrNotFound, store.ErrConflict, store.ErrActorGone}
 
-// ResultOf says how a call ended that returned err.
+// ResultOf says how a call ended, given the error that it returned.
 func ResultOf(err error) Result {
 	if err == nil {
 		return OK
@@ -64,33 +63,34 @@ type Path string
 
 // The paths, the cheapest first.
 const (
-	// PathMemory is a key that is remembered, under the lease.
+	// PathMemory is a key that was in memory, under the lease.
 	PathMemory Path = "memory"
-	// PathRow is one row read: the digest is known to fit the row's hash, or not to.
+	// PathRow is one read of the row. This process knew already whether the key's digest
+	// belongs to the row's hash.
 	PathRow Path = "row"
-	// PathProof is one row read, and a proof from the shared cache.
+	// PathProof is one read of the row, and a proof from the shared cache.
 	PathProof Path = "proof"
-	// PathArgon2id is one row read and the computation, its wait for a slot included.
+	// PathArgon2id is one read of the row, and the computation with its wait for a slot.
 	PathArgon2id Path = "argon2id"
 )
 
-// Paths are all of them.
+// Paths returns every [Path].
 func Paths() []Path { return []Path{PathMemory, PathRow, PathProof, PathArgon2id} }
 
-// Meter is told what happened, and how long it took. Operations are constants of the
-// drivers. It is called by many goroutines at once, and must return at once.
+// Meter counts and times what happened. The operations are constants of the drivers. Many
+// goroutines call a meter at the same time, and its methods must not block.
 type Meter interface {
-	// StoreCalled and RedisCalled are for calls that have ended.
+	// StoreCalled and RedisCalled are called at the end of each call.
 	StoreCalled(operation string, result Result, took time.Duration)
 	RedisCalled(operation string, result Result, took time.Duration)
-	// Verified is for a minted key of which it was found out whether it is good.
+	// Verified is called when it is known whether a key is good.
 	Verified(path Path, took time.Duration)
-	// Adopted is for a string that this system did not mint, if keys of other services
-	// are adopted. The outcome is one of package adopt.
+	// Adopted is called for a string that this system did not mint, if keys of other
+	// services are adopted. The outcome is one of package adopt.
 	Adopted(outcome string)
 }
 
-// Unmetered is nobody to tell.
+// Unmetered is the [Meter] that counts nothing.
 type Unmetered struct{}
 
 // StoreCalled implements [Meter].

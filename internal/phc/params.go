@@ -6,8 +6,8 @@ import (
 	"strings"
 )
 
-// Bounds of the parameters, for new hashes and for those that are read.
-// RFC 9106 section 3.1 wants at least 8 KiB of memory for each lane.
+// Bounds of the parameters, for new hashes and for stored ones. RFC 9106 section 3.1
+// demands at least 8 KiB of memory for each lane.
 const (
 	// MaxMemory is the most memory one hash may take, in KiB: 256 MiB.
 	MaxMemory = 256 << 10
@@ -19,7 +19,7 @@ const (
 	minMemoryPerLane = 8
 )
 
-// Params says how much work it is to make one hash.
+// Params says how much work one hash costs.
 type Params struct {
 	// Memory is in KiB, from 8 for each lane to [MaxMemory].
 	Memory uint32
@@ -33,8 +33,8 @@ type Params struct {
 // crate argon2: 19 MiB, 2 iterations, 1 lane.
 func Default() Params { return Params{Memory: 19 << 10, Iterations: 2, Parallelism: 1} }
 
-// Validate returns an error that wraps [ErrOutOfBounds] and names the first
-// parameter that is not within its bounds.
+// Validate checks the bounds. Its error wraps [ErrOutOfBounds], and names the first
+// parameter that is out of its bounds.
 func (p Params) Validate() error {
 	switch {
 	case p.Parallelism < 1 || p.Parallelism > MaxParallelism:
@@ -47,9 +47,9 @@ func (p Params) Validate() error {
 	return nil
 }
 
-// WeakerThan reports whether p asks for less work than q: none of its
-// parameters is higher, and at least one is lower. Of two that trade memory
-// for iterations neither is weaker.
+// WeakerThan reports whether p asks for less work than q: no parameter of p is higher, and
+// at least one is lower. If one has more memory and the other more iterations, neither is
+// weaker.
 func (p Params) WeakerThan(q Params) bool {
 	return p != q && p.Memory <= q.Memory && p.Iterations <= q.Iterations && p.Parallelism <= q.Parallelism
 }
@@ -58,7 +58,7 @@ func (p Params) encode() string {
 	return fmt.Sprintf("m=%d,t=%d,p=%d", p.Memory, p.Iterations, p.Parallelism)
 }
 
-// parseParams reads what encode wrote, and nothing else.
+// parseParams reads the spelling that encode writes, and no other.
 func parseParams(s string) (Params, error) {
 	fields := strings.Split(s, ",")
 	names := [...]string{"m=", "t=", "p="}

@@ -6,11 +6,11 @@
 // m is the memory in KiB, t the number of iterations, p the parallelism; salt
 // and hash are standard base64 without padding.
 //
-// A hash comes out of a database that other services may write to, and says
-// itself how much work it wants to have done. So [Parse] takes one spelling of
-// every hash, and no hash that asks for more than the bounds of this package.
-// Argon2's optional secret and associated data (keyid and data in a PHC string)
-// are refused: golang.org/x/crypto/argon2 knows neither.
+// A stored hash says itself how much work it costs to verify, and other services may write
+// to the database. So [Parse] accepts one spelling of each hash, and refuses a hash that
+// asks for more than the bounds of this package. It also refuses Argon2's optional secret
+// and associated data (keyid and data in a PHC string), because golang.org/x/crypto/argon2
+// supports neither.
 package phc
 
 import (
@@ -25,7 +25,7 @@ import (
 	"golang.org/x/crypto/argon2"
 )
 
-// Sizes in bytes: of what [Hash] writes, and of what [Parse] takes.
+// Sizes in bytes: first those that [Hash] writes, then the bounds of [Parse].
 const (
 	saltSize    = 16
 	hashSize    = 32
@@ -35,8 +35,7 @@ const (
 	maxHashSize = 64
 )
 
-// maxLength is longer than any string within the bounds, and ends the work on
-// any other before it begins.
+// maxLength is longer than any valid string. A longer string is refused before it is read.
 const maxLength = 256
 
 const (
@@ -46,16 +45,16 @@ const (
 
 // The errors of [Parse]. They never contain the input.
 var (
-	// ErrMalformed reports a string that is no Argon2id hash of version 19, or
-	// one in another spelling than the canonical one.
+	// ErrMalformed reports a string that is no Argon2id hash of version 19, or that is
+	// not in the canonical spelling.
 	ErrMalformed = errors.New("not an Argon2id PHC string")
-	// ErrOutOfBounds reports a hash or parameters that ask for less or more
-	// than is allowed. [Params.Validate] returns it too.
+	// ErrOutOfBounds reports a hash or parameters with less or more than is allowed.
+	// [Params.Validate] returns it too.
 	ErrOutOfBounds = errors.New("out of bounds")
 )
 
-// Hashed is a hash that was read from a PHC string, its parameters within the
-// bounds. Only [Parse] makes one. It is immutable and safe for concurrent use.
+// Hashed is a hash that was read from a PHC string. Its parameters are within the bounds,
+// because only [Parse] makes one. It is immutable and safe for concurrent use.
 type Hashed struct {
 	params     Params
 	salt, hash []byte
@@ -63,24 +62,22 @@ type Hashed struct {
 
 // Hash hashes a key under these parameters and a fresh salt, 16 bytes of
 // crypto/rand, and returns the PHC string with a hash of 32 bytes. It takes
-// p.Memory KiB of memory while it runs. The error is [Params.Validate]'s.
+// p.Memory KiB of memory while it runs. The error is that of [Params.Validate].
 func Hash(key string, p Params) (string, error) {
 	if err := p.Validate(); err != nil {
 		return "", err
 	}
 	h := Hashed{params: p, salt: make([]byte, saltSize)}
-	if _, err := rand.Read(h.salt); err != nil {
-		return "", fmt.Errorf("make a salt: %w", err)
-	}
+	_, _ = rand.Read(h.salt) // never fails: crypto/rand
 	h.hash = h.derive(key, hashSize)
 	return h.encode(), nil
 }
 
-// Parse reads a PHC string. It is strict: the parameters m, t and p in this
-// order, numbers without sign or leading zeros, base64 without padding, line
-// ends or stray bits, and nothing more. Anything else is [ErrMalformed].
-// [ErrOutOfBounds] if the parameters are not valid ([Params.Validate]), the
-// salt is not 8 to 64 or the hash not 16 to 64 bytes long.
+// Parse reads a PHC string. It is strict: the parameters m, t and p in this order, numbers
+// without sign or leading zeros, base64 without padding, line ends or stray bits. Anything
+// else is [ErrMalformed]. The error is [ErrOutOfBounds] if the parameters are not valid
+// ([Params.Validate]), if the salt is not 8 to 64 bytes long, or if the hash is not 16 to
+// 64 bytes long.
 func Parse(s string) (*Hashed, error) {
 	if len(s) > maxLength {
 		return nil, ErrMalformed
@@ -104,7 +101,7 @@ func Parse(s string) (*Hashed, error) {
 	return &Hashed{params: params, salt: salt, hash: hash}, nil
 }
 
-// Params are the parameters that the hash was made with.
+// Params returns the parameters that the hash was made with.
 func (h *Hashed) Params() Params { return h.params }
 
 // Verify reports whether the hash was made of this key. It takes the time and
@@ -113,8 +110,8 @@ func (h *Hashed) Verify(key string) bool {
 	return subtle.ConstantTimeCompare(h.derive(key, len(h.hash)), h.hash) == 1
 }
 
-// Format redacts the hash under every verb of fmt, so that a value that is
-// logged by mistake tells nothing.
+// Format redacts the hash under every verb of fmt, so that a value that is logged by
+// mistake shows nothing.
 func (h *Hashed) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte("[redacted]")) }
 
 func (h *Hashed) derive(key string, size int) []byte {
@@ -128,9 +125,11 @@ func (h *Hashed) encode() string {
 		"$" + base64.RawStdEncoding.EncodeToString(h.hash)
 }
 
+// parseBytes reads the salt or the hash. Name is for the error.
 func parseBytes(s, name string, least, most int) ([]byte, error) {
 	b, err := base64.RawStdEncoding.DecodeString(s)
-	// The decoder passes over line ends, and over bits that do not fill a byte.
+	// The decoder ignores line ends, and bits that do not fill a byte. To encode again
+	// finds both.
 	if err != nil || base64.RawStdEncoding.EncodeToString(b) != s {
 		return nil, ErrMalformed
 	}

@@ -10,7 +10,7 @@ const (
 	base     = uint(len(alphabet))
 )
 
-// The greatest number of each part: 2^128-1, 2^256-1 and 2^64-1.
+// The greatest number that fits each part: 2^128-1, 2^256-1 and 2^64-1.
 const (
 	maxID     = "7n42DGM5Tflk9n8mt7Fhc7"
 	maxSecret = "yhjskwdA6OZ1AL1YmHWZWm8LLG7HjnuCA2j5rOw8Xp1" //nolint:gosec // a number, and no credential
@@ -30,7 +30,7 @@ var digits = func() (table [256]byte) {
 	return table
 }()
 
-// isBase62 looks at every byte of s, whatever it finds.
+// isBase62 looks at every byte of s, so that its time says nothing about s.
 func isBase62(s string) bool {
 	var seen byte
 	for i := range len(s) {
@@ -39,8 +39,7 @@ func isBase62(s string) bool {
 	return seen&notDigit == 0
 }
 
-// encode writes the big-endian number over the whole of dst, which must be wide
-// enough for it.
+// encode writes the big-endian number in base62 over the whole of dst. The number must fit.
 func encode(dst, number []byte) {
 	var scratch [32]byte
 	quotient := scratch[:copy(scratch[:], number)]
@@ -54,7 +53,7 @@ func encode(dst, number []byte) {
 	}
 }
 
-// encodeUint64 is encode for a tag, which is written on every request.
+// encodeUint64 is [encode] for a tag. It is faster, because it runs on every request.
 func encodeUint64(dst *[tagLength]byte, number uint64) {
 	for i := tagLength - 1; i >= 0; i-- {
 		dst[i] = alphabet[number%uint64(base)]
@@ -62,8 +61,8 @@ func encodeUint64(dst *[tagLength]byte, number uint64) {
 	}
 }
 
-// decodeID reads what encode wrote for an id. The caller has checked that s is
-// base62 and no greater than maxID.
+// decodeID reads an id that [encode] wrote. The caller has checked that s is base62 and
+// not greater than maxID.
 func decodeID(s string) (id [16]byte) {
 	var hi, lo uint64
 	for i := range len(s) {

@@ -5,11 +5,11 @@ import (
 	"strings"
 )
 
-// basicScheme stands in front of Basic credentials (RFC 7617).
+// basicScheme begins a header field with Basic credentials (RFC 7617).
 const basicScheme = "basic "
 
-// BasicHolds reports whether the value of a header field is of the Basic scheme, and
-// the user or the password in it [Holds] a key.
+// BasicHolds reports whether the value of a header field is of the Basic scheme, and its
+// user or password holds a key as [Holds] defines it.
 func BasicHolds(value string) bool {
 	return isBasic(value) && Holds(credentials(value[len(basicScheme):]))
 }
@@ -19,8 +19,8 @@ func isBasic(value string) bool {
 	return len(value) >= n && value[n-1] == ' ' && strings.EqualFold(value[:n], basicScheme)
 }
 
-// nextBasic returns where the next Basic credentials begin of which a key is part, with
-// this first letter of the scheme, or len(s).
+// nextBasic finds the next Basic credentials that mention a key, and returns where their
+// scheme begins, or len(s). First is the first letter of the scheme: B or b.
 func nextBasic(s string, from int, first byte) int {
 	for ; ; from++ {
 		i := strings.IndexByte(s[from:], first)
@@ -38,7 +38,7 @@ func nextBasic(s string, from int, first byte) int {
 	}
 }
 
-// afterCredentials returns where credentials end that begin at i, in a line of a log.
+// afterCredentials returns where the credentials at i end, in a line of a log.
 func afterCredentials(s string, i int) int {
 	for i < len(s) && s[i] == ' ' {
 		i++
@@ -49,8 +49,9 @@ func afterCredentials(s string, i int) int {
 	return i
 }
 
-// credentials reads Basic credentials as the most liberal reader does: in either
-// alphabet, with and without padding, and as far as they can be read.
+// credentials decodes Basic credentials as the most liberal reader does. It accepts both
+// alphabets of base64, with and without padding. If it meets a byte that it cannot decode,
+// it returns what came before.
 func credentials(encoded string) string {
 	clean := strings.Map(func(c rune) rune {
 		switch {

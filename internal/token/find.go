@@ -2,22 +2,21 @@ package token
 
 import "strings"
 
-// leastKey is how many characters of a key must follow the prefix for a text to
-// hold one. Fewer occur in documentation, and in searches for labels.
+// leastKey is how many characters must follow the prefix for a text to hold a key. Fewer
+// occur in documentation, and in searches for labels.
 const leastKey = 20
 
-// LeastHeld is the length of the shortest text that [Holds] a key, however it is
-// encoded.
+// LeastHeld is the length of the shortest text that holds a key, in any encoding.
 const LeastHeld = len(Prefix) + leastKey
 
-// mostKey is how far a key is read. It bounds the time for hostile texts.
+// mostKey is how many characters of a key are read. It bounds the time for hostile texts.
 const mostKey = 64
 
-// Holds reports whether a text holds a key, or enough of one to be taken for it: the
-// prefix in any case, and 20 letters and digits or more behind it. Keys of other
-// services may have - and _ there; with those, one of the characters must be a
-// digit, or names such as lm_sys_last_visited_page would be keys. Everything counts
-// as it is and percent-encoded, once or twice. Holds does not allocate.
+// Holds reports whether a text holds a key, or enough of a key to be taken for one: the
+// prefix in any case, followed by 20 letters and digits or more. Keys of other services may
+// have - and _ there. With those, one of the characters must be a digit, or names such as
+// lm_sys_last_visited_page would be keys. Each character may be percent-encoded, once or
+// twice. Holds does not allocate.
 func Holds(s string) bool { return len(s) >= LeastHeld && holds(s) }
 
 func holds(s string) bool {
@@ -34,7 +33,7 @@ func holds(s string) bool {
 	return false
 }
 
-// keyAt reports whether the prefix at i is that of a key.
+// keyAt reports whether the prefix at i begins a key.
 func keyAt(s string, i int) bool {
 	i = afterPrefix(s, i)
 	if i < 0 {
@@ -58,7 +57,8 @@ func keyAt(s string, i int) bool {
 	return false
 }
 
-// nextPlain returns where the next prefix begins that is not encoded, or len(s).
+// nextPlain returns where the next prefix that is not encoded begins, or len(s). It
+// searches for the first underscore of the prefix.
 func nextPlain(s string, from int) int {
 	const before = 2 // letters in front of the first underscore
 	for from+before < len(s) {
@@ -67,7 +67,7 @@ func nextPlain(s string, from int) int {
 			break
 		}
 		from += i
-		if lower(s[from+1]) == 'm' && lower(s[from]) == 'l' && plainAt(s, from) {
+		if plainAt(s, from) {
 			return from
 		}
 		from++
@@ -75,6 +75,7 @@ func nextPlain(s string, from int) int {
 	return len(s)
 }
 
+// plainAt reports whether the prefix is at i, in any case and not encoded.
 func plainAt(s string, i int) bool {
 	if len(s)-i < len(Prefix) {
 		return false
@@ -87,8 +88,8 @@ func plainAt(s string, i int) bool {
 	return true
 }
 
-// nextEncoded returns where the next prefix begins of which something is
-// percent-encoded, or len(s).
+// nextEncoded returns where the next prefix begins that is percent-encoded as a whole or
+// in part, or len(s).
 func nextEncoded(s string, from int) int {
 	for sign := from; ; sign++ {
 		i := strings.IndexByte(s[sign:], '%')
@@ -96,7 +97,8 @@ func nextEncoded(s string, from int) int {
 			return len(s)
 		}
 		sign += i
-		// What stands in front of the first sign of a prefix is not encoded.
+		// This is the first percent sign of the prefix, so its letters before are plain.
+		// The encoded letter says how many there are.
 		c, _ := decodedAt(s, sign)
 		c = lower(c)
 		for k := range len(Prefix) {
@@ -107,8 +109,8 @@ func nextEncoded(s string, from int) int {
 	}
 }
 
-// afterPrefix returns where the prefix ends that begins at i, as it is or encoded;
-// less than 0 if there is none.
+// afterPrefix returns where the prefix at i ends. The prefix may be encoded. If there is
+// none, the result is less than 0.
 func afterPrefix(s string, i int) int {
 	for k := range len(Prefix) {
 		var c byte
@@ -119,8 +121,8 @@ func afterPrefix(s string, i int) int {
 	return i
 }
 
-// decodedAt returns the byte at i, decoded twice, and where the next one begins. At
-// the end it is 0.
+// decodedAt returns the byte at i, decoded twice, and where the next byte begins. At the
+// end of s the byte is 0.
 func decodedAt(s string, i int) (c byte, next int) {
 	if c, next = unescapedAt(s, i); c != '%' {
 		return c, next
@@ -133,7 +135,8 @@ func decodedAt(s string, i int) (c byte, next int) {
 	return c, next
 }
 
-// unescapedAt decodes once. What is no valid escape stands for itself.
+// unescapedAt is [decodedAt] for a single decoding. A percent sign that begins no valid
+// escape stands for itself.
 func unescapedAt(s string, i int) (c byte, next int) {
 	if i >= len(s) {
 		return 0, i
@@ -146,6 +149,7 @@ func unescapedAt(s string, i int) (c byte, next int) {
 	return s[i], i + 1
 }
 
+// unhex returns the value of a hexadecimal digit, or -1.
 func unhex(c byte) int {
 	switch c = lower(c); {
 	case c >= '0' && c <= '9':

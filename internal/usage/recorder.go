@@ -1,9 +1,8 @@
-// Package usage writes behind what requests leave in memory: when each key was
-// last used.
+// Package usage writes when each key was last used. It writes behind the requests.
 //
-// A request pays one atomic store. A [Recorder] collects the marks that changed
-// and writes them in one batch per interval; a crash loses one interval at
-// most, and a single use is never lost to throttling.
+// A request pays one atomic store. A [Recorder] collects the last-use marks that changed,
+// and writes them in one batch per interval. A crash loses one interval at most. A single
+// use is never lost to throttling.
 package usage
 
 import (
@@ -19,8 +18,7 @@ import (
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
-// flushTimeout bounds one write, so that a store that hangs cannot hold a
-// shutdown for longer.
+// flushTimeout bounds one write, so that a store that hangs delays a shutdown no longer.
 const flushTimeout = 5 * time.Second
 
 // Sink takes a batch of last uses; [store.Store] is one.
@@ -28,28 +26,27 @@ type Sink interface {
 	RecordUse(ctx context.Context, uses []store.Use) error
 }
 
-// Recorder writes marks behind. It is safe for concurrent use. What could not
-// be written is kept, one entry per key, and tried again.
+// Recorder writes last-use marks behind. It is safe for concurrent use. It keeps the uses
+// that could not be written, one per key, and tries them again.
 type Recorder struct {
-	sink   Sink
-	logger *slog.Logger
+	sink Sink
 
-	mu    sync.Mutex
+	mu    sync.Mutex // guards the fields up to pendingKeys
 	queue []*Mark
-	// The oldest use that waits in the queue, and of those that a flush has taken;
-	// zero for none. Guarded by mu.
-	waiting, taken time.Time
-	unwritten      int // keys that a flush has taken
+	// oldestQueued is the first use in the queue, and oldestPending that of the uses that a
+	// flush has taken. Both are zero for none.
+	oldestQueued, oldestPending time.Time
+	pendingKeys                 int // the length of pending, for Stats
 
 	flushing sync.Mutex
-	pending  map[store.ID]time.Time // guarded by flushing
+	pending  map[store.ID]time.Time // taken and not written yet; guarded by flushing
 
 	worker *worker.Worker
 }
 
 // Start makes a recorder that flushes every interval until [Recorder.Close].
 func Start(sink Sink, interval time.Duration, logger *slog.Logger) *Recorder {
-	r := &Recorder{sink: sink, logger: logger, pending: make(map[store.ID]time.Time)}
+	r := &Recorder{sink: sink, pending: make(map[store.ID]time.Time)}
 	r.worker = worker.Start(worker.Work{
 		Turn:      r.Flush,
 		Every:     interval,
@@ -60,14 +57,14 @@ func Start(sink Sink, interval time.Duration, logger *slog.Logger) *Recorder {
 	return r
 }
 
-// Touch notes that the key of the mark was used at this time. A nil recorder ignores it.
+// Touch notes that the key of the mark was used at this time. A nil recorder does nothing.
 func (r *Recorder) Touch(m *Mark, at time.Time) {
 	if r == nil || !m.raise(at) {
 		return
 	}
 	r.mu.Lock()
 	if len(r.queue) == 0 {
-		r.waiting = at
+		r.oldestQueued = at
 	}
 	r.queue = append(r.queue, m)
 	r.mu.Unlock()
@@ -75,10 +72,10 @@ func (r *Recorder) Touch(m *Mark, at time.Time) {
 
 // Stats are figures of a recorder.
 type Stats struct {
-	// Waiting is how many uses are not written yet, one for each key; those of a key
-	// whose last attempt failed may be counted twice.
+	// Waiting is how many keys have a last use that is not written yet. A key may count
+	// twice if a write has failed and the key was used again.
 	Waiting int
-	// Oldest is since when the oldest of them waits; zero for none.
+	// Oldest is the time of the oldest use that is not written, or zero if there is none.
 	Oldest time.Time
 }
 
@@ -86,15 +83,15 @@ type Stats struct {
 func (r *Recorder) Stats() Stats {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	s := Stats{Waiting: len(r.queue) + r.unwritten, Oldest: r.taken}
+	s := Stats{Waiting: len(r.queue) + r.pendingKeys, Oldest: r.oldestPending}
 	if s.Oldest.IsZero() {
-		s.Oldest = r.waiting
+		s.Oldest = r.oldestQueued
 	}
 	return s
 }
 
-// Flush writes everything noted so far. What the store did not take is tried
-// again by the next flush.
+// Flush writes every use that was noted so far. If the store fails, the next flush tries
+// again.
 func (r *Recorder) Flush(ctx context.Context) error {
 	r.flushing.Lock()
 	defer r.flushing.Unlock()
@@ -102,19 +99,20 @@ func (r *Recorder) Flush(ctx context.Context) error {
 	r.mu.Lock()
 	queue := r.queue
 	r.queue = nil
-	if r.taken.IsZero() {
-		r.taken = r.waiting
+	if r.oldestPending.IsZero() {
+		r.oldestPending = r.oldestQueued
 	}
-	r.waiting = time.Time{}
+	r.oldestQueued = time.Time{}
 	r.mu.Unlock()
 
+	// A key that was used since a write has failed has one entry all the same, the later one.
 	for _, m := range queue {
 		use := m.take()
 		if use.At.After(r.pending[use.ID]) {
 			r.pending[use.ID] = use.At
 		}
 	}
-	r.takes(len(r.pending))
+	r.setPendingKeys(len(r.pending))
 	if len(r.pending) == 0 {
 		return nil
 	}
@@ -122,8 +120,7 @@ func (r *Recorder) Flush(ctx context.Context) error {
 	for id, at := range r.pending {
 		batch = append(batch, store.Use{ID: id, At: at})
 	}
-	// One order everywhere: instances that lock rows in the same order cannot
-	// deadlock each other.
+	// Instances that lock rows in the same order cannot deadlock each other.
 	slices.SortFunc(batch, func(a, b store.Use) int { return bytes.Compare(a.ID[:], b.ID[:]) })
 
 	ctx, cancel := context.WithTimeout(ctx, flushTimeout)
@@ -132,39 +129,40 @@ func (r *Recorder) Flush(ctx context.Context) error {
 		return err
 	}
 	clear(r.pending)
-	r.takes(0)
+	r.setPendingKeys(0)
 	return nil
 }
 
-// takes notes how many keys' uses a flush has in its hands.
-func (r *Recorder) takes(n int) {
+// setPendingKeys tells [Recorder.Stats] how many uses the flush has taken.
+func (r *Recorder) setPendingKeys(n int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.unwritten = n
+	r.pendingKeys = n
 	if n == 0 {
-		r.taken = time.Time{}
+		r.oldestPending = time.Time{}
 	}
 }
 
-// Close ends the interval's loop and writes what is left, bounded by ctx.
+// Close stops the worker and writes the remaining uses, bounded by ctx. The error is that
+// of the store.
 func (r *Recorder) Close(ctx context.Context) error {
 	r.worker.Close()
 	return r.Flush(ctx)
 }
 
-// Mark remembers the last use of one key until it is written. It lives in the
-// cache entry of its key; a mark that waits to be written outlives the entry.
+// Mark is the last-use mark of one key. It is a part of the key's slot in memory, and
+// outlives the slot while it waits to be written.
 type Mark struct {
 	id    store.ID
 	last  atomic.Int64 // microseconds since the Unix epoch
-	dirty atomic.Bool
+	dirty atomic.Bool  // it is queued
 }
 
-// NewMark makes the mark of a key that was not used yet.
+// NewMark makes a mark for a key that was not used yet.
 func NewMark(id store.ID) *Mark { return &Mark{id: id} }
 
-// raise moves the last use forward to at and reports whether the mark was
-// clean, so that it has to be queued.
+// raise moves the last use forward to at. It reports whether the mark was clean, so that
+// the caller has to queue it.
 func (m *Mark) raise(at time.Time) bool {
 	us := at.UnixMicro()
 	for last := m.last.Load(); us > last; last = m.last.Load() {
@@ -175,8 +173,8 @@ func (m *Mark) raise(at time.Time) bool {
 	return !m.dirty.Load() && m.dirty.CompareAndSwap(false, true)
 }
 
-// take gives the use to write. The mark is clean before its time is read: a use
-// that comes between the two is queued again rather than lost.
+// take returns the use to write. It makes the mark clean before it reads the time, so that
+// a use between the two steps is queued again and not lost.
 func (m *Mark) take() store.Use {
 	m.dirty.Store(false)
 	return store.Use{ID: m.id, At: time.UnixMicro(m.last.Load()).UTC()}

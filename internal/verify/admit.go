@@ -16,35 +16,34 @@ import (
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
-// attempts is how often a lookup starts over because the key was changed while
-// it was read.
+// attempts is how often a key is looked up if it changes during each lookup.
 const attempts = 3
 
-// What keeps a key from being found good or not.
+// The causes of an [UnavailableError] that this package finds itself.
 var (
-	// ErrChanging says that the key changed again and again while it was read.
+	// ErrChanging says that the key changed during each of the attempts to read it.
 	ErrChanging = errors.New("the key changed while it was read")
-	// ErrNoLease says that nothing may be accepted; see [coherence.Lease].
+	// ErrNoLease says that no key may be accepted now; see [coherence.Lease].
 	ErrNoLease = errors.New("this instance has no lease: changes of keys may not have reached it")
 )
 
-// Verify returns whose key it is. The error matches [ErrInvalidToken] and is a
-// [Reason] if the key is not to be accepted, or is an [*UnavailableError] if
-// that could not be found out; nothing else comes back, apart from the error of
-// ctx when the caller went away. Neither carries the key.
+// Verify returns the identity that a key belongs to. If the key is not accepted, the error
+// is a [Reason], and matches [ErrInvalidToken]. If that cannot be decided now, the error is
+// an [*UnavailableError]. If the caller went away, it is the error of ctx. There are no
+// other errors, and none holds the key.
 //
-// A key that is remembered costs no allocation, no lock and no input or output.
+// A key that is in memory costs no allocation, no lock, and no input or output.
 func (v *Verifier) Verify(ctx context.Context, key string) (*Identity, error) {
 	_, identity, err := v.Admit(ctx, key, nil)
 	return identity, err
 }
 
-// Admit is Verify for a request that can be cut. On success the flight has
-// entered, before the last check of the key, and is to be taken out with
-// [coherence.Flight.Leave] when the request has ended.
+// Admit is [Verifier.Verify] for a request that can be cut. On success the flight has
+// entered, before the last check of the key. The caller must call [coherence.Flight.Leave]
+// when the request has ended.
 //
-// The id is that of the key, whether it is accepted or not: the id that it says, or
-// the one under which a key of another service was found. It is zero if there is none.
+// The id is returned whether the key is accepted or not. It is the id in the key or, for a
+// key of another service, the id of the row that was found. It is zero if there is none.
 func (v *Verifier) Admit(ctx context.Context, key string, flight *coherence.Flight) (store.ID, *Identity, error) {
 	id, err := v.config.Minter.Parse(key)
 	if err != nil {
@@ -96,35 +95,35 @@ func (v *Verifier) notFound(outcome adopt.Outcome, err error, reason Reason) err
 	return unanswered(err)
 }
 
-// admit is [Verifier.Admit] for a key that is known by its id, if it is known at all.
+// admit is [Verifier.Admit] for a key whose id is known.
 func (v *Verifier) admit(ctx context.Context, p *presented, flight *coherence.Flight) (*Identity, error) {
 	began := v.sample()
 	if identity, now, err := v.recall(p, flight); identity != nil || err != nil {
 		if err == nil {
-			v.recalled(began, now)
+			v.countRecall(began, now)
 		}
 		return identity, err
 	}
-	if reason, ok := v.negatives.why(p.id, v.config.Now()); ok {
+	if reason, ok := v.negatives.reason(p.id, v.config.Now()); ok {
 		return nil, reason
 	}
 	return v.lookUp(ctx, *p, flight)
 }
 
-// lookUp asks the store, once for all requests that wait for this key. The
-// flight is shared by requests with the same whole key only, known by the same id
-// (what another service minted may be known by another one soon), and what it found
-// is taken only if the key was not forgotten since: a request that joins a
-// flight whose row was read before a revocation must not profit from it.
+// lookUp asks the store, once for all requests that wait for this key. Requests share a
+// lookup only if they have the same whole key and the same id. (The id of a key of another
+// service may change soon.) The lookup fills memory, and each request is then accepted from
+// memory. So if the key was forgotten since, the result does not count: a request that joins
+// a lookup whose row was read before a revocation must not be accepted.
 //
-// Each request that waits has a span "look up". The spans of the work are below
-// that of the request which began it, whether it waits to the end or not; those of
-// the others have a link to it.
+// Each request that waits has a span "look up". The spans of the work are children of the
+// span of the request that began the lookup, even if that request does not wait to the end.
+// The spans of the other requests link to that span.
 func (v *Verifier) lookUp(ctx context.Context, p presented, flight *coherence.Flight) (_ *Identity, err error) {
 	ctx, span := observe.Start(ctx, "look up")
 	defer func() {
 		if errors.Is(err, ErrInvalidToken) {
-			observe.End(span, nil) // that a key is not good is an answer
+			observe.End(span, nil) // a refusal is an answer, and no error of the lookup
 			return
 		}
 		observe.End(span, err)
@@ -143,8 +142,8 @@ func (v *Verifier) lookUp(ctx context.Context, p presented, flight *coherence.Fl
 				return span.SpanContext(), unanswered(store.ErrClosed)
 			}
 			defer v.fills.Done()
-			// The work outlives the request that started it: others wait for it,
-			// and pgx would close the connection of a cancelled statement.
+			// The work outlives the request that began it. Other requests wait for it,
+			// and pgx would close the connection of a canceled statement.
 			return span.SpanContext(), v.fill(context.WithoutCancel(ctx), &p)
 		})
 		select {
@@ -165,11 +164,10 @@ func (v *Verifier) lookUp(ctx context.Context, p presented, flight *coherence.Fl
 	return nil, unanswered(ErrChanging)
 }
 
-// direct accepts a key on rows that were read for this request alone. It is for
-// a database that does not log every change: nothing is remembered then, and a
-// read that another request began says nothing of now. The row is read again
-// after the flight has entered, so that a look through the flights either finds
-// this one or came before the key was found to be there.
+// direct accepts a key on rows that are read for this request alone. It is for a database
+// that does not log every change. Nothing is remembered then, and a read that another
+// request began earlier proves nothing. The row is read again after the flight has entered.
+// So a search through the flights either finds this one, or came before the second read.
 func (v *Verifier) direct(ctx context.Context, p *presented, flight *coherence.Flight) (*Identity, error) {
 	if !v.begin() {
 		return nil, unanswered(store.ErrClosed)
@@ -184,34 +182,34 @@ func (v *Verifier) direct(ctx context.Context, p *presented, flight *coherence.F
 	if flight != nil {
 		v.config.Flights.Enter(flight, claim)
 	}
-	again, err := v.readRow(ctx, p.id)
+	reread, err := v.readRow(ctx, p.id)
 	if err != nil {
 		flight.Leave()
 		return nil, err
 	}
 	now := v.config.Now()
-	same := coherence.ClaimOf(again)
-	if same.Fingerprint != claim.Fingerprint || !slices.Equal(same.Permissions, claim.Permissions) ||
-		!same.ExpiresAt.Equal(claim.ExpiresAt) || claim.Adopted && !again.Foreign || v.config.Lease.Standing(now) == coherence.None {
+	second := coherence.ClaimOf(reread)
+	if second.Fingerprint != claim.Fingerprint || !slices.Equal(second.Permissions, claim.Permissions) ||
+		!second.ExpiresAt.Equal(claim.ExpiresAt) || claim.Adopted && !reread.Foreign || v.config.Lease.Standing(now) == coherence.None {
 		flight.Leave()
 		return nil, unanswered(ErrChanging)
 	}
-	identity := IdentityOf(again)
+	identity := IdentityOf(reread)
 	if identity.expired(now) {
 		flight.Leave()
 		return nil, ReasonExpired
 	}
-	v.config.Uses.Touch(v.l1.mark(p.id), now)
+	v.config.Uses.Touch(v.l1.lastUse(p.id), now)
 	return identity, nil
 }
 
-// recall accepts a key that is remembered, if memory may be trusted now, and says
-// when that was. It returns nothing if the store is to be asked.
+// recall accepts a key that is in memory, if memory may be trusted now, and returns when
+// that was. If it returns neither an identity nor an error, the store must be asked.
 //
-// The flight enters first, and then the entry is looked at once more: a
-// revocation drops the entry and then cuts the flights, so that one of the two
-// meets the other. The clock is read after that, so that a process that was
-// paused here does not go by the lease that it had before.
+// The flight enters first, and then the entry is checked once more. A revocation drops the
+// entry first, and then cuts the flights. So either the check misses the entry, or the
+// revocation finds the flight. The clock is read after the flight has entered. So a process
+// that was paused before does not rely on the lease that it had then.
 func (v *Verifier) recall(p *presented, flight *coherence.Flight) (_ *Identity, now time.Time, _ error) {
 	s, e := v.l1.get(p.id)
 	if e == nil || subtle.ConstantTimeCompare(e.digest[:], p.digest[:]) != 1 {
@@ -221,7 +219,7 @@ func (v *Verifier) recall(p *presented, flight *coherence.Flight) (_ *Identity, 
 		v.config.Flights.Enter(flight, e.claim)
 	}
 	now = v.config.Now()
-	if !v.l1.holds(s, e) || !now.Before(e.until) || v.config.Lease.Standing(now) != coherence.Cached {
+	if !v.l1.current(s, e) || !now.Before(e.until) || v.config.Lease.Standing(now) != coherence.Cached {
 		flight.Leave()
 		return nil, now, nil
 	}
@@ -229,32 +227,33 @@ func (v *Verifier) recall(p *presented, flight *coherence.Flight) (_ *Identity, 
 		flight.Leave()
 		return nil, now, ReasonExpired
 	}
-	v.config.Uses.Touch(s.mark, now)
+	v.config.Uses.Touch(s.lastUse, now)
 	return e.identity, now, nil
 }
 
-// sampling is of how many checks from memory one is timed. A reading of the clock
-// takes a tenth of such a check.
-const sampling = 256
+// sampleEvery says that one in so many checks from memory is timed. To read the clock takes
+// a tenth of the time of such a check.
+const sampleEvery = 256
 
-// sample reads the clock if the next check from memory is to be timed.
+// sample reads the clock if the next check from memory is timed. Otherwise it returns zero.
 func (v *Verifier) sample() (began time.Time) {
-	if v.remembered.Load()%sampling == sampling-1 {
+	if v.remembered.Load()%sampleEvery == sampleEvery-1 {
 		began = v.config.Now()
 	}
 	return began
 }
 
-// recalled counts a key that was accepted from memory at now. The time is that of
-// a reading that the check makes anyway, just before its end.
-func (v *Verifier) recalled(began, now time.Time) {
+// countRecall counts a request that was accepted from memory at now. Now is a reading that
+// the check needs anyway, just before its end.
+func (v *Verifier) countRecall(began, now time.Time) {
 	v.remembered.Add(1)
 	if !began.IsZero() {
 		v.config.Meter.Verified(observe.PathMemory, now.Sub(began))
 	}
 }
 
-// begin reports whether a lookup may start; fills.Done ends it.
+// begin reports whether a lookup may begin. If so, the caller must call fills.Done at its
+// end.
 func (v *Verifier) begin() bool {
 	v.closing.Lock()
 	defer v.closing.Unlock()

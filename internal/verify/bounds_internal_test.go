@@ -26,18 +26,18 @@ func TestWhatIsRememberedOfBadKeysIsBounded(t *testing.T) {
 	if n := g.verdicts.Len(); n != negativesSize {
 		t.Errorf("%d verdicts are remembered, not %d", n, negativesSize)
 	}
-	if n := k.wrong.Len(); n != wrongSize {
-		t.Errorf("%d wrong digests are remembered, not %d", n, wrongSize)
+	if n := k.refuted.Len(); n != maxRefuted {
+		t.Errorf("%d wrong digests are remembered, not %d", n, maxRefuted)
 	}
-	if n := k.facts.Len(); n != 16 {
+	if n := k.proofs.Len(); n != 16 {
 		t.Errorf("%d facts are remembered, not 16", n)
 	}
 	id := store.ID{0xff}
 	g.add(id, ReasonRevoked, at)
-	if _, ok := g.why(id, at.Add(negativesTTL-1)); !ok {
+	if _, ok := g.reason(id, at.Add(negativesTTL-1)); !ok {
 		t.Error("a verdict is forgotten before its time")
 	}
-	if _, ok := g.why(id, at.Add(negativesTTL)); ok {
+	if _, ok := g.reason(id, at.Add(negativesTTL)); ok {
 		t.Error("a verdict outlives its time")
 	}
 }

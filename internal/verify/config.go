@@ -17,26 +17,26 @@ import (
 const (
 	DefaultMaxEntries = 100_000
 	DefaultMaxBytes   = 128 << 20
-	// DefaultMaxAge is how long a verified key is believed to exist without
-	// asking the store again, while the lease holds.
+	// DefaultMaxAge is how long a verified key is believed to exist before the store is
+	// asked again, while the lease is in force.
 	DefaultMaxAge = 5 * time.Minute
 )
 
-// Store is what the verifier asks of a [store.Store].
+// Store is the part of a [store.Store] that the verifier uses.
 type Store interface {
 	Key(ctx context.Context, id store.ID) (*store.Key, error)
 	RehashKey(ctx context.Context, id store.ID, old, renewed store.Hash) error
 }
 
-// Lease says what may be trusted at a moment; *[coherence.Lease] does. Want asks
-// for a renewal. (It is an interface because only a follower can extend a real lease, and
-// tests need one that stands as they say.)
+// Lease says what may be trusted at a moment. Want asks for a renewal. The implementation is
+// [coherence.Lease]. It is an interface because only a follower can extend a real lease, and
+// tests set the state of a lease themselves.
 type Lease interface {
 	Standing(now time.Time) coherence.Standing
 	Want()
 }
 
-// Config is what a [Verifier] is made of. Store, Lease, Flights, Minter, Slots and
+// Config is the configuration of a [Verifier]. Store, Lease, Flights, Minter, Slots and
 // Logger are required.
 type Config struct {
 	Store  Store
@@ -44,15 +44,16 @@ type Config struct {
 	Minter *token.Minter
 	Slots  *Slots
 	Logger *slog.Logger
-	// Uses notes that keys were used, or is nil.
+	// Uses records when keys were used, unless it is nil.
 	Uses *usage.Recorder
-	// Flights is where the requests that [Verifier.Admit] lets through enter.
+	// Flights is the registry that requests enter when [Verifier.Admit] lets them through.
 	Flights *coherence.Flights
 
-	// Proofs is the shared cache of finished work, or nil for none. It serves
-	// only if there is at least one secret.
+	// Proofs is the proof cache that instances share, or nil for none. It is used only if
+	// there is at least one secret.
 	Proofs Cache
-	// Secrets authenticate the proofs. The first writes, all are accepted.
+	// Secrets authenticate the proofs. New proofs are written under the first secret.
+	// Proofs under any of the secrets are accepted.
 	Secrets [][]byte
 
 	// Adopt finds the rows of keys that other services have minted. Nil refuses them.
@@ -61,15 +62,15 @@ type Config struct {
 	// MaxEntries and MaxBytes bound the memory of verified keys.
 	MaxEntries int
 	MaxBytes   int64
-	// MaxAge is how long a verified key is believed to exist, give or take a
-	// tenth, however long the lease holds. It bounds what a fault in the
-	// protocol could do. [DefaultMaxAge] by default.
+	// MaxAge is how long a verified key is believed to exist, give or take a tenth, however
+	// long the lease is in force. It bounds the damage of a fault in the protocol.
+	// [DefaultMaxAge] by default.
 	MaxAge time.Duration
 
-	// Meter is told how long verifications take, or nil for nobody.
+	// Meter is told how long verifications take, unless it is nil.
 	Meter observe.Meter
 
-	// Now is the clock; [time.Now] by default. Its readings must carry the
-	// monotonic clock, so that a stepped wall clock prolongs nothing.
+	// Now is the clock, [time.Now] by default. Its readings must carry the monotonic
+	// clock, so that a wall clock that is set back prolongs nothing.
 	Now func() time.Time
 }

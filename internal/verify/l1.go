@@ -14,19 +14,18 @@ import (
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
-// entry says: the key with this digest exists, and is this identity. It is
-// immutable.
+// entry says that the key with this digest exists and has this identity. It is immutable.
 type entry struct {
 	digest   [32]byte
 	identity *Identity
 	claim    *coherence.Claim
-	until    time.Time // carries a monotonic reading; see store.Key for expiry
+	until    time.Time // how long the entry is believed; not the expiry of the key
 	epoch    uint64    // of l1, from before the row was read
 	size     int64     // bytes, roughly
 }
 
-// entryOverhead is what an entry takes beside its texts, in bytes: the structs,
-// the boxed values, the map's bucket and the queue's element.
+// entryOverhead is the size of an entry without its texts, in bytes: the structs, the boxed
+// values, the map's bucket and the queue's element.
 const entryOverhead = 640
 
 func newEntry(digest [32]byte, row *store.Key, until time.Time) *entry {
@@ -38,46 +37,44 @@ func newEntry(digest [32]byte, row *store.Key, until time.Time) *entry {
 	return &entry{digest: digest, identity: identity, claim: coherence.ClaimOf(row), until: until, size: size}
 }
 
-// slot is the place of one key in L1. It stays when its entry runs out and is
-// filled again, so that the key's mark of last use stays too.
+// slot is the place of one key in L1. When its entry runs out the slot stays, and is filled
+// again. So the key's last-use mark stays too.
 type slot struct {
 	id      store.ID
 	entry   atomic.Pointer[entry]
-	mark    *usage.Mark
-	visited atomic.Bool
+	lastUse *usage.Mark
+	visited atomic.Bool // since the hand last came by
 
-	// guarded by l1.mu
+	// These fields are guarded by l1.mu.
 	element *list.Element
 	size    int64
-	dead    bool
+	dead    bool // the slot is not in the map any more
 }
 
-// l1 maps ids to entries. Readers take no lock and write at most one bit.
-// Beyond its bounds it evicts by SIEVE (Zhang et al., NSDI 2024): a queue in
-// order of insertion, and a hand that walks it and takes the first slot not
-// visited since it last came by. Unlike LRU a hit moves nothing, so it needs
-// no lock.
+// l1 maps ids to entries. Readers take no lock and write at most one bit. If l1 is full, it
+// evicts by SIEVE (Zhang et al., NSDI 2024): the slots are in a queue in order of insertion.
+// A hand walks through the queue, and takes the first slot that was not visited since the
+// hand last came by. Unlike in an LRU cache a hit moves nothing, so a hit needs no lock.
 //
-// It is keyed by the key's public id: no lookup depends on a secret. The digest
-// of the whole key is compared by the caller in constant time.
+// The map's key is the public id, so no lookup depends on a secret. The caller compares the
+// digest of the whole key in constant time.
 type l1 struct {
 	slots      *xsync.Map[store.ID, *slot]
 	maxEntries int
 	maxBytes   int64
 
-	// generations count what was forgotten, by stripe of ids. A fill stores
-	// only if its generation is still what it was before the row was read.
-	// Sharing a stripe costs a needless second read and nothing else, and no
-	// eviction can ever lose a count.
+	// generations count how often a key was forgotten, by stripe of ids. A fill stores its
+	// entry only if the count is still the same as before the row was read. Two ids that
+	// share a stripe cost a needless second read and nothing else. No eviction can lose a
+	// count.
 	generations [1024]atomic.Uint64
-	// epoch counts how often everything was forgotten. An entry of another one
-	// does not count.
+	// epoch counts how often everything was forgotten. An entry from another epoch is void.
 	epoch atomic.Uint64
 
-	mu    sync.Mutex
+	mu    sync.Mutex // guards the queue, and the size of every slot
 	queue *list.List // newest in front
 	hand  *list.Element
-	bytes int64
+	bytes int64 // the sum of the sizes
 }
 
 func newL1(maxEntries int, maxBytes int64) *l1 {
@@ -89,7 +86,8 @@ func newL1(maxEntries int, maxBytes int64) *l1 {
 	}
 }
 
-// get returns the slot and its entry, or nil. It does not look at the time.
+// get returns the slot and its entry, or nil for what is not there. It does not check until
+// when the entry is believed.
 func (c *l1) get(id store.ID) (*slot, *entry) {
 	s, ok := c.slots.Load(id)
 	if !ok {
@@ -105,27 +103,27 @@ func (c *l1) get(id store.ID) (*slot, *entry) {
 	return s, e
 }
 
-// holds reports whether the entry is still what the slot holds.
-func (c *l1) holds(s *slot, e *entry) bool {
+// current reports whether the entry is still in its slot, and nothing was forgotten.
+func (c *l1) current(s *slot, e *entry) bool {
 	return s.entry.Load() == e && e.epoch == c.epoch.Load()
 }
 
-// generation is what was forgotten so far, of a stripe and of everything.
+// generation counts how often a stripe, and everything, was forgotten.
 type generation struct{ stripe, epoch uint64 }
 
-// generation is to be read before the row is.
+// generation must be read before the row.
 func (c *l1) generation(id store.ID) generation {
 	return generation{c.stripe(id).Load(), c.epoch.Load()}
 }
 
-// stripe spreads by the last bytes of a UUIDv7, which are random.
+// stripe chooses by the last bytes of the id, which are random in a UUIDv7.
 func (c *l1) stripe(id store.ID) *atomic.Uint64 {
 	return &c.generations[(uint(id[14])<<8|uint(id[15]))%uint(len(c.generations))]
 }
 
-// put stores the entry if nothing was forgotten under its stripe since the
-// generation was read, and reports whether it did. The test and the store are
-// one step with respect to [l1.forget]: both run under the map's lock of the id.
+// put stores the entry if its stripe was not forgotten since the generation was read, and
+// reports whether it did. [l1.forget] cannot come between the check and the store, because
+// both run under the map's lock for the id.
 func (c *l1) put(g generation, e *entry) bool {
 	id := e.identity.ID
 	e.epoch = g.epoch
@@ -139,29 +137,29 @@ func (c *l1) put(g generation, e *entry) bool {
 			s.entry.Store(e)
 			return s, xsync.CancelOp
 		}
-		s = &slot{id: id, mark: usage.NewMark(id)}
+		s = newSlot(id)
 		s.entry.Store(e)
 		return s, xsync.UpdateOp
 	})
 	if stored {
-		c.account(s, e.size)
+		c.setSize(s, e.size)
 	}
 	return stored
 }
 
-// mark returns the key's mark of last use, and makes a slot without an entry if
-// there is none.
-func (c *l1) mark(id store.ID) *usage.Mark {
-	s, loaded := c.slots.LoadOrCompute(id, func() (*slot, bool) {
-		return &slot{id: id, mark: usage.NewMark(id)}, false
-	})
+// lastUse returns the key's last-use mark. If the key has no slot, lastUse makes a slot
+// without an entry.
+func (c *l1) lastUse(id store.ID) *usage.Mark {
+	s, loaded := c.slots.LoadOrCompute(id, func() (*slot, bool) { return newSlot(id), false })
 	if !loaded {
-		c.account(s, entryOverhead)
+		c.setSize(s, entryOverhead)
 	}
-	return s.mark
+	return s.lastUse
 }
 
-// forget drops the entry and voids every fill of it that is under way.
+func newSlot(id store.ID) *slot { return &slot{id: id, lastUse: usage.NewMark(id)} }
+
+// forget drops the entry, and voids every fill of it that is under way.
 func (c *l1) forget(id store.ID) {
 	var dropped *slot
 	c.slots.Compute(id, func(s *slot, loaded bool) (*slot, xsync.ComputeOp) {
@@ -186,7 +184,9 @@ func (c *l1) forgetAll() { c.epoch.Add(1) }
 // len is the number of slots.
 func (c *l1) len() int { return c.slots.Size() }
 
-func (c *l1) account(s *slot, size int64) {
+// setSize notes the size of a slot, and evicts others while l1 is beyond its bounds. It puts
+// a new slot into the queue.
+func (c *l1) setSize(s *slot, size int64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if s.dead {
@@ -198,7 +198,7 @@ func (c *l1) account(s *slot, size int64) {
 	c.bytes += size - s.size
 	s.size = size
 	for c.queue.Len() > c.maxEntries || c.bytes > c.maxBytes {
-		victim := c.sieve(s)
+		victim := c.victim(s)
 		if victim == nil {
 			return
 		}
@@ -207,16 +207,17 @@ func (c *l1) account(s *slot, size int64) {
 			if !loaded || current != victim {
 				return current, xsync.CancelOp
 			}
-			// A request that has the slot in hands must find it empty: nobody could
-			// tell it of a revocation any more.
+			// A request may have found the slot before. It must find the slot empty now,
+			// since a revocation could not reach that slot any more.
 			current.entry.Store(nil)
 			return nil, xsync.DeleteOp
 		})
 	}
 }
 
-// sieve picks the slot to evict, never the one that was just put.
-func (c *l1) sieve(keep *slot) *slot {
+// victim picks the slot to evict, but never keep, the slot that was just put. It returns nil
+// if there is no other slot.
+func (c *l1) victim(keep *slot) *slot {
 	at := c.hand
 	for range 2*c.queue.Len() + 1 {
 		if at == nil {
@@ -232,6 +233,7 @@ func (c *l1) sieve(keep *slot) *slot {
 	return nil
 }
 
+// unlink takes a slot out of the queue. The caller holds the lock.
 func (c *l1) unlink(s *slot) {
 	s.dead = true
 	if s.element == nil {
@@ -245,20 +247,21 @@ func (c *l1) unlink(s *slot) {
 	s.element, s.size = nil, 0
 }
 
-// Bounds of the memory of ids that have no row.
+// Bounds of the negative cache.
 const (
 	negativesSize = 16384
 	negativesTTL  = 2 * time.Second
 )
 
-// negativeCache remembers for a moment why a minted key cannot be good: its row is not
-// there, or its time is over. So a client that keeps sending a revoked key does
-// not keep asking the store. It is bounded apart from the good keys and cannot
-// push them out.
+// negativeCache remembers for a moment why a minted key is not good: its row is gone, or the
+// key has expired. So a client that keeps sending a revoked key does not make the verifier
+// ask the store each time. The cache is bounded apart from the good keys, and cannot push
+// them out.
 type negativeCache struct {
 	verdicts *lru.Cache[store.ID, verdict]
 }
 
+// verdict is why a key is refused, and until when.
 type verdict struct {
 	reason Reason
 	until  time.Time
@@ -268,15 +271,16 @@ func newNegativeCache() *negativeCache {
 	return &negativeCache{lru.New[store.ID, verdict](negativesSize)}
 }
 
-func (a *negativeCache) why(id store.ID, now time.Time) (Reason, bool) {
-	v, ok := a.verdicts.Get(id)
+// reason returns why the key is refused without a look at the store, if it is.
+func (c *negativeCache) reason(id store.ID, now time.Time) (Reason, bool) {
+	v, ok := c.verdicts.Get(id)
 	return v.reason, ok && now.Before(v.until)
 }
 
-func (a *negativeCache) add(id store.ID, reason Reason, now time.Time) {
-	a.verdicts.Add(id, verdict{reason, now.Add(negativesTTL)})
+func (c *negativeCache) add(id store.ID, reason Reason, now time.Time) {
+	c.verdicts.Add(id, verdict{reason, now.Add(negativesTTL)})
 }
 
-func (a *negativeCache) forget(id store.ID) { a.verdicts.Remove(id) }
+func (c *negativeCache) forget(id store.ID) { c.verdicts.Remove(id) }
 
-func (a *negativeCache) forgetAll() { a.verdicts.Purge() }
+func (c *negativeCache) forgetAll() { c.verdicts.Purge() }

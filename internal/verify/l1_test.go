@@ -31,7 +31,7 @@ func TestL1EvictsWhatIsInHands(t *testing.T) {
 	if _, there := c.get(testID(1)); there != nil {
 		t.Fatal("nothing was evicted")
 	}
-	if c.holds(s, e) {
+	if c.current(s, e) {
 		t.Error("an entry that was evicted is still held")
 	}
 }
@@ -43,7 +43,7 @@ func TestL1ForgetsEverythingAtOnce(t *testing.T) {
 	s, e := c.get(testID(1))
 	before := c.generation(testID(2))
 	c.forgetAll()
-	if _, there := c.get(testID(1)); there != nil || c.holds(s, e) {
+	if _, there := c.get(testID(1)); there != nil || c.current(s, e) {
 		t.Error("an entry outlived it")
 	}
 	c.put(before, testEntry(2, "stale"))
@@ -59,13 +59,13 @@ func TestL1ForgetsEverythingAtOnce(t *testing.T) {
 func TestL1MarksAreKeptOnceAKey(t *testing.T) {
 	t.Parallel()
 	c := newL1(10, 1<<30)
-	first := c.mark(testID(1))
+	first := c.lastUse(testID(1))
 	c.put(c.generation(testID(1)), testEntry(1, ""))
-	if s, e := c.get(testID(1)); e == nil || s.mark != first || c.mark(testID(1)) != first {
+	if s, e := c.get(testID(1)); e == nil || s.lastUse != first || c.lastUse(testID(1)) != first {
 		t.Error("the key has another mark")
 	}
 	for i := range 100 {
-		c.mark(testID(i))
+		c.lastUse(testID(i))
 	}
 	if c.len() != 10 {
 		t.Errorf("%d slots", c.len())

@@ -15,12 +15,12 @@ import (
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
-// proofTTL is how long a proof is kept, ± 10 % so that keys that were verified
-// together do not all have to be verified again together.
+// proofTTL is how long a proof is kept, give or take a tenth. So keys that were verified at
+// the same time need not all be verified again at the same time.
 const proofTTL = 24 * time.Hour
 
-// ProbeAddress is where no proof is ever kept. It begins as their addresses do, so
-// that the rights for them are enough.
+// ProbeAddress is an address where no proof is ever kept, for checks of the cache. It begins
+// like the address of a proof, so the same access rights are enough.
 const ProbeAddress = "sk1:probe"
 
 // The layout of a proof: version, blind, MAC.
@@ -29,71 +29,75 @@ const (
 	proofLen     = 1 + sha256.Size + sha256.Size
 )
 
-// finding is what a proof says of a key.
+// finding is what a proof says about a key.
 type finding int
 
 const (
-	unproven finding = iota // nothing is known: compute
+	unproven finding = iota // nothing is known, so Argon2id must run
 	proven                  // this digest belongs to this hash
-	refuted                 // another digest is known to belong to this hash
+	refuted                 // this digest does not belong to this hash
 )
 
-// localProofs is the proof cache of this process. It remembers which digest belongs to which stored hash:
-// the same fact as a proof in Redis. With it Argon2id runs once per key and
-// hash, and a wrong secret for a known key costs none at all. Digests that were
-// found not to belong to a hash are remembered too, apart and in lesser number:
-// a client that goes on with a key whose row was given another hash must not
-// keep the slots busy.
+// localProofs is the proof cache of this process. It remembers which digest belongs to which
+// stored hash, as a proof in Redis does. With it Argon2id runs once per key and hash, and a
+// wrong secret for a known key costs no Argon2id at all.
+//
+// It also remembers digests that do not belong to a hash, apart and in lesser number. If the
+// row of a key was given another hash, a client that goes on with the old key must not keep
+// the slots busy.
 type localProofs struct {
-	facts *lru.Cache[store.ID, fact]
-	wrong *lru.Cache[[32]byte, [32]byte] // digest to fingerprint
+	proofs  *lru.Cache[store.ID, proof]
+	refuted *lru.Cache[[32]byte, [32]byte] // digest to fingerprint
 }
 
-// wrongSize bounds the digests that are known to be wrong.
-const wrongSize = 16384
+// maxRefuted bounds the digests that are known not to belong to a hash.
+const maxRefuted = 16384
 
-type fact struct{ fingerprint, digest [32]byte }
+// proof says that a digest belongs to the hash with this fingerprint.
+type proof struct{ fingerprint, digest [32]byte }
 
 func newLocalProofs(size int) *localProofs {
-	return &localProofs{lru.New[store.ID, fact](size), lru.New[[32]byte, [32]byte](wrongSize)}
+	return &localProofs{lru.New[store.ID, proof](size), lru.New[[32]byte, [32]byte](maxRefuted)}
 }
 
+// check says what this process knows about a digest and a hash.
 func (p *localProofs) check(id store.ID, fingerprint, digest [32]byte) finding {
-	if of, ok := p.wrong.Get(digest); ok && of == fingerprint {
+	if other, ok := p.refuted.Get(digest); ok && other == fingerprint {
 		return refuted
 	}
-	f, ok := p.facts.Get(id)
+	known, ok := p.proofs.Get(id)
 	switch {
-	case !ok || f.fingerprint != fingerprint:
+	case !ok || known.fingerprint != fingerprint:
 		return unproven
-	case subtle.ConstantTimeCompare(f.digest[:], digest[:]) != 1:
+	case subtle.ConstantTimeCompare(known.digest[:], digest[:]) != 1:
 		return refuted
 	}
 	return proven
 }
 
-// has reports whether anything is known of the id, without counting as a use.
-func (p *localProofs) has(id store.ID) bool { return p.facts.Contains(id) }
+// has reports whether there is a proof for the id. It does not count as a use of the proof.
+func (p *localProofs) has(id store.ID) bool { return p.proofs.Contains(id) }
 
 func (p *localProofs) keep(id store.ID, fingerprint, digest [32]byte) {
-	p.facts.Add(id, fact{fingerprint, digest})
+	p.proofs.Add(id, proof{fingerprint, digest})
 }
 
 // refute remembers that the digest does not belong to the hash.
-func (p *localProofs) refute(fingerprint, digest [32]byte) { p.wrong.Add(digest, fingerprint) }
+func (p *localProofs) refute(fingerprint, digest [32]byte) { p.refuted.Add(digest, fingerprint) }
 
-// Cache is a cache that instances share, Redis in practice. It is asked for
-// finished work only, so that whatever it answers, or does not, changes nothing
-// but the time a verification takes. It must be safe for concurrent use.
+// Cache is a cache that instances share, in practice Redis. It holds proofs only. So nothing
+// that it answers changes whether a key is accepted, only how long that takes. It must be
+// safe for concurrent use.
 type Cache interface {
 	// Get returns the value at the address, or nil if there is none.
 	Get(ctx context.Context, address string) ([]byte, error)
-	// Set keeps a value for a time.
+	// Set keeps a value for the time ttl.
 	Set(ctx context.Context, address string, value []byte, ttl time.Duration) error
 }
 
-// sharedProofs is the proof cache that instances share. It looks proofs up under every accepted secret and writes them under the
-// first. The zero value knows nothing and keeps nothing.
+// sharedProofs is the proof cache that instances share. It looks proofs up under every
+// accepted secret, and writes them under the first. The zero value has no proofs and keeps
+// none.
 type sharedProofs struct {
 	cache   Cache
 	sealers []sealer
@@ -111,7 +115,8 @@ func newSharedProofs(cache Cache, secrets [][]byte, logger *slog.Logger) *shared
 	return p
 }
 
-// fetch starts to read what is kept for the id. Calling the result waits for it.
+// fetch begins to read the proofs for the id, one value per secret. It returns a function
+// that waits for them.
 func (p *sharedProofs) fetch(ctx context.Context, id store.ID) func() [][]byte {
 	if p.cache == nil {
 		return func() [][]byte { return nil }
@@ -144,7 +149,7 @@ func (p *sharedProofs) check(values [][]byte, id store.ID, fingerprint, digest [
 	return unproven
 }
 
-// keep writes a proof. That it cannot is no failure of anything.
+// keep writes a proof. An error is only logged, because a proof can always be lost.
 func (p *sharedProofs) keep(ctx context.Context, id store.ID, fingerprint, digest [32]byte) {
 	if p.cache == nil {
 		return
@@ -163,13 +168,14 @@ func (p *sharedProofs) keep(ctx context.Context, id store.ID, fingerprint, diges
 //	value   = version ‖ blind ‖ HMAC(secret, "memo\0" ‖ version ‖ id ‖ fingerprint ‖ blind)
 //	blind   = HMAC(secret, "blind\0" ‖ digest)
 //
-// with the fingerprint SHA-256 of the stored PHC string and the digest that of
-// the presented key. A dump of Redis holds outputs of a pseudorandom function
-// and nothing else; whoever writes to Redis can neither make a proof nor move
-// one to another key or another hash. The address depends on the id alone, so
-// that the proof is fetched while the row is read.
+// The fingerprint is SHA-256 of the stored PHC string, and the digest is [token.Digest] of
+// the key. A dump of Redis shows outputs of a pseudorandom function and nothing else. If
+// somebody writes to Redis, he can neither make a proof nor move one to another key or hash.
+// The address depends on the id alone, so that the proof can be fetched while the row is
+// read.
 type sealer struct{ secret []byte }
 
+// mac computes HMAC-SHA256 over the parts. The first part says what the MAC is for.
 func (s sealer) mac(parts ...[]byte) []byte {
 	h := hmac.New(sha256.New, s.secret)
 	for _, p := range parts {
@@ -182,6 +188,7 @@ func (s sealer) address(id store.ID) string {
 	return "sk1:" + base64.RawURLEncoding.EncodeToString(s.mac([]byte("addr\x00"), id[:]))
 }
 
+// seal makes the value of a proof.
 func (s sealer) seal(id store.ID, fingerprint, digest [32]byte) []byte {
 	value := make([]byte, 0, proofLen)
 	value = append(value, proofVersion)
@@ -193,6 +200,8 @@ func (s sealer) memo(id store.ID, fingerprint [32]byte, blind []byte) []byte {
 	return s.mac([]byte("memo\x00"), []byte{proofVersion}, id[:], fingerprint[:], blind)
 }
 
+// open says what a value proves. A value that was not made under this secret, or for another
+// id or hash, proves nothing.
 func (s sealer) open(value []byte, id store.ID, fingerprint, digest [32]byte) finding {
 	if len(value) != proofLen || value[0] != proofVersion {
 		return unproven

@@ -15,16 +15,16 @@ import (
 const lookupTimeout = 2 * time.Second
 
 const (
-	// maxRenewals bounds the keys that wait to be rehashed. One that finds no place is
-	// offered again when it is next looked up.
+	// maxRenewals bounds the keys that wait to be rehashed. A key that finds no place is
+	// offered again at its next lookup.
 	maxRenewals = 64
-	// renewalPause is how long the renewer rests after a failure. Each attempt costs a
-	// whole Argon2id, and what failed once, such as a role that may not update, will most
-	// likely fail again.
+	// renewalPause is how long the renewer pauses after a failure. Each attempt costs a
+	// whole Argon2id. The cause of a failure, such as a database role that may not update,
+	// will most likely make the next attempt fail too.
 	renewalPause = time.Minute
 )
 
-// renewal is a key whose stored hash is weaker than what is configured.
+// renewal is a key whose stored hash is weaker than the configured parameters.
 type renewal struct {
 	id     store.ID
 	key    string
@@ -32,9 +32,8 @@ type renewal struct {
 	old    store.Hash
 }
 
-// renewer replaces weak hashes, one at a time and in the background: a request
-// never waits for it. It needs the key in clear, which is only there right
-// after a verification.
+// renewer replaces weak hashes, one at a time and in the background. No request waits for it.
+// It needs the key in clear, which is there only right after a verification.
 type renewer struct {
 	config *Config
 	local  *localProofs
@@ -45,7 +44,7 @@ type renewer struct {
 
 	mu      sync.Mutex
 	waiting map[store.ID]struct{}
-	resume  time.Time // nothing is taken before; set after a failure
+	resume  time.Time // no key is accepted before; set after a failure
 }
 
 func startRenewer(config *Config, local *localProofs, shared *sharedProofs) *renewer {
@@ -67,6 +66,7 @@ func (r *renewer) close() {
 	r.done.Wait()
 }
 
+// offer queues a key, unless it is queued already or the queue is full.
 func (r *renewer) offer(job renewal) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -96,11 +96,10 @@ func (r *renewer) run(ctx context.Context) {
 	}
 }
 
-// renew changes the row and then keeps the proof: before, it would take the
-// place of the proof for the hash that is there. An instance that looks between
-// the two computes the new hash once more. A conflict means that somebody
-// else changed the row first, another instance with the same idea for the most
-// part, and is no failure.
+// renew changes the row first, and keeps the proof after that. An earlier proof would replace
+// the proof for the hash that is still in the row. An instance that reads the row between
+// the two steps computes Argon2id once more. A conflict means that somebody else changed the
+// row first, most likely another instance that rehashes too. It is no failure.
 func (r *renewer) renew(ctx context.Context, job renewal) error {
 	hash, err := r.config.Slots.Hash(ctx, job.key)
 	if err != nil {
@@ -122,7 +121,7 @@ func (r *renewer) renew(ctx context.Context, job renewal) error {
 	return nil
 }
 
-// finish lets the key be offered again. A failure empties the queue.
+// finish allows the key to be offered again. After a failure it empties the queue.
 func (r *renewer) finish(job renewal, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -14,7 +14,7 @@ import (
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
-// presented is a key as a request brought it. It is made once, and handed on.
+// presented is a key as a request has sent it. It is made once and handed on.
 type presented struct {
 	id     store.ID
 	key    string
@@ -22,24 +22,24 @@ type presented struct {
 	minted bool     // by this system
 }
 
-// fill finds out whether the key is good and, if so, puts it into L1. It
-// returns nil also when the entry was not stored because the key was forgotten
-// meanwhile; the caller looks and tries again.
+// fill verifies the key and, if it is good, puts it into L1. It also returns nil if the entry
+// was not stored because the key was forgotten meanwhile. The caller finds no entry then,
+// and tries again.
 func (v *Verifier) fill(ctx context.Context, p *presented) error {
 	g := v.l1.generation(p.id) // before the row is read
 	started := v.config.Now()
 	row, err := v.verified(ctx, p)
 	if err == nil {
-		e := newEntry(p.digest, row, started.Add(v.age()))
+		e := newEntry(p.digest, row, started.Add(v.entryAge()))
 		e.claim.Adopted = !p.minted
 		v.l1.put(g, e)
 	}
 	return err
 }
 
-// age is how long an entry is believed: entries that were made together do not
-// end together.
-func (v *Verifier) age() time.Duration {
+// entryAge is how long an entry is believed. It is random within a tenth, so that entries
+// that were made at the same time do not end at the same time.
+func (v *Verifier) entryAge() time.Duration {
 	return v.config.MaxAge*9/10 + rand.N(v.config.MaxAge/5+1) //nolint:gosec // spreads load
 }
 
@@ -51,7 +51,7 @@ func (v *Verifier) verified(ctx context.Context, p *presented) (*store.Key, erro
 		return nil, err
 	}
 	if !row.Foreign && !p.minted {
-		return nil, ReasonUnminted // a hint led here that may not: the row is for keys of ours
+		return nil, ReasonUnminted // package adopt has found a row that is only for keys of ours
 	}
 	hashed, err := phc.Parse(string(row.Hash))
 	if err != nil {
@@ -77,12 +77,12 @@ func (v *Verifier) verified(ctx context.Context, p *presented) (*store.Key, erro
 	return row, nil
 }
 
-// read gets the row and, at the same time, what the shared cache has for it.
+// read reads the row and, at the same time, the proofs in the shared cache. It returns a
+// function that waits for the proofs.
 func (v *Verifier) read(ctx context.Context, id store.ID) (*store.Key, func() [][]byte, error) {
-	// Where a hash is known already the cache is most likely not needed, and is
-	// asked only if it turns out that the hash is another by now. It has a
-	// deadline of its own: to cancel a read of the cache after the row has come
-	// would count as a failure of the cache.
+	// If this process has a proof already, the cache is most likely not needed. It is
+	// asked only if the row has another hash by now. The cache has a deadline of its own:
+	// if its read were canceled when the row has come, that would count as its failure.
 	values := func() [][]byte { return v.shared.fetch(ctx, id)() }
 	if !v.local.has(id) {
 		values = v.shared.fetch(ctx, id)
@@ -91,7 +91,8 @@ func (v *Verifier) read(ctx context.Context, id store.ID) (*store.Key, func() []
 	return row, values, err
 }
 
-// readRow reads the row of a key whose time is not over.
+// readRow reads the row of a key. A key that is gone or has expired goes into the negative
+// cache.
 func (v *Verifier) readRow(ctx context.Context, id store.ID) (*store.Key, error) {
 	ctx, cancel := context.WithTimeout(ctx, lookupTimeout)
 	defer cancel()
@@ -100,8 +101,7 @@ func (v *Verifier) readRow(ctx context.Context, id store.ID) (*store.Key, error)
 	row, err := v.config.Store.Key(ctx, id)
 	switch {
 	case errors.Is(err, store.ErrNotFound):
-		// What this instance now knows holds for the requests that would still
-		// have been served from memory.
+		// Requests that would still be accepted from memory must be refused too.
 		v.l1.forget(id)
 		v.negatives.add(id, ReasonRevoked, started)
 		return nil, ReasonRevoked
@@ -115,8 +115,8 @@ func (v *Verifier) readRow(ctx context.Context, id store.ID) (*store.Key, error)
 	return row, nil
 }
 
-// prove returns nil if the key belongs to the row's hash, and how this was found out:
-// known from before, by a proof, or computed now.
+// prove returns nil if the key belongs to the row's hash. The path says how this was found
+// out: it was known already, there was a proof in the shared cache, or Argon2id has run.
 func (v *Verifier) prove(
 	ctx context.Context, row *store.Key, hashed *phc.Hashed, p *presented, values func() [][]byte,
 ) (observe.Path, error) {
@@ -136,11 +136,11 @@ func (v *Verifier) prove(
 		return observe.PathProof, ReasonMismatch
 	case unproven:
 	}
-	same, err := v.config.Slots.Verify(ctx, hashed, p.key)
+	matches, err := v.config.Slots.Verify(ctx, hashed, p.key)
 	switch {
 	case err != nil:
 		return observe.PathArgon2id, Unavailable(ReasonBusy, err)
-	case !same:
+	case !matches:
 		v.local.refute(fingerprint, p.digest)
 		return observe.PathArgon2id, ReasonMismatch
 	}

@@ -20,26 +20,26 @@ import (
 // maxWaiting is how long a computation waits for a slot.
 const maxWaiting = 2 * time.Second
 
-// ErrBusy says that every Argon2id slot is taken and the queue is full, or did
-// not move for too long.
+// ErrBusy says that no Argon2id slot could be had: the queue is full, or the wait was too
+// long.
 var ErrBusy = errors.New("no free slot for argon2id")
 
-// Slots bounds how much Argon2id runs at once, by memory and by processors.
-// More at once than there are processors is not only no faster: 64 at once
-// were measured to lose two thirds of the throughput and to take 1.6 GiB.
+// Slots bounds how much Argon2id runs at once, by memory and by processors. More
+// computations at once than processors are not faster. In a measurement, 64 at once lost
+// two thirds of the throughput and took 1.6 GiB.
 //
-// A slot is held by the work until it is done, not by the request that asked
-// for it: a client that goes away frees nothing early.
+// The work holds a slot until it is done. The request that asked for the work does not hold
+// it, so a client that goes away frees no slot early.
 type Slots struct {
 	params phc.Params
-	unit   int64 // KiB that one slot stands for
+	unit   int64 // the memory of one slot, in KiB
 	queue  queue
 	runs   atomic.Uint64
 }
 
-// NewSlots makes slots for hashes of these parameters, in hashMemory bytes
-// altogether: max(1, min(hashMemory / memory, GOMAXPROCS − 1)) of them. One
-// processor is left to everything else.
+// NewSlots makes slots for hashes of these parameters, with hashMemory bytes altogether. It
+// makes max(1, min(hashMemory / memory, GOMAXPROCS − 1)) slots, so that one processor is
+// left for everything else.
 func NewSlots(params phc.Params, hashMemory int64) *Slots {
 	return newSlots(params, max(1, min(hashMemory/1024/int64(params.Memory), int64(runtime.GOMAXPROCS(0)-1))))
 }
@@ -48,14 +48,14 @@ func newSlots(params phc.Params, n int64) *Slots {
 	return &Slots{params: params, unit: int64(params.Memory), queue: queue{slots: n}}
 }
 
-// Runs counts the Argon2id computations that were made.
+// Runs returns how many Argon2id computations have run.
 func (s *Slots) Runs() uint64 { return s.runs.Load() }
 
 // SlotStats are figures of [Slots] at a moment.
 type SlotStats struct {
-	// Total is how many slots there are, InUse how many of them work is in.
+	// Total is how many slots there are. InUse is how many of them are taken.
 	Total, InUse int64
-	// Queued is how many verifications wait for slots, Capacity how many may.
+	// Queued is how many verifications wait for slots. Capacity is how many may wait.
 	Queued, Capacity int64
 }
 
@@ -65,11 +65,11 @@ func (s *Slots) Stats() SlotStats {
 	return SlotStats{Total: s.queue.slots, InUse: inUse, Queued: queued, Capacity: int64(maxQueued[verifying])}
 }
 
-// Params are the parameters that new hashes get.
+// Params returns the parameters of new hashes.
 func (s *Slots) Params() phc.Params { return s.params }
 
-// Hash computes the PHC string of a key with the configured parameters. It waits for
-// every verification that waits. [ErrBusy] when no slot can be had.
+// Hash computes the PHC string of a key with the configured parameters. Verifications that
+// wait go first. The error is [ErrBusy] if no slot can be had.
 func (s *Slots) Hash(ctx context.Context, key string) (store.Hash, error) {
 	var hash string
 	err := s.run(ctx, minting, s.params.Memory, func() (err error) {
@@ -79,21 +79,21 @@ func (s *Slots) Hash(ctx context.Context, key string) (store.Hash, error) {
 	return store.Hash(hash), err
 }
 
-// Verify reports whether the key belongs to the hash. [ErrBusy] when no slot
-// can be had.
+// Verify reports whether the key belongs to the hash. The error is [ErrBusy] if no slot can
+// be had.
 func (s *Slots) Verify(ctx context.Context, hashed *phc.Hashed, key string) (bool, error) {
-	var same bool
+	var matches bool
 	err := s.run(ctx, verifying, hashed.Params().Memory, func() error {
-		same = hashed.Verify(key)
+		matches = hashed.Verify(key)
 		return nil
 	})
-	return same, err
+	return matches, err
 }
 
-// run does the work in as many slots as its memory asks for. A stored hash may
-// be dearer than the configured one; it then takes several slots, at most all.
+// run does the work in as many slots as its memory needs. A stored hash may need more memory
+// than a new one. It then takes several slots, but never more than there are.
 //
-// It is one span, in which the event "slot" ends the wait.
+// The wait and the work are one span. Its event "slot" is the end of the wait.
 func (s *Slots) run(ctx context.Context, c class, memory uint32, work func() error) (err error) {
 	operation := [...]string{verifying: "verify", minting: "hash"}[c]
 	ctx, span := observe.Start(ctx, "argon2id "+operation, attribute.Int64("argon2id.memory_kib", int64(memory)))
@@ -114,7 +114,7 @@ func (s *Slots) run(ctx context.Context, c class, memory uint32, work func() err
 	return work()
 }
 
-// class is what a computation is for. The lower one goes first.
+// class is the purpose of a computation. The lower class goes first.
 type class int
 
 const (
@@ -122,31 +122,32 @@ const (
 	minting                // a new hash, which can be asked for again
 )
 
-// maxQueued is how many of each class may wait. A cold start of 1,000 keys must find
-// a place or a Retry-After, never a pile of memory. New hashes that wait take one slot
-// for about as long as [maxWaiting].
+// maxQueued is how many computations of each class may wait. At a cold start with 1,000
+// keys, each request must find a place or get a Retry-After, and memory must stay bounded.
+// A full queue of new hashes keeps one slot busy for about as long as [maxWaiting].
 var maxQueued = [...]int{verifying: 128, minting: 64}
 
-// queue hands out slots: to verifications first, and to new hashes while no
-// verification waits. New hashes leave one slot free if there are several, so that a
-// verification need not even wait for one of them to end.
+// queue hands out slots: to verifications first, and to new hashes while no verification
+// waits. If there are several slots, new hashes leave one free. So a verification need not
+// even wait for a new hash to end.
 type queue struct {
 	mu      sync.Mutex
 	slots   int64
 	taken   [2]int64     // slots, by class
-	waiting [2]list.List // of *place, by class
+	waiting [2]list.List // of *waiter, by class
 }
 
-// place is one in the queue.
-type place struct {
-	weight  int64
+// waiter is a computation that waits for slots.
+type waiter struct {
+	weight  int64         // how many slots it needs
 	granted chan struct{} // closed when the slots are taken for it
 }
 
-// acquire takes slots, and returns [ErrBusy] if the queue is full, or the error of ctx.
+// acquire waits for slots and takes them. The error is [ErrBusy] if the queue is full, or
+// that of ctx.
 func (q *queue) acquire(ctx context.Context, c class, weight int64) error {
 	q.mu.Lock()
-	mine := &place{weight, make(chan struct{})}
+	mine := &waiter{weight, make(chan struct{})}
 	element := q.waiting[c].PushBack(mine)
 	q.grant()
 	if q.waiting[c].Len() > maxQueued[c] {
@@ -163,15 +164,16 @@ func (q *queue) acquire(ctx context.Context, c class, weight int64) error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	select {
-	case <-mine.granted: // in the same moment
+	case <-mine.granted: // at the same moment
 		return nil
 	default:
 	}
 	q.waiting[c].Remove(element)
-	q.grant() // it may have been in the way of others
+	q.grant() // others may have waited behind it
 	return ctx.Err()
 }
 
+// release gives slots back.
 func (q *queue) release(c class, weight int64) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -179,7 +181,7 @@ func (q *queue) release(c class, weight int64) {
 	q.grant()
 }
 
-// grant gives free slots to those that wait. The caller holds the lock.
+// grant gives free slots to waiters, in order. The caller holds the lock.
 func (q *queue) grant() {
 	for {
 		c, bound := verifying, q.slots
@@ -190,7 +192,7 @@ func (q *queue) grant() {
 		if first == nil {
 			return
 		}
-		next := first.Value.(*place)
+		next := first.Value.(*waiter)
 		if q.taken[verifying]+q.taken[minting]+next.weight > q.slots || q.taken[c]+next.weight > bound {
 			return
 		}
@@ -200,7 +202,7 @@ func (q *queue) grant() {
 	}
 }
 
-// length is how many verifications wait, and inUse how many slots are taken.
+// length returns how many verifications wait, and how many slots are taken.
 func (q *queue) length() (waiting, inUse int64) {
 	q.mu.Lock()
 	defer q.mu.Unlock()

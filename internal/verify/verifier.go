@@ -1,27 +1,25 @@
 // Package verify turns the text of a system key into an identity.
 //
-// The order is from the cheapest to the dearest, and each step runs only for
-// what the step before let through:
+// The steps are ordered by their cost, the cheapest first. A step runs only for a key that
+// the step before could not decide:
 //
-//	parse · tag   about half a microsecond; refuses whatever was not minted here
+//	parse · tag   about half a microsecond; refuses every string that was not minted here
 //	memory (L1)   one map read and one comparison in constant time, no lock
 //	single flight one lookup per key, however many requests wait for it
-//	row ∥ proof   the store says whether the key exists, Redis whether the work
-//	              of verifying it against that row's hash was done before
+//	row ∥ proof   the store says whether the key exists; Redis says whether the key was
+//	              verified against that row's hash before
 //	Argon2id      in slots bounded by memory, held by the work
 //
-// A key that another service minted has no tag and does not say whose it is. If
-// [Config.Adopt] is set, that finds an id for it, within bounds of its own. The order above
-// goes on with the id.
+// A key that another service minted has no tag, and does not name its row. [Config.Adopt]
+// finds an id for such a key, within bounds of its own. The steps go on with that id.
 //
 // # What is remembered, and what it may decide
 //
-// Two kinds of memory are kept strictly apart. An L1 entry says that the key
-// exists; it is believed for a short time only and is dropped by
-// [Verifier.Forget]. A proof says that a key's digest belongs to a stored hash.
-// That is the result of a pure function: it can be lost, stale or replayed and
-// nothing wrong happens, since the row is read all the same. Proofs in Redis are
-// authenticated, so that whoever writes to Redis cannot add one.
+// Two kinds of memory are kept strictly apart. An L1 entry says that the key exists. It is
+// believed for a short time only, and [Verifier.Forget] drops it. A proof says that a key's
+// digest belongs to a stored hash. It is the result of a pure function. If it is lost, stale
+// or replayed, nothing wrong happens, because the row is read all the same. Proofs in Redis
+// are authenticated, so nobody can add a proof by writing to Redis.
 package verify
 
 import (
@@ -36,8 +34,8 @@ import (
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
-// Verifier turns keys into identities. It is safe for concurrent use. Close
-// ends its background work.
+// Verifier turns keys into identities. It is safe for concurrent use. [Verifier.Close] ends
+// its background work.
 type Verifier struct {
 	config    Config
 	l1        *l1
@@ -48,16 +46,16 @@ type Verifier struct {
 	renewer   *renewer
 
 	rowReads   atomic.Uint64
-	remembered atomic.Uint64  // keys accepted from memory
-	unusable   rate.Sometimes // limits what is logged of rows that are broken
+	remembered atomic.Uint64  // keys that were accepted from memory
+	unusable   rate.Sometimes // limits the log messages about unusable hashes
 
-	// closing guards fills: none begins after Close began to wait.
+	// closing guards fills: no lookup begins after Close has begun to wait.
 	closing sync.Mutex
 	closed  bool
 	fills   sync.WaitGroup
 }
 
-// New makes a verifier, and starts to rehash in the background.
+// New makes a verifier. It starts a goroutine that replaces weak hashes.
 func New(config Config) *Verifier {
 	if config.MaxEntries <= 0 {
 		config.MaxEntries = DefaultMaxEntries
@@ -80,15 +78,14 @@ func New(config Config) *Verifier {
 		negatives: newNegativeCache(),
 		local:     newLocalProofs(config.MaxEntries),
 		shared:    newSharedProofs(config.Proofs, config.Secrets, config.Logger),
-
-		unusable: rate.Sometimes{First: 1, Interval: time.Second},
+		unusable:  rate.Sometimes{First: 1, Interval: time.Second},
 	}
 	v.renewer = startRenewer(&config, v.local, v.shared)
 	return v
 }
 
-// Forget makes the verifier ask the store for this key at its next use, whether it was
-// good or not, and keeps a lookup that is under way from being remembered.
+// Forget makes the next use of this key read the store again, whether the key was good or
+// not. A lookup that is under way is not remembered.
 func (v *Verifier) Forget(id store.ID) {
 	v.l1.forget(id)
 	v.negatives.forget(id)
@@ -101,9 +98,8 @@ func (v *Verifier) ForgetAll() {
 	v.config.Adopt.ForgetAll()
 }
 
-// Close ends the background work and waits for it and for the lookups that are
-// under way. A lookup that comes later is refused as unavailable, with
-// [store.ErrClosed].
+// Close ends the background work. It waits for that work, and for the lookups that are under
+// way. A later lookup fails as unavailable, with [store.ErrClosed].
 func (v *Verifier) Close() {
 	v.closing.Lock()
 	v.closed = true
@@ -118,9 +114,9 @@ type Stats struct {
 	RowReads uint64
 	// Argon2Runs counts Argon2id computations of all kinds.
 	Argon2Runs uint64
-	// SearchRuns counts those of them that searches for keys of other services made.
+	// SearchRuns counts the computations of searches for keys of other services.
 	SearchRuns uint64
-	// Remembered counts keys that were accepted from memory.
+	// Remembered counts requests that were accepted from memory.
 	Remembered uint64
 	// Entries is the number of keys in memory now.
 	Entries int

@@ -1,46 +1,47 @@
 // Package worker repeats work in the background until it is stopped.
 //
 // A turn that fails is repeated at the next tick. The owner is told of the first failure
-// in a row, and of the success that ends the row, so that a log does not fill while a
-// store is down.
+// in a row, and of the success that ends the row. So a log does not fill while a store is
+// down.
 package worker
 
 import (
 	"context"
+	"sync"
 	"time"
 )
 
 // Work is what a [Worker] does. Turn and Every are required.
 type Work struct {
-	// Turn does what there is to do. Its context ends when the worker is stopped.
+	// Turn does the work once. Its context ends when the worker is stopped.
 	Turn func(ctx context.Context) error
 	// Every is the time between turns.
 	Every time.Duration
-	// Later has the first turn wait for its time; otherwise it is at once.
+	// Later delays the first turn until the first tick. Otherwise the first turn is at once.
 	Later bool
-	// Failing is told of the first failure in a row.
+	// Failing is called with the first failure in a row. Required if Turn can fail.
 	Failing func(err error)
-	// Recovered is told of the success after it, or is nil.
+	// Recovered is called after the success that ends the row, unless it is nil.
 	Recovered func()
 }
 
-// Worker does the work of a [Work], one turn at a time.
+// Worker does a [Work], one turn at a time. It is safe for concurrent use.
 type Worker struct {
 	stop context.CancelFunc
 	wake chan struct{}
-	done chan struct{}
+	done sync.WaitGroup
 }
 
-// Start begins to work until [Worker.Close].
+// Start starts a worker, which works until [Worker.Close].
 func Start(work Work) *Worker {
 	ctx, stop := context.WithCancel(context.Background())
-	w := &Worker{stop: stop, wake: make(chan struct{}, 1), done: make(chan struct{})}
-	go w.run(ctx, work)
+	w := &Worker{stop: stop, wake: make(chan struct{}, 1)}
+	w.done.Go(func() { w.run(ctx, work) })
 	return w
 }
 
-// Wake asks for a turn now. It is ignored while turns fail: a store that is down is
-// asked at its ticks only.
+// Wake asks for a turn now, and does not wait for it. While turns fail it does nothing, so
+// that a store that is down is asked at the ticks only.
 func (w *Worker) Wake() {
 	select {
 	case w.wake <- struct{}{}:
@@ -51,11 +52,10 @@ func (w *Worker) Wake() {
 // Close stops the worker, and waits for the turn that is running.
 func (w *Worker) Close() {
 	w.stop()
-	<-w.done
+	w.done.Wait()
 }
 
 func (w *Worker) run(ctx context.Context, work Work) {
-	defer close(w.done)
 	tick := time.NewTicker(work.Every)
 	defer tick.Stop()
 	failing := false
@@ -76,8 +76,8 @@ func (w *Worker) run(ctx context.Context, work Work) {
 	}
 }
 
-// turn makes a turn, and reports whether it failed. The failure of a turn that was
-// stopped is no failure.
+// turn does the work once, and reports whether it failed. The owner is not told of a
+// failure that comes of the stop.
 func (w *Work) turn(ctx context.Context, failing bool) bool {
 	err := w.Turn(ctx)
 	switch {
@@ -89,7 +89,7 @@ func (w *Work) turn(ctx context.Context, failing bool) bool {
 	return err != nil
 }
 
-// Repeat makes steps as long as there is more to do. Each has its own timeout.
+// Repeat calls step as long as there is more to do. Each step has the whole timeout.
 func Repeat(ctx context.Context, timeout time.Duration, step func(ctx context.Context) (more bool, err error)) error {
 	for {
 		attempt, cancel := context.WithTimeout(ctx, timeout)

@@ -1,3 +1,20 @@
+// Package assertion signs what an upstream is told about a caller. The upstream then
+// need not trust the network between the proxy and itself.
+//
+// An assertion is a JWT (RFC 7519), signed with Ed25519 (RFC 8037). It says who called,
+// which audience it is for, until when it is valid, and which request it belongs to.
+//
+// # Keys
+//
+// An instance makes its signing key when it starts. The private half never leaves its
+// memory. The public half is in the store with an expiry, which the instance moves on
+// while it lives. Any instance serves the public halves of all. So there is nothing to
+// distribute, to back up or to steal from a disk, and the key of a dead instance expires.
+//
+// Nobody may see a signature whose key cannot be read. So a key is published before its
+// first use, for as long as any instance may still serve an older set. It stays published
+// until the last assertion that it has signed has expired. This holds when the key is
+// replaced, when the instance stops, and when it crashes.
 package assertion
 
 import (
@@ -6,19 +23,18 @@ import (
 	"fmt"
 	"time"
 
-	lru "github.com/hashicorp/golang-lru/v2"
-
+	"github.com/lumio-vision/caddy-system-keys/internal/lru"
 	"github.com/lumio-vision/caddy-system-keys/internal/verify"
 )
 
 // Config says what assertions are like.
 type Config struct {
-	// Audience is for whom they are. Required.
+	// Audience names the service that the assertions are for. Required.
 	Audience string
 	// Issuer is [DefaultIssuer] if it is empty.
 	Issuer string
-	// TTL is how long each holds: whole seconds, a minute at most, which is the
-	// default.
+	// TTL is how long each assertion is valid, in whole seconds. The default is a minute,
+	// which is also the maximum.
 	TTL time.Duration
 	// Unbound leaves out the request, so that one assertion serves a key for half
 	// of its TTL.
@@ -36,22 +52,22 @@ func (c *Config) Check() error {
 	return nil
 }
 
-// maxReused bounds the assertions that are kept to be used again.
+// maxReused bounds the assertions that a [Maker] keeps in order to use them again.
 const maxReused = 4096
 
 // Maker makes the assertions of one configuration. It is safe for concurrent use.
 type Maker struct {
 	config Config
-	reused *lru.Cache[*verify.Identity, reusable] // nil if they are bound
+	reused *lru.Cache[*verify.Identity, reusable] // nil if assertions are bound to requests
 }
 
-// reusable is an assertion that others can have too.
+// reusable is an unbound assertion. It serves other requests of the same key until then.
 type reusable struct {
 	token string
 	until time.Time
 }
 
-// New makes a maker.
+// New makes a maker. The error is that of [Config.Check].
 func New(config Config) (*Maker, error) {
 	if err := config.Check(); err != nil {
 		return nil, err
@@ -64,16 +80,13 @@ func New(config Config) (*Maker, error) {
 	}
 	m := &Maker{config: config}
 	if config.Unbound {
-		var err error
-		if m.reused, err = lru.New[*verify.Identity, reusable](maxReused); err != nil {
-			return nil, err
-		}
+		m.reused = lru.New[*verify.Identity, reusable](maxReused)
 	}
 	return m, nil
 }
 
-// Make signs that the key has called, with this method and URL. The error is
-// [ErrUnpublished], or that of ctx.
+// Make signs that the key has called, with this method and URL. An unbound assertion
+// leaves both out. The error is [ErrUnpublished], or that of ctx.
 func (m *Maker) Make(ctx context.Context, signer *Signer, id *verify.Identity, method, url string) (string, error) {
 	c := claims{
 		Issuer: m.config.Issuer, Audience: m.config.Audience,
