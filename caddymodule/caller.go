@@ -101,9 +101,9 @@ func restoreCredential(r *http.Request, replaced []string) {
 	}
 }
 
-// leaveFlight ends the time in which the request can be cut. If the request was not
+// withdraw ends the time in which the request can be cut. If the request was not
 // answered, it takes the placeholders back.
-func (c *caller) leaveFlight(answered bool) {
+func (c *caller) withdraw(answered bool) {
 	if answered {
 		c.stage = stageAnswered
 		return

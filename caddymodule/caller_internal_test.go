@@ -178,9 +178,9 @@ func TestTheUserOfARequestThatFailedIsForTheAccessLogAlone(t *testing.T) {
 				c := &caller{Decision: gate.Decision{Identity: identity, Key: "lm_sys_x"}, stage: stageInFlight}
 				c.announce(r)
 				if callerOf(r).identityInFlight() != identity {
-					t.Error("in its flight the request is not known")
+					t.Error("in flight the request is not known")
 				}
-				c.leaveFlight(answered)
+				c.withdraw(answered)
 				if callerOf(r).identityInFlight() != nil || earlierIdentity(r) != nil {
 					t.Error("the request is taken for one in flight after its end")
 				}

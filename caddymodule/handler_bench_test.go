@@ -43,16 +43,16 @@ func benchmarked(b *testing.B) (app *App, live *engine.Live, key string) {
 // for a request that can be cut, in and out.
 func BenchmarkAdmit(b *testing.B) {
 	_, live, key := benchmarked(b)
-	flight := new(coherence.Flight)
+	request := new(coherence.Request)
 	for name, admit := range map[string]func() error{
 		"check": func() error {
 			_, err := live.Verifier.Verify(b.Context(), key)
 			return err
 		},
 		"registered": func() error {
-			*flight = coherence.Flight{}
-			_, _, err := live.Verifier.Admit(b.Context(), key, flight)
-			flight.Leave()
+			*request = coherence.Request{}
+			_, _, err := live.Verifier.Admit(b.Context(), key, request)
+			request.Leave()
 			return err
 		},
 	} {

@@ -26,7 +26,7 @@ type passage struct {
 	engine   *engine.Engine // the one that has admitted the key
 	caller   caller
 	exchange cut.Exchange
-	inFlight coherence.Flight
+	inFlight coherence.Request
 }
 
 // decide decides on the request. Earlier is the identity that an earlier handler has let
@@ -49,7 +49,7 @@ func (p *passage) admit(ctx context.Context, key string) (id store.ID, identity 
 		return id, nil, err
 	}
 	p.exchange.Begin(p.w, p.r)
-	p.inFlight.Request = &p.exchange
+	p.inFlight.Exchange = &p.exchange
 	if id, identity, err = p.engine.Admit(ctx, key, &p.inFlight); err == nil {
 		p.caller.stage = stageInFlight
 	}
@@ -69,7 +69,7 @@ func (p *passage) serve(next caddyhttp.Handler, g *gate.Gate) (refusal *gate.Ref
 	defer func() {
 		outcome := p.exchange.Finish()
 		g.Withdraw(p.r)
-		p.caller.leaveFlight(answered && outcome.Cause == nil)
+		p.caller.withdraw(answered && outcome.Cause == nil)
 		cutBy := refusalOf(outcome.Cause)
 		if cutBy != nil {
 			logRefusal(p.r, cutBy.Reason)

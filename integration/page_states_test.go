@@ -336,7 +336,7 @@ func (s *pageSite) member(tb testing.TB, name string) {
 	tb.Helper()
 	f := coherence.Start(coherence.Config{
 		Store: s.keys.Store, Cache: nothing{}, Name: name, Now: time.Now, Logger: slog.New(slog.DiscardHandler),
-		Lease: coherence.NewLease(30*time.Second, time.Now), Flights: coherence.NewFlights(time.Now),
+		Lease: coherence.NewLease(30*time.Second, time.Now), InFlight: coherence.NewInFlight(time.Now),
 	})
 	tb.Cleanup(func() { _ = f.Close() })
 	select {

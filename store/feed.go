@@ -71,8 +71,8 @@ type Member struct {
 	// TTL is the longest time that the instance trusts its memory after a turn
 	// began, in whole milliseconds.
 	TTL time.Duration
-	// Beat is random and new at every turn that renews.
-	Beat int64
+	// Heartbeat is random and new at every turn that renews.
+	Heartbeat int64
 	// Applied is the rev up to which the instance has applied every change.
 	Applied int64
 	// JoinedAt and SeenAt are for display, by the store's clock.
@@ -149,7 +149,7 @@ type Feed interface {
 	Join(ctx context.Context, m *Member) error
 
 	// Renew takes the instance's turn in one transaction: it gives the member's
-	// row a new beat, raises its Applied to the turn's, never lowers it, and
+	// row a new heartbeat, raises its Applied to the turn's, never lowers it, and
 	// only if that place is in the log, enters the cuts, and returns the view.
 	// It returns when the transaction is committed, and where the server waits
 	// for standbys, when they have it.

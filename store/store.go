@@ -152,9 +152,9 @@ type Store interface {
 	// Leave removes a member. No row is not an error.
 	Leave(ctx context.Context, member ID) error
 
-	// Reap removes a member if its beat is still the one given, and reports
+	// Reap removes a member if its heartbeat is still the one given, and reports
 	// whether it did.
-	Reap(ctx context.Context, member ID, beat int64) (bool, error)
+	Reap(ctx context.Context, member ID, heartbeat int64) (bool, error)
 
 	// Prune removes the oldest entries of the change log, so that the newest
 	// keep of them are left; at least one is, always. It removes what belongs to

@@ -19,18 +19,18 @@ import (
 // always is a lease that is not looked at.
 type always struct{}
 
-func (always) Standing(time.Time) coherence.Standing { return coherence.Cached }
-func (always) Want()                                 {}
+func (always) State(time.Time) coherence.LeaseState { return coherence.LeaseCached }
+func (always) Want()                                {}
 
 // BenchmarkWarmLease compares, in turns of one run, the check of a key that is
 // remembered without a lease, with one, and with a lease and a registration of the
 // request in flight.
 func BenchmarkWarmLease(b *testing.B) {
 	db := newDatabase(rand.New(rand.NewPCG(1, 2)))
-	flights := coherence.NewFlights(time.Now)
+	inFlight := coherence.NewInFlight(time.Now)
 	lease := coherence.NewLease(time.Minute, time.Now)
 	f := coherence.Start(coherence.Config{
-		Store: newLink(db, 1), Cache: noCache{}, Lease: lease, Flights: flights,
+		Store: newLink(db, 1), Cache: noCache{}, Lease: lease, InFlight: inFlight,
 		Logger: slog.New(slog.DiscardHandler), Now: time.Now,
 	})
 	defer func() { _ = f.Close() }()
@@ -39,7 +39,7 @@ func BenchmarkWarmLease(b *testing.B) {
 	key := s.mint(rand.New(rand.NewPCG(3, 4)))
 	verifier := func(l verify.Lease) *verify.Verifier {
 		v := verify.New(verify.Config{
-			Store: newLink(db, 2), Lease: l, Flights: flights, Minter: s.minter,
+			Store: newLink(db, 2), Lease: l, InFlight: inFlight, Minter: s.minter,
 			Slots: verify.NewSlots(simulatedCost, 1<<20), Logger: slog.New(slog.DiscardHandler),
 		})
 		b.Cleanup(v.Close)
@@ -56,9 +56,9 @@ func BenchmarkWarmLease(b *testing.B) {
 		{"without", func(ctx context.Context) error { _, err := without.Verify(ctx, key.plain); return err }},
 		{"leased", func(ctx context.Context) error { _, err := with.Verify(ctx, key.plain); return err }},
 		{"registered", func(ctx context.Context) error {
-			var flight coherence.Flight
-			_, _, err := with.Admit(ctx, key.plain, &flight)
-			flight.Leave()
+			var request coherence.Request
+			_, _, err := with.Admit(ctx, key.plain, &request)
+			request.Leave()
 			return err
 		}},
 	}
@@ -84,34 +84,34 @@ func BenchmarkWarmLease(b *testing.B) {
 	b.ReportMetric(float64(took[1])/float64(took[0]), "leased/without")
 }
 
-// BenchmarkFlight is what a request pays to be found by a revocation: to enter and
+// BenchmarkEnter is what a request pays to be found by a revocation: to enter and
 // to leave.
-func BenchmarkFlight(b *testing.B) {
-	flights := coherence.NewFlights(time.Now)
+func BenchmarkEnter(b *testing.B) {
+	inFlight := coherence.NewInFlight(time.Now)
 	claim := coherence.ClaimOf(&store.Key{ID: store.ID{1}})
 	b.ReportAllocs()
-	var flight coherence.Flight
+	var request coherence.Request
 	for b.Loop() {
-		flight = coherence.Flight{}
-		flights.Enter(&flight, claim)
-		flight.Leave()
+		request = coherence.Request{}
+		inFlight.Enter(&request, claim)
+		request.Leave()
 	}
 }
 
-// BenchmarkFlightParallel is the same for one key on all processors, beside 10,000
+// BenchmarkEnterParallel is the same for one key on all processors, beside 10,000
 // other requests.
-func BenchmarkFlightParallel(b *testing.B) {
-	flights := coherence.NewFlights(time.Now)
+func BenchmarkEnterParallel(b *testing.B) {
+	inFlight := coherence.NewInFlight(time.Now)
 	claim := coherence.ClaimOf(&store.Key{ID: store.ID{1}})
 	for range 10_000 {
-		flights.Enter(new(coherence.Flight), claim)
+		inFlight.Enter(new(coherence.Request), claim)
 	}
 	b.ReportAllocs()
 	b.RunParallel(func(pb *testing.PB) {
 		for pb.Next() {
-			var flight coherence.Flight
-			flights.Enter(&flight, claim)
-			flight.Leave()
+			var request coherence.Request
+			inFlight.Enter(&request, claim)
+			request.Leave()
 		}
 	})
 }
@@ -120,24 +120,24 @@ func BenchmarkFlightParallel(b *testing.B) {
 // many of other keys: until all of them know. Each is a real exchange.
 func BenchmarkRevoke(b *testing.B) {
 	const n = 10_000
-	flights := coherence.NewFlights(time.Now)
+	inFlight := coherence.NewInFlight(time.Now)
 	claim, other := coherence.ClaimOf(&store.Key{ID: store.ID{1}}), coherence.ClaimOf(&store.Key{ID: store.ID{2}})
 	for range n {
-		flights.Enter(&coherence.Flight{Request: cut.New(nil, nil)}, other)
+		inFlight.Enter(&coherence.Request{Exchange: cut.New(nil, nil)}, other)
 	}
 	for b.Loop() {
 		b.StopTimer()
-		own := make([]coherence.Flight, n)
+		own := make([]coherence.Request, n)
 		requests := make([]*http.Request, n)
 		exchanges := make([]*cut.Exchange, n)
 		for i := range own {
 			exchanges[i] = cut.New(httptest.NewRecorder(), httptest.NewRequest(http.MethodGet, "/", http.NoBody))
 			_, requests[i] = exchanges[i].Wrap(nil)
-			own[i].Request = exchanges[i]
-			flights.Enter(&own[i], claim)
+			own[i].Exchange = exchanges[i]
+			inFlight.Enter(&own[i], claim)
 		}
 		b.StartTimer()
-		if got := flights.Cut(claim.ID, cut.ErrRevoked); got != n {
+		if got := inFlight.Cut(claim.ID, cut.ErrRevoked); got != n {
 			b.Fatalf("%d were cut", got)
 		}
 		b.StopTimer()

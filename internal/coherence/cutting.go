@@ -8,12 +8,12 @@ import (
 )
 
 // Cut cuts every request of a key, and returns how many it has cut.
-func (f *Flights) Cut(id store.ID, cause error) int {
-	return f.cutIf(id, func(*Flight) error { return cause })
+func (f *InFlight) Cut(id store.ID, cause error) int {
+	return f.cutIf(id, func(*Request) error { return cause })
 }
 
 // CutAll cuts every request in flight, and returns how many it has cut.
-func (f *Flights) CutAll(cause error) int {
+func (f *InFlight) CutAll(cause error) int {
 	n := 0
 	for _, id := range f.Keys() {
 		n += f.Cut(id, cause)
@@ -24,18 +24,18 @@ func (f *Flights) CutAll(cause error) int {
 // Review cuts the requests of a key that its row would not let through now, and returns how
 // many it has cut. The row is nil if it is gone. Rekeyed says that the hash may belong to
 // another key now.
-func (f *Flights) Review(id store.ID, row *store.Key, rekeyed bool) int {
+func (f *InFlight) Review(id store.ID, row *store.Key, rekeyed bool) int {
 	now := f.now()
-	n := f.cutIf(id, func(flight *Flight) error {
+	n := f.cutIf(id, func(request *Request) error {
 		switch {
-		case row == nil || rekeyed && flight.claim.Fingerprint != Fingerprint(row.Hash):
+		case row == nil || rekeyed && request.claim.Fingerprint != Fingerprint(row.Hash):
 			return cut.ErrRevoked
 		case row.Expired(now):
 			return cut.ErrExpired
-		case !flight.claim.grantedBy(row):
+		case !request.claim.grantedBy(row):
 			return cut.ErrRevoked
 		}
-		flight.expires = row.ExpiresAt
+		request.expires = row.ExpiresAt
 		return nil
 	})
 	if row != nil && !row.ExpiresAt.IsZero() {
@@ -46,7 +46,7 @@ func (f *Flights) Review(id store.ID, row *store.Key, rekeyed bool) int {
 
 // cutIf cuts the requests of a key for which cause returns an error. It gathers them under
 // the locks and cuts them outside, because a request that ends takes the lock to leave.
-func (f *Flights) cutIf(id store.ID, cause func(*Flight) error) int {
+func (f *InFlight) cutIf(id store.ID, cause func(*Request) error) int {
 	type victim struct {
 		request Cutter
 		cause   error
@@ -55,9 +55,9 @@ func (f *Flights) cutIf(id store.ID, cause func(*Flight) error) int {
 	for s := range f.shardsOf(id) {
 		s.mu.Lock()
 		if g := s.groups[id]; g != nil {
-			for flight := g.first; flight != nil; flight = flight.next {
-				if err := cause(flight); err != nil {
-					victims = append(victims, victim{flight.Request, err})
+			for request := g.first; request != nil; request = request.next {
+				if err := cause(request); err != nil {
+					victims = append(victims, victim{request.Exchange, err})
 				}
 			}
 		}
@@ -77,7 +77,7 @@ func (f *Flights) cutIf(id store.ID, cause func(*Flight) error) int {
 const expiryInterval = 250 * time.Millisecond
 
 // watchExpiry starts the timer for the next search, unless it is running.
-func (f *Flights) watchExpiry() {
+func (f *InFlight) watchExpiry() {
 	if f.expiring.CompareAndSwap(false, true) {
 		time.AfterFunc(expiryInterval, f.expire)
 	}
@@ -85,16 +85,16 @@ func (f *Flights) watchExpiry() {
 
 // expire cuts the requests whose key has expired. It starts the timer again if another key
 // can expire.
-func (f *Flights) expire() {
+func (f *InFlight) expire() {
 	f.expiring.Store(false) // before the search: a request that enters now starts the timer
 	now := f.now()
 	more := false
 	for _, id := range f.Keys() {
-		f.cutIf(id, func(flight *Flight) error {
+		f.cutIf(id, func(request *Request) error {
 			switch {
-			case flight.expires.IsZero():
+			case request.expires.IsZero():
 				return nil
-			case !now.Before(flight.expires):
+			case !now.Before(request.expires):
 				return cut.ErrExpired
 			}
 			more = true

@@ -12,7 +12,7 @@
 //
 //	Lease     whether this instance may trust its memory at a moment
 //	Follower  the loop: apply the log, renew the lease, acknowledge
-//	Flights   the requests that were let through and have not ended
+//	InFlight  the requests that were let through and have not ended
 //	Revoker   waits for the members after a commit
 //	reaper    removes members that are dead
 package coherence

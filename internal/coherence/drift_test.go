@@ -36,7 +36,7 @@ func drift(t *testing.T, by float64, broken bool) {
 	cut := newLink(db, 1)
 	lease := coherence.NewLeaseOn(simulatedTTL, slow.now, slow.split)
 	f := coherence.Start(coherence.Config{
-		Store: cut, Cache: noCache{}, Lease: lease, Flights: coherence.NewFlights(slow.now),
+		Store: cut, Cache: noCache{}, Lease: lease, InFlight: coherence.NewInFlight(slow.now),
 		Logger: slog.New(slog.DiscardHandler), Now: slow.now,
 	})
 	defer func() {
@@ -53,7 +53,7 @@ func drift(t *testing.T, by float64, broken bool) {
 	if _, err := revoker.Wait(context.Background(), store.ID{}, fast.now(), nil); err != nil {
 		t.Fatal(err)
 	}
-	if held := lease.Standing(slow.now()) != coherence.None; held != broken {
+	if held := lease.State(slow.now()) != coherence.LeaseNone; held != broken {
 		t.Errorf("with clocks that differ by %v the instance has a lease after the answer: %v", 2*by, held)
 	}
 }

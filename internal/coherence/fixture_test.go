@@ -82,7 +82,7 @@ type stub struct {
 	key      func(store.ID) (*store.Key, error)
 	progress func() (*store.Progress, error)
 	barriers int
-	reaped   []store.Member // id and beat
+	reaped   []store.Member // id and heartbeat
 	left     []store.ID
 }
 
@@ -127,8 +127,8 @@ func (s *stub) Leave(_ context.Context, id store.ID) error {
 	return nil
 }
 
-func (s *stub) Reap(_ context.Context, id store.ID, beat int64) (bool, error) {
-	s.reaped = append(s.reaped, store.Member{ID: id, Beat: beat})
+func (s *stub) Reap(_ context.Context, id store.ID, heartbeat int64) (bool, error) {
+	s.reaped = append(s.reaped, store.Member{ID: id, Heartbeat: heartbeat})
 	return true, nil
 }
 
@@ -149,7 +149,7 @@ func newFixture(t *testing.T) *fixture {
 	t.Cleanup(lease.close)
 	f := &Follower{
 		config: Config{
-			Store: s, Cache: cache, Lease: lease, Flights: NewFlights(clock.now), Name: "test",
+			Store: s, Cache: cache, Lease: lease, InFlight: NewInFlight(clock.now), Name: "test",
 			Logger: slog.New(slog.DiscardHandler), Now: clock.now, Spread: func(d time.Duration) time.Duration { return d },
 		},
 		cancel: func() {}, ready: make(chan struct{}), history: newHistory(testTTL), callTimeout: time.Second,
@@ -166,8 +166,8 @@ func calm(rev int64) *store.View {
 	return &store.View{Member: true, InLog: true, Watched: true, Head: at(rev), Origin: "one"}
 }
 
-// standing is what the instance may do now.
-func (f *fixture) standing() Standing { return f.config.Lease.Standing(f.clock.now()) }
+// state is what the instance may do now.
+func (f *fixture) state() LeaseState { return f.config.Lease.State(f.clock.now()) }
 
 // mustRenew takes a turn that has to work, with the view as its answer.
 func (f *fixture) mustRenew(t *testing.T, view *store.View) (again bool) {
@@ -186,8 +186,8 @@ func (f *fixture) settle(t *testing.T, rev int64) {
 	view := calm(rev)
 	view.InLog = false // as for one that has just started
 	f.mustRenew(t, view)
-	if f.standing() != Cached {
-		t.Fatalf("after a turn at the head the standing is %v", f.standing())
+	if f.state() != LeaseCached {
+		t.Fatalf("after a turn at the head the lease state is %v", f.state())
 	}
 }
 
@@ -227,6 +227,6 @@ func rowOf(n byte, permissions ...string) *store.Key {
 // enter lets a request in with the row's claim.
 func (f *fixture) enter(row *store.Key) *cutRequest {
 	r := new(cutRequest)
-	f.config.Flights.Enter(&Flight{Request: r}, ClaimOf(row))
+	f.config.InFlight.Enter(&Request{Exchange: r}, ClaimOf(row))
 	return r
 }

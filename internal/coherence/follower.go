@@ -18,7 +18,7 @@ type Store interface {
 	Barrier(ctx context.Context) (rev int64, err error)
 	Progress(ctx context.Context, key store.ID) (*store.Progress, error)
 	Leave(ctx context.Context, member store.ID) error
-	Reap(ctx context.Context, member store.ID, beat int64) (bool, error)
+	Reap(ctx context.Context, member store.ID, heartbeat int64) (bool, error)
 	Prune(ctx context.Context, keep int) error
 }
 
@@ -34,10 +34,10 @@ type Cache interface {
 
 // Config is the configuration of a [Follower]. All fields but the last two are required.
 type Config struct {
-	Store   Store
-	Cache   Cache
-	Lease   *Lease
-	Flights *Flights
+	Store    Store
+	Cache    Cache
+	Lease    *Lease
+	InFlight *InFlight
 	// Name names the instance in lists of members.
 	Name   string
 	Logger *slog.Logger
@@ -121,7 +121,7 @@ func (f *Follower) Close() error {
 	f.config.Lease.close()
 	f.cancel()
 	f.ended.Wait()
-	f.config.Flights.CutAll(cut.ErrLapsed)
+	f.config.InFlight.CutAll(cut.ErrLapsed)
 	member := f.Place().Member
 	if member == (store.ID{}) {
 		return nil
@@ -133,7 +133,7 @@ func (f *Follower) Close() error {
 
 // cutLapsed cuts the requests in flight after the lease has run out.
 func (f *Follower) cutLapsed() {
-	if n := f.config.Flights.CutAll(cut.ErrLapsed); n > 0 {
+	if n := f.config.InFlight.CutAll(cut.ErrLapsed); n > 0 {
 		f.config.Logger.Warn("the lease has run out, requests in flight were cut", slog.Int("requests", n))
 	}
 }

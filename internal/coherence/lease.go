@@ -6,17 +6,17 @@ import (
 	"time"
 )
 
-// Standing is what an instance may do at a moment, by its lease.
-type Standing uint8
+// LeaseState is what an instance may do at a moment, by its lease.
+type LeaseState uint8
 
 const (
 	// None: nothing may be accepted.
-	None Standing = iota
+	LeaseNone LeaseState = iota
 	// Direct: a request may be accepted on a row that was read for this request alone.
 	// Memory may not be trusted, because the database does not log every change.
-	Direct
+	LeaseDirect
 	// Cached: memory may be trusted.
-	Cached
+	LeaseCached
 )
 
 // maxStepBack is how much the wall clock may lose against the monotonic clock under a lease.
@@ -43,9 +43,9 @@ type Lease struct {
 
 // grant is one extension of the lease. It is immutable.
 type grant struct {
-	standing Standing
-	from     instant       // before the turn was sent
-	length   time.Duration // of the lease
+	state  LeaseState
+	from   instant       // before the turn was sent
+	length time.Duration // of the lease
 }
 
 // end is when the grant runs out on the monotonic clock.
@@ -58,18 +58,18 @@ func NewLease(ttl time.Duration, now func() time.Time) *Lease {
 	return &Lease{ttl: ttl, clock: clockOf(now), wanted: make(chan struct{}, 1)}
 }
 
-// Standing says what may be done now. Now is a reading of the lease's clock.
-func (l *Lease) Standing(now time.Time) Standing {
+// State says what may be done now. Now is a reading of the lease's clock.
+func (l *Lease) State(now time.Time) LeaseState {
 	g := l.grant.Load()
 	if g == nil || !g.covers(l.clock.split(now)) {
-		return None
+		return LeaseNone
 	}
-	return g.standing
+	return g.state
 }
 
 // LeaseStats are figures of a [Lease] at a moment.
 type LeaseStats struct {
-	Standing Standing
+	State LeaseState
 	// TTL is the length of the lease in the instance's row.
 	TTL time.Duration
 	// Age is how long ago the turn began that has extended the lease last. Remaining is
@@ -82,7 +82,7 @@ func (l *Lease) Stats() LeaseStats {
 	s := LeaseStats{TTL: l.ttl}
 	now := l.clock.split(l.clock.now())
 	if g := l.grant.Load(); g != nil && g.covers(now) {
-		s.Standing = g.standing
+		s.State = g.state
 		s.Age = max(now.mono-g.from.mono, now.wall-g.from.wall)
 		s.Remaining = g.length - s.Age
 	}
@@ -112,16 +112,16 @@ func (l *Lease) Want() {
 }
 
 // extend grants the lease from t0, a reading of the clock from before the turn was sent.
-func (l *Lease) extend(t0 time.Time, standing Standing) {
+func (l *Lease) extend(t0 time.Time, state LeaseState) {
 	from := l.clock.split(t0)
-	g := &grant{standing: standing, from: from, length: l.ttl * 98 / 100}
+	g := &grant{state: state, from: from, length: l.ttl * 98 / 100}
 	now := l.clock.split(l.clock.now()).mono
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.closed {
 		return
 	}
-	if old := l.grant.Load(); old != nil && old.standing == standing && old.end() > g.end() {
+	if old := l.grant.Load(); old != nil && old.state == state && old.end() > g.end() {
 		return // the answer of an older turn has come later
 	}
 	l.grant.Store(g)
@@ -140,7 +140,7 @@ func (l *Lease) downgrade() {
 	l.mu.Lock() // so that no extension comes in between
 	defer l.mu.Unlock()
 	if g := l.grant.Load(); g != nil {
-		l.grant.Store(&grant{standing: Direct, from: g.from, length: g.length})
+		l.grant.Store(&grant{state: LeaseDirect, from: g.from, length: g.length})
 	}
 }
 

@@ -72,8 +72,8 @@ var mutants = []mutant{
 	{
 		name: "requests in flight go on",
 		file: "turn.go",
-		old:  "return f.config.Flights.Cut(change.Key, cut.ErrRevoked), nil",
-		new:  "return 0 * f.config.Flights.Cut(store.ID{}, cut.ErrRevoked), nil",
+		old:  "return f.config.InFlight.Cut(change.Key, cut.ErrRevoked), nil",
+		new:  "return 0 * f.config.InFlight.Cut(store.ID{}, cut.ErrRevoked), nil",
 	},
 	{
 		name: "a place in another history passes for one in this",
@@ -90,8 +90,8 @@ var mutants = []mutant{
 	{
 		name:     "the lease counts from the answer",
 		file:     "turn.go",
-		old:      "f.config.Lease.extend(t0, standing)",
-		new:      "f.config.Lease.extend(f.config.Now(), standing)",
+		old:      "f.config.Lease.extend(t0, state)",
+		new:      "f.config.Lease.extend(f.config.Now(), state)",
 		directed: "TestLeaseCountsFromBeforeTheTurnWasSent",
 	},
 	{

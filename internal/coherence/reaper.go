@@ -31,8 +31,8 @@ type reaper struct {
 
 // sighting is a heartbeat of a member, and when it was seen for the first time.
 type sighting struct {
-	beat int64
-	at   time.Time // after the answer with the heartbeat
+	heartbeat int64
+	at        time.Time // after the answer with the heartbeat
 }
 
 // newReaper makes a reaper. It shares the history, which learns of each member's ttl.
@@ -68,7 +68,7 @@ func (r *reaper) round(ctx context.Context, logger *slog.Logger) {
 		return
 	}
 	for _, m := range r.dead(progress.Members) {
-		if reaped, err := r.store.Reap(ctx, m.ID, m.Beat); err == nil && reaped {
+		if reaped, err := r.store.Reap(ctx, m.ID, m.Heartbeat); err == nil && reaped {
 			logger.Info("a member that was silent for its whole lease was removed",
 				slog.String("member", m.ID.String()), slog.String("name", m.Name))
 		}
@@ -87,8 +87,8 @@ func (r *reaper) dead(members []store.Member) []store.Member {
 	for _, m := range members {
 		r.history.noteTTL(m.TTL)
 		s, ok := r.seen[m.ID]
-		if !ok || s.beat != m.Beat {
-			s = sighting{beat: m.Beat, at: now}
+		if !ok || s.heartbeat != m.Heartbeat {
+			s = sighting{heartbeat: m.Heartbeat, at: now}
 		}
 		seen[m.ID] = s
 		if now.Sub(s.at) >= m.TTL {

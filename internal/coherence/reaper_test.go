@@ -23,7 +23,7 @@ func (f *fixture) reap(takes time.Duration, members ...store.Member) []store.Mem
 
 func TestReaperRemovesWhoIsSilentForAWholeTTL(t *testing.T) {
 	f := newFixture(t)
-	m := store.Member{ID: testID(1), TTL: testTTL, Beat: 7}
+	m := store.Member{ID: testID(1), TTL: testTTL, Heartbeat: 7}
 	for _, wait := range []time.Duration{0, testTTL / 2, testTTL/2 - 1} {
 		f.clock.advance(wait)
 		if got := f.reap(0, m); len(got) != 0 {
@@ -31,7 +31,7 @@ func TestReaperRemovesWhoIsSilentForAWholeTTL(t *testing.T) {
 		}
 	}
 	f.clock.advance(1)
-	if got := f.reap(0, m); !slices.Equal(got, []store.Member{{ID: m.ID, Beat: 7}}) {
+	if got := f.reap(0, m); !slices.Equal(got, []store.Member{{ID: m.ID, Heartbeat: 7}}) {
 		t.Errorf("%v were removed", got)
 	}
 }
@@ -39,10 +39,10 @@ func TestReaperRemovesWhoIsSilentForAWholeTTL(t *testing.T) {
 func TestReaperStartsAgainAtEveryBeat(t *testing.T) {
 	f := newFixture(t)
 	m := store.Member{ID: testID(1), TTL: testTTL}
-	for beat := range int64(5) {
-		m.Beat = beat
+	for heartbeat := range int64(5) {
+		m.Heartbeat = heartbeat
 		if got := f.reap(0, m); len(got) != 0 {
-			t.Fatalf("a live member was removed at beat %d", beat)
+			t.Fatalf("a live member was removed at heartbeat %d", heartbeat)
 		}
 		f.clock.advance(testTTL - 1)
 	}
@@ -50,7 +50,7 @@ func TestReaperStartsAgainAtEveryBeat(t *testing.T) {
 
 func TestReaperForgetsWhoWasAway(t *testing.T) {
 	f := newFixture(t)
-	m := store.Member{ID: testID(1), TTL: testTTL, Beat: 7}
+	m := store.Member{ID: testID(1), TTL: testTTL, Heartbeat: 7}
 	f.reap(0, m)
 	f.clock.advance(testTTL)
 	f.reap(0) // gone
@@ -63,7 +63,7 @@ func TestReaperForgetsWhoWasAway(t *testing.T) {
 // what the reaper has seen is as old as the answer allows.
 func TestReaperCountsFromTheAnswer(t *testing.T) {
 	f := newFixture(t)
-	m := store.Member{ID: testID(1), TTL: testTTL, Beat: 7}
+	m := store.Member{ID: testID(1), TTL: testTTL, Heartbeat: 7}
 	f.reap(testTTL*9/10, m)
 	f.clock.advance(testTTL / 5)
 	if got := f.reap(0, m); len(got) != 0 {
@@ -73,11 +73,11 @@ func TestReaperCountsFromTheAnswer(t *testing.T) {
 
 func TestReaperUsesEachMembersTTL(t *testing.T) {
 	f := newFixture(t)
-	short := store.Member{ID: testID(1), TTL: testTTL / 4, Beat: 1}
-	long := store.Member{ID: testID(2), TTL: testTTL, Beat: 2}
+	short := store.Member{ID: testID(1), TTL: testTTL / 4, Heartbeat: 1}
+	long := store.Member{ID: testID(2), TTL: testTTL, Heartbeat: 2}
 	f.reap(0, short, long)
 	f.clock.advance(testTTL / 2)
-	if got := f.reap(0, short, long); !slices.Equal(got, []store.Member{{ID: short.ID, Beat: 1}}) {
+	if got := f.reap(0, short, long); !slices.Equal(got, []store.Member{{ID: short.ID, Heartbeat: 1}}) {
 		t.Errorf("%v were removed", got)
 	}
 	if f.history.longestTTL() != testTTL {

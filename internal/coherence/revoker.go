@@ -191,7 +191,7 @@ func (r *Revoker) progress(ctx context.Context, key store.ID) (*store.Progress, 
 // for them.
 func (r *Revoker) reap(ctx context.Context, progress *store.Progress) {
 	for _, m := range r.reaper.dead(progress.Members) {
-		if _, err := r.store.Reap(ctx, m.ID, m.Beat); err != nil {
+		if _, err := r.store.Reap(ctx, m.ID, m.Heartbeat); err != nil {
 			r.logger.Warn("a dead member cannot be removed", slog.String("member", m.ID.String()), slog.Any("error", err))
 		}
 	}

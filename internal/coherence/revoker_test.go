@@ -66,7 +66,7 @@ func (w *waiting) wait(t *testing.T) (Report, time.Duration) {
 }
 
 func member(n byte, applied int64) store.Member {
-	return store.Member{ID: testID(n), TTL: testTTL, Applied: applied, Beat: int64(n)}
+	return store.Member{ID: testID(n), TTL: testTTL, Applied: applied, Heartbeat: int64(n)}
 }
 
 func TestWaitForAcknowledgements(t *testing.T) {

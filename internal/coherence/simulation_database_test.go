@@ -171,7 +171,7 @@ func (d *database) renew(turn *store.Turn) *store.View {
 	if !ok {
 		return v
 	}
-	m.Beat = d.random.Int64()
+	m.Heartbeat = d.random.Int64()
 	if v.InLog {
 		m.Applied = max(m.Applied, turn.Applied.Rev)
 	}

@@ -78,7 +78,7 @@ type instance struct {
 	clock    *hardware
 	link     *link
 	lease    *coherence.Lease
-	flights  *coherence.Flights
+	inFlight *coherence.InFlight
 	verifier *verify.Verifier
 	follower *coherence.Follower
 	service  *admin.Service
@@ -102,16 +102,16 @@ func (s *simulation) start(random *rand.Rand) *instance {
 		return i.clock.now()
 	}
 	i.lease = coherence.NewLeaseOn(simulatedTTL, now, i.clock.split)
-	i.flights = coherence.NewFlights(now)
+	i.inFlight = coherence.NewInFlight(now)
 	i.verifier = verify.New(verify.Config{
-		Store: i.link, Lease: i.lease, Flights: i.flights, Minter: s.minter,
+		Store: i.link, Lease: i.lease, InFlight: i.inFlight, Minter: s.minter,
 		Slots: verify.NewSlots(simulatedCost, 1<<20), Logger: slog.New(slog.DiscardHandler),
 		MaxAge: 3 * time.Second, Now: now,
 	})
 	spreading := rand.New(rand.NewPCG(random.Uint64(), 2))
 	var mu sync.Mutex
 	i.follower = coherence.Start(coherence.Config{
-		Store: i.link, Cache: i.verifier, Lease: i.lease, Flights: i.flights,
+		Store: i.link, Cache: i.verifier, Lease: i.lease, InFlight: i.inFlight,
 		Name: i.name, Logger: slog.New(slog.DiscardHandler), Now: now,
 		Spread: func(d time.Duration) time.Duration {
 			mu.Lock()
@@ -155,9 +155,9 @@ func (s *simulation) ask(i *instance, key *simulatedKey, stream time.Duration) {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
 	r := new(request)
-	flight := coherence.Flight{Request: r}
-	defer flight.Leave()
-	_, _, err := i.verifier.Admit(ctx, key.plain, &flight)
+	request := coherence.Request{Exchange: r}
+	defer request.Leave()
+	_, _, err := i.verifier.Admit(ctx, key.plain, &request)
 	if i.dead.Load() {
 		return
 	}

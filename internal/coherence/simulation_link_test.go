@@ -243,11 +243,11 @@ func (l *link) Leave(ctx context.Context, member store.ID) error {
 	})
 }
 
-func (l *link) Reap(ctx context.Context, member store.ID, beat int64) (reaped bool, err error) {
+func (l *link) Reap(ctx context.Context, member store.ID, heartbeat int64) (reaped bool, err error) {
 	err = l.written(ctx, "reap", func() error {
 		l.database.mu.Lock()
 		defer l.database.mu.Unlock()
-		if m, ok := l.database.members[member]; ok && m.Beat == beat {
+		if m, ok := l.database.members[member]; ok && m.Heartbeat == heartbeat {
 			delete(l.database.members, member)
 			reaped = true
 		}
@@ -288,7 +288,7 @@ func (f *linkFeed) Join(ctx context.Context, m *store.Member) error {
 			return store.ErrConflict
 		}
 		row := *m
-		row.Applied, row.Beat, row.JoinedAt = 0, d.random.Int64(), time.Now()
+		row.Applied, row.Heartbeat, row.JoinedAt = 0, d.random.Int64(), time.Now()
 		d.members[m.ID] = row
 		return nil
 	})

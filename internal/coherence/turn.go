@@ -124,11 +124,11 @@ func (f *Follower) extend(ctx context.Context, view *store.View, t0 time.Time) e
 			return err
 		}
 	}
-	standing := Cached
+	state := LeaseCached
 	if !view.Watched {
-		standing = Direct
+		state = LeaseDirect
 	}
-	f.config.Lease.extend(t0, standing)
+	f.config.Lease.extend(t0, state)
 	f.readyOnce.Do(func() { close(f.ready) })
 	return nil
 }
@@ -226,7 +226,7 @@ func (f *Follower) applyChange(ctx context.Context, change *store.Change) (int, 
 		return 0, nil
 	case store.KeyDeleted:
 		f.config.Cache.Forget(change.Key)
-		return f.config.Flights.Cut(change.Key, cut.ErrRevoked), nil
+		return f.config.InFlight.Cut(change.Key, cut.ErrRevoked), nil
 	case store.KeyRehashed:
 		// The same key with a new hash: its requests go on.
 		f.config.Cache.Forget(change.Key)
@@ -240,10 +240,10 @@ func (f *Follower) applyChange(ctx context.Context, change *store.Change) (int, 
 }
 
 // flush forgets everything, and looks up every key that has requests in flight. Rekeyed is as
-// in [Flights.Review].
+// in [InFlight.Review].
 func (f *Follower) flush(ctx context.Context, rekeyed bool) error {
 	f.config.Cache.ForgetAll()
-	for _, id := range f.config.Flights.Keys() {
+	for _, id := range f.config.InFlight.Keys() {
 		if _, err := f.review(ctx, id, rekeyed); err != nil {
 			return err
 		}
@@ -255,7 +255,7 @@ func (f *Follower) flush(ctx context.Context, rekeyed bool) error {
 // now. It returns how many it has cut.
 func (f *Follower) review(ctx context.Context, id store.ID, rekeyed bool) (int, error) {
 	// Without requests in flight there is nothing to cut, and the read is spared.
-	if !f.config.Flights.Has(id) {
+	if !f.config.InFlight.Has(id) {
 		return 0, nil
 	}
 	reading, cancel := context.WithTimeout(ctx, max(f.callTimeout, time.Second))
@@ -264,7 +264,7 @@ func (f *Follower) review(ctx context.Context, id store.ID, rekeyed bool) (int, 
 	if err != nil && !errors.Is(err, store.ErrNotFound) {
 		return 0, err
 	}
-	return f.config.Flights.Review(id, row, rekeyed), nil
+	return f.config.InFlight.Review(id, row, rekeyed), nil
 }
 
 // setPlace changes the place under the lock.

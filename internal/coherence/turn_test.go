@@ -26,7 +26,7 @@ func TestLeaseCountsFromBeforeTheTurnWasSent(t *testing.T) {
 		t.Fatal(err)
 	}
 	f.clock.advance(testTTL*98/100 - testTTL/2)
-	if f.standing() != None {
+	if f.state() != LeaseNone {
 		t.Error("the lease counts from the answer")
 	}
 }
@@ -41,7 +41,7 @@ func TestAnswerLaterThanALease(t *testing.T) {
 	if _, err := f.renew(t.Context(), f.stub); err != nil {
 		t.Fatal(err)
 	}
-	if f.standing() != None {
+	if f.state() != LeaseNone {
 		t.Error("a lease was granted that has already run out")
 	}
 }
@@ -50,17 +50,17 @@ func TestNoLeaseBeforeAChangeIsApplied(t *testing.T) {
 	f := newFixture(t)
 	f.settle(t, 1)
 	f.clock.advance(testTTL) // run out
-	var during []Standing
-	f.cache.during = func() { during = append(during, f.standing()) }
+	var during []LeaseState
+	f.cache.during = func() { during = append(during, f.state()) }
 	view := calm(2)
 	view.Changes = []store.Change{{Position: at(2), Kind: store.KeyDeleted, Key: testID(1)}}
 	if again := f.mustRenew(t, view); !again {
 		t.Error("the next turn, which acknowledges, is not due at once")
 	}
-	if len(during) == 0 || slices.Contains(during, Cached) {
-		t.Errorf("while a change was applied the standing was %v", during)
+	if len(during) == 0 || slices.Contains(during, LeaseCached) {
+		t.Errorf("while a change was applied the lease state was %v", during)
 	}
-	if f.standing() != Cached {
+	if f.state() != LeaseCached {
 		t.Error("there is no lease after it was applied")
 	}
 }
@@ -71,8 +71,8 @@ func TestNoLeaseBeforeTheHead(t *testing.T) {
 	f.clock.advance(testTTL)
 	view := calm(3)
 	view.Changes = []store.Change{{Position: at(2), Kind: store.Barrier}} // a page that is full
-	if again := f.mustRenew(t, view); !again || f.standing() != None {
-		t.Errorf("halfway to the head the standing is %v, and the next turn is due: %v", f.standing(), again)
+	if again := f.mustRenew(t, view); !again || f.state() != LeaseNone {
+		t.Errorf("halfway to the head the lease state is %v, and the next turn is due: %v", f.state(), again)
 	}
 }
 
@@ -142,15 +142,15 @@ func TestRemovedMemberJoinsUnderANewID(t *testing.T) {
 	f.settle(t, 4)
 	view := calm(4)
 	view.Member = false
-	if again := f.mustRenew(t, view); !again || f.standing() != None {
-		t.Fatalf("once removed, the standing is %v, and it joins at once: %v", f.standing(), again)
+	if again := f.mustRenew(t, view); !again || f.state() != LeaseNone {
+		t.Fatalf("once removed, the lease state is %v, and it joins at once: %v", f.state(), again)
 	}
 	all := f.cache.all
 	f.mustRenew(t, calm(4))
 	if len(joined) != 2 || joined[0] == joined[1] {
 		t.Errorf("it joined as %v", joined)
 	}
-	if f.standing() != Cached || f.Place().Applied != at(4) || f.cache.all != all {
+	if f.state() != LeaseCached || f.Place().Applied != at(4) || f.cache.all != all {
 		t.Error("it has forgotten what the log kept true")
 	}
 }
@@ -161,7 +161,7 @@ func TestMemoryDoesNotOutliveALapsedLease(t *testing.T) {
 	f.clock.advance(testTTL)
 	all := f.cache.all
 	f.mustRenew(t, calm(4))
-	if f.cache.all != all+1 || f.standing() != Cached {
+	if f.cache.all != all+1 || f.state() != LeaseCached {
 		t.Errorf("everything was forgotten %d times", f.cache.all-all)
 	}
 }
@@ -190,7 +190,7 @@ func TestLostHistoryIsForgottenAndFlightsAreLookedUp(t *testing.T) {
 	f.settle(t, 5)
 	kept, gone := f.enter(rowOf(1)), f.enter(rowOf(2))
 	f.stub.key = func(id store.ID) (*store.Key, error) {
-		if f.standing() != None {
+		if f.state() != LeaseNone {
 			t.Error("there is a lease while it is looked up who is still there")
 		}
 		if id == testID(1) {
@@ -205,7 +205,7 @@ func TestLostHistoryIsForgottenAndFlightsAreLookedUp(t *testing.T) {
 	if f.cache.all != all+1 || kept.reason() != nil || !errors.Is(gone.reason(), cut.ErrRevoked) {
 		t.Errorf("forgotten %d times; kept: %v, gone: %v", f.cache.all-all, kept.reason(), gone.reason())
 	}
-	if f.standing() != Cached || f.Place().Applied != at(3) {
+	if f.state() != LeaseCached || f.Place().Applied != at(3) {
 		t.Error("it is not at the head of the new history")
 	}
 	if f.history.settledAt().Before(f.clock.now()) {
@@ -217,19 +217,19 @@ func TestStandbyGivesNoLease(t *testing.T) {
 	f := newFixture(t)
 	f.settle(t, 1)
 	f.stub.renew = func(*store.Turn) (*store.View, error) { return &store.View{Standby: true}, nil }
-	if _, err := f.renew(t.Context(), f.stub); err == nil || f.standing() != None {
-		t.Errorf("on a standby the standing is %v, the error %v", f.standing(), err)
+	if _, err := f.renew(t.Context(), f.stub); err == nil || f.state() != LeaseNone {
+		t.Errorf("on a standby the lease state is %v, the error %v", f.state(), err)
 	}
 	f.settleAgain(t, 1)
 	f.stub.pull = func(*store.Turn) (*store.View, error) { return &store.View{Standby: true}, nil }
-	if err := f.pull(t.Context(), f.stub); err == nil || f.standing() != None {
-		t.Errorf("after a pull from a standby the standing is %v, the error %v", f.standing(), err)
+	if err := f.pull(t.Context(), f.stub); err == nil || f.state() != LeaseNone {
+		t.Errorf("after a pull from a standby the lease state is %v, the error %v", f.state(), err)
 	}
 }
 
 func (f *fixture) settleAgain(t *testing.T, rev int64) {
 	t.Helper()
-	if f.mustRenew(t, calm(rev)); f.standing() != Cached {
+	if f.mustRenew(t, calm(rev)); f.state() != LeaseCached {
 		t.Fatal("there is no lease")
 	}
 }
@@ -239,8 +239,8 @@ func TestPullNeverExtendsTheLease(t *testing.T) {
 	f.settle(t, 1)
 	f.clock.advance(testTTL)
 	f.stub.pull = func(*store.Turn) (*store.View, error) { return calm(1), nil }
-	if err := f.pull(t.Context(), f.stub); err != nil || f.standing() != None {
-		t.Errorf("after a pull the standing is %v, the error %v", f.standing(), err)
+	if err := f.pull(t.Context(), f.stub); err != nil || f.state() != LeaseNone {
+		t.Errorf("after a pull the lease state is %v, the error %v", f.state(), err)
 	}
 }
 
@@ -251,11 +251,11 @@ func TestMissingTriggersMakeEveryRequestReadItsKey(t *testing.T) {
 	view := calm(1)
 	view.Watched = false
 	f.mustRenew(t, view)
-	if f.standing() != Direct || gone.reason() == nil {
-		t.Errorf("without triggers the standing is %v, and a request whose key is gone: %v", f.standing(), gone.reason())
+	if f.state() != LeaseDirect || gone.reason() == nil {
+		t.Errorf("without triggers the lease state is %v, and a request whose key is gone: %v", f.state(), gone.reason())
 	}
 	f.mustRenew(t, calm(1))
-	if f.standing() != Cached {
+	if f.state() != LeaseCached {
 		t.Error("they are back, and nothing is remembered")
 	}
 }
@@ -316,7 +316,7 @@ func TestWhatAChangeCuts(t *testing.T) {
 func TestNoLeaseOnADatabaseThatWasReplaced(t *testing.T) {
 	f := newFixture(t)
 	f.settle(t, 1)
-	if f.standing() != Cached {
+	if f.state() != LeaseCached {
 		t.Fatal("there is no lease")
 	}
 	ctx, cancel := context.WithCancel(t.Context())
@@ -331,7 +331,7 @@ func TestNoLeaseOnADatabaseThatWasReplaced(t *testing.T) {
 	}
 	go f.run(ctx)
 	<-ended
-	if f.standing() != None {
+	if f.state() != LeaseNone {
 		t.Error("what is remembered of a database that was replaced is trusted")
 	}
 }
@@ -347,7 +347,7 @@ func TestAServerWithoutANameIsSaidOnce(t *testing.T) {
 		view.Origin, view.InLog = "", rev > 0
 		f.mustRenew(t, view)
 	}
-	if n := strings.Count(said.String(), "does not say which history it has"); n != 1 || f.standing() != Cached {
-		t.Errorf("it was said %d times, and the lease is %v:\n%s", n, f.standing(), &said)
+	if n := strings.Count(said.String(), "does not say which history it has"); n != 1 || f.state() != LeaseCached {
+		t.Errorf("it was said %d times, and the lease is %v:\n%s", n, f.state(), &said)
 	}
 }

@@ -28,7 +28,7 @@ const (
 // Idle reports whether no request is in flight.
 func (e *Engine) Idle() bool {
 	l := e.live.Load()
-	return l == nil || l.Flights.Len() == 0
+	return l == nil || l.InFlight.Len() == 0
 }
 
 // Drain returns when no request is in flight, or when ctx ends. Until then the engine goes
@@ -76,7 +76,7 @@ func (e *Engine) cutAll() {
 	if l == nil {
 		return
 	}
-	n := l.Flights.CutAll(cut.ErrLapsed)
+	n := l.InFlight.CutAll(cut.ErrLapsed)
 	if n == 0 {
 		return
 	}

@@ -115,10 +115,10 @@ type Live struct {
 	// Audit writes audit records of requests behind. Sealer chains records.
 	Audit  *audit.Writer
 	Sealer *audit.Sealer
-	// Lease, Flights and Follower make revocations true; see
+	// Lease, InFlight and Follower make revocations true; see
 	// [github.com/lumio-vision/caddy-system-keys/internal/coherence].
 	Lease    *coherence.Lease
-	Flights  *coherence.Flights
+	InFlight *coherence.InFlight
 	Follower *coherence.Follower
 	Revoker  *coherence.Revoker
 	// Signer signs assertions. Published has the public keys of all instances.
@@ -185,7 +185,7 @@ func (e *Engine) Live() (*Live, error) {
 
 // Admit calls [verify.Verifier.Admit]. While the store is not open, it returns a
 // [verify.UnavailableError].
-func (e *Engine) Admit(ctx context.Context, key string, inFlight *coherence.Flight) (store.ID, *verify.Identity, error) {
+func (e *Engine) Admit(ctx context.Context, key string, inFlight *coherence.Request) (store.ID, *verify.Identity, error) {
 	l, err := e.Live()
 	if err != nil {
 		return store.ID{}, nil, verify.Unavailable(verify.ReasonNotReady, err)

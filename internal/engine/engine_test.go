@@ -294,9 +294,9 @@ func TestTheEndCutsWhatIsInFlightAtOnce(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var flight coherence.Flight
+	var request coherence.Request
 	var cuts atomic.Int32
-	flight.Request = cutter(func(cause error) bool {
+	request.Exchange = cutter(func(cause error) bool {
 		cuts.Add(1)
 		if _, err := e.Live(); err != nil || s.closed.Load() != 0 {
 			t.Errorf("it was cut too late: %v, the store was closed %d times", err, s.closed.Load())
@@ -304,15 +304,15 @@ func TestTheEndCutsWhatIsInFlightAtOnce(t *testing.T) {
 		if !errors.Is(cause, cut.ErrLapsed) {
 			t.Errorf("it was cut because %v", cause)
 		}
-		go flight.Leave()
+		go request.Leave()
 		return true
 	})
-	live.Flights.Enter(&flight, &coherence.Claim{ID: store.ID{1}})
+	live.InFlight.Enter(&request, &coherence.Claim{ID: store.ID{1}})
 	if err := e.Close(); err != nil {
 		t.Error(err)
 	}
-	if cuts.Load() != 1 || live.Flights.Len() != 0 {
-		t.Errorf("it was cut %d times, and %d are in flight", cuts.Load(), live.Flights.Len())
+	if cuts.Load() != 1 || live.InFlight.Len() != 0 {
+		t.Errorf("it was cut %d times, and %d are in flight", cuts.Load(), live.InFlight.Len())
 	}
 }
 

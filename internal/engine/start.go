@@ -194,7 +194,7 @@ func (e *Engine) assemble(s store.Store, minter *token.Minter) *Live {
 		Slots:    verify.NewSlots(e.config.Argon2id, e.config.HashMemory),
 		Recorder: usage.Start(s, e.config.LastUsedInterval, e.logger),
 		Lease:    coherence.NewLease(e.config.Lease, now),
-		Flights:  coherence.NewFlights(now),
+		InFlight: coherence.NewInFlight(now),
 	}
 	var secret []byte
 	if len(e.config.Secrets) > 0 {
@@ -215,23 +215,23 @@ func (e *Engine) assemble(s store.Store, minter *token.Minter) *Live {
 		})
 	}
 	l.Verifier = verify.New(verify.Config{
-		Store:   s,
-		Lease:   l.Lease,
-		Flights: l.Flights,
-		Minter:  minter,
-		Slots:   l.Slots,
-		Proofs:  e.proofs,
-		Adopt:   l.Adopt,
-		Uses:    l.Recorder,
-		Logger:  e.logger,
-		Meter:   e.config.Meter,
-		Secrets: e.config.Secrets,
+		Store:    s,
+		Lease:    l.Lease,
+		InFlight: l.InFlight,
+		Minter:   minter,
+		Slots:    l.Slots,
+		Proofs:   e.proofs,
+		Adopt:    l.Adopt,
+		Uses:     l.Recorder,
+		Logger:   e.logger,
+		Meter:    e.config.Meter,
+		Secrets:  e.config.Secrets,
 	})
 	l.Follower = coherence.Start(coherence.Config{
 		Store:       s,
 		Cache:       l.Verifier,
 		Lease:       l.Lease,
-		Flights:     l.Flights,
+		InFlight:    l.InFlight,
 		Name:        e.config.Name,
 		Logger:      e.logger,
 		Now:         now,

@@ -71,7 +71,7 @@ func (c *engineCollector) addMemory() {
 	c.gauge("remembered_keys", "Keys in memory.",
 		func(l *engine.Live) float64 { return float64(l.Verifier.Stats().Entries) })
 	c.gauge("requests_in_flight", "Requests that were let through by a key and have not ended.",
-		func(l *engine.Live) float64 { return float64(l.Flights.Len()) })
+		func(l *engine.Live) float64 { return float64(l.InFlight.Len()) })
 }
 
 // addArgon2id adds the metrics of the Argon2id slots and their queue.
@@ -112,11 +112,11 @@ func (c *engineCollector) addLease() {
 	c.add("lease_age_seconds", "Since when the store has not extended the lease. There is none without a lease.",
 		prometheus.GaugeValue, func(l *engine.Live) (float64, bool) {
 			s := l.Lease.Stats()
-			return s.Age.Seconds(), s.Standing != coherence.None
+			return s.Age.Seconds(), s.State != coherence.LeaseNone
 		})
 	c.gauge("changes_watched", "1 if memory may be trusted; 0 without a lease, "+
 		"or if the store does not log every change of a key, so that every request reads its row.",
-		func(l *engine.Live) float64 { return boolean(l.Lease.Stats().Standing == coherence.Cached) })
+		func(l *engine.Live) float64 { return boolean(l.Lease.Stats().State == coherence.LeaseCached) })
 	c.gauge("revocation_epoch", "Number of the newest change of a key that this instance has applied.",
 		func(l *engine.Live) float64 { return float64(l.Follower.Place().Applied.Rev) })
 }

@@ -37,7 +37,7 @@ func (s State) missing() []string {
 	switch {
 	case s.Live == nil:
 		return []string{"store"}
-	case s.Live.Lease.Stats().Standing == coherence.None:
+	case s.Live.Lease.Stats().State == coherence.LeaseNone:
 		return []string{"lease"}
 	}
 	return []string{}
@@ -125,7 +125,7 @@ type Redis struct {
 }
 
 type leaseJSON struct {
-	Standing  string  `json:"standing"` // none, direct or cached
+	State     string  `json:"standing"` // none, direct or cached
 	Duration  float64 `json:"duration_seconds"`
 	Age       float64 `json:"age_seconds"`
 	Remaining float64 `json:"remaining_seconds"`
@@ -153,8 +153,8 @@ type adoptionJSON struct {
 }
 
 // leaseStates are the names of the states of a lease.
-var leaseStates = map[coherence.Standing]string{
-	coherence.None: "none", coherence.Direct: "direct", coherence.Cached: "cached",
+var leaseStates = map[coherence.LeaseState]string{
+	coherence.LeaseNone: "none", coherence.LeaseDirect: "direct", coherence.LeaseCached: "cached",
 }
 
 // Instance converts the state for the JSON of a status.
@@ -171,7 +171,7 @@ func (s State) Instance(now time.Time) *Instance {
 		instance.ID = &member
 	}
 	lease, slots, uses, audit := live.Lease.Stats(), live.Slots.Stats(), live.Recorder.Stats(), live.Audit.Stats()
-	instance.Lease = &leaseJSON{leaseStates[lease.Standing], lease.TTL.Seconds(), lease.Age.Seconds(), lease.Remaining.Seconds()}
+	instance.Lease = &leaseJSON{leaseStates[lease.State], lease.TTL.Seconds(), lease.Age.Seconds(), lease.Remaining.Seconds()}
 	instance.Argon2id = &argon2idJSON{slots.Total, slots.InUse, slots.Queued}
 	instance.LastUsed = &lastUsedJSON{uses.Waiting, lag(live, now).Seconds()}
 	instance.Audit = &auditJSON{audit.Waiting, audit.Lost}
@@ -179,7 +179,7 @@ func (s State) Instance(now time.Time) *Instance {
 		adoption := live.Adopt.Stats()
 		instance.Adoption = &adoptionJSON{adoption.Candidates, adoption.Waiting}
 	}
-	instance.InFlight = live.Flights.Len()
+	instance.InFlight = live.InFlight.Len()
 	return instance
 }
 

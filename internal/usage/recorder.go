@@ -32,7 +32,7 @@ type Recorder struct {
 	sink Sink
 
 	mu    sync.Mutex // guards the fields up to pendingKeys
-	queue []*Mark
+	queue []*LastUse
 	// oldestQueued is the first use in the queue, and oldestPending that of the uses that a
 	// flush has taken. Both are zero for none.
 	oldestQueued, oldestPending time.Time
@@ -58,7 +58,7 @@ func Start(sink Sink, interval time.Duration, logger *slog.Logger) *Recorder {
 }
 
 // Touch notes that the key of the mark was used at this time. A nil recorder does nothing.
-func (r *Recorder) Touch(m *Mark, at time.Time) {
+func (r *Recorder) Touch(m *LastUse, at time.Time) {
 	if r == nil || !m.raise(at) {
 		return
 	}
@@ -150,20 +150,20 @@ func (r *Recorder) Close(ctx context.Context) error {
 	return r.Flush(ctx)
 }
 
-// Mark is the last-use mark of one key. It is a part of the key's slot in memory, and
+// LastUse is the last-use mark of one key. It is a part of the key's slot in memory, and
 // outlives the slot while it waits to be written.
-type Mark struct {
+type LastUse struct {
 	id    store.ID
 	last  atomic.Int64 // microseconds since the Unix epoch
 	dirty atomic.Bool  // it is queued
 }
 
-// NewMark makes a mark for a key that was not used yet.
-func NewMark(id store.ID) *Mark { return &Mark{id: id} }
+// NewLastUse makes a mark for a key that was not used yet.
+func NewLastUse(id store.ID) *LastUse { return &LastUse{id: id} }
 
 // raise moves the last use forward to at. It reports whether the mark was clean, so that
 // the caller has to queue it.
-func (m *Mark) raise(at time.Time) bool {
+func (m *LastUse) raise(at time.Time) bool {
 	us := at.UnixMicro()
 	for last := m.last.Load(); us > last; last = m.last.Load() {
 		if m.last.CompareAndSwap(last, us) {
@@ -175,7 +175,7 @@ func (m *Mark) raise(at time.Time) bool {
 
 // take returns the use to write. It makes the mark clean before it reads the time, so that
 // a use between the two steps is queued again and not lost.
-func (m *Mark) take() store.Use {
+func (m *LastUse) take() store.Use {
 	m.dirty.Store(false)
 	return store.Use{ID: m.id, At: time.UnixMicro(m.last.Load()).UTC()}
 }

@@ -67,7 +67,7 @@ func TestASingleUseIsWrittenAtTheEnd(t *testing.T) {
 	t.Parallel()
 	s, r := start(t, time.Hour)
 	id := store.ID{1}
-	r.Touch(usage.NewMark(id), noon)
+	r.Touch(usage.NewLastUse(id), noon)
 	if err := r.Close(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -81,7 +81,7 @@ func TestUsesAreWrittenEveryInterval(t *testing.T) {
 	s, r := start(t, time.Millisecond)
 	defer func() { _ = r.Close(t.Context()) }()
 	id := store.ID{1}
-	mark := usage.NewMark(id)
+	mark := usage.NewLastUse(id)
 	for i := range 3 {
 		at := noon.Add(time.Duration(i) * time.Second)
 		r.Touch(mark, at)
@@ -95,7 +95,7 @@ func TestTheNewestUseWinsWhateverTheOrder(t *testing.T) {
 	t.Parallel()
 	s, r := start(t, time.Hour)
 	id := store.ID{1}
-	first, second := usage.NewMark(id), usage.NewMark(id) // a slot that was evicted and came back
+	first, second := usage.NewLastUse(id), usage.NewLastUse(id) // a slot that was evicted and came back
 	r.Touch(first, noon.Add(time.Minute))
 	r.Touch(first, noon)
 	r.Touch(second, noon.Add(time.Second))
@@ -113,12 +113,12 @@ func TestWhatTheStoreDidNotTakeIsTriedAgain(t *testing.T) {
 	id, other := store.ID{1}, store.ID{2}
 	down := errors.New("connection refused")
 	s.setFail(down)
-	r.Touch(usage.NewMark(id), noon)
+	r.Touch(usage.NewLastUse(id), noon)
 	if err := r.Flush(t.Context()); !errors.Is(err, down) {
 		t.Fatalf("got %v", err)
 	}
 	s.setFail(nil)
-	r.Touch(usage.NewMark(other), noon.Add(time.Second))
+	r.Touch(usage.NewLastUse(other), noon.Add(time.Second))
 	if err := r.Close(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -144,7 +144,7 @@ func TestNothingIsWrittenWhenNothingWasUsed(t *testing.T) {
 func TestAUseIsWrittenOnce(t *testing.T) {
 	t.Parallel()
 	s, r := start(t, time.Hour)
-	r.Touch(usage.NewMark(store.ID{1}), noon)
+	r.Touch(usage.NewLastUse(store.ID{1}), noon)
 	for range 3 {
 		if err := r.Flush(t.Context()); err != nil {
 			t.Fatal(err)
@@ -165,7 +165,7 @@ func TestNoUseIsLost(t *testing.T) {
 	const keys, touches = 10, 500
 	var wg sync.WaitGroup
 	for k := range keys {
-		mark := usage.NewMark(store.ID{byte(k)})
+		mark := usage.NewLastUse(store.ID{byte(k)})
 		for g := range 2 {
 			wg.Go(func() {
 				for i := range touches {
@@ -196,7 +196,7 @@ func TestTheOldestUnwrittenUse(t *testing.T) {
 			t.Errorf("%s (-want +got):\n%s", when, diff)
 		}
 	}
-	first, second := usage.NewMark(store.ID{1}), usage.NewMark(store.ID{2})
+	first, second := usage.NewLastUse(store.ID{1}), usage.NewLastUse(store.ID{2})
 	want("at first", 0, time.Time{})
 	r.Touch(first, noon)
 	r.Touch(first, noon.Add(time.Second))
@@ -208,7 +208,7 @@ func TestTheOldestUnwrittenUse(t *testing.T) {
 		t.Fatal("the store is down")
 	}
 	want("the store is down", 2, noon)
-	r.Touch(usage.NewMark(store.ID{3}), noon.Add(time.Minute))
+	r.Touch(usage.NewLastUse(store.ID{3}), noon.Add(time.Minute))
 	want("a third was used meanwhile", 3, noon)
 	_ = r.Flush(t.Context())
 	want("it is down still", 3, noon)

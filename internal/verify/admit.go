@@ -38,25 +38,25 @@ func (v *Verifier) Verify(ctx context.Context, key string) (*Identity, error) {
 	return identity, err
 }
 
-// Admit is [Verifier.Verify] for a request that can be cut. On success the flight has
-// entered, before the last check of the key. The caller must call [coherence.Flight.Leave]
+// Admit is [Verifier.Verify] for a request that can be cut. On success the request has
+// entered, before the last check of the key. The caller must call [coherence.Request.Leave]
 // when the request has ended.
 //
 // The id is returned whether the key is accepted or not. It is the id in the key or, for a
 // key of another service, the id of the row that was found. It is zero if there is none.
-func (v *Verifier) Admit(ctx context.Context, key string, flight *coherence.Flight) (store.ID, *Identity, error) {
+func (v *Verifier) Admit(ctx context.Context, key string, request *coherence.Request) (store.ID, *Identity, error) {
 	id, err := v.config.Minter.Parse(key)
 	if err != nil {
-		return v.adopt(ctx, key, flight)
+		return v.adopt(ctx, key, request)
 	}
-	identity, err := v.admit(ctx, &presented{id: id, key: key, digest: token.Digest(key), minted: true}, flight)
+	identity, err := v.admit(ctx, &presented{id: id, key: key, digest: token.Digest(key), minted: true}, request)
 	return id, identity, err
 }
 
 // adopt is Admit for a string that this system did not mint. It finds out whose the string
 // may be, and goes on as for a key that says so itself. What it finds is a hint, so that all
 // rules for keys hold unchanged.
-func (v *Verifier) adopt(ctx context.Context, key string, flight *coherence.Flight) (store.ID, *Identity, error) {
+func (v *Verifier) adopt(ctx context.Context, key string, request *coherence.Request) (store.ID, *Identity, error) {
 	if v.config.Adopt == nil || !token.Foreign(key) {
 		return store.ID{}, nil, ReasonUnminted
 	}
@@ -66,14 +66,14 @@ func (v *Verifier) adopt(ctx context.Context, key string, flight *coherence.Flig
 		return store.ID{}, nil, v.notFound(match.Outcome, err, ReasonUnminted)
 	}
 	id := match.ID
-	identity, err := v.admit(ctx, &presented{id: match.ID, key: key, digest: digest}, flight)
+	identity, err := v.admit(ctx, &presented{id: match.ID, key: key, digest: digest}, request)
 	if reason, ok := errors.AsType[Reason](err); ok && reason != ReasonExpired {
 		// The row that was found is not that of the string any more. Another one may be.
 		if match, err = v.config.Adopt.Find(ctx, key, digest, match.ID); err != nil {
 			return id, nil, v.notFound(match.Outcome, err, reason)
 		}
 		id = match.ID
-		identity, err = v.admit(ctx, &presented{id: match.ID, key: key, digest: digest}, flight)
+		identity, err = v.admit(ctx, &presented{id: match.ID, key: key, digest: digest}, request)
 	}
 	v.config.Meter.Adopted(string(match.Outcome))
 	return id, identity, err
@@ -96,9 +96,9 @@ func (v *Verifier) notFound(outcome adopt.Outcome, err error, reason Reason) err
 }
 
 // admit is [Verifier.Admit] for a key whose id is known.
-func (v *Verifier) admit(ctx context.Context, p *presented, flight *coherence.Flight) (*Identity, error) {
+func (v *Verifier) admit(ctx context.Context, p *presented, request *coherence.Request) (*Identity, error) {
 	began := v.sample()
-	if identity, now, err := v.recall(p, flight); identity != nil || err != nil {
+	if identity, now, err := v.recall(p, request); identity != nil || err != nil {
 		if err == nil {
 			v.countRecall(began, now)
 		}
@@ -107,7 +107,7 @@ func (v *Verifier) admit(ctx context.Context, p *presented, flight *coherence.Fl
 	if reason, ok := v.negatives.reason(p.id, v.config.Now()); ok {
 		return nil, reason
 	}
-	return v.lookUp(ctx, *p, flight)
+	return v.lookUp(ctx, *p, request)
 }
 
 // lookUp asks the store, once for all requests that wait for this key. Requests share a
@@ -119,7 +119,7 @@ func (v *Verifier) admit(ctx context.Context, p *presented, flight *coherence.Fl
 // Each request that waits has a span "look up". The spans of the work are children of the
 // span of the request that began the lookup, even if that request does not wait to the end.
 // The spans of the other requests link to that span.
-func (v *Verifier) lookUp(ctx context.Context, p presented, flight *coherence.Flight) (_ *Identity, err error) {
+func (v *Verifier) lookUp(ctx context.Context, p presented, request *coherence.Request) (_ *Identity, err error) {
 	ctx, span := observe.Start(ctx, "look up")
 	defer func() {
 		if errors.Is(err, ErrInvalidToken) {
@@ -129,13 +129,13 @@ func (v *Verifier) lookUp(ctx context.Context, p presented, flight *coherence.Fl
 		observe.End(span, err)
 	}()
 	for range attempts {
-		switch v.config.Lease.Standing(v.config.Now()) {
-		case coherence.None:
+		switch v.config.Lease.State(v.config.Now()) {
+		case coherence.LeaseNone:
 			v.config.Lease.Want()
 			return nil, Unavailable(ReasonNoLease, ErrNoLease)
-		case coherence.Direct:
-			return v.direct(context.WithoutCancel(ctx), &p, flight)
-		case coherence.Cached:
+		case coherence.LeaseDirect:
+			return v.direct(context.WithoutCancel(ctx), &p, request)
+		case coherence.LeaseCached:
 		}
 		shared := v.lookups.DoChan(string(p.id[:])+string(p.digest[:]), func() (any, error) {
 			if !v.begin() {
@@ -157,7 +157,7 @@ func (v *Verifier) lookUp(ctx context.Context, p presented, flight *coherence.Fl
 				return nil, result.Err
 			}
 		}
-		if identity, _, err := v.recall(&p, flight); identity != nil || err != nil {
+		if identity, _, err := v.recall(&p, request); identity != nil || err != nil {
 			return identity, err
 		}
 	}
@@ -166,9 +166,9 @@ func (v *Verifier) lookUp(ctx context.Context, p presented, flight *coherence.Fl
 
 // direct accepts a key on rows that are read for this request alone. It is for a database
 // that does not log every change. Nothing is remembered then, and a read that another
-// request began earlier proves nothing. The row is read again after the flight has entered.
-// So a search through the flights either finds this one, or came before the second read.
-func (v *Verifier) direct(ctx context.Context, p *presented, flight *coherence.Flight) (*Identity, error) {
+// request began earlier proves nothing. The row is read again after the request has entered.
+// So a search through the requests either finds this one, or came before the second read.
+func (v *Verifier) direct(ctx context.Context, p *presented, request *coherence.Request) (*Identity, error) {
 	if !v.begin() {
 		return nil, unanswered(store.ErrClosed)
 	}
@@ -179,24 +179,24 @@ func (v *Verifier) direct(ctx context.Context, p *presented, flight *coherence.F
 	}
 	claim := coherence.ClaimOf(row)
 	claim.Adopted = !p.minted
-	if flight != nil {
-		v.config.Flights.Enter(flight, claim)
+	if request != nil {
+		v.config.InFlight.Enter(request, claim)
 	}
 	reread, err := v.readRow(ctx, p.id)
 	if err != nil {
-		flight.Leave()
+		request.Leave()
 		return nil, err
 	}
 	now := v.config.Now()
 	second := coherence.ClaimOf(reread)
 	if second.Fingerprint != claim.Fingerprint || !slices.Equal(second.Permissions, claim.Permissions) ||
-		!second.ExpiresAt.Equal(claim.ExpiresAt) || claim.Adopted && !reread.Foreign || v.config.Lease.Standing(now) == coherence.None {
-		flight.Leave()
+		!second.ExpiresAt.Equal(claim.ExpiresAt) || claim.Adopted && !reread.Foreign || v.config.Lease.State(now) == coherence.LeaseNone {
+		request.Leave()
 		return nil, unanswered(ErrChanging)
 	}
 	identity := IdentityOf(reread)
 	if identity.expired(now) {
-		flight.Leave()
+		request.Leave()
 		return nil, ReasonExpired
 	}
 	v.config.Uses.Touch(v.l1.lastUse(p.id), now)
@@ -206,25 +206,25 @@ func (v *Verifier) direct(ctx context.Context, p *presented, flight *coherence.F
 // recall accepts a key that is in memory, if memory may be trusted now, and returns when
 // that was. If it returns neither an identity nor an error, the store must be asked.
 //
-// The flight enters first, and then the entry is checked once more. A revocation drops the
-// entry first, and then cuts the flights. So either the check misses the entry, or the
-// revocation finds the flight. The clock is read after the flight has entered. So a process
+// The request enters first, and then the entry is checked once more. A revocation drops the
+// entry first, and then cuts the requests. So either the check misses the entry, or the
+// revocation finds the request. The clock is read after the request has entered. So a process
 // that was paused before does not rely on the lease that it had then.
-func (v *Verifier) recall(p *presented, flight *coherence.Flight) (_ *Identity, now time.Time, _ error) {
+func (v *Verifier) recall(p *presented, request *coherence.Request) (_ *Identity, now time.Time, _ error) {
 	s, e := v.l1.get(p.id)
 	if e == nil || subtle.ConstantTimeCompare(e.digest[:], p.digest[:]) != 1 {
 		return nil, now, nil
 	}
-	if flight != nil {
-		v.config.Flights.Enter(flight, e.claim)
+	if request != nil {
+		v.config.InFlight.Enter(request, e.claim)
 	}
 	now = v.config.Now()
-	if !v.l1.current(s, e) || !now.Before(e.until) || v.config.Lease.Standing(now) != coherence.Cached {
-		flight.Leave()
+	if !v.l1.current(s, e) || !now.Before(e.until) || v.config.Lease.State(now) != coherence.LeaseCached {
+		request.Leave()
 		return nil, now, nil
 	}
 	if e.identity.expired(now) {
-		flight.Leave()
+		request.Leave()
 		return nil, now, ReasonExpired
 	}
 	v.config.Uses.Touch(s.lastUse, now)

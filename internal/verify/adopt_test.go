@@ -182,14 +182,14 @@ func TestAnAdoptedKeyThatIsRevokedIsRefusedAtOnce(t *testing.T) {
 	f.clock.freeze()
 	key := shapes[1]
 	id := f.foreign(t, key)
-	flight := new(coherence.Flight)
-	if _, _, err := f.verifier.Admit(t.Context(), key, flight); err != nil {
+	request := new(coherence.Request)
+	if _, _, err := f.verifier.Admit(t.Context(), key, request); err != nil {
 		t.Fatal(err)
 	}
-	if !f.flights.Has(id) {
+	if !f.inFlight.Has(id) {
 		t.Error("the request is not in flight under its key")
 	}
-	flight.Leave()
+	request.Leave()
 	f.store.remove(id)
 	x.forge(func(entries map[[32]byte]store.AdoptedKey) { clear(entries) })
 	f.verifier.Forget(id)
@@ -258,19 +258,19 @@ func TestAFaultOrNoLeaseIsNoRefusalOfAnothersKey(t *testing.T) {
 	t.Parallel()
 	f, _ := adopting(t)
 	f.foreign(t, shapes[0])
-	f.lease.set(coherence.None)
+	f.lease.set(coherence.LeaseNone)
 	if _, err := f.verifier.Verify(t.Context(), shapes[0]); !errors.Is(err, verify.ErrNoLease) || errors.Is(err, verify.ErrInvalidToken) {
 		t.Errorf("without a lease: %v", err)
 	}
-	f.lease.set(coherence.Cached)
+	f.lease.set(coherence.LeaseCached)
 	f.store.setFail(store.ErrStandby)
 	if _, err := f.verifier.Verify(t.Context(), shapes[0]); !errors.Is(err, store.ErrStandby) || errors.Is(err, verify.ErrInvalidToken) {
 		t.Errorf("on a standby: %v", err)
 	}
 	f.store.setFail(nil)
-	f.lease.set(coherence.Direct)
+	f.lease.set(coherence.LeaseDirect)
 	mustVerify(t, f, shapes[0])
-	f.lease.set(coherence.None)
+	f.lease.set(coherence.LeaseNone)
 	if _, err := f.verifier.Verify(t.Context(), shapes[0]); !errors.Is(err, verify.ErrNoLease) {
 		t.Errorf("without a lease, when it is known: %v", err)
 	}

@@ -32,11 +32,11 @@ type Store interface {
 // [coherence.Lease]. It is an interface because only a follower can extend a real lease, and
 // tests set the state of a lease themselves.
 type Lease interface {
-	Standing(now time.Time) coherence.Standing
+	State(now time.Time) coherence.LeaseState
 	Want()
 }
 
-// Config is the configuration of a [Verifier]. Store, Lease, Flights, Minter, Slots and
+// Config is the configuration of a [Verifier]. Store, Lease, InFlight, Minter, Slots and
 // Logger are required.
 type Config struct {
 	Store  Store
@@ -46,8 +46,8 @@ type Config struct {
 	Logger *slog.Logger
 	// Uses records when keys were used, unless it is nil.
 	Uses *usage.Recorder
-	// Flights is the registry that requests enter when [Verifier.Admit] lets them through.
-	Flights *coherence.Flights
+	// InFlight is the registry that requests enter when [Verifier.Admit] lets them through.
+	InFlight *coherence.InFlight
 
 	// Proofs is the proof cache that instances share, or nil for none. It is used only if
 	// there is at least one secret.

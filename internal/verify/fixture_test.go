@@ -32,7 +32,7 @@ type fixture struct {
 	slots    *verify.Slots
 	clock    *clock
 	lease    *lease
-	flights  *coherence.Flights
+	inFlight *coherence.InFlight
 	finder   *adopt.Finder // nil if no keys are adopted
 }
 
@@ -51,16 +51,16 @@ func newFixture(tb testing.TB, options ...func(*verify.Config)) *fixture {
 		clock:  new(clock),
 		lease:  new(lease),
 	}
-	f.lease.standing.Store(uint32(coherence.Cached))
-	f.flights = coherence.NewFlights(f.clock.now)
+	f.lease.state.Store(uint32(coherence.LeaseCached))
+	f.inFlight = coherence.NewInFlight(f.clock.now)
 	config := verify.Config{
-		Store:   f.store,
-		Lease:   f.lease,
-		Flights: f.flights,
-		Minter:  f.minter,
-		Slots:   f.slots,
-		Logger:  slog.New(slog.DiscardHandler),
-		Now:     f.clock.now,
+		Store:    f.store,
+		Lease:    f.lease,
+		InFlight: f.inFlight,
+		Minter:   f.minter,
+		Slots:    f.slots,
+		Logger:   slog.New(slog.DiscardHandler),
+		Now:      f.clock.now,
 	}
 	for _, o := range options {
 		o(&config)
@@ -103,13 +103,13 @@ func (f *fixture) mintHashed(tb testing.TB, params phc.Params, row store.Key) (s
 
 // lease stands as the test says.
 type lease struct {
-	standing atomic.Uint32
-	wants    atomic.Int32
+	state atomic.Uint32
+	wants atomic.Int32
 }
 
-func (l *lease) Standing(time.Time) coherence.Standing { return coherence.Standing(l.standing.Load()) }
-func (l *lease) Want()                                 { l.wants.Add(1) }
-func (l *lease) set(s coherence.Standing)              { l.standing.Store(uint32(s)) }
+func (l *lease) State(time.Time) coherence.LeaseState { return coherence.LeaseState(l.state.Load()) }
+func (l *lease) Want()                                { l.wants.Add(1) }
+func (l *lease) set(s coherence.LeaseState)           { l.state.Store(uint32(s)) }
 
 // clock is the real one until it is frozen or moved.
 type clock struct {

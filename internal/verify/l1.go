@@ -42,7 +42,7 @@ func newEntry(digest [32]byte, row *store.Key, until time.Time) *entry {
 type slot struct {
 	id      store.ID
 	entry   atomic.Pointer[entry]
-	lastUse *usage.Mark
+	lastUse *usage.LastUse
 	visited atomic.Bool // since the hand last came by
 
 	// These fields are guarded by l1.mu.
@@ -149,7 +149,7 @@ func (c *l1) put(g generation, e *entry) bool {
 
 // lastUse returns the key's last-use mark. If the key has no slot, lastUse makes a slot
 // without an entry.
-func (c *l1) lastUse(id store.ID) *usage.Mark {
+func (c *l1) lastUse(id store.ID) *usage.LastUse {
 	s, loaded := c.slots.LoadOrCompute(id, func() (*slot, bool) { return newSlot(id), false })
 	if !loaded {
 		c.setSize(s, entryOverhead)
@@ -157,7 +157,7 @@ func (c *l1) lastUse(id store.ID) *usage.Mark {
 	return s.lastUse
 }
 
-func newSlot(id store.ID) *slot { return &slot{id: id, lastUse: usage.NewMark(id)} }
+func newSlot(id store.ID) *slot { return &slot{id: id, lastUse: usage.NewLastUse(id)} }
 
 // forget drops the entry, and voids every fill of it that is under way.
 func (c *l1) forget(id store.ID) {

@@ -28,7 +28,7 @@ func TestWithoutALeaseNothingIsAccepted(t *testing.T) {
 	_, cold := f.mint(t, "cold")
 	mustVerify(t, f, warm)
 	reads := f.store.count()
-	f.lease.set(coherence.None)
+	f.lease.set(coherence.LeaseNone)
 	for _, key := range []string{warm, cold} {
 		mustBeUnavailable(t, f, key, verify.ReasonNoLease)
 	}
@@ -38,7 +38,7 @@ func TestWithoutALeaseNothingIsAccepted(t *testing.T) {
 	if f.lease.wants.Load() != 2 {
 		t.Errorf("a lease was asked for %d times", f.lease.wants.Load())
 	}
-	f.lease.set(coherence.Cached)
+	f.lease.set(coherence.LeaseCached)
 	mustVerify(t, f, warm)
 	if f.store.count() != reads {
 		t.Error("what was remembered did not outlive the gap, in which nothing was forgotten")
@@ -51,7 +51,7 @@ func TestALeaseThatRunsOutDuringALookup(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
 	_, key := f.mint(t, "one")
-	f.store.setAfter(func(store.ID) { f.lease.set(coherence.None) })
+	f.store.setAfter(func(store.ID) { f.lease.set(coherence.LeaseNone) })
 	mustBeUnavailable(t, f, key, verify.ReasonNoLease)
 }
 
@@ -63,47 +63,47 @@ func TestARevocationBetweenTheLookAndTheCheck(t *testing.T) {
 	f := newFixture(t)
 	id, key := f.mint(t, "one")
 	mustVerify(t, f, key)
-	var flight coherence.Flight
+	var request coherence.Request
 	entered := false
 	f.clock.onNext(func() {
-		entered = f.flights.Has(id)
+		entered = f.inFlight.Has(id)
 		f.store.remove(id)
 		f.verifier.Forget(id)
 	})
-	if _, _, err := f.verifier.Admit(t.Context(), key, &flight); !errors.Is(err, verify.ReasonRevoked) {
+	if _, _, err := f.verifier.Admit(t.Context(), key, &request); !errors.Is(err, verify.ReasonRevoked) {
 		t.Errorf("got %v", err)
 	}
 	if !entered {
 		t.Error("the key was checked before the request could be cut")
 	}
-	if f.flights.Len() != 0 {
+	if f.inFlight.Len() != 0 {
 		t.Error("a refused request is in flight")
 	}
 }
 
 func TestARequestThatIsLetThroughIsInFlight(t *testing.T) {
 	t.Parallel()
-	for _, standing := range []coherence.Standing{coherence.Cached, coherence.Direct} {
+	for _, state := range []coherence.LeaseState{coherence.LeaseCached, coherence.LeaseDirect} {
 		f := newFixture(t)
-		f.lease.set(standing)
+		f.lease.set(state)
 		id, key := f.mint(t, "one")
 		for range 2 { // cold, and warm
-			var flight coherence.Flight
-			if _, _, err := f.verifier.Admit(t.Context(), key, &flight); err != nil {
+			var request coherence.Request
+			if _, _, err := f.verifier.Admit(t.Context(), key, &request); err != nil {
 				t.Fatal(err)
 			}
-			if f.flights.Len() != 1 || !f.flights.Has(id) {
+			if f.inFlight.Len() != 1 || !f.inFlight.Has(id) {
 				t.Error("the request cannot be cut")
 			}
-			flight.Leave()
-			if f.flights.Len() != 0 {
+			request.Leave()
+			if f.inFlight.Len() != 0 {
 				t.Error("the request has not left")
 			}
 		}
 		wrong := f.minter.Mint(id, [32]byte{1})
-		var flight coherence.Flight
-		if _, _, err := f.verifier.Admit(t.Context(), wrong, &flight); err == nil || f.flights.Len() != 0 {
-			t.Errorf("the wrong secret got %v, and %d are in flight", err, f.flights.Len())
+		var request coherence.Request
+		if _, _, err := f.verifier.Admit(t.Context(), wrong, &request); err == nil || f.inFlight.Len() != 0 {
+			t.Errorf("the wrong secret got %v, and %d are in flight", err, f.inFlight.Len())
 		}
 	}
 }
@@ -115,7 +115,7 @@ func TestWithoutTriggersEachRequestReadsItsRow(t *testing.T) {
 	f := newFixture(t)
 	id, key := f.mint(t, "one")
 	mustVerify(t, f, key) // is remembered, which must not count
-	f.lease.set(coherence.Direct)
+	f.lease.set(coherence.LeaseDirect)
 	before := f.store.count()
 	for range 3 {
 		mustVerify(t, f, key)
@@ -148,16 +148,16 @@ func TestWithoutTriggersARequestIsInFlightBeforeItsLastRead(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			f := newFixture(t)
-			f.lease.set(coherence.Direct)
+			f.lease.set(coherence.LeaseDirect)
 			id, key := f.mint(t, "one", "bots:read")
 			var once sync.Once
 			f.store.setAfter(func(store.ID) { once.Do(func() { test.change(f, id) }) })
-			var flight coherence.Flight
-			_, _, err := f.verifier.Admit(t.Context(), key, &flight)
+			var request coherence.Request
+			_, _, err := f.verifier.Admit(t.Context(), key, &request)
 			if err == nil || test.want != nil && !errors.Is(err, test.want) {
 				t.Errorf("got %v", err)
 			}
-			if f.flights.Len() != 0 {
+			if f.inFlight.Len() != 0 {
 				t.Error("a refused request is in flight")
 			}
 		})
@@ -194,33 +194,32 @@ func TestEverythingForgottenIsLookedUpAgain(t *testing.T) {
 func TestRequestsOutliveTheirKeysEntry(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, func(c *verify.Config) { c.MaxEntries = 1 })
-	type inFlight struct {
-		id      store.ID
-		request *request
-		flight  coherence.Flight
+	type sent struct {
+		id       store.ID
+		exchange exchange
+		request  coherence.Request
 	}
-	all := make([]inFlight, 300)
+	all := make([]sent, 300)
 	for i := range all {
 		var key string
 		all[i].id, key = f.mint(t, fmt.Sprint(i))
-		all[i].request = new(request)
-		all[i].flight.Request = all[i].request
-		if _, _, err := f.verifier.Admit(t.Context(), key, &all[i].flight); err != nil {
+		all[i].request.Exchange = &all[i].exchange
+		if _, _, err := f.verifier.Admit(t.Context(), key, &all[i].request); err != nil {
 			t.Fatal(err)
 		}
 	}
 	for i := range all {
 		f.verifier.Forget(all[i].id)
-		if n := f.flights.Cut(all[i].id, cut.ErrRevoked); n != 1 || !all[i].request.cut {
+		if n := f.inFlight.Cut(all[i].id, cut.ErrRevoked); n != 1 || !all[i].exchange.cut {
 			t.Fatalf("request %d: %d were cut", i, n)
 		}
-		all[i].flight.Leave()
+		all[i].request.Leave()
 	}
 }
 
-type request struct{ cut bool }
+type exchange struct{ cut bool }
 
-func (r *request) Cut(error) bool {
-	r.cut = true
+func (x *exchange) Cut(error) bool {
+	x.cut = true
 	return true
 }

@@ -228,12 +228,12 @@ func TestAMovedRowAmongTooManyIsNotRefusedAsUnknown(t *testing.T) {
 // another one find where it went meanwhile.
 func TestALateRefusalUnderAnOldIDHarmsNobody(t *testing.T) {
 	t.Parallel()
-	for name, standing := range map[string]coherence.Standing{"cached": coherence.Cached, "direct": coherence.Direct} {
+	for name, state := range map[string]coherence.LeaseState{"cached": coherence.LeaseCached, "direct": coherence.LeaseDirect} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				f, x := adopting(t, func(c *verify.Config) { c.MaxEntries = 1 })
-				f.lease.set(standing)
+				f.lease.set(state)
 				key := shapes[1]
 				before := f.foreign(t, key)
 				mustVerify(t, f, key)

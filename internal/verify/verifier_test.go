@@ -264,13 +264,13 @@ func TestTheWarmCheckDoesNotAllocate(t *testing.T) {
 	if n := testing.AllocsPerRun(1000, func() { mustVerify(t, f, key) }); n != 0 {
 		t.Errorf("%v allocations", n)
 	}
-	ctx, flight := t.Context(), new(coherence.Flight) // a part of the request
+	ctx, request := t.Context(), new(coherence.Request) // a part of the request
 	n := testing.AllocsPerRun(1000, func() {
-		*flight = coherence.Flight{}
-		if _, _, err := f.verifier.Admit(ctx, key, flight); err != nil {
+		*request = coherence.Request{}
+		if _, _, err := f.verifier.Admit(ctx, key, request); err != nil {
 			t.Error(err)
 		}
-		flight.Leave()
+		request.Leave()
 	})
 	if n != 0 {
 		t.Errorf("%v allocations with the registration", n)

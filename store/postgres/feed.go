@@ -96,7 +96,7 @@ func (f *feed) open(ctx context.Context) error {
 	if f.standby != "" {
 		return nil
 	}
-	// A lost renewal does no harm: it loses its beat as well. With standbys it is
+	// A lost renewal does no harm: it loses its heartbeat as well. With standbys it is
 	// to wait for them, so that an old primary that was cut off grants no leases.
 	_, err = f.conn.Exec(ctx, "SET synchronous_commit = off")
 	return err

@@ -63,13 +63,13 @@ func (s *Store) Progress(ctx context.Context, key store.ID) (_ *store.Progress, 
 	defer end(&err)
 	progress := &store.Progress{}
 	scan := func(row sqlstore.Row) (member store.Member, err error) {
-		var beat, applied, ttl pgtype.Int8
+		var heartbeat, applied, ttl pgtype.Int8
 		var name pgtype.Text
 		var joined, seen pgtype.Timestamptz
 		progress.Origin, err = checked(row, &progress.Watched, &progress.Head.Rev, &progress.Head.Tag, &progress.Cut,
-			sqlstore.ID(&member.ID), &beat, &applied, &ttl, &name, &joined, &seen)
+			sqlstore.ID(&member.ID), &heartbeat, &applied, &ttl, &name, &joined, &seen)
 		member.Name, member.TTL = name.String, time.Duration(ttl.Int64)*time.Millisecond
-		member.Beat, member.Applied = beat.Int64, applied.Int64
+		member.Heartbeat, member.Applied = heartbeat.Int64, applied.Int64
 		member.JoinedAt, member.SeenAt = utc(joined), utc(seen)
 		return member, err
 	}
@@ -92,8 +92,8 @@ func (s *Store) Leave(ctx context.Context, member store.ID) error {
 }
 
 // Reap implements [store.Store].
-func (s *Store) Reap(ctx context.Context, member store.ID, beat int64) (bool, error) {
-	tag, err := s.exec(ctx, "DELETE FROM sidecar.member WHERE id = $1 AND beat = $2", uuid(member), beat)
+func (s *Store) Reap(ctx context.Context, member store.ID, heartbeat int64) (bool, error) {
+	tag, err := s.exec(ctx, "DELETE FROM sidecar.member WHERE id = $1 AND beat = $2", uuid(member), heartbeat)
 	return err == nil && tag.RowsAffected() == 1, explain("remove an instance", err)
 }
 

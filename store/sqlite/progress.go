@@ -40,7 +40,7 @@ WHERE l.key_id = ? AND l.op = 'd'`, key.String()).Scan(&progress.Cut)
 
 func scanMember(row sqlstore.Row) (m store.Member, err error) {
 	var ttl, joined, seen int64
-	err = row.Scan(sqlstore.ID(&m.ID), &m.Beat, &m.Applied, &ttl, &m.Name, &joined, &seen)
+	err = row.Scan(sqlstore.ID(&m.ID), &m.Heartbeat, &m.Applied, &ttl, &m.Name, &joined, &seen)
 	m.TTL = time.Duration(ttl) * time.Millisecond
 	m.JoinedAt, m.SeenAt = time.UnixMicro(joined).UTC(), time.UnixMicro(seen).UTC()
 	return m, err
@@ -53,8 +53,8 @@ func (s *Store) Leave(ctx context.Context, member store.ID) error {
 }
 
 // Reap implements [store.Store].
-func (s *Store) Reap(ctx context.Context, member store.ID, beat int64) (bool, error) {
-	n, err := s.exec(ctx, "remove an instance", "DELETE FROM member WHERE id = ? AND beat = ?", member.String(), beat)
+func (s *Store) Reap(ctx context.Context, member store.ID, heartbeat int64) (bool, error) {
+	n, err := s.exec(ctx, "remove an instance", "DELETE FROM member WHERE id = ? AND beat = ?", member.String(), heartbeat)
 	return n == 1 && err == nil, err
 }
 

@@ -57,20 +57,20 @@ func testTurns(t *testing.T, fresh func(tb testing.TB) *Backend) {
 				t.Errorf("%d members", n)
 			}
 		},
-		"every turn has a new beat": func(t *testing.T, b *Backend) {
+		"every turn has a new heartbeat": func(t *testing.T, b *Backend) {
 			s := migrated(t, b)
 			feed := follow(t, s)
 			id := join(t, feed)
-			seen := map[int64]bool{only(t, s).Beat: true}
+			seen := map[int64]bool{only(t, s).Heartbeat: true}
 			for range 5 {
 				if !renew(t, feed, store.Turn{Member: id}).Member {
 					t.Fatal("is no member")
 				}
-				beat := only(t, s).Beat
-				if seen[beat] {
-					t.Error("the same beat twice")
+				heartbeat := only(t, s).Heartbeat
+				if seen[heartbeat] {
+					t.Error("the same heartbeat twice")
 				}
-				seen[beat] = true
+				seen[heartbeat] = true
 			}
 			before := only(t, s)
 			pull(t, feed, store.Position{})
@@ -243,13 +243,13 @@ func testMembers(t *testing.T, fresh func(tb testing.TB) *Backend) {
 			s := migrated(t, b)
 			feed := follow(t, s)
 			id := join(t, feed)
-			old := only(t, s).Beat
+			old := only(t, s).Heartbeat
 			renew(t, feed, store.Turn{Member: id})
 			if reaped, err := s.Reap(t.Context(), id, old); reaped || err != nil {
-				t.Errorf("by its old beat: %v, %v", reaped, err)
+				t.Errorf("by its old heartbeat: %v, %v", reaped, err)
 			}
-			if reaped, err := s.Reap(t.Context(), id, only(t, s).Beat); !reaped || err != nil {
-				t.Errorf("by its own beat: %v, %v", reaped, err)
+			if reaped, err := s.Reap(t.Context(), id, only(t, s).Heartbeat); !reaped || err != nil {
+				t.Errorf("by its own heartbeat: %v, %v", reaped, err)
 			}
 			if view := renew(t, feed, store.Turn{Member: id}); view.Member {
 				t.Error("is a member still")

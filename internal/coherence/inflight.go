@@ -21,44 +21,44 @@ type Cutter interface {
 	Cut(cause error) bool
 }
 
-// Flight is a request's place in [Flights]. It is a field of the request, so that entering
+// Request is a request's place in [InFlight]. It is a field of the request, so that entering
 // allocates nothing. It is used once.
-type Flight struct {
-	// Request is what a revocation cuts.
-	Request Cutter
+type Request struct {
+	// Exchange is what a revocation cuts.
+	Exchange Cutter
 
 	claim   *Claim
 	expires time.Time // the claim's expiry, or that of the row as it was read later
-	// shard is where the flight has entered. Group is nil once the flight has left.
+	// shard is where the request has entered. Group is nil once the request has left.
 	shard      *shard
 	group      *group
-	prev, next *Flight
+	prev, next *Request
 }
 
-// group is a list of the flights of one key in a shard.
+// group is a list of the requests of one key in a shard.
 type group struct {
-	first    *Flight
+	first    *Request
 	nextFree *group // in the shard's free list
 }
 
-// shard holds the flights of some keys.
+// shard holds the requests of some keys.
 type shard struct {
 	mu     sync.Mutex
 	groups map[store.ID]*group
 	free   *group   // a list of groups to use again, so that entering does not allocate
-	count  int      // of flights
+	count  int      // of requests
 	_      [64]byte // keeps the locks of neighbours apart
 }
 
 // shardsPerStripe is how many shards a stripe has.
 const shardsPerStripe = 64
 
-// Flights is the registry of the requests in flight: they were let through, or are about to
+// InFlight is the registry of the requests in flight: they were let through, or are about to
 // be, and have not ended. It is safe for concurrent use and has no goroutine.
 //
 // A key's requests are spread over a few stripes. So the processors do not compete for the
 // lock of one shard if a single key is used all the time.
-type Flights struct {
+type InFlight struct {
 	now     func() time.Time
 	stripes int
 	shards  []shard
@@ -66,23 +66,23 @@ type Flights struct {
 	expiring atomic.Bool // a timer is set
 }
 
-// NewFlights makes an empty registry.
-func NewFlights(now func() time.Time) *Flights {
+// NewInFlight makes an empty registry.
+func NewInFlight(now func() time.Time) *InFlight {
 	stripes := min(8, runtime.GOMAXPROCS(0)/4+1)
-	f := &Flights{now: now, stripes: stripes, shards: make([]shard, stripes*shardsPerStripe)}
+	f := &InFlight{now: now, stripes: stripes, shards: make([]shard, stripes*shardsPerStripe)}
 	for i := range f.shards {
 		f.shards[i].groups = make(map[store.ID]*group)
 	}
 	return f
 }
 
-// Enter adds a flight under its claim. It must be called before the last check of the key.
-// Then either a revocation finds the flight, or the check finds the revocation.
-// [Flight.Leave] undoes it.
-func (f *Flights) Enter(flight *Flight, claim *Claim) {
-	flight.claim, flight.expires = claim, claim.ExpiresAt
+// Enter adds a request under its claim. It must be called before the last check of the key.
+// Then either a revocation finds the request, or the check finds the revocation.
+// [Request.Leave] undoes it.
+func (f *InFlight) Enter(request *Request, claim *Claim) {
+	request.claim, request.expires = claim, claim.ExpiresAt
 	s := f.shard(claim.ID)
-	flight.shard = s
+	request.shard = s
 	s.mu.Lock()
 	g := s.groups[claim.ID]
 	if g == nil {
@@ -93,12 +93,12 @@ func (f *Flights) Enter(flight *Flight, claim *Claim) {
 		}
 		s.groups[claim.ID] = g
 	}
-	// The newest flight is the first of the group.
-	flight.group, flight.next, flight.prev = g, g.first, nil
+	// The newest request is the first of the group.
+	request.group, request.next, request.prev = g, g.first, nil
 	if g.first != nil {
-		g.first.prev = flight
+		g.first.prev = request
 	}
-	g.first = flight
+	g.first = request
 	s.count++
 	s.mu.Unlock()
 	if !claim.ExpiresAt.IsZero() {
@@ -106,37 +106,37 @@ func (f *Flights) Enter(flight *Flight, claim *Claim) {
 	}
 }
 
-// Leave removes the flight from the registry. It does nothing if the flight is nil, has not
+// Leave removes the request from the registry. It does nothing if the request is nil, has not
 // entered, or has left already.
-func (flight *Flight) Leave() {
-	if flight == nil || flight.shard == nil {
+func (request *Request) Leave() {
+	if request == nil || request.shard == nil {
 		return
 	}
-	s := flight.shard
+	s := request.shard
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	g := flight.group
+	g := request.group
 	if g == nil {
 		return
 	}
-	flight.group = nil
+	request.group = nil
 	s.count--
-	if flight.next != nil {
-		flight.next.prev = flight.prev
+	if request.next != nil {
+		request.next.prev = request.prev
 	}
-	if flight.prev != nil {
-		flight.prev.next = flight.next
+	if request.prev != nil {
+		request.prev.next = request.next
 		return
 	}
 	// It was the first of the group. An empty group goes to the free list.
-	if g.first = flight.next; g.first == nil {
-		delete(s.groups, flight.claim.ID)
+	if g.first = request.next; g.first == nil {
+		delete(s.groups, request.claim.ID)
 		g.nextFree, s.free = s.free, g
 	}
 }
 
-// shard returns a shard where flights of the key may enter, in a stripe at random.
-func (f *Flights) shard(id store.ID) *shard {
+// shard returns a shard where requests of the key may enter, in a stripe at random.
+func (f *InFlight) shard(id store.ID) *shard {
 	at := uint(id[15]) % shardsPerStripe // the last bytes of a UUIDv7 are random
 	if f.stripes > 1 {
 		at += shardsPerStripe * rand.UintN(uint(f.stripes)) //nolint:gosec // spreads load
@@ -144,8 +144,8 @@ func (f *Flights) shard(id store.ID) *shard {
 	return &f.shards[at]
 }
 
-// Len is the number of flights.
-func (f *Flights) Len() int {
+// Len is the number of requests.
+func (f *InFlight) Len() int {
 	n := 0
 	for i := range f.shards {
 		s := &f.shards[i]
@@ -156,8 +156,8 @@ func (f *Flights) Len() int {
 	return n
 }
 
-// Keys returns the keys that have flights, in order.
-func (f *Flights) Keys() []store.ID {
+// Keys returns the keys that have requests, in order.
+func (f *InFlight) Keys() []store.ID {
 	seen := make(map[store.ID]struct{})
 	for i := range f.shards {
 		s := &f.shards[i]
@@ -170,8 +170,8 @@ func (f *Flights) Keys() []store.ID {
 	return slices.SortedFunc(maps.Keys(seen), func(a, b store.ID) int { return bytes.Compare(a[:], b[:]) })
 }
 
-// Has reports whether the key has flights.
-func (f *Flights) Has(id store.ID) bool {
+// Has reports whether the key has requests.
+func (f *InFlight) Has(id store.ID) bool {
 	for s := range f.shardsOf(id) {
 		s.mu.Lock()
 		_, ok := s.groups[id]
@@ -183,8 +183,8 @@ func (f *Flights) Has(id store.ID) bool {
 	return false
 }
 
-// shardsOf yields the shards where flights of the key can be: one in each stripe.
-func (f *Flights) shardsOf(id store.ID) iter.Seq[*shard] {
+// shardsOf yields the shards where requests of the key can be: one in each stripe.
+func (f *InFlight) shardsOf(id store.ID) iter.Seq[*shard] {
 	return func(yield func(*shard) bool) {
 		for stripe := range f.stripes {
 			if !yield(&f.shards[stripe*shardsPerStripe+int(id[15])%shardsPerStripe]) {

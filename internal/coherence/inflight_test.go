@@ -12,21 +12,21 @@ import (
 )
 
 func TestFlightsKnowWhoIsIn(t *testing.T) {
-	f := NewFlights(time.Now)
+	f := NewInFlight(time.Now)
 	claim, other := ClaimOf(rowOf(1)), ClaimOf(rowOf(1+shardsPerStripe)) // of the same shard
-	flights := make([]Flight, 100)
-	for i := range flights {
-		flights[i].Request = new(cutRequest)
-		f.Enter(&flights[i], claim)
+	inFlight := make([]Request, 100)
+	for i := range inFlight {
+		inFlight[i].Exchange = new(cutRequest)
+		f.Enter(&inFlight[i], claim)
 	}
-	second := &Flight{Request: new(cutRequest)}
+	second := &Request{Exchange: new(cutRequest)}
 	f.Enter(second, other)
 	if f.Len() != 101 || len(f.Keys()) != 2 || !f.Has(claim.ID) || f.Has(testID(9)) {
 		t.Errorf("%d are in, of %v", f.Len(), f.Keys())
 	}
 	for _, i := range []int{0, 99, 50} { // first, last, in between
-		flights[i].Leave()
-		flights[i].Leave() // again
+		inFlight[i].Leave()
+		inFlight[i].Leave() // again
 	}
 	if n := f.Cut(claim.ID, cut.ErrRevoked); n != 97 {
 		t.Errorf("%d were cut", n)
@@ -34,8 +34,8 @@ func TestFlightsKnowWhoIsIn(t *testing.T) {
 	if n := f.Cut(claim.ID, cut.ErrRevoked); n != 0 {
 		t.Errorf("%d were cut twice", n)
 	}
-	for i := range flights {
-		flights[i].Leave()
+	for i := range inFlight {
+		inFlight[i].Leave()
 	}
 	if f.Has(claim.ID) || f.Len() != 1 {
 		t.Errorf("%d are in after all have left", f.Len())
@@ -43,14 +43,14 @@ func TestFlightsKnowWhoIsIn(t *testing.T) {
 	if n := f.CutAll(cut.ErrLapsed); n != 1 {
 		t.Errorf("%d were cut when all were", n)
 	}
-	(*Flight)(nil).Leave()
-	new(Flight).Leave()
+	(*Request)(nil).Leave()
+	new(Request).Leave()
 }
 
 // A request that has entered is cut, or sees what a cut comes after: the key is
 // forgotten first, then cut, and a request enters first and then looks.
 func TestFlightsAndChecksMissNoCut(t *testing.T) {
-	f := NewFlights(time.Now)
+	f := NewInFlight(time.Now)
 	claim := ClaimOf(rowOf(1))
 	for range 2000 {
 		var forgotten atomic.Bool
@@ -58,7 +58,7 @@ func TestFlightsAndChecksMissNoCut(t *testing.T) {
 		var letIn bool
 		var both sync.WaitGroup
 		both.Go(func() {
-			f.Enter(&Flight{Request: request}, claim)
+			f.Enter(&Request{Exchange: request}, claim)
 			letIn = !forgotten.Load()
 		})
 		both.Go(func() {
@@ -74,15 +74,15 @@ func TestFlightsAndChecksMissNoCut(t *testing.T) {
 
 func TestFlightsEndWhenTheirKeyExpires(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		f := NewFlights(time.Now)
+		f := NewInFlight(time.Now)
 		row := rowOf(1)
 		row.ExpiresAt = time.Now().Add(time.Second)
 		expiring, extended := new(cutRequest), new(cutRequest)
-		flights := []*Flight{{Request: expiring}, {Request: extended}}
-		f.Enter(flights[0], ClaimOf(row))
+		inFlight := []*Request{{Exchange: expiring}, {Exchange: extended}}
+		f.Enter(inFlight[0], ClaimOf(row))
 		longer := rowOf(2)
 		longer.ExpiresAt = row.ExpiresAt
-		f.Enter(flights[1], ClaimOf(longer))
+		f.Enter(inFlight[1], ClaimOf(longer))
 		longer.ExpiresAt = time.Now().Add(time.Minute)
 		f.Review(longer.ID, longer, false)
 		time.Sleep(time.Second - time.Millisecond)
@@ -99,23 +99,23 @@ func TestFlightsEndWhenTheirKeyExpires(t *testing.T) {
 		if !errors.Is(extended.reason(), cut.ErrExpired) {
 			t.Errorf("the extended one: %v", extended.reason())
 		}
-		flights[0].Leave()
-		flights[1].Leave()
+		inFlight[0].Leave()
+		inFlight[1].Leave()
 		time.Sleep(time.Second)
 	})
 }
 
 func TestFlightsOfAdoptedKeysNeedAForeignRow(t *testing.T) {
 	t.Parallel()
-	f := NewFlights(time.Now)
+	f := NewInFlight(time.Now)
 	row := rowOf(1)
 	row.Foreign = true
 	adopted, minted := new(cutRequest), new(cutRequest)
 	claim := ClaimOf(row)
 	claim.Adopted = true
-	flights := []*Flight{{Request: adopted}, {Request: minted}}
-	f.Enter(flights[0], claim)
-	f.Enter(flights[1], ClaimOf(row))
+	inFlight := []*Request{{Exchange: adopted}, {Exchange: minted}}
+	f.Enter(inFlight[0], claim)
+	f.Enter(inFlight[1], ClaimOf(row))
 	if n := f.Review(row.ID, row, true); n != 0 {
 		t.Errorf("%d were cut, and nothing has changed", n)
 	}
@@ -123,24 +123,24 @@ func TestFlightsOfAdoptedKeysNeedAForeignRow(t *testing.T) {
 	if n := f.Review(row.ID, row, false); n != 1 || !errors.Is(adopted.reason(), cut.ErrRevoked) || minted.reason() != nil {
 		t.Errorf("%d were cut: the adopted one for %v, the other for %v", n, adopted.reason(), minted.reason())
 	}
-	flights[0].Leave()
-	flights[1].Leave()
+	inFlight[0].Leave()
+	inFlight[1].Leave()
 }
 
 func TestFlightsGetAnExpiryLater(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		f := NewFlights(time.Now)
-		row, request := rowOf(1), new(cutRequest)
-		flight := &Flight{Request: request}
-		f.Enter(flight, ClaimOf(row))
+		f := NewInFlight(time.Now)
+		row, exchange := rowOf(1), new(cutRequest)
+		request := &Request{Exchange: exchange}
+		f.Enter(request, ClaimOf(row))
 		row.ExpiresAt = time.Now().Add(time.Second)
 		f.Review(row.ID, row, false)
 		time.Sleep(time.Second + expiryInterval)
 		synctest.Wait()
-		if !errors.Is(request.reason(), cut.ErrExpired) {
-			t.Errorf("it was cut for %v", request.reason())
+		if !errors.Is(exchange.reason(), cut.ErrExpired) {
+			t.Errorf("it was cut for %v", exchange.reason())
 		}
-		flight.Leave()
+		request.Leave()
 		time.Sleep(time.Second)
 	})
 }
