@@ -112,10 +112,11 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request, x *Exchange) err
 	if err := h.checkHost(r); err != nil {
 		return err
 	}
-	var ok bool
-	if x.Route, x.ID, ok = h.route(r.URL.EscapedPath()); !ok {
+	found, id, ok := h.route(r.URL.EscapedPath())
+	if !ok {
 		return NotFound()
 	}
+	x.Route, x.ID = found, id
 	call, ok := x.Route.Calls[r.Method]
 	if !ok {
 		return &gate.Refusal{

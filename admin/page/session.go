@@ -131,7 +131,7 @@ func (p *Page) fail(w http.ResponseWriter, r *http.Request, x *exchange, refusal
 	case refusal.Status >= http.StatusInternalServerError:
 		body.Code = "unavailable"
 	case refusal.Status == http.StatusNotFound, refusal.Status == http.StatusMethodNotAllowed:
-		body.Code = "not_refusal"
+		body.Code = "not_found"
 	case body.Code != "csrf" && body.Code != "cross_origin" && body.Code != "forbidden":
 		body.Code = "invalid_request"
 	}
