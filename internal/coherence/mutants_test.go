@@ -24,8 +24,8 @@ var mutants = []mutant{
 	{
 		name: "the lease is not checked",
 		file: "lease.go",
-		old:  "if g == nil || !g.covers(l.clock.split(now)) {\n\t\treturn None",
-		new:  "if g == nil {\n\t\treturn None",
+		old:  "if g == nil || !g.covers(l.clock.split(now)) {\n\t\treturn LeaseNone",
+		new:  "if g == nil {\n\t\treturn LeaseNone",
 	},
 	{
 		name: "a fill is stored although the key was forgotten meanwhile",
@@ -85,7 +85,7 @@ var mutants = []mutant{
 		name: "an instance that was removed keeps its lease",
 		file: "turn.go",
 		old:  "f.config.Lease.drop()\n\t\tf.joined = false\n\t\treturn true, nil",
-		new:  "f.config.Lease.extend(t0, Cached)\n\t\treturn false, nil",
+		new:  "f.config.Lease.extend(t0, LeaseCached)\n\t\treturn false, nil",
 	},
 	{
 		name:     "the lease counts from the answer",
