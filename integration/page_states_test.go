@@ -118,6 +118,7 @@ func signInStates(t *testing.T) (*tab, []state) {
 		{"no-access", func(b *tab) {
 			_, plain := mint(b.t, s.keys, "Twitch Bot Key", "bots:read")
 			b.signIn(plain)
+			b.state("problem-forbidden") // the sign-in form names the permission too
 			b.sees("main", "admin:access")
 		}},
 		{"list-not-allowed", func(b *tab) {
