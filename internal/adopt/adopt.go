@@ -188,8 +188,8 @@ func (f *Finder) Close() {
 // key from one that has another row by now, so the string is searched for. What was found
 // before is kept, in case the row comes back.
 func (f *Finder) Find(ctx context.Context, key string, digest [32]byte, refused store.ID) (Match, error) {
-	if m, ok := f.Known(digest); ok && m.ID != refused {
-		return m, nil
+	if row, ok := f.found.Get(digest); ok && row.ID != refused {
+		return Match{row.ID, OutcomeMemory}, nil
 	}
 	l, m, err := f.start(key, digest)
 	if l == nil {
@@ -211,16 +211,6 @@ func (f *Finder) Find(ctx context.Context, key string, digest [32]byte, refused 
 	case <-ctx.Done():
 		return Match{}, ctx.Err()
 	}
-}
-
-// Known returns what was found for a string lately, by the digest that memory goes by. It
-// is the row that the string belongs to, or did.
-func (f *Finder) Known(digest [32]byte) (Match, bool) {
-	if f == nil {
-		return Match{}, false
-	}
-	row, ok := f.found.Get(digest)
-	return Match{row.ID, OutcomeMemory}, ok
 }
 
 // Confirm notes that a string was verified against a row's hash. The index forgets a
