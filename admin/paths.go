@@ -4,7 +4,7 @@ import (
 	"path"
 	"strings"
 
-	"github.com/lumio-vision/caddy-system-keys/internal/gate"
+	"github.com/lumio-vision/caddy-system-keys/internal/token"
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
@@ -39,7 +39,7 @@ func (h *Handler) Owns(decoded string) bool {
 		if h.oursInAnyReading(decoded) {
 			return true
 		}
-		again := gate.Unescape(decoded)
+		again := token.Unescape(decoded)
 		if again == decoded {
 			return false
 		}

@@ -7,7 +7,7 @@ import (
 
 	"golang.org/x/text/unicode/norm"
 
-	"github.com/lumio-vision/caddy-system-keys/internal/gate"
+	"github.com/lumio-vision/caddy-system-keys/internal/token"
 )
 
 // ending is what a reader does at a character that ends a path, or a part of it:
@@ -122,7 +122,7 @@ func unescapeAll(s string) string {
 	for i := range len(s) {
 		b = append(b, s[i])
 		for n := len(b); n >= 3 && b[n-3] == '%'; n = len(b) {
-			decoded := gate.Unescape(string(b[n-3:]))
+			decoded := token.Unescape(string(b[n-3:]))
 			if len(decoded) != 1 {
 				break
 			}

@@ -82,44 +82,11 @@ func outsideHeader(r *http.Request) string {
 func tokenInQuery(query string) bool {
 	for pair := range strings.FieldsFuncSeq(query, func(c rune) bool { return c == '&' || c == ';' }) {
 		name, value, _ := strings.Cut(pair, "=")
-		if strings.EqualFold(Unescape(name), "token") && strings.Contains(strings.ToLower(Unescape(value)), token.Prefix) {
+		if strings.EqualFold(token.Unescape(name), "token") && strings.Contains(strings.ToLower(token.Unescape(value)), token.Prefix) {
 			return true
 		}
 	}
 	return false
-}
-
-// Unescape decodes percent-encoding as the most liberal reader does. An invalid escape
-// stands for itself, and the rest is still decoded. Use it to search a text for what
-// somebody may read out of it, and not to read the text.
-func Unescape(s string) string {
-	if !strings.Contains(s, "%") {
-		return s
-	}
-	var b strings.Builder
-	for i := 0; i < len(s); i++ {
-		if s[i] == '%' && i+2 < len(s) {
-			high, low := unhex(s[i+1]), unhex(s[i+2])
-			if high >= 0 && low >= 0 {
-				b.WriteByte(byte(high<<4 | low))
-				i += 2
-				continue
-			}
-		}
-		b.WriteByte(s[i])
-	}
-	return b.String()
-}
-
-// unhex returns the value of a hexadecimal digit, or -1.
-func unhex(c byte) int {
-	if c >= '0' && c <= '9' {
-		return int(c - '0')
-	}
-	if c |= 0x20; c >= 'a' && c <= 'f' {
-		return int(c-'a') + 10
-	}
-	return -1
 }
 
 // fieldHolds reports whether a header field holds a misplaced key.

@@ -135,6 +135,22 @@ func decodedAt(s string, i int) (c byte, next int) {
 	return c, next
 }
 
+// Unescape decodes percent-encoding as the most liberal reader does. An invalid escape
+// stands for itself, and the rest is still decoded. Use it to search a text for what
+// somebody may read out of it, and not to read the text.
+func Unescape(s string) string {
+	if !strings.Contains(s, "%") {
+		return s
+	}
+	decoded := make([]byte, 0, len(s))
+	for i := 0; i < len(s); {
+		var c byte
+		c, i = unescapedAt(s, i)
+		decoded = append(decoded, c)
+	}
+	return string(decoded)
+}
+
 // unescapedAt is [decodedAt] for a single decoding. A percent sign that begins no valid
 // escape stands for itself.
 func unescapedAt(s string, i int) (c byte, next int) {
