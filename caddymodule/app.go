@@ -16,8 +16,6 @@ package caddymodule
 
 import (
 	"context"
-	"encoding/json"
-	"fmt"
 	"log/slog"
 	"sync/atomic"
 	"time"
@@ -45,7 +43,7 @@ func init() {
 type App struct {
 	// Where the keys are kept: `sqlite` or `postgres`. Default: `sqlite`, with
 	// the file `system-keys.db` in Caddy's data folder.
-	StoreRaw json.RawMessage `json:"store,omitempty" caddy:"namespace=system_keys.stores inline_key=driver"`
+	Store *Store `json:"store,omitempty"`
 
 	// The verification cache that instances share: the URL of one Redis server,
 	// those of a cluster's nodes, or those of the sentinels (`redis://`,
@@ -100,7 +98,6 @@ type App struct {
 	// How long audit records are kept, at least 1h. Default: 90 days.
 	AuditRetention caddy.Duration `json:"audit_retention,omitempty"`
 
-	source source
 	logger *slog.Logger
 
 	// lifetime ends with the configuration, by end.
@@ -131,8 +128,8 @@ func (*App) CaddyModule() caddy.ModuleInfo {
 	}
 }
 
-// Provision loads the store's settings and fills in the defaults. It opens nothing, since
-// Caddy also calls it to check a configuration.
+// Provision fills in the defaults. It opens nothing, since Caddy also calls it to check a
+// configuration.
 func (a *App) Provision(ctx caddy.Context) error {
 	a.logger = ctx.Slogger()
 	if err := registerMetrics(ctx); err != nil {
@@ -141,11 +138,6 @@ func (a *App) Provision(ctx caddy.Context) error {
 	a.started = make(chan struct{})
 	a.lifetime, a.end = context.WithCancel(context.Background())
 	a.setDefaults()
-	module, err := ctx.LoadModule(a, "StoreRaw")
-	if err != nil {
-		return fmt.Errorf("store: %w", err)
-	}
-	a.source = module.(source)
 	return nil
 }
 

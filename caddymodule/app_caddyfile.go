@@ -3,7 +3,6 @@ package caddymodule
 import (
 	"strconv"
 
-	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
@@ -65,24 +64,6 @@ func (a *App) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	whole := App{Argon2id: a.Argon2id, HashMemory: a.HashMemory}
 	whole.setDefaults()
 	return atLine(d, whole.checkHashMemory())
-}
-
-// unmarshalStore reads a driver's name, and leaves the rest of the line to the driver's
-// module.
-func (a *App) unmarshalStore(d *caddyfile.Dispenser) error {
-	if !d.NextArg() {
-		return d.ArgErr()
-	}
-	driver := d.Val()
-	if _, err := caddy.GetModule(storesNamespace + driver); err != nil {
-		return d.Errf("store: there is no driver %q; there are sqlite and postgres", driver)
-	}
-	module, err := caddyfile.UnmarshalModule(d, storesNamespace+driver)
-	if err != nil {
-		return err
-	}
-	a.StoreRaw = caddyconfig.JSONModuleObject(module, "driver", driver, nil)
-	return nil
 }
 
 // unmarshalRedis takes an empty URL for no Redis: a variable that is not set leaves

@@ -2,7 +2,6 @@ package caddymodule
 
 import (
 	"cmp"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -47,8 +46,8 @@ const (
 // setDefaults fills in the settings that are not set. An explicit 0 in the JSON counts as not
 // set.
 func (a *App) setDefaults() {
-	if a.StoreRaw == nil {
-		a.StoreRaw = json.RawMessage(`{"driver":"sqlite"}`)
+	if a.Store == nil {
+		a.Store = &Store{Driver: open.SQLite}
 	}
 	if a.Argon2id == nil {
 		p := phc.Default()
@@ -71,6 +70,7 @@ func (a *App) setDefaults() {
 func (a *App) Validate() error {
 	_, argon2idErr := a.Argon2id.Params()
 	return errors.Join(
+		a.checkStore(),
 		argon2idErr,
 		a.checkHashMemory(),
 		a.checkLease(),
@@ -208,8 +208,8 @@ func (a *App) resolve(repl *caddy.Replacer) (*settings, error) {
 		LastUsedInterval: time.Duration(a.LastUsedInterval),
 		AuditRetention:   time.Duration(a.AuditRetention),
 	}}
-	if s.Store, err = a.source.locate(repl); err != nil {
-		return nil, fmt.Errorf("store: %w", err)
+	if s.Store, err = a.locateStore(repl); err != nil {
+		return nil, err
 	}
 	if s.Redis, err = a.resolveRedis(repl); err != nil {
 		return nil, err

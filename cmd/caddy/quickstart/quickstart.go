@@ -9,7 +9,6 @@ package quickstart
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
@@ -27,6 +26,7 @@ import (
 	"github.com/lumio-vision/caddy-system-keys/admin"
 	"github.com/lumio-vision/caddy-system-keys/caddymodule"
 	"github.com/lumio-vision/caddy-system-keys/caddymodule/command"
+	"github.com/lumio-vision/caddy-system-keys/store/open"
 )
 
 // Command is the quickstart as a command of Caddy.
@@ -155,11 +155,7 @@ func (d *demo) start(ctx context.Context, listen string) error {
 	if d.upstream, err = startDemoUpstream(ctx); err != nil {
 		return err
 	}
-	config, err := d.config(address)
-	if err == nil {
-		err = caddy.Run(config)
-	}
-	if err != nil {
+	if err := caddy.Run(d.config(address)); err != nil {
 		return errors.Join(err, d.upstream.close())
 	}
 	if err := d.connect(ctx); err != nil {
@@ -183,7 +179,7 @@ func freeAddress(ctx context.Context, listen string) (string, error) {
 // config is Caddy's configuration: one server on loopback without TLS, whose handlers are
 // the admin plane, the check of keys, and the proxy. It is not persisted, so that it does
 // not replace the configuration of another Caddy of this user. The log shows errors only.
-func (d *demo) config(address string) (*caddy.Config, error) {
+func (d *demo) config(address string) *caddy.Config {
 	handle := func(name string, settings map[string]any) map[string]any {
 		settings["handler"] = name
 		return settings
@@ -200,10 +196,6 @@ func (d *demo) config(address string) (*caddy.Config, error) {
 		"routes":          routes,
 		"automatic_https": map[string]any{"disable": true},
 	}
-	store, err := json.Marshal(map[string]any{"driver": "sqlite", "file": d.file})
-	if err != nil {
-		return nil, err
-	}
 	return &caddy.Config{
 		StorageRaw: caddyconfig.JSONModuleObject(map[string]string{
 			"root": filepath.Join(filepath.Dir(d.file), "caddy"),
@@ -218,7 +210,7 @@ func (d *demo) config(address string) (*caddy.Config, error) {
 		}},
 		AppsRaw: caddy.ModuleMap{
 			"system_keys": caddyconfig.JSON(&caddymodule.App{
-				StoreRaw:         store,
+				Store:            &caddymodule.Store{Driver: open.SQLite, File: &d.file},
 				LastUsedInterval: caddy.Duration(time.Second), // so that the page soon shows a use
 			}, nil),
 			"http": caddyconfig.JSON(map[string]any{
@@ -226,7 +218,7 @@ func (d *demo) config(address string) (*caddy.Config, error) {
 				"grace_period": "2s",
 			}, nil),
 		},
-	}, nil
+	}
 }
 
 // connect gets the service behind the admin plane from the app that Caddy runs.

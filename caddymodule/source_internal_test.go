@@ -1,0 +1,46 @@
+package caddymodule
+
+import (
+	"encoding/json"
+	"strings"
+	"testing"
+
+	"github.com/caddyserver/caddy/v2"
+)
+
+func TestStoreSettingsThatAreRefused(t *testing.T) {
+	t.Parallel()
+	for settings, want := range map[string]string{
+		`{"driver":"mysql"}`:                  `there is no driver "mysql"; there are sqlite and postgres`,
+		`{}`:                                  `there is no driver ""`,
+		`{"driver":"sqlite","fil":"keys.db"}`: `unknown field "fil"`,
+		`{"driver":"sqlite","file":" "}`:      `sqlite: the name of the file is empty`,
+		`{"driver":"sqlite","dsn":"postgres://localhost/"}`: `sqlite has a file, and no dsn`,
+		`{"driver":"postgres","dsn":"x","file":"keys.db"}`:  `postgres has a dsn, and no file`,
+		`{"driver":"postgres"}`:                             `postgres: a dsn is needed`,
+		`{"driver":"postgres","dsn":"nonsense"}`:            `postgres: the DSN`,
+	} {
+		app, err := ReadApp(json.RawMessage(`{"store":` + settings + `}`))
+		if err == nil {
+			if _, located := app.Locate(); located == nil {
+				t.Errorf("the command line takes %s", settings)
+			}
+			err = app.Validate()
+		}
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want an error with %q", settings, err, want)
+		}
+	}
+}
+
+func TestStoreThatIsLeftOutIsAFileOfCaddy(t *testing.T) {
+	t.Parallel()
+	app, err := ReadApp(json.RawMessage(`{}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	location, err := app.Locate()
+	if err != nil || !location.MakeFolder || !strings.HasPrefix(location.Name, caddy.AppDataDir()) {
+		t.Errorf("%+v, %v", location, err)
+	}
+}
