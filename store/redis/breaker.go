@@ -9,57 +9,57 @@ import (
 	"github.com/sony/gobreaker/v2"
 )
 
-// tolerance is how many calls in a row may fail before Redis is left alone.
+// tolerance is how many calls in a row must fail for the breaker to open.
 const tolerance = 3
 
-// errSame is a failure that tells nothing new of Redis.
-var errSame = errors.New("another call has failed since this one began")
+// errOverlapping marks a failure that does not count: it says nothing new about Redis.
+var errOverlapping = errors.New("another call has failed since this one began")
 
-// breaker keeps calls away from a Redis that does not answer. After a while it
-// lets one through; if that succeeds, all the others follow.
+// breaker keeps calls away from a Redis that does not answer. After a while it lets one
+// call through. If that call succeeds, all calls go to Redis again.
 //
-// Of calls that fail at the same time one counts: they have met the same pause, of
-// Redis, of the network, or of this process, which may have been short of
-// processors. Three in a row have failed if each began after the one before.
+// If calls fail at the same time, one of them counts. They have met the same pause of
+// Redis, of the network, or of this process if it was short of processors. Three calls
+// in a row have failed if each of them began after the failure of the one before.
 type breaker struct {
 	circuit *gobreaker.CircuitBreaker[struct{}]
-	// failures counts those that count.
-	failures atomic.Uint64
-	// failure is the last of them.
-	failure atomic.Pointer[failure]
-	finding atomic.Pointer[finding]
+	// failures is the number of failures that count. lastFailure is the newest of them.
+	failures    atomic.Uint64
+	lastFailure atomic.Pointer[failure]
+	finding     atomic.Pointer[finding]
+	// changed is called when the finding has changed.
 	changed func()
 }
 
-// finding is what a breaker has found out.
+// finding is the condition of Redis as a breaker sees it, and why.
 type finding struct {
 	condition Condition
 	text      string
 	since     time.Time
 }
 
-// newBreaker makes a breaker that says when its finding has changed.
+// newBreaker makes a breaker that is closed. Cooldown is how long it stays open.
 func newBreaker(cooldown time.Duration, changed func()) *breaker {
 	b := &breaker{changed: changed}
-	b.failure.Store(&failure{condition: Unreachable})
-	b.find(OK, "")
+	b.lastFailure.Store(&failure{condition: Unreachable})
+	b.setFinding(OK, "")
 	b.circuit = gobreaker.NewCircuitBreaker[struct{}](gobreaker.Settings{
 		MaxRequests:   1,
 		Timeout:       cooldown,
 		ReadyToTrip:   func(c gobreaker.Counts) bool { return c.ConsecutiveFailures >= tolerance },
-		IsExcluded:    func(err error) bool { return errors.Is(err, context.Canceled) || errors.Is(err, errSame) },
-		OnStateChange: b.turn,
+		IsExcluded:    func(err error) bool { return errors.Is(err, context.Canceled) || errors.Is(err, errOverlapping) },
+		OnStateChange: b.stateChanged,
 	})
 	return b
 }
 
-func (b *breaker) find(condition Condition, text string) {
+func (b *breaker) setFinding(condition Condition, text string) {
 	since := time.Now() //nolint:forbidigo // for display
 	b.finding.Store(&finding{condition, text, since})
 }
 
-// do makes a call, or returns [ErrUnavailable] instead. The result of a call
-// whose caller is gone is the context's error, and is not counted.
+// do makes a call. If the breaker is open, it returns [ErrUnavailable] instead. If the
+// caller has gone away, the error is that of the context and does not count.
 func (b *breaker) do(ctx context.Context, call func(context.Context) error) error {
 	var err error
 	_, verdict := b.circuit.Execute(func() (struct{}, error) {
@@ -70,10 +70,10 @@ func (b *breaker) do(ctx context.Context, call func(context.Context) error) erro
 		case errors.Is(ctx.Err(), context.Canceled):
 			err = ctx.Err()
 		case !b.failures.CompareAndSwap(before, before+1):
-			return struct{}{}, errSame
+			return struct{}{}, errOverlapping
 		default:
-			if known, ok := errors.AsType[*failure](err); ok {
-				b.failure.Store(known)
+			if f, ok := errors.AsType[*failure](err); ok {
+				b.lastFailure.Store(f)
 			}
 		}
 		return struct{}{}, err
@@ -84,7 +84,7 @@ func (b *breaker) do(ctx context.Context, call func(context.Context) error) erro
 	return err
 }
 
-// state is how the breaker stands.
+// state returns the state of the circuit in our words.
 func (b *breaker) state() State {
 	switch b.circuit.State() {
 	case gobreaker.StateOpen:
@@ -96,15 +96,15 @@ func (b *breaker) state() State {
 	return StateClosed
 }
 
-// turn notes what the breaker has found out when it opens, and when it closes.
-// While one call after the other tries in vain, the finding stays as old as it is.
-func (b *breaker) turn(_ string, _, to gobreaker.State) {
-	found, last := b.finding.Load(), b.failure.Load()
+// stateChanged updates the finding when the breaker opens or closes. If the breaker opens
+// again for the same reason, the finding keeps its time.
+func (b *breaker) stateChanged(_ string, _, to gobreaker.State) {
+	found, last := b.finding.Load(), b.lastFailure.Load()
 	switch {
 	case to == gobreaker.StateClosed:
-		b.find(OK, "")
+		b.setFinding(OK, "")
 	case to == gobreaker.StateOpen && (found.condition != last.condition || found.text != last.text):
-		b.find(last.condition, last.text)
+		b.setFinding(last.condition, last.text)
 	default:
 		return
 	}

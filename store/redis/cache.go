@@ -1,11 +1,10 @@
-// Package redis is a cache of small values in Redis: a node, a cluster, or a
-// master that sentinels watch over. Its user is the verifier, which remembers
-// there that Argon2id work was done. This package knows nothing of that: it
-// carries bytes, sealed by whoever puts them in.
+// Package redis is a cache of small values in Redis: a node, a cluster, or a master that
+// sentinels watch over. The verifier uses it to remember that Argon2id work was done.
+// This package does not know what the values mean: its user seals them.
 //
-// What the cache holds may be lost, and Redis may be away. So a call never
-// waits longer than [Options.Timeout], and while Redis keeps failing a circuit
-// breaker answers [ErrUnavailable] in its place, at no cost.
+// The values may be lost, and Redis may be down. So a call on Redis never takes longer than
+// [Options.Timeout]. While Redis keeps failing, a circuit breaker returns
+// [ErrUnavailable] at once.
 //
 // # URLs
 //
@@ -13,16 +12,15 @@
 //	rediss://...                                   the same over TLS
 //	unix://[[user]:password@]/path/to.sock[?db=N]  a node's unix socket
 //
-// Several URLs are the seeds of a cluster. With ?master_name=NAME in the first
-// they, or it alone, are sentinels; user, password and database are then those
-// of the master. What the first URL says beyond its host holds for all, and
-// need not be repeated.
+// Several URLs are the seeds of a cluster. If the first URL has ?master_name=NAME, all URLs
+// are sentinels, also if there is only one. User, password and database are those of the
+// master then. Everything in the first URL except the host holds for all URLs, and need
+// not be repeated.
 //
-// Parameters are client_name, db, pool_size (connections per server, by
-// default those of the client library), master_name, sentinel_username,
-// sentinel_password, and skip_verify=true, which turns off the check of the
-// server's certificate. Others are refused, those for timeouts among them:
-// there is one timeout, and it holds whatever the URL says.
+// Parameters are client_name, db, pool_size (connections per server; the default is that
+// of the client library), master_name, sentinel_username, sentinel_password, and
+// skip_verify=true, which turns off the check of the server's certificate. Other
+// parameters are refused. That includes timeouts: [Options] alone sets them.
 package redis
 
 import (
@@ -41,15 +39,15 @@ import (
 )
 
 var (
-	// ErrUnavailable says that Redis was not asked, because it has been failing.
+	// ErrUnavailable means that Redis was not asked, because it has been failing.
 	ErrUnavailable = errors.New("redis is unavailable")
-	// ErrBusy says that Redis was not asked, because all connections were in use for
+	// ErrBusy means that Redis was not asked, because all connections were in use for
 	// too long.
 	ErrBusy = errors.New("all connections to redis are in use")
 )
 
-// maxWaiting is how long a call waits for its turn. That is not for ever where
-// Redis is slow, but not so slow that calls fail.
+// maxWaiting is how long a call waits for a free connection. The bound matters if Redis is
+// slow, but not so slow that calls fail.
 const maxWaiting = time.Second
 
 // Defaults of [Options].
@@ -58,51 +56,51 @@ const (
 	DefaultCooldown = time.Second
 )
 
-// Options change how a [Cache] treats its Redis. The zero value is good.
+// Options are the times of a [Cache] and its log. The zero value means the defaults.
 type Options struct {
-	// Timeout is how long one call may take, connecting included. Zero means
-	// [DefaultTimeout].
+	// Timeout is how long one call on Redis may take. Connecting is part of that. Zero
+	// means [DefaultTimeout].
 	Timeout time.Duration
-	// Cooldown is how long Redis is left alone after three reads, or three writes, in a row have
-	// failed, each begun after the one before. Then one call tries again. Zero means
-	// [DefaultCooldown].
+	// Cooldown is how long Redis is left alone after three reads, or three writes, have
+	// failed in a row. Each must have begun after the one before had failed. After the
+	// cooldown one call tries again. Zero means [DefaultCooldown].
 	Cooldown time.Duration
-	// Logger is told when Redis goes and when it comes back. Nil means nobody.
+	// Logger logs when Redis stops and starts to work. Nil logs nothing.
 	Logger *slog.Logger
 }
 
 // Cache is a cache in Redis. It is safe for concurrent use.
 //
-// Of many calls at once as many run as there are connections; the others wait for
-// their turn, a second at most ([ErrBusy]), and not for long if Redis does not
-// answer, since it is left alone then. That is no failure of Redis: a thousand keys
-// that come to a fresh instance at once are to find its proofs, and not to be the
-// reason that it is left alone.
+// As many calls run at once as there are connections. The others wait for a free
+// connection, a second at most ([ErrBusy]). If Redis does not answer, they do not wait
+// long, since the breaker opens. Waiting does not count as a failure of Redis: if a
+// thousand keys reach a fresh instance at once, they must find their cached values, and
+// must not open the breaker.
 //
-// A call whose turn it is returns within the timeout of [Options], or the deadline of
-// its context if that is earlier. An error other than [ErrUnavailable] and [ErrBusy]
-// means that Redis was asked and did not answer as it should; it repeats nothing
-// that Redis has said. A caller that goes away (its context is cancelled) says nothing about
-// Redis and does not count as a failure of it.
+// A call that has its connection returns within the timeout of [Options], or at the
+// deadline of its context if that is earlier. An error other than [ErrUnavailable] and
+// [ErrBusy] means that Redis was asked and did not answer as it should. The error repeats
+// nothing that Redis has sent. If the caller goes away (its context is cancelled), that
+// does not count as a failure of Redis.
 type Cache struct {
 	client  redis.UniversalClient
-	turns   *semaphore.Weighted
+	free    *semaphore.Weighted // one for each connection
 	reads   *breaker
 	writes  *breaker
 	timeout time.Duration
 	log     *slog.Logger
 	calls   observe.Calls
 	close   func() error
-	// encrypted says that TLS is spoken.
+	// encrypted says that the connections use TLS.
 	encrypted bool
 
-	saying sync.Mutex // guards said
-	said   Health
+	reporting sync.Mutex // guards reported
+	reported  Health     // as it was logged last
 }
 
-// New makes a cache from the URLs of one node, of a cluster, or of sentinels;
-// see the package's documentation. It does not connect: that a URL is well
-// formed is all that is checked, and an error says what is wrong with it.
+// New makes a cache from the URLs of one node, of a cluster, or of sentinels. The package
+// documentation describes them. New does not connect. It only checks that each URL is
+// well formed, and the error says what is wrong.
 func New(urls []string, opts Options) (*Cache, error) {
 	t, err := parseURLs(urls)
 	if err != nil {
@@ -124,14 +122,14 @@ func New(urls []string, opts Options) (*Cache, error) {
 	client := newClient(t, opts.Timeout)
 	c := &Cache{
 		client:  client,
-		turns:   semaphore.NewWeighted(int64(connections(t))),
+		free:    semaphore.NewWeighted(int64(connections(t))),
 		timeout: opts.Timeout,
 		log:     opts.Logger,
 		calls:   observe.OfRedis(now),
 		close:   sync.OnceValue(client.Close),
-		said:    Health{Condition: OK},
 
 		encrypted: t.scheme == "rediss",
+		reported:  Health{Condition: OK},
 	}
 	c.reads, c.writes = newBreaker(opts.Cooldown, c.report), newBreaker(opts.Cooldown, c.report)
 	return c, nil
@@ -140,8 +138,7 @@ func New(urls []string, opts Options) (*Cache, error) {
 // Observe implements [observe.Observed]. Only [Cache.Get] and [Cache.Set] are shown.
 func (c *Cache) Observe(meter observe.Meter) { c.calls.Observe(meter) }
 
-// Get returns the value of a key, or nil if there is none. A value that is
-// there but empty is not nil.
+// Get returns the value of a key, or nil if there is none. An empty value is not nil.
 func (c *Cache) Get(ctx context.Context, key string) (_ []byte, err error) {
 	ctx, end := c.calls.Begin(ctx, "get")
 	defer end(&err)
@@ -164,8 +161,8 @@ func (c *Cache) get(ctx context.Context, key string) ([]byte, error) {
 	return value, err
 }
 
-// Set stores a value that Redis forgets after ttl, which must be a millisecond
-// or more: nothing is kept for ever.
+// Set stores a value. Redis forgets it after ttl, which must be a millisecond or more:
+// nothing is kept for ever.
 func (c *Cache) Set(ctx context.Context, key string, value []byte, ttl time.Duration) (err error) {
 	ctx, end := c.calls.Begin(ctx, "set")
 	defer end(&err)
@@ -181,35 +178,36 @@ func (c *Cache) set(ctx context.Context, key string, value []byte, ttl time.Dura
 	})
 }
 
-// Close closes the connections; calls that are running may fail. It can be
-// called more than once.
+// Close closes the connections. Running calls may fail. Close can be called more than
+// once.
 func (c *Cache) Close() error { return c.close() }
 
-// wait waits for a turn, which is to be given back if there is no error.
-func (c *Cache) wait(ctx context.Context) error {
+// takeConnection waits until a connection is free, and reserves it. If there is no error, the
+// caller must release c.free.
+func (c *Cache) takeConnection(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	if c.turns.TryAcquire(1) {
+	if c.free.TryAcquire(1) {
 		return nil
 	}
 	bounded, cancel := context.WithTimeout(ctx, maxWaiting)
 	defer cancel()
-	if c.turns.Acquire(bounded, 1) != nil {
+	if c.free.Acquire(bounded, 1) != nil {
 		return cmp.Or(ctx.Err(), ErrBusy)
 	}
 	return nil
 }
 
-// do makes one call on Redis, if the breaker lets it.
+// do makes one call on Redis, unless the breaker is open. What is for the error.
 func (c *Cache) do(ctx context.Context, breaker *breaker, what string, call func(context.Context) error) error {
-	err := c.wait(ctx)
+	err := c.takeConnection(ctx)
 	if err == nil {
-		defer c.turns.Release(1)
+		defer c.free.Release(1)
 		err = breaker.do(ctx, func(ctx context.Context) error {
 			ctx, cancel := context.WithTimeout(ctx, c.timeout)
 			defer cancel()
-			return failed(call(ctx), c.encrypted)
+			return newFailure(call(ctx), c.encrypted)
 		})
 	}
 	if err != nil {

@@ -12,17 +12,17 @@ import (
 	"github.com/redis/go-redis/v9/maintnotifications"
 )
 
-// dialTimeout is how long the making of a connection may go on behind the back
-// of the call that wanted it. Where it takes longer than a call's own timeout,
-// as TLS to a distant server may, the next call finds the connection made.
+// dialTimeout bounds one attempt to connect. The attempt goes on in the background when
+// the call that wanted the connection has timed out. If connecting takes longer than a
+// call may, as TLS to a distant server can, a later call finds the connection made.
 const dialTimeout = 250 * time.Millisecond
 
-// The client library writes to standard error by default, and there is one
-// logger for the whole process. All that it reports comes back as an error too.
+// silence turns off the log of the client library, which goes to standard error and is
+// global to the process. Everything in it also comes back as an error.
 var silence = sync.OnceFunc(logging.Disable)
 
-// connections is how many a client has at most, to each node: what the URL says, or
-// the library's default.
+// connections returns how many connections a client may have to each node: the number in
+// the URL, or the default of the library.
 func connections(t *target) int {
 	if n, err := strconv.Atoi(t.parameters[poolSize]); err == nil && n > 0 {
 		return n
@@ -43,33 +43,33 @@ func newClient(t *target, timeout time.Duration) redis.UniversalClient {
 		SentinelUsername: t.parameters[sentinelUsername],
 		SentinelPassword: t.parameters[sentinelPassword],
 
-		// Without this the library ignores the deadline of a call's context: a
-		// call on a server that is halted takes its default of 5 s, four times.
+		// Without this option the library ignores the deadline of a call's context. If
+		// the server hangs, a call takes the library's default of 5 s, four times.
 		ContextTimeoutEnabled: true,
 		ReadTimeout:           timeout,
 		WriteTimeout:          timeout,
 		PoolTimeout:           timeout,
 		PoolSize:              connections(t),
 		DialTimeout:           max(dialTimeout, timeout),
-		// The breaker decides what is tried again. The defaults are 3 retries of
-		// a call, and 5 of a connection with 100 ms between them.
+		// Nothing is retried here, since the breaker decides when Redis is tried again.
+		// The defaults are 3 retries of a call, and 5 of a connection, 100 ms apart.
 		MaxRetries:      -1,
 		DialerRetries:   1,
 		MinRetryBackoff: -1,
 		MaxRetryBackoff: -1,
 
-		// Each would cost a new connection a round trip, for nothing: the second
-		// protocol is enough for GET and SET, and there are no pipelines.
+		// Each of these features would cost a new connection a round trip and bring
+		// nothing: protocol 2 is enough for GET and SET, and there are no pipelines.
 		Protocol:                 2,
 		DisableIdentity:          true,
 		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
 		PipelinePoolSize:         -1,
-		// Values are small; the default is 32 KiB for each connection and way.
+		// Values are small. The default is 32 KiB for each direction of a connection.
 		ReadBufferSize:  4096,
 		WriteBufferSize: 4096,
 	}
 	if t.scheme == "rediss" {
-		// Without a ServerName, each host's certificate is checked for its own.
+		// Without a ServerName, each certificate is checked for the name of its own host.
 		o.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS12}
 		o.TLSConfig.InsecureSkipVerify, _ = strconv.ParseBool(t.parameters[skipVerify])
 	}

@@ -12,11 +12,11 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// failure is an error of the client library in words of ours. A server may repeat
-// what it was told, and authentication is a command: one before version 6, or a
-// proxy, repeats the password like that. So the text of an answer is not passed on,
-// and the error that is meant cannot be unwrapped: the function that holds it
-// prints as an address, also under %#v.
+// failure describes an error of the client library in our own words. An error of a server
+// may repeat the command that it answers. Authentication is a command, so a server before
+// version 6, or a proxy, may repeat the password. For this reason the text of an answer
+// is not passed on, and the original error cannot be unwrapped. The function that holds
+// the original error prints as an address, also under %#v.
 type failure struct {
 	condition Condition
 	text      string
@@ -28,8 +28,9 @@ func (f *failure) Error() string { return f.text }
 // Is implements what [errors.Is] looks for.
 func (f *failure) Is(target error) bool { return f.is(target) }
 
-// failed is nil for nil. Encrypted says that TLS was to be spoken.
-func failed(err error, encrypted bool) error {
+// newFailure turns an error of the client library into a failure. Nil stays nil. Encrypted
+// says that the URL asks for TLS.
+func newFailure(err error, encrypted bool) error {
 	if err == nil {
 		return nil
 	}
@@ -58,10 +59,10 @@ func failed(err error, encrypted bool) error {
 	return f
 }
 
-// code is the word that most errors of Redis begin with.
-var code = regexp.MustCompile(`^[A-Z]{2,20}\b`)
+// errorCode matches the word that most errors of Redis begin with.
+var errorCode = regexp.MustCompile(`^[A-Z]{2,20}\b`)
 
-// meanings are what the codes of Redis say.
+// meanings explain the codes of Redis.
 var meanings = map[string]string{
 	"NOAUTH":      "a password is needed",
 	"WRONGPASS":   "the password is wrong, or there is no such user",
@@ -77,7 +78,7 @@ var meanings = map[string]string{
 	"DENIED":      "it takes no connections from other machines (protected mode)",
 }
 
-// reasons are texts that follow the code ERR, which says nothing by itself.
+// reasons explain the texts behind the code ERR, which says nothing by itself.
 var reasons = map[string]string{
 	"without any password configured": "a password was given, and the server has none",
 	"no password is set":              "a password was given, and the server has none",
@@ -86,9 +87,9 @@ var reasons = map[string]string{
 	"unknown command":                 "it does not know a command",
 }
 
-// meaning says what an answer means, without repeating more of it than its code.
+// meaning explains an error of the server. It repeats only the code.
 func meaning(answer string) string {
-	word := cmp.Or(code.FindString(answer), "ERR")
+	word := cmp.Or(errorCode.FindString(answer), "ERR")
 	if text, ok := meanings[word]; ok {
 		return word + ": " + text
 	}

@@ -6,32 +6,32 @@ import (
 	"time"
 )
 
-// Condition is how Redis does.
+// Condition says how well Redis works.
 type Condition string
 
 // The conditions, the best first.
 const (
-	// OK: it does what it is asked for.
+	// OK means that calls succeed.
 	OK Condition = "ok"
-	// Failing: it answers, but with errors.
+	// Failing means that Redis answers, but with errors.
 	Failing Condition = "failing"
-	// Unreachable: it does not answer.
+	// Unreachable means that Redis does not answer.
 	Unreachable Condition = "unreachable"
 )
 
-// Health is how Redis does, by what the last calls have shown. Reads and writes are
-// judged apart: a replica, and a server whose memory is full, does only one.
+// Health is the state of Redis as the last calls have shown it. Reads and writes have a
+// condition each: a replica only reads, and so does a server whose memory is full.
 type Health struct {
-	// Condition is the worse of the two.
+	// Condition is the worse one of reads and writes.
 	Condition Condition
-	// Since is when that began.
+	// Since is when this condition began.
 	Since time.Time
-	// Error says why, in one line without a secret; empty with [OK].
+	// Error says why, in one line without a secret. With [OK] it is empty.
 	Error         string
 	Reads, Writes Condition
 }
 
-// Health says how Redis does, without asking it.
+// Health returns the state of Redis without asking Redis.
 func (c *Cache) Health() Health {
 	reads, writes := *c.reads.finding.Load(), *c.writes.finding.Load()
 	h := Health{Reads: reads.condition, Writes: writes.condition}
@@ -46,8 +46,8 @@ func (c *Cache) Health() Health {
 	return h
 }
 
-// Check reads and writes at an address to find out how Redis does. One line in the
-// log says what is wrong.
+// Check reads and writes the key address to find out how well Redis works. If something is
+// wrong, one line in the log says what.
 func (c *Cache) Check(ctx context.Context, address string) {
 	read := func() error { _, err := c.get(ctx, address); return err }
 	write := func() error { return c.set(ctx, address, []byte{}, time.Second) }
@@ -59,23 +59,22 @@ func (c *Cache) Check(ctx context.Context, address string) {
 			select {
 			case <-ctx.Done():
 				return
-			case <-time.After(dialTimeout / 2): // a connection may be in the making
+			case <-time.After(dialTimeout / 2): // the client may still be connecting
 			}
 		}
 	}
 }
 
-// report logs that Redis went or came back, and not each try in between, nor the
-// same twice for reads and writes.
+// report logs when Redis stops and when it starts to work. It does not log the attempts
+// in between, nor the same condition twice for reads and writes.
 func (c *Cache) report() {
-	c.saying.Lock()
-	defer c.saying.Unlock()
+	c.reporting.Lock()
+	defer c.reporting.Unlock()
 	h := c.Health()
-	said := c.said
-	if h.Condition == said.Condition && (h.Condition != Failing || h.Error == said.Error) {
+	if h.Condition == c.reported.Condition && (h.Condition != Failing || h.Error == c.reported.Error) {
 		return
 	}
-	c.said = h
+	c.reported = h
 	switch h.Condition {
 	case Unreachable:
 		c.log.Warn("redis does not answer and is left alone for a while", "error", h.Error)
@@ -90,21 +89,21 @@ func (c *Cache) report() {
 	}
 }
 
-// State is whether Redis is asked.
+// State is the state of the circuit breaker, which decides whether Redis is asked.
 type State string
 
 // The states.
 const (
-	// StateClosed: it is, as always.
+	// StateClosed means that every call goes to Redis. This is the normal state.
 	StateClosed State = "closed"
-	// StateHalfOpen: one call is let through to see whether it answers again.
+	// StateHalfOpen means that one call goes to Redis, to see whether it works again.
 	StateHalfOpen State = "half_open"
-	// StateOpen: it is not, because it has been failing.
+	// StateOpen means that no call goes to Redis, because it has been failing.
 	StateOpen State = "open"
 )
 
-// State says whether Redis is asked now, without asking it: for reads or for
-// writes, whichever is worse.
+// State returns the worse state of the breakers for reads and for writes. It does not ask
+// Redis.
 func (c *Cache) State() State {
 	reads, writes := c.reads.state(), c.writes.state()
 	if reads == StateOpen || writes == StateClosed {

@@ -11,7 +11,7 @@ import (
 	"strings"
 )
 
-// target is what a list of URLs means.
+// target is the Redis that a list of URLs describes: a node, a cluster or sentinels.
 type target struct {
 	scheme string
 	// addrs holds host:port pairs, or the path of one unix socket.
@@ -39,22 +39,22 @@ var knownParameters = []string{
 	clientName, database, masterName, poolSize, sentinelPassword, sentinelUsername, skipVerify,
 }
 
-// parseURLs reads a list of URLs. Its errors say which URL is wrong and how,
-// and repeat nothing of it except the name of an unknown parameter: a mistake
-// can move a password to any part of a URL.
+// parseURLs reads a list of URLs. Its errors say which URL is wrong and how. They repeat
+// nothing of the URL except the name of an unknown parameter: a mistake can move a
+// password to any part of a URL.
 func parseURLs(urls []string) (*target, error) {
 	if len(urls) == 0 {
 		return nil, errors.New("redis: no URL is given")
 	}
 	var all *target
 	for i, raw := range urls {
-		one, err := parseURL(raw)
-		if err == nil {
-			if i == 0 {
-				all = one
-			} else {
-				err = all.add(one)
-			}
+		parsed, err := parseURL(raw)
+		switch {
+		case err != nil:
+		case i == 0:
+			all = parsed
+		default:
+			err = all.add(parsed)
 		}
 		if err != nil {
 			return nil, fmt.Errorf("redis: URL %d of %d: %w", i+1, len(urls), err)
@@ -65,7 +65,7 @@ func parseURLs(urls []string) (*target, error) {
 
 func parseURL(raw string) (*target, error) {
 	u, err := url.Parse(strings.TrimSpace(raw))
-	if err != nil { // its text is the URL's
+	if err != nil { // its text repeats the URL
 		return nil, errors.New("is malformed (special characters of a password are written as %XX)")
 	}
 	if u.Fragment != "" || strings.Contains(u.RawQuery, "@") {
@@ -152,7 +152,8 @@ func credentials(info *url.Userinfo) (username, password string, err error) {
 	return info.Username(), password, nil
 }
 
-// address is the host:port of a URL, with the default port of what is there.
+// address returns the host:port of a URL. The default port is that of Redis, or that of
+// a sentinel.
 func (t *target) address(u *url.URL) (string, error) {
 	host, port := u.Hostname(), u.Port()
 	if host == "" {
@@ -170,8 +171,8 @@ func (t *target) address(u *url.URL) (string, error) {
 	return net.JoinHostPort(host, port), nil
 }
 
-// add takes in the host of a further URL. What else it says must be what the
-// first said.
+// add adds the host of a further URL. Everything else in that URL must be left out or be
+// the same as in the first one.
 func (t *target) add(other *target) error {
 	switch {
 	case other.scheme != t.scheme:
@@ -194,7 +195,7 @@ func (t *target) add(other *target) error {
 	return nil
 }
 
-// check looks for what makes no sense together.
+// check refuses settings that contradict each other.
 func (t *target) check() error {
 	sentinels := t.parameters[masterName] != ""
 	_, user := t.parameters[sentinelUsername]
