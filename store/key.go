@@ -34,7 +34,7 @@ func ParseID(s string) (ID, error) {
 }
 
 // ParseKeyID is [ParseID] for the id of a key. The nil UUID (RFC 9562 section 5.9) is
-// refused too: no key has it, and in a query it means any key.
+// refused too: no key has it, and in a query it means all keys.
 func ParseKeyID(s string) (ID, error) {
 	id, err := ParseID(s)
 	if err == nil && id == (ID{}) {
@@ -43,8 +43,8 @@ func ParseKeyID(s string) (ID, error) {
 	return id, err
 }
 
-// Canonical gives a UUID in the form that [ID.String] has, and leaves other text
-// as it is. UUIDs are equal whatever the case of their letters.
+// Canonical returns a UUID in the form of [ID.String], and other text as it is. The case of
+// the letters does not matter to the equality of UUIDs.
 func Canonical(text string) string {
 	if id, err := ParseID(text); err == nil {
 		return id.String()
@@ -52,7 +52,7 @@ func Canonical(text string) string {
 	return text
 }
 
-// String gives the canonical form in lower case.
+// String returns the canonical form in lower case.
 func (id ID) String() string {
 	var b [36]byte
 	hex.Encode(b[0:8], id[0:4])
@@ -80,13 +80,12 @@ func (id *ID) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// redacted stands wherever a [Hash] would have been printed.
+// redacted is printed in place of a [Hash].
 const redacted = "[redacted]"
 
-// Hash is a key's Argon2id hash as a PHC string. It prints as "[redacted]" by
-// every road that fmt, log/slog and encoding/json know, so that a struct that
-// holds one can be logged whole. A driver converts it with string(h) at the
-// moment it is bound to a statement, and nowhere else.
+// Hash is a key's Argon2id hash as a PHC string. fmt, log/slog and encoding/json always
+// print it as "[redacted]", so that a struct with a hash can be logged as a whole. A driver
+// converts it with string(h) when it binds it to a statement, and nowhere else.
 type Hash string
 
 // String redacts the hash.
@@ -108,7 +107,7 @@ func (Hash) LogValue() slog.Value { return slog.StringValue(redacted) }
 // the microsecond, which is what both databases can hold.
 type Key struct {
 	ID ID
-	// Label is what humans call the key. Not unique. See [CleanLabel].
+	// Label is the key's name for people. It is not unique. See [CleanLabel].
 	Label string
 	// Hash is the Argon2id PHC string of the whole key.
 	Hash Hash
@@ -118,20 +117,19 @@ type Key struct {
 	// about what a proxied request may do.
 	IsSystem  bool
 	CreatedAt time.Time
-	// CreatedBy names who minted the key: a key id, or a word such as "cli".
+	// CreatedBy says who minted the key: the id of a key, or a word such as "cli".
 	CreatedBy string
 	// ExpiresAt is zero for a key that never expires.
 	ExpiresAt time.Time
-	// Foreign is set for a key that another service minted. Its row was written by
-	// other means than [Store.CreateKey], or it was created as what it is. A foreign
-	// key is not told from other strings by its tag; see [Adoption].
+	// Foreign is true for a key that another service minted. Either its row was not written
+	// by [Store.CreateKey], or it was created with Foreign set. A foreign key has no tag by
+	// which it could be told from other strings; see [Adoption].
 	Foreign bool
 	// LastUsedAt is zero for a key that was never used.
 	LastUsedAt time.Time
 }
 
-// Expired reports whether the key's time is over at now. A key is live up to
-// and not including its expiry.
+// Expired reports whether the key has expired at now. At its expiry itself a key has expired.
 func (k *Key) Expired(now time.Time) bool {
 	return !k.ExpiresAt.IsZero() && !now.Before(k.ExpiresAt)
 }
@@ -145,11 +143,11 @@ type Use struct {
 // MaxLabel is the length of the longest label, in characters (code points).
 const MaxLabel = 100
 
-// CleanLabel trims white space from both ends and checks what is left: 1 to
-// [MaxLabel] characters of valid UTF-8 without control characters, line or
-// paragraph separators, or marks that turn the direction of the text around
-// them, and with one that can be seen (a label is shown to the admin who decides
-// what to revoke). The error is an [*InvalidError] for the field "label".
+// CleanLabel trims white space from both ends and checks the label. It must have 1 to
+// [MaxLabel] characters of valid UTF-8. It must have no control characters, no line or
+// paragraph separators, and no marks that change the direction of text. It must have a
+// visible character, since an admin decides by the label which key to revoke. The error is
+// an [*InvalidError] for the field "label".
 func CleanLabel(s string) (string, error) {
 	if !utf8.ValidString(s) {
 		return "", &InvalidError{Field: "label", Reason: "must be valid UTF-8"}
@@ -170,16 +168,16 @@ func CleanLabel(s string) (string, error) {
 	return s, nil
 }
 
-// Characters of a visible kind that show nothing: BRAILLE PATTERN BLANK and MUSICAL
-// SYMBOL NULL NOTEHEAD. Unicode lists the others as Default_Ignorable_Code_Point
-// (DerivedCoreProperties.txt), letters such as HANGUL FILLER among them.
+// BRAILLE PATTERN BLANK and MUSICAL SYMBOL NULL NOTEHEAD show nothing, although they are of
+// a visible category. Unicode lists other such characters, for instance the letter HANGUL
+// FILLER, as Default_Ignorable_Code_Point (DerivedCoreProperties.txt).
 const (
 	blankPattern = '\u2800'
 	nullNotehead = '\U0001d159'
 )
 
-// visible reports whether a character shows by itself. Marks, spaces and formats
-// do not.
+// visible reports whether a character can be seen by itself. Marks, spaces and format
+// characters cannot.
 func visible(r rune) bool {
 	return unicode.In(r, unicode.L, unicode.N, unicode.P, unicode.S) &&
 		!unicode.Is(unicode.Other_Default_Ignorable_Code_Point, r) && r != blankPattern && r != nullNotehead

@@ -5,8 +5,8 @@ import (
 	"slices"
 )
 
-// Bounds of what one key may hold. Together they keep the permissions header
-// that an upstream receives under 8 KiB, which every common server accepts.
+// Bounds of the permissions of one key. Together they keep the permissions header that an
+// upstream receives under 8 KiB. Every common server accepts that.
 const (
 	// MaxPermissions is how many permissions one key may hold.
 	MaxPermissions = 64
@@ -36,9 +36,9 @@ func ValidPermission(s string) bool {
 	return colon > 0 && colon < len(s)-1
 }
 
-// CleanPermissions returns the permissions sorted and without duplicates, never
-// nil. The error is an [*InvalidError] for the field "permissions" that names
-// the first one that is not valid.
+// CleanPermissions returns the permissions sorted and without duplicates, and never nil. The
+// error is an [*InvalidError] for the field "permissions". It names the first permission
+// that is not valid.
 func CleanPermissions(permissions []string) ([]string, error) {
 	clean := make([]string, 0, len(permissions))
 	for _, p := range permissions {

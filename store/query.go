@@ -17,22 +17,22 @@ const (
 	MaxLimit     = 100
 )
 
-// SortField is the column by which a list of keys is ordered. Rows that are
-// equal in it are ordered by id, in the same direction.
+// SortField is the column by which a list of keys is ordered. Rows with equal values are
+// ordered by id, in the same direction.
 type SortField string
 
 // The columns that a list can be sorted by.
 const (
 	SortCreatedAt SortField = "created_at"
-	// SortLabel compares labels byte by byte with ASCII letters folded to lower
-	// case, so that both databases agree whatever their locale.
+	// SortLabel compares labels byte by byte, with ASCII letters in lower case. So both
+	// databases have the same order in every locale.
 	SortLabel SortField = "label"
 	// SortLastUsedAt puts keys that were never used before all others.
 	SortLastUsedAt SortField = "last_used_at"
-	// SortPermissions compares permissions byte by byte, in the order of the row,
-	// joined by commas; keys without any come first. No index has this order: a
-	// page of a list by it costs time in proportion to the number of keys, a second
-	// or two at a million. The API does not offer it.
+	// SortPermissions compares permissions byte by byte, joined by commas in the order of
+	// the row. Keys without permissions come first. No index has this order: a page takes
+	// time in proportion to the number of keys, a second or two with a million. The API does
+	// not offer it.
 	SortPermissions SortField = "permissions"
 )
 
@@ -43,23 +43,22 @@ func (f SortField) Valid() bool {
 
 // KeyQuery asks for one page of keys.
 type KeyQuery struct {
-	// Limit is how many keys at most, 1 to [MaxLimit].
+	// Limit is the size of a page, 1 to [MaxLimit].
 	Limit int
-	// Sort is the order; Desc turns it round.
+	// Sort is the order. Desc reverses it.
 	Sort SortField
 	Desc bool
-	// After is the place behind which the page starts, or nil for the first.
+	// After is the place after which the page starts, or nil for the first page.
 	After *Cursor
-	// Search keeps keys whose label contains it, ASCII letters in any case.
-	// Empty keeps all.
+	// Search keeps keys whose label contains this text. The case of ASCII letters does not
+	// matter. An empty text keeps all keys.
 	Search string
-	// UnusedSince keeps keys that were not used at or after this time, those
-	// never used included. Zero keeps all.
+	// UnusedSince keeps keys that were not used at or after this time, or never. Zero keeps
+	// all keys.
 	UnusedSince time.Time
 }
 
-// Check reports what no list can answer: a limit out of bounds, or an order
-// that there is not.
+// Check returns an error if the limit is out of bounds or the order is unknown.
 func (q *KeyQuery) Check() error {
 	if q.Limit < 1 || q.Limit > MaxLimit {
 		return fmt.Errorf("limit %d is not between 1 and %d", q.Limit, MaxLimit)
@@ -70,34 +69,34 @@ func (q *KeyQuery) Check() error {
 	return nil
 }
 
-// Possible reports whether a label could contain what is searched for. A database
-// may refuse to look for other text.
+// Possible reports whether a label could contain the search text. A database may refuse to
+// search for other text.
 func (q *KeyQuery) Possible() bool { return storable(q.Search) }
 
-// storable reports whether a text could be in a row: it is UTF-8 without NUL.
+// storable reports whether a row could hold a text: it must be UTF-8 without NUL.
 func storable(text string) bool { return utf8.ValidString(text) && !strings.ContainsRune(text, 0) }
 
-// Cursor is a place in an ordered list of keys: behind the key with this id
-// and this value in the sorted column. It stays good when that key is deleted.
+// Cursor is a place in an ordered list of keys: after the key with this id and this value in
+// the sorted column. It stays valid when that key is deleted.
 type Cursor struct {
 	Sort SortField
 	Desc bool
-	// Label is set when the list is sorted by label, as it stands in the row.
+	// Label is set if the list is sorted by label. It is the label as in the row.
 	Label string
-	// Permissions is set when the list is sorted by permissions, as the store has
-	// ordered the row: another program may have written them in any order.
+	// Permissions is set if the list is sorted by permissions. It is the value that the
+	// store has sorted by: another program may have written permissions in any order.
 	Permissions string
-	// At is set for the two times, in microseconds since the Unix epoch; zero
-	// for a key that was never used.
+	// At is set if the list is sorted by a time. It is in microseconds since the Unix epoch,
+	// and zero for a key that was never used.
 	At int64
 	ID ID
 }
 
-// ErrBadCursor reports a cursor that was not made by [Cursor.Encode], or that
-// belongs to a list in another order.
+// ErrBadCursor means that a cursor was not made by [Cursor.Encode], or belongs to a list in
+// another order.
 var ErrBadCursor = errors.New("the cursor does not belong to this list")
 
-// CursorAt is the place behind k in a list of this order.
+// CursorAt returns the place after k in a list of this order.
 func CursorAt(k *Key, sort SortField, desc bool) *Cursor {
 	c := &Cursor{Sort: sort, Desc: desc, ID: k.ID}
 	switch sort {
@@ -115,7 +114,7 @@ func CursorAt(k *Key, sort SortField, desc bool) *Cursor {
 	return c
 }
 
-// Encode gives the cursor as an opaque word for a URL. A cursor has one.
+// Encode returns the cursor as an opaque word for a URL. Equal cursors give the same word.
 func (c *Cursor) Encode() string {
 	v := url.Values{"s": {string(c.Sort)}, "i": {c.ID.String()}}
 	if c.Desc {
@@ -133,12 +132,12 @@ func (c *Cursor) Encode() string {
 	return base64.RawURLEncoding.EncodeToString([]byte(v.Encode()))
 }
 
-// maxCursor is more than the length of any cursor: that of a key with as many and
-// as long permissions as can be has some nine thousand bytes.
+// maxCursor is more than the length of any cursor. The longest one is that of a key with the
+// most and longest permissions, some 9,000 bytes.
 const maxCursor = 16 << 10
 
-// DecodeCursor reads what [Cursor.Encode] wrote and checks that it belongs to a
-// list of this order. Anything else is [ErrBadCursor].
+// DecodeCursor reads a word from [Cursor.Encode] and checks that it belongs to a list of this
+// order. If not, the error is [ErrBadCursor].
 func DecodeCursor(s string, sort SortField, desc bool) (*Cursor, error) {
 	if len(s) > maxCursor {
 		return nil, ErrBadCursor
@@ -147,7 +146,8 @@ func DecodeCursor(s string, sort SortField, desc bool) (*Cursor, error) {
 	if err != nil {
 		return nil, ErrBadCursor
 	}
-	v, _ := url.ParseQuery(string(b)) // what is wrong with any of it is not encoded like this
+	// Errors of parsing need no check: a cursor with a mistake does not encode to s again.
+	v, _ := url.ParseQuery(string(b))
 	c := Cursor{Sort: SortField(v.Get("s")), Desc: v.Get("d") == "1", Label: v.Get("l"), Permissions: v.Get("p")}
 	c.At, _ = strconv.ParseInt(v.Get("t"), 10, 64)
 	c.ID, _ = ParseID(v.Get("i"))
@@ -157,8 +157,8 @@ func DecodeCursor(s string, sort SortField, desc bool) (*Cursor, error) {
 	return &c, nil
 }
 
-// possible reports whether a row could be in the cursor's place. A database
-// refuses other text, and times beyond its calendar.
+// possible reports whether a row could be at the cursor's place. A database refuses other
+// text, and times beyond its calendar.
 func (c *Cursor) possible() bool {
 	year := time.UnixMicro(c.At).UTC().Year()
 	return storable(c.Label+c.Permissions) && year >= 1 && year <= 9999
@@ -167,19 +167,19 @@ func (c *Cursor) possible() bool {
 // KeyPage is one page of a list.
 type KeyPage struct {
 	Keys []Key
-	// Total counts every key that the query's filters keep, on all pages.
+	// Total is the number of keys that the query's filters keep, on all pages.
 	Total int
-	// Next is the place behind the last key, or nil on the last page.
+	// Next is the place after the last key, or nil on the last page.
 	Next *Cursor
-	// Prev is the place of the first key in the same list turned round, or nil on
-	// an empty page: a query with the other direction that goes on there gives the
-	// page before, in reverse. On the first page that is an empty one.
+	// Prev is the place of the first key in the reversed list, or nil on an empty page. A
+	// query after it in the other direction returns the previous page, in reverse order. On
+	// the first page that is an empty page.
 	Prev *Cursor
 }
 
-// Cut makes the page of the rows that a driver has read into Keys, one more than
-// the query's limit where there are more. For [SortPermissions] ranks are what
-// each row was ordered by; else they are not looked at.
+// Cut makes a page of the rows that a driver has read into Keys. If there are more rows than
+// the limit, the driver must have read one more. For [SortPermissions], ranks has the value
+// that each row was ordered by. Otherwise Cut does not use ranks.
 func (p *KeyPage) Cut(query *KeyQuery, ranks []string) {
 	if len(p.Keys) == 0 {
 		return

@@ -7,57 +7,58 @@ import (
 	"time"
 )
 
-// Seen is what a store's feeds have seen last. A driver keeps one, and believes
-// its other connections only as far as their server has that history: after a
-// failover a pool may still lead to the old primary, which is no standby, and knows
-// nothing of what was revoked since.
+// Seen holds the history that a store's feeds have seen last. A driver keeps one Seen. It
+// trusts an answer on its other connections only if their server has that history. After a
+// failover a pool may still lead to the old primary, which is no standby, and does not know
+// what was revoked since.
 //
-// The zero value has seen nothing, and then nothing can be compared. A server
-// accepts nothing before its first turn. The command line has no feed: see
-// [Seen.Committed]. It is safe for concurrent use.
+// The zero value has seen nothing, so that nothing is compared. That is safe, since an
+// instance accepts no key before its first turn. The command line has no feed: see
+// [Seen.Committed]. Seen is safe for concurrent use.
 type Seen struct {
-	last atomic.Pointer[sighting]
+	last atomic.Pointer[history]
 
-	mu    sync.Mutex
-	spent bool // connections were renewed within the last renewInterval
+	mu      sync.Mutex
+	renewed bool // within the last renewInterval
 }
 
-type sighting struct {
+// history is the origin of a server, and a place in its change log.
+type history struct {
 	origin string
-	place  Position // zero: no feed has said it
+	place  Position // zero if no feed has seen one
 }
 
-// renewInterval is how often connections are renewed at most because one of them
-// led elsewhere. Many requests find that out at the same time, and it does not
-// help where a pooler keeps the old connections.
+// renewInterval is the shortest time between two renewals of the connections. Many requests
+// find out at the same time that a connection leads to another history. If a pooler keeps
+// the old connections, a renewal does not help.
 const renewInterval = time.Second
 
-// Note takes in a view before it is handed to who follows, hence before anything
-// of it is applied or acknowledged. Renewed says that it is that of a renewal.
+// Note keeps the history of a view. A driver calls it before it returns the view, so before
+// any of its changes is applied or acknowledged. Renewed says that the view is that of a
+// renewal.
 //
-// Only a renewal may lead to another history. It was committed, for which an old
-// primary needs its standbys. A pull may reach that one through a pooler.
+// Only a renewal can change the history. It was committed, and an old primary cannot commit
+// without its standbys. A pull may reach an old primary through a pooler.
 func (s *Seen) Note(v *View, renewed bool) {
 	if v.Standby || !v.InLog && (!renewed || !v.Member) {
 		return
 	}
-	if old := s.last.Load(); old != nil && *old == (sighting{v.Origin, v.Head}) {
+	if old := s.last.Load(); old != nil && *old == (history{v.Origin, v.Head}) {
 		return
 	}
-	s.last.Store(&sighting{v.Origin, v.Head})
+	s.last.Store(&history{v.Origin, v.Head})
 }
 
-// Committed notes the origin of a change that was committed while no feed has said
-// one. What comes next is compared with that.
+// Committed keeps the origin of a committed change if no feed has seen an origin. Later calls
+// are compared with it.
 func (s *Seen) Committed(origin string) {
 	if s.last.Load() == nil {
-		s.last.CompareAndSwap(nil, &sighting{origin: origin})
+		s.last.CompareAndSwap(nil, &history{origin: origin})
 	}
 }
 
-// History returns the origin and the newest place that were seen. A call reads
-// them before it sends its statement, which asks for both. An empty origin and the
-// zero place are not known.
+// History returns the origin and the newest place that were seen. A call must read them before
+// it sends its statement, which asks for both. If they are empty and zero, they are not known.
 func (s *Seen) History() (origin string, place Position) {
 	if last := s.last.Load(); last != nil {
 		return last.origin, last.place
@@ -65,21 +66,22 @@ func (s *Seen) History() (origin string, place Position) {
 	return "", Position{}
 }
 
-// Believe makes a call that asks for what was seen. If its server has another
-// history, renew is to make new connections, and the call is made once more.
+// Believe makes a call that compares the server's history. If the error is
+// [ErrOtherHistory], it calls renew, which must replace the connections, and makes the call
+// once more.
 func (s *Seen) Believe(renew func(), call func() error) error {
 	err := call()
 	if !errors.Is(err, ErrOtherHistory) {
 		return err
 	}
 	s.mu.Lock()
-	if !s.spent {
-		s.spent = true
+	if !s.renewed {
+		s.renewed = true
 		renew()
 		time.AfterFunc(renewInterval, func() {
 			s.mu.Lock()
 			defer s.mu.Unlock()
-			s.spent = false
+			s.renewed = false
 		})
 	}
 	s.mu.Unlock()

@@ -1,20 +1,20 @@
-// Package store is the domain of caddy-system-keys: what a system key is, what
-// may be asked of the place that keeps them, and which errors may come back.
+// Package store is the domain of caddy-system-keys. It defines what a system key is, what a
+// store of keys must do, and which errors it may return.
 //
-// It imports the standard library alone. The drivers beside it (sqlite,
-// postgres) implement [Store]; the suite in storetest is the definition of a
-// correct implementation, and every driver runs it.
+// It imports only the standard library. The drivers beside it (sqlite, postgres) implement
+// [Store]. The test suite in storetest defines a correct implementation, and every driver
+// runs it.
 //
 // # What is kept of a key
 //
-// A row holds the key's public id, a label, its permissions and an Argon2id
-// hash of the whole key in PHC string form. The key itself is shown once when
-// it is minted and is kept nowhere.
+// A row holds the key's public id, a label, its permissions and an Argon2id hash of the
+// whole key as a PHC string. The key itself is shown once, when it is minted, and is kept
+// nowhere.
 //
 // # Who decides
 //
-// The store alone says whether a key exists. Caches in front of it remember
-// work that was done, never that a key is still valid.
+// Only the store decides whether a key exists. The caches in front of it remember work that
+// was done. They never remember that a key is still valid.
 package store
 
 import (
@@ -22,143 +22,136 @@ import (
 	"errors"
 )
 
-// The errors that a [Store] returns, to be matched with [errors.Is]. Anything
-// else means that the store could not be asked: its answer is unknown, and a
-// caller fails closed. No error ever carries a key, a hash or a password.
+// These are the errors of a [Store], for [errors.Is]. Any other error means that the store
+// could not be asked. Its answer is unknown then, and the caller must fail closed. No error
+// contains a key, a hash or a password.
 var (
-	// ErrNotFound says that there is no such key. It is an answer, not a fault.
+	// ErrNotFound means that there is no such key. It is an answer, not a fault.
 	ErrNotFound = errors.New("no such key")
-	// ErrConflict says that the row is not what the caller believed: it exists
-	// already, or it changed since it was read.
+	// ErrConflict means that the row is not as the caller expected. It exists already, or it
+	// has changed since it was read.
 	ErrConflict = errors.New("the key was changed meanwhile")
-	// ErrActorGone says that the key on whose word a write was to be made is not
-	// there any more. See [Acting].
+	// ErrActorGone means that the key that wanted to make a write does not exist any more.
+	// See [Acting].
 	ErrActorGone = errors.New("the acting key is gone")
-	// ErrClosed says that the store was closed.
+	// ErrClosed means that the store was closed.
 	ErrClosed = errors.New("store is closed")
-	// ErrOccupied says that a store already holds what cannot be joined with that
-	// of another. See [Moving].
+	// ErrOccupied means that a store already holds data that cannot be joined with the data
+	// of another store. See [Moving].
 	ErrOccupied = errors.New("the store is not empty")
-	// ErrReplaced says that the database is not the one that was opened: whatever
-	// is written to it, nobody else will read. It does not pass.
+	// ErrReplaced means that the open database was replaced by another one. Nobody else will
+	// read what is written to it. The error stays until the process ends.
 	ErrReplaced = errors.New("the database was replaced")
-	// ErrStandby says that the server reached is a read-only standby, whose
-	// word on a key may be old, or that sessions on it are read-only. Only a
-	// primary that can be written to is believed.
+	// ErrStandby means that the server is a read-only standby, or that its sessions are
+	// read-only. The data of a standby may be old. Only a primary that can be written to is
+	// trusted.
 	ErrStandby = errors.New("the database is read-only")
-	// ErrOtherHistory says that the server reached is not the one on which changes
-	// are followed, or lacks changes that were seen there: it is the old primary
-	// after a failover, for instance. Nothing that it says is believed, and nothing
-	// was changed on it. See [Seen].
+	// ErrOtherHistory means that the server is not the one whose changes are followed, or
+	// that it lacks changes that were seen. It may be the old primary after a failover. Its
+	// answers are not trusted, and nothing was changed on it. See [Seen].
 	ErrOtherHistory = errors.New("the database server has another history than the one that is followed")
 )
 
-// InvalidError says which field of a key breaks a rule, and how, in words that
-// can be shown to whoever sent it.
+// InvalidError says which field of a key breaks a rule, and which rule. Its text can be shown
+// to the client.
 type InvalidError struct {
 	// Field is the name in the API, such as "label".
 	Field string
-	// Reason continues the sentence that the field's name begins.
+	// Reason continues a sentence whose subject is the field.
 	Reason string
 }
 
 func (e *InvalidError) Error() string { return e.Field + ": " + e.Reason }
 
-// RefusedError says that the database has answered, and that waiting does not
-// help: the password, the database, the rights or the schema are not as they must
-// be, or this is no server that a store works on.
+// RefusedError means that the database has answered and that waiting does not help. The
+// password, the database, the rights or the schema are wrong, or the server is not
+// supported.
 type RefusedError struct{ Err error }
 
 func (e *RefusedError) Error() string { return e.Err.Error() }
 
 func (e *RefusedError) Unwrap() error { return e.Err }
 
-// MintKey is the secret under which this installation's keys are tagged, made
-// by the first migration and shared by all instances through the store. It
-// does not protect the keys (their 256 random bits do); it lets a string that
-// was never minted be refused without a query.
+// MintKey is the secret under which the keys of this installation are tagged. The first
+// migration makes it, and all instances share it through the store. It does not protect the
+// keys: their 256 random bits do. With it, a string that was never minted can be refused
+// without a query.
 type MintKey [32]byte
 
-// Store keeps system keys. Every method is safe for concurrent use and honours
-// its context. Methods that are not given an error of their own below return
-// [ErrClosed] after [Store.Close], and any other error when the answer cannot
-// be had.
+// Store keeps system keys. Every method is safe for concurrent use and honours its context.
+// The comments below name the errors of a method. Besides those, a method returns
+// [ErrClosed] after [Store.Close], and other errors if it cannot get the answer.
 type Store interface {
-	// Migrate brings the schema up to date, and makes the mint key when there
-	// is none. Any number of instances may call it at the same time; each
-	// migration is applied once, whole or not at all. A schema that is newer
-	// than this program knows is an error, and is left as it is.
+	// Migrate brings the schema up to date, and makes the mint key if there is none. Any
+	// number of instances may call it at the same time. Each migration is applied once, as
+	// a whole or not at all. If the schema is newer than this program, Migrate returns an
+	// error and changes nothing.
 	Migrate(ctx context.Context) error
 
 	// MintKey returns the mint key. It never changes in the life of a store.
 	MintKey(ctx context.Context) (MintKey, error)
 
-	// CreateKey inserts a key as it is given; the caller has cleaned its label
-	// and permissions. [ErrConflict] if the id is taken; [ErrActorGone], or the
-	// error of [Acting.Allow], if the acting key may not. A nil write is nobody's
-	// word, and leaves no record.
+	// CreateKey inserts a key as it is. The caller must have cleaned its label and
+	// permissions. The error is [ErrConflict] if the id is taken. If the acting key may not
+	// create keys, it is [ErrActorGone] or the error of [Acting.Allow]. A nil write has no
+	// acting key and leaves no record.
 	CreateKey(ctx context.Context, key *Key, write *Write) error
 
-	// Key returns one key as the primary has it now, or [ErrNotFound]. A
-	// standby's word is not taken: [ErrStandby].
+	// Key returns one key as the primary has it now, or [ErrNotFound]. On a standby the
+	// error is [ErrStandby].
 	Key(ctx context.Context, id ID) (*Key, error)
 
-	// Keys returns one page of a list, without the hashes. A page takes
-	// milliseconds at a million keys, wherever in the list it is, but for
-	// [SortPermissions]. A key that is neither added nor removed while a caller
-	// walks the pages, and whose sorted value stays the same, is met exactly once.
+	// Keys returns one page of a list, without the hashes. With a million keys, any page
+	// takes milliseconds, except with [SortPermissions]. If a key is not added, removed or
+	// changed in the sorted column while a caller reads all pages, it is on exactly one of
+	// them.
 	Keys(ctx context.Context, query *KeyQuery) (*KeyPage, error)
 
-	// Granted returns the permissions that the newest keys hold, this many keys at
-	// most: each once, sorted, [MaxGranted] at most. It takes tens of milliseconds
-	// for ten thousand keys.
+	// Granted returns the permissions that the newest keys hold, sorted and without
+	// duplicates, [MaxGranted] at most. Keys is how many keys it reads at most. It takes
+	// tens of milliseconds for ten thousand keys.
 	Granted(ctx context.Context, keys int) ([]string, error)
 
-	// DeleteKey deletes a key for ever and returns what it was, without its
-	// hash; [ErrNotFound] if there is none. With both answers the deletion of this
-	// id is in the change log and durable, whatever became of its row and by whom,
-	// and so is the record if there was one. The acting key is as for CreateKey,
-	// and may delete itself. After an error that is no answer the key may be
-	// deleted or not.
+	// DeleteKey deletes a key for ever and returns it as it was, without its hash. The error
+	// is [ErrNotFound] if there is no such key. With both answers the deletion of this id is
+	// durable in the change log, no matter who has deleted the row before. So is the audit
+	// record, if the write has one. The acting key is as for CreateKey, and may delete
+	// itself. After any other error the key may be deleted or not.
 	DeleteKey(ctx context.Context, id ID, write *Write) (*Key, error)
 
-	// RehashKey replaces a key's hash if it is still the old one, by another
-	// hash of the same key. Nothing else about the key changes, and the key's
-	// users notice nothing: it is entered in the log as [KeyRehashed].
-	// [ErrConflict] if the hash is another by now, [ErrNotFound] if the key is
-	// gone.
+	// RehashKey replaces a key's hash by another hash of the same key, if the hash is still
+	// the old one. Nothing else about the key changes, and its users notice nothing. The
+	// change is logged as [KeyRehashed]. The error is [ErrConflict] if the key has another
+	// hash by now, and [ErrNotFound] if it does not exist any more.
 	RehashKey(ctx context.Context, id ID, old, renewed Hash) error
 
-	// RecordUse moves each key's last use forward to the time given, never
-	// backwards, whatever order batches arrive in. Times that lie ahead of the
-	// store's own clock by more than a second are cut to that. Keys that are
-	// gone are passed over. One call is one transaction.
+	// RecordUse sets the last use of each key, if the new time is later. So the order of
+	// calls does not matter. A time that is more than a second ahead of the store's own clock
+	// is cut to one second ahead. Keys that do not exist any more are skipped. One call is
+	// one transaction.
 	RecordUse(ctx context.Context, uses []Use) error
 
-	// Follow opens a session on the change log. The instance has not joined
-	// yet. Sessions that are open when the store is closed end by their own
-	// Close, before or after.
+	// Follow opens a session on the change log. The instance has not joined yet. [Store.Close]
+	// does not close sessions: each needs its own Close, before or after.
 	Follow(ctx context.Context) (Feed, error)
 
-	// Barrier enters a [Barrier] into the change log and returns its rev.
-	// Whatever was committed before, by whomever, is before it in the log and
-	// is durable when it returns nil.
+	// Barrier enters a [Barrier] into the change log and returns its rev. Every change that
+	// was committed earlier, by any program, comes before it in the log. When it returns nil,
+	// those changes are durable.
 	Barrier(ctx context.Context) (rev int64, err error)
 
-	// Progress says who the members are and how far they have come, and how
-	// many requests were cut for the deletion of this key.
+	// Progress returns the members, up to which change each has come, and how many requests
+	// were cut because this key was deleted.
 	Progress(ctx context.Context, key ID) (*Progress, error)
 
-	// Leave removes a member. No row is not an error.
+	// Leave removes a member. If there is none, it returns nil.
 	Leave(ctx context.Context, member ID) error
 
-	// Reap removes a member if its heartbeat is still the one given, and reports
-	// whether it did.
+	// Reap removes a member if it still has this heartbeat, and reports whether it did.
 	Reap(ctx context.Context, member ID, heartbeat int64) (bool, error)
 
-	// Prune removes the oldest entries of the change log, so that the newest
-	// keep of them are left; at least one is, always. It removes what belongs to
-	// those entries too.
+	// Prune removes the oldest entries of the change log, with their cuts. Keep is how many
+	// entries are left. At least one always is.
 	Prune(ctx context.Context, keep int) error
 
 	AuditLog
@@ -171,33 +164,30 @@ type Store interface {
 
 	Moving
 
-	// Close releases what the store holds, after the calls that are running.
-	// It can be called more than once.
+	// Close waits for running calls and releases the connections. It can be called more than
+	// once.
 	Close() error
 }
 
-// Acting is the key on whose word a write is made. The store locks its row and
-// reads it in the transaction of the write itself: until the write is committed
-// the acting key cannot be deleted, and once it is deleted the write cannot be
-// made any more. So a revoked admin cannot finish what it began, whatever its
-// request was waiting for.
+// Acting is the key that makes a write. The store locks and reads its row in the transaction of
+// the write. Until the write is committed, the acting key cannot be deleted. Once it is
+// deleted, the write fails. So a revoked admin cannot finish a request that was waiting.
 type Acting struct {
 	ID ID
-	// Allow decides on the acting key as it is in that transaction, without its
-	// hash. Its error ends the transaction and is returned, wrapped.
+	// Allow checks the acting key as it is in that transaction, without its hash. Its error
+	// ends the transaction and is returned, wrapped.
 	Allow func(key *Key) error
 }
 
-// Write is what goes with a change of a key, in its transaction.
+// Write belongs to a change of a key, and takes effect in its transaction.
 type Write struct {
-	// Acting is nil if nobody's word is needed: for whoever has the store in
-	// hands.
+	// Acting is nil if the writer needs no key, as on the command line.
 	Acting *Acting
-	// Record makes the audit record of the change; it may be called more than
-	// once. Without it, a deletion is recorded as one by plain SQL.
+	// Record makes the audit record of the change. It may be called more than once. If it is
+	// nil, a deletion is recorded like one by plain SQL.
 	Record func(key *Key) AuditRecord
-	// Sealer seals the record as the next of [SharedChain]. Nil leaves that to
-	// whoever can; see [AuditLog].
+	// Sealer seals the record as the next one of [SharedChain]. If it is nil, a server seals
+	// the record later; see [AuditLog].
 	Sealer Sealer
 }
 
@@ -217,39 +207,38 @@ func (w *Write) Records(key *Key) (record AuditRecord, ok bool) {
 	return w.Record(key).Clean(), true
 }
 
-// Moving is the part of a [Store] by which everything that has to outlive it
-// gets into another one, of whatever driver: the mint key, the keys with their
-// hashes, and the audit log with its chains. Sessions, the change log, members
-// and signing keys stay: each installation makes its own.
+// Moving is the part of a [Store] that moves its data into another store of any driver. It
+// moves the mint key, the keys with their hashes, and the audit log with its chains. It does
+// not move sessions, the change log, members and signing keys: each installation makes its
+// own.
 //
-// The two ends meet in a call that holds nothing in memory but a batch:
+// This call moves a store, with one batch at a time in memory:
 //
 //	err := to.Import(ctx, func(r store.Recipient) error { return from.Export(ctx, r) })
 type Moving interface {
-	// Export hands over what the store holds, as it is at one moment, and changes
-	// nothing. The schema has to be up to date, and is not brought there. An error
-	// of the recipient ends it and is returned. A standby's word is not taken:
-	// [ErrStandby].
+	// Export hands the data of the store over, as it is at one moment, and changes nothing.
+	// It does not migrate the schema, which must be up to date. An error of the recipient
+	// ends the export and is returned. On a standby the error is [ErrStandby].
 	Export(ctx context.Context, to Recipient) error
 
-	// Import takes what fill hands over, in one transaction that is committed if
-	// fill returns nil: the store has all of it then, durably, and nothing of it
-	// after an error. An error of fill is returned as it is. [ErrOccupied], before
-	// fill is called, if there are keys, audit records or members: what was minted
-	// here could not be told from what was not under another mint key, and chains
-	// cannot be joined. The recipient is not to be used after fill has returned.
+	// Import stores the data that fill hands to the recipient, in one transaction. It commits
+	// if fill returns nil: the store then has all the data, durably. After an error it has
+	// none of it. An error of fill is returned as it is. The error is [ErrOccupied], before
+	// fill is called, if there are keys, audit records or members. Under another mint key,
+	// keys that were minted here would not be recognized, and chains cannot be joined. Do not
+	// use the recipient after fill has returned.
 	Import(ctx context.Context, fill func(to Recipient) error) error
 }
 
-// Recipient takes over what [Moving.Export] reads: the mint key once, then the
-// others in batches. It is not safe for concurrent use, and keeps nothing that it
-// is given. Its errors are final.
+// Recipient takes the data that [Moving.Export] reads: the mint key once, then the rest in
+// batches. It is not safe for concurrent use, and does not keep its arguments. After an error
+// it cannot be used any more.
 type Recipient interface {
-	// MintKey replaces the one that the store was made with.
+	// MintKey replaces the mint key of the store.
 	MintKey(ctx context.Context, key MintKey) error
-	// Keys are complete, with their hashes.
+	// Keys stores keys, which have their hashes.
 	Keys(ctx context.Context, keys []Key) error
-	// Chains and Records are kept as they are, links and signatures included, so
+	// Chains and Records store chains and records as they are, with links and signatures, so
 	// that the log verifies under the same secret as before.
 	Chains(ctx context.Context, chains []AuditChain) error
 	Records(ctx context.Context, records []AuditRecord) error

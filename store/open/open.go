@@ -1,5 +1,5 @@
 // Package open opens a store by its driver and name, or by a URL. It has the only list of
-// drivers: a new driver must be added here.
+// drivers. A new driver must be added here.
 package open
 
 import (
