@@ -10,7 +10,7 @@ import (
 	"unicode"
 )
 
-// AuditEvent is what happened to a key.
+// AuditEvent says what happened to a key.
 type AuditEvent string
 
 // The events of the audit log.
@@ -20,10 +20,10 @@ const (
 	AuditRevoked AuditEvent = "api_key.revoked"
 	// AuditUsed is a request that was let through.
 	AuditUsed AuditEvent = "api_key.used"
-	// AuditDenied is a request with a key that is not good any more, or that
-	// lacks a permission.
+	// AuditDenied is a request with a key that is not valid any more, or that lacks a
+	// permission.
 	AuditDenied AuditEvent = "api_key.denied"
-	// AuditGap stands for records that had to be dropped. Its details say how many.
+	// AuditGap says that records had to be dropped. Its details say how many.
 	AuditGap AuditEvent = "api_key.audit_gap"
 )
 
@@ -32,32 +32,31 @@ var AuditEvents = []AuditEvent{AuditCreated, AuditRevoked, AuditUsed, AuditDenie
 
 // The kinds of [AuditActor].
 const (
-	ActorKey    = "system_key" // the id is that of the key
-	ActorUser   = "user"       // a person, by a JWT or by another handler's word
-	ActorCLI    = "cli"        // who had the store in hands
-	ActorSQL    = "sql"        // a statement that is not of this program
-	ActorServer = "server"     // an instance, on its own
+	ActorKey    = "system_key" // the actor's id is that of the key
+	ActorUser   = "user"       // a person whom a JWT or another handler has authenticated
+	ActorCLI    = "cli"        // somebody with access to the store, on the command line
+	ActorSQL    = "sql"        // a statement of another program
+	ActorServer = "server"     // an instance, without a request
 )
 
-// AuditActor is who acted.
+// AuditActor says who acted.
 type AuditActor struct {
 	Type string
-	// ID is never empty: where the type has no ids it is the type itself.
+	// ID is never empty. If the type has no ids, ID is the type.
 	ID    string
 	Label string
 }
 
-// AuditKey is the key that was acted on, with the label that it had. Both are
-// zero in records of no one key.
+// AuditKey is the key that was acted on, with the label that it had then. If a record is not
+// about one key, both are zero.
 type AuditKey struct {
 	ID    ID
 	Label string
 }
 
-// AuditRequest is the request by which it was done. It is zero where there was
-// none.
+// AuditRequest is the request that did it. Without a request it is zero.
 type AuditRequest struct {
-	// ID is the one in the access log.
+	// ID is the id of the request in the access log.
 	ID     string
 	Method string
 	// Path is percent-encoded, without the query.
@@ -68,7 +67,7 @@ type AuditRequest struct {
 
 // AuditRecord is one entry of the audit log. It holds no key and no hash.
 type AuditRecord struct {
-	// ID orders the log: it begins with At. See [NewAuditID].
+	// ID begins with the time At, and so orders the log. See [NewAuditID].
 	ID    ID
 	Event AuditEvent
 	// At is exact to the microsecond, in UTC.
@@ -82,20 +81,20 @@ type AuditRecord struct {
 	Link AuditLink
 }
 
-// AuditLink is a record's place in a chain of records. Each is authenticated
-// together with all before it, so that none can be changed or taken out unseen.
+// AuditLink is a record's place in a chain of records. Each record is authenticated together
+// with all records before it, so that a changed or removed record is noticed.
 type AuditLink struct {
-	// Chain names it: one for each process that writes behind, and
+	// Chain names the chain. There is one for each process that writes behind, and
 	// [SharedChain].
 	Chain ID
 	// Seq counts from 1 without gaps.
 	Seq int64
-	// MAC is over the record and the MAC before it.
+	// MAC authenticates the record and the MAC before it.
 	MAC []byte
 }
 
-// SharedChain is the chain of the records that are written in the transaction of
-// a change, by whatever process.
+// SharedChain is the chain of the records that any process writes in the transaction of a
+// change.
 var SharedChain ID
 
 // The lengths, in characters, to which [AuditRecord.Clean] cuts texts.
@@ -104,10 +103,10 @@ const (
 	maxAuditPath = 1024
 )
 
-// Clean returns the record as a store keeps it: with an id, a time in
-// microseconds, and texts that any store can hold, cut to a length. An actor's id
-// that is a UUID is in canonical form, so that it is found by its value. What a
-// client sent must not make a record that cannot be written.
+// Clean returns the record as a store keeps it. It has an id, and a time in microseconds. Its
+// texts are cut to a length that any store can hold, so that no text of a client prevents a
+// record. If the actor's id is a UUID it gets the canonical form, so that a search finds it
+// by value.
 func (r AuditRecord) Clean() AuditRecord {
 	r.At = r.At.UTC().Truncate(time.Microsecond)
 	if r.ID == (ID{}) {
@@ -123,8 +122,8 @@ func (r AuditRecord) Clean() AuditRecord {
 	return r
 }
 
-// plainText makes whatever it is given valid UTF-8 without control characters,
-// of a bounded length.
+// plainText turns any text into valid UTF-8 without control characters, and cuts it to limit
+// characters.
 func plainText(s string, limit int) string {
 	if len(s) <= limit && isPlain(s) {
 		return s
@@ -145,7 +144,7 @@ func firstCharacters(s string, limit int) string {
 	return s
 }
 
-// isPlain is the quick answer for nearly every text there is.
+// isPlain reports whether a text is printable ASCII, as nearly every text is.
 func isPlain(s string) bool {
 	for i := range len(s) {
 		if s[i] < 0x20 || s[i] > 0x7e {
@@ -155,7 +154,7 @@ func isPlain(s string) bool {
 	return true
 }
 
-// Valid reports whether there is such an event.
+// Valid reports whether e is one of [AuditEvents].
 func (e AuditEvent) Valid() bool { return slices.Contains(AuditEvents, e) }
 
 // AuditEventNames lists all events, for messages.
@@ -167,9 +166,9 @@ func AuditEventNames() string {
 	return strings.Join(names, ", ")
 }
 
-// NewAuditID makes the id of a record: a UUIDv7 whose order is that of time to
-// the microsecond (RFC 9562 section 6.2, method 3), so that the log is sorted by
-// it and a time is a place in it.
+// NewAuditID makes the id of a record. It is a UUIDv7 that holds the time in microseconds
+// (RFC 9562 section 6.2, method 3). So ids sort the log by time, and a time is a place in
+// the log.
 func NewAuditID(at time.Time) ID {
 	id := AuditFloor(at)
 	_, _ = rand.Read(id[8:]) // never fails
@@ -177,8 +176,8 @@ func NewAuditID(at time.Time) ID {
 	return id
 }
 
-// AuditFloor is not above the id of any record of this time or later, and above
-// those of all earlier ones.
+// AuditFloor returns the lower bound of the ids of records from this time on. The ids of all
+// earlier records are below it.
 func AuditFloor(at time.Time) ID {
 	us := max(0, at.UnixMicro())
 	var id ID

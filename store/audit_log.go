@@ -9,18 +9,19 @@ import (
 
 // AuditLog is the part of a [Store] that keeps the audit log.
 type AuditLog interface {
-	// AppendAudit seals the records, in their order, as the next of a chain, and
-	// writes them; in one transaction, which locks the chain. [ErrConflict] if
-	// they are there already: an earlier attempt whose answer was lost did it.
+	// AppendAudit seals the records, in their order, as the next ones of a chain, and writes
+	// them. It does so in one transaction, which locks the chain. The error is [ErrConflict]
+	// if the records exist already: an earlier attempt has written them, and its answer was
+	// lost.
 	AppendAudit(ctx context.Context, chain ID, records []AuditRecord, sealer Sealer) error
 
-	// SealAudit seals records that were written without it, limit at most, as the
-	// next of [SharedChain], and returns how many: those of [ActorSQL] and
-	// [ActorCLI]. Nobody else's may be without.
+	// SealAudit seals records that were written without a seal, limit at most, as the next
+	// ones of [SharedChain]. It returns how many it has sealed. It seals the records of
+	// [ActorSQL] and [ActorCLI]. Others must not be without a seal.
 	SealAudit(ctx context.Context, limit int, sealer Sealer) (int, error)
 
-	// Audit returns one page of the log. It takes milliseconds at ten million
-	// records, wherever in the log it is.
+	// Audit returns one page of the log. With ten million records, any page takes
+	// milliseconds.
 	Audit(ctx context.Context, query *AuditQuery) (*AuditPage, error)
 
 	// AuditLabel returns the label that a key had when it was revoked, or "".
@@ -29,25 +30,25 @@ type AuditLog interface {
 	// AuditChains returns every chain.
 	AuditChains(ctx context.Context) ([]AuditChain, error)
 
-	// AuditLinks returns the sealed records of a chain that follow seq, in their
-	// order, limit at most.
+	// AuditLinks returns the sealed records of a chain after seq, in their order, limit at
+	// most.
 	AuditLinks(ctx context.Context, chain ID, seq int64, limit int) ([]AuditRecord, error)
 
 	// AuditUnsealed counts the records that are not sealed, and those among them
 	// that nobody but this program could have written so.
 	AuditUnsealed(ctx context.Context) (all, foreign int, err error)
 
-	// PruneAudit removes the oldest records of every chain, as long as they are
-	// from before the time given, limit at most of each, and signs where the chain
-	// begins now. It returns how many were removed.
+	// PruneAudit removes the oldest records of every chain that are from before this time,
+	// limit at most of each chain. It signs the new beginning of the chain, and returns how
+	// many records it has removed.
 	PruneAudit(ctx context.Context, before time.Time, limit int, sealer Sealer) (int, error)
 }
 
 // AuditChain is the state of a chain.
 type AuditChain struct {
 	ID ID
-	// Anchor is the place of the newest record that was pruned; Head that of the
-	// newest record. Both are zero at first.
+	// Anchor is the place of the newest pruned record. Head is the place of the newest
+	// record. Both are zero at first.
 	Anchor, Head AuditMark
 }
 
@@ -55,45 +56,45 @@ type AuditChain struct {
 type AuditMark struct {
 	Seq int64
 	MAC []byte
-	// Signature is over the chain's id, the kind of mark, Seq and MAC: without
-	// it, whoever takes records away at an end could set the mark back.
+	// Signature signs the chain's id, the kind of mark, Seq and MAC. Without it, somebody who
+	// removes records at an end of the chain could set the mark back.
 	Signature []byte
 }
 
 // Sealer authenticates records. It is safe for concurrent use.
 type Sealer interface {
-	// Seal gives the records their links behind the head of a chain, and returns
-	// the head that it has then, signed. The records are clean.
+	// Seal gives the records their links after the head of a chain, and returns the new head,
+	// signed. The records must be clean.
 	Seal(chain ID, head AuditMark, records []AuditRecord) AuditMark
-	// Anchor signs the place of a record, as that of the newest that was pruned.
+	// Anchor signs the place of the newest pruned record.
 	Anchor(link AuditLink) AuditMark
 }
 
 const (
 	// MaxAuditLimit bounds [AuditQuery.Limit].
 	MaxAuditLimit = 1000
-	// MaxAuditTotal is up to where the records that a query keeps are counted.
+	// MaxAuditTotal is where the count of the records that a query keeps stops.
 	MaxAuditTotal = 10_000
 )
 
-// AuditQuery asks for one page of the audit log, the newest record first.
-// Filters that are zero keep all.
+// AuditQuery asks for one page of the audit log, the newest record first. A filter that is
+// zero keeps all records.
 type AuditQuery struct {
-	// Limit is how many records at most, 1 to [MaxAuditLimit].
+	// Limit is the size of the page, 1 to [MaxAuditLimit].
 	Limit int
-	// Before is the id behind which the page starts, or zero for the first.
+	// Before is the id after which the page starts, or zero for the first page.
 	Before ID
 	Key    ID
-	// Label keeps records whose key had this label, ASCII letters in any case.
+	// Label keeps records whose key had this label. The case of ASCII letters does not matter.
 	Label string
 	Event AuditEvent
 	// Actor is an [AuditActor.ID].
 	Actor string
-	// Since keeps records of this time and later, Until those of earlier ones.
+	// Since keeps records from this time on. Until keeps records from before this time.
 	Since, Until time.Time
 }
 
-// Check reports what cannot be answered.
+// Check returns an error if the limit is out of bounds.
 func (q *AuditQuery) Check() error {
 	if q.Limit < 1 || q.Limit > MaxAuditLimit {
 		return fmt.Errorf("limit %d is not between 1 and %d", q.Limit, MaxAuditLimit)
@@ -101,24 +102,24 @@ func (q *AuditQuery) Check() error {
 	return nil
 }
 
-// Possible reports whether any record could be kept: texts in the log are as
-// [AuditRecord.Clean] leaves them, and a database may refuse to look for others.
+// Possible reports whether the filters could keep any record. Texts in the log are as
+// [AuditRecord.Clean] leaves them, and a database may refuse to search for others.
 func (q *AuditQuery) Possible() bool {
 	return plainText(q.Label, maxAuditName) == q.Label && plainText(q.Actor, maxAuditName) == q.Actor &&
 		(q.Until.IsZero() || q.Since.Before(q.Until))
 }
 
-// Events are the events to look for, one at a time. Every index but that of the
-// ids has the event behind its column, so a filter by that column alone looks for
-// each event there is, and one that is rare is not searched for among those that
-// are not. Nil means that the log is walked as it is.
+// Events returns the events that a driver searches for, one after the other. Every index
+// except that of the ids has the event as its second column. So a filter by the first column
+// alone searches for each event by itself, and does not look for rare events among frequent
+// ones. Nil means that the log is read as it is.
 func (q *AuditQuery) Events() []AuditEvent {
 	switch {
 	case q.Event != "":
 		return []AuditEvent{q.Event}
 	case q.Key != ID{} && q.Actor != "" && q.Actor != q.Key.String():
-		// Of what a key itself does it is the actor: most of the log need not be
-		// looked at.
+		// What a key does itself has that key as the actor, so most of the log need not be
+		// searched.
 		return []AuditEvent{AuditCreated, AuditRevoked, AuditGap}
 	case q.Key != ID{}, q.Label != "", q.Actor != "":
 		return AuditEvents
@@ -126,13 +127,13 @@ func (q *AuditQuery) Events() []AuditEvent {
 	return nil
 }
 
-// Range gives the bounds of the ids: from, and up to but without.
+// Range returns the bounds of the ids: from is included, and below is not.
 func (q *AuditQuery) Range() (from, below ID) {
 	for i := range below {
 		below[i] = 0xff
 	}
 	if !q.Since.IsZero() {
-		// Rounded up to what a record can hold.
+		// The times are rounded up to microseconds, as in a record.
 		from = AuditFloor(q.Since.Add(time.Microsecond - 1))
 	}
 	if !q.Until.IsZero() {
@@ -147,16 +148,16 @@ func (q *AuditQuery) Range() (from, below ID) {
 // AuditPage is one page of the audit log.
 type AuditPage struct {
 	Records []AuditRecord
-	// Total counts every record that the filters keep, on all pages, up to
-	// [MaxAuditTotal]; More says that there are more than that.
+	// Total is the number of records that the filters keep, on all pages, up to
+	// [MaxAuditTotal]. More says that there are more.
 	Total int
 	More  bool
-	// Next is the id behind which the next page starts, or zero on the last.
+	// Next is the id after which the next page starts, or zero on the last page.
 	Next ID
 }
 
-// Cut takes the record that was read beyond the page away and notes that there
-// is a next one.
+// Cut removes the record that was read beyond the page. If there is one, it sets Next. It
+// also bounds Total.
 func (p *AuditPage) Cut(limit int) {
 	if len(p.Records) > limit {
 		p.Records = p.Records[:limit]
