@@ -4,6 +4,7 @@ import (
 	"database/sql"
 	"errors"
 	"slices"
+	"time"
 
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
@@ -12,9 +13,10 @@ import (
 // reads them.
 const KeyColumns = "id, label, permissions, is_system, created_at, created_by, expires_at, last_used_at, minted"
 
-// ScanKey reads a key from a row of the columns, and what was selected after them into
-// more. If all columns are NULL the key is zero. List makes a list the destination of the
-// column of permissions. The error is [store.ErrNotFound] if there is no row.
+// ScanKey reads a key from a row of KeyColumns. More are the destinations of the columns
+// after those. If all columns are NULL, the key is zero. List turns a slice into a
+// destination for the column of permissions. If there is no row, the error is
+// [store.ErrNotFound].
 func ScanKey(row Row, list func(permissions *[]string) any, more ...any) (*store.Key, error) {
 	var key store.Key
 	var label, createdBy sql.NullString
@@ -23,7 +25,7 @@ func ScanKey(row Row, list func(permissions *[]string) any, more ...any) (*store
 		ID(&key.ID), &label, list(&key.Permissions), &isSystem, (*instant)(&key.CreatedAt), &createdBy,
 		(*optionalInstant)(&key.ExpiresAt), (*optionalInstant)(&key.LastUsedAt), &minted,
 	}, more...)...)
-	if errors.Is(err, sql.ErrNoRows) { // which that of pgx matches
+	if errors.Is(err, sql.ErrNoRows) { // pgx.ErrNoRows matches it too
 		return nil, store.ErrNotFound
 	}
 	if err != nil {
@@ -38,7 +40,7 @@ func ScanKey(row Row, list func(permissions *[]string) any, more ...any) (*store
 	return &key, nil
 }
 
-// WithHash reads a key by scan, with its hash behind the columns.
+// WithHash reads a key by scan, and its hash from the column after KeyColumns.
 func WithHash(row Row, scan func(row Row, more ...any) (*store.Key, error)) (store.Key, error) {
 	var hash string
 	key, err := scan(row, &hash)
@@ -49,8 +51,8 @@ func WithHash(row Row, scan func(row Row, more ...any) (*store.Key, error)) (sto
 	return *key, nil
 }
 
-// Ranked returns a scan of keys that keeps their ranks, which are behind the columns. A rank
-// is what a list was ordered by; see [store.KeyPage.Cut].
+// Ranked returns a function that reads a key by scan, and appends the column after KeyColumns
+// to ranks. A rank is the value that the list was ordered by; see [store.KeyPage.Cut].
 func Ranked(ranks *[]string, scan func(row Row, more ...any) (*store.Key, error)) func(row Row) (store.Key, error) {
 	return func(row Row) (store.Key, error) {
 		var rank string
@@ -63,12 +65,13 @@ func Ranked(ranks *[]string, scan func(row Row, more ...any) (*store.Key, error)
 	}
 }
 
-// Few is how many matches a filter of a list may have for them to be fetched and sorted.
-// If it has more, the list is walked in order and filtered, which fills a page of the
-// largest size within a million keys after some 20,000 rows.
-const Few = 5000
+// MaxSorted bounds the lists that are made by fetching all rows that a filter keeps, and
+// sorting them. If a filter keeps more rows, the index of the order is read and filtered
+// row by row instead. With a million keys that fills the largest page after some 20,000
+// rows.
+const MaxSorted = 5000
 
-// Allow judges a write by the acting key, which was read with this error.
+// Allow checks that the acting key may write. Key and err are what reading its row gave.
 func Allow(acting *store.Acting, key *store.Key, err error) error {
 	if errors.Is(err, store.ErrNotFound) {
 		return store.ErrActorGone
@@ -79,8 +82,8 @@ func Allow(acting *store.Acting, key *store.Key, err error) error {
 	return acting.Allow(key)
 }
 
-// Adoptable judges whether a key can be adopted, by a row of its hash and of whether it
-// was minted here.
+// Adoptable checks that a key can be adopted. Row has the hash of the stored key, and
+// whether the key was minted here.
 func Adoptable(row Row, key *store.AdoptedKey) error {
 	var hash string
 	var minted bool
@@ -96,8 +99,8 @@ func Adoptable(row Row, key *store.AdoptedKey) error {
 	return nil
 }
 
-// ScanSigningKey reads a signing key from a row of its id, its public key and its end. If
-// all of them are NULL the key is zero.
+// ScanSigningKey reads a signing key from a row of its id, its public key and its expiry.
+// If all of them are NULL, the key is zero.
 func ScanSigningKey(row Row) (key store.SigningKey, err error) {
 	var id sql.NullString
 	var public []byte
@@ -109,11 +112,27 @@ func ScanSigningKey(row Row) (key store.SigningKey, err error) {
 	return key, err
 }
 
-// ScanCandidate reads a key to adopt from a row of its id and its hash, and what was
-// selected after them into more. If both are NULL the key is zero.
+// ScanCandidate reads a key to adopt from a row of its id and its hash. More are the
+// destinations of the columns after those. If both are NULL, the key is zero.
 func ScanCandidate(row Row, more ...any) (key store.Candidate, err error) {
 	var hash sql.NullString
 	err = row.Scan(append([]any{ID(&key.ID), &hash}, more...)...)
 	key.Hash = store.Hash(hash.String)
 	return key, err
+}
+
+// MemberColumns are the columns of a member, in the order in which ScanMember reads them.
+const MemberColumns = "m.id, m.beat, m.applied, m.ttl_ms, m.name, m.joined_at, m.seen_at"
+
+// ScanMember reads a member from a row whose last columns are MemberColumns. Before are the
+// destinations of the columns before those. If MemberColumns are all NULL, the member is
+// zero.
+func ScanMember(row Row, before ...any) (m store.Member, err error) {
+	var heartbeat, applied, ttl sql.NullInt64
+	var name sql.NullString
+	err = row.Scan(append(before, ID(&m.ID), &heartbeat, &applied, &ttl, &name,
+		(*instant)(&m.JoinedAt), (*instant)(&m.SeenAt))...)
+	m.Heartbeat, m.Applied = heartbeat.Int64, applied.Int64
+	m.Name, m.TTL = name.String, time.Duration(ttl.Int64)*time.Millisecond
+	return m, err
 }

@@ -1,7 +1,6 @@
-// Package sqlstore is the part of a store in an SQL database that is the same in every
-// dialect: the order in which migrations are applied, how a store is moved into
-// another one, which audit records are pruned, and how rows are read and made. The
-// drivers hold the SQL.
+// Package sqlstore is the part of an SQL store that is the same in every dialect. It
+// applies migrations in order, moves a store into another one, decides which audit
+// records are pruned, and reads and makes rows. The SQL itself is in the drivers.
 package sqlstore
 
 import (
@@ -15,18 +14,18 @@ import (
 )
 
 // Migrations are the files NNNN_name.sql of a driver, numbered from 1 without gaps. A
-// file that was released is never edited; the schema changes by another file. Every
-// file runs in a transaction of its own.
+// released file is never edited: another file changes the schema. Every file runs in a
+// transaction of its own.
 type Migrations []Migration
 
-// Migration is one file. Version is that of the schema after it.
+// Migration is one file. Version is the version of the schema after the file has run.
 type Migration struct {
 	Version      int
 	Name, Script string
 }
 
-// LoadMigrations reads the folder "migrations" of the files that a driver is built with.
-// It panics if the folder is not there.
+// LoadMigrations reads the folder "migrations" from the files embedded in a driver. It
+// panics if the folder is missing.
 func LoadMigrations(files fs.FS) Migrations {
 	names, err := fs.Glob(files, "migrations/*.sql")
 	if err != nil || len(names) == 0 {
@@ -43,9 +42,9 @@ func LoadMigrations(files fs.FS) Migrations {
 	return all
 }
 
-// Run brings a schema up to date. Version reads the version that the schema has, or 0
-// if there is none. Apply applies a migration, unless another instance did so since
-// the version was read. The name of the schema is for the error that it is too new.
+// Run brings a schema up to date. Version reads the version of the schema, which is 0 if
+// there is no schema. Apply applies a migration, unless another instance has done that
+// since the version was read. Schema is the name for the error that the schema is too new.
 func (m Migrations) Run(schema string, version func() (int, error), apply func(next Migration) error) error {
 	for {
 		current, err := version()
@@ -64,7 +63,7 @@ func (m Migrations) Run(schema string, version func() (int, error), apply func(n
 	}
 }
 
-// Newest refuses the version of any schema but the newest.
+// Newest returns an error unless the version is the newest one.
 func (m Migrations) Newest(version int) error {
 	if version != len(m) {
 		return fmt.Errorf("the schema has version %d, not %d: bring it up to date first", version, len(m))
@@ -72,7 +71,8 @@ func (m Migrations) Newest(version int) error {
 	return nil
 }
 
-// NewMintKey makes the mint key, which no file can hold. The first migration enters it.
+// NewMintKey makes a random mint key. The driver stores it along with the first migration,
+// whose file cannot hold a secret.
 func NewMintKey() (key store.MintKey) {
 	_, _ = rand.Read(key[:]) // never fails
 	return key

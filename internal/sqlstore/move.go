@@ -10,8 +10,8 @@ import (
 // moveBatch is how many rows are moved at a time.
 const moveBatch = 500
 
-// Source reads a store as it is at one moment, in the transaction of an export. Keys,
-// with their hashes, and records are in the order of their ids.
+// Source reads a store in the transaction of an export, which sees one moment. Keys have
+// their hashes. Keys and records are in the order of their ids.
 type Source interface {
 	MintKey(ctx context.Context) (store.MintKey, error)
 	Keys(ctx context.Context, after store.ID, limit int) ([]store.Key, error)
@@ -19,21 +19,21 @@ type Source interface {
 	Records(ctx context.Context, after store.ID, limit int) ([]store.AuditRecord, error)
 }
 
-// Export hands over what a source has. Read runs its argument in a transaction, and
-// puts an error in the words of the driver. An error of the recipient is returned as
-// it is.
+// Export hands everything in a source to the recipient. Read runs its argument in a
+// transaction, and puts an error in the words of the driver. An error of the recipient
+// is returned as it is.
 func Export(ctx context.Context, to store.Recipient, read func(do func(from Source) error) error) error {
 	e := &export{to: to}
 	err := read(func(from Source) error { return e.run(ctx, from) })
-	if e.refused != nil {
-		return e.refused
+	if e.recipientErr != nil {
+		return e.recipientErr
 	}
 	return err
 }
 
 type export struct {
-	to      store.Recipient
-	refused error // the recipient's error
+	to           store.Recipient
+	recipientErr error
 }
 
 func (e *export) run(ctx context.Context, from Source) error {
@@ -41,11 +41,11 @@ func (e *export) run(ctx context.Context, from Source) error {
 	if err != nil {
 		return err
 	}
-	if err := e.handed(e.to.MintKey(ctx, key)); err != nil {
+	if err := e.noteRecipientErr(e.to.MintKey(ctx, key)); err != nil {
 		return err
 	}
 	err = inBatches(ctx, from.Keys, func(keys []store.Key) (store.ID, error) {
-		return keys[len(keys)-1].ID, e.handed(e.to.Keys(ctx, keys))
+		return keys[len(keys)-1].ID, e.noteRecipientErr(e.to.Keys(ctx, keys))
 	})
 	if err != nil {
 		return err
@@ -54,53 +54,54 @@ func (e *export) run(ctx context.Context, from Source) error {
 	if err != nil {
 		return err
 	}
-	if err := e.handed(e.to.Chains(ctx, chains)); err != nil {
+	if err := e.noteRecipientErr(e.to.Chains(ctx, chains)); err != nil {
 		return err
 	}
 	return inBatches(ctx, from.Records, func(records []store.AuditRecord) (store.ID, error) {
-		return records[len(records)-1].ID, e.handed(e.to.Records(ctx, records))
+		return records[len(records)-1].ID, e.noteRecipientErr(e.to.Records(ctx, records))
 	})
 }
 
-// handed keeps the recipient's error apart from those of the source.
-func (e *export) handed(err error) error {
-	e.refused = err
+// noteRecipientErr keeps an error of the recipient apart from errors of the source.
+func (e *export) noteRecipientErr(err error) error {
+	e.recipientErr = err
 	return err
 }
 
-// inBatches hands over all rows. Hand returns the id of the last of a batch.
+// inBatches reads all rows in batches and calls handOver for each batch. HandOver returns
+// the id of the last row.
 func inBatches[Row any](
 	ctx context.Context, read func(ctx context.Context, after store.ID, limit int) ([]Row, error),
-	hand func(batch []Row) (last store.ID, err error),
+	handOver func(batch []Row) (last store.ID, err error),
 ) error {
 	for after := (store.ID{}); ; {
 		batch, err := read(ctx, after, moveBatch)
 		if err != nil || len(batch) == 0 {
 			return err
 		}
-		if after, err = hand(batch); err != nil {
+		if after, err = handOver(batch); err != nil {
 			return err
 		}
 	}
 }
 
-// Import has a recipient filled. Write runs its argument in a transaction of the
-// recipient, and puts an error in the words of the driver. An error of fill is
-// returned as it is.
+// Import calls fill with a recipient. Write runs its argument in a transaction of the
+// recipient, and puts an error in the words of the driver. An error of fill is returned
+// as it is.
 func Import(fill func(to store.Recipient) error, write func(do func(to store.Recipient) error) error) error {
-	var filling error
+	var fillErr error
 	err := write(func(to store.Recipient) error {
-		filling = fill(to)
-		return filling
+		fillErr = fill(to)
+		return fillErr
 	})
-	if filling != nil {
-		return filling
+	if fillErr != nil {
+		return fillErr
 	}
 	return err
 }
 
-// Unoccupied returns [store.ErrOccupied] if a table has rows that could not be joined
-// with those of another store. Schema is put before the tables of ours.
+// Unoccupied returns [store.ErrOccupied] if a table has rows that cannot be joined with the
+// rows of another store. Schema is the prefix of all tables except system_keys.
 func Unoccupied(schema string, occupied func(table string) (bool, error)) error {
 	for _, c := range []struct{ table, what string }{
 		{"system_keys", "keys"},

@@ -9,8 +9,8 @@ import (
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
-// Result runs do by run, which may do so again, and returns the result of do, or the zero
-// value with an error.
+// Result calls run with do, and returns the result of do. Run may call do more than once:
+// the last result counts. If there is an error, the result is the zero value.
 func Result[With, T any](
 	ctx context.Context, run func(ctx context.Context, do func(with With) error) error, do func(with With) (T, error),
 ) (T, error) {
@@ -25,7 +25,7 @@ func Result[With, T any](
 	return result, nil
 }
 
-// Where makes a clause of conditions, or of none.
+// Where makes a WHERE clause of conditions. Without conditions it is empty.
 func Where(conditions []string) string {
 	if len(conditions) == 0 {
 		return ""
@@ -33,16 +33,15 @@ func Where(conditions []string) string {
 	return " WHERE " + strings.Join(conditions, " AND ")
 }
 
-// Row is a row of a result, of database/sql or of pgx.
+// Row is a row of database/sql or of pgx.
 type Row interface{ Scan(dest ...any) error }
 
-// ID makes an id the destination of a column of UUIDs. NULL leaves it as it is.
+// ID returns a destination for a column of UUIDs. NULL leaves the id as it is.
 func ID(id *store.ID) any { return (*identifier)(id) }
 
 type identifier store.ID
 
-// Scan implements the Scanner of database/sql, which pgx knows too. Both databases
-// give text.
+// Scan implements the Scanner of database/sql, which pgx calls too. Both databases pass text.
 func (id *identifier) Scan(value any) (err error) {
 	switch v := value.(type) {
 	case nil:
@@ -54,8 +53,8 @@ func (id *identifier) Scan(value any) (err error) {
 	return fmt.Errorf("an id is %T", value)
 }
 
-// instant is the destination of a column of times: microseconds since the Unix epoch
-// in SQLite. NULL and the infinite times of PostgreSQL leave it as it is.
+// instant is the destination of a column of times. SQLite keeps microseconds since the
+// Unix epoch. NULL and the infinite times of PostgreSQL leave the time as it is.
 type instant time.Time
 
 // Scan implements the Scanner of database/sql.
@@ -74,7 +73,7 @@ func (at *instant) Scan(value any) error {
 	return nil
 }
 
-// optionalInstant is an instant that may be missing: NULL, or 0 in SQLite.
+// optionalInstant is an [instant] that may be missing. SQLite keeps 0 then.
 type optionalInstant time.Time
 
 // Scan implements the Scanner of database/sql.

@@ -10,8 +10,8 @@ import (
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
-// fromAdopted gives one row in any case, and the row and what the server is of one
-// moment. The keys come first: TRUNCATE locks the tables in this order.
+// fromAdopted always gives one row, with the key or NULL, so that serverColumns are of the
+// same moment. The keys come first, since TRUNCATE locks the tables in this order.
 const fromAdopted = ", found.id, found.key_hash FROM (VALUES (true)) AS one LEFT JOIN (" +
 	"SELECT k.id, k.key_hash FROM system_keys k JOIN sidecar.adopted_key a ON a.key_id = k.id AND a.key_proof = " + keyProof +
 	" WHERE a.digest = ANY ($1::bytea[]) AND NOT k.minted LIMIT 1) AS found ON true"
@@ -20,10 +20,10 @@ const fromAdopted = ", found.id, found.key_hash FROM (VALUES (true)) AS one LEFT
 func (s *Store) Adopted(ctx context.Context, digests [][32]byte) (_ store.Candidate, err error) {
 	ctx, end := s.call(ctx, "adopted", "find an adopted key")
 	defer end(&err)
-	return sqlstore.Result(ctx, s.there, func(origin string) (store.Candidate, error) {
-		statement := "SELECT " + self(origin, 2) + fromAdopted
+	return sqlstore.Result(ctx, s.readFollowed, func(origin string) (store.Candidate, error) {
+		statement := "SELECT " + serverColumns(origin, 2) + fromAdopted
 		row := s.pool.QueryRow(ctx, statement, append([]any{byteas(digests)}, s.seenArguments()...)...)
-		key, err := sqlstore.ScanCandidate(checkedRow{row})
+		key, err := sqlstore.ScanCandidate(checkedRow{row: row})
 		if err == nil && key == (store.Candidate{}) {
 			err = store.ErrNotFound
 		}
@@ -31,9 +31,9 @@ func (s *Store) Adopted(ctx context.Context, digests [][32]byte) (_ store.Candid
 	})
 }
 
-// lockForAdoption keeps the hash as it is until the entry is committed, so that who
-// changes it or deletes the key comes before, and is seen, or after, and ends the
-// entry. Of several who adopt one key each waits for the one before.
+// lockForAdoption locks the key until the entry is committed. A change of its hash, or its
+// deletion, comes either before, and is seen here, or after, and ends the entry. If several
+// instances adopt one key, each waits for the one before.
 const lockForAdoption = "SELECT key_hash, minted FROM system_keys WHERE id = $1 FOR NO KEY UPDATE"
 
 const insertAdopted = "INSERT INTO sidecar.adopted_key (digest, era, key_id, key_proof) " +
@@ -55,11 +55,11 @@ func (s *Store) Adopt(ctx context.Context, key *store.AdoptedKey) (err error) {
 		_, err = tx.Exec(ctx, insertAdopted, key.Digest[:], key.Era[:], uuid(key.Key))
 		return err
 	})
-	return explain("adopt a key", conflict(err)) // two rows of one key, at the same time
+	return conflict(err) // if two entries of one key were made at the same time
 }
 
-// countUnadopted and fromUnadopted give one row at least. The count is of what one
-// walk along the index finds until it has enough.
+// countUnadopted and fromUnadopted give at least one row. The count stops at a bound, so
+// that one walk along the index is enough.
 const countUnadopted = "WITH counted AS MATERIALIZED (" +
 	"SELECT k.id, k.key_hash, k.created_at FROM system_keys k " +
 	"WHERE NOT k.minted AND (k.expires_at IS NULL OR k.expires_at > $2) AND NOT EXISTS (" +
@@ -75,19 +75,19 @@ func (s *Store) Unadopted(
 ) (keys []store.Candidate, total int, err error) {
 	ctx, end := s.call(ctx, "unadopted", "list keys to adopt")
 	defer end(&err)
-	keys, err = sqlstore.Result(ctx, s.there, func(origin string) ([]store.Candidate, error) {
+	keys, err = sqlstore.Result(ctx, s.readFollowed, func(origin string) ([]store.Candidate, error) {
 		return collect(ctx, s.pool, func(row sqlstore.Row) (store.Candidate, error) {
-			return sqlstore.ScanCandidate(checkedRow{row}, &total)
-		}, countUnadopted+"SELECT "+self(origin, 5)+fromUnadopted,
+			return sqlstore.ScanCandidate(checkedRow{row: row}, &total)
+		}, countUnadopted+"SELECT "+serverColumns(origin, 5)+fromUnadopted,
 			append([]any{byteas(eras), now, limit, store.MaxUnadopted}, s.seenArguments()...)...)
 	})
-	if err != nil || total == 0 { // the row without a key
+	if err != nil || total == 0 { // with total 0 there is only the row without a key
 		return nil, 0, err
 	}
 	return keys, total, nil
 }
 
-// byteas are values for an array of bytea, never NULL.
+// byteas returns values for an array of bytea, which is never NULL.
 func byteas(values [][32]byte) [][]byte {
 	all := make([][]byte, len(values))
 	for i := range values {

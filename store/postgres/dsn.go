@@ -8,9 +8,9 @@ import (
 	"strings"
 )
 
-// settings are what a DSN may set. pgx sends every other name to the server as a
-// parameter, and the server repeats it in its error. The last line is parameters
-// of the server; options sets all others.
+// settings are the names that a DSN may set. pgx would send any other name to the server as a
+// parameter, and the server would repeat it in its error. The last two lines are parameters
+// of the server. Others are set by options.
 var settings = strings.Fields(`
 host port dbname database user password passfile connect_timeout service servicefile target_session_attrs
 sslmode sslkey sslcert sslcertmode sslrootcert sslnegotiation sslpassword sslsni
@@ -21,8 +21,8 @@ pool_health_check_period pool_max_conn_lifetime_jitter pool_ping_timeout
 options application_name client_encoding search_path timezone role statement_timeout lock_timeout
 idle_in_transaction_session_timeout idle_session_timeout`)
 
-// What can be wrong with a DSN. No text repeats a part of it: where it is not what
-// its author meant, any part may be the password.
+// These errors say what is wrong with a DSN. No text repeats a part of it: if the DSN is
+// not what its author meant, any part may be the password.
 var (
 	errMark   = errors.New("begins with a byte order mark (U+FEFF): save the file without one")
 	errQuotes = errors.New("is in quotes: leave them out (docker run --env-file passes them on)")
@@ -36,10 +36,10 @@ var (
 		"a URL, and in single quotes in the form key=value; a parameter of the server goes into options")
 )
 
-// CheckDSN says what is wrong with a DSN, as far as its text shows it. It looks at
-// no file and at no server. It is stricter than pgx: that takes what it does not
-// understand for the name of a user, a database or a parameter, and repeats such
-// names in its errors, as the server does.
+// CheckDSN returns the mistakes that the text of a DSN shows. It reads no file and asks no
+// server. It is stricter than pgx, which takes text that it does not understand for the name
+// of a user, a database or a parameter. pgx and the server repeat such names in their
+// errors.
 func CheckDSN(dsn string) error {
 	if err := checkDSN(dsn); err != nil {
 		return fmt.Errorf("the DSN %w", err)
@@ -67,6 +67,7 @@ const (
 	blanks = " \t\n\r\v\f"
 )
 
+// firstOf returns the first character of s.
 func firstOf(s string) string {
 	for _, r := range s {
 		return string(r)
@@ -74,8 +75,9 @@ func firstOf(s string) string {
 	return ""
 }
 
-// checkURL looks at what follows the scheme. pgx, like libpq, ends the user and
-// the password at the first @, and others end them at the last one before a slash.
+// checkURL checks the part of a URL after the scheme. In pgx and libpq the password ends at
+// the first @. In other programs it ends at the last @ before a slash. So a second @ is
+// refused.
 func checkURL(rest string) error {
 	_, err := url.PathUnescape(rest)
 	switch at, end := strings.IndexByte(rest, '@'), strings.IndexAny(rest, "/?"); {
@@ -104,8 +106,8 @@ func checkURL(rest string) error {
 	return nil
 }
 
-// checkPairs looks at the form key=value, in the grammar of libpq without the
-// blanks that it allows beside a =: in `user= password=x` the user is `password=x`.
+// checkPairs checks the form key=value. The grammar is that of libpq, but without blanks
+// beside a =. With those, the user in `user= password=x` would be `password=x`.
 func checkPairs(dsn string) error {
 	for s := strings.Trim(dsn, blanks); s != ""; s = strings.TrimLeft(s, blanks) {
 		name, rest, found := strings.Cut(s, "=")
@@ -146,8 +148,8 @@ func checkPairs(dsn string) error {
 	return nil
 }
 
-// endOf returns where the first of the characters stands that no backslash is
-// before, or the end.
+// endOf returns the index of the first character of stop that has no backslash before it, or
+// the length of s.
 func endOf(s, stop string) int {
 	for i := 0; i < len(s); i++ {
 		switch {
@@ -160,7 +162,7 @@ func endOf(s, stop string) int {
 	return len(s)
 }
 
-// complaints are what pgx can say about a DSN without quoting it.
+// complaints are the parts of pgx's errors about a DSN that quote nothing of it.
 var complaints = []string{
 	"failed to parse as URL", "failed to parse as keyword/value", "failed to read service", "sslmode is invalid",
 	"failed to configure TLS", "invalid port", "invalid connect_timeout", "invalid sslcertmode",
@@ -168,9 +170,9 @@ var complaints = []string{
 	"invalid default_query_exec_mode", "cannot parse pool_max_conns", "pool_max_conns too small", "cannot parse pool_",
 }
 
-// explainDSN says what is wrong with a DSN without repeating it. pgx masks the
-// passwords that it recognizes, but in a DSN that cannot be parsed anything may
-// be one.
+// explainDSN turns an error of pgx about a DSN into one that does not repeat the DSN. pgx
+// masks the passwords that it recognizes, but in a DSN that cannot be parsed any part may be
+// the password.
 func explainDSN(err error) error {
 	text := err.Error()
 	for _, complaint := range complaints {

@@ -16,7 +16,8 @@ import (
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
-// Error codes, https://www.postgresql.org/docs/current/errcodes-appendix.html
+// These are error codes of PostgreSQL, see
+// https://www.postgresql.org/docs/current/errcodes-appendix.html
 const (
 	badCharacter         = "22021"
 	untranslatable       = "22P05"
@@ -31,8 +32,8 @@ const (
 	undefinedFunction     = "42883"
 )
 
-// explain turns the errors of pgx into those of the contract. It is the only way
-// out of this package for them, and keeps in whatever came from the DSN.
+// explain turns the errors of pgx into those of the contract. Every error of pgx passes it
+// before it leaves this package, so that no part of the DSN gets out.
 func explain(what string, err error) error {
 	if err == nil {
 		return nil
@@ -52,24 +53,24 @@ func explain(what string, err error) error {
 	return fmt.Errorf("%s: %w", what, err)
 }
 
-// explainConnect says why there is no connection, once for each cause. The texts
-// of pgx name the user and the database; what is left names hosts at most.
+// explainConnect says why there is no connection. Each cause is named once. The texts of pgx
+// name the user and the database. The causes name hosts at most.
 func explainConnect(err error) error {
-	said := map[string]bool{}
+	named := map[string]bool{}
 	explained := errors.New("connect")
 	for cause := range causes(err) {
 		if server, ok := cause.(*pgconn.PgError); ok { //nolint:errorlint // it is not wrapped
 			cause = explainCode(server, true)
 		}
-		if text := cause.Error(); !said[text] {
-			said[text] = true
+		if text := cause.Error(); !named[text] {
+			named[text] = true
 			explained = fmt.Errorf("%w: %w", explained, cause)
 		}
 	}
 	return explained
 }
 
-// causes are the innermost errors of which a whole text is made.
+// causes yields the innermost errors of an error that wraps several.
 func causes(err error) iter.Seq[error] {
 	return func(yield func(error) bool) {
 		var walk func(err error) bool
@@ -95,9 +96,9 @@ func causes(err error) iter.Seq[error] {
 	}
 }
 
-// words say what the server means by the code of a fatal error. Its own message
-// repeats names from the DSN.
-var words = map[string]string{
+// fatalCodes explain the codes of fatal errors. The server's own messages repeat names from
+// the DSN.
+var fatalCodes = map[string]string{
 	"08P01":               "the pooler does not pass this on",
 	"28000":               "the server does not admit this user, database or address (pg_hba.conf)",
 	"28P01":               "the password is wrong, or there is no such user",
@@ -111,11 +112,11 @@ var words = map[string]string{
 	"57P03":               "the server is starting up or shutting down",
 }
 
-// statementMode is what PgBouncer says of BEGIN in its statement mode.
+// statementMode is PgBouncer's error for BEGIN in its statement mode.
 const statementMode = "transaction blocks not allowed in statement pooling mode"
 
-// poolers are words for the messages of PgBouncer, which mostly have one code.
-var poolers = map[string]string{
+// poolerMessages explain the messages of PgBouncer, most of which have the code 08P01.
+var poolerMessages = map[string]string{
 	statementMode:                    "PgBouncer in statement mode is not supported: set pool_mode to transaction or session",
 	"no such database":               "the pooler does not know the database",
 	"no such user":                   "the pooler does not know the user",
@@ -128,7 +129,8 @@ var poolers = map[string]string{
 	"server does not allow new conn": "the pooler does not reach the server",
 }
 
-// explainCode is what the server has answered. A fatal answer ends the connection.
+// explainCode turns an error of the server into one that can be shown. Fatal says that the
+// error has ended the connection.
 func explainCode(server *pgconn.PgError, fatal bool) error {
 	switch server.Code {
 	case readOnlyTransaction:
@@ -136,7 +138,7 @@ func explainCode(server *pgconn.PgError, fatal bool) error {
 	case badCharacter, untranslatable:
 		return &store.InvalidError{Field: "text", Reason: "holds a character that the database cannot keep"}
 	}
-	// The details can quote a whole row, hash included; the message does not.
+	// The details can quote a whole row with its hash. The message does not.
 	clean := &pgconn.PgError{
 		Severity: server.Severity, Code: server.Code, Message: server.Message,
 		SchemaName: server.SchemaName, TableName: server.TableName,
@@ -151,21 +153,21 @@ func explainCode(server *pgconn.PgError, fatal bool) error {
 	return clean
 }
 
-// meaning says in words of our own why the server ends a connection.
+// meaning says in our own words why the server has ended a connection.
 func meaning(server *pgconn.PgError) string {
 	if server.Code == "08P01" {
-		for text, words := range poolers {
+		for text, explanation := range poolerMessages {
 			if strings.Contains(server.Message, text) {
-				return words
+				return explanation
 			}
 		}
 	}
-	return cmp.Or(words[server.Code], "the server does not serve this connection")
+	return cmp.Or(fatalCodes[server.Code], "the server does not serve this connection")
 }
 
-// refused reports whether the server would say the same tomorrow: its classes of
-// codes for who is not let in (28), what is not there (3D, 3F), what may not be
-// done or is another thing (42).
+// refused reports whether waiting does not help. The first two characters of a code are its
+// class: 28 is wrong credentials, 3D and 3F are a missing database or schema, and 42 is a
+// missing right or a wrong schema.
 func refused(server *pgconn.PgError) bool {
 	switch server.Code[:min(2, len(server.Code))] {
 	case "28", "3D", "3F", "42":
@@ -182,7 +184,7 @@ func code(err error) string {
 	return ""
 }
 
-// conflict is [store.ErrConflict] if something is there already.
+// conflict turns a violation of a unique constraint into [store.ErrConflict].
 func conflict(err error) error {
 	if code(err) == uniqueViolation {
 		return store.ErrConflict

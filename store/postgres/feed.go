@@ -14,18 +14,19 @@ import (
 
 // Bounds of a feed.
 const (
-	// probeTimeout is how long its own notification may take to reach a feed, and
-	// probeShare the part of the time there is to open the feed that it may take.
+	// probeTimeout bounds the wait for the notification by which a new feed finds out
+	// whether notifications arrive. The wait takes at most one part in probeShare of the
+	// time that is left to open the feed.
 	probeTimeout = time.Second
 	probeShare   = 4
-	// pollInterval is how often one looks that gets no notifications.
+	// pollInterval is how often a feed without notifications reads the log.
 	pollInterval = 250 * time.Millisecond
 	closeTimeout = time.Second
 	channel      = "system_keys"
 )
 
-// feed is a [store.Feed] on a connection of its own, which it listens on too, so
-// that each turn that is answered shows that notifications can arrive.
+// feed is a [store.Feed] on a connection of its own. Turns and notifications use the same
+// connection, so each answered turn shows that notifications can arrive.
 type feed struct {
 	store   *Store
 	conn    *pgx.Conn
@@ -55,7 +56,7 @@ func (s *Store) follow(ctx context.Context) (_ *feed, err error) {
 	if f.conn, err = pgx.ConnectConfig(ctx, s.pool.Config().ConnConfig.Copy()); err != nil {
 		return nil, err
 	}
-	f.close = sync.OnceValue(f.shut)
+	f.close = sync.OnceValue(f.closeConn)
 	if err := f.open(ctx); err != nil {
 		_ = f.Close()
 		return nil, err
@@ -63,12 +64,12 @@ func (s *Store) follow(ctx context.Context) (_ *feed, err error) {
 	return f, nil
 }
 
-// errReadOnly says that a server is a primary, and that who administers it has
-// made sessions read-only.
+// errReadOnly means that a server is a primary on which sessions are read-only by
+// configuration.
 var errReadOnly = fmt.Errorf("%w: default_transaction_read_only is set, for the role, the database or the server, "+
 	"and the server is no standby", store.ErrStandby)
 
-// open makes the session what it is to be.
+// open checks the server and sets up the session.
 func (f *feed) open(ctx context.Context) error {
 	var origin, isolation string
 	var rev int64
@@ -80,15 +81,15 @@ func (f *feed) open(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if readOnly { // a standby says so itself, at the first turn
+	if readOnly { // a standby is found at the first turn
 		return errReadOnly
 	}
-	f.store.align(origin) // before a notification is sent that has to come from there
+	f.store.renewPool(origin) // before listen sends a notification, which must come from this server
 	if err := f.listen(ctx); err != nil || f.polls {
-		return err // a pooler would give the session's settings to others
+		return err // a pooler would pass the settings of the session on to other clients
 	}
 	if isolation != "read committed" {
-		// Turns would fail for the sake of other instances' turns.
+		// Under a stricter level, turns of several instances would make each other fail.
 		if _, err := f.conn.Exec(ctx, "SET default_transaction_isolation = 'read committed'"); err != nil {
 			return err
 		}
@@ -96,15 +97,16 @@ func (f *feed) open(ctx context.Context) error {
 	if f.standby != "" {
 		return nil
 	}
-	// A lost renewal does no harm: it loses its heartbeat as well. With standbys it is
-	// to wait for them, so that an old primary that was cut off grants no leases.
+	// A renewal that a crash loses does no harm, since its heartbeat is lost too. With
+	// standbys a renewal must wait for them, so that an old primary that was cut off
+	// grants no leases.
 	_, err = f.conn.Exec(ctx, "SET synchronous_commit = off")
 	return err
 }
 
-// listen finds out whether notifications arrive that another session sends. One
-// of its own would: a pooler that lends it a connection for each statement passes
-// on what arrives during the statement.
+// listen finds out whether notifications from another session arrive. A notification from
+// its own session would prove nothing: a pooler that lends a connection for each statement
+// passes on whatever arrives during that statement.
 func (f *feed) listen(ctx context.Context) error {
 	if _, err := f.conn.Exec(ctx, "LISTEN "+channel); err != nil {
 		return err
@@ -129,7 +131,7 @@ func (f *feed) listen(ctx context.Context) error {
 // Close implements [store.Feed].
 func (f *feed) Close() error { return f.close() }
 
-func (f *feed) shut() error {
+func (f *feed) closeConn() error {
 	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
 	defer cancel()
 	return f.conn.Close(ctx)

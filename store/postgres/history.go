@@ -13,54 +13,57 @@ import (
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
-// atPlace is a condition of a statement: that the place whose rev and tag are the
-// n-th argument and the one after it is in the server's log, or that none was seen.
+// atPlace is a condition of a statement: the place that the feed has seen is in the server's
+// log. The arguments n and n+1 are its rev and tag. If the rev is 0 no place was seen, and
+// the condition is true.
 func atPlace(n int) string {
 	return fmt.Sprintf("(EXISTS (SELECT FROM sidecar.change_log WHERE rev = $%d AND tag = $%d) OR $%d = 0)", n, n+1, n)
 }
 
-// followed is atPlace, and that the server's origin is the argument after those, or
-// that this is not known. The place alone does for what is logged: where nothing
-// was logged since the fork it is in both histories, and a row is the same in both.
+// followed is atPlace, and also requires that the server's origin is the argument n+2. If
+// that argument is empty, the origin is not known and not compared. The place alone is
+// enough for data whose changes are logged: if nothing was logged since two histories
+// parted, the place is in both of them, and the rows are the same.
 func followed(origin string, n int) string {
 	return fmt.Sprintf("(%s AND (%s = $%d OR $%d = ''))", atPlace(n), origin, n+2, n+2)
 }
 
-// seenArguments are those of followed. The first two are those of atPlace.
+// seenArguments returns the arguments of followed. The first two are those of atPlace.
 func (s *Store) seenArguments() []any {
 	origin, place := s.seen.History()
 	return []any{place.Rev, place.Tag, origin}
 }
 
-// believe makes a call whose statement asks for what the feed has seen.
-func (s *Store) believe(call func() error) error { return s.seen.Believe(s.pool.Reset, call) }
+// callFollowed makes a call whose statement has the condition atPlace or followed. If the
+// server has another history, it makes the call again on new connections.
+func (s *Store) callFollowed(call func() error) error { return s.seen.Believe(s.pool.Reset, call) }
 
-// note takes in what a feed was told.
+// note keeps the place and the origin of a view that a feed has read.
 func (s *Store) note(view *store.View, renewed bool) {
 	s.seen.Note(view, renewed)
 	if !view.Standby {
-		s.align(view.Origin)
+		s.renewPool(view.Origin)
 	}
 }
 
-// align makes the pool's connections anew when the feed has got to a server of
-// another origin. Nothing would end them while the old server is there.
-func (s *Store) align(origin string) {
-	old := s.aligned.Load()
+// renewPool replaces the connections of the pool when the feed has reached a server of another
+// origin. As long as the old server runs, nothing else would end connections to it.
+func (s *Store) renewPool(origin string) {
+	old := s.poolOrigin.Load()
 	if old != nil && *old == origin {
 		return
 	}
-	if s.aligned.Swap(&origin); old != nil {
+	if s.poolOrigin.Swap(&origin); old != nil {
 		s.pool.Reset()
 	}
 }
 
-// again makes a call that changes something, as believe does, and repeats it if the
-// server undid it in favour of another one: services that lock rows in an order of
-// their own can wait for us in a circle.
-func (s *Store) again(call func() error) (err error) {
+// retry makes a call that changes something by callFollowed. It repeats the call if the server
+// has rolled it back in favour of another transaction. Other services may lock rows in
+// another order than we do, and then wait for us in a circle.
+func (s *Store) retry(call func() error) (err error) {
 	for range attempts {
-		err = s.believe(call)
+		err = s.callFollowed(call)
 		if code := code(err); code != deadlockDetected && code != serializationFailure {
 			break
 		}
@@ -68,36 +71,38 @@ func (s *Store) again(call func() error) (err error) {
 	return err
 }
 
-// attempts is how often a transaction is tried that keeps losing to others.
+// attempts is how often retry makes a call.
 const attempts = 5
 
-// transact runs do in a transaction on the server that is followed, and commits it
-// unless do returns an error. Do may be called again; see [Store.again].
+// transact runs do in a transaction on the server that is followed. It commits the
+// transaction unless do returns an error. Do may be called again; see [Store.retry].
 func (s *Store) transact(ctx context.Context, do func(tx pgx.Tx) error) error {
-	return s.again(func() error { return s.attempt(ctx, do, false) })
+	return s.retry(func() error { return s.attempt(ctx, do, false) })
 }
 
-// durably is transact, and fails if what it has committed is not where it should be.
+// durably is [Store.transact], and returns an error if the commit has not reached the
+// standbys that the server should have waited for.
 func (s *Store) durably(ctx context.Context, do func(tx pgx.Tx) error) error {
-	return s.again(func() error { return s.attempt(ctx, do, true) })
+	return s.retry(func() error { return s.attempt(ctx, do, true) })
 }
 
-// exec runs one statement as transact does.
+// exec runs one statement by [Store.transact].
 func (s *Store) exec(ctx context.Context, statement string, args ...any) (pgconn.CommandTag, error) {
 	return sqlstore.Result(ctx, s.transact, func(tx pgx.Tx) (pgconn.CommandTag, error) { return tx.Exec(ctx, statement, args...) })
 }
 
-// execDurably runs one statement as durably does.
+// execDurably runs one statement by [Store.durably].
 func (s *Store) execDurably(ctx context.Context, statement string, args ...any) (pgconn.CommandTag, error) {
 	return sqlstore.Result(ctx, s.durably, func(tx pgx.Tx) (pgconn.CommandTag, error) { return tx.Exec(ctx, statement, args...) })
 }
 
-// transaction begins in one round trip. The level is set because a database can have another
-// default, under which who waited for a lock gets a serialization failure for it.
+// transaction begins a transaction in one round trip. It sets the isolation level, since the
+// default of the database may be another one. Under that one, a transaction that has waited
+// for a lock would get a serialization failure.
 //
-// A transaction may not be idle for long: a process that is paused or cut off
-// between two statements would hold its locks, and who revokes a key would wait for
-// it without end. So the server ends the transaction then.
+// The server ends a transaction that is idle for long. A process that is paused or cut off
+// between two statements would keep its locks, and the revocation of a key would wait for
+// them without end.
 var transaction = pgx.TxOptions{
 	BeginQuery: "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL idle_in_transaction_session_timeout = '5s'",
 }
@@ -118,7 +123,7 @@ func (s *Store) attempt(ctx context.Context, do func(tx pgx.Tx) error, durable b
 		return err
 	}
 	defer func() { _ = tx.Rollback(ctx) }() // after the commit it does nothing
-	at, err := checked(tx.QueryRow(ctx, "SELECT "+self(origin, 1), s.seenArguments()...))
+	server, err := scanChecked(tx.QueryRow(ctx, "SELECT "+serverColumns(origin, 1), s.seenArguments()...))
 	if err != nil {
 		return err
 	}
@@ -128,47 +133,56 @@ func (s *Store) attempt(ctx context.Context, do func(tx pgx.Tx) error, durable b
 	if err := tx.Commit(ctx); err != nil {
 		return err
 	}
-	s.seen.Committed(at)
+	s.seen.Committed(server)
 	if durable {
 		return standbys.err()
 	}
 	return nil
 }
 
-// there makes a call that changes nothing with the expression of the origin, on the
-// server that is followed.
-func (s *Store) there(ctx context.Context, call func(origin string) error) error {
+// readFollowed makes a call that changes nothing, on the server that is followed. The
+// argument of call is the SQL expression of the server's origin.
+func (s *Store) readFollowed(ctx context.Context, call func(origin string) error) error {
 	origin, err := s.origin(ctx)
 	if err != nil {
 		return err
 	}
-	return s.believe(func() error { return call(origin) })
+	return s.callFollowed(func() error { return call(origin) })
 }
 
-// self are the columns by which a server says what it is.
-func self(origin string, n int) string {
+// serverColumns are the columns that scanChecked reads: the server's role, its origin, and
+// whether it has the history that is followed. The arguments from n are seenArguments.
+func serverColumns(origin string, n int) string {
 	return "pg_is_in_recovery(), " + origin + ", " + followed(origin, n)
 }
 
-// checked reads the columns of self, and what was selected after them into more.
-func checked(row pgx.Row, more ...any) (origin string, err error) {
+// scanChecked reads serverColumns and checks them. More are the destinations of the columns
+// after those.
+func scanChecked(row pgx.Row, more ...any) (origin string, err error) {
 	var standby, followed bool
 	err = row.Scan(append([]any{&standby, &origin, &followed}, more...)...)
-	return origin, judge(err, standby, followed, true)
+	return origin, checkAnswer(err, standby, followed, true)
 }
 
-// checkedRow is a row without the columns of self, which it checks.
-type checkedRow struct{ row sqlstore.Row }
+// checkedRow is a row that begins with serverColumns. Scan checks those columns, keeps the
+// origin unless that is nil, and reads the columns after them.
+type checkedRow struct {
+	row    sqlstore.Row
+	origin *string
+}
 
 // Scan implements [sqlstore.Row].
 func (r checkedRow) Scan(dest ...any) error {
-	_, err := checked(r.row, dest...)
+	origin, err := scanChecked(r.row, dest...)
+	if r.origin != nil {
+		*r.origin = origin
+	}
 	return err
 }
 
-// judge says what the answer of a server is worth. That something was not found counts
-// only on the word of a primary whose history is followed.
-func judge(err error, standby, followed, found bool) error {
+// checkAnswer returns an error if the answer of a server cannot be trusted. "Not found" counts
+// only if it comes from a primary whose history is followed.
+func checkAnswer(err error, standby, followed, found bool) error {
 	switch {
 	case err != nil:
 		return err
@@ -182,11 +196,10 @@ func judge(err error, standby, followed, found bool) error {
 	return nil
 }
 
-// origins are what names a server's history, as an expression, the best first: a
-// database cluster that was copied has the same identifier, and another timeline
-// once it was promoted. A server may keep these functions from a plain role, or not
-// have them. If nothing can be named, the place in the log has to do, and who follows
-// says so.
+// origins are SQL expressions that name a server's history, the best first. A copy of a
+// database cluster has the same system identifier, and gets another timeline when it is
+// promoted. A server may not have these functions, or may not let a plain role call them.
+// The last expression names nothing: only the place in the log is compared then.
 var origins = []string{
 	"CASE WHEN pg_is_in_recovery() THEN '' ELSE (SELECT system_identifier FROM pg_control_system())::text " +
 		"|| '/' || left(pg_walfile_name(pg_current_wal_lsn()), 8) END",
@@ -194,14 +207,14 @@ var origins = []string{
 	"''",
 }
 
-// unnameable are the codes of a server that does not let itself be named so.
+// unnameable are the error codes of a server that does not allow such an expression.
 var unnameable = []string{insufficientPrivilege, featureNotSupported, undefinedFunction}
 
-// origin returns the best of the origins that this role may ask for. All parts
-// of the store use the same.
+// origin returns the best of the origins that this role may use. All parts of the store use
+// the same expression.
 func (s *Store) origin(ctx context.Context) (string, error) {
-	if known := s.origins.Load(); known != nil {
-		return *known, nil
+	if expression := s.origins.Load(); expression != nil {
+		return *expression, nil
 	}
 	for _, expression := range origins {
 		var value string
@@ -218,12 +231,12 @@ func (s *Store) origin(ctx context.Context) (string, error) {
 	return *s.origins.Load(), nil
 }
 
-// errUnreplicated says that a transaction was committed here, and that the server
-// was told not to wait for its standbys any longer. It reports success then, with
-// a warning (src/backend/replication/syncrep.c): a failover may lose the change.
+// errUnreplicated means that a transaction was committed on this server, and that somebody
+// has cancelled the wait for its standbys. The server reports success then, with a warning
+// (src/backend/replication/syncrep.c). A failover may lose the change.
 var errUnreplicated = errors.New("the wait for synchronous replication was cancelled: the outcome is not known")
 
-// unreplicated marks a connection on which that has happened.
+// unreplicated marks a connection on which a wait for standbys was cancelled.
 const unreplicated = "unreplicated"
 
 func onNotice(conn *pgconn.PgConn, notice *pgconn.Notice) {
@@ -232,17 +245,17 @@ func onNotice(conn *pgconn.PgConn, notice *pgconn.Notice) {
 	}
 }
 
-// standbys tells whether a commit on a connection has reached its standbys.
+// standbys reports whether a commit on a connection has reached the standbys.
 type standbys map[string]any
 
-// watchStandbys begins to look, before what is to be committed.
+// watchStandbys clears the mark of a connection. Call it before the commit.
 func watchStandbys(conn *pgx.Conn) standbys {
 	marks := conn.PgConn().CustomData()
 	delete(marks, unreplicated)
 	return marks
 }
 
-// err makes success that is none an error.
+// err returns an error if the wait for standbys was cancelled since watchStandbys.
 func (s standbys) err() error {
 	if s[unreplicated] != nil {
 		return errUnreplicated

@@ -12,16 +12,16 @@ import (
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
-// columns are those of a [store.Key] without its hash.
+// columns are the columns of a [store.Key] without its hash.
 const columns = sqlstore.KeyColumns
 
-// durable is a condition that holds, and that makes the statement's transaction
-// wait for the disk where the server is set not to. Stricter settings, which
-// wait for standbys too, stay as they are.
+// durable is a condition that is always true. It makes the statement's transaction wait for
+// the disk if the server is configured not to. Stricter settings, which also wait for
+// standbys, stay as they are.
 const durable = `(SELECT CASE current_setting('synchronous_commit')
     WHEN 'off' THEN set_config('synchronous_commit', 'on', true) ELSE '' END) IS NOT NULL`
 
-// keyColumns are those that keyRow returns.
+// keyColumns are the columns whose values keyRow returns.
 const keyColumns = columns + ", key_hash"
 
 const insertKey = "INSERT INTO system_keys (" + keyColumns + ") SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10 WHERE " + durable
@@ -42,7 +42,7 @@ func (s *Store) CreateKey(ctx context.Context, key *store.Key, write *store.Writ
 	return conflict(err)
 }
 
-// keyRow returns the columns of a key, the hash behind them.
+// keyRow returns the values of the columns of a key, and its hash as the last one.
 func keyRow(key *store.Key) []any {
 	return []any{
 		uuid(key.ID), key.Label, append([]string{}, key.Permissions...), key.IsSystem, key.CreatedAt, key.CreatedBy,
@@ -51,8 +51,8 @@ func keyRow(key *store.Key) []any {
 	}
 }
 
-// fromKey gives one row in any case, with the row of a key, and the server's role
-// and history of the same moment.
+// fromKey always gives one row. It has the key, or NULL, so that the statement can ask for
+// the server's role and history at the same moment.
 const fromKey = " FROM (VALUES (true)) AS one LEFT JOIN system_keys ON id = $1"
 
 var selectKey = "SELECT " + keyColumns + ", pg_is_in_recovery(), " + atPlace(2) + fromKey
@@ -65,20 +65,21 @@ func (s *Store) Key(ctx context.Context, id store.ID) (_ *store.Key, err error) 
 }
 
 func (s *Store) key(ctx context.Context, id store.ID) (key *store.Key, err error) {
-	err = s.believe(func() (err error) {
-		known := s.seenArguments()
-		key, err = readKey(s.pool.QueryRow(ctx, selectKey, uuid(id), known[0], known[1]))
-		if !errors.Is(err, store.ErrNotFound) || known[2] == "" {
+	err = s.callFollowed(func() (err error) {
+		seen := s.seenArguments()
+		key, err = readKey(s.pool.QueryRow(ctx, selectKey, uuid(id), seen[0], seen[1]))
+		if !errors.Is(err, store.ErrNotFound) || seen[2] == "" {
 			return err
 		}
-		// A good key must not be refused on the word of an old primary that has not
-		// got it. A row needs no such question: what ends one is logged.
+		// An old primary may lack a key that was created since. So "not found" counts
+		// only if the origin is the same too. A row that is found needs no such check,
+		// since whatever ends a row is in the log.
 		origin, err := s.origin(ctx)
 		if err != nil {
 			return err
 		}
 		statement := "SELECT " + keyColumns + ", pg_is_in_recovery(), " + followed(origin, 2) + fromKey
-		key, err = readKey(s.pool.QueryRow(ctx, statement, append([]any{uuid(id)}, known...)...))
+		key, err = readKey(s.pool.QueryRow(ctx, statement, append([]any{uuid(id)}, seen...)...))
 		return err
 	})
 	if err != nil {
@@ -91,7 +92,7 @@ func readKey(row pgx.Row) (*store.Key, error) {
 	var hash *string
 	var standby, followed bool
 	key, err := scanKey(row, &hash, &standby, &followed)
-	if err := judge(err, standby, followed, hash != nil); err != nil {
+	if err := checkAnswer(err, standby, followed, hash != nil); err != nil {
 		return nil, err
 	}
 	key.Hash = store.Hash(*hash)
@@ -118,11 +119,11 @@ func (s *Store) DeleteKey(ctx context.Context, id store.ID, write *store.Write) 
 	return key, err
 }
 
-// deleteKey returns the key, or nil if there was none. The deletion is in the log
-// either way.
+// deleteKey deletes the key and returns it, or nil if there was none. In both cases the
+// deletion gets into the change log.
 func deleteKey(ctx context.Context, tx pgx.Tx, id store.ID) (*store.Key, error) {
-	// The statement locks the table before it looks at the triggers, which nobody
-	// can change then.
+	// The statement locks the table before it reads the triggers. Nobody can change them
+	// until the transaction ends.
 	var logged bool
 	key, err := scanKey(tx.QueryRow(ctx, "DELETE FROM system_keys WHERE id = $1 AND "+durable+
 		" RETURNING "+columns+", "+watched, uuid(id)), &logged)
@@ -135,8 +136,8 @@ func deleteKey(ctx context.Context, tx pgx.Tx, id store.ID) (*store.Key, error) 
 	return key, err
 }
 
-// rehash tells the trigger that logs it, in a setting that ends with the
-// statement's transaction, that the new hash belongs to the same key.
+// rehash replaces a hash. It tells the trigger that logs the change that the new hash
+// belongs to the same key, by a setting that ends with the transaction.
 const rehash = `UPDATE system_keys SET key_hash = $3 WHERE id = $1 AND key_hash = $2
     AND set_config('sidecar.rehashing', id || ':' || encode(sha256(convert_to($3, 'UTF8')), 'hex'), true) <> ''`
 
@@ -148,42 +149,35 @@ func (s *Store) RehashKey(ctx context.Context, id store.ID, old, renewed store.H
 	if err != nil || tag.RowsAffected() == 1 {
 		return err
 	}
-	// A key does not come back, so that two statements are enough.
+	// A deleted key does not come back, so this read needs no transaction with the update.
 	if _, err := s.key(ctx, id); err != nil {
 		return err
 	}
 	return store.ErrConflict
 }
 
-// scanKey reads the columns, and what was selected after them into more. Where
-// more is not empty they may all be NULL.
+// scanKey reads a key from a row of columns. More are the destinations of the columns after
+// those. If all columns are NULL, the key is zero.
 func scanKey(row sqlstore.Row, more ...any) (*store.Key, error) {
 	return sqlstore.ScanKey(row, func(permissions *[]string) any { return permissions }, more...)
 }
 
 func uuid(id store.ID) pgtype.UUID { return pgtype.UUID{Bytes: id, Valid: true} }
 
-// instant gives a time as it is stored: NULL for the zero time.
+// instant returns a time as it is stored. The zero time is NULL.
 func instant(t time.Time) pgtype.Timestamptz { return pgtype.Timestamptz{Time: t, Valid: !t.IsZero()} }
 
-func utc(t pgtype.Timestamptz) time.Time {
-	if !t.Valid {
-		return time.Time{}
-	}
-	return t.Time.UTC()
-}
-
-// The locks keep the acting key from being deleted or changed until the write is
-// committed. FOR SHARE lets several creations of one key go on at the same time;
-// a deletion may be of the acting key itself, and two that share a lock on it
-// would wait for each other. Two keys that delete one another wait in a circle
-// too, which the server breaks.
+// These locks keep the acting key from being deleted or changed until the write is
+// committed. FOR SHARE lets one acting key create several keys at the same time. A
+// deletion needs FOR UPDATE, since the acting key may delete itself: two such deletions
+// that share a lock would wait for each other. If two keys delete one another, they also
+// wait in a circle, and the server breaks it.
 const (
 	forCreation = " FOR SHARE"
 	forDeletion = " FOR UPDATE"
 )
 
-// allow reads and locks the acting key.
+// allow locks the acting key and checks that it may write.
 func allow(ctx context.Context, tx pgx.Tx, acting *store.Acting, lock string) error {
 	if acting == nil {
 		return nil
@@ -192,10 +186,9 @@ func allow(ctx context.Context, tx pgx.Tx, acting *store.Acting, lock string) er
 	return sqlstore.Allow(acting, key, err)
 }
 
-// recordUse locks the rows in the order of their ids, so that two batches never
-// wait for each other in a circle. The server reads each row again once it has
-// the lock, which is why the condition and greatest see what an earlier batch
-// wrote.
+// recordUse locks the rows in the order of their ids, so that two batches never wait for each
+// other in a circle. When the server has the lock it reads the row again. So the condition
+// and greatest see what an earlier batch has written.
 const recordUse = `
 WITH uses AS MATERIALIZED (
     SELECT id, least(max(at), clock_timestamp() + interval '1 second') AS at
@@ -221,7 +214,7 @@ func (s *Store) RecordUse(ctx context.Context, uses []store.Use) (err error) {
 	times := make([]time.Time, 0, len(uses))
 	for _, use := range uses {
 		if use.At.UnixMicro() <= 0 {
-			continue // not a time at which a key was used
+			continue // no key can have been used then
 		}
 		ids = append(ids, uuid(use.ID))
 		times = append(times, use.At)

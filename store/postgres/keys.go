@@ -9,11 +9,11 @@ import (
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
-// maxCounters is how many rows the counter may have before they are summed up.
+// maxCounters is how many rows key_count may have before they are replaced by their sum.
 const maxCounters = 500
 
-// compactCount replaces the rows that are there by their sum. Who comes second
-// finds the lock taken and leaves it.
+// compactCount replaces the rows of key_count by their sum. If another instance is doing
+// that, the lock is taken and nothing happens.
 const compactCount = `
 WITH turn AS MATERIALIZED (
     SELECT pg_try_advisory_xact_lock($1) AS mine
@@ -52,16 +52,17 @@ func (s *Store) page(ctx context.Context, query *store.KeyQuery) (page *store.Ke
 	if err := s.pool.QueryRow(ctx, count.text, count.args...).Scan(&page.Total); err != nil || page.Total == 0 {
 		return page, nil, err
 	}
-	list := pageStatement(query, choose(query, page.Total))
-	rows, _ := s.pool.Query(ctx, list.text, list.args...) // its error is that of the rows
+	list := pageStatement(query, accessFor(query, page.Total))
+	rows, _ := s.pool.Query(ctx, list.text, list.args...) // the rows return its error
 	page.Keys, ranks, err = collectKeys(rows)
 	return page, ranks, err
 }
 
-// choose returns the access for a list whose filters keep this many keys.
-func choose(query *store.KeyQuery, total int) access {
-	inOrder := query.Search == "" && query.Sort == store.SortLastUsedAt // which the filter's own index gives
-	if total <= sqlstore.Few && !inOrder {
+// accessFor returns the access for a list whose filters keep this many keys.
+func accessFor(query *store.KeyQuery, total int) access {
+	// The index of the filter has the order of the list, so there is nothing to sort.
+	inOrder := query.Search == "" && query.Sort == store.SortLastUsedAt
+	if total <= sqlstore.MaxSorted && !inOrder {
 		return gather
 	}
 	return walk
@@ -85,7 +86,7 @@ func (s *Store) unfiltered(ctx context.Context, query *store.KeyQuery) (page *st
 		return nil, nil, err
 	}
 	if counters > maxCounters {
-		// Nothing depends on its success.
+		// If it fails, the next list tries again.
 		_, _ = s.pool.Exec(ctx, compactCount, int64(compactLock))
 	}
 	return page, ranks, nil
@@ -109,6 +110,6 @@ ORDER BY permission LIMIT $2`
 func (s *Store) Granted(ctx context.Context, keys int) (_ []string, err error) {
 	ctx, end := s.call(ctx, "granted", "list the permissions in use")
 	defer end(&err)
-	rows, _ := s.pool.Query(ctx, selectGranted, max(0, keys), store.MaxGranted) // its error is that of the rows
+	rows, _ := s.pool.Query(ctx, selectGranted, max(0, keys), store.MaxGranted) // the rows return its error
 	return pgx.CollectRows(rows, pgx.RowTo[string])
 }

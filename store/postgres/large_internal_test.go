@@ -75,7 +75,7 @@ func TestLargeListsUseTheirIndexes(t *testing.T) {
 			if plan := explainPlan(t, s, count); !q.Scans && strings.Contains(plan, "Seq Scan") {
 				t.Errorf("%s: scans a table to count:\n%s", q.Name, plan)
 			}
-			how = choose(&q.Query, total)
+			how = accessFor(&q.Query, total)
 		}
 		plan := explainPlan(t, s, pageStatement(&q.Query, how))
 		switch {
@@ -91,7 +91,7 @@ func TestLargeListsUseTheirIndexes(t *testing.T) {
 			t.Errorf("%s: sorts:\n%s", q.Name, plan)
 		case how == walk && q.Query.After != nil && !strings.Contains(plan, "Index Cond: (ROW("):
 			t.Errorf("%s: does not begin at the cursor:\n%s", q.Name, plan)
-		case how == gather && total > sqlstore.Few:
+		case how == gather && total > sqlstore.MaxSorted:
 			t.Errorf("%s: sorts %d keys:\n%s", q.Name, total, plan)
 		}
 	}

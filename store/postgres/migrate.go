@@ -18,18 +18,18 @@ var scripts embed.FS
 
 var migrations = sqlstore.LoadMigrations(scripts)
 
-// migrationLock is the advisory lock that a migrating instance holds. The
-// number is arbitrary; it only has to differ from those of other programs that
-// migrate the same database.
+// migrationLock is the advisory lock that a migrating instance holds. The number is
+// arbitrary. It must only differ from the locks of other programs on the same database.
 const migrationLock = 0x6c6d5f7379735f6b // "lm_sys_k"
 
-// Migrate implements [store.Store]. It waits for those who hold a table, again and
-// again until the context ends, and never long at once. Where the schema is up to date it only
-// reads. Else the role needs the right to create a schema in the database,
-// unless there is a schema sidecar that it owns, and a table in the default
-// schema.
+// Migrate implements [store.Store]. If another session holds a table, it tries again until
+// the context ends, and never waits for long at once.
+//
+// If the schema is up to date, Migrate only reads. Else the role needs the right to create a
+// table in the default schema, and a schema in the database. The latter is not needed if
+// the role owns a schema named sidecar.
 func (s *Store) Migrate(ctx context.Context) error {
-	// In a transaction, which PgBouncer refuses in its statement mode.
+	// The check runs in a transaction, since PgBouncer refuses one in its statement mode.
 	if err := pgx.BeginTxFunc(ctx, s.pool, transaction, func(tx pgx.Tx) error { return checkServer(ctx, tx) }); err != nil {
 		return explain("migrate", err)
 	}
@@ -47,16 +47,16 @@ func (s *Store) Migrate(ctx context.Context) error {
 	})
 }
 
-// A table is locked as a whole while it is changed. Who waits for that lock, behind
-// a backup for instance, has everybody wait who comes after, readers too. So a
-// migration waits for so long only, and lets them pass before it tries again.
+// A migration locks the whole table that it changes. While it waits for that lock, behind a
+// backup for instance, all later sessions wait behind it, readers too. So a migration waits
+// for setLockTimeout only, and lets the others pass for lockPause before it tries again.
 const (
 	setLockTimeout = "SET LOCAL lock_timeout = '2s'"
 	lockPause      = 2 * time.Second
 )
 
-// pause waits between two attempts. If there is no other, it returns why, and the
-// error of the one before.
+// pause waits between two attempts. If the context ends, it returns the cause and err, which
+// is the error of the last attempt.
 func pause(ctx context.Context, err error) error {
 	timer := time.NewTimer(lockPause)
 	defer timer.Stop()
@@ -76,7 +76,8 @@ func migrate(ctx context.Context, tx pgx.Tx, next sqlstore.Migration) error {
 	if err != nil || current != next.Version-1 {
 		return err
 	}
-	if _, err := tx.Exec(ctx, setLockTimeout); err != nil { // not of the lock above: who has it migrates
+	// The timeout does not hold for the lock above, whose holder migrates.
+	if _, err := tx.Exec(ctx, setLockTimeout); err != nil {
 		return err
 	}
 	if next.Version == 1 {
@@ -84,7 +85,7 @@ func migrate(ctx context.Context, tx pgx.Tx, next sqlstore.Migration) error {
 			return err
 		}
 	}
-	// Without arguments a query may hold several statements.
+	// A query without arguments may hold several statements.
 	if _, err := tx.Conn().PgConn().Exec(ctx, next.Script).ReadAll(); err != nil {
 		return err
 	}
@@ -98,7 +99,7 @@ func migrate(ctx context.Context, tx pgx.Tx, next sqlstore.Migration) error {
 	return err
 }
 
-// checkServer refuses servers that no store works on.
+// checkServer refuses servers that this package does not support.
 func checkServer(ctx context.Context, tx pgx.Tx) error {
 	var name string
 	var version int
@@ -124,7 +125,7 @@ func supported(name string, version int) error {
 	return nil
 }
 
-// createSchema makes the place where migrations are recorded.
+// createSchema creates the schema sidecar and the table of applied migrations.
 func createSchema(ctx context.Context, tx pgx.Tx) error {
 	var encoding string
 	if err := tx.QueryRow(ctx, "SELECT current_setting('server_encoding')").Scan(&encoding); err != nil {
@@ -137,7 +138,7 @@ func createSchema(ctx context.Context, tx pgx.Tx) error {
 	if err := tx.QueryRow(ctx, "SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = 'sidecar')").Scan(&exists); err != nil {
 		return err
 	}
-	if !exists { // CREATE SCHEMA IF NOT EXISTS asks for the right to create even so
+	if !exists { // CREATE SCHEMA IF NOT EXISTS would need the right to create in any case
 		if _, err := tx.Exec(ctx, "CREATE SCHEMA sidecar"); err != nil {
 			return err
 		}
@@ -157,11 +158,10 @@ func createSchema(ctx context.Context, tx pgx.Tx) error {
 	return nil
 }
 
-// schemaVersion returns the number of the last migration, 0 in a database that
-// has none.
+// schemaVersion returns the number of the last migration. Without migrations it is 0.
 func schemaVersion(ctx context.Context, db querier) (version int, err error) {
 	var exists bool
-	// Not to_regclass, which can answer from a cache that is older than the lock.
+	// This does not use to_regclass, which can answer from a cache older than the lock.
 	err = db.QueryRow(ctx, "SELECT EXISTS (SELECT FROM pg_tables "+
 		"WHERE schemaname = 'sidecar' AND tablename = 'schema_migrations')").Scan(&exists)
 	if err != nil || !exists {

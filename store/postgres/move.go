@@ -13,7 +13,7 @@ import (
 // Export implements [store.Moving].
 func (s *Store) Export(ctx context.Context, to store.Recipient) error {
 	return sqlstore.Export(ctx, to, func(do func(from sqlstore.Source) error) error {
-		// All statements see the state of the first.
+		// All statements see the same state of the database.
 		options := pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}
 		return explain("export", pgx.BeginTxFunc(ctx, s.pool, options, func(tx pgx.Tx) error {
 			if err := exportable(ctx, tx); err != nil {
@@ -59,15 +59,16 @@ func (s source) Records(ctx context.Context, after store.ID, limit int) ([]store
 		"SELECT "+auditList+" FROM sidecar.audit_log WHERE id > $1 ORDER BY id LIMIT $2", uuid(after), limit)
 }
 
-// lockForImport keeps everybody else from writing keys and records, and servers
-// from joining, until the transaction ends. They go on reading.
+// lockForImport lets nobody else write keys or records, and no server join, until the
+// transaction ends. Others can still read.
 const lockForImport = "LOCK TABLE system_keys, sidecar.member, sidecar.audit_chain, sidecar.audit_log IN SHARE ROW EXCLUSIVE MODE"
 
-// Import implements [store.Moving]. The role must own the tables, as the one does
-// that has migrated the schema.
+// Import implements [store.Moving]. The role must own the tables: it must be the role that
+// has migrated the schema.
 func (s *Store) Import(ctx context.Context, fill func(to store.Recipient) error) error {
 	return sqlstore.Import(fill, func(do func(to store.Recipient) error) error {
-		// Not transact: fill reads elsewhere, and may take its time.
+		// This does not use transact, whose transactions may not be idle for long: fill reads
+		// from another store.
 		return explain("import", pgx.BeginTxFunc(ctx, s.pool, pgx.TxOptions{IsoLevel: pgx.ReadCommitted}, func(tx pgx.Tx) error {
 			if err := importable(ctx, tx); err != nil {
 				return err
@@ -77,7 +78,8 @@ func (s *Store) Import(ctx context.Context, fill func(to store.Recipient) error)
 	})
 }
 
-// importable locks the tables, and looks for what could not be joined with what comes.
+// importable locks the tables, and returns [store.ErrOccupied] if they hold rows that cannot
+// be joined with imported ones.
 func importable(ctx context.Context, tx pgx.Tx) error {
 	if _, err := tx.Exec(ctx, lockForImport); err != nil {
 		return err
@@ -93,7 +95,7 @@ func importable(ctx context.Context, tx pgx.Tx) error {
 	return err
 }
 
-// recipient is a [store.Recipient] that writes in a transaction, by COPY.
+// recipient is a [store.Recipient] that writes by COPY in the transaction of an import.
 type recipient struct{ tx pgx.Tx }
 
 func (r *recipient) MintKey(ctx context.Context, key store.MintKey) error {

@@ -3,10 +3,8 @@ package postgres
 import (
 	"context"
 	"errors"
-	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgtype"
 
 	"github.com/lumio-vision/caddy-system-keys/internal/sqlstore"
 	"github.com/lumio-vision/caddy-system-keys/store"
@@ -14,14 +12,14 @@ import (
 
 // Barrier implements [store.Store].
 func (s *Store) Barrier(ctx context.Context) (rev int64, err error) {
-	err = s.again(func() error {
+	err = s.retry(func() error {
 		rev, err = s.barrier(ctx)
 		return err
 	})
 	return rev, explain("enter a barrier", err)
 }
 
-// barrier is one statement, so that the log is locked for no longer than that.
+// barrier is one statement, so that the log is locked no longer than necessary.
 func (s *Store) barrier(ctx context.Context) (rev int64, err error) {
 	origin, err := s.origin(ctx)
 	if err != nil {
@@ -46,9 +44,9 @@ func (s *Store) barrier(ctx context.Context) (rev int64, err error) {
 	return rev, standbys.err()
 }
 
-// progressed has a row for each member, or one without.
-const progressed = `, ` + watched + `, head.rev, head.tag, cut.requests,
-    m.id, m.beat, m.applied, m.ttl_ms, m.name, m.joined_at, m.seen_at
+// progressColumns are the columns after serverColumns, and their tables. There is one row
+// for each member. Without members there is one row whose member is NULL.
+const progressColumns = `, ` + watched + `, head.rev, head.tag, cut.requests, ` + sqlstore.MemberColumns + `
 FROM (SELECT rev, tag FROM sidecar.change_log ORDER BY rev DESC LIMIT 1) AS head
 CROSS JOIN (
     SELECT coalesce(sum(c.requests), 0)::bigint AS requests
@@ -62,24 +60,17 @@ func (s *Store) Progress(ctx context.Context, key store.ID) (_ *store.Progress, 
 	ctx, end := s.call(ctx, "progress", "look at the instances")
 	defer end(&err)
 	progress := &store.Progress{}
-	scan := func(row sqlstore.Row) (member store.Member, err error) {
-		var heartbeat, applied, ttl pgtype.Int8
-		var name pgtype.Text
-		var joined, seen pgtype.Timestamptz
-		progress.Origin, err = checked(row, &progress.Watched, &progress.Head.Rev, &progress.Head.Tag, &progress.Cut,
-			sqlstore.ID(&member.ID), &heartbeat, &applied, &ttl, &name, &joined, &seen)
-		member.Name, member.TTL = name.String, time.Duration(ttl.Int64)*time.Millisecond
-		member.Heartbeat, member.Applied = heartbeat.Int64, applied.Int64
-		member.JoinedAt, member.SeenAt = utc(joined), utc(seen)
-		return member, err
+	scan := func(row sqlstore.Row) (store.Member, error) {
+		return sqlstore.ScanMember(checkedRow{row, &progress.Origin},
+			&progress.Watched, &progress.Head.Rev, &progress.Head.Tag, &progress.Cut)
 	}
-	members, err := sqlstore.Result(ctx, s.there, func(origin string) ([]store.Member, error) {
-		return collect(ctx, s.pool, scan, "SELECT "+self(origin, 2)+progressed, append([]any{uuid(key)}, s.seenArguments()...)...)
+	members, err := sqlstore.Result(ctx, s.readFollowed, func(origin string) ([]store.Member, error) {
+		return collect(ctx, s.pool, scan, "SELECT "+serverColumns(origin, 2)+progressColumns, append([]any{uuid(key)}, s.seenArguments()...)...)
 	})
 	if err != nil {
 		return nil, err
 	}
-	if len(members) > 0 && members[0].ID != (store.ID{}) { // or it is the row without a member
+	if len(members) > 0 && members[0].ID != (store.ID{}) { // else it is the row without a member
 		progress.Members = members
 	}
 	return progress, nil

@@ -8,12 +8,12 @@ import (
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
-// keyProof is what a session keeps of the hash of its key k.
+// keyProof is the digest of the hash of the key k. Sessions and adopted keys keep it.
 const keyProof = "sha256(convert_to(k.key_hash, 'UTF8'))"
 
-// insertSession locks the key until the session is committed, so that who deletes
-// the key or gives it another hash comes before, and there is nothing to insert,
-// or after, and ends the session.
+// insertSession locks the key until the session is committed. A deletion of the key, or a
+// change of its hash, comes either before, so that nothing is inserted, or after, and ends
+// the session.
 const insertSession = "INSERT INTO sidecar.session (digest, key_id, key_proof, expires_at) " +
 	"SELECT $1, k.id, " + keyProof + ", $3 FROM system_keys k WHERE k.id = $2 FOR SHARE"
 
@@ -28,9 +28,10 @@ func (s *Store) CreateSession(ctx context.Context, session *store.Session) (err 
 	return conflict(err)
 }
 
-// fromSession gives one row in any case, and the row and what the server is of one
-// moment. The keys come first: TRUNCATE locks the tables in this order. The
-// expiry is in a form that no index serves: the digest's is the better one.
+// fromSession always gives one row, with the key or NULL, so that the statement can ask for
+// the server's role and history at the same moment. The keys come first, since TRUNCATE
+// locks the tables in this order. The condition on the expiry has a form that no index
+// serves, since the index of the digest is better.
 const fromSession = " FROM (VALUES (true)) AS one LEFT JOIN (" +
 	"SELECT k.*, true AS found FROM system_keys k JOIN sidecar.session s ON s.key_id = k.id AND s.key_proof = " + keyProof +
 	" WHERE s.digest = $1 AND (s.expires_at > $2) IS TRUE) AS session ON true"
@@ -39,16 +40,16 @@ func selectSession(origin string) string {
 	return "SELECT " + columns + ", found IS NOT NULL, pg_is_in_recovery(), " + followed(origin, 3) + fromSession
 }
 
-// Session implements [store.Sessions]. That a session was ended is not logged, so
-// that the place alone would not do.
+// Session implements [store.Sessions]. The end of a session is not in the change log, so the
+// condition atPlace would not be enough.
 func (s *Store) Session(ctx context.Context, digest [32]byte, now time.Time) (_ *store.Key, err error) {
 	ctx, end := s.call(ctx, "session", "read a session")
 	defer end(&err)
-	return sqlstore.Result(ctx, s.there, func(origin string) (*store.Key, error) {
-		var found, standby, there bool
+	return sqlstore.Result(ctx, s.readFollowed, func(origin string) (*store.Key, error) {
+		var found, standby, followed bool
 		row := s.pool.QueryRow(ctx, selectSession(origin), append([]any{digest[:], now}, s.seenArguments()...)...)
-		key, err := scanKey(row, &found, &standby, &there)
-		return key, judge(err, standby, there, found)
+		key, err := scanKey(row, &found, &standby, &followed)
+		return key, checkAnswer(err, standby, followed, found)
 	})
 }
 
@@ -72,11 +73,11 @@ func (s *Store) SpendNonce(ctx context.Context, digest [32]byte, expires time.Ti
 	return conflict(err)
 }
 
-// pruneSessions are the statements that remove what is over.
+// pruneSessions are the statements that remove expired sessions and nonces.
 var pruneSessions = []string{pruneFrom("sidecar.session"), pruneFrom("sidecar.nonce")}
 
-// pruneFrom waits for nobody: who deletes a key, which ends its sessions, would
-// wait in a circle with it. A row that is locked stays where it is.
+// pruneFrom skips locked rows and waits for nobody. The deletion of a key also ends its
+// sessions, and the two could wait for each other in a circle.
 func pruneFrom(table string) string {
 	return "DELETE FROM " + table + " WHERE ctid = ANY (ARRAY(" +
 		"SELECT ctid FROM " + table + " WHERE expires_at <= $1 ORDER BY expires_at LIMIT $2 FOR UPDATE SKIP LOCKED))"
@@ -99,8 +100,8 @@ INSERT INTO sidecar.signing_key AS k (id, public, expires_at)
 SELECT $1, $2, clock_timestamp() + $3 * interval '1 microsecond' WHERE ` + durable + `
 ON CONFLICT (id) DO UPDATE SET expires_at = excluded.expires_at WHERE k.public = excluded.public`
 
-// PublishSigningKey implements [store.Store]. What has expired is removed in a
-// transaction of its own: two statements of one could wait for each other in a
+// PublishSigningKey implements [store.Store]. It removes expired keys in a transaction of
+// its own: with both statements in one, two instances could wait for each other in a
 // circle.
 func (s *Store) PublishSigningKey(ctx context.Context, key store.SigningKey, life time.Duration) error {
 	tag, err := s.execDurably(ctx, publishSigningKey, key.ID, key.Public[:], life.Microseconds())
@@ -117,11 +118,11 @@ func (s *Store) PublishSigningKey(ctx context.Context, key store.SigningKey, lif
 func (s *Store) SigningKeys(ctx context.Context) (_ []store.SigningKey, err error) {
 	ctx, end := s.call(ctx, "signing_keys", "read the signing keys")
 	defer end(&err)
-	return sqlstore.Result(ctx, s.there, func(origin string) ([]store.SigningKey, error) {
-		// One row at least, so that it has what the server is at the same moment.
+	return sqlstore.Result(ctx, s.readFollowed, func(origin string) ([]store.SigningKey, error) {
+		// There is always a row, so that serverColumns are of the same moment.
 		keys, err := collect(ctx, s.pool, func(row sqlstore.Row) (store.SigningKey, error) {
-			return sqlstore.ScanSigningKey(checkedRow{row})
-		}, "SELECT "+self(origin, 1)+`, k.id, k.public, k.expires_at
+			return sqlstore.ScanSigningKey(checkedRow{row: row})
+		}, "SELECT "+serverColumns(origin, 1)+`, k.id, k.public, k.expires_at
 FROM (VALUES (true)) AS one LEFT JOIN sidecar.signing_key k ON k.expires_at > clock_timestamp()
 ORDER BY k.id COLLATE "C"`, s.seenArguments()...)
 		if len(keys) > 0 && keys[0].ID == "" { // the row without a key

@@ -11,29 +11,29 @@ import (
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
-// access is a way to reach the rows of a list. The planner only guesses how
-// many rows a filter keeps, so it is told.
+// access is how the rows of a list are found. We choose it, since the planner only guesses
+// how many rows a filter keeps.
 type access int
 
 const (
-	// walk reads the index of the list's order and filters row by row.
+	// walk reads the index of the order, and filters row by row.
 	walk access = iota
-	// gather finds what the filters keep, then sorts it.
+	// gather finds all rows that the filters keep, then sorts them.
 	gather
 )
 
 // lastUse orders the keys that were never used before all others.
 const lastUse = "coalesce(last_used_at, '-infinity'::timestamptz)"
 
-// joined is a row's permissions with commas between them.
-const joined = `array_to_string(permissions, ',') COLLATE "C"`
+// joinedPermissions is a row's permissions with commas between them.
+const joinedPermissions = `array_to_string(permissions, ',') COLLATE "C"`
 
-// order is what a list is sorted by. Each has an index but the last.
+// order has the expression that a list is sorted by. Only the last one has no index.
 var order = map[store.SortField]string{
 	store.SortCreatedAt:   "created_at",
 	store.SortLabel:       `lower(label COLLATE "C")`,
 	store.SortLastUsedAt:  lastUse,
-	store.SortPermissions: joined,
+	store.SortPermissions: joinedPermissions,
 }
 
 // statement is SQL made of the constants in this file, and its arguments.
@@ -42,14 +42,14 @@ type statement struct {
 	args []any
 }
 
-// bind adds an argument and returns its placeholder.
+// bind adds an argument to the statement and returns its placeholder.
 func (s *statement) bind(arg any) string {
 	s.args = append(s.args, arg)
 	return "$" + strconv.Itoa(len(s.args))
 }
 
-// pageStatement selects one row more than the page holds, and of each the columns
-// and its rank for [store.KeyPage.Cut].
+// pageStatement selects one row more than the page holds. A row has the columns of a key,
+// and the rank for [store.KeyPage.Cut].
 func pageStatement(query *store.KeyQuery, how access) *statement {
 	s := &statement{}
 	by := order[query.Sort]
@@ -76,7 +76,7 @@ func pageStatement(query *store.KeyQuery, how access) *statement {
 	}
 	rank := "''"
 	if query.Sort == store.SortPermissions {
-		rank = joined
+		rank = joinedPermissions
 	}
 	s.text += "SELECT " + columns + ", " + rank + " FROM " + source + sqlstore.Where(conditions) +
 		" ORDER BY " + by + direction + ", id" + direction + " LIMIT " + s.bind(query.Limit+1)
@@ -94,7 +94,7 @@ func countStatement(query *store.KeyQuery) *statement {
 	return s
 }
 
-// filters are the conditions of the query's filters.
+// filters returns the conditions of the query's filters.
 func (s *statement) filters(query *store.KeyQuery, how access) (conditions []string) {
 	if query.Search != "" {
 		if how == gather {
@@ -106,21 +106,22 @@ func (s *statement) filters(query *store.KeyQuery, how access) (conditions []str
 		}
 	}
 	if !query.UnusedSince.IsZero() {
-		// Rounded up to what the column can hold.
+		// The time is rounded up to microseconds, as in the column.
 		unused := lastUse + " < " + s.bind(query.UnusedSince.Add(time.Microsecond-1))
 		if how == walk && query.Sort != store.SortLastUsedAt {
-			unused = "(" + unused + ") IS TRUE" // in this form no index serves it
+			unused = "(" + unused + ") IS TRUE" // a form that no index serves
 		}
 		conditions = append(conditions, unused)
 	}
 	return conditions
 }
 
-// contains is the condition that a folded label contains the needle.
+// contains returns the condition that a folded label contains the needle.
 //
-// Where the database's locale lowers a letter by its neighbours (ICU and the
-// Greek sigma), the trigrams of a label can lack those of a part of it. That
-// cannot happen to ASCII, so other needles go without the index.
+// In some locales the lower case of a letter depends on the letters around it (ICU and the
+// Greek sigma). Then the trigrams of a part of a label may not be among those of the label.
+// ASCII has no such letters. So a needle with other characters is searched without the
+// index.
 func (s *statement) contains(needle string) string {
 	if strings.ContainsFunc(needle, func(r rune) bool { return r >= 0x80 }) {
 		return "strpos(folded, lower(" + s.bind(needle) + `::text COLLATE "C")) > 0`
@@ -129,7 +130,7 @@ func (s *statement) contains(needle string) string {
 	return "folded LIKE " + s.bind("%"+literal+"%")
 }
 
-// cursorTime is the cursor's place in one of the columns of times.
+// cursorTime returns the cursor's place in a column of times.
 func cursorTime(c *store.Cursor) pgtype.Timestamptz {
 	if c.Sort == store.SortLastUsedAt && c.At == 0 {
 		return pgtype.Timestamptz{InfinityModifier: pgtype.NegativeInfinity, Valid: true}

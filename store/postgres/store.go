@@ -2,13 +2,13 @@
 // of instances share. It needs PostgreSQL 13 or later.
 //
 // The table system_keys lies in the default schema, with types that other
-// services can read and write in plain SQL; its constraints refuse what would
-// not work, and its triggers keep up what this package derives from it. All
-// else lies in the schema sidecar, in which only the role that migrates and
-// those it lets in have rights.
+// services can read and write in plain SQL. Its constraints refuse values that would not
+// work, and its triggers update the tables that this package derives from it. All other
+// tables lie in the schema sidecar. Only the role that migrates has rights there, and
+// roles to which it grants them.
 //
-// A context that ends while a statement runs costs that statement's
-// connection: pgx closes it, and the pool opens another when it is needed.
+// If a context ends while a statement runs, pgx closes that statement's connection. The
+// pool opens another one when it is needed.
 package postgres
 
 import (
@@ -43,15 +43,18 @@ type Store struct {
 	origins atomic.Pointer[string] // SQL; see origin
 	seen    store.Seen
 	calls   observe.Calls
-	aligned atomic.Pointer[string] // the origin that the pool was last made anew for
+	// poolOrigin is the origin that the pool's connections were last renewed for.
+	poolOrigin atomic.Pointer[string]
 }
 
-// Open prepares a pool of connections to the database that the DSN names, a
-// postgres:// URL or libpq's key=value form, with the options of pgxpool
-// (pool_max_conns and so on); what it leaves out comes from the environment
-// (PGPASSWORD, PGPASSFILE). It does not connect: the server need not be there
-// yet, and statements fail as long as it is not. The only errors are those of
-// the DSN, and none repeats a part of it. Call [Store.Migrate] next.
+// Open prepares a pool of connections to the database that the DSN names. A DSN is a
+// postgres:// URL or has libpq's key=value form, and takes the options of pgxpool
+// (pool_max_conns and so on). Settings that are left out come from the environment
+// (PGPASSWORD, PGPASSFILE).
+//
+// Open does not connect: the server need not run yet. As long as it does not, statements
+// fail. The only errors are about the DSN, and none repeats a part of it. Call
+// [Store.Migrate] next.
 func Open(ctx context.Context, dsn string) (*Store, error) {
 	if err := CheckDSN(dsn); err != nil {
 		return nil, fmt.Errorf("open store: %w", err)
@@ -70,7 +73,7 @@ func Open(ctx context.Context, dsn string) (*Store, error) {
 	}
 	conn := config.ConnConfig
 	if _, set := plain.RuntimeParams["default_query_exec_mode"]; !set {
-		// Without named statements: they do not survive a pooler such as
+		// This mode has no named statements. They do not work behind a pooler such as
 		// PgBouncer, and the server may plan them without looking at the arguments.
 		conn.DefaultQueryExecMode = pgx.QueryExecModeCacheDescribe
 	}
@@ -92,13 +95,13 @@ func Open(ctx context.Context, dsn string) (*Store, error) {
 // Observe implements [observe.Observed].
 func (s *Store) Observe(meter observe.Meter) { s.calls.Observe(meter) }
 
-// call begins a call that is shown. Its end puts the error in the words of the
-// contract too; see [explain].
+// call begins a call that is measured. End also turns the error of pgx into an error of the
+// contract; see [explain].
 func (s *Store) call(ctx context.Context, operation, what string) (_ context.Context, end func(err *error)) {
-	ctx, shown := s.calls.Begin(ctx, operation)
+	ctx, measured := s.calls.Begin(ctx, operation)
 	return ctx, func(err *error) {
 		*err = explain(what, *err)
-		shown(err)
+		measured(err)
 	}
 }
 
@@ -119,7 +122,7 @@ type querier interface {
 func collect[T any](
 	ctx context.Context, db querier, scan func(row sqlstore.Row) (T, error), statement string, args ...any,
 ) ([]T, error) {
-	rows, _ := db.Query(ctx, statement, args...) // its error is that of the rows
+	rows, _ := db.Query(ctx, statement, args...) // the rows return its error
 	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (T, error) { return scan(row) })
 }
 

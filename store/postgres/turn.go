@@ -11,8 +11,8 @@ import (
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
-// watched is whether all changes of system_keys get into the log: a condition on
-// the table that this role sees by that name.
+// watched is a condition: all changes of the table that this role sees as system_keys get
+// into the log.
 const watched = `(
     SELECT count(*) = 5 FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid
     WHERE t.tgenabled = 'A' AND p.pronamespace = to_regnamespace('sidecar') AND (
@@ -22,14 +22,14 @@ const watched = `(
     )
 )`
 
-// placed is the turn's place, if it is in the log.
-const placed = `place AS MATERIALIZED (
+// withPlace says whether the turn's place is in the log.
+const withPlace = `place AS MATERIALIZED (
     SELECT EXISTS (SELECT FROM sidecar.change_log WHERE rev = $2 AND tag = $3) AS known
 )`
 
-// renewed touches the member's row. All parts of a statement see the state from
-// before it, which is one with all changes up to some rev and none after.
-const renewed = `, renewed AS (
+// renewMember updates the member's row and enters the cuts. All parts of a statement see the
+// database as it was before the statement, with all changes up to some rev and none after.
+const renewMember = `, renewed AS (
     UPDATE sidecar.member SET beat = sidecar.random_tag(), seen_at = clock_timestamp(),
         applied = CASE WHEN (SELECT known FROM place) THEN greatest(applied, $2) ELSE applied END
     WHERE id = $1
@@ -41,9 +41,9 @@ const renewed = `, renewed AS (
     ON CONFLICT (rev, member) DO UPDATE SET requests = excluded.requests
 )`
 
-// viewed is what a turn gets to see. The changes are arrays, as a view has one
-// row.
-const viewed = `
+// viewColumns are the columns of a view, and their tables. The changes are arrays, since a
+// view is one row.
+const viewColumns = `
 , (SELECT known FROM place), pg_is_in_recovery(), current_setting('synchronous_standby_names'), ` + watched + `,
     head.rev, head.tag, log.revs, log.tags, log.ops, log.keys, log.times
 FROM (SELECT rev, tag FROM sidecar.change_log ORDER BY rev DESC LIMIT 1) AS head, (
@@ -63,7 +63,7 @@ func (f *feed) Renew(ctx context.Context, turn *store.Turn) (*store.View, error)
 		revs, requests = append(revs, cut.Rev), append(requests, int64(cut.Requests))
 	}
 	standbys := watchStandbys(f.conn)
-	view, err := f.view(ctx, "WITH "+placed+renewed+" SELECT EXISTS (SELECT FROM renewed)",
+	view, err := f.view(ctx, "WITH "+withPlace+renewMember+" SELECT EXISTS (SELECT FROM renewed)",
 		append(arguments(turn), revs, requests)...)
 	if err == nil {
 		err = standbys.err()
@@ -80,7 +80,7 @@ func (f *feed) Renew(ctx context.Context, turn *store.Turn) (*store.View, error)
 
 // Pull implements [store.Feed].
 func (f *feed) Pull(ctx context.Context, turn *store.Turn) (*store.View, error) {
-	view, err := f.view(ctx, "WITH "+placed+" SELECT EXISTS (SELECT FROM sidecar.member WHERE id = $1)", arguments(turn)...)
+	view, err := f.view(ctx, "WITH "+withPlace+" SELECT EXISTS (SELECT FROM sidecar.member WHERE id = $1)", arguments(turn)...)
 	if err != nil {
 		return nil, explain("read changes", err)
 	}
@@ -92,14 +92,15 @@ func arguments(turn *store.Turn) []any {
 	return []any{uuid(turn.Member), turn.Applied.Rev, turn.Applied.Tag, turn.Limit}
 }
 
-// view runs a statement that begins with whether the instance is a member. An
-// error of its commit, which comes after its row, is an error too.
+// view runs a statement and reads the view. Member is the beginning of the statement; its
+// column says whether the instance is a member. CollectExactlyOneRow also returns an error
+// of the commit, which comes after the row.
 func (f *feed) view(ctx context.Context, member string, args ...any) (*store.View, error) {
-	rows, err := f.conn.Query(ctx, member+", "+f.origin+viewed, args...)
+	rows, err := f.conn.Query(ctx, member+", "+f.origin+viewColumns, args...)
 	if err != nil {
 		return nil, err
 	}
-	view, err := pgx.CollectExactlyOneRow(rows, func(row pgx.CollectableRow) (*store.View, error) {
+	return pgx.CollectExactlyOneRow(rows, func(row pgx.CollectableRow) (*store.View, error) {
 		var view store.View
 		var standby string
 		var revs, tags []int64
@@ -114,10 +115,9 @@ func (f *feed) view(ctx context.Context, member string, args ...any) (*store.Vie
 		view.Changes = changes(revs, tags, ops, keys, times)
 		return &view, err
 	})
-	return view, err
 }
 
-// changes puts the columns together.
+// changes makes the changes of their columns.
 func changes(revs, tags []int64, ops []string, keys []pgtype.UUID, times []time.Time) []store.Change {
 	all := make([]store.Change, 0, len(revs))
 	for i := range revs {

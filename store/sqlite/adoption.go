@@ -15,7 +15,7 @@ import (
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
-// selectAdopted and selectUnadopted are for one digest and one era; see forMany.
+// selectAdopted takes one digest, and selectUnadopted one era. See forMany for more.
 const (
 	selectAdopted = "SELECT k.id, k.key_hash FROM adopted_key a JOIN system_keys k ON k.id = a.key_id AND k.minted = 0 " +
 		"AND a.key_proof = " + keyProof + " WHERE a.digest IN (?) LIMIT 1"
@@ -27,8 +27,8 @@ const (
 		"SELECT id, key_hash, (SELECT count(*) FROM counted) FROM counted ORDER BY created_at, id LIMIT ?"
 )
 
-// keyProof is what an entry keeps of the hash of its key k, as [proof] gives it. Only
-// this program has the function, so that no trigger may use it.
+// keyProof is the digest of the hash of the key k, which an entry keeps. See [proof]. Other
+// programs do not have this function, so no trigger may use it.
 const keyProof = "caddy_system_keys_proof(k.key_hash)"
 
 var _ = registerProof()
@@ -50,8 +50,7 @@ func proof(hash store.Hash) []byte {
 	return sum[:]
 }
 
-// forMany makes the list of a statement one of so many placeholders, which may be
-// none.
+// forMany gives the list of a statement n placeholders, which may be 0.
 func forMany(statement string, n int) string {
 	return strings.Replace(statement, "IN (?)", "IN ("+strings.TrimSuffix(strings.Repeat("?, ", n), ", ")+")", 1)
 }
@@ -60,7 +59,7 @@ func forMany(statement string, n int) string {
 func (s *Store) Adopted(ctx context.Context, digests [][32]byte) (_ store.Candidate, err error) {
 	ctx, end := s.calls.Begin(ctx, "adopted")
 	defer end(&err)
-	return result(ctx, s.believe, "find an adopted key", func(tx *sql.Tx) (key store.Candidate, err error) {
+	return result(ctx, s.readFollowed, "find an adopted key", func(tx *sql.Tx) (key store.Candidate, err error) {
 		key, err = sqlstore.ScanCandidate(tx.QueryRowContext(ctx, forMany(selectAdopted, len(digests)), blobs(digests)...))
 		if errors.Is(err, sql.ErrNoRows) {
 			err = store.ErrNotFound
@@ -78,7 +77,7 @@ func (s *Store) Adopt(ctx context.Context, key *store.AdoptedKey) (err error) {
 		if err := sqlstore.Adoptable(row, key); err != nil {
 			return err
 		}
-		// REPLACE takes the place of every row that either constraint is broken by.
+		// REPLACE removes every row that conflicts with either constraint.
 		_, err := tx.ExecContext(ctx, "INSERT OR REPLACE INTO adopted_key (digest, era, key_id, key_proof) VALUES (?, ?, ?, ?)",
 			key.Digest[:], key.Era[:], key.Key.String(), proof(key.Hash))
 		return err
@@ -93,7 +92,7 @@ func (s *Store) Unadopted(
 	defer end(&err)
 	args := append(append([]any{now.UnixMicro()}, blobs(eras)...), store.MaxUnadopted, limit)
 	candidate := func(row sqlstore.Row) (store.Candidate, error) { return sqlstore.ScanCandidate(row, &total) }
-	keys, err = result(ctx, s.believe, "list keys to adopt", func(tx *sql.Tx) ([]store.Candidate, error) {
+	keys, err = result(ctx, s.readFollowed, "list keys to adopt", func(tx *sql.Tx) ([]store.Candidate, error) {
 		return collect(ctx, tx, candidate, forMany(selectUnadopted, len(eras)), args...)
 	})
 	if err != nil {

@@ -12,11 +12,11 @@ import (
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
-// pollInterval is how often a feed looks whether another process has written.
+// pollInterval is how often a feed checks whether another process has written.
 const pollInterval = 20 * time.Millisecond
 
-// feed is a [store.Feed]. It waits on a connection of its own: SQLite counts the
-// commits of all others for each connection
+// feed is a [store.Feed]. It has a connection of its own: for each connection, SQLite counts
+// the commits of all other connections
 // (https://sqlite.org/pragma.html#pragma_data_version).
 type feed struct {
 	store *Store
@@ -25,13 +25,13 @@ type feed struct {
 	hints chan struct{} // this process has written
 	close func() error
 
-	version int64 // of the data, when it was last looked at
+	version int64 // the data version that was read last
 	head    int64 // the newest rev that was seen
 }
 
 // Follow implements [store.Store].
 func (s *Store) Follow(ctx context.Context) (store.Feed, error) {
-	if err := s.enter(); err != nil {
+	if err := s.begin(); err != nil {
 		return nil, fmt.Errorf("follow changes: %w", err)
 	}
 	defer s.running.Done()
@@ -43,9 +43,9 @@ func (s *Store) Follow(ctx context.Context) (store.Feed, error) {
 		return nil, fmt.Errorf("follow changes: %w", err)
 	}
 	f := &feed{store: s, db: db, hints: make(chan struct{}, 1)}
-	f.close = sync.OnceValue(f.shut)
+	f.close = sync.OnceValue(f.closeAll)
 	if f.conn, err = db.Conn(ctx); err == nil {
-		_, err = f.look(ctx)
+		_, err = f.hasNews(ctx)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("follow changes: %w", errors.Join(s.explain(ctx, err), f.Close()))
@@ -59,8 +59,8 @@ func (s *Store) Follow(ctx context.Context) (store.Feed, error) {
 	return f, nil
 }
 
-// wake tells the feeds of this store that something was written.
-func (s *Store) wake() {
+// wakeFeeds tells the feeds of this store that something was written.
+func (s *Store) wakeFeeds() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for f := range s.feeds {
@@ -74,7 +74,7 @@ func (s *Store) wake() {
 // Close implements [store.Feed].
 func (f *feed) Close() error { return f.close() }
 
-func (f *feed) shut() error {
+func (f *feed) closeAll() error {
 	f.store.mu.Lock()
 	delete(f.store.feeds, f)
 	f.store.mu.Unlock()
@@ -92,7 +92,7 @@ func (f *feed) Wait(ctx context.Context, patience time.Duration) error {
 	poll := time.NewTicker(pollInterval)
 	defer poll.Stop()
 	for {
-		news, err := f.look(ctx)
+		news, err := f.hasNews(ctx)
 		switch {
 		case ctx.Err() != nil:
 			return nil
@@ -112,9 +112,9 @@ func (f *feed) Wait(ctx context.Context, patience time.Duration) error {
 	}
 }
 
-// look reports whether the log has grown, or is to grow. Most of what is written are last uses
-// and the beats of members, which are none of a feed's business.
-func (f *feed) look(ctx context.Context) (bool, error) {
+// hasNews reports whether the change log has grown, or will grow at the next renewal because
+// keys were inserted. Most writes are last uses and heartbeats, which do not matter here.
+func (f *feed) hasNews(ctx context.Context) (bool, error) {
 	version, err := f.dataVersion(ctx)
 	if lost := f.store.files.check(); lost != nil {
 		return false, lost
@@ -144,9 +144,10 @@ func (f *feed) Join(ctx context.Context, m *store.Member) error {
 	if err != nil {
 		return fmt.Errorf("join: %w", err)
 	}
-	return f.store.turn(ctx, "join", func(tx *sql.Tx) error {
+	return f.store.writeUnchecked(ctx, "join", func(tx *sql.Tx) error {
 		_, err := tx.ExecContext(ctx, "INSERT INTO member (id, ttl_ms, name, joined_at) VALUES (?, ?, ?, ?)",
-			// SQLite's own clock counts milliseconds, in which several can join.
+			// Several members can join in one millisecond, and SQLite's own clock is no
+			// finer.
 			member.ID.String(), member.TTL.Milliseconds(), member.Name, f.store.now().UnixMicro())
 		return err
 	})

@@ -14,33 +14,33 @@ import (
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
-// files are the database, its log and the index of the log. SQLite opens them by
-// their names once and goes on with what it has open, whatever becomes of the
-// names: a commit can end in a file that nobody will ever open again. So the
-// names are looked at again and again.
+// files are the database, its write-ahead log and the index of that log. SQLite opens each
+// name once and goes on with the open file, even if the name is given to another file. A
+// commit can then end in a file that nobody will ever open again. So every transaction
+// checks that the names still mean the open files.
 //
-// They are never opened for that: see [creating].
+// The check never opens a file: see [creating].
 type files struct {
 	paths  [3]string
 	opened [3]fs.FileInfo
-	lost   atomic.Pointer[error] // what check has found; it stays
+	lost   atomic.Pointer[error] // the first error of check, which stays
 }
 
-// replaced has the error of each path under which this process has lost its
-// files. SQLite shares what it knows of a file within a process, so that only
-// another process can open it safely.
-var replaced sync.Map
+// replacedFiles maps the path of each database whose files this process has lost to the
+// error. SQLite shares its knowledge of a file within a process, so only another process can
+// open such a path safely.
+var replacedFiles sync.Map
 
-// locate finds the names. SQLite puts the log beside the file that a link leads to.
-func locate(path string) *files {
+// locateFiles returns the names. If path is a link, SQLite puts the log beside the target.
+func locateFiles(path string) *files {
 	target, err := filepath.EvalSymlinks(path)
 	if err != nil {
-		target = path // prepare has said what is wrong
+		target = path // prepare has reported the error
 	}
 	return &files{paths: [3]string{path, target + "-wal", target + "-shm"}}
 }
 
-// restrict takes the rights of other users from the files that are there.
+// restrict takes the rights of other users away from the files that exist.
 func (f *files) restrict(logger *slog.Logger) error {
 	for _, path := range f.paths {
 		info, err := os.Stat(path)
@@ -57,15 +57,15 @@ func (f *files) restrict(logger *slog.Logger) error {
 	return nil
 }
 
-// before notes what the name of the database means before it is opened.
-func (f *files) before() (err error) {
+// noteDatabase notes which file the database is. Call it before the database is opened.
+func (f *files) noteDatabase() (err error) {
 	f.opened[0], err = os.Stat(f.paths[0])
 	return err
 }
 
-// after notes the other two, which SQLite makes. They exist as long as a
+// noteLog notes the other two files. SQLite creates them, and they exist as long as a
 // connection is open.
-func (f *files) after() (err error) {
+func (f *files) noteLog() (err error) {
 	for i := range f.paths[1:] {
 		if f.opened[i+1], err = os.Stat(f.paths[i+1]); err != nil {
 			return err
@@ -74,8 +74,8 @@ func (f *files) after() (err error) {
 	return f.compare()
 }
 
-// check returns [store.ErrReplaced] from the moment on that a name does not mean
-// the file that is open.
+// check returns [store.ErrReplaced] if a name does not mean the open file any more. Once it
+// has returned that error, it always does.
 func (f *files) check() error {
 	if lost := f.lost.Load(); lost != nil {
 		return *lost
@@ -83,7 +83,7 @@ func (f *files) check() error {
 	err := f.compare()
 	if errors.Is(err, store.ErrReplaced) {
 		f.lost.Store(&err)
-		replaced.Store(f.paths[0], err)
+		replacedFiles.Store(f.paths[0], err)
 	}
 	return err
 }

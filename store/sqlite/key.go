@@ -12,10 +12,10 @@ import (
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
-// columns are those of a [store.Key] without its hash.
+// columns are the columns of a [store.Key] without its hash.
 const columns = sqlstore.KeyColumns
 
-// insertKey takes what keyRow returns.
+// insertKey takes the values that keyRow returns.
 const insertKey = "INSERT INTO system_keys (" + columns + ", key_hash) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 
 // CreateKey implements [store.Store].
@@ -41,7 +41,7 @@ func (s *Store) CreateKey(ctx context.Context, key *store.Key, write *store.Writ
 func (s *Store) Key(ctx context.Context, id store.ID) (_ *store.Key, err error) {
 	ctx, end := s.calls.Begin(ctx, "key")
 	defer end(&err)
-	return result(ctx, s.believe, "read a key", func(tx *sql.Tx) (*store.Key, error) {
+	return result(ctx, s.readFollowed, "read a key", func(tx *sql.Tx) (*store.Key, error) {
 		row := tx.QueryRowContext(ctx, "SELECT "+columns+", key_hash FROM system_keys WHERE id = ?", id.String())
 		key, err := sqlstore.WithHash(row, scanKey)
 		return &key, err
@@ -69,15 +69,15 @@ func (s *Store) DeleteKey(ctx context.Context, id store.ID, write *store.Write) 
 	return key, err
 }
 
-// deleteKey returns the key, or nil if there was none. The deletion is in the log
-// either way.
+// deleteKey deletes the key and returns it, or nil if there was none. In both cases it
+// enters the deletion into the change log.
 func deleteKey(ctx context.Context, tx *sql.Tx, id store.ID, write *store.Write) (*store.Key, error) {
 	_, logged, err := head(ctx, tx)
 	if err != nil {
 		return nil, err
 	}
 	recorded := write != nil && write.Record != nil
-	if recorded { // the trigger looks for it here
+	if recorded { // tells the trigger not to write an audit record
 		if _, err := tx.ExecContext(ctx, "INSERT INTO auditing (id) VALUES (?)", id.String()); err != nil {
 			return nil, err
 		}
@@ -103,7 +103,7 @@ func (s *Store) RehashKey(ctx context.Context, id store.ID, old, renewed store.H
 	ctx, end := s.calls.Begin(ctx, "rehash_key")
 	defer end(&err)
 	return s.write(ctx, "rehash a key", func(tx *sql.Tx) error {
-		// The trigger that logs the change looks for it here.
+		// This tells the trigger that logs the change that it is a rehash.
 		_, err := tx.ExecContext(ctx, "INSERT INTO rehashing (id, key_hash) VALUES (?, ?)", id.String(), string(renewed))
 		if err != nil {
 			return err
@@ -132,7 +132,8 @@ func (s *Store) RehashKey(ctx context.Context, id store.ID, old, renewed store.H
 	})
 }
 
-// scanKey reads the columns, and what was selected after them into more.
+// scanKey reads a key from a row of columns. More are the destinations of the columns after
+// those.
 func scanKey(row sqlstore.Row, more ...any) (*store.Key, error) {
 	return sqlstore.ScanKey(row, func(permissions *[]string) any { return (*jsonList)(permissions) }, more...)
 }
@@ -149,7 +150,7 @@ func (l *jsonList) Scan(value any) error {
 	return json.Unmarshal([]byte(text), (*[]string)(l))
 }
 
-// keyRow returns the columns of a key, the hash behind them.
+// keyRow returns the values of the columns of a key, and its hash as the last one.
 func keyRow(key *store.Key) ([]any, error) {
 	permissions, err := json.Marshal(append([]string{}, key.Permissions...)) // never null
 	if err != nil {
@@ -161,7 +162,7 @@ func keyRow(key *store.Key) ([]any, error) {
 	}, nil
 }
 
-// micros gives a time as it is stored: 0 for the zero time.
+// micros returns a time as it is stored. The zero time is 0.
 func micros(t time.Time) int64 {
 	if t.IsZero() {
 		return 0
@@ -169,8 +170,8 @@ func micros(t time.Time) int64 {
 	return t.UnixMicro()
 }
 
-// allow reads the acting key in the transaction of its write. The transaction
-// holds the write lock from its start, so nobody changes the row before it ends.
+// allow checks the acting key in the transaction of its write. The transaction holds the
+// write lock from its start, so nobody changes the row before the transaction ends.
 func allow(ctx context.Context, tx *sql.Tx, acting *store.Acting) error {
 	if acting == nil {
 		return nil
@@ -179,7 +180,7 @@ func allow(ctx context.Context, tx *sql.Tx, acting *store.Acting) error {
 	return sqlstore.Allow(acting, key, err)
 }
 
-// maxAhead is how far a use may lie ahead of the store's clock.
+// maxAhead is how far the time of a use may be ahead of the store's clock.
 const maxAhead = time.Second
 
 // recordUse takes a JSON object from id to microseconds.
@@ -210,9 +211,9 @@ func (s *Store) RecordUse(ctx context.Context, uses []store.Use) (err error) {
 	return err
 }
 
-// ping answers for a call that has nothing to do.
+// ping is a call that has nothing to do. It fails if the store is closed.
 func (s *Store) ping(ctx context.Context) error {
-	if err := s.enter(); err != nil {
+	if err := s.begin(); err != nil {
 		return err
 	}
 	defer s.running.Done()

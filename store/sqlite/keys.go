@@ -37,10 +37,9 @@ func (s *Store) Keys(ctx context.Context, query *store.KeyQuery) (_ *store.KeyPa
 	})
 }
 
-// count returns how many keys the query's filters keep, and how best to reach
-// them.
+// count returns how many keys the query's filters keep, and the fastest access to them.
 func count(ctx context.Context, tx *sql.Tx, query *store.KeyQuery) (total int, how access, err error) {
-	number := func(how access, atMost int) (n int, err error) {
+	countRows := func(how access, atMost int) (n int, err error) {
 		s := countStatement(query, how, atMost)
 		err = tx.QueryRowContext(ctx, s.text, s.args...).Scan(&n)
 		return n, err
@@ -51,23 +50,23 @@ func count(ctx context.Context, tx *sql.Tx, query *store.KeyQuery) (total int, h
 	}
 	gather := selective(query)
 	if gather == walk {
-		total, err = number(walk, 0)
+		total, err = countRows(walk, 0)
 		return total, walk, err
 	}
-	if total, err = number(gather, sqlstore.Few+1); err != nil || total <= sqlstore.Few {
+	if total, err = countRows(gather, sqlstore.MaxSorted+1); err != nil || total <= sqlstore.MaxSorted {
 		return total, gather, err
 	}
 	if gather == byTrigrams {
 		// Scanning all labels is faster than joining long lists of trigrams.
-		total, err = number(walk, 0)
+		total, err = countRows(walk, 0)
 	} else {
-		total, err = number(gather, 0)
+		total, err = countRows(gather, 0)
 	}
 	return total, walk, err
 }
 
-// selectGranted passes over elements that are no text, which only another program
-// could have written.
+// selectGranted skips elements that are not text. Only another program could have written
+// those.
 const selectGranted = `
 SELECT DISTINCT p.value
 FROM (

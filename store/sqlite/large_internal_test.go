@@ -84,7 +84,7 @@ func TestLargeListsUseTheirIndexes(t *testing.T) {
 				t.Errorf("%s: sorts: %s", q.Name, detail)
 			case how == walk && q.Query.After != nil && !strings.Contains(detail, "SEARCH system_keys USING INDEX "+index):
 				t.Errorf("%s: does not begin at the cursor: %s", q.Name, detail)
-			case how != walk && total > sqlstore.Few:
+			case how != walk && total > sqlstore.MaxSorted:
 				t.Errorf("%s: sorts %d keys: %s", q.Name, total, detail)
 			}
 			return nil

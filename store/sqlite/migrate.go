@@ -44,8 +44,7 @@ func (s *Store) migrate(ctx context.Context, tx *sql.Tx, next sqlstore.Migration
 	return err
 }
 
-// schemaVersion returns the number of the last migration, 0 in an empty
-// database.
+// schemaVersion returns the number of the last migration. It is 0 in an empty database.
 func schemaVersion(ctx context.Context, tx *sql.Tx) (version int, err error) {
 	var exists bool
 	err = tx.QueryRowContext(ctx,

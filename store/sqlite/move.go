@@ -47,7 +47,7 @@ func (s source) Records(ctx context.Context, after store.ID, limit int) ([]store
 // Import implements [store.Moving].
 func (s *Store) Import(ctx context.Context, fill func(to store.Recipient) error) error {
 	return sqlstore.Import(fill, func(do func(to store.Recipient) error) error {
-		// The transaction is the only one that writes.
+		// No other transaction writes at the same time.
 		return s.write(ctx, "import", func(tx *sql.Tx) error {
 			err := sqlstore.Unoccupied("", func(table string) (occupied bool, err error) {
 				err = tx.QueryRowContext(ctx, "SELECT EXISTS (SELECT 1 FROM "+table+")").Scan(&occupied)
@@ -61,7 +61,7 @@ func (s *Store) Import(ctx context.Context, fill func(to store.Recipient) error)
 	})
 }
 
-// recipient is a [store.Recipient] that writes in a transaction.
+// recipient is a [store.Recipient] that writes in the transaction of an import.
 type recipient struct {
 	tx    *sql.Tx
 	store *Store
@@ -89,13 +89,13 @@ func (r *recipient) Records(ctx context.Context, records []store.AuditRecord) er
 	})
 }
 
-// each runs a statement for n rows.
+// each runs a statement once for each of n rows.
 func (r *recipient) each(ctx context.Context, what, statement string, n int, row func(i int) ([]any, error)) error {
 	insert, err := r.tx.PrepareContext(ctx, statement)
 	if err != nil {
 		return r.explain(ctx, what, err)
 	}
-	defer func() { _ = insert.Close() }() // its error is that of the transaction
+	defer func() { _ = insert.Close() }() // the transaction reports the error
 	for i := range n {
 		args, err := row(i)
 		if err == nil {

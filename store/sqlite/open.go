@@ -31,30 +31,29 @@ const (
 type Options struct {
 	// MustExist refuses to create the file.
 	MustExist bool
-	// SameOwner refuses a file of another user. Root can write everybody's
-	// file, but the -wal and -shm files that it would leave beside it shut the
-	// file's owner out. It has no effect on systems without user ids.
+	// SameOwner refuses a file of another user. Root can write any file, but it would
+	// leave -wal and -shm files that the file's owner cannot open. SameOwner has no
+	// effect on systems without user ids.
 	SameOwner bool
 	// Now is the store's clock, time.Now by default.
 	Now func() time.Time
-	// Logger is told that a file was made, and whose rights to it were taken away.
-	// By default nobody is.
+	// Logger logs that a file was created, and that other users lost their rights to it.
+	// Nil logs nothing.
 	Logger *slog.Logger
 }
 
-// creating is held while a file is created. POSIX drops all locks that a
-// process has on a file when it closes any descriptor of it, SQLite's too
-// (https://sqlite.org/howtocorrupt.html section 2.2): within this process, the
-// one that creates the file must have closed it before another opens it.
+// creating is held while a file is created. If a process closes any descriptor of a file,
+// POSIX drops all locks that the process has on that file, also those of SQLite
+// (https://sqlite.org/howtocorrupt.html section 2.2). So the goroutine that creates the
+// file must close it before another goroutine of this process opens it.
 var creating sync.Mutex
 
-// Open opens the database in the file at path, and creates it, readable by this
-// user alone, if it is not there. The path is a plain path: no character in
-// it has a meaning. Every error names it. The schema is not touched; call
-// [Store.Migrate] next.
+// Open opens the database in the file at path. If there is no file, Open creates it,
+// readable by this user alone. No character of the path has a special meaning. Every error
+// names the path. Open does not touch the schema: call [Store.Migrate] next.
 //
-// Other users lose their rights to a file of this user. A file of another user
-// that all can use is refused.
+// If the file belongs to this user, other users lose their rights to it. If it belongs to
+// another user and everybody can use it, it is refused.
 func Open(ctx context.Context, path string, opts Options) (*Store, error) {
 	if path == "" || strings.ContainsRune(path, 0) {
 		return nil, fmt.Errorf("open store %q: not the path of a file", path)
@@ -71,25 +70,25 @@ func Open(ctx context.Context, path string, opts Options) (*Store, error) {
 	}
 	s, err := open(ctx, path, opts)
 	if errors.Is(err, store.ErrReplaced) {
-		// Meanwhile; or it is in a lower layer of an overlay, where a file becomes
-		// another one when it is first opened to be written.
+		// The file was replaced while it was opened. Or it is in a lower layer of an
+		// overlay, where the first opening for writing replaces a file by its copy.
 		s, err = open(ctx, path, opts)
 	}
 	return s, err
 }
 
 func open(ctx context.Context, path string, opts Options) (*Store, error) {
-	if err, lost := replaced.Load(path); lost {
+	if err, lost := replacedFiles.Load(path); lost {
 		return nil, fmt.Errorf("open store: %w", err.(error))
 	}
 	if err := prepare(path, opts); err != nil {
 		return nil, fmt.Errorf("open store: %w", err)
 	}
-	s := &Store{path: path, now: opts.Now, files: locate(path), calls: observe.OfStore("sqlite", opts.Now)}
-	if err := errors.Join(s.files.restrict(opts.Logger), s.files.before()); err != nil {
+	s := &Store{path: path, now: opts.Now, files: locateFiles(path), calls: observe.OfStore("sqlite", opts.Now)}
+	if err := errors.Join(s.files.restrict(opts.Logger), s.files.noteDatabase()); err != nil {
 		return nil, fmt.Errorf("open store: %w", err)
 	}
-	s.close = sync.OnceValue(s.shut)
+	s.close = sync.OnceValue(s.closeAll)
 	var err error
 	// The driver applies pragmas to every new connection, busy_timeout first.
 	writer := url.Values{"_pragma": {"synchronous(FULL)"}, "_txlock": {"immediate"}}
@@ -101,7 +100,7 @@ func open(ctx context.Context, path string, opts Options) (*Store, error) {
 		return nil, errors.Join(fmt.Errorf("open store %q: %w", path, err), s.writer.Close())
 	}
 	if err = s.useWAL(ctx); err == nil {
-		err = s.files.after()
+		err = s.files.noteLog()
 	}
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("open store: %w", s.explain(ctx, err)), s.readers.Close(), s.writer.Close())
@@ -109,7 +108,8 @@ func open(ctx context.Context, path string, opts Options) (*Store, error) {
 	return s, nil
 }
 
-// prepare checks the file, and creates it if it may.
+// prepare checks the file. If there is none, it creates the file, unless the options forbid
+// that.
 func prepare(path string, opts Options) error {
 	creating.Lock()
 	defer creating.Unlock()
@@ -132,8 +132,8 @@ func prepare(path string, opts Options) error {
 }
 
 func create(path string, logger *slog.Logger) error {
-	// SQLite would create the file with the umask's rights, and it gives the
-	// -wal and -shm files the rights of the file itself.
+	// SQLite would create the file with the rights that the umask leaves. It gives the -wal
+	// and -shm files the rights of the file.
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
 	switch {
 	case errors.Is(err, fs.ErrExist):
@@ -153,9 +153,9 @@ func connect(path string, params url.Values, conns int) (*sql.DB, error) {
 	params.Add("_pragma", fmt.Sprintf("busy_timeout(%d)", busyTimeout.Milliseconds()))
 	params.Add("_pragma", "foreign_keys(1)")
 	params.Add("_pragma", "trusted_schema(0)")
-	params.Set("mode", "rw") // prepare created the file; SQLite must not
-	// A URI with an escaped path (https://sqlite.org/uri.html) keeps ?, # and %
-	// in the name apart from the syntax.
+	params.Set("mode", "rw") // prepare has created the file: SQLite must not
+	// The path in the URI is escaped, so that the name may contain ?, # and %
+	// (https://sqlite.org/uri.html).
 	uri := url.URL{Scheme: "file", OmitHost: true, Path: filepath.ToSlash(path), RawQuery: params.Encode()}
 	db, err := sql.Open("sqlite", uri.String())
 	if err != nil {
@@ -166,15 +166,15 @@ func connect(path string, params url.Values, conns int) (*sql.DB, error) {
 	return db, nil
 }
 
-// useWAL switches the file to write-ahead logging, which it keeps for good, and
-// touches the database, so that a file that is something else is found now.
+// useWAL switches the file to write-ahead logging for good. It also reads from the
+// database, so that a file that is no database is found now.
 func (s *Store) useWAL(ctx context.Context) error {
 	var mode string
 	patience := time.NewTimer(busyTimeout)
 	defer patience.Stop()
 	for {
-		// The switch itself does not wait for other connections
-		// (https://sqlite.org/wal.html section 3): wait here.
+		// The switch does not wait for other connections
+		// (https://sqlite.org/wal.html section 3), so this loop does.
 		err := s.writer.QueryRowContext(ctx, "PRAGMA journal_mode = WAL").Scan(&mode)
 		if err == nil {
 			break

@@ -10,7 +10,7 @@ import (
 	"syscall"
 )
 
-// checkOwner refuses a file that belongs to another user than this process's.
+// checkOwner refuses a file that does not belong to the user of this process.
 func checkOwner(path string, info fs.FileInfo) error {
 	stat, ok := info.Sys().(*syscall.Stat_t)
 	if !ok {
@@ -23,9 +23,9 @@ func checkOwner(path string, info fs.FileInfo) error {
 	return nil
 }
 
-// restrict takes the rights of all other users from a file of this user, and
-// refuses one of another user that all can use. The rights of the group are only
-// reported: Kubernetes gives a volume to a group (fsGroup).
+// restrict takes the rights of everybody else away from a file of this user. If the file
+// belongs to another user and everybody can use it, restrict refuses it. Rights of the
+// group are only logged, since Kubernetes gives a volume to a group (fsGroup).
 func restrict(path string, info fs.FileInfo, logger *slog.Logger) error {
 	mode := fmt.Sprintf("%04o", info.Mode().Perm())
 	if info.Mode()&0o070 != 0 {

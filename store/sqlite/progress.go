@@ -3,7 +3,6 @@ package sqlite
 import (
 	"context"
 	"database/sql"
-	"time"
 
 	"github.com/lumio-vision/caddy-system-keys/internal/sqlstore"
 	"github.com/lumio-vision/caddy-system-keys/store"
@@ -21,13 +20,13 @@ func (s *Store) Barrier(ctx context.Context) (int64, error) {
 func (s *Store) Progress(ctx context.Context, key store.ID) (_ *store.Progress, err error) {
 	ctx, end := s.calls.Begin(ctx, "progress")
 	defer end(&err)
-	return result(ctx, s.believe, "look at the instances", func(tx *sql.Tx) (_ *store.Progress, err error) {
+	return result(ctx, s.readFollowed, "look at the instances", func(tx *sql.Tx) (_ *store.Progress, err error) {
 		progress := &store.Progress{Origin: origin}
 		if progress.Head, progress.Watched, err = head(ctx, tx); err != nil {
 			return nil, err
 		}
-		progress.Members, err = collect(ctx, tx, scanMember,
-			"SELECT id, beat, applied, ttl_ms, name, joined_at, seen_at FROM member ORDER BY joined_at, rowid")
+		progress.Members, err = collect(ctx, tx, func(row sqlstore.Row) (store.Member, error) { return sqlstore.ScanMember(row) },
+			"SELECT "+sqlstore.MemberColumns+" FROM member m ORDER BY joined_at, rowid")
 		if err != nil {
 			return nil, err
 		}
@@ -36,14 +35,6 @@ SELECT coalesce(sum(c.requests), 0) FROM change_log l JOIN change_cut c ON c.rev
 WHERE l.key_id = ? AND l.op = 'd'`, key.String()).Scan(&progress.Cut)
 		return progress, err
 	})
-}
-
-func scanMember(row sqlstore.Row) (m store.Member, err error) {
-	var ttl, joined, seen int64
-	err = row.Scan(sqlstore.ID(&m.ID), &m.Heartbeat, &m.Applied, &ttl, &m.Name, &joined, &seen)
-	m.TTL = time.Duration(ttl) * time.Millisecond
-	m.JoinedAt, m.SeenAt = time.UnixMicro(joined).UTC(), time.UnixMicro(seen).UTC()
-	return m, err
 }
 
 // Leave implements [store.Store].

@@ -9,8 +9,8 @@ import (
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
-// insertSession takes the key's id from its row, so that without one there is
-// nothing to insert. The transaction is the only one that writes.
+// insertSession takes the key's id from its row. Without that row it inserts nothing. No
+// other transaction writes at the same time.
 const insertSession = "INSERT INTO session (digest, key_id, expires_at) SELECT ?, id, ? FROM system_keys WHERE id = ?"
 
 // CreateSession implements [store.Sessions].
@@ -34,7 +34,7 @@ const selectSession = "SELECT " + columns + " FROM system_keys " +
 func (s *Store) Session(ctx context.Context, digest [32]byte, now time.Time) (_ *store.Key, err error) {
 	ctx, end := s.calls.Begin(ctx, "session")
 	defer end(&err)
-	return result(ctx, s.believe, "read a session", func(tx *sql.Tx) (*store.Key, error) {
+	return result(ctx, s.readFollowed, "read a session", func(tx *sql.Tx) (*store.Key, error) {
 		return scanKey(tx.QueryRowContext(ctx, selectSession, digest[:], now.UnixMicro()))
 	})
 }
@@ -55,7 +55,7 @@ func (s *Store) SpendNonce(ctx context.Context, digest [32]byte, expires time.Ti
 	return err
 }
 
-// pruneSessions are the statements that remove what is over.
+// pruneSessions are the statements that remove expired sessions and nonces.
 var pruneSessions = []string{pruneFrom("session"), pruneFrom("nonce")}
 
 func pruneFrom(table string) string {
@@ -101,7 +101,7 @@ func (s *Store) PublishSigningKey(ctx context.Context, key store.SigningKey, lif
 func (s *Store) SigningKeys(ctx context.Context) (_ []store.SigningKey, err error) {
 	ctx, end := s.calls.Begin(ctx, "signing_keys")
 	defer end(&err)
-	return result(ctx, s.believe, "read the signing keys", func(tx *sql.Tx) ([]store.SigningKey, error) {
+	return result(ctx, s.readFollowed, "read the signing keys", func(tx *sql.Tx) ([]store.SigningKey, error) {
 		return collect(ctx, tx, sqlstore.ScanSigningKey,
 			"SELECT id, public, expires_at FROM signing_key WHERE expires_at > ? ORDER BY id", s.now().UnixMicro())
 	})

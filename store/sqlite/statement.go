@@ -9,12 +9,12 @@ import (
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
-// access is a way to reach the rows of a list. The planner does not know how
-// many rows a filter keeps, so it is told.
+// access is how the rows of a list are found. We choose it, since the planner does not know
+// how many rows a filter keeps.
 type access int
 
 const (
-	// walk reads the index of the list's order and filters row by row.
+	// walk reads the index of the order, and filters row by row.
 	walk access = iota
 	// byLastUse finds the rows in the index by last use, then sorts them.
 	byLastUse
@@ -22,7 +22,8 @@ const (
 	byTrigrams
 )
 
-// selective returns the access that makes the most of the query's filters.
+// selective returns the access that uses an index for one of the query's filters, if there
+// is one.
 func selective(query *store.KeyQuery) access {
 	switch {
 	case utf8.RuneCountInString(query.Search) >= 3:
@@ -33,16 +34,16 @@ func selective(query *store.KeyQuery) access {
 	return walk
 }
 
-// joined is a row's permissions with commas between them: what is left of the
-// JSON without brackets and quotes, none of which can be part of a permission.
-const joined = `replace(trim(json(permissions), '[]'), '"', '')`
+// joinedPermissions is a row's permissions with commas between them. It is the JSON without
+// brackets and quotes: no permission contains one.
+const joinedPermissions = `replace(trim(json(permissions), '[]'), '"', '')`
 
 // order is what a list is sorted by, and the index of that order, if it has one.
 var order = map[store.SortField]struct{ expression, index string }{
 	store.SortCreatedAt:   {"created_at", "system_keys_by_created_at"},
 	store.SortLabel:       {"folded", "system_keys_by_label"},
 	store.SortLastUsedAt:  {"last_used_at", "system_keys_by_last_used_at"},
-	store.SortPermissions: {joined, ""},
+	store.SortPermissions: {joinedPermissions, ""},
 }
 
 // statement is SQL made of the constants in this file, and its arguments.
@@ -51,8 +52,8 @@ type statement struct {
 	args []any
 }
 
-// pageStatement selects one row more than the page holds, and of each the columns
-// and its rank for [store.KeyPage.Cut].
+// pageStatement selects one row more than the page holds. A row has the columns of a key,
+// and the rank for [store.KeyPage.Cut].
 func pageStatement(query *store.KeyQuery, how access) statement {
 	by := order[query.Sort]
 	if how == byLastUse && query.Sort == store.SortLastUsedAt {
@@ -63,7 +64,7 @@ func pageStatement(query *store.KeyQuery, how access) statement {
 		direction, beyond = " DESC", "<"
 	}
 	if how != walk {
-		// The unary plus keeps the planner from the order's own index.
+		// The unary plus keeps the planner from using the index of the order.
 		by.expression = "+" + by.expression
 	}
 	from, where, args := filters(query, how, by.index)
@@ -82,7 +83,7 @@ func pageStatement(query *store.KeyQuery, how access) statement {
 	}
 	rank := "''"
 	if query.Sort == store.SortPermissions {
-		rank = joined
+		rank = joinedPermissions
 	}
 	return statement{
 		text: "SELECT " + columns + ", " + rank + " FROM " + from + sqlstore.Where(where) +
@@ -91,8 +92,7 @@ func pageStatement(query *store.KeyQuery, how access) statement {
 	}
 }
 
-// countStatement counts the rows that the filters keep, and stops at a number
-// other than 0.
+// countStatement counts the rows that the filters keep. Unless atMost is 0, it stops there.
 func countStatement(query *store.KeyQuery, how access, atMost int) statement {
 	index := "system_keys_by_label"
 	if query.Search == "" {
@@ -107,21 +107,21 @@ func countStatement(query *store.KeyQuery, how access, atMost int) statement {
 	return statement{"SELECT count(*) FROM (" + text + ")", args}
 }
 
-// filters are the query's filters, behind the source of the rows, whose
-// argument comes first.
+// filters returns the source of the rows, the conditions of the query's filters, and the
+// arguments of both in the order of the statement.
 func filters(query *store.KeyQuery, how access, index string) (from string, where []string, args []any) {
 	switch how {
 	case byTrigrams:
-		// CROSS JOIN keeps the order of the tables, so that who counts up to a
-		// limit stops there (https://sqlite.org/optoverview.html section 7.1).
+		// CROSS JOIN keeps the order of the tables, so that a count with a limit
+		// stops there (https://sqlite.org/optoverview.html section 7.1).
 		from = "(SELECT rowid AS match FROM label_search WHERE label_search MATCH ?) CROSS JOIN system_keys ON rid = match"
-		// One string in the syntax of https://sqlite.org/fts5.html section 3.1. It
-		// folds the case of all letters, and so finds a superset.
+		// This is one string in the syntax of https://sqlite.org/fts5.html section
+		// 3.1. The index folds the case of all letters, so it finds a superset.
 		args = append(args, `"`+strings.ReplaceAll(query.Search, `"`, `""`)+`"`)
 	case byLastUse:
 		from = "system_keys INDEXED BY system_keys_by_last_used_at"
 	case walk:
-		from = "system_keys NOT INDEXED" // all of it is read
+		from = "system_keys NOT INDEXED" // the whole table is read
 		if index != "" {
 			from = "system_keys INDEXED BY " + index
 		}
@@ -132,8 +132,8 @@ func filters(query *store.KeyQuery, how access, index string) (from string, wher
 	}
 	if !query.UnusedSince.IsZero() {
 		where = append(where, "last_used_at < ?")
-		// Rounded up to what the column can hold. A key that was never used (0) is
-		// kept whatever the time.
+		// The time is rounded up to microseconds, as in the column. It is at least 1, so
+		// that a key that was never used (0) is always kept.
 		args = append(args, max(1, query.UnusedSince.Add(time.Microsecond-1).UnixMicro()))
 	}
 	return from, where, args

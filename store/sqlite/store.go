@@ -30,8 +30,8 @@ type Store struct {
 	path  string
 	files *files
 	now   func() time.Time
-	// SQLite has one writer at a time. Queueing for the only connection, which
-	// is fair and honours a context, beats polling for the lock of the file.
+	// writer has one connection, since SQLite has one writer at a time. Waiting for that
+	// connection is fair and honours a context. Polling for the lock of the file does not.
 	writer  *sql.DB
 	readers *sql.DB
 	seen    store.Seen
@@ -53,14 +53,14 @@ func (s *Store) Observe(meter observe.Meter) { s.calls.Observe(meter) }
 // Close implements [store.Store].
 func (s *Store) Close() error { return s.close() }
 
-func (s *Store) shut() error {
+func (s *Store) closeAll() error {
 	s.mu.Lock()
 	s.closed = true
 	s.mu.Unlock()
 	s.running.Wait()
 	if s.files.check() != nil {
-		// What SQLite deletes when the last connection is closed is what has the
-		// names now. Everything stays open until the process ends.
+		// Closing the last connection would delete the files that have these names now,
+		// which are not ours. Everything stays open until the process ends.
 		return nil
 	}
 	if err := errors.Join(s.readers.Close(), s.writer.Close()); err != nil {
@@ -69,8 +69,9 @@ func (s *Store) shut() error {
 	return nil
 }
 
-// enter counts a call as running, so that Close waits for it.
-func (s *Store) enter() error {
+// begin counts a call as running, so that Close waits for it. If there is no error, the
+// caller must call s.running.Done.
+func (s *Store) begin() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
@@ -80,34 +81,33 @@ func (s *Store) enter() error {
 	return nil
 }
 
-// write runs do in a transaction that holds the write lock from its start,
-// and commits it unless do returns an error. It writes to no other history than the
-// one that is followed.
+// write runs do in a transaction that holds the write lock from its start. It commits the
+// transaction unless do returns an error. It writes only to the history that is followed.
 func (s *Store) write(ctx context.Context, what string, do func(tx *sql.Tx) error) error {
-	return s.turn(ctx, what, func(tx *sql.Tx) error {
-		if err := s.followed(ctx, tx); err != nil {
+	return s.writeUnchecked(ctx, what, func(tx *sql.Tx) error {
+		if err := s.checkHistory(ctx, tx); err != nil {
 			return err
 		}
 		return do(tx)
 	})
 }
 
-// turn is write for a feed, which finds out which history there is.
-func (s *Store) turn(ctx context.Context, what string, do func(tx *sql.Tx) error) error {
+// writeUnchecked is [Store.write] for a feed, which must find out which history there is.
+func (s *Store) writeUnchecked(ctx context.Context, what string, do func(tx *sql.Tx) error) error {
 	err := s.transact(ctx, s.writer, what, do)
 	if err == nil {
-		s.wake()
+		s.wakeFeeds()
 	}
 	return err
 }
 
-// exec is write of one statement, and returns how many rows it has changed.
+// exec runs one statement by [Store.write] and returns how many rows have changed.
 func (s *Store) exec(ctx context.Context, what, statement string, args ...any) (int64, error) {
 	return result(ctx, s.write, what, func(tx *sql.Tx) (int64, error) { return changed(tx.ExecContext(ctx, statement, args...)) })
 }
 
-// result has do run in a transaction by [Store.read], [Store.believe], [Store.write] or
-// [Store.turn], and returns its result, or the zero value with an error.
+// result runs do in a transaction and returns its result, or the zero value with an error.
+// Run is [Store.read], [Store.readFollowed], [Store.write] or [Store.writeUnchecked].
 func result[T any](
 	ctx context.Context, run func(ctx context.Context, what string, do func(tx *sql.Tx) error) error,
 	what string, do func(tx *sql.Tx) (T, error),
@@ -132,7 +132,7 @@ func collect[T any](
 	if err != nil {
 		return nil, err
 	}
-	defer func() { _ = rows.Close() }() // its error is Err's
+	defer func() { _ = rows.Close() }() // Err returns its error
 	for rows.Next() {
 		row, err := scan(rows)
 		if err != nil {
@@ -148,16 +148,17 @@ func (s *Store) read(ctx context.Context, what string, do func(tx *sql.Tx) error
 	return s.transact(ctx, s.readers, what, do)
 }
 
-// believe is read, on connections that have what the feed has seen. The file may
-// have been set back, and a connection may have the file that was there before.
-func (s *Store) believe(ctx context.Context, what string, do func(tx *sql.Tx) error) error {
+// readFollowed is [Store.read], and checks that the database has the history that the feed
+// has seen. The file may have been restored from a backup, and a connection may still have
+// the old file open.
+func (s *Store) readFollowed(ctx context.Context, what string, do func(tx *sql.Tx) error) error {
 	renew := func() {
-		s.readers.SetMaxIdleConns(0) // closes those that are idle
+		s.readers.SetMaxIdleConns(0) // closes the idle connections
 		s.readers.SetMaxIdleConns(maxReaders)
 	}
 	return s.seen.Believe(renew, func() error {
 		return s.read(ctx, what, func(tx *sql.Tx) error {
-			if err := s.followed(ctx, tx); err != nil {
+			if err := s.checkHistory(ctx, tx); err != nil {
 				return err
 			}
 			return do(tx)
@@ -165,9 +166,9 @@ func (s *Store) believe(ctx context.Context, what string, do func(tx *sql.Tx) er
 	})
 }
 
-// followed returns [store.ErrOtherHistory] if what the feed has seen is not in the
-// log.
-func (s *Store) followed(ctx context.Context, tx *sql.Tx) error {
+// checkHistory returns [store.ErrOtherHistory] if the place that the feed has seen is not in
+// the log.
+func (s *Store) checkHistory(ctx context.Context, tx *sql.Tx) error {
 	_, place := s.seen.History()
 	if place == (store.Position{}) {
 		return nil
@@ -181,16 +182,16 @@ func (s *Store) followed(ctx context.Context, tx *sql.Tx) error {
 	return err
 }
 
-// transact has looked at the files after the commit when it returns: nobody is
-// told of a commit to a file that was replaced.
+// transact runs do in a transaction. It checks the files after the commit, so that it never
+// reports success for a commit to a file that was replaced.
 func (s *Store) transact(ctx context.Context, db *sql.DB, what string, do func(tx *sql.Tx) error) error {
-	if err := s.enter(); err != nil {
+	if err := s.begin(); err != nil {
 		return err
 	}
 	defer s.running.Done()
 	var err error
 	if db == s.writer {
-		err = s.files.check() // nothing is written where it would be lost
+		err = s.files.check() // a write to a replaced file would be lost
 	}
 	if err == nil {
 		err = s.explain(ctx, inTransaction(ctx, db, do))
@@ -210,22 +211,22 @@ func inTransaction(ctx context.Context, db *sql.DB, do func(tx *sql.Tx) error) e
 		return err
 	}
 	if err := do(tx); err != nil {
-		_ = tx.Rollback() // the error that counts is the one at hand
+		_ = tx.Rollback() // the error of do is the one that counts
 		return err
 	}
 	return tx.Commit()
 }
 
-// explain turns SQLite's result codes into what can be done about them. The
-// messages of SQLite name columns and constraints, never values.
+// explain turns SQLite's result codes into errors that say what to do. The messages of
+// SQLite name columns and constraints, never values.
 func (s *Store) explain(ctx context.Context, err error) error {
 	if err == nil {
 		return nil
 	}
 	code := resultCode(err)
 	switch {
-	// database/sql rolls back on its own when the context ends, and then the next
-	// call finds the transaction gone.
+	// When the context ends, database/sql rolls back on its own. The next call then gets
+	// ErrTxDone.
 	case ctx.Err() != nil && (code == codes.SQLITE_INTERRUPT || errors.Is(err, sql.ErrTxDone)):
 		return context.Cause(ctx)
 	case code == codes.SQLITE_CONSTRAINT_PRIMARYKEY, code == codes.SQLITE_CONSTRAINT_UNIQUE:

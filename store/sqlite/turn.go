@@ -12,11 +12,11 @@ import (
 
 // Renew implements [store.Feed].
 func (f *feed) Renew(ctx context.Context, turn *store.Turn) (*store.View, error) {
-	view, err := result(ctx, f.store.turn, "renew the lease", func(tx *sql.Tx) (*store.View, error) {
+	view, err := result(ctx, f.store.writeUnchecked, "renew the lease", func(tx *sql.Tx) (*store.View, error) {
 		if err := logInserted(ctx, tx); err != nil {
 			return nil, err
 		}
-		view, err := look(ctx, tx, turn)
+		view, err := readView(ctx, tx, turn)
 		if err != nil || !view.Member {
 			return view, err
 		}
@@ -25,8 +25,8 @@ func (f *feed) Renew(ctx context.Context, turn *store.Turn) (*store.View, error)
 	return f.seen(view, true, err)
 }
 
-// logInserted moves the place if keys were inserted since the last time. Before
-// somebody has renewed since, nobody has a place that could hide it.
+// logInserted adds an entry to the change log if keys were inserted since the last renewal.
+// Until the next renewal nobody has seen a newer place, so it is early enough.
 func logInserted(ctx context.Context, tx *sql.Tx) error {
 	n, err := changed(tx.ExecContext(ctx, "UPDATE key_count SET inserted = 0 WHERE inserted = 1"))
 	if err != nil || n == 0 {
@@ -38,11 +38,11 @@ func logInserted(ctx context.Context, tx *sql.Tx) error {
 
 // Pull implements [store.Feed].
 func (f *feed) Pull(ctx context.Context, turn *store.Turn) (*store.View, error) {
-	view, err := result(ctx, f.store.read, "read changes", func(tx *sql.Tx) (*store.View, error) { return look(ctx, tx, turn) })
+	view, err := result(ctx, f.store.read, "read changes", func(tx *sql.Tx) (*store.View, error) { return readView(ctx, tx, turn) })
 	return f.seen(view, false, err)
 }
 
-// seen notes how far the log goes, so that Wait waits for more, and reads ask for it.
+// seen notes the head of the log. Wait then waits for more, and reads compare with it.
 func (f *feed) seen(view *store.View, renewed bool, err error) (*store.View, error) {
 	if err != nil {
 		return nil, err
@@ -53,7 +53,7 @@ func (f *feed) seen(view *store.View, renewed bool, err error) (*store.View, err
 }
 
 func renew(ctx context.Context, tx *sql.Tx, turn *store.Turn, inLog bool) error {
-	applied := int64(0) // of another history it says nothing
+	applied := int64(0) // a rev of another history means nothing here
 	if inLog {
 		applied = turn.Applied.Rev
 	}
@@ -64,7 +64,7 @@ UPDATE member SET beat = random(), applied = max(applied, ?),
 		return err
 	}
 	for _, c := range turn.Cuts {
-		// The change may have been pruned.
+		// The change may have been pruned. Nothing is inserted then.
 		_, err := tx.ExecContext(ctx, `
 INSERT INTO change_cut (rev, member, requests) SELECT rev, ?, ? FROM change_log WHERE rev = ?
 ON CONFLICT DO UPDATE SET requests = excluded.requests`, turn.Member.String(), c.Requests, c.Rev)
@@ -75,8 +75,8 @@ ON CONFLICT DO UPDATE SET requests = excluded.requests`, turn.Member.String(), c
 	return nil
 }
 
-// look is what a turn gets to see.
-func look(ctx context.Context, tx *sql.Tx, turn *store.Turn) (*store.View, error) {
+// readView reads the view of a turn.
+func readView(ctx context.Context, tx *sql.Tx, turn *store.Turn) (*store.View, error) {
 	view := &store.View{Origin: origin}
 	err := tx.QueryRowContext(ctx, `
 SELECT EXISTS (SELECT 1 FROM member WHERE id = ?), EXISTS (SELECT 1 FROM change_log WHERE rev = ? AND tag = ?)`,
@@ -91,11 +91,11 @@ SELECT EXISTS (SELECT 1 FROM member WHERE id = ?), EXISTS (SELECT 1 FROM change_
 	return view, err
 }
 
-// origin is that of every file. One that is put in the place of another while it
-// is open is an error: see [files].
+// origin is the same for every file. If another file takes the place of the open one, that
+// is an error: see [files].
 const origin = "sqlite"
 
-// logTriggers is how many triggers write the log, or have it written.
+// logTriggers is how many triggers on system_keys take part in logging changes.
 const logTriggers = 4
 
 // head returns the newest place in the log, and whether all changes get there.
@@ -125,7 +125,8 @@ func scanChange(row sqlstore.Row) (change store.Change, err error) {
 	}
 	change.Kind, change.At = store.ChangeKind(op[0]), time.UnixMicro(at).UTC()
 	if id.Valid {
-		// A row that no driver has written may have any id. No key has it then.
+		// Another program may have written a row with any text as its id. No key of ours
+		// has such an id.
 		change.Key, _ = store.ParseID(id.String)
 	}
 	return change, nil
