@@ -3,6 +3,7 @@ package integration_test
 import (
 	"fmt"
 	"net/http"
+	"regexp"
 	"strconv"
 	"strings"
 	"testing"
@@ -11,9 +12,9 @@ import (
 	"github.com/lumio-vision/caddy-system-keys/internal/testenv"
 )
 
-// limited is a site with a budget for failures, behind a proxy that says who its
+// limited is a site with a limit of failures, behind a proxy that says who its
 // clients are.
-func limited(t *testing.T, b *backend, address, servers, more string) {
+func limited(t *testing.T, b *backend, address, servers, limit, more string) {
 	t.Helper()
 	load(t, fmt.Sprintf(`{
 		admin off
@@ -31,11 +32,11 @@ func limited(t *testing.T, b *backend, address, servers, more string) {
 	}
 	http://%s {
 		system_key_auth {
-			failure_limit 3 1h
+			%s
 		}
 		respond "upstream"
 		%s
-	}`, servers, b.options, cheap, address, more))
+	}`, servers, b.options, cheap, address, limit, more))
 }
 
 const behindAProxy = "trusted_proxies static 127.0.0.1/32"
@@ -65,7 +66,7 @@ func TestFailureLimit(t *testing.T) {
 	}
 	unminted := "Bearer lm_sys_" + strings.Repeat("0", 76)
 	address := testenv.FreeAddress(t)
-	limited(t, b, address, behindAProxy, "")
+	limited(t, b, address, behindAProxy, "failure_limit 3 1h", "")
 	const client, other = "192.0.2.1", "192.0.2.2"
 
 	// What is no key that is not good does not count.
@@ -100,7 +101,7 @@ func TestFailureLimit(t *testing.T) {
 	from(t, "2001:db8::1", address, unminted).must(t, http.StatusUnauthorized, nil)
 
 	// A reload forgets nothing.
-	limited(t, b, address, behindAProxy, "header X-Reloaded yes")
+	limited(t, b, address, behindAProxy, "failure_limit 3 1h", "header X-Reloaded yes")
 	if a := from(t, client, address, unminted).must(t, http.StatusTooManyRequests, nil); a.header.Get("X-Reloaded") == "" {
 		t.Error("it was not reloaded")
 	}
@@ -113,7 +114,7 @@ func TestFailureLimitGoesByWhoTheClientIs(t *testing.T) {
 	b := onSQLite(t)
 	b.keys(t)
 	address := testenv.FreeAddress(t)
-	limited(t, b, address, "", "handle_errors {\nrespond \"{err.status_code} {err.message}\" {err.status_code}\n}")
+	limited(t, b, address, "", "failure_limit 3 1h", "handle_errors {\nrespond \"{err.status_code} {err.message}\" {err.status_code}\n}")
 	unminted := "Bearer lm_sys_" + strings.Repeat("0", 76)
 	for i := range 3 {
 		from(t, fmt.Sprintf("192.0.2.%d", i), address, unminted).must(t, http.StatusUnauthorized, nil)
@@ -121,5 +122,43 @@ func TestFailureLimitGoesByWhoTheClientIs(t *testing.T) {
 	a := from(t, "192.0.2.9", address, unminted).must(t, http.StatusTooManyRequests, nil)
 	if a.body != "429 too many system keys that are not valid came from this address" || a.header.Get("Retry-After") == "" {
 		t.Errorf("the error route answers %q, %v", a.body, a.header)
+	}
+}
+
+// TestFailuresByDefault goes beyond the limit that nobody has configured. The answer stays
+// the same, but says when to come again.
+func TestFailuresByDefault(t *testing.T) {
+	b := onSQLite(t)
+	keys := b.keys(t)
+	_, good := mint(t, keys, "good")
+	address := testenv.FreeAddress(t)
+	limited(t, b, address, behindAProxy, "", "")
+	const client = "192.0.2.7" // of no other test: the count outlives this one
+	unminted := "Bearer lm_sys_" + strings.Repeat("0", 76)
+	var late int
+	var first, last reply
+	for i := range 150 { // more than a minute's 100, and what is forgotten meanwhile
+		a := from(t, client, address, unminted).must(t, http.StatusUnauthorized, nil)
+		if a.header.Get("Retry-After") != "" {
+			late++
+			last = a
+		} else if i == 0 {
+			first = a
+		}
+		if late == 3 {
+			break
+		}
+	}
+	if late < 3 {
+		t.Fatalf("%d answers say when to come again", late)
+	}
+	withoutID := regexp.MustCompile(`"request_id":"[^"]*"`)
+	if withoutID.ReplaceAllString(first.body, "") != withoutID.ReplaceAllString(last.body, "") ||
+		last.header.Get("Www-Authenticate") != first.header.Get("Www-Authenticate") || last.header.Get("Www-Authenticate") == "" {
+		t.Errorf("the late answer is another: %s, %v", last.body, last.header)
+	}
+	from(t, client, address, "Bearer "+good).must(t, http.StatusOK, nil)
+	if a := from(t, "192.0.2.8", address, unminted).must(t, http.StatusUnauthorized, nil); a.header.Get("Retry-After") != "" {
+		t.Error("another client pays")
 	}
 }

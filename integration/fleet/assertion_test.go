@@ -104,7 +104,7 @@ func (b *balancer) refused(keep func(result string) bool) map[string]int {
 func TestRollingRestartRefusesNoAssertion(t *testing.T) {
 	t.Parallel()
 	f := emptyFleet(t, 10*time.Second, "")
-	f.keyAuth = "{\nassertion fleet\n}"
+	f.keyAuth = "assertion fleet"
 	b := &balancer{results: make(map[string]int)}
 	verifier := verifying.New("http://balancer/.well-known/lumio-keys.json", "fleet",
 		verifying.WithHTTPClient(&http.Client{Transport: b}), verifying.WithLogger(slog.New(slog.DiscardHandler)))

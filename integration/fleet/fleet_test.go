@@ -58,7 +58,7 @@ type fleet struct {
 	file      string // of SQLite, in place of PostgreSQL
 	pooler    string // the address at which servers reach PostgreSQL, if it is another
 	options   string
-	keyAuth   string // the block of system_key_auth
+	keyAuth   string // more of the block of system_key_auth
 	sites     string // more of them, on ADDRESS, which each server has of its own
 	lease     time.Duration
 	upstream  *upstream
@@ -187,7 +187,10 @@ func (f *fleet) start() *instance {
 }
 http://%s {
 	system_keys_admin
-	system_key_auth %s
+	system_key_auth {
+		failure_limit 1000000 1s # refusals are counted, and none is late
+		%s
+	}
 	reverse_proxy %s {
 		flush_interval -1
 		max_fails 1

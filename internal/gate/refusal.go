@@ -2,6 +2,7 @@ package gate
 
 import (
 	"fmt"
+	"maps"
 	"math"
 	"net/http"
 	"strconv"
@@ -138,6 +139,14 @@ func Unavailable(reason Reason, retryAfter time.Duration, cause error) *Refusal 
 // waitFor returns a Retry-After field (RFC 9110 section 10.2.3), in whole seconds.
 func waitFor(d time.Duration) http.Header {
 	return http.Header{"Retry-After": {strconv.Itoa(max(1, int(math.Ceil(d.Seconds()))))}}
+}
+
+// RetryAfter returns the same answer with the time after which the client may try again.
+func (r *Refusal) RetryAfter(wait time.Duration) *Refusal {
+	later := *r
+	later.Header = r.Header.Clone()
+	maps.Copy(later.Header, waitFor(wait))
+	return &later
 }
 
 // TooMany returns the answer in place of [Invalid] to a client that has sent too many bad

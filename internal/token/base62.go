@@ -61,8 +61,7 @@ func encodeUint64(dst *[tagLength]byte, number uint64) {
 	}
 }
 
-// decodeID reads an id that [encode] wrote. The caller has checked that s is base62 and
-// not greater than maxID.
+// decodeID reads an id that [encode] wrote. For other text the result means nothing.
 func decodeID(s string) (id [16]byte) {
 	var hi, lo uint64
 	for i := range len(s) {

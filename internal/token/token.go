@@ -42,9 +42,9 @@ const (
 	signedLength = idLength + secretLength
 )
 
-// dummyBody is parsed in place of a string that does not have the shape of a key, so that
-// such a string takes as long as any other.
-const dummyBody = "0000000000000000000000000000000000000000000000000000000000000000000000000000"
+// dummyKey is read in place of a string that does not have the shape of a key, so that such
+// a string takes as long as any other.
+const dummyKey = Prefix + "0000000000000000000000000000000000000000000000000000000000000000000000000000"
 
 // The errors of [Minter.Parse]. They never contain the input. The client must not be told
 // which of the two it was.
@@ -79,30 +79,49 @@ func (m *Minter) Mint(id [16]byte, secret [32]byte) string {
 // Parse returns the id in a key that this installation minted. For any other string it
 // returns [ErrMalformed] or [ErrUnminted]. An id does not prove that the key exists, or
 // that its secret is right. It only says that the key is worth looking up.
-//
-// Parse does not allocate. A string that it refuses takes the time of one HMAC, whatever
-// its form and length. So the two errors cannot be told apart by time.
 func (m *Minter) Parse(s string) (id [16]byte, err error) {
-	shaped := len(s) == Length && s[:len(Prefix)] == Prefix
-	body := dummyBody
-	if shaped {
-		body = s[len(Prefix):]
+	id, _, err = Read(s)
+	if !m.Minted(s) && err == nil {
+		return [16]byte{}, ErrUnminted
 	}
-	number, secret, tag := body[:idLength], body[idLength:signedLength], body[signedLength:]
+	return id, err
+}
 
+// Read returns the id in a string that has the form of a key, and its [Digest], without a
+// look at its tag. For any other string the error is [ErrMalformed], and both are zero. Zero
+// is the digest of no known string.
+//
+// Read and [Minter.Minted] do not allocate. Each takes the same time for all strings,
+// whatever their form and length. So a client cannot tell by time why it was refused.
+func Read(s string) (id [16]byte, digest [32]byte, err error) {
+	key, shaped := sizedAsKey(s)
+	body := key[len(Prefix):]
+	number, secret, tag := body[:idLength], body[idLength:signedLength], body[signedLength:]
 	// Digits sort as their values do. So a part of fixed width is in range if it does not
 	// sort behind the greatest number that fits.
 	wellFormed := isBase62(body) && number <= maxID && secret <= maxSecret && tag <= maxTag
-	want := m.tags.tag(body[:signedLength])
-	minted := subtle.ConstantTimeCompare(want[:], []byte(tag)) == 1
-
-	switch {
-	case !shaped || !wellFormed:
-		return id, ErrMalformed
-	case !minted:
-		return id, ErrUnminted
+	id, digest = decodeID(number), Digest(key)
+	if !shaped || !wellFormed {
+		return [16]byte{}, [32]byte{}, ErrMalformed
 	}
-	return decodeID(number), nil
+	return id, digest, nil
+}
+
+// Minted reports whether the tag of a key was made with this installation's mint key. A
+// string without the form of a key has no such tag.
+func (m *Minter) Minted(s string) bool {
+	key, shaped := sizedAsKey(s)
+	signed, tag := key[len(Prefix):len(Prefix)+signedLength], key[len(Prefix)+signedLength:]
+	want := m.tags.tag(signed)
+	return subtle.ConstantTimeCompare(want[:], []byte(tag)) == 1 && shaped
+}
+
+// sizedAsKey returns s, or [dummyKey] if s has not the prefix and the length of a key.
+func sizedAsKey(s string) (key string, is bool) {
+	if len(s) != Length || s[:len(Prefix)] != Prefix {
+		return dummyKey, false
+	}
+	return s, true
 }
 
 // tagger computes the tags of one mint key: HMAC-SHA256 (RFC 2104), written out

@@ -45,11 +45,17 @@ func (v *Verifier) Verify(ctx context.Context, key string) (*Identity, error) {
 // The id is returned whether the key is accepted or not. It is the id in the key or, for a
 // key of another service, the id of the row that was found. It is zero if there is none.
 func (v *Verifier) Admit(ctx context.Context, key string, request *coherence.Request) (store.ID, *Identity, error) {
-	id, err := v.config.Minter.Parse(key)
-	if err != nil {
+	id, digest, malformed := token.Read(key)
+	p := presented{id: id, key: key, digest: digest}
+	// An entry is there only for a string whose tag was checked, and the digest is that of
+	// the whole string. So a key that is in memory needs no look at its tag.
+	if identity, err := v.recallTimed(&p, request); identity != nil || err != nil {
+		return id, identity, err
+	}
+	if p.minted = v.config.Minter.Minted(key); !p.minted || malformed != nil {
 		return v.adopt(ctx, key, request)
 	}
-	identity, err := v.admit(ctx, &presented{id: id, key: key, digest: token.Digest(key), minted: true}, request)
+	identity, err := v.admitCold(ctx, &p, request)
 	return id, identity, err
 }
 
@@ -95,15 +101,16 @@ func (v *Verifier) notFound(outcome adopt.Outcome, err error, reason Reason) err
 	return unanswered(err)
 }
 
-// admit is [Verifier.Admit] for a key whose id is known.
+// admit is [Verifier.Admit] for a key of another service whose id was found.
 func (v *Verifier) admit(ctx context.Context, p *presented, request *coherence.Request) (*Identity, error) {
-	began := v.sample()
-	if identity, now, err := v.recall(p, request); identity != nil || err != nil {
-		if err == nil {
-			v.countRecall(began, now)
-		}
+	if identity, err := v.recallTimed(p, request); identity != nil || err != nil {
 		return identity, err
 	}
+	return v.admitCold(ctx, p, request)
+}
+
+// admitCold is [Verifier.Admit] for a key that is not in memory.
+func (v *Verifier) admitCold(ctx context.Context, p *presented, request *coherence.Request) (*Identity, error) {
 	if reason, ok := v.negatives.reason(p.id, v.config.Now()); ok {
 		return nil, reason
 	}
@@ -215,6 +222,7 @@ func (v *Verifier) recall(p *presented, request *coherence.Request) (_ *Identity
 	if e == nil || subtle.ConstantTimeCompare(e.digest[:], p.digest[:]) != 1 {
 		return nil, now, nil
 	}
+	s.visit()
 	if request != nil {
 		v.config.InFlight.Enter(request, e.claim)
 	}
@@ -235,21 +243,22 @@ func (v *Verifier) recall(p *presented, request *coherence.Request) (_ *Identity
 // a tenth of the time of such a check.
 const sampleEvery = 256
 
-// sample reads the clock if the next check from memory is timed. Otherwise it returns zero.
-func (v *Verifier) sample() (began time.Time) {
+// recallTimed is recall, counted. One in sampleEvery checks is timed. Its end is the reading
+// of the clock that recall needs anyway.
+func (v *Verifier) recallTimed(p *presented, request *coherence.Request) (*Identity, error) {
+	var began time.Time
 	if v.remembered.Load()%sampleEvery == sampleEvery-1 {
 		began = v.config.Now()
 	}
-	return began
-}
-
-// countRecall counts a request that was accepted from memory at now. Now is a reading that
-// the check needs anyway, just before its end.
-func (v *Verifier) countRecall(began, now time.Time) {
+	identity, now, err := v.recall(p, request)
+	if identity == nil {
+		return nil, err
+	}
 	v.remembered.Add(1)
 	if !began.IsZero() {
 		v.config.Meter.Verified(observe.PathMemory, now.Sub(began))
 	}
+	return identity, nil
 }
 
 // begin reports whether a lookup may begin. If so, the caller must call fills.Done at its

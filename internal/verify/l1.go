@@ -51,6 +51,14 @@ type slot struct {
 	dead    bool // the slot is not in the map any more
 }
 
+// visit keeps the slot from the next eviction. Only a request with the right key does so: the
+// id is public, and other strings must not choose what is evicted.
+func (s *slot) visit() {
+	if !s.visited.Load() {
+		s.visited.Store(true)
+	}
+}
+
 // l1 maps ids to entries. Readers take no lock and write at most one bit. If l1 is full, it
 // evicts by SIEVE (Zhang et al., NSDI 2024): the slots are in a queue in order of insertion.
 // A hand walks through the queue, and takes the first slot that was not visited since the
@@ -96,9 +104,6 @@ func (c *l1) get(id store.ID) (*slot, *entry) {
 	e := s.entry.Load()
 	if e == nil || e.epoch != c.epoch.Load() {
 		return s, nil
-	}
-	if !s.visited.Load() {
-		s.visited.Store(true)
 	}
 	return s, e
 }

@@ -104,7 +104,8 @@ func TestL1KeepsWhatIsUsed(t *testing.T) {
 	c := newL1(100, 1<<30)
 	for i := range 5000 {
 		c.put(c.generation(testID(i)), testEntry(i, ""))
-		c.get(testID(0))
+		s, _ := c.get(testID(0))
+		s.visit()
 	}
 	if _, e := c.get(testID(0)); e == nil {
 		t.Error("a key that is used all the time was evicted by keys used once")
@@ -143,7 +144,9 @@ func TestL1AccountsForEverything(t *testing.T) {
 				case 0:
 					c.forget(testID(i))
 				case 1:
-					c.get(testID(i))
+					if s, e := c.get(testID(i)); e != nil {
+						s.visit()
+					}
 				default:
 					c.put(c.generation(testID(i)), testEntry(i, "label"))
 				}

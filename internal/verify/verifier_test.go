@@ -334,3 +334,41 @@ func TestAKeyThatGoesOnAfterItsHashWasReplaced(t *testing.T) {
 		t.Errorf("%d Argon2id computations, not 1", stats.Argon2Runs)
 	}
 }
+
+// TestAStringWithTheIDOfAKeyDoesNotKeepItInMemory sends strings with a remembered key's id
+// and another secret. The id is public, so they must not choose what is evicted.
+func TestAStringWithTheIDOfAKeyDoesNotKeepItInMemory(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, func(c *verify.Config) { c.MaxEntries = 4 })
+	use := func(key string) {
+		t.Helper()
+		if _, err := f.verifier.Verify(t.Context(), key); err != nil {
+			t.Fatal(err)
+		}
+	}
+	others := func(n int, then func()) {
+		t.Helper()
+		for range n {
+			_, key := f.mint(t, "other")
+			use(key)
+			then()
+		}
+	}
+	others(5, func() {}) // fills the memory once
+	_, remembered := f.mint(t, "remembered")
+	use(remembered)
+	last := "0"
+	if strings.HasSuffix(remembered, last) {
+		last = "1"
+	}
+	others(4, func() {
+		if _, err := f.verifier.Verify(t.Context(), remembered[:len(remembered)-1]+last); !errors.Is(err, verify.ReasonUnminted) {
+			t.Fatal(err)
+		}
+	})
+	before := f.verifier.Stats().RowReads
+	use(remembered)
+	if f.verifier.Stats().RowReads == before {
+		t.Error("the key was kept in memory by strings that are not it")
+	}
+}
