@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -144,7 +145,7 @@ func ask(t *testing.T, c *plane.Caller, method, path, body string, status int, c
 	return a
 }
 
-// TestTheListIsWalkedByItsLinks on each store.
+// TestTheListIsWalkedByItsLinks in each order, on each store.
 func TestTheListIsWalkedByItsLinks(t *testing.T) {
 	t.Parallel()
 	for name, options := range plane.Stores(t) {
@@ -152,30 +153,25 @@ func TestTheListIsWalkedByItsLinks(t *testing.T) {
 			t.Parallel()
 			p := plane.New(t, options)
 			reader := p.ByKey(t, false, admin.PermissionRead)
+			made := []string{"caller"}
 			for i := range 23 {
-				p.Mint(t, fmt.Sprintf("Bot %02d", 22-i))
+				made = append(made, fmt.Sprintf("Bot %02d", 22-i))
+				p.Mint(t, made[i+1])
 			}
 			if _, _, err := p.Keys.Create(t.Context(), admin.CLI(), admin.NewKey{Label: "short-lived", ExpiresAt: time.Now().Add(time.Hour)}); err != nil {
 				t.Fatal(err)
 			}
-			var labels []string
-			next := plane.KeysPath + "?sort=label&limit=10"
-			for pages := 0; next != ""; pages++ {
-				if pages == 3 {
-					t.Fatal("more pages than there are keys")
+			made = append(made, "short-lived")
+			want := slices.Sorted(slices.Values(made))
+			for _, sort := range []string{"label", "-label", "created_at", "-created_at", "last_used_at", "-last_used_at"} {
+				labels := walk(t, reader, plane.KeysPath+"?limit=10&sort="+sort)
+				if strings.HasPrefix(sort, "-") {
+					slices.Reverse(labels)
 				}
-				var list plane.KeyList
-				reader.Call(t, http.MethodGet, next, "").Must(t, http.StatusOK, &list)
-				if list.Meta.Total != 25 || list.Links.Self.Href != next || list.Links.Collection.Href != plane.KeysPath {
-					t.Errorf("total %d, links %+v", list.Meta.Total, list.Links)
+				if strings.HasSuffix(sort, "label") && !slices.Equal(labels, want) || strings.HasSuffix(sort, "created_at") && !slices.Equal(labels, made) ||
+					!slices.Equal(slices.Sorted(slices.Values(labels)), want) {
+					t.Errorf("by %s: %q", sort, labels)
 				}
-				for _, k := range list.Data {
-					labels = append(labels, k.Label)
-				}
-				next = list.Links.Next.Href
-			}
-			if len(labels) != 25 || labels[0] != "Bot 00" || labels[22] != "Bot 22" || labels[23] != "caller" || labels[24] != "short-lived" {
-				t.Errorf("labels are %q", labels)
 			}
 			found := reader.Call(t, http.MethodGet, plane.KeysPath+"?q=bOT+1&unused_since=2026-01-01T00:00:00Z", "").Body
 			if strings.Count(found, `"label":"Bot 1`) != 10 || !strings.Contains(found, `"total":10`) {
@@ -183,4 +179,24 @@ func TestTheListIsWalkedByItsLinks(t *testing.T) {
 			}
 		})
 	}
+}
+
+// walk follows the links from the first of three pages, and returns the labels.
+func walk(t *testing.T, c *plane.Caller, next string) (labels []string) {
+	t.Helper()
+	for pages := 0; next != ""; pages++ {
+		if pages == 3 {
+			t.Fatal("more pages than there are keys")
+		}
+		var list plane.KeyList
+		c.Call(t, http.MethodGet, next, "").Must(t, http.StatusOK, &list)
+		if list.Meta.Total != 25 || list.Links.Self.Href != next || list.Links.Collection.Href != plane.KeysPath {
+			t.Errorf("total %d, links %+v", list.Meta.Total, list.Links)
+		}
+		for _, k := range list.Data {
+			labels = append(labels, k.Label)
+		}
+		next = list.Links.Next.Href
+	}
+	return labels
 }

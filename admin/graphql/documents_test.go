@@ -15,16 +15,15 @@ import (
 
 // bodies is an upstream that keeps what it was sent.
 type bodies struct {
-	mu     sync.Mutex
-	texts  []string
-	header http.Header
+	mu    sync.Mutex
+	texts []string
 }
 
 func (u *bodies) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	body, _ := io.ReadAll(r.Body)
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	u.texts, u.header = append(u.texts, r.Method+" "+string(body)), r.Header
+	u.texts = append(u.texts, r.Method+" "+string(body))
 	_, _ = io.WriteString(w, "upstream")
 }
 
