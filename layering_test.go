@@ -46,6 +46,10 @@ var layers = []layer{
 	{packages: "store/...", ours: []string{"store", "internal/..."}, never: slices.Concat(caddy, zap)},
 	{packages: "internal/token", standardOnly: true},
 	{packages: "internal/sqlstore", ours: []string{"store"}, never: slices.Concat(caddy, zap, clients)}, // a part of the drivers
+	{
+		packages: "internal/testenv/plane", ours: []string{"store/...", "internal/...", "admin/...", "internal/testenv/..."},
+		never: slices.Concat(caddy, zap),
+	},
 	{packages: "internal/testenv/...", never: slices.Concat(caddy, zap)},
 	{
 		packages: "internal/...", ours: []string{"store", "internal/..."},

@@ -11,38 +11,8 @@ import (
 	"time"
 
 	"github.com/lumio-vision/caddy-system-keys/admin"
+	"github.com/lumio-vision/caddy-system-keys/internal/testenv/plane"
 	"github.com/lumio-vision/caddy-system-keys/store"
-)
-
-// keyList, oneKey, oneRevoked and auditList are answers of the API.
-type (
-	envelopeLinks struct{ Self, Collection, Next struct{ Href string } }
-	keyList       struct {
-		Data  []admin.KeyJSON
-		Links envelopeLinks `json:"_links"`
-		Meta  struct{ Total int }
-	}
-	oneKey struct {
-		Data  admin.KeyJSON
-		Links envelopeLinks `json:"_links"`
-	}
-	oneRevoked struct {
-		Data  admin.RevokedJSON
-		Links envelopeLinks `json:"_links"`
-	}
-	auditList struct {
-		Data  []admin.AuditJSON
-		Links envelopeLinks `json:"_links"`
-		Meta  struct {
-			Total    int
-			Relation string `json:"total_relation"`
-		}
-	}
-)
-
-const (
-	keysPath  = "/v1/admin/system-keys"
-	auditPath = "/v1/admin/audit-log"
 )
 
 // TestTheAdminPlane is the whole of what an admin can do, by a caller of each
@@ -52,10 +22,10 @@ func TestTheAdminPlane(t *testing.T) {
 	for _, b := range backends(t) {
 		t.Run(b.name, func(t *testing.T) {
 			p := newPlane(t, b, "audit_requests all\n")
-			for _, c := range p.systemAdmins(t) {
-				t.Run(c.kind, func(t *testing.T) {
+			for _, caller := range p.SystemAdmins(t) {
+				t.Run(caller.Kind, func(t *testing.T) {
+					c := actor{caller, p}
 					bot := c.creates(t)
-					c.lists(t, bot)
 					c.watches(t, bot)
 					c.revokes(t, bot)
 					c.readsTheLog(t, bot)
@@ -66,119 +36,89 @@ func TestTheAdminPlane(t *testing.T) {
 	}
 }
 
-func (c *caller) creates(t *testing.T) admin.KeyJSON {
+// actor is a system admin at a plane.
+type actor struct {
+	*plane.Caller
+	at *plane.Plane
+}
+
+func (c actor) creates(t *testing.T) admin.KeyJSON {
 	t.Helper()
 	expires := time.Now().Add(time.Hour).UTC().Truncate(time.Second)
-	var created oneKey
-	a := c.call(t, http.MethodPost, keysPath, fmt.Sprintf(
+	var created plane.OneKey
+	a := c.Call(t, http.MethodPost, plane.KeysPath, fmt.Sprintf(
 		`{"label":"  Bot of %s ","permissions":["bots:write","bots:read","bots:read"],"expires_at":%q,"is_system":false}`,
-		c.kind, expires.Format(time.RFC3339))).must(t, http.StatusCreated, &created)
+		c.Kind, expires.Format(time.RFC3339))).Must(t, http.StatusCreated, &created)
 	bot := created.Data
-	if bot.Label != "Bot of "+c.kind || !slices.Equal(bot.Permissions, []string{"bots:read", "bots:write"}) || bot.IsSystem ||
-		bot.ExpiresAt == nil || !bot.ExpiresAt.Equal(expires) || bot.LastUsedAt != nil || *bot.CreatedBy != c.creator ||
+	if bot.Label != "Bot of "+c.Kind || !slices.Equal(bot.Permissions, []string{"bots:read", "bots:write"}) || bot.IsSystem ||
+		bot.ExpiresAt == nil || !bot.ExpiresAt.Equal(expires) || bot.LastUsedAt != nil || *bot.CreatedBy != c.Creator ||
 		!keyPattern.MatchString(bot.Key) {
 		t.Fatalf("created %+v", bot)
 	}
-	if href := keysPath + "/" + bot.ID.String(); a.header.Get("Location") != href || created.Links.Self.Href != href ||
-		created.Links.Collection.Href != keysPath || a.header.Get("Cache-Control") != "no-store" {
-		t.Errorf("Location %q, links %+v, %v", a.header.Get("Location"), created.Links, a.header)
+	if href := plane.KeysPath + "/" + bot.ID.String(); a.Header.Get("Location") != href || created.Links.Self.Href != href ||
+		created.Links.Collection.Href != plane.KeysPath || a.Header.Get("Cache-Control") != "no-store" {
+		t.Errorf("Location %q, links %+v, %v", a.Header.Get("Location"), created.Links, a.Header)
 	}
-	var read oneKey
-	text := c.call(t, http.MethodGet, keysPath+"/"+bot.ID.String(), "").must(t, http.StatusOK, &read).body
+	var read plane.OneKey
+	text := c.Call(t, http.MethodGet, plane.KeysPath+"/"+bot.ID.String(), "").Must(t, http.StatusOK, &read).Body
 	if read.Data.ID != bot.ID || read.Data.Label != bot.Label || strings.Contains(text, "lm_sys_") || strings.Contains(text, "argon2") {
 		t.Errorf("read %s", text)
 	}
 	return bot
 }
 
-func (c *caller) lists(t *testing.T, bot admin.KeyJSON) {
-	t.Helper()
-	for i := range 3 {
-		c.call(t, http.MethodPost, keysPath, fmt.Sprintf(`{"label":"%s %d"}`, c.kind, i)).must(t, http.StatusCreated, nil)
-	}
-	for _, sort := range []string{"label", "-label", "created_at", "-created_at", "last_used_at", "-last_used_at"} {
-		var labels []string
-		path := keysPath + "?limit=2&q=" + url.QueryEscape(strings.ToUpper(c.kind)) + "&sort=" + sort
-		for path != "" {
-			var page keyList
-			c.call(t, http.MethodGet, path, "").must(t, http.StatusOK, &page)
-			if page.Links.Self.Href != path || page.Links.Collection.Href != keysPath || page.Meta.Total != 4 || len(page.Data) > 2 {
-				t.Fatalf("%s: %+v", path, page)
-			}
-			for _, k := range page.Data {
-				labels = append(labels, k.Label)
-			}
-			path = page.Links.Next.Href
-		}
-		want := []string{c.kind + " 0", c.kind + " 1", c.kind + " 2", bot.Label}
-		if sort == "label" {
-			want = []string{bot.Label, c.kind + " 0", c.kind + " 1", c.kind + " 2"}
-			if c.kind < "bot" {
-				slices.Sort(want)
-			}
-		}
-		slices.Sort(want)
-		got := slices.Sorted(slices.Values(labels))
-		if !slices.Equal(got, want) {
-			t.Errorf("%s gives %v", sort, labels)
-		}
-		if sort == "label" && !slices.IsSortedFunc(labels, func(a, b string) int { return strings.Compare(strings.ToLower(a), strings.ToLower(b)) }) {
-			t.Errorf("by label: %v", labels)
-		}
-	}
-}
-
 // watches has the bot call through the proxy, and sees that it did.
-func (c *caller) watches(t *testing.T, bot admin.KeyJSON) {
+func (c actor) watches(t *testing.T, bot admin.KeyJSON) {
 	t.Helper()
 	before := time.Now().Add(-time.Second)
-	upstream := &caller{plane: c.plane, url: c.plane.url, authorize: bearer(bot.Key)}
-	upstream.call(t, http.MethodPost, "/work/%C3%A9?secret=1", "{}").must(t, http.StatusOK, nil)
-	upstream.call(t, http.MethodGet, "/privileged", "").must(t, http.StatusForbidden, nil)
-	unused := keysPath + "?limit=100&unused_since=" + url.QueryEscape(before.UTC().Format(time.RFC3339))
-	var one oneKey
+	c.Call(t, http.MethodPost, plane.KeysPath, `{"label":"idle"}`).Must(t, http.StatusCreated, nil)
+	upstream := c.at.As(plane.Bearer(bot.Key))
+	upstream.Call(t, http.MethodPost, "/work/%C3%A9?secret=1", "{}").Must(t, http.StatusOK, nil)
+	upstream.Call(t, http.MethodGet, "/privileged", "").Must(t, http.StatusForbidden, nil)
+	unused := plane.KeysPath + "?limit=100&unused_since=" + url.QueryEscape(before.UTC().Format(time.RFC3339))
+	var one plane.OneKey
 	eventually(t, "the last use is written", func() bool {
-		c.call(t, http.MethodGet, keysPath+"/"+bot.ID.String(), "").must(t, http.StatusOK, &one)
+		c.Call(t, http.MethodGet, plane.KeysPath+"/"+bot.ID.String(), "").Must(t, http.StatusOK, &one)
 		return one.Data.LastUsedAt != nil
 	})
-	var list keyList
-	c.call(t, http.MethodGet, unused, "").must(t, http.StatusOK, &list)
+	var list plane.KeyList
+	c.Call(t, http.MethodGet, unused, "").Must(t, http.StatusOK, &list)
 	if list.Meta.Total == 0 || slices.ContainsFunc(list.Data, func(k admin.KeyJSON) bool { return k.ID == bot.ID }) {
 		t.Errorf("a key in use is among %d idle ones", list.Meta.Total)
 	}
-	c.call(t, http.MethodGet, keysPath+"?sort=-last_used_at&q=bot", "").must(t, http.StatusOK, &list)
+	c.Call(t, http.MethodGet, plane.KeysPath+"?sort=-last_used_at&q=bot", "").Must(t, http.StatusOK, &list)
 	if list.Data[0].ID != bot.ID {
 		t.Errorf("the newest use is that of %q", list.Data[0].Label)
 	}
 }
 
-func (c *caller) revokes(t *testing.T, bot admin.KeyJSON) {
+func (c actor) revokes(t *testing.T, bot admin.KeyJSON) {
 	t.Helper()
-	path := keysPath + "/" + bot.ID.String()
-	var revoked oneRevoked
-	c.call(t, http.MethodDelete, path, "").must(t, http.StatusOK, &revoked)
+	path := plane.KeysPath + "/" + bot.ID.String()
+	var revoked plane.OneRevoked
+	c.Call(t, http.MethodDelete, path, "").Must(t, http.StatusOK, &revoked)
 	if r := revoked.Data; r.ID != bot.ID || r.Label != bot.Label || r.RevokedAt.IsZero() || r.Instances.Total != 1 ||
 		r.Instances.Acknowledged != 1 || revoked.Links.Self.Href != path {
 		t.Errorf("revoked %+v", revoked)
 	}
-	gone := &caller{plane: c.plane, url: c.plane.url, authorize: bearer(bot.Key)}
-	gone.call(t, http.MethodPost, "/work", "{}").must(t, http.StatusUnauthorized, nil)
-	gone.call(t, http.MethodGet, keysPath, "").must(t, http.StatusUnauthorized, nil)
-	var again oneRevoked
-	c.call(t, http.MethodDelete, path, "").must(t, http.StatusOK, &again)
+	gone := c.at.As(plane.Bearer(bot.Key))
+	gone.Call(t, http.MethodPost, "/work", "{}").Must(t, http.StatusUnauthorized, nil)
+	gone.Call(t, http.MethodGet, plane.KeysPath, "").Must(t, http.StatusUnauthorized, nil)
+	var again plane.OneRevoked
+	c.Call(t, http.MethodDelete, path, "").Must(t, http.StatusOK, &again)
 	if !reflect.DeepEqual(again, revoked) {
 		t.Errorf("again it says %+v, and not %+v", again, revoked)
 	}
-	c.call(t, http.MethodDelete, keysPath+"/"+store.NewAuditID(time.Now()).String(), "").must(t, http.StatusNotFound, nil)
-	c.call(t, http.MethodGet, path, "").must(t, http.StatusNotFound, nil)
+	c.Call(t, http.MethodDelete, plane.KeysPath+"/"+store.NewAuditID(time.Now()).String(), "").Must(t, http.StatusNotFound, nil)
+	c.Call(t, http.MethodGet, path, "").Must(t, http.StatusNotFound, nil)
 }
 
 // readsTheLog looks for everything that was done to the bot and by it.
-func (c *caller) readsTheLog(t *testing.T, bot admin.KeyJSON) {
+func (c actor) readsTheLog(t *testing.T, bot admin.KeyJSON) {
 	t.Helper()
-	var log auditList
+	var log plane.AuditList
 	eventually(t, "all is recorded", func() bool {
-		c.call(t, http.MethodGet, auditPath+"?key_id="+bot.ID.String(), "").must(t, http.StatusOK, &log)
+		c.Call(t, http.MethodGet, plane.AuditPath+"?key_id="+bot.ID.String(), "").Must(t, http.StatusOK, &log)
 		return log.Meta.Total == 6 && len(log.Data) == 6 // the total is counted a moment later
 	})
 	var lines []string
@@ -193,14 +133,14 @@ func (c *caller) readsTheLog(t *testing.T, bot admin.KeyJSON) {
 		}
 		lines = append(lines, fmt.Sprintf("%s by %s: %s %s %d %s", r.Event, actor, r.Request.Method, r.Request.Path, r.Request.Status, reason(string(r.Details))))
 	}
-	admin := c.actor + " " + c.id
+	admin := c.Actor + " " + c.ID
 	want := []string{
-		"api_key.denied by itself: GET " + keysPath + " 401 revoked",
+		"api_key.denied by itself: GET " + plane.KeysPath + " 401 revoked",
 		"api_key.denied by itself: POST /work 401 revoked",
-		"api_key.revoked by " + admin + ": DELETE " + keysPath + "/" + bot.ID.String() + " 200 ",
+		"api_key.revoked by " + admin + ": DELETE " + plane.KeysPath + "/" + bot.ID.String() + " 200 ",
 		"api_key.denied by itself: GET /privileged 403 insufficient_scope",
 		"api_key.used by itself: POST /work/%C3%A9 200 ",
-		"api_key.created by " + admin + ": POST " + keysPath + " 201 ",
+		"api_key.created by " + admin + ": POST " + plane.KeysPath + " 201 ",
 	}
 	if !slices.Equal(lines, want) {
 		t.Errorf("the log is\n%s\nand not\n%s", strings.Join(lines, "\n"), strings.Join(want, "\n"))
@@ -214,22 +154,22 @@ func (c *caller) readsTheLog(t *testing.T, bot admin.KeyJSON) {
 	for filter, n := range map[string]int{
 		"event=api_key.denied&key_id=" + bot.ID.String():                                                   3,
 		"label=" + url.QueryEscape(strings.ToUpper(bot.Label)):                                             6,
-		"event=api_key.created&label=" + url.QueryEscape(bot.Label) + "&actor=" + url.QueryEscape(c.id):    1,
+		"event=api_key.created&label=" + url.QueryEscape(bot.Label) + "&actor=" + url.QueryEscape(c.ID):    1,
 		"actor=" + bot.ID.String():                                                                         4,
 		"key_id=" + bot.ID.String() + "&until=2020-01-01T00:00:00Z":                                        0,
 		"key_id=" + bot.ID.String() + "&since=" + url.QueryEscape(newest.Format(time.RFC3339Nano)):         since,
 		"key_id=" + bot.ID.String() + "&limit=1&until=" + url.QueryEscape(newest.Format(time.RFC3339Nano)): 6 - since,
 	} {
-		var some auditList
-		c.call(t, http.MethodGet, auditPath+"?"+filter, "").must(t, http.StatusOK, &some)
+		var some plane.AuditList
+		c.Call(t, http.MethodGet, plane.AuditPath+"?"+filter, "").Must(t, http.StatusOK, &some)
 		if some.Meta.Total != n {
 			t.Errorf("%s keeps %d records, want %d", filter, some.Meta.Total, n)
 		}
 	}
-	path, walked := auditPath+"?limit=4&key_id="+bot.ID.String(), 0
+	path, walked := plane.AuditPath+"?limit=4&key_id="+bot.ID.String(), 0
 	for path != "" {
-		var page auditList
-		c.call(t, http.MethodGet, path, "").must(t, http.StatusOK, &page)
+		var page plane.AuditList
+		c.Call(t, http.MethodGet, path, "").Must(t, http.StatusOK, &page)
 		walked += len(page.Data)
 		path = page.Links.Next.Href
 	}
@@ -248,7 +188,7 @@ func reason(details string) string {
 	return reason
 }
 
-func (c *caller) doesItByGraphQL(t *testing.T) {
+func (c actor) doesItByGraphQL(t *testing.T) {
 	t.Helper()
 	var created struct {
 		AdminCreateSystemKey struct {
@@ -258,12 +198,12 @@ func (c *caller) doesItByGraphQL(t *testing.T) {
 			CreatedBy      string
 		}
 	}
-	label := "graph of " + c.kind
-	codes := c.graphQL(t, `mutation M($in: CreateSystemKeyInput!) { adminCreateSystemKey(input: $in) { ...all } }
+	label := "graph of " + c.Kind
+	codes := c.GraphQL(t, `mutation M($in: CreateSystemKeyInput!) { adminCreateSystemKey(input: $in) { ...all } }
 		fragment all on CreatedSystemKey { id label key permissions isSystem createdBy expiresAt }`,
 		map[string]any{"in": map[string]any{"label": label, "permissions": []string{"bots:read"}, "expiresAt": time.Now().Add(time.Hour).Format(time.RFC3339)}}, &created)
 	key := created.AdminCreateSystemKey
-	if codes != nil || key.Label != label || !keyPattern.MatchString(key.Key) || key.CreatedBy != c.creator || len(key.Permissions) != 1 {
+	if codes != nil || key.Label != label || !keyPattern.MatchString(key.Key) || key.CreatedBy != c.Creator || len(key.Permissions) != 1 {
 		t.Fatalf("created %+v, %v", key, codes)
 	}
 	var list struct {
@@ -281,13 +221,13 @@ func (c *caller) doesItByGraphQL(t *testing.T) {
 			}
 		}
 	}
-	codes = c.graphQL(t, `query Q($q: String, $id: ID) {
+	codes = c.GraphQL(t, `query Q($q: String, $id: ID) {
 		adminSystemKeys(q: $q, limit: 1, sort: "label") { total next data { id label lastUsedAt createdAt } }
 		adminAuditLog(keyId: $id, event: "api_key.created") { total more data { event actor { type id label } key { label } request { path } details } }
 	}`, map[string]any{"q": label, "id": key.ID}, &list)
 	keys, log := list.AdminSystemKeys, list.AdminAuditLog
 	if codes != nil || keys.Total != 1 || keys.Next != nil || keys.Data[0].ID != key.ID || log.Total != 1 ||
-		log.Data[0].Actor.Type != c.actor || log.Data[0].Actor.ID != c.id || log.Data[0].Key.Label != label {
+		log.Data[0].Actor.Type != c.Actor || log.Data[0].Actor.ID != c.ID || log.Data[0].Key.Label != label {
 		t.Errorf("listed %+v, %v", list, codes)
 	}
 	var revoked struct {
@@ -298,18 +238,18 @@ func (c *caller) doesItByGraphQL(t *testing.T) {
 		}
 	}
 	revoke := `mutation($id: ID!) { adminDeleteSystemKey(id: $id) { id label revokedAt requestsCut instances { total acknowledged expired } } }`
-	codes = c.graphQL(t, revoke, map[string]any{"id": key.ID}, &revoked)
+	codes = c.GraphQL(t, revoke, map[string]any{"id": key.ID}, &revoked)
 	if r := revoked.AdminDeleteSystemKey; codes != nil || r == nil || r.Label != label || r.Instances.Acknowledged != 1 {
 		t.Errorf("revoked %+v, %v", revoked, codes)
 	}
 	first := *revoked.AdminDeleteSystemKey
-	codes = c.graphQL(t, revoke, map[string]any{"id": key.ID}, &revoked)
+	codes = c.GraphQL(t, revoke, map[string]any{"id": key.ID}, &revoked)
 	if r := revoked.AdminDeleteSystemKey; codes != nil || r == nil || *r != first {
 		t.Errorf("revoked again %+v, and not %+v: %v", revoked, first, codes)
 	}
 	revoked.AdminDeleteSystemKey = nil
 	unknown := map[string]any{"id": store.NewAuditID(time.Now()).String()}
-	if codes := c.graphQL(t, revoke, unknown, &revoked); !slices.Equal(codes, []string{"not_found"}) || revoked.AdminDeleteSystemKey != nil {
+	if codes := c.GraphQL(t, revoke, unknown, &revoked); !slices.Equal(codes, []string{"not_found"}) || revoked.AdminDeleteSystemKey != nil {
 		t.Errorf("revoked what nobody knows: %v", codes)
 	}
 }

@@ -9,6 +9,8 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"github.com/lumio-vision/caddy-system-keys/internal/testenv/plane"
+
 	"github.com/lumio-vision/caddy-system-keys/admin"
 	"github.com/lumio-vision/caddy-system-keys/caddymodule"
 )
@@ -31,19 +33,19 @@ func TestFlood(t *testing.T) {
 		connections, each, reads = 64, 20_000, 1000
 	}
 	p := newPlane(t, onSQLite(t), "")
-	stranger := newIssuer(t)
-	gone, revoked := mint(t, p.keys, "gone")
-	if _, err := p.keys.Revoke(t.Context(), admin.CLI(), gone.ID); err != nil {
+	stranger := plane.NewIssuer(t)
+	gone, revoked := mint(t, p.Keys, "gone")
+	if _, err := p.Keys.Revoke(t.Context(), admin.CLI(), gone.ID); err != nil {
 		t.Fatal(err)
 	}
-	_, good := mint(t, p.keys, "bot")
-	client := &flooder{url: p.url}
+	_, good := mint(t, p.Keys, "bot")
+	client := &flooder{url: p.URL}
 	if status := client.send(t, "/", good); status != http.StatusOK {
 		t.Fatalf("a good key got %d", status)
 	}
 	wrong := make([]string, 32)
 	for i := range wrong {
-		wrong[i] = "lm_" + stranger.token(map[string]any{"sub": fmt.Sprint(i), "is_system": true})
+		wrong[i] = "lm_" + stranger.Token(map[string]any{"sub": fmt.Sprint(i), "is_system": true})
 	}
 	for _, flood := range []floodOf{
 		// Where no key is needed it would pass, without an identity.
@@ -54,14 +56,14 @@ func TestFlood(t *testing.T) {
 		// longer than that.
 		{"a revoked key", "/", http.StatusUnauthorized, func(int) string { return revoked }, reads, 0},
 		{"another secret for a good key", "/", http.StatusUnauthorized, func(n int) string {
-			return p.keys.Minter.Mint(gone.ID, [32]byte{byte(n), byte(n >> 8), byte(n >> 16)})
+			return p.Keys.Minter.Mint(gone.ID, [32]byte{byte(n), byte(n >> 8), byte(n >> 16)})
 		}, reads, 0},
-		{"unminted keys, admin plane", keysPath, http.StatusUnauthorized, func(n int) string { return fmt.Sprintf("lm_sys_%076d", n) }, 0, 0},
-		{"wrong JWTs, admin plane", keysPath, http.StatusUnauthorized, func(n int) string { return wrong[n%len(wrong)] }, 0, 0},
+		{"unminted keys, admin plane", plane.KeysPath, http.StatusUnauthorized, func(n int) string { return fmt.Sprintf("lm_sys_%076d", n) }, 0, 0},
+		{"wrong JWTs, admin plane", plane.KeysPath, http.StatusUnauthorized, func(n int) string { return wrong[n%len(wrong)] }, 0, 0},
 	} {
 		t.Run(flood.name, func(t *testing.T) {
 			before, goroutines := caddymodule.Stats(), runtime.NumGoroutine()
-			flood.run(t, p.url, connections, each, func() {
+			flood.run(t, p.URL, connections, each, func() {
 				if status := client.send(t, "/", good); status != http.StatusOK {
 					t.Errorf("a good key got %d", status)
 				}

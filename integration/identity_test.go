@@ -9,7 +9,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
+
+	"github.com/lumio-vision/caddy-system-keys/internal/testenv/plane"
 
 	"github.com/caddyserver/caddy/v2"
 	"golang.org/x/crypto/bcrypt"
@@ -18,70 +19,19 @@ import (
 	"github.com/lumio-vision/caddy-system-keys/internal/testenv"
 )
 
-// TestWhoIsNoAdmin tries credentials that are not good, on a plane that knows
-// keys and tokens and on one that trusts another handler.
-func TestWhoIsNoAdmin(t *testing.T) {
-	p := newPlane(t, onSQLite(t), "")
-	stranger := newIssuer(t)
-	with := func(authorize func(*http.Request)) *caller {
-		return &caller{plane: p, url: p.url, authorize: authorize}
-	}
-	system := map[string]any{"sub": "u", "is_system": true}
-	claims := func(name string, value any) map[string]any {
-		return map[string]any{"sub": "u", "is_system": true, name: value}
-	}
-	for name, test := range map[string]struct {
-		authorize func(*http.Request)
-		status    int
-	}{
-		"a token":                              {bearer("lm_" + p.issuer.token(system)), 200},
-		"in another case":                      {func(r *http.Request) { r.Header.Set("Authorization", "bEARER   lm_"+p.issuer.token(system)) }, 200},
-		"a token without the prefix":           {bearer(p.issuer.token(system)), 401},
-		"a token of another issuer's key":      {bearer("lm_" + stranger.token(system)), 401},
-		"an expired token":                     {bearer("lm_" + p.issuer.token(claims("exp", time.Now().Add(-time.Minute).Unix()))), 401},
-		"a token for another audience":         {bearer("lm_" + p.issuer.token(claims("aud", "lumio"))), 401},
-		"a token of another issuer":            {bearer("lm_" + p.issuer.token(claims("iss", "lumio"))), 401},
-		"a token that says is_system in words": {bearer("lm_" + p.issuer.token(claims("is_system", "true"))), 403},
-		"a token without permissions":          {bearer("lm_" + p.issuer.token(map[string]any{"sub": "u"})), 403},
-		"a token with another permission":      {bearer("lm_" + p.issuer.token(map[string]any{"sub": "u", "permissions": "system-keys:delete"})), 403},
-		"a token with the permission":          {bearer("lm_" + p.issuer.token(map[string]any{"sub": "u", "permissions": "system-keys:read"})), 200},
-		"half a token":                         {bearer("lm_eyJ"), 401},
-		"two credentials": {func(r *http.Request) {
-			r.Header.Add("Authorization", "Bearer lm_"+p.issuer.token(system))
-			r.Header.Add("Authorization", "Bearer lm_"+p.issuer.token(system))
-		}, 400},
-		"a user that nobody vouches for": {func(r *http.Request) { r.SetBasicAuth("ada", password) }, 401},
-	} {
-		t.Run(name, func(t *testing.T) {
-			if a := with(test.authorize).call(t, http.MethodGet, keysPath, ""); a.status != test.status {
-				t.Errorf("got %d %s, want %d", a.status, a.body, test.status)
-			}
-		})
-	}
-
-	// Where another handler is trusted, a credential of ours still decides, and a
-	// user of whom nothing is said may do nothing.
-	bob := p.byName("bob")
-	bob.call(t, http.MethodGet, keysPath, "").must(t, http.StatusForbidden, nil)
-	bob.call(t, http.MethodPost, keysPath, `{"label":"x"}`).must(t, http.StatusCreated, nil)
-	bob.call(t, http.MethodPost, keysPath, `{"label":"x"}`, "Sec-Fetch-Site", "cross-site").must(t, http.StatusForbidden, nil)
-	bob.call(t, http.MethodPost, keysPath, `{"label":"x"}`, "Origin", "https://evil.example").must(t, http.StatusForbidden, nil)
-	bob.call(t, http.MethodPost, keysPath, `{"label":"x"}`, "Sec-Fetch-Site", "same-origin").must(t, http.StatusCreated, nil)
-}
-
 // TestAnIssuerThatCannotBeAsked is no reason to say that a token is wrong.
 func TestAnIssuerThatCannotBeAsked(t *testing.T) {
 	b := onSQLite(t)
-	p := &plane{keys: b.keys(t), issuer: newIssuer(t), api: readOpenAPI(t)}
+	p := &plane.Plane{Keys: b.keys(t), Issuer: plane.NewIssuer(t), API: plane.ReadOpenAPI(t)}
 	file := filepath.Join(t.TempDir(), "jwks.json")
-	p.url = "http://" + run(t, b, fmt.Sprintf("system_keys_admin {\njwt {\njwks %s\nalgorithms EdDSA\nissuer https://lumio.example\naudience lumio-admin\n}\n}", file))
-	ada := p.byToken(t, true)
-	a := ada.call(t, http.MethodGet, keysPath, "").must(t, http.StatusServiceUnavailable, nil)
-	if a.header.Get("Retry-After") == "" || strings.Contains(a.body, file) {
-		t.Errorf("got %v %s", a.header, a.body)
+	p.URL = "http://" + run(t, b, fmt.Sprintf("system_keys_admin {\njwt {\njwks %s\nalgorithms EdDSA\nissuer https://lumio.example\naudience lumio-admin\n}\n}", file))
+	ada := p.ByToken(true)
+	a := ada.Call(t, http.MethodGet, plane.KeysPath, "").Must(t, http.StatusServiceUnavailable, nil)
+	if a.Header.Get("Retry-After") == "" || strings.Contains(a.Body, file) {
+		t.Errorf("got %v %s", a.Header, a.Body)
 	}
 	// Others come in all the same.
-	p.byKey(t, true).call(t, http.MethodGet, keysPath, "").must(t, http.StatusOK, nil)
+	p.ByKey(t, true).Call(t, http.MethodGet, plane.KeysPath, "").Must(t, http.StatusOK, nil)
 }
 
 // TestTheKeyOfAnIssuerIsResolvedAtTheStart has it in a file, which only the
@@ -122,16 +72,16 @@ func TestTheKeyOfAnIssuerIsResolvedAtTheStart(t *testing.T) {
 		})
 	}
 
-	p := &plane{keys: b.keys(t), issuer: newIssuer(t), api: readOpenAPI(t)}
-	der, err := x509.MarshalPKIXPublicKey(p.issuer.key.Public())
+	p := &plane.Plane{Keys: b.keys(t), Issuer: plane.NewIssuer(t), API: plane.ReadOpenAPI(t)}
+	der, err := x509.MarshalPKIXPublicKey(p.Issuer.Key.Public())
 	if err != nil {
 		t.Fatal(err)
 	}
 	if err := os.WriteFile(file, pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der}), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	p.url = "http://" + run(t, b, fmt.Sprintf("system_keys_admin {\njwt {\nkey {file.%s}\nalgorithms EdDSA\nissuer https://lumio.example\naudience lumio-admin\n}\n}", file))
-	p.byToken(t, true).call(t, http.MethodGet, keysPath, "").must(t, http.StatusOK, nil)
+	p.URL = "http://" + run(t, b, fmt.Sprintf("system_keys_admin {\njwt {\nkey {file.%s}\nalgorithms EdDSA\nissuer https://lumio.example\naudience lumio-admin\n}\n}", file))
+	p.ByToken(true).Call(t, http.MethodGet, plane.KeysPath, "").Must(t, http.StatusOK, nil)
 }
 
 // TestAnEarlierHandlersWordOnAKey has system_key_auth take the key away before the
@@ -139,8 +89,8 @@ func TestTheKeyOfAnIssuerIsResolvedAtTheStart(t *testing.T) {
 // key still, and holds what it holds.
 func TestAnEarlierHandlersWordOnAKey(t *testing.T) {
 	b := onSQLite(t)
-	p := &plane{keys: b.keys(t), api: readOpenAPI(t)}
-	p.url = "http://" + run(t, b, `route {
+	p := &plane.Plane{Keys: b.keys(t), API: plane.ReadOpenAPI(t)}
+	p.URL = "http://" + run(t, b, `route {
 		system_key_auth
 		system_keys_admin {
 			trust_auth_user {
@@ -150,14 +100,14 @@ func TestAnEarlierHandlersWordOnAKey(t *testing.T) {
 		}
 		respond upstream
 	}`)
-	reader := p.byKey(t, false, admin.PermissionCreate)
-	reader.call(t, http.MethodGet, keysPath, "").must(t, http.StatusForbidden, nil)
-	var created oneKey
-	reader.call(t, http.MethodPost, keysPath, `{"label":"x"}`).must(t, http.StatusCreated, &created)
-	if *created.Data.CreatedBy != reader.id {
+	reader := p.ByKey(t, false, admin.PermissionCreate)
+	reader.Call(t, http.MethodGet, plane.KeysPath, "").Must(t, http.StatusForbidden, nil)
+	var created plane.OneKey
+	reader.Call(t, http.MethodPost, plane.KeysPath, `{"label":"x"}`).Must(t, http.StatusCreated, &created)
+	if *created.Data.CreatedBy != reader.ID {
 		t.Errorf("created by %s", *created.Data.CreatedBy)
 	}
-	reader.call(t, http.MethodPost, keysPath, `{"label":"x","is_system":true}`).must(t, http.StatusForbidden, nil)
+	reader.Call(t, http.MethodPost, plane.KeysPath, `{"label":"x","is_system":true}`).Must(t, http.StatusForbidden, nil)
 }
 
 // TestAPlaceholderThatNoMapSetsFailsTheLoad, since nobody knows who may set it.
@@ -182,13 +132,13 @@ func TestAPlaceholderThatNoMapSetsFailsTheLoad(t *testing.T) {
 // come; but a write on a key's word depends on that key.
 func TestAKeyIsNoUser(t *testing.T) {
 	b := onSQLite(t)
-	p := &plane{keys: b.keys(t), api: readOpenAPI(t)}
-	hash, err := bcrypt.GenerateFromPassword([]byte(password), bcrypt.MinCost)
+	p := &plane.Plane{Keys: b.keys(t), API: plane.ReadOpenAPI(t)}
+	hash, err := bcrypt.GenerateFromPassword([]byte(plane.Password), bcrypt.MinCost)
 	if err != nil {
 		t.Fatal(err)
 	}
 	address := testenv.FreeAddress(t)
-	p.url = "http://" + address
+	p.URL = "http://" + address
 	config := adapt(t, globals(b.options+"\n"+cheap)+fmt.Sprintf(`http://%s {
 		basic_auth {
 			ada %s
@@ -201,13 +151,13 @@ func TestAKeyIsNoUser(t *testing.T) {
 		}
 	}`, address, hash))
 	loadJSON(t, []byte(strings.Replace(string(config), `"providers":{`, `"providers":{"system_key":{},`, 1)))
-	creator := p.byKey(t, false, admin.PermissionCreate)
-	var created oneKey
-	creator.call(t, http.MethodPost, keysPath, `{"label":"x"}`).must(t, http.StatusCreated, &created)
-	if *created.Data.CreatedBy != creator.id {
+	creator := p.ByKey(t, false, admin.PermissionCreate)
+	var created plane.OneKey
+	creator.Call(t, http.MethodPost, plane.KeysPath, `{"label":"x"}`).Must(t, http.StatusCreated, &created)
+	if *created.Data.CreatedBy != creator.ID {
 		t.Errorf("created by %s", *created.Data.CreatedBy)
 	}
-	ada := p.byName("ada")
-	ada.url = p.url
-	ada.call(t, http.MethodPost, keysPath, `{"label":"x"}`).must(t, http.StatusForbidden, nil)
+	ada := p.ByName("ada")
+	ada.URL = p.URL
+	ada.Call(t, http.MethodPost, plane.KeysPath, `{"label":"x"}`).Must(t, http.StatusForbidden, nil)
 }

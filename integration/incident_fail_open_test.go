@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/lumio-vision/caddy-system-keys/internal/testenv/plane"
+
 	"github.com/caddyserver/caddy/v2"
 
 	"github.com/lumio-vision/caddy-system-keys/admin"
@@ -70,13 +72,13 @@ func TestIncidentFailOpenWithoutADependency(t *testing.T) {
 		// Not even where a request without a key may pass may one with a key pass as
 		// if it had none.
 		key := "Bearer lm_sys_" + strings.Repeat("0", 76)
-		for _, path := range []string{"/", "/strict/x", keysPath, auditPath} {
+		for _, path := range []string{"/", "/strict/x", plane.KeysPath, plane.AuditPath} {
 			status, header, body := get(t, "http://"+address+path, key)
 			if status != http.StatusServiceUnavailable || header.Get("Retry-After") == "" || !strings.Contains(body, `"unavailable"`) {
 				t.Errorf("%s got %d %v %s", path, status, header, body)
 			}
 		}
-		for _, path := range []string{"/strict/x", keysPath} {
+		for _, path := range []string{"/strict/x", plane.KeysPath} {
 			if status, _, _ := get(t, "http://"+address+path, ""); status != http.StatusUnauthorized {
 				t.Errorf("%s without a key got %d", path, status)
 			}
@@ -101,8 +103,8 @@ func TestIncidentFailOpenWithoutADependency(t *testing.T) {
 	})
 	t.Run("the keys of an issuer", func(t *testing.T) {
 		b := onSQLite(t)
-		p := &plane{keys: b.keys(t), issuer: newIssuer(t), api: readOpenAPI(t)}
-		p.url = "http://" + run(t, b, fmt.Sprintf(`system_keys_admin {
+		p := &plane.Plane{Keys: b.keys(t), Issuer: plane.NewIssuer(t), API: plane.ReadOpenAPI(t)}
+		p.URL = "http://" + run(t, b, fmt.Sprintf(`system_keys_admin {
 			jwt {
 				jwks http://%s/jwks.json
 				algorithms EdDSA
@@ -110,6 +112,6 @@ func TestIncidentFailOpenWithoutADependency(t *testing.T) {
 				audience lumio-admin
 			}
 		}`, testenv.FreeAddress(t)))
-		p.byToken(t, true).call(t, http.MethodGet, keysPath, "").must(t, http.StatusServiceUnavailable, nil)
+		p.ByToken(true).Call(t, http.MethodGet, plane.KeysPath, "").Must(t, http.StatusServiceUnavailable, nil)
 	})
 }

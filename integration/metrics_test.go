@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/lumio-vision/caddy-system-keys/internal/testenv/plane"
+
 	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
 	dto "github.com/prometheus/client_model/go"
@@ -121,7 +123,7 @@ func value(families map[string]*dto.MetricFamily, name string, labels ...string)
 func story(tb testing.TB, site, rootKey string) (key string) {
 	tb.Helper()
 	url := "http://" + site
-	status, _, body := do(tb, http.MethodPost, url+keysPath, "Bearer "+rootKey, strings.NewReader(`{"label":"Twitch Bot Key","permissions":["bots:read"]}`))
+	status, _, body := do(tb, http.MethodPost, url+plane.KeysPath, "Bearer "+rootKey, strings.NewReader(`{"label":"Twitch Bot Key","permissions":["bots:read"]}`))
 	if status != http.StatusCreated {
 		tb.Fatalf("%d %s", status, body)
 	}
@@ -136,7 +138,7 @@ func story(tb testing.TB, site, rootKey string) (key string) {
 	if status, _, _ = get(tb, url+"/hello", ""); status != http.StatusUnauthorized {
 		tb.Fatalf("%d without a key", status)
 	}
-	if status, _, body = do(tb, http.MethodDelete, url+keysPath+"/"+id, "Bearer "+rootKey, nil); status != http.StatusOK {
+	if status, _, body = do(tb, http.MethodDelete, url+plane.KeysPath+"/"+id, "Bearer "+rootKey, nil); status != http.StatusOK {
 		tb.Fatalf("%d %s", status, body)
 	}
 	if status, _, _ = get(tb, url+"/hello", "Bearer "+key); status != http.StatusUnauthorized {

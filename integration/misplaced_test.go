@@ -15,6 +15,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/lumio-vision/caddy-system-keys/internal/testenv/plane"
+
 	"github.com/lumio-vision/caddy-system-keys/admin"
 	"github.com/lumio-vision/caddy-system-keys/internal/testenv"
 	"github.com/lumio-vision/caddy-system-keys/store"
@@ -151,8 +153,8 @@ func TestTheLogSaysWhyAKeyWasRefused(t *testing.T) {
 			"": "no_key", "Token " + plain: "malformed", "Bearer " + revoked: "revoked", "Bearer lm_sys_" + flip(plain[7:]): "unminted", "Bearer " + plain: "permission",
 			"Basic " + base64.StdEncoding.EncodeToString([]byte("u:"+plain)): "misplaced",
 		},
-		keysPath:                 {"Token " + plain: "malformed", "Bearer " + revoked: "revoked", "Bearer lm_sys_" + flip(plain[7:]): "unminted"},
-		keysPath + "?q=" + plain: {"Bearer " + plain: "misplaced"},
+		plane.KeysPath:                 {"Token " + plain: "malformed", "Bearer " + revoked: "revoked", "Bearer lm_sys_" + flip(plain[7:]): "unminted"},
+		plane.KeysPath + "?q=" + plain: {"Bearer " + plain: "misplaced"},
 	} {
 		for authorization, reason := range want {
 			if err := os.Truncate(log, 0); err != nil {
@@ -170,7 +172,7 @@ func TestTheLogSaysWhyAKeyWasRefused(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if status, _, body := get(t, url+keysPath+"?q=lm_sys_", "Bearer "+root); status != http.StatusOK {
+	if status, _, body := get(t, url+plane.KeysPath+"?q=lm_sys_", "Bearer "+root); status != http.StatusOK {
 		t.Errorf("a search for a label got %d %s", status, body)
 	}
 }
@@ -202,32 +204,6 @@ func TestTheLogSaysWhyARequestWasCut(t *testing.T) {
 		t.Fatal(err)
 	}
 	cutBy("expired", plain, key, func() {})
-}
-
-// TestALabelHoldsNoKey: not by REST, GraphQL or the command line.
-func TestALabelHoldsNoKey(t *testing.T) {
-	b := onSQLite(t)
-	keys := b.keys(t)
-	_, root, err := keys.Create(t.Context(), admin.CLI(), admin.NewKey{Label: "root", IsSystem: true})
-	if err != nil {
-		t.Fatal(err)
-	}
-	url := "http://" + run(t, b, "system_keys_admin")
-	for _, label := range []string{root, " for " + root, strings.ToUpper(root), "%6cm_sys_" + root[7:], "%256cm_sys_" + root[7:], root[:27]} {
-		status, _, body := do(t, http.MethodPost, url+keysPath, "Bearer "+root, strings.NewReader(`{"label":`+quote(label)+`}`))
-		if status != http.StatusUnprocessableEntity || !strings.Contains(body, `"fields":{"label":"must not hold a system key"}`) || strings.Contains(body, root[7:27]) {
-			t.Errorf("REST: %q got %d %s", label, status, body)
-		}
-		status, _, body = do(t, http.MethodPost, url+gqlPath, "Bearer "+root, strings.NewReader(gql(`mutation { adminCreateSystemKey(input: {label: `+quote(label)+`}) { id } }`)))
-		if status != http.StatusOK || !strings.Contains(body, `"fields":{"label":"must not hold a system key"}`) || strings.Contains(body, root[7:27]) {
-			t.Errorf("GraphQL: %q got %d %s", label, status, body)
-		}
-	}
-	for _, label := range []string{"lm_sys_ keys", root[:26], "lm_sys_last_visited_page"} {
-		if status, _, body := do(t, http.MethodPost, url+keysPath, "Bearer "+root, strings.NewReader(`{"label":`+quote(label)+`}`)); status != http.StatusCreated {
-			t.Errorf("%q got %d %s", label, status, body)
-		}
-	}
 }
 
 // TestAKeyInAPathIsNotOnRecord: however it is encoded.

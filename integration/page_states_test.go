@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/lumio-vision/caddy-system-keys/internal/testenv/plane"
+
 	"github.com/chromedp/chromedp"
 	"golang.org/x/crypto/bcrypt"
 
@@ -214,7 +216,7 @@ func listStates(t *testing.T) (*tab, []state) {
 // trustingSite is one whose users basic_auth knows.
 func trustingSite(t *testing.T) string {
 	t.Helper()
-	hash, err := bcrypt.GenerateFromPassword([]byte(password), bcrypt.MinCost)
+	hash, err := bcrypt.GenerateFromPassword([]byte(plane.Password), bcrypt.MinCost)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -231,7 +233,7 @@ func trustingSite(t *testing.T) string {
 			}
 		}
 		respond "upstream"`, hash))
-	return "http://ada:" + strings.ReplaceAll(password, " ", "%20") + "@" + address
+	return "http://ada:" + strings.ReplaceAll(plane.Password, " ", "%20") + "@" + address
 }
 
 func (s *pageSite) revoke(tb testing.TB, key *store.Key) {

@@ -11,6 +11,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+
+	"github.com/lumio-vision/caddy-system-keys/internal/testenv/plane"
 )
 
 func (p *product) record(who string, what []byte) {
@@ -42,7 +44,7 @@ func (p *product) command(ctx context.Context, args ...string) *exec.Cmd {
 
 // call makes a request and records the answer, unless it is one that shows a key
 // on purpose.
-func (p *product) call(method, address, target, authorization, body string, header ...string) reply {
+func (p *product) call(method, address, target, authorization, body string, header ...string) plane.Reply {
 	request, err := http.NewRequestWithContext(context.Background(), method, "http://"+address+target, strings.NewReader(body))
 	if err != nil {
 		p.tb.Fatal(err)
@@ -58,7 +60,7 @@ func (p *product) call(method, address, target, authorization, body string, head
 	}
 	response, err := (&http.Transport{DisableKeepAlives: true}).RoundTrip(request)
 	if err != nil {
-		return reply{}
+		return plane.Reply{}
 	}
 	defer response.Body.Close()
 	text, _ := io.ReadAll(response.Body) // a part is an answer too
@@ -78,7 +80,7 @@ func (p *product) call(method, address, target, authorization, body string, head
 	} else {
 		p.record("the answers", append(head.Bytes(), text...))
 	}
-	return reply{response.StatusCode, response.Header, string(text)}
+	return plane.Reply{Status: response.StatusCode, Header: response.Header, Body: string(text)}
 }
 
 // createdKey is the key in an answer that shows one, by REST, by GraphQL or as a

@@ -16,6 +16,8 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/lumio-vision/caddy-system-keys/internal/testenv/plane"
+
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
@@ -61,7 +63,7 @@ type product struct {
 	postgres *testenv.Postgres
 	process  *exec.Cmd
 	keys     *admin.Service
-	people   *issuer
+	people   *plane.Issuer
 
 	// live, revoked and root are keys; secrets are those, and all others, by name.
 	live, revoked, root string
@@ -76,7 +78,7 @@ func startProduct(t *testing.T) *product {
 	t.Helper()
 	p := &product{
 		tb: t, folder: t.TempDir(), site: testenv.FreeAddress(t), routed: testenv.FreeAddress(t), control: testenv.FreeAddress(t),
-		postgres: testenv.StartPostgres(t), people: newIssuer(t), wrote: make(map[string][]byte),
+		postgres: testenv.StartPostgres(t), people: plane.NewIssuer(t), wrote: make(map[string][]byte),
 		secrets: map[string]string{"the DSN's password": rand.Text(), "the password of Redis": rand.Text(), "a secret": rand.Text()},
 	}
 	p.mintKeys(t)
@@ -175,8 +177,8 @@ func (p *product) configure(t *testing.T) {
 	// The spans of Caddy have the path of a request, and so have assertions, which no
 	// filter can change: the site with error routes has neither, and is where paths
 	// with a key are asked for.
-	traced := fmt.Sprintf(site, filter, "tracing {\nspan canary\n}", p.people.url, "assertion lumio-api", upstream)
-	untraced := fmt.Sprintf(site, filter, "", p.people.url, "", upstream)
+	traced := fmt.Sprintf(site, filter, "tracing {\nspan canary\n}", p.people.URL, "assertion lumio-api", upstream)
+	untraced := fmt.Sprintf(site, filter, "", p.people.URL, "", upstream)
 	p.config = p.write("Caddyfile", fmt.Sprintf(`{
 		admin %s
 		metrics
@@ -233,7 +235,7 @@ func (p *product) start(t *testing.T) {
 			return false
 		}
 		_ = response.Body.Close()
-		return p.call(http.MethodGet, p.site, "/", "Bearer "+p.live, "").status == http.StatusOK
+		return p.call(http.MethodGet, p.site, "/", "Bearer "+p.live, "").Status == http.StatusOK
 	})
 }
 

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/lumio-vision/caddy-system-keys/internal/testenv/plane"
+
 	"github.com/lumio-vision/caddy-system-keys/admin"
 )
 
@@ -89,15 +91,15 @@ func useProxy(_ *testing.T, p *product) {
 
 func useREST(_ *testing.T, p *product) {
 	for _, authorization := range attemptsOf(p) {
-		for _, path := range []string{keysPath, keysPath + "/" + p.liveID, auditPath, keysPath + "?limit=1&sort=-label", openAPIPath, keysPath + "/"} {
+		for _, path := range []string{plane.KeysPath, plane.KeysPath + "/" + p.liveID, plane.AuditPath, plane.KeysPath + "?limit=1&sort=-label", plane.OpenAPIPath, plane.KeysPath + "/"} {
 			p.call(http.MethodGet, p.site, path, authorization, "")
 		}
-		p.call(http.MethodPost, p.site, keysPath, authorization, `{"label":""}`)
-		p.call(http.MethodPost, p.site, keysPath, authorization, `{"label":`)
-		p.call(http.MethodDelete, p.site, nobody, authorization, "")
+		p.call(http.MethodPost, p.site, plane.KeysPath, authorization, `{"label":""}`)
+		p.call(http.MethodPost, p.site, plane.KeysPath, authorization, `{"label":`)
+		p.call(http.MethodDelete, p.site, plane.NobodyPath, authorization, "")
 	}
-	p.call(http.MethodPost, p.site, keysPath, "Bearer "+p.root, `{"label":"new","permissions":["bots:read"]}`)
-	p.call(http.MethodGet, p.routed, keysPath, "Bearer "+p.root, "")
+	p.call(http.MethodPost, p.site, plane.KeysPath, "Bearer "+p.root, `{"label":"new","permissions":["bots:read"]}`)
+	p.call(http.MethodGet, p.routed, plane.KeysPath, "Bearer "+p.root, "")
 }
 
 func useGraphQL(_ *testing.T, p *product) {
@@ -106,10 +108,10 @@ func useGraphQL(_ *testing.T, p *product) {
 			"{ adminSystemKeys { total data { id label } } }", "{ adminAuditLog { total data { details actor { id } } } }", "{ nothing }", "{",
 			"{ __schema { types { name } } }", `mutation { adminDeleteSystemKey(id: "x") { id } }`,
 		} {
-			p.call(http.MethodPost, p.site, gqlPath, authorization, gql(query))
+			p.call(http.MethodPost, p.site, admin.GraphQLPath, authorization, plane.GQL(query))
 		}
 	}
-	p.call(http.MethodPost, p.site, gqlPath, "Bearer "+p.root, gql(`mutation { created: adminCreateSystemKey(input: {label: "new"}) { key } }`))
+	p.call(http.MethodPost, p.site, admin.GraphQLPath, "Bearer "+p.root, plane.GQL(`mutation { created: adminCreateSystemKey(input: {label: "new"}) { key } }`))
 }
 
 // misplaceKeys has clients put a key where it does not belong. Nothing of that may
@@ -125,12 +127,12 @@ func misplaceKeys(t *testing.T, p *product) {
 			p.call(http.MethodGet, p.routed, "/panic", root, "", field, key)
 			p.call(http.MethodGet, p.routed, "/", "", "", field, basic)
 		}
-		p.call(http.MethodPost, p.site, keysPath, root, `{"label":"`+key+`"}`)
+		p.call(http.MethodPost, p.site, plane.KeysPath, root, `{"label":"`+key+`"}`)
 	}
 	for _, target := range []string{
-		"/" + p.live, "/lm%5fsys_" + p.live[7:], keysPath + "/" + p.live, keysPath + "?" + p.live + "=1", keysPath + "?cursor=" + p.live, keysPath + "?sort=" + p.live,
-		keysPath + "?limit=" + p.live, auditPath + "?key_id=" + p.live, auditPath + "?event=" + p.live, auditPath + "?since=" + p.live,
-		keysPath + "?limit=1&" + p.live, gqlPath + "?query=" + p.live,
+		"/" + p.live, "/lm%5fsys_" + p.live[7:], plane.KeysPath + "/" + p.live, plane.KeysPath + "?" + p.live + "=1", plane.KeysPath + "?cursor=" + p.live, plane.KeysPath + "?sort=" + p.live,
+		plane.KeysPath + "?limit=" + p.live, plane.AuditPath + "?key_id=" + p.live, plane.AuditPath + "?event=" + p.live, plane.AuditPath + "?since=" + p.live,
+		plane.KeysPath + "?limit=1&" + p.live, admin.GraphQLPath + "?query=" + p.live,
 	} {
 		p.call(http.MethodGet, p.routed, target, root, "")
 		p.call(http.MethodPost, p.routed, target, root, "{}")
@@ -139,7 +141,7 @@ func misplaceKeys(t *testing.T, p *product) {
 		`{"` + p.live + `":1}`, `{"label":1,"` + p.live + `":1}`, `{"label":"x","permissions":["` + p.live + `"]}`, `{"label":"x","expires_at":"` + p.live + `"}`,
 		`{"label":"x","` + p.live + `":1,"` + p.live + `":1}`, p.live, `"` + p.live + `"`, `{"label":"x","label":"` + p.live + `"}`, `{"label":"x"}` + p.live,
 	} {
-		p.call(http.MethodPost, p.site, keysPath, root, body)
+		p.call(http.MethodPost, p.site, plane.KeysPath, root, body)
 	}
 	for _, query := range []string{
 		"{ " + p.live + " }", "{ ..." + p.live + " }", "fragment " + p.live + " on Query { a } fragment " + p.live + " on Query { a } { a }", `{ adminSystemKeys(q: "` + p.live,
@@ -147,19 +149,19 @@ func misplaceKeys(t *testing.T, p *product) {
 		`{ adminSystemKeys(sort: "` + p.live + `") { total } }`, `mutation { adminDeleteSystemKey(id: "` + p.live + `") { id } }`,
 		"query ($" + p.live + ": Int!) { adminSystemKeys(limit: $" + p.live + ") { total } }",
 	} {
-		p.call(http.MethodPost, p.site, gqlPath, root, gql(query))
+		p.call(http.MethodPost, p.site, admin.GraphQLPath, root, plane.GQL(query))
 	}
-	for _, body := range []string{`{"` + p.live + `":1}`, gql("{ adminSystemKeys { total } }", `,"operationName":"`+p.live+`"`), gql("{ adminSystemKeys { total } }", `,"variables":"`+p.live+`"`)} {
-		p.call(http.MethodPost, p.site, gqlPath, root, body)
+	for _, body := range []string{`{"` + p.live + `":1}`, plane.GQL("{ adminSystemKeys { total } }", `,"operationName":"`+p.live+`"`), plane.GQL("{ adminSystemKeys { total } }", `,"variables":"`+p.live+`"`)} {
+		p.call(http.MethodPost, p.site, admin.GraphQLPath, root, body)
 	}
 	eventually(t, "what was asked for is on record, and no key", func() bool {
-		return strings.Contains(p.call(http.MethodGet, p.site, auditPath+"?limit=100", root, "").body, `"path":"/REDACTED"`)
+		return strings.Contains(p.call(http.MethodGet, p.site, plane.AuditPath+"?limit=100", root, "").Body, `"path":"/REDACTED"`)
 	})
 }
 
 // usePage signs in with keys of every kind, and sends what belongs into no form.
 func usePage(t *testing.T, p *product) {
-	form := func(path, cookie string, fields url.Values) reply {
+	form := func(path, cookie string, fields url.Values) plane.Reply {
 		return p.call(http.MethodPost, p.site, path, "", fields.Encode(), "Content-Type", "application/x-www-form-urlencoded", "Cookie", cookie)
 	}
 	for _, key := range []string{p.live, p.revoked, p.root + "x", "", p.live + " " + p.root} {
@@ -167,10 +169,10 @@ func usePage(t *testing.T, p *product) {
 		form("/system/session", "", url.Values{"key": {key}, key: {"x"}})
 	}
 	a := form("/system/session", "", url.Values{"key": {p.root}})
-	if a.status != http.StatusSeeOther {
-		t.Fatalf("sign-in got %d", a.status)
+	if a.Status != http.StatusSeeOther {
+		t.Fatalf("sign-in got %d", a.Status)
 	}
-	cookie, _, _ := strings.Cut(a.header.Get("Set-Cookie"), ";")
+	cookie, _, _ := strings.Cut(a.Header.Get("Set-Cookie"), ";")
 	for _, path := range []string{
 		"/system", "/system/create", "/system/keys/" + p.liveID + "/revoke", "/api/system-keys", "/system?activity=" + p.liveID,
 		"/panic", "/down", "/",
@@ -181,21 +183,21 @@ func usePage(t *testing.T, p *product) {
 		p.call(http.MethodGet, p.routed, path, "", "", "Cookie", cookie)
 	}
 	nonce := func() string {
-		return p.call(http.MethodGet, p.site, "/system/create", "", "", "Cookie", cookie).nonce(t, "/api/system-keys")
+		return p.call(http.MethodGet, p.site, "/system/create", "", "", "Cookie", cookie).Nonce(t, "/api/system-keys")
 	}
 	form("/api/system-keys", cookie, url.Values{"nonce": {nonce()}, "label": {p.live}})
 	form("/api/system-keys", cookie, url.Values{"nonce": {p.live}, "label": {"x"}})
-	if a := form("/api/system-keys", cookie, url.Values{"nonce": {nonce()}, "label": {"by form"}}); a.status != http.StatusCreated {
-		t.Fatalf("create got %d", a.status)
+	if a := form("/api/system-keys", cookie, url.Values{"nonce": {nonce()}, "label": {"by form"}}); a.Status != http.StatusCreated {
+		t.Fatalf("create got %d", a.Status)
 	}
 	form("/api/system-keys/"+p.liveID+"/revoke", cookie, url.Values{"nonce": {nonce()}, "confirm": {p.live}})
 }
 
 func usePeople(_ *testing.T, p *product) {
-	token := p.people.token(map[string]any{"sub": "u-17", "is_system": true})
+	token := p.people.Token(map[string]any{"sub": "u-17", "is_system": true})
 	p.secrets["a person's token"] = token
 	for _, authorization := range []string{"Bearer lm_" + token, "Bearer lm_" + token + "x", "Bearer lm_" + token[:40], "Bearer " + token} {
-		p.call(http.MethodGet, p.site, keysPath, authorization, "")
+		p.call(http.MethodGet, p.site, plane.KeysPath, authorization, "")
 		p.call(http.MethodGet, p.site, "/", authorization, "")
 	}
 }
@@ -210,7 +212,7 @@ func useCommands(t *testing.T, p *product) {
 		{"audit", "--json"},
 		{"audit", "--verify"},
 		{"migrate"},
-		{"revoke", nobody[len(keysPath)+1:], "--yes"},
+		{"revoke", plane.NobodyPath[len(plane.KeysPath)+1:], "--yes"},
 		{"revoke", p.live, "--yes"},
 		{"list", "--sort", p.live},
 		{"list", "--store", "{env.NOTHING}"},
@@ -251,7 +253,7 @@ func useControl(_ *testing.T, p *product) {
 			}
 		}()
 		a := p.call(http.MethodGet, p.control, path, "", "")
-		p.record("Caddy's "+path, []byte(a.body))
+		p.record("Caddy's "+path, []byte(a.Body))
 		<-done
 	}
 	for _, config := range []string{`{"apps":{"system_keys":{"store":{"driver":"nothing"}}}}`, `{"apps":{"system_keys":{"lease":1}}}`, `{`} {
@@ -263,17 +265,17 @@ func useControl(_ *testing.T, p *product) {
 func loseDatabase(t *testing.T, p *product) {
 	p.postgres.Kill()
 	eventually(t, "the loss is noticed", func() bool {
-		return p.call(http.MethodGet, p.site, keysPath, "Bearer "+p.root, "").status == http.StatusServiceUnavailable
+		return p.call(http.MethodGet, p.site, plane.KeysPath, "Bearer "+p.root, "").Status == http.StatusServiceUnavailable
 	})
 	for _, path := range []string{"/metrics", "/system_keys/status", "/system_keys/ready"} {
-		p.record("Caddy's "+path, []byte(p.call(http.MethodGet, p.control, path, "", "").body))
+		p.record("Caddy's "+path, []byte(p.call(http.MethodGet, p.control, path, "", "").Body))
 	}
 	unknown := p.keys.Minter.Mint([16]byte{1}, [32]byte{2})
 	p.secrets["a key that is not known"] = unknown
 	for _, address := range []string{p.site, p.routed} {
 		p.call(http.MethodGet, address, "/", "Bearer "+unknown, "")
-		p.call(http.MethodPost, address, keysPath, "Bearer "+p.root, `{"label":"x"}`)
-		p.call(http.MethodPost, address, gqlPath, "Bearer "+p.root, gql("{ adminSystemKeys { total } }"))
+		p.call(http.MethodPost, address, plane.KeysPath, "Bearer "+p.root, `{"label":"x"}`)
+		p.call(http.MethodPost, address, admin.GraphQLPath, "Bearer "+p.root, plane.GQL("{ adminSystemKeys { total } }"))
 	}
 	for _, args := range [][]string{{"list"}, {"status"}, {"create", "--label", "x", "--permission", admin.PermissionRead}} {
 		cmd := p.command(t.Context(), append([]string{"system-keys"}, args...)...)

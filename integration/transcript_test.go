@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/lumio-vision/caddy-system-keys/internal/testenv/plane"
+
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/lumio-vision/caddy-system-keys/admin"
@@ -33,66 +35,66 @@ type transcript struct {
 func TestAdminAPITranscript(t *testing.T) {
 	b := onSQLite(t)
 	p := newPlane(t, b, "lease 2s\n")
-	_, root, err := p.keys.Create(t.Context(), admin.CLI(), admin.NewKey{Label: "Root", IsSystem: true})
+	_, root, err := p.Keys.Create(t.Context(), admin.CLI(), admin.NewKey{Label: "Root", IsSystem: true})
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, limited := mint(t, p.keys, "Dashboard", admin.PermissionRead, admin.PermissionCreate)
-	token := p.issuer.token(map[string]any{"sub": "u-17", "name": "Grace", "permissions": []string{"audit-log:read"}})
+	_, limited := mint(t, p.Keys, "Dashboard", admin.PermissionRead, admin.PermissionCreate)
+	token := p.Issuer.Token(map[string]any{"sub": "u-17", "name": "Grace", "permissions": []string{"audit-log:read"}})
 	d := &transcript{
-		t: t, folder: t.TempDir(), address: strings.TrimPrefix(p.url, "http://"),
+		t: t, folder: t.TempDir(), address: strings.TrimPrefix(p.URL, "http://"),
 		names: []string{root, "$ADMIN_KEY", limited, "$DASHBOARD_KEY", token, "$JWT"},
 		seen:  map[string]string{},
 	}
 	d.text.WriteString(transcriptHeading)
 
 	d.section("Keys", "Mint one. The key is in this answer, and nowhere else, ever.")
-	d.curl(root, `-d '{"label":"Twitch Bot Key","permissions":["bots:read","chat:write"]}'`, keysPath)
+	d.curl(root, `-d '{"label":"Twitch Bot Key","permissions":["bots:read","chat:write"]}'`, plane.KeysPath)
 	bot := d.last(`"id":"([0-9a-f-]{36})"`)
 	d.names = append(d.names, d.last(`"key":"(lm_sys_[0-9A-Za-z]{76})"`), "lm_sys_…")
-	d.curl(root, `-d '{"label":"Importer","expires_at":"2099-12-31T00:00:00Z"}'`, keysPath)
+	d.curl(root, `-d '{"label":"Importer","expires_at":"2099-12-31T00:00:00Z"}'`, plane.KeysPath)
 	d.note("List them, a page at a time; `_links.next` is the next page.")
-	d.curl(root, "", keysPath+"?limit=1&sort=label")
+	d.curl(root, "", plane.KeysPath+"?limit=1&sort=label")
 	d.curl(root, "", d.last(`"next":\{"href":"([^"]*)"`))
-	d.curl(root, "", keysPath+"?q=twitch&unused_since=2026-01-01T00:00:00Z")
+	d.curl(root, "", plane.KeysPath+"?q=twitch&unused_since=2026-01-01T00:00:00Z")
 	d.note("Show one.")
-	d.curl(root, "", keysPath+"/"+bot)
+	d.curl(root, "", plane.KeysPath+"/"+bot)
 	d.note("Revoke it. The answer comes when no instance accepts the key any more; `-H 'Prefer: wait=5'` answers after five seconds with 202, without `revoked_at`, if some instance is still awaited.")
-	d.curl(root, "-X DELETE", keysPath+"/"+bot)
+	d.curl(root, "-X DELETE", plane.KeysPath+"/"+bot)
 	d.note("Again, it waits and answers as the first time, as long as the audit log knows the key.")
-	d.curl(root, "-X DELETE", keysPath+"/"+bot)
+	d.curl(root, "-X DELETE", plane.KeysPath+"/"+bot)
 	d.note("An id that nobody knows. Here too no instance accepts a key with this id when the answer comes.")
-	d.curl(root, "-X DELETE", keysPath+"/0199d3f0-0000-7000-8000-000000000000")
+	d.curl(root, "-X DELETE", plane.KeysPath+"/0199d3f0-0000-7000-8000-000000000000")
 
 	d.section("Audit log", "Every filter may be combined with the others: `key_id`, `label`, `event`, `actor`, `since`, `until`. The newest record comes first.")
-	d.curl(root, "", auditPath+"?key_id="+bot)
-	d.curl(root, "", auditPath+"?event=api_key.created&limit=1")
+	d.curl(root, "", plane.AuditPath+"?key_id="+bot)
+	d.curl(root, "", plane.AuditPath+"?event=api_key.created&limit=1")
 	d.note("A person, by a token: `Bearer lm_` and a JWT.")
-	d.curl("lm_"+token, "", auditPath+"?label=Importer")
+	d.curl("lm_"+token, "", plane.AuditPath+"?label=Importer")
 
 	d.section("GraphQL", "One document with one operation. What fails of it has its code in `extensions`.")
-	d.curl(root, `-d '{"query":"{ adminSystemKeys(limit: 1, sort: \"label\") { data { id label permissions } total next } }"}'`, gqlPath)
-	d.curl(root, `-d '{"query":"mutation($in: CreateSystemKeyInput!) { adminCreateSystemKey(input: $in) { id label } }","variables":{"in":{"label":"From GraphQL"}}}'`, gqlPath)
+	d.curl(root, `-d '{"query":"{ adminSystemKeys(limit: 1, sort: \"label\") { data { id label permissions } total next } }"}'`, admin.GraphQLPath)
+	d.curl(root, `-d '{"query":"mutation($in: CreateSystemKeyInput!) { adminCreateSystemKey(input: $in) { id label } }","variables":{"in":{"label":"From GraphQL"}}}'`, admin.GraphQLPath)
 	made := d.last(`"id":"([0-9a-f-]{36})"`)
-	d.curl(root, fmt.Sprintf(`-d '{"query":"{ adminAuditLog(keyId: \"%s\") { data { event actor { type label } key { label } } total } }"}'`, made), gqlPath)
-	d.curl(root, fmt.Sprintf(`-d '{"query":"mutation { adminDeleteSystemKey(id: \"%s\") { label instances { total acknowledged } requestsCut } }"}'`, made), gqlPath)
-	d.curl(limited, fmt.Sprintf(`-d '{"query":"mutation { adminDeleteSystemKey(id: \"%s\") { label } }"}'`, made), gqlPath)
+	d.curl(root, fmt.Sprintf(`-d '{"query":"{ adminAuditLog(keyId: \"%s\") { data { event actor { type label } key { label } } total } }"}'`, made), admin.GraphQLPath)
+	d.curl(root, fmt.Sprintf(`-d '{"query":"mutation { adminDeleteSystemKey(id: \"%s\") { label instances { total acknowledged } requestsCut } }"}'`, made), admin.GraphQLPath)
+	d.curl(limited, fmt.Sprintf(`-d '{"query":"mutation { adminDeleteSystemKey(id: \"%s\") { label } }"}'`, made), admin.GraphQLPath)
 
 	d.section("Errors", "All have one form. `request_id` is the one in the access log.")
-	d.curl("", "", keysPath)
-	d.curl(limited, "", auditPath)
-	d.curl(limited, `-d '{"label":"x","permissions":["bots:write"]}'`, keysPath)
-	d.curl(root, `-d '{"label":"x","name":"y"}'`, keysPath)
-	d.curl(root, `-d '{"label":"","permissions":["bots:*"]}'`, keysPath)
-	d.curl(root, "", keysPath+"?limit=1000")
-	d.curl(root, "-X PATCH -d '{}'", keysPath)
-	d.curl(root, "-H 'Content-Type: text/plain' -d 'label=x'", keysPath)
-	d.curl(root, "-H 'Accept: text/html'", keysPath)
-	d.curl(root, "-H 'Origin: https://evil.example' -d '{\"label\":\"x\"}'", keysPath)
+	d.curl("", "", plane.KeysPath)
+	d.curl(limited, "", plane.AuditPath)
+	d.curl(limited, `-d '{"label":"x","permissions":["bots:write"]}'`, plane.KeysPath)
+	d.curl(root, `-d '{"label":"x","name":"y"}'`, plane.KeysPath)
+	d.curl(root, `-d '{"label":"","permissions":["bots:*"]}'`, plane.KeysPath)
+	d.curl(root, "", plane.KeysPath+"?limit=1000")
+	d.curl(root, "-X PATCH -d '{}'", plane.KeysPath)
+	d.curl(root, "-H 'Content-Type: text/plain' -d 'label=x'", plane.KeysPath)
+	d.curl(root, "-H 'Accept: text/html'", plane.KeysPath)
+	d.curl(root, "-H 'Origin: https://evil.example' -d '{\"label\":\"x\"}'", plane.KeysPath)
 
 	d.section("Descriptions", "Open to all.")
-	d.head(openAPIPath)
-	d.head(sdlPath)
+	d.head(plane.OpenAPIPath)
+	d.head(admin.SchemaPath)
 
 	if *update {
 		if err := os.WriteFile(adminAPIDoc, []byte(d.text.String()), 0o600); err != nil {

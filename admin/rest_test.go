@@ -1,66 +1,62 @@
-package integration_test
+package admin_test
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
-	"io"
-	"maps"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/lumio-vision/caddy-system-keys/admin"
+	"github.com/lumio-vision/caddy-system-keys/internal/testenv/plane"
 )
 
-// call is one request to the admin plane.
-type call struct {
-	name   string
-	method string
-	path   string
-	auth   string
-	header http.Header
-	body   string
-	status int
-	code   string
-	field  string // a member of error.fields
-	says   string // a part of the message
+// row is a call, and how it is refused.
+type row struct {
+	name, method, path string
+	auth               func(*http.Request)
+	body               string
+	header             []string
+	status             int
+	code               string
+	field              string // a member of error.fields
+	says               string // a part of the message
 }
 
-func TestAdminAPIRefuses(t *testing.T) {
-	b := onSQLite(t)
-	keys := b.keys(t)
-	_, root, err := keys.Create(t.Context(), admin.CLI(), admin.NewKey{Label: "root", IsSystem: true})
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, reader := mint(t, keys, "reader", admin.PermissionRead)
-	_, creator := mint(t, keys, "creator", admin.PermissionCreate, "bots:read")
-	victim, _ := mint(t, keys, "victim")
-	address := run(t, b, "system_keys_admin\nrespond \"upstream\"")
+func TestTheAPIRefuses(t *testing.T) {
+	t.Parallel()
+	p := plane.New(t, plane.Options{})
+	_, key := p.MintAdmin(t)
+	root := plane.Bearer(key)
+	reader := p.ByKey(t, false, admin.PermissionRead).Authorize
+	creator := p.ByKey(t, false, admin.PermissionCreate, "bots:read").Authorize
+	victim, _ := p.Mint(t, "victim")
 
-	const collection = "/v1/admin/system-keys"
+	const collection = plane.KeysPath
 	one := collection + "/" + victim.ID.String()
-	nobody := collection + "/0197f000-0000-7000-8000-000000000000"
+
 	label := func(s string) string { return fmt.Sprintf(`{"label":%q}`, s) }
-	tests := []call{
+	tests := []row{
 		{name: "nobody", path: collection, status: 401, code: "unauthorized"},
-		{name: "a key that was never minted", path: collection, auth: "lm_sys_" + strings.Repeat("0", 76), status: 401, code: "invalid_token"},
-		{name: "a key in the query", path: collection + "?token=" + root, auth: root, status: 400, code: "invalid_request"},
+		{name: "a key that was never minted", path: collection, auth: plane.Bearer("lm_sys_" + strings.Repeat("0", 76)), status: 401, code: "invalid_token"},
+		{name: "a key in the query", path: collection + "?token=" + key, auth: root, status: 400, code: "invalid_request"},
 		{name: "a list without the permission", path: collection, auth: creator, status: 403, code: "forbidden"},
 		{name: "a key without the permission", path: one, auth: creator, status: 403, code: "forbidden"},
 		{name: "a creation without the permission", method: "POST", path: collection, auth: reader, body: label("x"), status: 403, code: "forbidden"},
 		{name: "a revocation without the permission", method: "DELETE", path: one, auth: reader, status: 403, code: "forbidden"},
 		{name: "a permission that the creator does not hold", method: "POST", path: collection, auth: creator, body: `{"label":"x","permissions":["bots:read","bots:write"]}`, status: 403, code: "escalation"},
 		{name: "a system admin by one who is none", method: "POST", path: collection, auth: creator, body: `{"label":"x","is_system":true}`, status: 403, code: "escalation"},
-		{name: "a key that is not there", path: nobody, auth: root, status: 404, code: "not_found"},
-		{name: "a revocation of a key that is not there", method: "DELETE", path: nobody, auth: root, status: 404, code: "not_found"},
+		{name: "a key that is not there", path: plane.NobodyPath, auth: root, status: 404, code: "not_found"},
+		{name: "a revocation of a key that is not there", method: "DELETE", path: plane.NobodyPath, auth: root, status: 404, code: "not_found"},
 		{name: "an id with an encoded digit", path: collection + "/%30" + victim.ID.String()[1:], auth: root, status: 404, code: "not_found"},
 		{name: "no id at all", path: collection + "/x", auth: root, status: 404, code: "not_found"},
 		{name: "an update", method: "PATCH", path: one, auth: root, body: label("x"), status: 405, code: "method_not_allowed"},
 		{name: "a revocation of all keys", method: "DELETE", path: collection, auth: root, status: 405, code: "method_not_allowed"},
-		{name: "XML", path: collection, auth: root, header: http.Header{"Accept": {"application/xml"}}, status: 406, code: "not_acceptable"},
-		{name: "a form", method: "POST", path: collection, auth: root, body: label("x"), header: http.Header{"Content-Type": {"text/plain"}}, status: 415, code: "unsupported_media_type"},
+		{name: "XML", path: collection, auth: root, header: []string{"Accept", "application/xml"}, status: 406, code: "not_acceptable"},
+		{name: "a form", method: "POST", path: collection, auth: root, body: label("x"), header: []string{"Content-Type", "text/plain"}, status: 415, code: "unsupported_media_type"},
 		{name: "a body over 64 KiB", method: "POST", path: collection, auth: root, body: label(strings.Repeat("x", 64<<10)), status: 413, code: "too_large"},
 		{name: "half an object", method: "POST", path: collection, auth: root, body: `{"label":"x"`, status: 400, code: "invalid_request"},
 		{name: "two objects", method: "POST", path: collection, auth: root, body: `{"label":"x"}{}`, status: 400, code: "invalid_request"},
@@ -98,135 +94,109 @@ func TestAdminAPIRefuses(t *testing.T) {
 		"/V1/Admin/System-Keys", "/v1/admin%2Fsystem-keys", "/v1/admin/system%2dkeys", "/v1/admin%252fsystem-keys", "/v1/admin\\system-keys",
 		"/v1/admin/system-keys/x/y", "/v1/admin/system-keys//" + victim.ID.String(), "/%76%31/admin/system-keys",
 	} {
-		tests = append(tests, call{name: "the path " + spelling, path: spelling, auth: root, status: 404, code: "not_found"})
+		tests = append(tests, row{name: "the path " + spelling, path: spelling, auth: root, status: 404, code: "not_found"})
 	}
 	for _, test := range tests {
-		t.Run(test.name, func(t *testing.T) { test.refused(t, address) })
-	}
-	if status, _, _ := get(t, "http://"+address+one, "Bearer "+root); status != http.StatusOK {
-		t.Errorf("the key was lost on the way: %d", status)
-	}
-	if status, _, body := get(t, "http://"+address+"/v1/admin/system-keysmith", ""); status != http.StatusOK || body != "upstream" {
-		t.Errorf("a path of somebody else was answered: %d %s", status, body)
-	}
-}
-
-func (c call) refused(t *testing.T, address string) {
-	t.Helper()
-	status, header, body := c.send(t, address)
-	var refusal struct {
-		Error struct {
-			Code, Message string
-			Status        int
-			RequestID     string `json:"request_id"`
-			Fields        map[string]string
+		header := append([]string{"Content-Type", "application/json; charset=utf-8"}, test.header...)
+		a := ask(t, p.As(test.auth), cmp.Or(test.method, http.MethodGet), test.path, test.body, test.status, test.code, header...)
+		if refusal := refusalOf(t, a); test.field != "" && refusal.Fields[test.field] == "" || !strings.Contains(refusal.Message, test.says) {
+			t.Errorf("%s: %q or %q is not named in %s", test.name, test.field, test.says, a.Body)
 		}
 	}
-	if err := json.Unmarshal([]byte(body), &refusal); err != nil {
-		t.Fatalf("%d %q: %v", status, body, err)
+	if n := p.Total(t); n != 4 {
+		t.Errorf("there are %d keys, not 4", n)
 	}
-	e := refusal.Error
-	if status != c.status || e.Status != c.status || e.Code != c.code {
-		t.Errorf("got %d %s", status, body)
-	}
-	if e.Message == "" || e.RequestID == "" || header.Get("Cache-Control") != "no-store" {
-		t.Errorf("incomplete: %v %s", header, body)
-	}
-	if c.field != "" && e.Fields[c.field] == "" {
-		t.Errorf("the field %s is not named in %s", c.field, body)
-	}
-	if !strings.Contains(e.Message, c.says) {
-		t.Errorf("the message does not name %s: %s", c.says, body)
-	}
-	if (status == http.StatusMethodNotAllowed) != (header.Get("Allow") != "") {
-		t.Errorf("Allow is %q", header.Get("Allow"))
-	}
+	p.As(nil).Call(t, http.MethodGet, plane.KeysPath+"mith", "").Is(t, "a path of somebody else", http.StatusOK, "upstream")
 }
 
-// send writes the path as it is spelled, which net/http's client would not.
-func (c call) send(t *testing.T, address string) (int, http.Header, string) {
+// refusal is the body of an answer that refuses.
+type refusal struct {
+	Code, Message string
+	Status        int
+	RequestID     string `json:"request_id"`
+	Fields        map[string]string
+}
+
+func refusalOf(t *testing.T, a plane.Reply) refusal {
 	t.Helper()
-	method := c.method
-	if method == "" {
-		method = http.MethodGet
+	var body struct{ Error refusal }
+	if err := json.Unmarshal([]byte(a.Body), &body); err != nil {
+		t.Fatalf("%d %q: %v", a.Status, a.Body, err)
 	}
-	request, err := http.NewRequestWithContext(t.Context(), method, "http://"+address, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	request.URL.Opaque = c.path
-	if path, query, ok := strings.Cut(c.path, "?"); ok {
-		request.URL.Opaque, request.URL.RawQuery = path, query
-	}
-	if strings.HasPrefix(c.path, "//") {
-		request.URL.Opaque = "http://" + address + c.path
-	}
-	if c.auth != "" {
-		request.Header.Set("Authorization", "Bearer "+c.auth)
-	}
-	if c.body != "" {
-		request.Body = io.NopCloser(strings.NewReader(c.body))
-		request.Header.Set("Content-Type", "application/json; charset=utf-8")
-	}
-	maps.Copy(request.Header, c.header)
-	response, err := (&http.Transport{DisableKeepAlives: true}).RoundTrip(request)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = response.Body.Close() }()
-	body, err := io.ReadAll(response.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return response.StatusCode, response.Header, string(body)
+	return body.Error
 }
 
-// TestAdminAPIList walks the pages by their links.
-func TestAdminAPIList(t *testing.T) {
-	for _, b := range backends(t) {
-		t.Run(b.name, func(t *testing.T) {
-			keys := b.keys(t)
-			_, reader := mint(t, keys, "zz reader", admin.PermissionRead)
+// ask makes a call, and checks the answer's status and, if there is a code, that it is a
+// whole refusal.
+func ask(t *testing.T, c *plane.Caller, method, path, body string, status int, code string, header ...string) plane.Reply {
+	t.Helper()
+	a := c.Call(t, method, path, body, header...)
+	if a.Status != status {
+		t.Errorf("%s %.100s %.100s: got %d %.300s, want %d", method, path, body, a.Status, a.Body, status)
+		return a
+	}
+	if code == "" {
+		return a
+	}
+	if r := refusalOf(t, a); r.Code != code || r.Status != status || r.Message == "" || r.RequestID == "" ||
+		a.Header.Get("Cache-Control") != "no-store" || (status == http.StatusMethodNotAllowed) != (a.Header.Get("Allow") != "") {
+		t.Errorf("%s %.100s %.100s: got %v %s, want %s", method, path, body, a.Header, a.Body, code)
+	}
+	return a
+}
+
+// TestTheListIsWalkedByItsLinks in each order, on each store.
+func TestTheListIsWalkedByItsLinks(t *testing.T) {
+	t.Parallel()
+	for name, options := range plane.Stores(t) {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			p := plane.New(t, options)
+			reader := p.ByKey(t, false, admin.PermissionRead)
+			made := []string{"caller"}
 			for i := range 23 {
-				mint(t, keys, fmt.Sprintf("Bot %02d", 22-i))
+				made = append(made, fmt.Sprintf("Bot %02d", 22-i))
+				p.Mint(t, made[i+1])
 			}
-			expires := time.Now().Add(time.Hour)
-			if _, _, err := keys.Create(t.Context(), admin.CLI(), admin.NewKey{Label: "short-lived", ExpiresAt: expires}); err != nil {
+			if _, _, err := p.Keys.Create(t.Context(), admin.CLI(), admin.NewKey{Label: "short-lived", ExpiresAt: time.Now().Add(time.Hour)}); err != nil {
 				t.Fatal(err)
 			}
-			address := run(t, b, "system_keys_admin")
-			var labels []string
-			next := "/v1/admin/system-keys?sort=label&limit=10"
-			for pages := 0; next != ""; pages++ {
-				if pages == 3 {
-					t.Fatal("more pages than there are keys")
+			made = append(made, "short-lived")
+			want := slices.Sorted(slices.Values(made))
+			for _, sort := range []string{"label", "-label", "created_at", "-created_at", "last_used_at", "-last_used_at"} {
+				labels := walk(t, reader, plane.KeysPath+"?limit=10&sort="+sort)
+				if strings.HasPrefix(sort, "-") {
+					slices.Reverse(labels)
 				}
-				status, _, body := get(t, "http://"+address+next, "Bearer "+reader)
-				var page struct {
-					Data  []admin.KeyJSON `json:"data"`
-					Meta  struct{ Total int }
-					Links struct {
-						Self, Next, Collection struct{ Href string }
-					} `json:"_links"`
+				if strings.HasSuffix(sort, "label") && !slices.Equal(labels, want) || strings.HasSuffix(sort, "created_at") && !slices.Equal(labels, made) ||
+					!slices.Equal(slices.Sorted(slices.Values(labels)), want) {
+					t.Errorf("by %s: %q", sort, labels)
 				}
-				if err := json.Unmarshal([]byte(body), &page); err != nil || status != http.StatusOK {
-					t.Fatalf("%d %s: %v", status, body, err)
-				}
-				if page.Meta.Total != 25 || page.Links.Self.Href != next || page.Links.Collection.Href != "/v1/admin/system-keys" {
-					t.Errorf("total %d, links %+v", page.Meta.Total, page.Links)
-				}
-				for _, k := range page.Data {
-					labels = append(labels, k.Label)
-				}
-				next = page.Links.Next.Href
 			}
-			if len(labels) != 25 || labels[0] != "Bot 00" || labels[22] != "Bot 22" || labels[23] != "short-lived" || labels[24] != "zz reader" {
-				t.Errorf("labels are %q", labels)
-			}
-			_, _, body := get(t, "http://"+address+"/v1/admin/system-keys?q=bOT+1&unused_since=2026-01-01T00:00:00Z", "Bearer "+reader)
-			if strings.Count(body, `"label":"Bot 1`) != 10 || !strings.Contains(body, `"total":10`) {
-				t.Errorf("a search found %s", body)
+			found := reader.Call(t, http.MethodGet, plane.KeysPath+"?q=bOT+1&unused_since=2026-01-01T00:00:00Z", "").Body
+			if strings.Count(found, `"label":"Bot 1`) != 10 || !strings.Contains(found, `"total":10`) {
+				t.Errorf("a search found %s", found)
 			}
 		})
 	}
+}
+
+// walk follows the links from the first of three pages, and returns the labels.
+func walk(t *testing.T, c *plane.Caller, next string) (labels []string) {
+	t.Helper()
+	for pages := 0; next != ""; pages++ {
+		if pages == 3 {
+			t.Fatal("more pages than there are keys")
+		}
+		var list plane.KeyList
+		c.Call(t, http.MethodGet, next, "").Must(t, http.StatusOK, &list)
+		if list.Meta.Total != 25 || list.Links.Self.Href != next || list.Links.Collection.Href != plane.KeysPath {
+			t.Errorf("total %d, links %+v", list.Meta.Total, list.Links)
+		}
+		for _, k := range list.Data {
+			labels = append(labels, k.Label)
+		}
+		next = list.Links.Next.Href
+	}
+	return labels
 }

@@ -1,13 +1,15 @@
-package integration_test
+package admin_test
 
 import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"os"
 	"strings"
 	"testing"
 
 	"github.com/lumio-vision/caddy-system-keys/admin"
+	"github.com/lumio-vision/caddy-system-keys/internal/testenv/plane"
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
@@ -72,42 +74,43 @@ func outcome(holds, wants grant) string {
 // key asks changes from pair to pair, and a token asks over the other (SOAK=1: each
 // over both).
 func TestNobodyGrantsWhatTheyDoNotHold(t *testing.T) {
-	p := newPlane(t, onSQLite(t), "")
+	t.Parallel()
+	p := plane.New(t, plane.Options{})
 	asked, seen := 0, map[string]int{}
 	for h, holds := range grants() {
-		for i, c := range []*caller{
-			p.byKey(t, holds.isSystem, holds.permissions...), p.byToken(t, holds.isSystem, holds.permissions...),
+		for i, c := range []*plane.Caller{
+			p.ByKey(t, holds.isSystem, holds.permissions...), p.ByToken(holds.isSystem, holds.permissions...),
 		} {
 			for j, wants := range grants() {
 				want := outcome(holds, wants)
-				for k, ask := range []func(*testing.T, grant) string{c.asks, c.asksByGraphQL} {
-					if (h+i+j+k)%2 == 1 && !soak() {
+				for k, ask := range []func(*testing.T, *plane.Caller, grant) string{asks, asksByGraphQL} {
+					if (h+i+j+k)%2 == 1 && os.Getenv("SOAK") == "" {
 						continue
 					}
 					asked++
 					seen[want]++
-					if got := ask(t, wants); got != want {
-						t.Errorf("%s with %s asks for %s (by GraphQL: %t): %s, want %s", c.kind, holds, wants, k == 1, got, want)
+					if got := ask(t, c, wants); got != want {
+						t.Errorf("%s with %s asks for %s (by GraphQL: %t): %s, want %s", c.Kind, holds, wants, k == 1, got, want)
 					}
 				}
 			}
 		}
 	}
-	// Bob, whom another handler vouches for, may create keys for bots:read.
-	bob := p.byName("bob")
+	// Bob, for whom another handler vouches, may create keys for bots:read.
+	bob := p.ByName("bob")
 	for want, wants := range map[string]grant{
 		"created": {permissions: []string{"bots:read"}}, "escalation": {permissions: []string{"bots:read", "a:read"}},
 	} {
-		if got := bob.asks(t, wants); got != want {
+		if got := asks(t, bob, wants); got != want {
 			t.Errorf("bob asks for %s: %s, want %s", wants, got, want)
 		}
 	}
-	if got := bob.asks(t, grant{isSystem: true}); got != "escalation" {
+	if got := asks(t, bob, grant{isSystem: true}); got != "escalation" {
 		t.Errorf("bob asks to make a system admin: %s", got)
 	}
 	t.Logf("%d questions: %v", asked, seen)
 	// What was refused is on record, and nothing of it was made.
-	page, err := p.keys.AuditLog(t.Context(), admin.CLI(), &store.AuditQuery{Limit: 1, Event: store.AuditCreated})
+	page, err := p.Keys.AuditLog(t.Context(), admin.CLI(), &store.AuditQuery{Limit: 1, Event: store.AuditCreated})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -116,29 +119,27 @@ func TestNobodyGrantsWhatTheyDoNotHold(t *testing.T) {
 	}
 }
 
-func (c *caller) asks(t *testing.T, wants grant) string {
+func asks(t *testing.T, c *plane.Caller, wants grant) string {
 	t.Helper()
 	body, err := json.Marshal(map[string]any{"label": "x", "permissions": wants.permissions, "is_system": wants.isSystem})
 	if err != nil {
 		t.Fatal(err)
 	}
-	a := c.call(t, http.MethodPost, keysPath, string(body))
-	if a.status == http.StatusCreated {
-		var created oneKey
-		a.must(t, http.StatusCreated, &created)
+	a := c.Call(t, http.MethodPost, plane.KeysPath, string(body))
+	if a.Status == http.StatusCreated {
+		var created plane.OneKey
+		a.Must(t, http.StatusCreated, &created)
 		if strings.Join(created.Data.Permissions, "+") != sorted(wants.permissions) || created.Data.IsSystem != wants.isSystem {
 			return fmt.Sprintf("created with %v, %v", created.Data.Permissions, created.Data.IsSystem)
 		}
 		return "created"
 	}
-	var refusal struct{ Error struct{ Code string } }
-	a.must(t, http.StatusForbidden, &refusal)
-	return refusal.Error.Code
+	return refusalOf(t, a.Must(t, http.StatusForbidden, nil)).Code
 }
 
-func (c *caller) asksByGraphQL(t *testing.T, wants grant) string {
+func asksByGraphQL(t *testing.T, c *plane.Caller, wants grant) string {
 	t.Helper()
-	codes := c.graphQL(t, `mutation($in: CreateSystemKeyInput!) { adminCreateSystemKey(input: $in) { id } }`,
+	codes := c.GraphQL(t, `mutation($in: CreateSystemKeyInput!) { adminCreateSystemKey(input: $in) { id } }`,
 		map[string]any{"in": map[string]any{"label": "x", "permissions": append([]string{}, wants.permissions...), "isSystem": wants.isSystem}}, nil)
 	if len(codes) == 0 {
 		return "created"
