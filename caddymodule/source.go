@@ -56,7 +56,7 @@ func (a *App) Locate() (open.Location, error) {
 }
 
 // Secrets resolves the secrets of an app from [ReadApp].
-func (a *App) Secrets() ([][]byte, error) { return a.resolveSecrets(caddy.NewReplacer()) }
+func (a *App) Secrets() ([][]byte, error) { return resolveSecrets(caddy.NewReplacer(), a.Secret) }
 
 // SQLite keeps the keys in one file, for a single server. Other processes on
 // the same machine, such as the command line, may use the file at the same time.
