@@ -116,7 +116,7 @@ func (v *Verifier) Verify(r *http.Request) (*Identity, error) {
 	if err := v.check(c, r); err != nil {
 		return nil, invalid(err)
 	}
-	if !known && v.targets == nil && c.Method == "" && c.URL == "" {
+	if !known && c.Method == "" && c.URL == "" { // only [WithoutBinding] has let it pass
 		v.remembered.add(text, c, v.now(), v.leeway)
 	}
 	return c.identity(), nil
