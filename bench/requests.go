@@ -133,6 +133,7 @@ func (r *run) onSQLite(ctx context.Context, proxy string) ([]*site, error) {
 	return r.serveSites(ctx, caddy, "SQLite: ", []*site{
 		bare, guarded, guarded.floor,
 		newSite("with assertion", caddy.site("system_key_auth {\nassertion bench\n}\n"+proxy), bearer, ""),
+		newSite("with assertion, shared secret", caddy.site("system_key_auth {\nassertion bench {\nsecret 0123456789abcdef0123456789abcdef\n}\n}\n"+proxy), bearer, ""),
 		newSite("with assertion, unbound", caddy.site("system_key_auth {\nassertion bench {\nunbound\n}\n}\n"+proxy), bearer, ""),
 		newSite("passthrough, with a key", passing, bearer, ""),
 		passed, bareKeyless, post, barePost,

@@ -67,8 +67,10 @@ func (a *Admin) startJWT(repl *caddy.Replacer) (err error) {
 		return fmt.Errorf("jwt: %w", err)
 	}
 	config.Key = []byte(key)
-	a.verifier, err = jwtauth.New(*config)
-	return err
+	if a.verifier, err = jwtauth.New(*config); err != nil || key == "" {
+		return err
+	}
+	return a.app.signers.claim(ownSecret, config.Key)
 }
 
 // verifyJWT verifies a token once the app has started.

@@ -107,6 +107,7 @@ type App struct {
 	engine  atomic.Pointer[engine.Engine]
 	started chan struct{} // closed when engine is set
 	onStart []func(repl *caddy.Replacer) error
+	signers signers      // filled by Start
 	release func() error // gives back the reference on the pool; nil without one
 }
 
@@ -136,6 +137,7 @@ func (a *App) Provision(ctx caddy.Context) error {
 		return err
 	}
 	a.started = make(chan struct{})
+	a.signers = make(signers)
 	a.lifetime, a.end = context.WithCancel(context.Background())
 	a.setDefaults()
 	return nil
@@ -153,6 +155,9 @@ func (a *App) Start() error {
 	repl := caddy.NewReplacer()
 	settings, err := a.resolve(repl)
 	if err != nil {
+		return err
+	}
+	if err := a.signers.claim(ownSecret, settings.Secrets...); err != nil {
 		return err
 	}
 	for _, do := range a.onStart {

@@ -1,6 +1,7 @@
 package caddymodule
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net/http"
@@ -18,7 +19,8 @@ import (
 
 // Assertion is a JSON Web Token (RFC 7519), signed with Ed25519. With it an upstream can
 // verify who called without trusting the network before it. Its public key is at
-// `/.well-known/lumio-keys.json`.
+// `/.well-known/lumio-keys.json`. With `secret` it is signed with HMAC-SHA256, and there is
+// no public key.
 type Assertion struct {
 	// For whom the assertions are. The upstream compares `aud` with it. Required.
 	Audience string `json:"audience,omitempty"`
@@ -33,6 +35,14 @@ type Assertion struct {
 	// once for many requests of a key, which saves most of the cost. But if somebody
 	// steals it, they can use it for any request until it expires. Default: false.
 	Unbound bool `json:"unbound,omitempty"`
+
+	// Sign with a secret that the upstream has too (HS256), which costs about a fiftieth
+	// of a signature with Ed25519. Whoever has the secret can sign, so take it if the
+	// upstream is one service, and a secret for each audience. At least 32 bytes. The
+	// first one signs. The others are not used here: they are checked, and an upstream
+	// accepts them while a secret is replaced. Use `{env.…}` or `{file.…}`: Caddy's
+	// `/config/` endpoint shows a literal secret.
+	Secret []string `json:"secret,omitempty"`
 }
 
 func (a *Assertion) config() *assertion.Config {
@@ -42,14 +52,49 @@ func (a *Assertion) config() *assertion.Config {
 func (a *Assertion) check() error { return a.config().Check() }
 
 // startAssertion makes the maker of assertions when the placeholders may be resolved.
-func (h *Handler) startAssertion(repl *caddy.Replacer) (err error) {
+func (h *Handler) startAssertion(repl *caddy.Replacer) error {
 	config := h.Assertion.config()
-	err = resolveFields(repl, map[string]*string{"audience": &config.Audience, "issuer": &config.Issuer})
+	err := resolveFields(repl, map[string]*string{"audience": &config.Audience, "issuer": &config.Issuer})
+	if err == nil {
+		config.Secrets, err = resolveSecrets(repl, h.Assertion.Secret)
+	}
 	if err != nil {
 		return fmt.Errorf("assertion: %w", err)
 	}
-	h.maker, err = assertion.New(*config)
-	return err
+	if h.maker, err = assertion.New(*config); err != nil {
+		return err
+	}
+	return h.app.signers.claim(config.Audience, config.Secrets...)
+}
+
+// signers are the audiences of a configuration, by the id of each secret that signs for
+// them. Ids are public, so comparing them gives nothing away.
+type signers map[string]string
+
+// ownSecret stands for the audience of secrets that no upstream may have. No audience is
+// empty.
+const ownSecret = ""
+
+// claim says that secrets sign for an audience. Whoever can verify with a secret can sign
+// with it too. With one secret for two audiences, a service could sign what another one
+// believes. With the app's own, it could sign proofs and audit records, or be an admin.
+func (s signers) claim(audience string, secrets ...[]byte) error {
+	for _, secret := range secrets {
+		id := assertion.SecretID(secret)
+		other, known := s[id]
+		switch {
+		case !known:
+			s[id] = audience
+		case other == audience:
+		case other == ownSecret, audience == ownSecret:
+			return fmt.Errorf("assertion: a secret of %q is one of system_keys or jwt too, which no upstream may know: make another one",
+				cmp.Or(audience, other))
+		default:
+			return fmt.Errorf("assertion: %q and %q have the same secret, so each of them could sign for the other: make one for each audience",
+				other, audience)
+		}
+	}
+	return nil
 }
 
 // assert signs who has sent a request. It is the gate's Assert.

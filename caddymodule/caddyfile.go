@@ -28,14 +28,14 @@ func (o options) readDirective(d *caddyfile.Dispenser, unknown string) error {
 
 // readBlock reads the block that follows.
 //
-// A repeated option is a mistake. So is an empty value: it comes from a variable that is
-// not set, and the option's default may allow more than the user wanted. Only redis may
-// be empty, which means that there is none.
-func (o options) readBlock(d *caddyfile.Dispenser, unknown string) error {
+// A repeated option is a mistake, unless it is repeatable. So is an empty value: it comes
+// from a variable that is not set, and the option's default may allow more than the user
+// wanted. Only redis may be empty, which means that there is none.
+func (o options) readBlock(d *caddyfile.Dispenser, unknown string, repeatable ...string) error {
 	seen := make(map[string]bool)
 	for nesting := d.Nesting(); d.NextBlock(nesting); {
 		name := d.Val()
-		if seen[name] {
+		if seen[name] && !slices.Contains(repeatable, name) {
 			return d.Errf("%s is already specified", name)
 		}
 		seen[name] = true
@@ -84,10 +84,11 @@ func readFlag(value *bool) option {
 	}
 }
 
-// readList reads one argument or more.
+// readList reads one argument or more, and appends them to what a repeated option had.
 func readList(values *[]string) option {
 	return func(d *caddyfile.Dispenser) error {
-		if *values = d.RemainingArgs(); len(*values) == 0 {
+		args := d.RemainingArgs()
+		if *values = append(*values, args...); len(args) == 0 {
 			return d.ArgErr()
 		}
 		return nil

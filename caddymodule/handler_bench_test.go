@@ -80,11 +80,14 @@ func BenchmarkHandler(b *testing.B) {
 		b.Fatal(err)
 	}
 	signing := &Handler{app: app, Assertion: &Assertion{Audience: "bench"}}
-	if err := signing.startAssertion(caddy.NewReplacer()); err != nil {
-		b.Fatal(err)
-	}
-	if signing.gate, err = signing.newGate(); err != nil {
-		b.Fatal(err)
+	sharing := &Handler{app: app, Assertion: &Assertion{Audience: "bench", Secret: []string{"0123456789abcdef0123456789abcdef"}}}
+	for _, h := range []*Handler{signing, sharing} {
+		if err := h.startAssertion(caddy.NewReplacer()); err != nil {
+			b.Fatal(err)
+		}
+		if h.gate, err = h.newGate(); err != nil {
+			b.Fatal(err)
+		}
 	}
 	server := new(caddyhttp.Server) // without access logs
 	next := caddyhttp.HandlerFunc(func(http.ResponseWriter, *http.Request) error { return nil })
@@ -95,6 +98,9 @@ func BenchmarkHandler(b *testing.B) {
 		},
 		"with assertion": func(w http.ResponseWriter, r *http.Request) error {
 			return signing.ServeHTTP(w, r, next)
+		},
+		"with assertion, shared secret": func(w http.ResponseWriter, r *http.Request) error {
+			return sharing.ServeHTTP(w, r, next)
 		},
 	} {
 		b.Run(name, func(b *testing.B) {

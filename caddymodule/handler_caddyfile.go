@@ -53,6 +53,7 @@ func parseDirective(h httpcaddyfile.Helper, handler caddyfile.Unmarshaler) error
 //			issuer <issuer>
 //			ttl <duration>
 //			unbound
+//			secret <value>...
 //		}
 //		failure_limit <count> <window>
 //	}
@@ -95,7 +96,8 @@ func (h *Handler) unmarshalAssertion(d *caddyfile.Dispenser) error {
 		"issuer":  readText(&a.Issuer),
 		"ttl":     ttl,
 		"unbound": readFlag(&a.Unbound),
-	}.readBlock(d, "assertion: unrecognized option %q")
+		"secret":  readList(&a.Secret),
+	}.readBlock(d, "assertion: unrecognized option %q", "secret")
 	if err != nil {
 		return err
 	}

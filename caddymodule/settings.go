@@ -214,7 +214,7 @@ func (a *App) resolve(repl *caddy.Replacer) (*settings, error) {
 	if s.Redis, err = a.resolveRedis(repl); err != nil {
 		return nil, err
 	}
-	if s.Secrets, err = a.resolveSecrets(repl); err != nil {
+	if s.Secrets, err = resolveSecrets(repl, a.Secret); err != nil {
 		return nil, err
 	}
 	for i, secret := range s.Secrets {
@@ -237,9 +237,9 @@ func (a *App) resolveRedis(repl *caddy.Replacer) ([]string, error) {
 	return nil, nil
 }
 
-// resolveSecrets replaces the placeholders of the secrets.
-func (a *App) resolveSecrets(repl *caddy.Replacer) ([][]byte, error) {
-	texts, err := resolveAll(repl, "secret", a.Secret)
+// resolveSecrets replaces the placeholders of secrets.
+func resolveSecrets(repl *caddy.Replacer, values []string) ([][]byte, error) {
+	texts, err := resolveAll(repl, "secret", values)
 	secrets := make([][]byte, 0, len(texts))
 	for _, text := range texts {
 		secrets = append(secrets, []byte(text))

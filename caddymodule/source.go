@@ -60,7 +60,7 @@ func (a *App) Locate() (open.Location, error) {
 }
 
 // Secrets resolves the secrets of an app from [ReadApp].
-func (a *App) Secrets() ([][]byte, error) { return a.resolveSecrets(caddy.NewReplacer()) }
+func (a *App) Secrets() ([][]byte, error) { return resolveSecrets(caddy.NewReplacer(), a.Secret) }
 
 var errNoFile = errors.New("sqlite: the name of the file is empty (is a variable not set?)")
 

@@ -33,8 +33,19 @@ type seen struct {
 // the service's routes.
 func newService(tb testing.TB, sidecar string, options ...upstream.Option) *service {
 	tb.Helper()
-	options = append([]upstream.Option{upstream.WithLogger(slog.New(slog.DiscardHandler))}, options...)
-	verifier := upstream.New("http://"+sidecar+"/.well-known/lumio-keys.json", "lumio-api", options...)
+	verifier := upstream.New("http://"+sidecar+"/.well-known/lumio-keys.json", "lumio-api",
+		append([]upstream.Option{upstream.WithLogger(slog.New(slog.DiscardHandler))}, options...)...)
+	return serviceWith(tb, verifier)
+}
+
+// sharing verifies with these secrets.
+func sharing(tb testing.TB, secrets ...string) *service {
+	tb.Helper()
+	return serviceWith(tb, upstream.NewShared("lumio-api", secrets...).With(upstream.WithLogger(slog.New(slog.DiscardHandler))))
+}
+
+func serviceWith(tb testing.TB, verifier *upstream.Verifier) *service {
+	tb.Helper()
 	s := new(service)
 	answer := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		var out seen

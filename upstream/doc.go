@@ -16,15 +16,20 @@
 //		assertion lumio-api
 //	}
 //
+// Where the time of a signature counts, [NewShared] verifies with a secret that the proxy
+// has too. Whoever has the secret can sign.
+//
 // # What is verified
 //
-// These are verified: the signature (Ed25519, by a key that the proxy publishes), the
-// type of the token, its issuer and audience, the times from and until which it holds,
+// These are verified: the signature (Ed25519 by a key that the proxy publishes, or HS256
+// by a shared secret, and never the one in place of the other), the type of the token, its
+// issuer and audience, the times from and until which it holds,
 // and that it was made for this method and this URL. Method and URL are compared with
 // what the proxy hands on: the path, and X-Forwarded-Proto and X-Forwarded-Host or
 // Host. If something between the proxy and the service changes these, use
 // [WithBaseURL] or [WithTarget]. If the proxy is configured with unbound, it signs for
-// no request in particular: use [WithoutBinding].
+// no request in particular: use [WithoutBinding]. Such an assertion comes many times. A
+// verifier remembers it until it expires, and does not verify its signature again.
 //
 // # Other header fields with the prefix
 //

@@ -9,7 +9,7 @@ import (
 )
 
 // TestExamplesOfOtherLanguages runs those of docs/upstream against the vectors, with keys
-// that they read from a server as they would from the proxy. Node needs nothing else,
+// that they read from a server as they would from the proxy, and with shared secrets. Node needs nothing else,
 // Python needs the package cryptography; .ci/needs installs them. That of Rust needs
 // crates from a registry: cargo test in its folder does the same without the server.
 func TestExamplesOfOtherLanguages(t *testing.T) {
@@ -42,6 +42,11 @@ func TestExamplesOfOtherLanguages(t *testing.T) {
 				t.Errorf("the keys were read %d times", n)
 			}
 			t.Logf("%s", out)
+			shared := exec.CommandContext(t.Context(), test.program, test.script, sharedVectorsFile)
+			shared.Env = c.Env
+			if out, err := shared.CombinedOutput(); err != nil {
+				t.Errorf("with shared secrets: %v: %s", err, out)
+			}
 		})
 	}
 }

@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// Option changes how a [Verifier] works. [New] panics over an option with an impossible
-// value.
+// Option changes how a [Verifier] works. [New] and [Verifier.With] panic over an option
+// with an impossible value.
 type Option func(*Verifier)
 
 // WithIssuer accepts assertions of this issuer, in place of [DefaultIssuer].
@@ -88,9 +88,15 @@ func WithHeaderPrefix(prefix string) Option {
 }
 
 // WithHTTPClient reads the public keys with this client. The default client follows no
-// redirect. Each request for the keys ends after five seconds with any client.
+// redirect. Each request for the keys ends after five seconds with any client. A verifier
+// of [NewShared] reads none.
 func WithHTTPClient(client *http.Client) Option {
-	return func(v *Verifier) { v.keys.client = client }
+	return func(v *Verifier) {
+		if v.keys == nil {
+			panic("upstream: a verifier with shared secrets reads no public keys")
+		}
+		v.keys.client = client
+	}
 }
 
 // WithLogger sets the log for why requests are refused. It gets one line a second at

@@ -1,7 +1,6 @@
 package upstream
 
 import (
-	"crypto/ed25519"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -13,7 +12,7 @@ const (
 	// tokenType is the JOSE header typ of assertions. By it no other token of the same
 	// issuer is taken for an assertion (RFC 8725 section 3.11).
 	tokenType = "lumio-key+jwt" //nolint:gosec // no credential
-	// algorithm is the only accepted one (RFC 8037 section 3.1).
+	// algorithm is the only one that a verifier of [New] accepts (RFC 8037 section 3.1).
 	algorithm = "EdDSA"
 	// maxToken bounds an assertion, in bytes.
 	maxToken = 64 << 10
@@ -27,7 +26,7 @@ const (
 // token is an assertion in its parts. Nothing of it was verified yet.
 type token struct {
 	keyID     string
-	signed    []byte // the text that is signed
+	signed    string // the text that is signed
 	signature []byte
 	payload   []byte
 }
@@ -38,20 +37,37 @@ var errMalformed = errors.New("it is not of the form of an assertion")
 
 // parse reads the compact serialization (RFC 7515 section 7.1). It is strict: one
 // assertion has one spelling.
-func parse(text string) (*token, error) {
+func (v *Verifier) parse(text string) (*token, error) {
 	if len(text) > maxToken {
 		return nil, errMalformed
 	}
-	parts := strings.Split(text, ".")
-	if len(parts) != 3 {
+	header, rest, _ := strings.Cut(text, ".")
+	payload, signature, found := strings.Cut(rest, ".") // a third dot is no base64url
+	if !found {
 		return nil, errMalformed
 	}
-	var decoded [3][]byte
-	for i, part := range parts {
-		var err error
-		if decoded[i], err = decode(part); err != nil || i < 2 && !shallow(decoded[i]) {
-			return nil, errMalformed
-		}
+	t := &token{signed: text[:len(header)+1+len(payload)]}
+	var err error
+	if t.payload, err = decode(payload); err != nil {
+		return nil, errMalformed
+	}
+	if t.signature, err = decode(signature); err != nil {
+		return nil, errMalformed
+	}
+	if id, known := v.headers[header]; known {
+		t.keyID = id
+		return t, nil
+	}
+	t.keyID, err = v.readHeader(header)
+	return t, err
+}
+
+// readHeader returns the id of the key. The algorithm is that of the verifier, whatever
+// the header says (RFC 8725 section 3.1).
+func (v *Verifier) readHeader(encoded string) (keyID string, err error) {
+	text, err := decode(encoded)
+	if err != nil || !shallow(text) {
+		return "", errMalformed
 	}
 	var header struct {
 		Algorithm string          `json:"alg"`
@@ -59,21 +75,22 @@ func parse(text string) (*token, error) {
 		Type      string          `json:"typ"`
 		Critical  json.RawMessage `json:"crit"`
 	}
-	if err := json.Unmarshal(decoded[0], &header); err != nil {
-		return nil, errMalformed
+	if err := json.Unmarshal(text, &header); err != nil {
+		return "", errMalformed
+	}
+	want := algorithm
+	if v.shared != nil {
+		want = sharedAlgorithm
 	}
 	switch {
-	case header.Algorithm != algorithm, header.Critical != nil, header.KeyID == "", len(decoded[2]) != ed25519.SignatureSize:
-		return nil, errMalformed
+	case header.Algorithm != want:
+		return "", errors.New("it is signed by another algorithm than " + want)
+	case header.Critical != nil, header.KeyID == "":
+		return "", errMalformed
 	case header.Type != tokenType:
-		return nil, errors.New("it is another kind of token")
+		return "", errors.New("it is another kind of token")
 	}
-	return &token{
-		keyID:     header.KeyID,
-		signed:    []byte(text[:len(parts[0])+1+len(parts[1])]),
-		signature: decoded[2],
-		payload:   decoded[1],
-	}, nil
+	return header.KeyID, nil
 }
 
 // decode reads base64url without padding. It refuses line ends, which the decoder of the
@@ -102,14 +119,17 @@ type claims struct {
 
 // claims reads the payload. Verify the signature first.
 func (t *token) claims() (*claims, error) {
-	var c claims
-	if err := json.Unmarshal(t.payload, &c); err != nil {
-		return nil, errMalformed
+	c := readClaims(string(t.payload))
+	if c == nil {
+		c = new(claims)
+		if !shallow(t.payload) || json.Unmarshal(t.payload, c) != nil {
+			return nil, errMalformed
+		}
 	}
 	if c.Subject == "" || c.ID == "" || c.Permissions == nil || c.IssuedAt <= 0 || c.ExpiresAt <= 0 || c.IssuedAt > maxTime || c.ExpiresAt > maxTime {
 		return nil, errMalformed
 	}
-	return &c, nil
+	return c, nil
 }
 
 // checkTimes reports what is wrong with the times. Clocks may differ by leeway.

@@ -31,14 +31,16 @@ const vectorsFile = "testdata/vectors.json"
 // vectors are for every language: what a verifier is configured with, and what it
 // has to make of requests.
 type vectors struct {
-	Comment  string          `json:"comment"`
-	Issuer   string          `json:"issuer"`
-	Audience string          `json:"audience"`
-	Now      int64           `json:"now"`
-	Leeway   int64           `json:"leeway"`
-	Base     string          `json:"base"`
-	JWKS     json.RawMessage `json:"jwks"`
-	Cases    []vector        `json:"cases"`
+	Comment  string `json:"comment"`
+	Issuer   string `json:"issuer"`
+	Audience string `json:"audience"`
+	Now      int64  `json:"now"`
+	Leeway   int64  `json:"leeway"`
+	Base     string `json:"base"`
+	// Either the key set or the secrets are what a verifier is made with.
+	JWKS    json.RawMessage `json:"jwks,omitempty"`
+	Secrets []string        `json:"secrets,omitempty"`
+	Cases   []vector        `json:"cases"`
 }
 
 type vector struct {
@@ -65,9 +67,10 @@ const (
 
 type object = map[string]any
 
-// signer is a key that is always the same.
+// signer is a key, or a secret, that is always the same.
 type signer struct {
 	private ed25519.PrivateKey
+	secret  string
 	id      string
 }
 
@@ -104,7 +107,13 @@ func with(o, changes object) object {
 	return o
 }
 
-func (s signer) header() object { return object{"alg": "EdDSA", "kid": s.id, "typ": "lumio-key+jwt"} }
+func (s signer) header() object {
+	algorithm := "EdDSA"
+	if s.secret != "" {
+		algorithm = "HS256"
+	}
+	return object{"alg": algorithm, "kid": s.id, "typ": "lumio-key+jwt"}
+}
 
 func (s signer) sign(header, claims any) string {
 	return s.signText(encodeJSON(header), encodeJSON(claims))
@@ -112,6 +121,9 @@ func (s signer) sign(header, claims any) string {
 
 func (s signer) signText(header, payload string) string {
 	input := header + "." + payload
+	if s.secret != "" {
+		return input + "." + encode(macOf(s.secret, input))
+	}
 	return input + "." + encode(ed25519.Sign(s.private, []byte(input)))
 }
 
@@ -123,17 +135,11 @@ func vectorClaims() object {
 	}
 }
 
-// makeVectors makes them all, always the same.
+// makeVectors makes those of public keys, always the same.
 func makeVectors() *vectors {
 	one, other, stranger, encryption := signerOf("one"), signerOf("other"), signerOf("stranger"), signerOf("encryption")
 	claims := vectorClaims()
-	good := one.sign(one.header(), claims)
-	parts := strings.Split(good, ".")
-	v := &vectors{
-		Comment: "Made by go test ./upstream -run Vectors -update. The base is the URL of the service as clients know it; " +
-			"a verifier compares htu with the base and the path of the request, without its query.",
-		Issuer: "caddy-system-keys", Audience: "lumio-api", Now: vectorNow, Leeway: 5, Base: vectorBase,
-	}
+	v := newVectors(one, other, stranger)
 	set, err := json.Marshal(object{"keys": []object{
 		{"kty": "RSA", "kid": "rsa", "n": "AQAB", "e": "AQAB", "use": "sig"},
 		{"kty": "EC", "crv": "P-256", "kid": "ec", "x": other.x(), "y": other.x()},
@@ -145,16 +151,31 @@ func makeVectors() *vectors {
 		panic(err)
 	}
 	v.JWKS = set
-	accept := func(name, method, path, assertion string, claims object) {
-		permissions, _ := claims["permissions"].([]string)
-		v.Cases = append(v.Cases, vector{
-			Name: name, Method: method, Path: path, Assertion: assertion, Accepted: true,
-			Identity: &identity{claims["sub"].(string), claims["label"].(string), permissions},
-		})
+	headed := func(changes object) string { return one.sign(with(one.header(), changes), claims) }
+	v.refuse("of a key that is for encryption", encryption.sign(encryption.header(), claims))
+	v.refuse("with a key of its own", stranger.sign(with(stranger.header(), object{"jwk": stranger.jwk(nil)}), claims))
+	v.refuse("with the id of an RSA key", headed(object{"kid": "rsa"}))
+	v.refuse("with the id of a key that cannot be read", headed(object{"kid": "ec"}))
+	v.refuse("algorithm HS256, with the public key as the secret", hs256(one, claims))
+	shared := sharedOf("one")
+	v.refuse("of a shared secret", shared.sign(shared.header(), claims))
+	v.refuse("of a shared secret, under the id of a public key", shared.sign(with(shared.header(), object{"kid": one.id}), claims))
+	v.refuse("of a shared secret, and the header of a public key", shared.sign(one.header(), claims))
+	return v
+}
+
+// newVectors are those of any algorithm. The first two signers are known to the verifier,
+// and the stranger is not.
+func newVectors(one, other, stranger signer) *vectors {
+	claims := vectorClaims()
+	good := one.sign(one.header(), claims)
+	parts := strings.Split(good, ".")
+	v := &vectors{
+		Comment: "Made by go test ./upstream -run Vectors -update. The base is the URL of the service as clients know it; " +
+			"a verifier compares htu with the base and the path of the request, without its query.",
+		Issuer: "caddy-system-keys", Audience: "lumio-api", Now: vectorNow, Leeway: 5, Base: vectorBase,
 	}
-	refuse := func(name, assertion string) {
-		v.Cases = append(v.Cases, vector{Name: name, Method: "GET", Path: "/bots/17", Assertion: assertion})
-	}
+	accept, refuse := v.accept, v.refuse
 	changed := func(changes object) string { return one.sign(one.header(), with(claims, changes)) }
 	headed := func(changes object) string { return one.sign(with(one.header(), changes), claims) }
 
@@ -184,37 +205,32 @@ func makeVectors() *vectors {
 	refuse("five parts, as an encrypted one", good+"."+parts[0]+"."+parts[1])
 	refuse("the JSON serialization", `{"payload":"`+parts[1]+`","protected":"`+parts[0]+`","signature":"`+parts[2]+`"}`)
 	refuse("a space before", " "+good)
-	refuse("a header in clear", `{"alg":"EdDSA"}.`+parts[1]+"."+parts[2])
+	refuse("a header in clear", `{"alg":"`+one.header()["alg"].(string)+`"}.`+parts[1]+"."+parts[2])
 	refuse("padding", parts[0]+"."+parts[1]+"."+parts[2]+"==")
 	refuse("another spelling of the signature", parts[0]+"."+parts[1]+"."+parts[2][:len(parts[2])-1]+next(parts[2]))
 	refuse("base64 with plus and slash", parts[0]+"."+parts[1]+"."+strings.NewReplacer("-", "+", "_", "/").Replace(signatureWithBoth(one, claims)))
 	refuse("no signature", parts[0]+"."+parts[1]+".")
 	refuse("a signature that is cut", parts[0]+"."+parts[1]+"."+parts[2][:len(parts[2])-4])
-	refuse("a signature of zeros", parts[0]+"."+parts[1]+"."+encode(make([]byte, 64)))
+	refuse("a signature of zeros", parts[0]+"."+parts[1]+"."+encode(make([]byte, base64.RawURLEncoding.DecodedLen(len(parts[2])))))
 	refuse("the signature of another assertion", parts[0]+"."+parts[1]+"."+strings.Split(changed(object{"jti": "x"}), ".")[2])
 	refuse("other claims under the signature", parts[0]+"."+encodeJSON(with(claims, object{"permissions": []string{"admin:access"}}))+"."+parts[2])
 	refuse("another header over the signature", encodeJSON(with(one.header(), object{"x": 1}))+"."+parts[1]+"."+parts[2])
 	refuse("of a key that is not published", stranger.sign(stranger.header(), claims))
 	refuse("of another key under a published id", stranger.sign(one.header(), claims))
 	refuse("of the other published key under this id", other.sign(one.header(), claims))
-	refuse("of a key that is for encryption", encryption.sign(encryption.header(), claims))
-	refuse("with a key of its own", stranger.sign(with(stranger.header(), object{"jwk": stranger.jwk(nil)}), claims))
-	refuse("with the id of an RSA key", headed(object{"kid": "rsa"}))
-	refuse("with the id of a key that cannot be read", headed(object{"kid": "ec"}))
 	refuse("without a key id", headed(object{"kid": nil}))
 	refuse("with an empty key id", headed(object{"kid": ""}))
 	refuse("with a key id that is a number", headed(object{"kid": 1}))
 	refuse("without algorithm", headed(object{"alg": nil}))
 	refuse("algorithm none", headed(object{"alg": "none"}))
 	refuse("algorithm none, unsigned", encodeJSON(with(one.header(), object{"alg": "none"}))+"."+parts[1]+".")
-	refuse("algorithm in another case", headed(object{"alg": "eddsa"}))
+	refuse("algorithm in another case", headed(object{"alg": strings.ToLower(one.header()["alg"].(string))}))
 	refuse("algorithm ES256", headed(object{"alg": "ES256"}))
-	refuse("algorithm HS256, with the public key as the secret", hs256(one, claims))
 	refuse("without type", headed(object{"typ": nil}))
 	refuse("type JWT", headed(object{"typ": "JWT"}))
 	refuse("type of an access token", headed(object{"typ": "at+jwt"}))
 	refuse("with something critical", headed(object{"crit": []string{"b64"}, "b64": true}))
-	refuse("a header that is a list", one.signText(encodeJSON([]string{"EdDSA"}), parts[1]))
+	refuse("a header that is a list", one.signText(encodeJSON([]any{one.header()["alg"]}), parts[1]))
 	refuse("claims that are a list", one.signText(parts[0], encodeJSON([]string{})))
 	refuse("claims that are no JSON", one.signText(parts[0], encode([]byte("{"))))
 	refuse("claims with something behind", one.signText(parts[0], encode([]byte(`{}{}`))))
@@ -261,6 +277,18 @@ func makeVectors() *vectors {
 	return v
 }
 
+func (v *vectors) accept(name, method, path, assertion string, claims object) {
+	permissions, _ := claims["permissions"].([]string)
+	v.Cases = append(v.Cases, vector{
+		Name: name, Method: method, Path: path, Assertion: assertion, Accepted: true,
+		Identity: &identity{claims["sub"].(string), claims["label"].(string), permissions},
+	})
+}
+
+func (v *vectors) refuse(name, assertion string) {
+	v.Cases = append(v.Cases, vector{Name: name, Method: "GET", Path: "/bots/17", Assertion: assertion})
+}
+
 // next is the last character of a signature with one of the bits set that stand for
 // nothing: a lax decoder reads the same bytes.
 func next(signature string) string {
@@ -281,9 +309,13 @@ func signatureWithBoth(s signer, claims object) string {
 
 func hs256(s signer, claims object) string {
 	input := encodeJSON(with(s.header(), object{"alg": "HS256"})) + "." + encodeJSON(claims)
-	mac := hmac.New(sha256.New, s.private.Public().(ed25519.PublicKey))
-	mac.Write([]byte(input))
-	return input + "." + encode(mac.Sum(nil))
+	return input + "." + encode(macOf(string(s.private.Public().(ed25519.PublicKey)), input))
+}
+
+func macOf(secret, text string) []byte {
+	mac := hmac.New(sha256.New, []byte(secret))
+	mac.Write([]byte(text))
+	return mac.Sum(nil)
 }
 
 // serving is a client to which the same set is served whatever it asks for.
@@ -299,14 +331,17 @@ func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { retur
 
 // verifierOf is configured as the vectors say.
 func verifierOf(v *vectors, options ...upstream.Option) *upstream.Verifier {
-	return upstream.New("https://keys.example.com/", v.Audience, append([]upstream.Option{
+	options = append([]upstream.Option{
 		upstream.WithIssuer(v.Issuer),
 		upstream.WithLeeway(time.Duration(v.Leeway) * time.Second),
 		upstream.WithClock(func() time.Time { return time.Unix(v.Now, 0) }),
 		upstream.WithBaseURL(v.Base),
-		upstream.WithHTTPClient(serving(v.JWKS)),
 		upstream.WithLogger(slog.New(slog.DiscardHandler)),
-	}, options...)...)
+	}, options...)
+	if v.Secrets != nil {
+		return upstream.NewShared(v.Audience, v.Secrets...).With(options...)
+	}
+	return upstream.New("https://keys.example.com/", v.Audience, append([]upstream.Option{upstream.WithHTTPClient(serving(v.JWKS))}, options...)...)
 }
 
 func requestOf(c vector) *http.Request {
@@ -317,10 +352,19 @@ func requestOf(c vector) *http.Request {
 	return r
 }
 
-// TestVectors verifies each, and that the file is what the code here makes.
+// TestVectors verifies each, and that the files are what the code here makes.
 func TestVectors(t *testing.T) {
 	t.Parallel()
-	v := makeVectors()
+	for file, v := range map[string]*vectors{vectorsFile: makeVectors(), sharedVectorsFile: makeSharedVectors()} {
+		t.Run(file, func(t *testing.T) {
+			t.Parallel()
+			verifyVectors(t, file, v)
+		})
+	}
+}
+
+func verifyVectors(t *testing.T, name string, v *vectors) {
+	t.Helper()
 	var text bytes.Buffer
 	encoder := json.NewEncoder(&text)
 	encoder.SetEscapeHTML(false)
@@ -329,11 +373,11 @@ func TestVectors(t *testing.T) {
 		t.Fatal(err)
 	}
 	if *update {
-		if err := os.WriteFile(vectorsFile, text.Bytes(), 0o600); err != nil {
+		if err := os.WriteFile(name, text.Bytes(), 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
-	file, err := os.ReadFile(vectorsFile)
+	file, err := os.ReadFile(name)
 	if err != nil {
 		t.Fatal(err)
 	}

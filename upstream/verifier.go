@@ -1,7 +1,7 @@
 package upstream
 
 import (
-	"crypto/ed25519"
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -31,7 +31,14 @@ const defaultLeeway = 5 * time.Second
 // Verifier verifies assertions. It is safe for concurrent use. A process needs one for
 // each audience.
 type Verifier struct {
-	keys     *keys
+	keys *keys // nil with shared secrets
+	// shared are the secrets by id, nil without any. An algorithm goes with either, so no
+	// token can choose one.
+	shared map[string]*secret
+	// headers are the ids of the secrets, by the JOSE header that the proxy writes.
+	headers    map[string]string
+	remembered remembered
+
 	audience string
 	issuer   string
 	prefix   string // canonical
@@ -56,20 +63,33 @@ func New(jwksURL, audience string, options ...Option) *Verifier {
 	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
 		panic("upstream: the URL of the keys is not of the form https://host/path")
 	}
+	v := newVerifier(audience)
+	v.keys = newKeys(jwksURL)
+	return v.With(options...)
+}
+
+func newVerifier(audience string) *Verifier {
 	if audience == "" {
 		panic("upstream: an audience is required")
 	}
-	v := &Verifier{
-		keys: newKeys(jwksURL), audience: audience, issuer: DefaultIssuer, prefix: "X-Lumio-", leeway: defaultLeeway,
+	return &Verifier{
+		audience: audience, issuer: DefaultIssuer, prefix: "X-Lumio-", leeway: defaultLeeway,
 		now:     time.Now, //nolint:forbidigo // the default clock
 		logger:  slog.Default(),
 		answer:  answer,
 		targets: func(r *http.Request) []Target { return []Target{ClientTarget(r)} },
 	}
+}
+
+// With changes how the verifier works, and returns it. It is for the options of a verifier
+// of [NewShared], before its first request.
+func (v *Verifier) With(options ...Option) *Verifier {
 	for _, option := range options {
 		option(v)
 	}
-	v.keys.now = v.now
+	if v.keys != nil {
+		v.keys.now = v.now
+	}
 	return v
 }
 
@@ -85,25 +105,37 @@ func (v *Verifier) Verify(r *http.Request) (*Identity, error) {
 	default:
 		return nil, invalid(errors.New("there are several"))
 	}
-	t, err := parse(values[0])
+	text := values[0]
+	c, known := v.remembered.find(text)
+	if !known {
+		var err error
+		if c, err = v.verify(r.Context(), text); err != nil {
+			return nil, err
+		}
+	}
+	if err := v.check(c, r); err != nil {
+		return nil, invalid(err)
+	}
+	if !known && c.Method == "" && c.URL == "" { // only [WithoutBinding] has let it pass
+		v.remembered.add(text, c, v.now(), v.leeway)
+	}
+	return c.identity(), nil
+}
+
+// verify returns what an assertion says, if the proxy has signed it.
+func (v *Verifier) verify(ctx context.Context, text string) (*claims, error) {
+	t, err := v.parse(text)
 	if err != nil {
 		return nil, invalid(err)
 	}
-	key, err := v.keys.find(r.Context(), t.keyID)
-	if err != nil {
+	if err := v.authenticate(ctx, t); err != nil {
 		return nil, err
-	}
-	if !ed25519.Verify(key, t.signed, t.signature) {
-		return nil, invalid(errors.New("its signature is wrong"))
 	}
 	c, err := t.claims()
 	if err != nil {
 		return nil, invalid(err)
 	}
-	if err := v.check(c, r); err != nil {
-		return nil, invalid(err)
-	}
-	return c.identity(), nil
+	return c, nil
 }
 
 // check compares the claims of a verified assertion with what this service expects.

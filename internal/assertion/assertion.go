@@ -1,7 +1,7 @@
 // Package assertion signs what an upstream is told about a caller. The upstream then
 // need not trust the network between the proxy and itself.
 //
-// An assertion is a JWT (RFC 7519), signed with Ed25519 (RFC 8037). It says who called,
+// An assertion is a JWT (RFC 7519), signed with Ed25519 (RFC 8037), or with a secret. It says who called,
 // which audience it is for, until when it is valid, and which request it belongs to.
 //
 // # Keys
@@ -15,6 +15,12 @@
 // first use, for as long as any instance may still serve an older set. It stays published
 // until the last assertion that it has signed has expired. This holds when the key is
 // replaced, when the instance stops, and when it crashes.
+//
+// # Shared secrets
+//
+// With a secret that the upstream has too, assertions are signed with HMAC-SHA256, for a
+// fiftieth of the cost. Nothing is published then. Whoever has the secret can sign, so it
+// is for one audience. A verifier knows by its configuration which algorithm it accepts.
 package assertion
 
 import (
@@ -39,6 +45,10 @@ type Config struct {
 	// Unbound leaves out the request, so that one assertion serves a key for half
 	// of its TTL.
 	Unbound bool
+	// Secrets sign in place of the keys of a [Signer]. The first one does; upstreams may
+	// still accept the others. [New] checks them, and Check does not: they are known when
+	// a configuration starts.
+	Secrets [][]byte
 }
 
 // Check reports what is wrong with the settings.
@@ -58,6 +68,7 @@ const maxReused = 4096
 // Maker makes the assertions of one configuration. It is safe for concurrent use.
 type Maker struct {
 	config Config
+	secret *secret                                // nil if a Signer signs
 	reused *lru.Cache[*verify.Identity, reusable] // nil if assertions are bound to requests
 }
 
@@ -67,7 +78,7 @@ type reusable struct {
 	until time.Time
 }
 
-// New makes a maker. The error is that of [Config.Check].
+// New makes a maker. The error is that of [Config.Check], or about a secret.
 func New(config Config) (*Maker, error) {
 	if err := config.Check(); err != nil {
 		return nil, err
@@ -78,7 +89,15 @@ func New(config Config) (*Maker, error) {
 	if config.TTL == 0 {
 		config.TTL = MaxTTL
 	}
+	secrets, err := newSecrets(config.Secrets)
+	if err != nil {
+		return nil, err
+	}
+	config.Secrets = nil // nothing needs their text any more
 	m := &Maker{config: config}
+	if len(secrets) > 0 {
+		m.secret = secrets[0]
+	}
 	if config.Unbound {
 		m.reused = lru.New[*verify.Identity, reusable](maxReused)
 	}
@@ -86,7 +105,8 @@ func New(config Config) (*Maker, error) {
 }
 
 // Make signs that the key has called, with this method and URL. An unbound assertion
-// leaves both out. The error is [ErrUnpublished], or that of ctx.
+// leaves both out. The error is [ErrUnpublished], or that of ctx. With a secret there is
+// none.
 func (m *Maker) Make(ctx context.Context, signer *Signer, id *verify.Identity, method, url string) (string, error) {
 	c := claims{
 		Issuer: m.config.Issuer, Audience: m.config.Audience,
@@ -94,14 +114,22 @@ func (m *Maker) Make(ctx context.Context, signer *Signer, id *verify.Identity, m
 	}
 	if m.reused == nil {
 		c.Method, c.URL = method, url
-		return signer.sign(ctx, &c, m.config.TTL)
+		return m.sign(ctx, signer, &c)
 	}
 	if have, ok := m.reused.Get(id); ok && signer.now().Before(have.until) {
 		return have.token, nil
 	}
-	token, err := signer.sign(ctx, &c, m.config.TTL)
+	token, err := m.sign(ctx, signer, &c)
 	if err == nil {
 		m.reused.Add(id, reusable{token, time.Unix(c.IssuedAt, 0).Add(m.config.TTL / 2)})
 	}
 	return token, err
+}
+
+func (m *Maker) sign(ctx context.Context, signer *Signer, c *claims) (string, error) {
+	if m.secret == nil {
+		return signer.sign(ctx, c, m.config.TTL)
+	}
+	c.stamp(signer.now(), m.config.TTL)
+	return c.sign(m.secret.header, m.secret), nil
 }

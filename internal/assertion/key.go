@@ -4,6 +4,7 @@ import (
 	"crypto/ed25519"
 	"crypto/sha256"
 	"encoding/base64"
+	"sync"
 	"time"
 
 	"github.com/lumio-vision/caddy-system-keys/store"
@@ -26,26 +27,40 @@ func newKey() *key {
 	k := &key{public: store.SigningKey{Public: [32]byte(public)}, private: private}
 	thumbprint := sha256.Sum256(encodeJSON(newWebKey(k.public.Public)))
 	k.public.ID = base64.RawURLEncoding.EncodeToString(thumbprint[:])
+	k.header = encodeHeader(algorithm, k.public.ID)
+	return k
+}
+
+// encodeHeader renders the JOSE header of every token of a key, with the dot that follows.
+func encodeHeader(algorithm, keyID string) string {
 	header := encodeJSON(struct {
 		Algorithm string `json:"alg"`
 		KeyID     string `json:"kid"`
 		Type      string `json:"typ"`
-	}{algorithm, k.public.ID, Type})
-	k.header = base64.RawURLEncoding.EncodeToString(header) + "."
-	return k
+	}{algorithm, keyID, Type})
+	return base64.RawURLEncoding.EncodeToString(header) + "."
 }
 
-// sign makes a token of the payload, in the compact serialization of RFC 7515 section
+func (k *key) appendSignature(token []byte) []byte {
+	return base64.RawURLEncoding.AppendEncode(append(token, '.'), ed25519.Sign(k.private, token))
+}
+
+// signs appends a dot and the signature of a token to it.
+type signs interface{ appendSignature(token []byte) []byte }
+
+// buffers hold tokens while they are made.
+var buffers = sync.Pool{New: func() any { return new([]byte) }}
+
+// compact makes a token of the payload, in the compact serialization of RFC 7515 section
 // 7.1. A library would encode the same header again for each token.
-func (k *key) sign(payload []byte) string {
-	encoding := base64.RawURLEncoding
-	length := len(k.header) + encoding.EncodedLen(len(payload))
-	token := make([]byte, 0, length+1+encoding.EncodedLen(ed25519.SignatureSize))
-	token = append(token, k.header...)
-	token = encoding.AppendEncode(token, payload)
-	signature := ed25519.Sign(k.private, token)
-	token = append(token, '.')
-	return string(encoding.AppendEncode(token, signature))
+func compact(header string, payload []byte, by signs) string {
+	buffer := buffers.Get().(*[]byte)
+	defer buffers.Put(buffer)
+	token := append((*buffer)[:0], header...)
+	token = base64.RawURLEncoding.AppendEncode(token, payload)
+	token = by.appendSignature(token)
+	*buffer = token
+	return string(token)
 }
 
 // webKey is a public key as a JSON Web Key (RFC 8037 section 2). A thumbprint covers the

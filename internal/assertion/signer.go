@@ -99,7 +99,7 @@ func (s *Signer) sign(ctx context.Context, c *claims, ttl time.Duration) (string
 		now = s.now()
 	}
 	c.stamp(now, ttl)
-	return k.sign(c.encode()), nil
+	return c.sign(k.header, k), nil
 }
 
 // awaitKey waits for a usable key. While publishing fails it returns at once.

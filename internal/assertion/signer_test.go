@@ -146,11 +146,11 @@ func TestALibraryAgrees(t *testing.T) {
 		}
 	}
 	payload := []byte(`{"sub":"x"}`)
-	got, err := jws.Verify([]byte(k.sign(payload)), jws.WithKeySet(set))
+	got, err := jws.Verify([]byte(compact(k.header, payload, k)), jws.WithKeySet(set))
 	if err != nil || !bytes.Equal(got, payload) {
 		t.Errorf("%q, %v", got, err)
 	}
-	message, err := jws.Parse([]byte(k.sign(payload)))
+	message, err := jws.Parse([]byte(compact(k.header, payload, k)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -350,8 +350,12 @@ func BenchmarkMake(b *testing.B) {
 	s := &Signer{now: time.Now}
 	s.signing.Store(&usableKey{key: k, from: time.Now(), until: time.Now().Add(time.Hour)})
 	id := &verify.Identity{Label: "Twitch Bot", Permissions: []string{"bots:read", "bots:write"}}
-	for name, unbound := range map[string]bool{"bound": false, "unbound": true} {
-		m, err := New(Config{Audience: "lumio-api", Unbound: unbound})
+	secrets := [][]byte{make([]byte, MinSecret)}
+	for name, config := range map[string]Config{
+		"bound": {}, "unbound": {Unbound: true}, "shared": {Secrets: secrets}, "shared,unbound": {Secrets: secrets, Unbound: true},
+	} {
+		config.Audience = "lumio-api"
+		m, err := New(config)
 		if err != nil {
 			b.Fatal(err)
 		}

@@ -1,6 +1,6 @@
 // Verifies the assertions of caddy-system-keys (X-Lumio-Assertion) with nothing but
 // what Node has built in (18 or later). What is checked, and why, is in ../README.md.
-import { createPublicKey, verify } from 'node:crypto'
+import { createHmac, createPublicKey, timingSafeEqual, verify } from 'node:crypto'
 
 const LEEWAY = 5 // seconds that clocks may differ by
 const MAX_LIFE = 60 // seconds
@@ -89,25 +89,48 @@ export function keysAt(url, { fetch = globalThis.fetch, now = Date.now } = {}) {
 }
 
 /**
+ * Secrets that the proxy has too (`assertion … { secret … }`), in place of keysAt. Whoever
+ * has one can sign. Several are accepted while one is replaced.
+ */
+export function sharedSecrets(...secrets) {
+  const known = new Map()
+  for (const text of secrets) {
+    const secret = Buffer.from(text.toString().trim()) // as the proxy trims it
+    if (secret.length < 32) throw new Error('a secret has less than 32 bytes')
+    const mac = (signed) => createHmac('sha256', secret).update(signed).digest()
+    known.set(mac('caddy-system-keys assertion secret').subarray(0, 16).toString('base64url'), mac)
+  }
+  if (known.size === 0) throw new Error('a secret is required')
+  const find = async (kid) => known.get(kid) ?? (() => { throw invalid('it was signed with another secret') })()
+  return Object.assign(find, { algorithm: 'HS256' })
+}
+
+/** Whether a signature is that of a key, or of a secret. */
+function isSigned(text, key, signature) {
+  if (typeof key !== 'function') return signature.length === 64 && verify(null, Buffer.from(text), key, signature)
+  return signature.length === 32 && timingSafeEqual(key(text), signature)
+}
+
+/**
  * Returns a function that says who sent a request, or throws Refused.
  *
- *   keys      what finds a key by its id: keysAt(url)
+ *   keys      what finds a key by its id: keysAt(url) or sharedSecrets(secret). It alone
+ *             says by which algorithm a signature is verified, and never the assertion
  *   audience  what the proxy is configured with
  *   base      the URL under which clients know this service: https://api.example.com
  */
 export function verifier({ keys, audience, base, issuer = 'caddy-system-keys', now = () => Date.now() / 1000 }) {
+  const algorithm = keys.algorithm ?? 'EdDSA'
   return async ({ assertion, method, path }) => {
     if (!assertion) throw new Refused(401, 'there is no assertion')
     const parts = assertion.split('.')
     if (parts.length !== 3) throw invalid('malformed')
     const header = object(parts[0])
-    if (header.alg !== 'EdDSA' || header.typ !== 'lumio-key+jwt' || 'crit' in header ||
+    if (header.alg !== algorithm || header.typ !== 'lumio-key+jwt' || 'crit' in header ||
       typeof header.kid !== 'string' || header.kid === '') throw invalid('another kind of token')
     const signature = decode(parts[2])
     const key = await keys(header.kid)
-    if (signature.length !== 64 || !verify(null, Buffer.from(`${parts[0]}.${parts[1]}`), key, signature)) {
-      throw invalid('the signature is wrong')
-    }
+    if (!isSigned(`${parts[0]}.${parts[1]}`, key, signature)) throw invalid('the signature is wrong')
     const claims = object(parts[1])
     const { iss, aud, sub, jti, label, permissions, iat, exp, htm, htu } = claims
     if (iss !== issuer || aud !== audience) throw invalid('for somebody else')

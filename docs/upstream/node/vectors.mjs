@@ -1,12 +1,15 @@
 // node vectors.mjs ../../../upstream/testdata/vectors.json [URL of the keys, and one where there are none]
+// node vectors.mjs ../../../upstream/testdata/vectors_shared.json
 import { readFileSync } from 'node:fs'
 import { isDeepStrictEqual } from 'node:util'
-import { keysAt, readKeys, verifier, Refused } from './lumio-keys.mjs'
+import { keysAt, readKeys, sharedSecrets, verifier, Refused } from './lumio-keys.mjs'
 
 const vectors = JSON.parse(readFileSync(process.argv[2], 'utf8'))
 const [, , , url, nowhere] = process.argv
-const known = readKeys(vectors.jwks)
-const fixed = async (kid) => known.get(kid) ?? (() => { throw new Refused(401, 'unknown key') })()
+const known = vectors.jwks && readKeys(vectors.jwks)
+const fixed = vectors.secrets
+  ? sharedSecrets(...vectors.secrets)
+  : async (kid) => known.get(kid) ?? (() => { throw new Refused(401, 'unknown key') })()
 const verifierOf = (keys) => verifier({
   keys, audience: vectors.audience, issuer: vectors.issuer, base: vectors.base, now: () => vectors.now,
 })

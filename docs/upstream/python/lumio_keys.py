@@ -5,6 +5,8 @@ Needs Python 3.9 and the package cryptography. What is checked, and why, is in
 """
 
 import base64
+import hashlib
+import hmac
 import json
 import threading
 import time
@@ -81,6 +83,8 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
 class Keys:
     """The keys at a URL: read when they are needed, by one for all who wait."""
 
+    algorithm = "EdDSA"
+
     def __init__(self, url):
         self._url, self._lock = url, threading.Lock()
         self._keys, self._asked, self._next, self._failure = {}, -STALE, 0.0, None
@@ -119,10 +123,48 @@ class Keys:
             self._failure, self._next = error, time.monotonic() + FLOOR
 
 
+class Shared:
+    """Secrets that the proxy has too (assertion … { secret … }), in place of Keys.
+
+    Whoever has one can sign. Several are accepted while one is replaced.
+    """
+
+    algorithm = "HS256"
+
+    def __init__(self, *secrets):
+        known = {}
+        for text in secrets:
+            secret = (text.encode() if isinstance(text, str) else text).strip()  # as the proxy strips it
+            if len(secret) < 32:
+                raise ValueError("a secret has less than 32 bytes")
+            name = hmac.digest(secret, b"caddy-system-keys assertion secret", hashlib.sha256)[:16]
+            known[base64.urlsafe_b64encode(name).rstrip(b"=").decode()] = _Secret(secret)
+        if not known:
+            raise ValueError("a secret is required")
+        self._known = known
+
+    def __call__(self, kid):
+        if kid not in self._known:
+            raise _invalid("it was signed with another secret")
+        return self._known[kid]
+
+
+class _Secret:
+    """Verifies as a public key does."""
+
+    def __init__(self, secret):
+        self._secret = secret
+
+    def verify(self, signature, text):
+        if not hmac.compare_digest(hmac.digest(self._secret, text, hashlib.sha256), signature):
+            raise InvalidSignature
+
+
 class Verifier:
     """Says who sent a request.
 
-    keys      what finds a key by its id: Keys(url)
+    keys      what finds a key by its id: Keys(url) or Shared(secret). It alone says by
+              which algorithm a signature is verified, and never the assertion
     audience  what the proxy is configured with
     base      the URL under which clients know this service: https://api.example.com
     """
@@ -138,7 +180,7 @@ class Verifier:
             raise _invalid("malformed")
         header = _object(parts[0])
         kid = header.get("kid")
-        if header.get("alg") != "EdDSA" or header.get("typ") != "lumio-key+jwt" or "crit" in header:
+        if header.get("alg") != self._keys.algorithm or header.get("typ") != "lumio-key+jwt" or "crit" in header:
             raise _invalid("another kind of token")
         if not isinstance(kid, str) or not kid:
             raise _invalid("another kind of token")

@@ -1,25 +1,32 @@
-"""python3 vectors.py ../../../upstream/testdata/vectors.json [URL of the keys, and one where there are none]"""
+"""python3 vectors.py ../../../upstream/testdata/vectors.json [URL of the keys, and one where there are none]
+
+python3 vectors.py ../../../upstream/testdata/vectors_shared.json
+"""
 
 import json
 import sys
 
-from lumio_keys import Caller, Keys, Refused, Verifier, read_keys
+from lumio_keys import Caller, Keys, Refused, Shared, Verifier, read_keys
 
 with open(sys.argv[1], encoding="utf-8") as file:
     vectors = json.load(file)
-known = read_keys(vectors["jwks"])
 
 
-def fixed(kid):
-    if kid not in known:
-        raise Refused(401, "unknown key")
-    return known[kid]
+class Fixed:
+    algorithm = Keys.algorithm
+    known = read_keys(vectors["jwks"]) if "jwks" in vectors else {}
+
+    def __call__(self, kid):
+        if kid not in self.known:
+            raise Refused(401, "unknown key")
+        return self.known[kid]
 
 
 def verifier_of(keys):
     return Verifier(keys, vectors["audience"], vectors["base"], vectors["issuer"], lambda: vectors["now"])
 
 
+fixed = Shared(*vectors["secrets"]) if "secrets" in vectors else Fixed()
 verifier = verifier_of(Keys(sys.argv[2]) if len(sys.argv) > 2 else fixed)
 wrong = 0
 for case in vectors["cases"]:
