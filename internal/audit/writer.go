@@ -7,10 +7,13 @@
 package audit
 
 import (
+	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -27,8 +30,9 @@ const (
 	DefaultCapacity = 16384
 	// DefaultInterval is how often the records are written. A crash loses that much.
 	DefaultInterval = time.Second
-	// batchSize is how many records are written in one transaction.
-	batchSize = 2000
+	// batchSize is how many records are written in one transaction. The more there are, the
+	// more of one key share a row of the store.
+	batchSize = 4096
 	// writeTimeout bounds one transaction.
 	writeTimeout = 5 * time.Second
 )
@@ -184,7 +188,7 @@ func (w *Writer) take() bool {
 		w.drop(uncounted, now, now)
 	}
 	n := min(batchSize, len(w.queue))
-	w.batch = append(w.batch[:0], w.queue[:n]...)
+	w.batch = appendByKey(w.batch[:0], w.queue[:n])
 	rest := copy(w.queue, w.queue[n:])
 	// Cleared, so that the texts of the records can be freed.
 	clear(w.queue[rest:])
@@ -194,6 +198,23 @@ func (w *Writer) take() bool {
 		w.dropped = gap{}
 	}
 	return len(w.batch) > 0
+}
+
+// appendByKey appends the records key by key, and those of a key event by event, in the
+// order of their ids. A store keeps neighbours of one key in one row, which costs less.
+func appendByKey(batch, records []store.AuditRecord) []store.AuditRecord {
+	order := make([]int, len(records))
+	for i := range order {
+		order[i] = i
+	}
+	slices.SortFunc(order, func(i, j int) int {
+		a, b := &records[i], &records[j]
+		return cmp.Or(bytes.Compare(a.Key.ID[:], b.Key.ID[:]), cmp.Compare(a.Event, b.Event), bytes.Compare(a.ID[:], b.ID[:]))
+	})
+	for _, i := range order {
+		batch = append(batch, records[i])
+	}
+	return batch
 }
 
 // gapRecord says how many records were dropped, and when. The caller holds the lock.
