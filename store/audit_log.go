@@ -38,8 +38,10 @@ type AuditLog interface {
 	AuditUnsealed(ctx context.Context) (all, foreign int, err error)
 
 	// PruneAudit removes the oldest records of every chain, as long as they are
-	// from before the time given, limit at most of each, and signs where the chain
-	// begins now. It returns how many were removed.
+	// from before the time given, and signs where the chain begins now. Records that
+	// are kept together go together, with the youngest of them: within a second. So
+	// it stops at the first place at which limit or more of a chain were removed. It
+	// returns how many were removed.
 	PruneAudit(ctx context.Context, before time.Time, limit int, sealer Sealer) (int, error)
 }
 
