@@ -180,41 +180,37 @@ func (w *Writer) Flush(ctx context.Context) error {
 
 // take moves the oldest records into the batch, and reports whether there are any. Their
 // room in the queue is free from then on, so one batch is in memory beside a full queue.
+//
+// A store keeps neighbours of one key in one row, which costs less. So the records are
+// written key by key, in the order of their ids.
 func (w *Writer) take() bool {
-	uncounted := w.denials.takeUncounted(w.closing.Load())
+	gap := w.unqueue(w.denials.takeUncounted(w.closing.Load()))
+	slices.SortFunc(w.batch, func(a, b store.AuditRecord) int { // requests do not wait for it
+		return cmp.Or(bytes.Compare(a.Key.ID[:], b.Key.ID[:]), cmp.Compare(a.Event, b.Event), bytes.Compare(a.ID[:], b.ID[:]))
+	})
+	w.batch = append(w.batch, gap...)
+	return len(w.batch) > 0
+}
+
+// unqueue moves the oldest records into the batch, and returns the record of a gap, if there
+// is one.
+func (w *Writer) unqueue(uncounted int64) (gapRecord []store.AuditRecord) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if now := w.config.Now(); uncounted > 0 {
 		w.drop(uncounted, now, now)
 	}
 	n := min(batchSize, len(w.queue))
-	w.batch = appendByKey(w.batch[:0], w.queue[:n])
+	w.batch = append(w.batch[:0], w.queue[:n]...)
 	rest := copy(w.queue, w.queue[n:])
 	// Cleared, so that the texts of the records can be freed.
 	clear(w.queue[rest:])
 	w.queue = w.queue[:rest]
 	if w.dropped.records > 0 {
-		w.batch = append(w.batch, w.gapRecord())
+		gapRecord = []store.AuditRecord{w.gapRecord()}
 		w.dropped = gap{}
 	}
-	return len(w.batch) > 0
-}
-
-// appendByKey appends the records key by key, and those of a key event by event, in the
-// order of their ids. A store keeps neighbours of one key in one row, which costs less.
-func appendByKey(batch, records []store.AuditRecord) []store.AuditRecord {
-	order := make([]int, len(records))
-	for i := range order {
-		order[i] = i
-	}
-	slices.SortFunc(order, func(i, j int) int {
-		a, b := &records[i], &records[j]
-		return cmp.Or(bytes.Compare(a.Key.ID[:], b.Key.ID[:]), cmp.Compare(a.Event, b.Event), bytes.Compare(a.ID[:], b.ID[:]))
-	})
-	for _, i := range order {
-		batch = append(batch, records[i])
-	}
-	return batch
+	return gapRecord
 }
 
 // gapRecord says how many records were dropped, and when. The caller holds the lock.
