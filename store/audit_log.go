@@ -39,8 +39,9 @@ type AuditLog interface {
 	AuditUnsealed(ctx context.Context) (all, foreign int, err error)
 
 	// PruneAudit removes the oldest records of every chain that are from before this time,
-	// limit at most of each chain. It signs the new beginning of the chain, and returns how
-	// many records it has removed.
+	// and signs the new beginning of the chain. Records that are kept together go together,
+	// with the youngest of them, which is within a second. So it stops at the first place at
+	// which limit or more of a chain were removed. It returns how many were removed.
 	PruneAudit(ctx context.Context, before time.Time, limit int, sealer Sealer) (int, error)
 }
 

@@ -4,6 +4,7 @@ import (
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/binary"
+	"hash"
 
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
@@ -31,10 +32,13 @@ func NewSealer(secret []byte) *Sealer {
 // Seal implements [store.Sealer]. It links the records to the head, and returns the new
 // head, signed.
 func (s *Sealer) Seal(chain store.ID, head store.AuditMark, records []store.AuditRecord) store.AuditMark {
+	mac := recordMAC{hash: hmac.New(sha256.New, s.key)}
+	macs := make([]byte, 0, sha256.Size*len(records))
 	for i := range records {
 		r := &records[i]
 		r.Link = store.AuditLink{Chain: chain, Seq: head.Seq + 1}
-		r.Link.MAC = s.record(head.MAC, r)
+		macs = mac.appendTo(macs, head.MAC, r)
+		r.Link.MAC = macs[i*sha256.Size : (i+1)*sha256.Size : (i+1)*sha256.Size]
 		head = store.AuditMark{Seq: r.Link.Seq, MAC: r.Link.MAC}
 	}
 	head.Signature = s.mark(headMark, chain, head)
@@ -67,32 +71,44 @@ func (s *Sealer) mark(kind string, chain store.ID, mark store.AuditMark) []byte 
 
 // record computes the MAC of a record. Before is the MAC of the record before it.
 func (s *Sealer) record(before []byte, r *store.AuditRecord) []byte {
-	h := hmac.New(sha256.New, s.key)
-	h.Write([]byte("record\x00"))
-	h.Write(encode(before, r))
-	return h.Sum(nil)
+	mac := recordMAC{hash: hmac.New(sha256.New, s.key)}
+	return mac.appendTo(nil, before, r)
 }
 
-// encode writes a record such that no two different records have the same encoding. Absent
-// details differ from empty ones.
-func encode(before []byte, r *store.AuditRecord) []byte {
-	b := make([]byte, 0, 512)
+// recordMAC computes the MACs of many records. It keeps the state that the key begins with
+// and the memory of the encoding, which cost more than the hash.
+type recordMAC struct {
+	hash    hash.Hash
+	encoded []byte
+}
+
+// appendTo appends the MAC of a record to macs. Before is the MAC of the record before it.
+func (m *recordMAC) appendTo(macs, before []byte, r *store.AuditRecord) []byte {
+	m.encoded = appendRecord(append(m.encoded[:0], "record\x00"...), before, r)
+	m.hash.Reset()
+	m.hash.Write(m.encoded)
+	return m.hash.Sum(macs)
+}
+
+// appendRecord encodes a record such that no two different records have the same encoding.
+// Absent details differ from empty ones.
+func appendRecord(b, before []byte, r *store.AuditRecord) []byte {
 	text := func(s string) { b = append(binary.AppendUvarint(b, uint64(len(s))), s...) }
-	text(string(before))
+	b = append(binary.AppendUvarint(b, uint64(len(before))), before...)
 	b = append(b, r.Link.Chain[:]...)
 	b = binary.BigEndian.AppendUint64(b, uint64(r.Link.Seq))
 	b = append(b, r.ID[:]...)
 	b = binary.BigEndian.AppendUint64(b, uint64(r.At.UnixMicro()))
 	b = append(b, r.Key.ID[:]...)
 	b = binary.BigEndian.AppendUint64(b, uint64(r.Request.Status))
-	for _, s := range []string{
+	for _, s := range [...]string{
 		string(r.Event), r.Actor.Type, r.Actor.ID, r.Actor.Label, r.Key.Label,
 		r.Request.ID, r.Request.Method, r.Request.Path, r.Request.ClientIP,
 	} {
 		text(s)
 	}
 	if r.Details != nil {
-		text(string(r.Details))
+		b = append(binary.AppendUvarint(b, uint64(len(r.Details))), r.Details...)
 	}
 	return b
 }

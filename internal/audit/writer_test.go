@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"log/slog"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -132,7 +133,7 @@ func TestAFloodOfDenialsIsHeldBack(t *testing.T) {
 	if len(records) != 22 {
 		t.Fatalf("%d records", len(records))
 	}
-	if got := string(records[21].Details); got != `{"not_recorded_before":980,"reason":"revoked"}` {
+	if got := string(records[20].Details); got != `{"not_recorded_before":980,"reason":"revoked"}` {
 		t.Errorf("details = %s", got)
 	}
 	if r := records[0]; r.Key.Label != "was" || r.Actor.Label != "was" {
@@ -174,14 +175,40 @@ func TestManyRecordsAreWrittenWithoutWaitingForTheInterval(t *testing.T) {
 	t.Parallel()
 	m := newMemory()
 	w := newWriter(t, m, 100_000)
-	for i := range 5000 {
+	for i := range 10_000 {
 		w.Add(sample(i))
 	}
 	deadline := time.Now().Add(20 * time.Second)
-	for w.Stats().Waiting >= 2000 {
+	for w.Stats().Waiting >= 5000 {
 		if time.Now().After(deadline) {
 			t.Fatal("nothing is written")
 		}
 		time.Sleep(time.Millisecond)
+	}
+}
+
+// TestRecordsAreWrittenKeyByKey has the records of two keys come in turns, some of which
+// were made before those that came first.
+func TestRecordsAreWrittenKeyByKey(t *testing.T) {
+	t.Parallel()
+	m := newMemory()
+	w := newWriter(t, m, 100)
+	for _, i := range []int{2, 1, 4, 3, 0, 5} {
+		r := sample(i)
+		r.Key.ID = store.ID{byte(i % 2)}
+		w.Add(r)
+	}
+	if err := w.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	var got []time.Duration
+	for _, r := range m.all() {
+		got = append(got, r.At.Sub(noon)/time.Second)
+	}
+	if !slices.Equal(got, []time.Duration{0, 2, 4, 1, 3, 5}) {
+		t.Errorf("written are %d", got)
+	}
+	if report := verify(t, m, secret); !report.OK(true) {
+		t.Errorf("report = %+v", report)
 	}
 }

@@ -2,7 +2,8 @@ package sqlstore
 
 import (
 	"bytes"
-	"encoding/json"
+	"math"
+	"slices"
 	"time"
 
 	"github.com/lumio-vision/caddy-system-keys/store"
@@ -33,34 +34,126 @@ func PruneAudit(
 	return pruned + n, err
 }
 
-// Prunable counts the records at the beginning of a chain that are below the floor, up
-// to the first that is not, and returns the place of the last.
-func Prunable(records []store.AuditRecord, floor store.ID) (n int, last store.AuditLink) {
-	for n < len(records) && bytes.Compare(records[n].ID[:], floor[:]) < 0 {
-		last = records[n].Link
-		n++
+// AuditEnd is where a row of an audit log ends: the id and the place of its newest record.
+type AuditEnd struct {
+	ID      store.ID
+	Link    store.AuditLink
+	Records int
+}
+
+// EndColumns are the columns of an end, in the order in which ScanEnd reads them.
+const EndColumns = "id, chain, seq, mac, records"
+
+// ScanEnd reads an end from a row of the columns.
+func ScanEnd(row Row) (end AuditEnd, err error) {
+	err = row.Scan(ID(&end.ID), ID(&end.Link.Chain), &end.Link.Seq, &end.Link.MAC, &end.Records)
+	return end, err
+}
+
+// Prunable counts the records at the beginning of a chain whose rows are below the floor, up
+// to the first row that is not. It stops at the limit, but not within a row. It returns the
+// place of the last record.
+func Prunable(rows []AuditEnd, floor store.ID, limit int) (n int, last store.AuditLink) {
+	for i := range rows {
+		if n >= limit || !less(rows[i].ID, floor) {
+			break
+		}
+		n, last = n+rows[i].Records, rows[i].Link
 	}
 	return n, last
 }
 
-// AuditColumns are the columns of a record, in the order in which ScanAudit reads them.
-const AuditColumns = "id, event, at, actor_type, actor, actor_label, key_id, key_label, " +
-	"request_id, method, path, status, client_ip, details, chain, seq, mac"
+// AuditSpan selects rows of an audit log by the ids of their newest and of their oldest
+// record, each from an id up to, but without, another one.
+type AuditSpan struct{ NewestFrom, NewestBelow, OldestFrom, OldestBelow store.ID }
 
-// ScanAudit reads a record from a row of the columns, whose details are text.
-func ScanAudit(row Row) (r store.AuditRecord, err error) {
-	var details *string
-	var seq *int64
-	err = row.Scan(ID(&r.ID), (*string)(&r.Event), (*instant)(&r.At), &r.Actor.Type, &r.Actor.ID, &r.Actor.Label,
-		ID(&r.Key.ID), &r.Key.Label, &r.Request.ID, &r.Request.Method, &r.Request.Path, &r.Request.Status,
-		&r.Request.ClientIP, &details, ID(&r.Link.Chain), &seq, &r.Link.MAC)
-	if details != nil {
-		r.Details = json.RawMessage(*details)
+// AuditReader reads the log for a query, all filters but that of the time.
+type AuditReader interface {
+	// Rows reads the newest rows, in any order: as many as have the records that are wanted.
+	Rows(span *AuditSpan, want int) ([][]store.AuditRecord, error)
+	// Count counts the records of rows, at least up to [store.MaxAuditTotal] and one more.
+	Count(span *AuditSpan) (int, error)
+}
+
+// AuditPage reads one page of the log.
+func AuditPage(query *store.AuditQuery, log AuditReader) (*store.AuditPage, error) {
+	records, err := auditRecords(query, log)
+	if err != nil {
+		return nil, err
 	}
-	if seq != nil {
-		r.Link.Seq = *seq
+	total, err := auditTotal(query, log)
+	if err != nil {
+		return nil, err
 	}
-	return r, err
+	page := &store.AuditPage{Records: records, Total: total}
+	page.Cut(query.Limit)
+	return page, nil
+}
+
+// auditRecords returns the records of a page, and of those behind it. Rows may overlap in
+// time.
+func auditRecords(query *store.AuditQuery, log AuditReader) (records []store.AuditRecord, err error) {
+	from, below := query.Range()
+	span := AuditSpan{NewestFrom: from, NewestBelow: reach(below), OldestBelow: below}
+	for want := query.Limit + 1; ; want *= 2 {
+		rows, err := log.Rows(&span, want)
+		if err != nil {
+			return nil, err
+		}
+		read := 0
+		for _, row := range rows {
+			read += len(row)
+			records = append(records, within(row, from, below)...)
+			if newest := row[len(row)-1].ID; less(newest, span.NewestBelow) {
+				span.NewestBelow = newest
+			}
+		}
+		slices.SortFunc(records, func(a, b store.AuditRecord) int { return bytes.Compare(b.ID[:], a.ID[:]) })
+		// All that other rows have is older than the newest record of the oldest row here.
+		if read < want || len(records) > query.Limit && !less(records[query.Limit].ID, span.NewestBelow) {
+			return records, nil
+		}
+	}
+}
+
+// within returns the records of a row whose ids are from an id up to, but without, another.
+func within(row []store.AuditRecord, from, below store.ID) []store.AuditRecord {
+	for len(row) > 0 && less(row[0].ID, from) {
+		row = row[1:]
+	}
+	for len(row) > 0 && !less(row[len(row)-1].ID, below) {
+		row = row[:len(row)-1]
+	}
+	return row
+}
+
+// auditTotal counts the records of all pages. It has to look into the rows that are only in
+// part between the bounds.
+func auditTotal(query *store.AuditQuery, log AuditReader) (int, error) {
+	whole := *query
+	whole.Before = store.ID{}
+	from, below := whole.Range()
+	total, err := log.Count(&AuditSpan{NewestFrom: from, NewestBelow: below, OldestFrom: from, OldestBelow: highest})
+	if err != nil || total > store.MaxAuditTotal {
+		return total, err
+	}
+	begun := AuditSpan{NewestFrom: from, NewestBelow: below, OldestBelow: from}
+	if end := reach(from); less(end, below) {
+		begun.NewestBelow = end
+	}
+	for _, span := range []AuditSpan{begun, {NewestFrom: below, NewestBelow: reach(below), OldestBelow: below}} {
+		if span.OldestBelow == (store.ID{}) || span.NewestFrom == highest {
+			continue // without a bound no row is across it
+		}
+		rows, err := log.Rows(&span, math.MaxInt32)
+		if err != nil {
+			return 0, err
+		}
+		for _, row := range rows {
+			total += len(within(row, from, below))
+		}
+	}
+	return total, nil
 }
 
 // ChainColumns are the columns of a chain, in the order in which ScanChain reads them.
@@ -77,24 +170,6 @@ func ScanChain(row Row) (chain store.AuditChain, err error) {
 type Values struct {
 	ID   func(id store.ID) any
 	Time func(at time.Time) any
-}
-
-// AuditRow returns the columns of a record.
-func (v *Values) AuditRow(r *store.AuditRecord) []any {
-	var key, chain, seq, details any
-	if r.Key.ID != (store.ID{}) {
-		key = v.ID(r.Key.ID)
-	}
-	if r.Link.Seq > 0 {
-		chain, seq = v.ID(r.Link.Chain), r.Link.Seq
-	}
-	if r.Details != nil {
-		details = string(r.Details)
-	}
-	return []any{
-		v.ID(r.ID), string(r.Event), v.Time(r.At), r.Actor.Type, r.Actor.ID, r.Actor.Label, key, r.Key.Label,
-		r.Request.ID, r.Request.Method, r.Request.Path, r.Request.Status, r.Request.ClientIP, details, chain, seq, r.Link.MAC,
-	}
 }
 
 // ChainRow returns the columns of a chain, none of which may be NULL.

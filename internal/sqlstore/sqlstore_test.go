@@ -64,17 +64,18 @@ func TestOnlyTheNewestSchemaIsExported(t *testing.T) {
 func TestPruningStopsAtTheFirstRecordThatIsKept(t *testing.T) {
 	t.Parallel()
 	at := time.Unix(1_800_000_000, 0)
-	record := func(seq int64, at time.Time) store.AuditRecord {
-		return store.AuditRecord{ID: store.NewAuditID(at), Link: store.AuditLink{Seq: seq}}
+	row := func(seq int64, at time.Time, records int) sqlstore.AuditEnd {
+		return sqlstore.AuditEnd{ID: store.NewAuditID(at), Link: store.AuditLink{Seq: seq}, Records: records}
 	}
-	records := []store.AuditRecord{record(4, at), record(5, at.Add(time.Hour)), record(6, at)} // another clock
-	for floor, want := range map[time.Duration]struct {
-		n   int
-		seq int64
-	}{-time.Second: {0, 0}, time.Minute: {1, 4}, 2 * time.Hour: {3, 6}} {
-		n, last := sqlstore.Prunable(records, store.AuditFloor(at.Add(floor)))
-		if n != want.n || last.Seq != want.seq {
-			t.Errorf("%v later: %d records, the last is %d, want %+v", floor, n, last.Seq, want)
+	rows := []sqlstore.AuditEnd{row(4, at, 1), row(7, at.Add(time.Hour), 3), row(8, at, 1)} // another clock
+	for _, c := range []struct {
+		floor    time.Duration
+		limit, n int
+		seq      int64
+	}{{-time.Second, 9, 0, 0}, {time.Minute, 9, 1, 4}, {2 * time.Hour, 9, 5, 8}, {2 * time.Hour, 2, 4, 7}, {2 * time.Hour, 4, 4, 7}} {
+		n, last := sqlstore.Prunable(rows, store.AuditFloor(at.Add(c.floor)), c.limit)
+		if n != c.n || last.Seq != c.seq {
+			t.Errorf("%+v: %d records, the last is %d", c, n, last.Seq)
 		}
 	}
 }

@@ -192,6 +192,15 @@ func spell(key string, once, twice uint64) string {
 	return b.String()
 }
 
+// TestAPathWithoutAKeyIsFree is about each request that becomes an audit record.
+func TestAPathWithoutAKeyIsFree(t *testing.T) { //nolint:paralleltest // counts allocations
+	for _, path := range []string{"/", "/v1/bots/4711/messages", "/v1/b/%C3%A9/lm_sys", "/Basics/basic"} {
+		if n := testing.AllocsPerRun(100, func() { _ = token.Redact(path) }); n != 0 {
+			t.Errorf("%s: %v allocations", path, n)
+		}
+	}
+}
+
 // BenchmarkRedactBytes looks through a line of an access log.
 func BenchmarkRedactBytes(b *testing.B) {
 	line := []byte(accessLine)

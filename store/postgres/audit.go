@@ -3,6 +3,7 @@ package postgres
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"time"
 
@@ -48,8 +49,7 @@ func appendAudit(ctx context.Context, tx pgx.Tx, chain store.ID, records []store
 			return err
 		}
 	}
-	_, err := tx.CopyFrom(ctx, pgx.Identifier{"sidecar", "audit_log"}, auditColumns,
-		pgx.CopyFromSlice(len(records), func(i int) ([]any, error) { return values.AuditRow(&records[i]), nil }))
+	_, err := tx.CopyFrom(ctx, pgx.Identifier{"sidecar", "audit_log"}, auditColumns, pgx.CopyFromRows(values.AuditRows(records)))
 	return err
 }
 
@@ -96,6 +96,13 @@ func lockHead(ctx context.Context, tx pgx.Tx, chain store.ID) (head store.AuditM
 	return head, err
 }
 
+// auditRecords returns the records of the rows that a query selects, one row behind the
+// other.
+func auditRecords(ctx context.Context, db querier, statement string, args ...any) ([]store.AuditRecord, error) {
+	rows, err := collect(ctx, db, sqlstore.ScanAudit, statement, args...)
+	return slices.Concat(rows...), err
+}
+
 // SealAudit implements [store.AuditLog].
 func (s *Store) SealAudit(ctx context.Context, limit int, sealer store.Sealer) (int, error) {
 	sealed, err := sqlstore.Result(ctx, s.transact, func(tx pgx.Tx) (int, error) { return sealWaiting(ctx, tx, limit, sealer) })
@@ -104,7 +111,7 @@ func (s *Store) SealAudit(ctx context.Context, limit int, sealer store.Sealer) (
 
 // sealWaiting takes the records that no other instance is about to seal.
 func sealWaiting(ctx context.Context, tx pgx.Tx, limit int, sealer store.Sealer) (int, error) {
-	records, err := collect(ctx, tx, sqlstore.ScanAudit, "SELECT "+auditList+" FROM sidecar.audit_log "+
+	records, err := auditRecords(ctx, tx, "SELECT "+auditList+" FROM sidecar.audit_log "+
 		"WHERE chain IS NULL AND actor_type IN ('cli', 'sql') ORDER BY id LIMIT $1 FOR UPDATE SKIP LOCKED", limit)
 	if err != nil || len(records) == 0 {
 		return 0, err

@@ -20,12 +20,16 @@ func auditChains(ctx context.Context, db querier) ([]store.AuditChain, error) {
 	return collect(ctx, db, sqlstore.ScanChain, "SELECT "+sqlstore.ChainColumns+" FROM sidecar.audit_chain ORDER BY id")
 }
 
-var auditLinks = "SELECT " + auditList + " FROM sidecar.audit_log WHERE chain = $1 AND seq > $2 ORDER BY seq LIMIT $3"
+// auditLinks finds the rows, and only then reads them.
+var auditLinks = "SELECT " + auditList + " FROM sidecar.audit_log WHERE id IN (" +
+	"SELECT id FROM (SELECT id, sum(records) OVER (ORDER BY seq) - records AS ahead FROM (" +
+	"SELECT id, seq, records FROM sidecar.audit_log WHERE chain = $1 AND seq > $2 ORDER BY seq LIMIT $3" +
+	") AS next) AS summed WHERE ahead < $4) ORDER BY seq"
 
 // AuditLinks implements [store.AuditLog].
 func (s *Store) AuditLinks(ctx context.Context, chain store.ID, seq int64, limit int) ([]store.AuditRecord, error) {
-	records, err := collect(ctx, s.pool, sqlstore.ScanAudit, auditLinks, uuid(chain), seq, limit)
-	return records, explain("read a chain of audit records", err)
+	records, err := auditRecords(ctx, s.pool, auditLinks, uuid(chain), seq, limit+1, limit+sqlstore.RowRecords)
+	return sqlstore.Following(records, seq, limit), explain("read a chain of audit records", err)
 }
 
 // AuditUnsealed implements [store.AuditLog].
@@ -58,18 +62,12 @@ func pruneChain(ctx context.Context, tx pgx.Tx, chain, floor store.ID, limit int
 	if _, err := lockHead(ctx, tx, chain); err != nil {
 		return 0, err
 	}
-	place := func(row sqlstore.Row) (r store.AuditRecord, err error) {
-		r.Link.Chain = chain
-		err = row.Scan(sqlstore.ID(&r.ID), &r.Link.Seq, &r.Link.MAC)
-		return r, err
-	}
-	records, err := collect(ctx, tx, place,
-		"SELECT l.id, l.seq, l.mac FROM sidecar.audit_log l JOIN sidecar.audit_chain c ON c.id = l.chain "+
-			"WHERE c.id = $1 AND l.seq > c.anchor_seq ORDER BY l.seq LIMIT $2", uuid(chain), limit)
+	rows, err := collect(ctx, tx, sqlstore.ScanEnd, "SELECT "+sqlstore.EndColumns+" FROM sidecar.audit_log "+
+		"WHERE chain = $1 AND seq > (SELECT anchor_seq FROM sidecar.audit_chain WHERE id = $1) ORDER BY seq LIMIT $2", uuid(chain), limit)
 	if err != nil {
 		return 0, err
 	}
-	n, last := sqlstore.Prunable(records, floor)
+	n, last := sqlstore.Prunable(rows, floor, limit)
 	if n == 0 {
 		return 0, nil
 	}

@@ -19,42 +19,60 @@ func (s *Store) Audit(ctx context.Context, query *store.AuditQuery) (_ *store.Au
 	if err := query.Check(); err != nil {
 		return nil, err
 	}
-	page := &store.AuditPage{}
 	if !query.Possible() {
-		return page, ctx.Err()
+		return &store.AuditPage{}, ctx.Err()
 	}
-	list, count := auditStatements(query)
-	var batch pgx.Batch
-	batch.Queue(list.text, list.args...).Query(func(rows pgx.Rows) (err error) {
-		page.Records, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (store.AuditRecord, error) { return sqlstore.ScanAudit(row) })
-		return err
-	})
-	batch.Queue(count.text, count.args...).QueryRow(func(row pgx.Row) error { return row.Scan(&page.Total) })
-	if err := s.pool.SendBatch(ctx, &batch).Close(); err != nil {
-		return nil, err
-	}
-	page.Cut(query.Limit)
-	return page, nil
+	return sqlstore.AuditPage(query, &auditReader{ctx, s.pool, query})
 }
 
-// auditStatements are for the page, with one record more, and for its total. A
-// filter by several events is a union of walks through an index, each of which
-// stops at the limit.
-func auditStatements(query *store.AuditQuery) (list, count statement) {
-	whole := *query
-	whole.Before = store.ID{}
-	all := unionOf(&whole, "1", store.MaxAuditTotal+1, false)
-	return unionOf(query, auditList, query.Limit+1, true), statement{"SELECT count(*) FROM (" + all.text + ") AS kept", all.args}
+// auditReader reads each time what is there then.
+type auditReader struct {
+	ctx   context.Context //nolint:containedctx // of the one call in which it exists
+	db    querier
+	query *store.AuditQuery
 }
 
-func unionOf(query *store.AuditQuery, columns string, limit int, ordered bool) statement {
+// Rows implements [sqlstore.AuditReader].
+func (r *auditReader) Rows(span *sqlstore.AuditSpan, want int) ([][]store.AuditRecord, error) {
+	s := auditRows(r.query, span, want)
+	return collect(r.ctx, r.db, sqlstore.ScanAudit, s.text, s.args...)
+}
+
+// Count implements [sqlstore.AuditReader].
+func (r *auditReader) Count(span *sqlstore.AuditSpan) (total int, err error) {
+	s := auditCount(r.query, span)
+	err = r.db.QueryRow(r.ctx, s.text, s.args...).Scan(&total)
+	return total, err
+}
+
+// auditRows finds the rows, and only then reads them.
+func auditRows(query *store.AuditQuery, span *sqlstore.AuditSpan, want int) statement {
+	found := unionOf(query, span, want, true)
+	return statement{
+		"SELECT " + auditList + " FROM sidecar.audit_log WHERE id IN (" +
+			"SELECT id FROM (SELECT id, sum(records) OVER (ORDER BY id DESC) - records AS ahead FROM (" + found.text + ") AS found) AS summed " +
+			fmt.Sprintf("WHERE ahead < $%d)", len(found.args)+1),
+		append(found.args, want),
+	}
+}
+
+func auditCount(query *store.AuditQuery, span *sqlstore.AuditSpan) statement {
+	all := unionOf(query, span, store.MaxAuditTotal+1, false)
+	return statement{"SELECT coalesce(sum(records), 0) FROM (" + all.text + ") AS kept", all.args}
+}
+
+// unionOf is a walk through an index, or a union of several, each of which stops at the
+// limit.
+func unionOf(query *store.AuditQuery, span *sqlstore.AuditSpan, limit int, ordered bool) statement {
 	var s statement
 	arg := func(value any) string {
 		s.args = append(s.args, value)
 		return fmt.Sprintf("$%d", len(s.args))
 	}
-	from, below := query.Range()
-	where := []string{"id >= " + arg(uuid(from)), "id < " + arg(uuid(below))}
+	where := []string{
+		"id >= " + arg(uuid(span.NewestFrom)), "id < " + arg(uuid(span.NewestBelow)),
+		"coalesce(first_id, id) >= " + arg(uuid(span.OldestFrom)), "coalesce(first_id, id) < " + arg(uuid(span.OldestBelow)),
+	}
 	if query.Key != (store.ID{}) {
 		where = append(where, "key_id = "+arg(uuid(query.Key)))
 	}
@@ -69,7 +87,7 @@ func unionOf(query *store.AuditQuery, columns string, limit int, ordered bool) s
 		bound = " ORDER BY id DESC" + bound
 	}
 	branch := func(condition ...string) string {
-		return "SELECT " + columns + " FROM sidecar.audit_log WHERE " + strings.Join(append(where, condition...), " AND ") + bound
+		return "SELECT id, records FROM sidecar.audit_log WHERE " + strings.Join(append(where, condition...), " AND ") + bound
 	}
 	branches := make([]string, 0, len(query.Events()))
 	for _, event := range query.Events() {

@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/lumio-vision/caddy-system-keys/internal/sqlstore"
 	"github.com/lumio-vision/caddy-system-keys/store/storetest"
 )
 
@@ -37,7 +38,9 @@ func TestALargeAuditLogUsesItsIndexes(t *testing.T) {
 	s := largeAudit(t)
 	storetest.LargeAuditLog(t, s)
 	for _, q := range storetest.LargeAuditQueries() {
-		list, count := auditStatements(&q.Query)
+		from, below := q.Query.Range()
+		span := sqlstore.AuditSpan{NewestFrom: from, NewestBelow: below, OldestBelow: below}
+		list, count := auditRows(&q.Query, &span, q.Query.Limit+1), auditCount(&q.Query, &span)
 		for what, statement := range map[string]*statement{"list": &list, "count": &count} {
 			plan := explainPlan(t, s, statement)
 			if strings.Contains(plan, "Seq Scan") && (what == "list" || q.Total < storetest.LargeAuditRows()/10) {

@@ -55,7 +55,7 @@ func (s source) Chains(ctx context.Context) ([]store.AuditChain, error) {
 }
 
 func (s source) Records(ctx context.Context, after store.ID, limit int) ([]store.AuditRecord, error) {
-	return collect(ctx, s.tx, sqlstore.ScanAudit,
+	return auditRecords(ctx, s.tx,
 		"SELECT "+auditList+" FROM sidecar.audit_log WHERE id > $1 ORDER BY id LIMIT $2", uuid(after), limit)
 }
 
@@ -119,9 +119,8 @@ func (r *recipient) Chains(ctx context.Context, chains []store.AuditChain) error
 
 func (r *recipient) Records(ctx context.Context, records []store.AuditRecord) error {
 	table := pgx.Identifier{"sidecar", "audit_log"}
-	return r.copy(ctx, "import audit records", table, auditColumns, len(records), func(i int) []any {
-		return values.AuditRow(&records[i])
-	})
+	rows := values.AuditRows(records)
+	return r.copy(ctx, "import audit records", table, auditColumns, len(rows), func(i int) []any { return rows[i] })
 }
 
 func (r *recipient) copy(

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"slices"
 	"time"
 
 	codes "modernc.org/sqlite/lib"
@@ -12,7 +13,8 @@ import (
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
-const insertAudit = "INSERT INTO audit_log (" + sqlstore.AuditColumns + ") VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+const insertAudit = "INSERT INTO audit_log (" + sqlstore.AuditColumns + ") " +
+	"VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 
 // AppendAudit implements [store.AuditLog].
 func (s *Store) AppendAudit(ctx context.Context, chain store.ID, records []store.AuditRecord, sealer store.Sealer) (err error) {
@@ -46,8 +48,8 @@ func appendAudit(ctx context.Context, tx *sql.Tx, chain store.ID, records []stor
 		return err
 	}
 	defer func() { _ = insert.Close() }() // its error is that of the transaction
-	for i := range records {
-		_, err := insert.ExecContext(ctx, values.AuditRow(&records[i])...)
+	for _, row := range values.AuditRows(records) {
+		_, err := insert.ExecContext(ctx, row...)
 		if resultCode(err) == codes.SQLITE_CONSTRAINT_UNIQUE {
 			return errTakenPlace // not a conflict: that would be the same record
 		}
@@ -76,6 +78,13 @@ func sealNext(ctx context.Context, tx *sql.Tx, chain store.ID, records []store.A
 	return err
 }
 
+// auditRecords returns the records of the rows that a query selects, one row behind the
+// other.
+func auditRecords(ctx context.Context, tx *sql.Tx, statement string, args ...any) ([]store.AuditRecord, error) {
+	rows, err := collect(ctx, tx, sqlstore.ScanAudit, statement, args...)
+	return slices.Concat(rows...), err
+}
+
 // SealAudit implements [store.AuditLog].
 func (s *Store) SealAudit(ctx context.Context, limit int, sealer store.Sealer) (sealed int, err error) {
 	const what = "seal audit records"
@@ -84,7 +93,7 @@ func (s *Store) SealAudit(ctx context.Context, limit int, sealer store.Sealer) (
 	// Mostly there is nothing to do, and a look costs no writer's turn.
 	var records []store.AuditRecord
 	look := func(tx *sql.Tx) (err error) {
-		records, err = collect(ctx, tx, sqlstore.ScanAudit, waiting, limit)
+		records, err = auditRecords(ctx, tx, waiting, limit)
 		return err
 	}
 	if err := s.read(ctx, what, look); err != nil || len(records) == 0 {

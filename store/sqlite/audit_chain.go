@@ -22,14 +22,13 @@ func auditChains(ctx context.Context, tx *sql.Tx) ([]store.AuditChain, error) {
 
 // AuditLinks implements [store.AuditLog].
 func (s *Store) AuditLinks(ctx context.Context, chain store.ID, seq int64, limit int) ([]store.AuditRecord, error) {
-	return result(ctx, s.read, "read a chain of audit records", func(tx *sql.Tx) ([]store.AuditRecord, error) {
-		return auditLinks(ctx, tx, chain, seq, limit)
+	records, err := result(ctx, s.read, "read a chain of audit records", func(tx *sql.Tx) ([]store.AuditRecord, error) {
+		return auditRecords(ctx, tx, "SELECT "+sqlstore.AuditColumns+" FROM audit_log WHERE id IN ("+
+			"SELECT id FROM (SELECT id, sum(records) OVER (ORDER BY seq) - records AS ahead FROM ("+
+			"SELECT id, seq, records FROM audit_log WHERE chain = ? AND seq > ? ORDER BY seq LIMIT ?)) WHERE ahead < ?) ORDER BY seq",
+			chain.String(), seq, limit+1, limit+sqlstore.RowRecords)
 	})
-}
-
-func auditLinks(ctx context.Context, tx *sql.Tx, chain store.ID, seq int64, limit int) ([]store.AuditRecord, error) {
-	return collect(ctx, tx, sqlstore.ScanAudit,
-		"SELECT "+sqlstore.AuditColumns+" FROM audit_log WHERE chain = ? AND seq > ? ORDER BY seq LIMIT ?", chain.String(), seq, limit)
+	return sqlstore.Following(records, seq, limit), err
 }
 
 // AuditUnsealed implements [store.AuditLog].
@@ -62,11 +61,12 @@ func (s *Store) PruneAudit(ctx context.Context, before time.Time, limit int, sea
 func pruneChain(
 	ctx context.Context, tx *sql.Tx, chain *store.AuditChain, floor store.ID, limit int, sealer store.Sealer,
 ) (int, error) {
-	records, err := auditLinks(ctx, tx, chain.ID, chain.Anchor.Seq, limit)
+	rows, err := collect(ctx, tx, sqlstore.ScanEnd, "SELECT "+sqlstore.EndColumns+
+		" FROM audit_log WHERE chain = ? AND seq > ? ORDER BY seq LIMIT ?", chain.ID.String(), chain.Anchor.Seq, limit)
 	if err != nil {
 		return 0, err
 	}
-	n, last := sqlstore.Prunable(records, floor)
+	n, last := sqlstore.Prunable(rows, floor, limit)
 	if n == 0 {
 		return 0, nil
 	}

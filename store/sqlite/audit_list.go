@@ -19,25 +19,47 @@ func (s *Store) Audit(ctx context.Context, query *store.AuditQuery) (_ *store.Au
 	if err := query.Check(); err != nil {
 		return nil, fmt.Errorf("%s: %w", what, err)
 	}
-	page := &store.AuditPage{}
-	err = s.read(ctx, what, func(tx *sql.Tx) (err error) {
+	return result(ctx, s.read, what, func(tx *sql.Tx) (*store.AuditPage, error) {
 		if !query.Possible() {
-			return nil
+			return &store.AuditPage{}, nil
 		}
-		list := auditUnion(query, sqlstore.AuditColumns, query.Limit+1, true)
-		if page.Records, err = collect(ctx, tx, sqlstore.ScanAudit, list.text, list.args...); err != nil {
-			return err
-		}
-		whole := *query
-		whole.Before = store.ID{}
-		all := auditUnion(&whole, "1", store.MaxAuditTotal+1, false)
-		return tx.QueryRowContext(ctx, "SELECT count(*) FROM ("+all.text+")", all.args...).Scan(&page.Total)
+		return sqlstore.AuditPage(query, &auditReader{ctx, tx, query})
 	})
-	if err != nil {
-		return nil, err
+}
+
+// auditReader reads in one transaction.
+type auditReader struct {
+	ctx   context.Context //nolint:containedctx // of the one call in which it exists
+	tx    *sql.Tx
+	query *store.AuditQuery
+}
+
+// Rows implements [sqlstore.AuditReader].
+func (r *auditReader) Rows(span *sqlstore.AuditSpan, want int) ([][]store.AuditRecord, error) {
+	s := auditRows(r.query, span, want)
+	return collect(r.ctx, r.tx, sqlstore.ScanAudit, s.text, s.args...)
+}
+
+// Count implements [sqlstore.AuditReader].
+func (r *auditReader) Count(span *sqlstore.AuditSpan) (total int, err error) {
+	s := auditCount(r.query, span)
+	err = r.tx.QueryRowContext(r.ctx, s.text, s.args...).Scan(&total)
+	return total, err
+}
+
+// auditRows finds the rows by the columns that are in front, and only then reads them.
+func auditRows(query *store.AuditQuery, span *sqlstore.AuditSpan, want int) statement {
+	found := auditUnion(query, span, want, true)
+	return statement{
+		"SELECT " + sqlstore.AuditColumns + " FROM audit_log WHERE id IN (" +
+			"SELECT id FROM (SELECT id, sum(records) OVER (ORDER BY id DESC) - records AS ahead FROM (" + found.text + ")) WHERE ahead < ?)",
+		append(found.args, want),
 	}
-	page.Cut(query.Limit)
-	return page, nil
+}
+
+func auditCount(query *store.AuditQuery, span *sqlstore.AuditSpan) statement {
+	all := auditUnion(query, span, store.MaxAuditTotal+1, false)
+	return statement{"SELECT coalesce(sum(records), 0) FROM (" + all.text + ")", all.args}
 }
 
 // auditIndexes are the indexes by which a filter is looked up, the best first.
@@ -58,9 +80,9 @@ func auditIndex(query *store.AuditQuery) string {
 
 // auditUnion is a walk through an index, or a union of several, each of which
 // stops at the limit.
-func auditUnion(query *store.AuditQuery, columns string, limit int, ordered bool) statement {
-	from, below := query.Range()
-	where, args := []string{"id >= ?", "id < ?"}, []any{from.String(), below.String()}
+func auditUnion(query *store.AuditQuery, span *sqlstore.AuditSpan, limit int, ordered bool) statement {
+	where := []string{"id >= ?", "id < ?", "coalesce(first_id, id) >= ?", "coalesce(first_id, id) < ?"}
+	args := []any{span.NewestFrom.String(), span.NewestBelow.String(), span.OldestFrom.String(), span.OldestBelow.String()}
 	keep := func(condition string, value any) {
 		where, args = append(where, condition), append(args, value)
 	}
@@ -77,7 +99,7 @@ func auditUnion(query *store.AuditQuery, columns string, limit int, ordered bool
 	if ordered {
 		order = " ORDER BY id DESC"
 	}
-	branch := "SELECT " + columns + " FROM audit_log" + auditIndex(query) + " WHERE " + strings.Join(where, " AND ")
+	branch := "SELECT id, records FROM audit_log" + auditIndex(query) + " WHERE " + strings.Join(where, " AND ")
 	events := query.Events()
 	if events == nil {
 		return statement{branch + order + " LIMIT ?", append(args, limit)}

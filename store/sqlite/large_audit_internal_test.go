@@ -7,7 +7,6 @@ import (
 	"testing"
 
 	"github.com/lumio-vision/caddy-system-keys/internal/sqlstore"
-	"github.com/lumio-vision/caddy-system-keys/store"
 	"github.com/lumio-vision/caddy-system-keys/store/storetest"
 )
 
@@ -42,10 +41,10 @@ func TestALargeAuditLogUsesItsIndexes(t *testing.T) {
 	s := largeAudit(t)
 	storetest.LargeAuditLog(t, s)
 	for _, q := range storetest.LargeAuditQueries() {
-		whole := q.Query
-		whole.Before = store.ID{}
+		from, below := q.Query.Range()
+		span := sqlstore.AuditSpan{NewestFrom: from, NewestBelow: below, OldestBelow: below}
 		for what, statement := range map[string]statement{
-			"list": auditUnion(&q.Query, sqlstore.AuditColumns, q.Query.Limit+1, true), "count": auditUnion(&whole, "1", store.MaxAuditTotal+1, false),
+			"list": auditRows(&q.Query, &span, q.Query.Limit+1), "count": auditCount(&q.Query, &span),
 		} {
 			err := s.read(t.Context(), "explain", func(tx *sql.Tx) error {
 				steps, err := plan(t.Context(), tx, statement)

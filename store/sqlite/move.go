@@ -40,7 +40,7 @@ func (s source) Chains(ctx context.Context) ([]store.AuditChain, error) {
 }
 
 func (s source) Records(ctx context.Context, after store.ID, limit int) ([]store.AuditRecord, error) {
-	return collect(ctx, s.tx, sqlstore.ScanAudit,
+	return auditRecords(ctx, s.tx,
 		"SELECT "+sqlstore.AuditColumns+" FROM audit_log WHERE id > ? ORDER BY id LIMIT ?", after.String(), limit)
 }
 
@@ -84,9 +84,8 @@ func (r *recipient) Chains(ctx context.Context, chains []store.AuditChain) error
 }
 
 func (r *recipient) Records(ctx context.Context, records []store.AuditRecord) error {
-	return r.each(ctx, "import audit records", insertAudit, len(records), func(i int) ([]any, error) {
-		return values.AuditRow(&records[i]), nil
-	})
+	rows := values.AuditRows(records)
+	return r.each(ctx, "import audit records", insertAudit, len(rows), func(i int) ([]any, error) { return rows[i], nil })
 }
 
 // each runs a statement once for each of n rows.

@@ -78,6 +78,9 @@ func testAudit(t *testing.T, fresh func(tb testing.TB) *Backend) {
 		"the label of a key that is gone":                   auditLabels,
 		"a place in the chain is not taken twice":           auditSetBack,
 		"filters keep what they say, page by page":          auditFilters,
+		"many records of a key are one by one":              auditOfOneKey,
+		"many records of a key go together, when all may":   auditPruningTogether,
+		"what somebody has damaged is not sealed":           auditDamage,
 		"a text that no record can have is not looked for":  auditOddFilters,
 		"a chain is written by several processes at a time": auditTogether,
 	})

@@ -175,7 +175,7 @@ func furnish(t *testing.T, s store.Store) {
 	for i := range 1010 {
 		records = append(records, auditAt(full, store.AuditUsed, i))
 	}
-	must(t, s.AppendAudit(t.Context(), newID(), records, sealer{}))
+	must(t, s.AppendAudit(t.Context(), newID(), append(records, used(newKey("busy"), 0, 100)...), sealer{}))
 	_, err = s.PruneAudit(t.Context(), epoch.Add(5*time.Second), 100, sealer{})
 	must(t, err)
 }

@@ -1,4 +1,5 @@
--- Who did what to which key.
+-- Who did what to which key. A row may hold several records of a key: see
+-- internal/sqlstore/audit_rows.go.
 CREATE TABLE sidecar.audit_log (
     -- A UUIDv7 that begins with at, so that its order is that of time.
     id          uuid PRIMARY KEY,
@@ -20,9 +21,15 @@ CREATE TABLE sidecar.audit_log (
     chain       uuid,
     seq         bigint,
     mac         bytea,
+    first_id    uuid,
+    records     integer NOT NULL DEFAULT 1,
+    earlier     bytea,
     CONSTRAINT sealed_or_not CHECK ((chain IS NULL) = (seq IS NULL) AND (chain IS NULL) = (mac IS NULL)),
     UNIQUE (chain, seq)
 );
+
+-- To compress costs more than to write.
+ALTER TABLE sidecar.audit_log ALTER COLUMN earlier SET STORAGE EXTERNAL;
 
 -- The event behind the column, since nearly all records are of one event, and
 -- what is looked for are mostly the others.

@@ -1,4 +1,5 @@
--- Who did what to which key. Texts that are not known are empty.
+-- Who did what to which key. Texts that are not known are empty. A row may hold
+-- several records of a key: see internal/sqlstore/audit_rows.go.
 CREATE TABLE audit_log (
     -- A UUIDv7 that begins with at, so that its order is that of time.
     id          TEXT PRIMARY KEY,
@@ -20,7 +21,10 @@ CREATE TABLE audit_log (
     chain       TEXT,
     seq         INTEGER,
     mac         BLOB,
+    first_id    TEXT,
+    records     INTEGER NOT NULL DEFAULT 1,
     folded      TEXT GENERATED ALWAYS AS (lower(key_label)) VIRTUAL,
+    earlier     BLOB,
     CHECK ((chain IS NULL) = (seq IS NULL) AND (chain IS NULL) = (mac IS NULL)),
     UNIQUE (chain, seq)
 ) STRICT;
