@@ -21,7 +21,9 @@ import (
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
+	"github.com/lumio-vision/caddy-system-keys/internal/cut"
 	"github.com/lumio-vision/caddy-system-keys/internal/engine"
 	"github.com/lumio-vision/caddy-system-keys/internal/verify"
 	"github.com/lumio-vision/caddy-system-keys/store"
@@ -104,6 +106,9 @@ type App struct {
 	lifetime context.Context
 	end      context.CancelFunc
 
+	connections cut.Connections
+	watched     map[*caddyhttp.Server]struct{}
+
 	engine  atomic.Pointer[engine.Engine]
 	started chan struct{} // closed when engine is set
 	onStart []func(repl *caddy.Replacer) error
@@ -147,6 +152,20 @@ func (a *App) Provision(ctx caddy.Context) error {
 // Handlers register their part while they are provisioned.
 func (a *App) whenStarted(do func(repl *caddy.Replacer) error) {
 	a.onStart = append(a.onStart, do)
+}
+
+// watchConnections lets a cut end the connections of a server that is being provisioned. All
+// handlers of the server share one hook.
+func (a *App) watchConnections(server *caddyhttp.Server) {
+	if _, watched := a.watched[server]; watched {
+		return
+	}
+	if a.watched == nil {
+		a.watched = make(map[*caddyhttp.Server]struct{})
+	}
+	a.watched[server] = struct{}{}
+	server.RegisterConnContext(a.connections.Context)
+	server.RegisterConnState(a.connections.State)
 }
 
 // Start resolves the placeholders and opens the store. If the settings are the same as

@@ -111,12 +111,12 @@ func newRecord(
 	}
 }
 
-// auditRequest describes a request with the path that its client has sent, before any
-// rewrite.
+// auditRequest describes a request with the method and the path that its client has sent,
+// before any rewrite.
 func auditRequest(r *http.Request) store.AuditRequest {
-	_, sent := originalRequest(r)
+	method, sent := originalRequest(r)
 	ip, _ := caddyhttp.GetVar(r.Context(), caddyhttp.ClientIPVarKey).(string)
 	return store.AuditRequest{
-		ID: requestID(r), Method: r.Method, Path: token.Redact(sent.EscapedPath()), ClientIP: ip,
+		ID: requestID(r), Method: method, Path: token.Redact(sent.EscapedPath()), ClientIP: ip,
 	}
 }

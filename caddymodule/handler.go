@@ -119,6 +119,10 @@ func (h *Handler) Provision(ctx caddy.Context) (err error) {
 	if h.Assertion != nil {
 		h.app.whenStarted(h.startAssertion)
 	}
+	// Without a server requests get contexts of their own.
+	if server, ok := ctx.Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server); ok {
+		h.app.watchConnections(server)
+	}
 	h.refuser = newRefuser(ctx.Slogger())
 	h.failures, err = newFailures(ctx, h.FailureLimit)
 	return err

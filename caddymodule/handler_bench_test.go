@@ -16,7 +16,7 @@ import (
 )
 
 // benchmarked is a server with one key.
-func benchmarked(b *testing.B) (app *App, live *engine.Live, key string) {
+func benchmarked(b testing.TB) (app *App, live *engine.Live, key string) {
 	b.Helper()
 	config := fmt.Sprintf(`{"admin": {"disabled": true}, "logging": {"logs": {"default": {"level": "ERROR"}}},
 		"apps": {"system_keys": {"store": {"driver": "sqlite", "file": %q}}}}`, filepath.Join(b.TempDir(), "keys.db"))

@@ -6,6 +6,9 @@
 // or the client would take a part of the answer for the whole. An [Exchange] wraps the
 // handler's writer and request, and covers each of these cases. It uses net/http alone. It
 // has no goroutine, and holds no lock while it reads or writes.
+//
+// Over HTTP/1 a cut cancels the context of the connection, if the server uses [Connections].
+// Otherwise each request gets a context of its own.
 package cut
 
 import (
@@ -24,7 +27,9 @@ import (
 type Exchange struct {
 	response http.ResponseWriter
 	request  *http.Request
+	http1    bool
 
+	connection    *connection // whose context is canceled; nil for one of the request's own
 	alive         func() error
 	headerAtWrap  []field  // the answer's header at Wrap, to go back to
 	headerStorage [2]field // for a short headerAtWrap, without an allocation
@@ -35,7 +40,7 @@ type Exchange struct {
 
 	mu       sync.Mutex // never held during a read or a write
 	cause    error
-	cancel   context.CancelCauseFunc // nil until Wrap
+	cancel   context.CancelCauseFunc // of the connection or the request; nil until Wrap
 	sent     bool                    // a part of the answer has left
 	status   int                     // of the answer; 0 until it has begun
 	hijacked net.Conn                // nil unless the handler has taken over the connection
@@ -60,23 +65,19 @@ func New(w http.ResponseWriter, r *http.Request) *Exchange {
 // Begin is [New] for an unused exchange that is a field of another struct, so that it costs
 // no allocation of its own.
 func (x *Exchange) Begin(w http.ResponseWriter, r *http.Request) {
-	x.response, x.request = w, r
+	x.response, x.request, x.http1 = w, r, r.ProtoMajor == 1
 }
 
-// Wrap returns the writer and the request for the next handler. Alive is called before each
-// part of the answer is sent, and after each part of the request was received. If it
-// returns an error, the request is cut with that error. So a process that was paused checks
-// before it goes on. Alive may be nil.
+// Wrap returns the writer and the request for the next handler. The request is the one that
+// Begin has got, or a copy. Alive is called before each part of the answer is sent, and after
+// each part of the request was received. If it returns an error, the request is cut with
+// that error. So a process that was paused checks before it goes on. Alive may be nil.
 func (x *Exchange) Wrap(alive func() error) (http.ResponseWriter, *http.Request) {
 	x.alive = alive
-	x.headerAtWrap = x.headerStorage[:0] // Caddy sets one or two fields
-	for name, values := range x.response.Header() {
-		x.headerAtWrap = append(x.headerAtWrap, field{name, values})
-	}
-	ctx, cancel := context.WithCancelCause(x.request.Context())
-	r := x.request.WithContext(ctx)
+	x.keepHeader()
+	r, cancel := x.cancelable()
 	if r.Body != nil && r.Body != http.NoBody {
-		x.body.ReadCloser, x.body.x = r.Body, x
+		x.body.ReadCloser, x.body.x, x.body.hasContent = r.Body, x, r.ContentLength != 0
 		r.Body = &x.body
 	}
 	x.writer.x = x
@@ -88,6 +89,27 @@ func (x *Exchange) Wrap(alive func() error) (http.ResponseWriter, *http.Request)
 		cancel(cause)
 	}
 	return &x.writer, r
+}
+
+// keepHeader keeps the answer's header for resetHeader.
+func (x *Exchange) keepHeader() {
+	header := x.response.Header()
+	x.headerAtWrap = x.headerStorage[:0] // Caddy sets one or two fields
+	if len(header) > len(x.headerStorage) {
+		x.headerAtWrap = make([]field, 0, len(header))
+	}
+	for name, values := range header {
+		x.headerAtWrap = append(x.headerAtWrap, field{name, values})
+	}
+}
+
+// cancelable returns the request, or a copy with a context of its own, and what cancels it.
+func (x *Exchange) cancelable() (*http.Request, context.CancelCauseFunc) {
+	if x.connection = connectionOf(x.response, x.request); x.connection != nil {
+		return x.request, x.connection.cancel
+	}
+	ctx, cancel := context.WithCancelCause(x.request.Context())
+	return x.request.WithContext(ctx), cancel
 }
 
 // Cut ends the request, and reports whether this call has ended it. It returns false if the
@@ -133,10 +155,21 @@ func (x *Exchange) Finish() Outcome {
 		x.unblocks.Stop()
 	}
 	outcome := Outcome{Cause: x.cause, Sent: x.sent, Status: x.status}
-	cancel := x.cancel
+	cancel, hijacked := x.cancel, x.hijacked != nil
 	x.mu.Unlock()
-	if cancel != nil {
+	if x.body.x != nil {
+		x.request.Body = x.body.ReadCloser
+	}
+	switch {
+	case x.connection == nil && cancel != nil:
 		cancel(nil)
+	case x.connection != nil && outcome.Cause != nil:
+		if !hijacked {
+			x.connection.end()
+		}
+		// Handlers around ours have the same request. They may send it to another upstream,
+		// for an answer in place of ours.
+		*x.request = *x.request.WithContext(context.WithoutCancel(x.request.Context()))
 	}
 	if outcome.Cause != nil && !outcome.Sent {
 		x.resetHeader()
@@ -151,7 +184,7 @@ func (x *Exchange) resetHeader() {
 	for _, f := range x.headerAtWrap {
 		header[f.name] = f.values
 	}
-	if x.request.ProtoMajor == 1 {
+	if x.http1 {
 		// The rest of the request may still arrive, so the connection cannot be used again.
 		header["Connection"] = []string{"close"}
 	}

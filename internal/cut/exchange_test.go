@@ -18,14 +18,14 @@ import (
 )
 
 func TestWaitingForTheUpstream(t *testing.T) {
-	protocols(t, func(t *testing.T, h2 bool) {
+	protocols(t, func(t *testing.T, over protocol) {
 		asked, canceled := make(chan struct{}), make(chan struct{})
 		p := proxyTo(t, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 			close(asked)
 			<-r.Context().Done()
 			close(canceled)
 		}))
-		s := serve(t, h2, p)
+		s := serve(t, over, p)
 		go func() {
 			<-asked
 			if !(<-s.exchanges).Cut(cut.ErrRevoked) {
@@ -41,7 +41,7 @@ func TestWaitingForTheUpstream(t *testing.T) {
 		if response.StatusCode != http.StatusUnauthorized || !strings.Contains(string(body), "revoked") {
 			t.Errorf("got %d %s", response.StatusCode, body)
 		}
-		if !h2 && !response.Close {
+		if over.over1() && !response.Close {
 			t.Error("the connection is kept, with the rest of a request on it")
 		}
 		<-canceled
@@ -83,7 +83,7 @@ func TestACutLeavesTheServersContextAlone(t *testing.T) {
 }
 
 func TestAStreamIsTruncatedAndNeverEndsCleanly(t *testing.T) {
-	protocols(t, func(t *testing.T, h2 bool) {
+	protocols(t, func(t *testing.T, over protocol) {
 		p := proxyTo(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Content-Type", "text/event-stream")
 			for r.Context().Err() == nil {
@@ -94,7 +94,7 @@ func TestAStreamIsTruncatedAndNeverEndsCleanly(t *testing.T) {
 				time.Sleep(time.Millisecond)
 			}
 		}))
-		s := serve(t, h2, p)
+		s := serve(t, over, p)
 		response, err := s.client(t).Get(s.URL)
 		if err != nil {
 			t.Fatal(err)
@@ -116,14 +116,14 @@ func TestAStreamIsTruncatedAndNeverEndsCleanly(t *testing.T) {
 }
 
 func TestAnUploadIsEnded(t *testing.T) {
-	protocols(t, func(t *testing.T, h2 bool) {
+	protocols(t, func(t *testing.T, over protocol) {
 		began := make(chan struct{})
 		p := proxyTo(t, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 			_, _ = r.Body.Read(make([]byte, 1))
 			close(began)
 			_, _ = io.Copy(io.Discard, r.Body)
 		}))
-		s := serve(t, h2, p)
+		s := serve(t, over, p)
 		content, feed := io.Pipe()
 		defer func() { _ = feed.Close() }()
 		go func() {
@@ -137,7 +137,7 @@ func TestAnUploadIsEnded(t *testing.T) {
 			if response.StatusCode != http.StatusUnauthorized {
 				t.Errorf("got %d", response.StatusCode)
 			}
-		} else if h2 { // HTTP/1.1 clients may see the close before the answer
+		} else if !over.over1() { // HTTP/1.1 clients may see the close before the answer
 			t.Error(err)
 		}
 		if o := s.outcome(t); o.Sent || o.Cause == nil {
@@ -149,9 +149,9 @@ func TestAnUploadIsEnded(t *testing.T) {
 
 // TestAClientThatDoesNotRead blocks the handler in a write.
 func TestAClientThatDoesNotRead(t *testing.T) {
-	protocols(t, func(t *testing.T, h2 bool) {
+	protocols(t, func(t *testing.T, over protocol) {
 		wrote := make(chan struct{}, 1<<16)
-		s := serve(t, h2, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		s := serve(t, over, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 			part := make([]byte, 64<<10)
 			for {
 				if _, err := w.Write(part); err != nil {
@@ -193,7 +193,7 @@ func TestAConnectionThatWasTakenOverIsClosedOnBothSides(t *testing.T) {
 		_ = conn.Close()
 		close(closed)
 	}))
-	s := serve(t, false, p)
+	s := serve(t, http1, p)
 	conn, err := net.Dial("tcp", s.Listener.Addr().String())
 	if err != nil {
 		t.Fatal(err)
@@ -223,7 +223,7 @@ func TestAConnectionThatWasTakenOverIsClosedOnBothSides(t *testing.T) {
 
 func TestAHijackAfterTheCutFails(t *testing.T) {
 	t.Parallel()
-	s := serve(t, false, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	s := serve(t, http1, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		<-r.Context().Done()
 		if _, _, err := http.NewResponseController(w).Hijack(); !errors.Is(err, cut.ErrRevoked) {
 			t.Errorf("got %v", err)
@@ -242,8 +242,8 @@ func TestAHijackAfterTheCutFails(t *testing.T) {
 
 // TestNothingOfTheUpstreamsAnswerIsInOurs has its fields set, and not sent.
 func TestNothingOfTheUpstreamsAnswerIsInOurs(t *testing.T) {
-	protocols(t, func(t *testing.T, h2 bool) {
-		s := serve(t, h2, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	protocols(t, func(t *testing.T, over protocol) {
+		s := serve(t, over, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Set-Cookie", "secret=1")
 			w.Header().Set("Content-Length", "1000")
 			w.Header().Set("Server", "upstream")
@@ -340,8 +340,8 @@ func TestOnlyTheFirstCutCounts(t *testing.T) {
 
 // TestCutsThatRace has them meet every step of a request.
 func TestCutsThatRace(t *testing.T) {
-	protocols(t, func(t *testing.T, h2 bool) {
-		s := serve(t, h2, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	protocols(t, func(t *testing.T, over protocol) {
+		s := serve(t, over, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			_, _ = io.Copy(io.Discard, r.Body)
 			w.WriteHeader(http.StatusOK)
 			_, _ = io.WriteString(w, "some")

@@ -1,8 +1,10 @@
 package cut_test
 
 import (
+	"context"
 	"crypto/tls"
 	"errors"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
@@ -31,12 +33,35 @@ type site struct {
 	alive func() error
 }
 
+// protocol is how a site is served.
+type protocol string
+
+const (
+	// http1 has one context for each connection, as in Caddy.
+	http1 protocol = "http/1.1"
+	// http1Alone has one for each request, as on servers without our hooks.
+	http1Alone protocol = "http/1.1 without hooks"
+	// http1Cancelable has contexts of connections that end with the server.
+	http1Cancelable protocol = "http/1.1 below a context"
+	h2              protocol = "h2"
+	h2c             protocol = "h2c"
+)
+
+// hook gives the server what Caddy's has, unless it is to be without.
+func (p protocol) hook(server *http.Server) {
+	if p != http1Alone {
+		connections := new(cut.Connections)
+		server.ConnContext, server.ConnState = connections.Context, connections.State
+	}
+}
+
 // serve starts a site. It answers a request that was cut before anything was
 // sent with 401, and aborts one that was cut later.
-func serve(tb testing.TB, h2 bool, next http.Handler) *site {
+func serve(tb testing.TB, p protocol, next http.Handler) *site {
 	tb.Helper()
 	s := &site{exchanges: make(chan *cut.Exchange, 1), ended: make(chan cut.Outcome, 1)}
 	s.Server = httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		r = r.WithContext(r.Context()) // a copy, as in Caddy
 		w.Header().Set("Server", "site")
 		x := cut.New(w, r)
 		s.exchanges <- x
@@ -54,10 +79,21 @@ func serve(tb testing.TB, h2 bool, next http.Handler) *site {
 		}()
 		next.ServeHTTP(x.Wrap(s.alive))
 	}))
-	s.EnableHTTP2 = h2
-	if h2 {
+	p.hook(s.Config)
+	switch p {
+	case http1Cancelable:
+		ctx, cancel := context.WithCancel(context.Background())
+		tb.Cleanup(cancel)
+		s.Config.BaseContext = func(net.Listener) context.Context { return ctx }
+		s.Start()
+	case h2:
+		s.EnableHTTP2 = true
 		s.StartTLS()
-	} else {
+	case h2c:
+		s.Config.Protocols = new(http.Protocols)
+		s.Config.Protocols.SetUnencryptedHTTP2(true)
+		s.Start()
+	default:
 		s.Start()
 	}
 	tb.Cleanup(func() {
@@ -84,6 +120,7 @@ func (s *site) client(tb testing.TB) *http.Client {
 	transport := &http.Transport{
 		TLSClientConfig:   &tls.Config{InsecureSkipVerify: true},
 		ForceAttemptHTTP2: s.EnableHTTP2,
+		Protocols:         s.Config.Protocols,
 	}
 	tb.Cleanup(transport.CloseIdleConnections)
 	return &http.Client{Transport: transport, Timeout: patience}
@@ -135,10 +172,13 @@ func (p *proxy) onlyCanceled(tb testing.TB, cause error) {
 	}
 }
 
-// protocols runs a test on HTTP/1.1 and on HTTP/2.
-func protocols(t *testing.T, test func(t *testing.T, h2 bool)) {
+// protocols runs a test on each.
+func protocols(t *testing.T, test func(t *testing.T, p protocol)) {
 	t.Helper()
-	for name, h2 := range map[string]bool{"http/1.1": false, "h2": true} {
-		t.Run(name, func(t *testing.T) { test(t, h2) })
+	for _, p := range []protocol{http1, http1Alone, http1Cancelable, h2, h2c} {
+		t.Run(string(p), func(t *testing.T) { test(t, p) })
 	}
 }
+
+// over1 reports whether it is HTTP/1.
+func (p protocol) over1() bool { return p != h2 && p != h2c }

@@ -14,9 +14,9 @@ const unblockInterval = 50 * time.Millisecond
 // unblock wakes a handler that is blocked in a read or a write. Writes fail only if a part
 // of the answer has left. Otherwise an answer must still be written.
 //
-// Over HTTP/1 a read deadline also cancels the server's own context. Handlers around ours
-// may need that context for their answer. So over HTTP/1 the deadline is set only while
-// there is something to read.
+// Over HTTP/1 a read deadline also cancels the server's own context. Without [Connections]
+// handlers around ours may need that context for their answer. So over HTTP/1 the deadline
+// is set only while there is something to read.
 func (x *Exchange) unblock() {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -44,7 +44,7 @@ func (x *Exchange) unblock() {
 
 // mayRead reports whether the handler can be blocked in a read.
 func (x *Exchange) mayRead() bool {
-	return x.request.ProtoMajor != 1 || x.request.ContentLength != 0 && x.body.x != nil && !x.body.ended.Load()
+	return !x.http1 || x.body.hasContent && !x.body.ended.Load()
 }
 
 // innermost returns the server's own writer. Another goroutine may set its deadlines. The

@@ -110,8 +110,9 @@ func (x *Exchange) causeOf(err error) error {
 // body lets a request's content pass until the request is cut.
 type body struct {
 	io.ReadCloser
-	x     *Exchange
-	ended atomic.Bool // a read has returned an error, so no read can be blocked any more
+	x          *Exchange
+	hasContent bool
+	ended      atomic.Bool // a read has returned an error, so no read can be blocked any more
 }
 
 func (b *body) Read(p []byte) (int, error) {

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/lumio-vision/caddy-system-keys/internal/header"
 	"github.com/lumio-vision/caddy-system-keys/internal/verify"
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
@@ -22,6 +23,10 @@ type Decision struct {
 	Identity *verify.Identity
 	// Refusal is the answer to a request that may not go on, or nil.
 	Refusal *Refusal
+
+	// fields is the request's copy of the identity's, so that the copy costs no allocation
+	// of its own.
+	fields header.Values
 }
 
 // Admitted adds what [verify.Verifier.Admit] has returned for the key.

@@ -90,7 +90,8 @@ func (g *Gate) Decide(r *http.Request, d *Decision) {
 	case !g.config.KeepCredential:
 		dropKey(r)
 	}
-	g.owner.Inject(r.Header, &d.Identity.Headers)
+	d.fields = d.Identity.Headers
+	g.owner.Inject(r.Header, &d.fields)
 	if assertion != "" {
 		g.owner.InjectAssertion(r.Header, assertion)
 	}

@@ -349,3 +349,24 @@ func TestKeysInTheQuery(t *testing.T) {
 		}
 	}
 }
+
+// TestEditsOfOneRequestDoNotReachTheNext has a handler edit the fields of a request where
+// they are, as request_header does.
+func TestEditsOfOneRequestDoNotReachTheNext(t *testing.T) {
+	t.Parallel()
+	g := newGate(t, nil)
+	identity := verify.IdentityOf(&store.Key{Label: "ci", Permissions: []string{"a:b"}})
+	sent := func() http.Header {
+		r := request("", "", http.Header{})
+		g.Decide(r, &gate.Decision{Identity: identity})
+		return r.Header
+	}
+	first := sent()
+	want := first.Clone()
+	for name := range first {
+		first[name][0] = "edited"
+	}
+	if diff := cmp.Diff(want, sent()); diff != "" {
+		t.Errorf("the next request (-want +got):\n%s", diff)
+	}
+}

@@ -13,8 +13,7 @@ const AuthType = "system_key"
 const fields = 4
 
 // Values are the rendered values that tell an upstream about a key. They are kept with a
-// verified key and injected into many requests. They are immutable and safe for concurrent
-// use.
+// verified key, and copied for each request.
 type Values struct {
 	fields [fields]string
 }
@@ -30,12 +29,13 @@ func Render(id, label string, permissions []string) Values {
 
 // Inject sets the four fields of values in h, and replaces any values that h had under these
 // names. It comes after [Owner.Strip].
+//
+// The header refers to values, so each request needs a copy: handlers such as request_header
+// edit the values of a field in place, and the next request must not see that. The capacity
+// of each slice ends where the next slice begins, so that an append cannot overwrite the
+// next value.
 func (o *Owner) Inject(h http.Header, values *Values) {
-	// Each request gets a copy. Handlers such as request_header edit the values of a field
-	// in place, and the next request must not see that. The capacity of each slice ends
-	// where the next slice begins, so that an append cannot overwrite the next value.
-	lines := values.fields
-	all := lines[:]
+	all := values.fields[:]
 	for i, name := range o.names {
 		h[name] = all[i : i+1 : i+1]
 	}

@@ -79,12 +79,13 @@ func TestInjectReplacesWhatIsThere(t *testing.T) {
 	}
 }
 
-// Handlers such as request_header edit the values of a field where they are.
-func TestEditsOfOneRequestReachNeitherTheNextNorAnotherField(t *testing.T) {
+// Handlers such as request_header edit the values of a field where they are. Package gate has
+// the test that the next request does not see it.
+func TestEditsOfOneFieldReachNoOther(t *testing.T) {
 	t.Parallel()
 	owner := newOwner(t, "X-Lumio-")
 	values := header.Render(keyID, "ci", []string{"a:b"})
-	first, second := make(http.Header), make(http.Header)
+	first := make(http.Header)
 	owner.Inject(first, &values)
 	for name := range first {
 		first[name][0] = "edited"
@@ -94,14 +95,6 @@ func TestEditsOfOneRequestReachNeitherTheNextNorAnotherField(t *testing.T) {
 		if diff := cmp.Diff([]string{"edited", "appended"}, lines); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", name, diff)
 		}
-	}
-	owner.Inject(second, &values)
-	want := http.Header{
-		"X-Lumio-Auth-Type": {"system_key"}, "X-Lumio-Key-Id": {keyID},
-		"X-Lumio-Key-Label": {"ci"}, "X-Lumio-Permissions": {"a:b"},
-	}
-	if diff := cmp.Diff(want, second); diff != "" {
-		t.Errorf("second request (-want +got):\n%s", diff)
 	}
 }
 
@@ -114,13 +107,13 @@ func TestInjectAssertion(t *testing.T) {
 	}
 }
 
-func TestInjectAllocatesOnce(t *testing.T) {
+func TestInjectAllocatesNothing(t *testing.T) {
 	owner := newOwner(t, "X-Lumio-")
 	values := header.Render(keyID, "deploy bot", []string{"bots:read"})
 	h := commonRequest().Header
 	owner.Inject(h, &values) // the map grows here
-	if allocs := testing.AllocsPerRun(100, func() { owner.Inject(h, &values) }); allocs != 1 {
-		t.Errorf("Inject allocates %v times, want once", allocs)
+	if allocs := testing.AllocsPerRun(100, func() { owner.Inject(h, &values) }); allocs != 0 {
+		t.Errorf("Inject allocates %v times", allocs)
 	}
 }
 
