@@ -35,7 +35,7 @@ lint: ## Run the linters
 bench: ## Measure it against bare Caddy and others: one table, and bench.json
 	@.ci/needs
 	$(GO) run ./bench
-	$(GO) test -run '^$$' -bench 'Admit|Unminted|Strip|Inject|Exchange|Make|Verify|Handler|FirstCheck|RecordUse' -benchmem $(PKGS)
+	$(GO) test -run '^$$' -bench 'Admit|Unminted|Strip|Inject|Exchange|Make|Verify|Handler|Proxied|FirstCheck|RecordUse' -benchmem $(PKGS)
 
 abuse: ## Measure floods of bad credentials, and the time that refusals take
 	$(GO) run ./bench flood
