@@ -58,8 +58,14 @@ func (r *run) occupied(ctx context.Context, b build) (met [3]float64, err error)
 		return met, err
 	}
 	defer many.disconnect()
-	if _, err := many.load(ctx); err != nil { // without a length: one request of each
-		return met, err
+	for _, w := range many.wires { // one after another, or each would have its own to the upstream
+		status, err := w.send(many.Requests[0])
+		if err == nil && status != http.StatusOK {
+			err = fmt.Errorf("a good key got %d", status)
+		}
+		if err != nil {
+			return met, err
+		}
 	}
 	if met[1], err = p.memory(); err != nil {
 		return met, err
