@@ -6,13 +6,16 @@ FUZZTIME ?= 60s
 # and takes three times as long under it.
 RACE   := -race -gcflags=modernc.org/sqlite/lib=-race=false -gcflags=modernc.org/libc/...=-race=false
 
-.PHONY: help build xcaddy deployments test soak lint bench abuse fuzz audit cover screenshots
+.PHONY: help build xcaddy deployments test soak lint bench pgo memory abuse fuzz audit cover screenshots
 
 help: ## Show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
 
 build: ## Build Caddy with this plugin, without cgo, into bin/caddy
-	CGO_ENABLED=0 $(GO) build -trimpath -o bin/caddy ./cmd/caddy
+	CGO_ENABLED=0 $(GO) build -trimpath -pgo=default.pgo -o bin/caddy ./cmd/caddy
+
+pgo: ## Make default.pgo, the profile that builds are tuned by, from a mixed load
+	$(GO) run -trimpath ./bench profile
 
 xcaddy: ## Build as xcaddy does, against this checkout, and play the quickstart with it
 	.ci/xcaddy
@@ -35,7 +38,10 @@ lint: ## Run the linters
 bench: ## Measure it against bare Caddy and others: one table, and bench.json
 	@.ci/needs
 	$(GO) run ./bench
-	$(GO) test -run '^$$' -bench 'Admit|Unminted|Strip|Inject|Exchange|Make|Verify|Handler|FirstCheck|Record' -benchmem $(PKGS)
+	$(GO) test -run '^$$' -bench 'Admit|Unminted|Strip|Inject|Exchange|Make|Verify|Handler|Proxied|FirstCheck|Record' -benchmem $(PKGS)
+
+memory: ## Measure the memory of an untuned and a tuned build: bench.json too
+	$(GO) run ./bench memory
 
 abuse: ## Measure floods of bad credentials, and the time that refusals take
 	$(GO) run ./bench flood

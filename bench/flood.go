@@ -86,7 +86,7 @@ func printFloods(kinds []floodKind, results [][]underFlood) {
 				values = append(values, of(r, results[idle][n]))
 			}
 			v := rowOf("", "", "", values)
-			return fmt.Sprintf(format+" ("+format+" to "+format+")", v.Median, v.Min, v.Max)
+			return fmt.Sprintf(format+" ("+format+" to "+format+")", v.Value, v.Low, v.High)
 		}
 		fmt.Printf("%-46s %-22s %-22s %-22s %-16s %s\n", k.name,
 			column("%.2f", func(r, _ underFlood) float64 { return r.quantile(0.50) }),
@@ -128,7 +128,7 @@ func (r *run) beginFlood(ctx context.Context, t *target) (wait func() (int, erro
 	if err != nil {
 		return nil, err
 	}
-	p, err := r.start(ctx, floodProcessor, string(text), asFlood)
+	p, err := r.start(ctx, build{}, floodProcessor, string(text), asFlood)
 	if err != nil {
 		return nil, err
 	}

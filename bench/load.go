@@ -30,21 +30,18 @@ type target struct {
 	Accepted []int
 	// processes do the work for an answer, beside the upstream and the clients.
 	processes []*process
+	// wires are the connections, if they stay open from one load to the next.
+	wires []*wire
 }
+
+// afterglow is how long a server may end what it does after the last answers.
+const afterglow = time.Millisecond
 
 // result is what one round gave.
 type result struct {
 	took      time.Duration
 	cpu       time.Duration // of the target's processes
 	latencies []time.Duration
-}
-
-// add is for a round of several slices.
-func (r *result) add(other result) {
-	r.took += other.took
-	r.cpu += other.cpu
-	r.latencies = append(r.latencies, other.latencies...)
-	slices.Sort(r.latencies)
 }
 
 func (r result) rate() float64 { return float64(len(r.latencies)) / r.took.Seconds() }
@@ -57,16 +54,39 @@ func (r result) cost() float64 {
 // quantile is in milliseconds; the latencies are sorted.
 func (r result) quantile(q float64) float64 { return inMilliseconds(quantile(r.latencies, q)) }
 
-// load sends from all connections at once, for the length of time.
-func (t *target) load(ctx context.Context) (result, error) {
-	wires := make([]*wire, t.Clients)
-	for i := range wires {
-		w, err := dialWire(t.Address, time.Now().Add(t.Length+10*time.Second))
+// connect opens the connections, until disconnect.
+func (t *target) connect() error {
+	for range t.Clients {
+		w, err := dialWire(t.Address, time.Now().Add(time.Hour))
 		if err != nil {
+			t.disconnect()
+			return err
+		}
+		t.wires = append(t.wires, w)
+	}
+	return nil
+}
+
+func (t *target) disconnect() {
+	for _, w := range t.wires {
+		_ = w.conn.Close()
+	}
+	t.wires = nil
+}
+
+// load sends from all connections at once, for the length of time. Each connection
+// sends one request at least.
+func (t *target) load(ctx context.Context) (result, error) {
+	if t.wires == nil {
+		if err := t.connect(); err != nil {
 			return result{}, err
 		}
-		defer func() { _ = w.conn.Close() }()
-		wires[i] = w
+		defer t.disconnect()
+	}
+	for _, w := range t.wires {
+		if err := w.conn.SetDeadline(time.Now().Add(t.Length + patience)); err != nil {
+			return result{}, err
+		}
 	}
 	before, err := t.cpu()
 	if err != nil {
@@ -77,11 +97,11 @@ func (t *target) load(ctx context.Context) (result, error) {
 	all := make([][]time.Duration, t.Clients)
 	errs := make([]error, t.Clients)
 	var group sync.WaitGroup
-	for i, w := range wires {
+	for i, w := range t.wires {
 		group.Go(func() {
 			time.Sleep(t.Pause * time.Duration(i) / time.Duration(t.Clients)) // not all in step
 			now := time.Now()
-			for n := i; now.Before(end) && errs[i] == nil && ctx.Err() == nil; n++ {
+			for n := i; (n == i || now.Before(end)) && errs[i] == nil && ctx.Err() == nil; n++ {
 				var status int
 				if status, errs[i] = w.send(t.Requests[n%len(t.Requests)]); errs[i] == nil && !slices.Contains(t.Accepted, status) {
 					errs[i] = fmt.Errorf("status %d", status)
@@ -97,6 +117,7 @@ func (t *target) load(ctx context.Context) (result, error) {
 	}
 	group.Wait()
 	took := time.Since(began)
+	time.Sleep(afterglow)
 	after, err := t.cpu()
 	if err := errors.Join(append(errs, err, ctx.Err())...); err != nil {
 		return result{}, err

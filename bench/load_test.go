@@ -1,12 +1,12 @@
 package main
 
 import (
+	"net"
 	"net/http"
 	"net/http/httptest"
+	"sync/atomic"
 	"testing"
 	"time"
-
-	"github.com/google/go-cmp/cmp"
 )
 
 // wired connects to a server with this handler.
@@ -48,15 +48,37 @@ func TestWireReadsAnswersToTheirEnd(t *testing.T) {
 	}
 }
 
-func TestARoundIsTheSumOfItsSlices(t *testing.T) {
+// TestConnectionsStayOpen has two loads on the same connections. Each sends once at least.
+func TestConnectionsStayOpen(t *testing.T) {
 	t.Parallel()
-	var r result
-	r.add(result{took: time.Second, cpu: 3 * time.Microsecond, latencies: []time.Duration{2, 5}})
-	r.add(result{took: 3 * time.Second, cpu: time.Microsecond, latencies: []time.Duration{1, 4}})
-	if r.rate() != 1 || r.cost() != 1 {
-		t.Errorf("%v requests a second of %v µs, want 1 of 1", r.rate(), r.cost())
+	var opened, requests atomic.Int64
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		requests.Add(1)
+		_, _ = w.Write([]byte("hello"))
+	}))
+	server.Config.ConnState = func(_ net.Conn, state http.ConnState) {
+		if state == http.StateNew {
+			opened.Add(1)
+		}
 	}
-	if diff := cmp.Diff([]time.Duration{1, 2, 4, 5}, r.latencies); diff != "" {
-		t.Errorf("(-want +got):\n%s", diff)
+	server.Start()
+	defer server.Close()
+	s := newSite("", server.Listener.Addr().String(), "", "")
+	if err := s.connect(); err != nil {
+		t.Fatal(err)
+	}
+	defer s.disconnect()
+	s.Length = time.Nanosecond
+	for range 2 {
+		got, err := s.load(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n := len(got.latencies); n < clients {
+			t.Errorf("%d requests of %d connections", n, clients)
+		}
+	}
+	if opened.Load() != clients || requests.Load() < 2*clients {
+		t.Errorf("%d connections, %d requests", opened.Load(), requests.Load())
 	}
 }

@@ -1,9 +1,13 @@
 // Command bench measures the plugin on this machine, in a Caddy that is a process
 // of its own. It sends to loopback only, for a bounded time.
 //
-//	bench           measures both of these: one table, and bench.json
-//	bench requests  compares sites with the plugin with bare ones, and with what else Caddy has
+//	bench           measures the first three of these: one table, and bench.json
+//	bench requests  compares sites of one process, with the plugin and without, and with
+//	                what else Caddy has
+//	bench whole     compares processes: our builds, and Caddy as it is published
 //	bench revoke    measures the time from a revocation to the first refusal
+//	bench memory    measures the memory of our builds, untuned and tuned
+//	bench profile   writes default.pgo, the profile that our builds are tuned by
 //	bench flood     has a client with a good key send, alone and under floods of bad
 //	                credentials, with the server and the flood on a processor each
 //
@@ -73,18 +77,24 @@ func measure(ctx context.Context, arguments []string) (err error) {
 	}
 	r := new(run)
 	flags := flag.NewFlagSet("bench", flag.ExitOnError)
-	flags.IntVar(&r.rounds, "rounds", 5, "rounds of each site, or of each flood")
-	flags.DurationVar(&r.length, "length", 3*time.Second, "length of a round")
+	flags.IntVar(&r.slices, "slices", 300, "slices of each site")
+	flags.IntVar(&r.rounds, "rounds", 5, "rounds of each process, or of each flood")
+	flags.DurationVar(&r.length, "length", 3*time.Second, "length of a run in a round, or of a flood")
 	_ = flags.Parse(arguments) // exits on an error
+	if r.slices < 1 || r.rounds < 1 {
+		return errors.New("there is one slice and one round at least")
+	}
 	if r.folder, err = os.MkdirTemp("", "caddy-system-keys-bench-"); err != nil {
 		return err
 	}
 	defer r.close()
 	switch name {
 	case "":
-		return r.tabulate(ctx, "requests", "revoke")
-	case "requests", "revoke":
+		return r.tabulate(ctx, "requests", "whole", "revoke")
+	case "requests", "whole", "revoke", "memory":
 		return r.tabulate(ctx, name)
+	case "profile":
+		return r.profile(ctx)
 	case "flood":
 		return r.flood(ctx)
 	}
@@ -93,6 +103,7 @@ func measure(ctx context.Context, arguments []string) (err error) {
 
 // run is one run of the benchmarks, with what its parts share.
 type run struct {
+	slices  int
 	rounds  int
 	length  time.Duration
 	folder  string           // for all files; it is removed at the end
@@ -111,7 +122,9 @@ func (r *run) tabulate(ctx context.Context, parts ...string) error {
 	for _, part := range parts {
 		r.part, r.began = part, time.Now()
 		r.progress("begins")
-		measure := map[string]func(context.Context) ([]row, error){"requests": r.requests, "revoke": r.revoke}[part]
+		measure := map[string]func(context.Context) ([]row, error){
+			"requests": r.requests, "whole": r.whole, "revoke": r.revoke, "memory": r.memory,
+		}[part]
 		rows, err := measure(ctx)
 		for _, row := range rows {
 			row.Part = part

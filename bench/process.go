@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"crypto/subtle"
@@ -25,9 +26,11 @@ const patience = 20 * time.Second
 
 // caddyfile is what a Caddy is to be. Its sites listen on loopback.
 type caddyfile struct {
+	build build
 	// options are the lines of the global option system_keys. Without any, the option
 	// is not there, and nothing of the plugin runs.
 	options   []string
+	admin     string // the address of the admin endpoint, if it is on
 	sites     strings.Builder
 	addresses []string
 }
@@ -49,7 +52,7 @@ func (r *run) caddy(ctx context.Context, c *caddyfile, processors string) (*proc
 		app = "system_keys {\n\t\t" + strings.Join(c.options, "\n\t\t") + "\n\t}"
 	}
 	text := fmt.Sprintf(`{
-	admin off
+	admin %s
 	persist_config off
 	default_bind 127.0.0.1
 	grace_period 2s
@@ -59,8 +62,8 @@ func (r *run) caddy(ctx context.Context, c *caddyfile, processors string) (*proc
 	}
 	%s
 }
-%s`, app, c.sites.String())
-	p, err := r.start(ctx, processors, text, asCaddy, "--config", "-", "--adapter", "caddyfile")
+%s`, cmp.Or(c.admin, "off"), app, c.sites.String())
+	p, err := r.start(ctx, c.build, processors, text, asCaddy, "--config", "-", "--adapter", "caddyfile")
 	if err != nil {
 		return nil, err
 	}
@@ -79,7 +82,7 @@ func (r *run) upstream() string {
 // service starts the service that forward_auth asks, and returns its address.
 func (r *run) service(ctx context.Context, credential string) (p *process, address string, err error) {
 	address = freeAddress()
-	if p, err = r.start(ctx, "", "", asService, address, credential); err != nil {
+	if p, err = r.start(ctx, build{}, "", "", asService, address, credential); err != nil {
 		return nil, "", err
 	}
 	return p, address, await(ctx, address)
@@ -99,27 +102,28 @@ func serve(address, credential string) error {
 	}))
 }
 
-// process is this program in another role.
+// process is a Caddy, or this program in another role.
 type process struct {
 	*exec.Cmd
 	output io.Reader // what it prints; to be read before Wait is called
 }
 
-// start starts this program in another role, on the processors of a list (taskset(1))
-// or on all, with a text to read. The end of the part asks the process to end, and
+// start starts a program, on the processors of a list (taskset(1)) or on all, with a
+// text to read. The end of the part asks the process to end, and
 // kills it if it does not.
-func (r *run) start(ctx context.Context, processors, input string, args ...string) (*process, error) {
+func (r *run) start(ctx context.Context, b build, processors, input string, args ...string) (*process, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return nil, err
 	}
-	argv := append([]string{self}, args...)
+	argv := append([]string{cmp.Or(b.program, self)}, args...)
 	if processors != "" {
 		argv = append([]string{"taskset", "-c", processors}, argv...)
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	p := &process{Cmd: exec.CommandContext(ctx, argv[0], argv[1:]...)}
 	p.Env = append(os.Environ(), "XDG_DATA_HOME="+r.folder, "XDG_CONFIG_HOME="+r.folder) // for Caddy
+	p.Env = append(p.Env, b.environment...)
 	p.Stdin, p.Stderr = strings.NewReader(input), os.Stderr
 	p.Cancel = func() error { return p.Process.Signal(syscall.SIGTERM) }
 	p.WaitDelay = patience

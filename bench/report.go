@@ -24,19 +24,21 @@ type report struct {
 	Rows    []row  `json:"rows"`
 }
 
-// row is a figure: the median of n rounds or samples, with the least and the most.
+// row is a figure of n slices, runs or samples. In requests and whole it is a trimmed
+// mean with a spread of 95 % by bootstrap. Elsewhere it is the median, with the least
+// and the most.
 type row struct {
-	Part   string  `json:"part"`
-	Name   string  `json:"name"`
-	What   string  `json:"what"`
-	Unit   string  `json:"unit"`
-	Median float64 `json:"median"`
-	Min    float64 `json:"min"`
-	Max    float64 `json:"max"`
-	N      int     `json:"n"`
+	Part  string  `json:"part"`
+	Name  string  `json:"name"`
+	What  string  `json:"what"`
+	Unit  string  `json:"unit"`
+	Value float64 `json:"value"`
+	Low   float64 `json:"low"`
+	High  float64 `json:"high"`
+	N     int     `json:"n"`
 }
 
-// The units that have a form of their own, or that both parts have.
+// The units that have a form of their own, or that several parts have.
 const (
 	milliseconds = "ms"
 	ratio        = "×"
@@ -47,17 +49,17 @@ const (
 func (r *report) print(w io.Writer) error {
 	fmt.Fprintf(w, "%s\n\n", r.Machine)
 	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(table, "part\tof\twhat\tmedian\t(min to max)\tn")
+	fmt.Fprintln(table, "part\tof\twhat\tvalue\t(spread)\tn")
 	for _, row := range r.Rows {
 		what := row.What
 		if row.Unit != count {
 			what += ", " + row.Unit
 		}
 		spread := ""
-		if row.Min != row.Max {
-			spread = fmt.Sprintf("(%s to %s)", short(row.Unit, row.Min), short(row.Unit, row.Max))
+		if row.Low != row.High {
+			spread = fmt.Sprintf("(%s to %s)", short(row.Unit, row.Low), short(row.Unit, row.High))
 		}
-		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%d\n", row.Part, row.Name, what, short(row.Unit, row.Median), spread, row.N)
+		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%d\n", row.Part, row.Name, what, short(row.Unit, row.Value), spread, row.N)
 	}
 	return table.Flush()
 }
@@ -104,7 +106,7 @@ func rowOf(name, what, unit string, values []float64) row {
 	sorted := slices.Sorted(slices.Values(values))
 	return row{
 		Name: name, What: what, Unit: unit,
-		Median: quantile(sorted, 0.5), Min: sorted[0], Max: sorted[len(sorted)-1], N: len(sorted),
+		Value: quantile(sorted, 0.5), Low: sorted[0], High: sorted[len(sorted)-1], N: len(sorted),
 	}
 }
 

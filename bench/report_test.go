@@ -15,8 +15,8 @@ func reported() *report {
 	return &report{
 		Machine: "Z80, 1 processors, 0 GiB; CP/M",
 		Rows: []row{
-			{Part: "requests", Name: "bare", What: "requests", Unit: "/s", Median: 12345.6, Min: 9, Max: 20000, N: 7},
-			{Part: "requests", Name: "with the plugin", What: "÷ bare", Unit: ratio, Median: 0.98, Min: 0.9, Max: 1.01234, N: 7},
+			{Part: "requests", Name: "bare", What: "requests", Unit: "/s", Value: 12345.6, Low: 9, High: 20000, N: 7},
+			{Part: "requests", Name: "with the plugin", What: "÷ bare", Unit: ratio, Value: 0.98, Low: 0.9, High: 1.01234, N: 7},
 			{Part: "revoke", Name: "SQLite", What: "accepted after the answer", N: 50},
 		},
 	}
@@ -26,10 +26,10 @@ func TestTableIsAligned(t *testing.T) {
 	t.Parallel()
 	const want = `Z80, 1 processors, 0 GiB; CP/M
 
-part      of               what                       median  (min to max)      n
-requests  bare             requests, /s               12346   (9 to 20000)      7
-requests  with the plugin  ÷ bare, ×                  0.980   (0.900 to 1.012)  7
-revoke    SQLite           accepted after the answer  0                         50
+part      of               what                       value  (spread)          n
+requests  bare             requests, /s               12346  (9 to 20000)      7
+requests  with the plugin  ÷ bare, ×                  0.980  (0.900 to 1.012)  7
+revoke    SQLite           accepted after the answer  0                        50
 `
 	var out bytes.Buffer
 	if err := reported().print(&out); err != nil {
@@ -115,7 +115,7 @@ func TestQuantileIsTheNearestRank(t *testing.T) {
 func TestRowsOfValuesInAnyOrder(t *testing.T) {
 	t.Parallel()
 	values := []float64{3, 1, 9, 2, 4}
-	want := row{Name: "a", What: "b", Unit: ratio, Median: 3, Min: 1, Max: 9, N: 5}
+	want := row{Name: "a", What: "b", Unit: ratio, Value: 3, Low: 1, High: 9, N: 5}
 	if diff := cmp.Diff(want, rowOf("a", "b", ratio, values)); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
@@ -131,8 +131,8 @@ func TestDistributionIsInMilliseconds(t *testing.T) {
 		samples = append(samples, time.Duration(200-i)*500*time.Microsecond)
 	}
 	want := []row{
-		{Name: "a", What: "b", Unit: milliseconds, Median: 50, Min: 0.5, Max: 100, N: 200},
-		{Name: "a", What: "b, p99", Unit: milliseconds, Median: 99, Min: 99, Max: 99, N: 200},
+		{Name: "a", What: "b", Unit: milliseconds, Value: 50, Low: 0.5, High: 100, N: 200},
+		{Name: "a", What: "b, p99", Unit: milliseconds, Value: 99, Low: 99, High: 99, N: 200},
 	}
 	if diff := cmp.Diff(want, distribution("a", "b", samples)); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)

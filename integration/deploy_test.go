@@ -206,10 +206,25 @@ func hardened(t *testing.T, container object) {
 			t.Errorf("%s has no %s", name, strings.Join(path, "."))
 		}
 	}
-	if container["env"] != nil || container["envFrom"] != nil {
+	variables := list(container["env"])
+	if name == "caddy" {
+		for _, variable := range tuning {
+			i := slices.IndexFunc(variables, func(v object) bool { return cmp.Equal(v, variable) })
+			if i < 0 {
+				t.Fatalf("%s: %v is not set", name, variable)
+			}
+			variables = slices.Delete(variables, i, i+1)
+		}
+		wants(t, name, container, "512Mi", "resources", "limits", "memory")
+	}
+	if len(variables) > 0 || container["envFrom"] != nil {
 		t.Errorf("%s: secrets belong in files, not in the environment", name)
 	}
 }
+
+// tuning is what the manifests set. GOMEMLIMIT is nine tenths of the limit of memory,
+// 512 MiB, as Caddy itself would have it (automemlimit).
+var tuning = []object{{"name": "GOGC", "value": "400"}, {"name": "GOMEMLIMIT", "value": "460MiB"}}
 
 // mounted checks that each volume is there, and is what it is taken for.
 func mounted(t *testing.T, pod any, container object, configMap any) {
@@ -241,6 +256,10 @@ func TestComposeIsHardened(t *testing.T) {
 		service := at(services, name)
 		if at(service, "mem_limit") == nil || at(service, "networks") == nil || at(service, "restart") == nil {
 			t.Errorf("%s lacks a limit, a network or a restart policy", name)
+		}
+		if strings.HasPrefix(name, "sidecar-") {
+			wants(t, name, service, "512m", "mem_limit")
+			wants(t, name, service, object{"GOGC": "400", "GOMEMLIMIT": "460MiB"}, "environment")
 		}
 		if name != "postgres" { // whose image drops its rights itself
 			wants(t, name, service, true, "read_only")
@@ -329,6 +348,7 @@ func TestTheUnitIsHardened(t *testing.T) {
 		"Type": "notify", "User": "caddy", "NoNewPrivileges": "yes", "ProtectSystem": "strict", "ProtectHome": "yes",
 		"PrivateTmp": "yes", "LimitCORE": "0", "UMask": "0077", "StateDirectoryMode": "0700", "Restart": "on-failure",
 		"CapabilityBoundingSet": "CAP_NET_BIND_SERVICE", "LoadCredential": "system_keys:/etc/caddy/secrets/system_keys",
+		"MemoryMax": "512M", "Environment": "GOGC=400 GOMEMLIMIT=460MiB", // the last of two
 		"ExecReload": "/usr/local/bin/caddy reload --force --config /etc/caddy/Caddyfile",
 	} {
 		if set[name] != want {
