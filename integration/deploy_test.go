@@ -348,7 +348,7 @@ func TestTheUnitIsHardened(t *testing.T) {
 		"Type": "notify", "User": "caddy", "NoNewPrivileges": "yes", "ProtectSystem": "strict", "ProtectHome": "yes",
 		"PrivateTmp": "yes", "LimitCORE": "0", "UMask": "0077", "StateDirectoryMode": "0700", "Restart": "on-failure",
 		"CapabilityBoundingSet": "CAP_NET_BIND_SERVICE", "LoadCredential": "system_keys:/etc/caddy/secrets/system_keys",
-		"MemoryMax": "512M", "Environment": "GOGC=400 GOMEMLIMIT=460MiB", // the last of two
+		"MemoryMax": "1G", "Environment": "GOGC=400 GOMEMLIMIT=920MiB", // the last of two
 		"ExecReload": "/usr/local/bin/caddy reload --force --config /etc/caddy/Caddyfile",
 	} {
 		if set[name] != want {
