@@ -25,7 +25,7 @@ import (
 
 // mostAllocations is how many allocations system_key_auth may add to a proxied request
 // with a warm key. Lower it with each allocation that is saved.
-const mostAllocations = 18
+const mostAllocations = 14
 
 // Each server has a site. The sites differ by what comes before reverse_proxy.
 const (
