@@ -20,10 +20,10 @@ func TestCutsWakeEveryProtocol(t *testing.T) {
 	b := onSQLite(t)
 	keys := b.keys(t)
 	s := startErrorSites(t, b.options+"\n"+cheap, map[string]string{"site": `
-		system_key_auth
 		system_key_auth * {
 			header_prefix X-Acme-
 		}
+		system_key_auth
 		reverse_proxy /socket ` + silent(t) + `
 		reverse_proxy SECOND`})
 	key, plain := mint(t, keys, "bot")
@@ -43,7 +43,7 @@ func TestCutsWakeEveryProtocol(t *testing.T) {
 		<-s.asked
 		streaming := s.send(t, "site", protocol, "/stream", plain)
 		eventually(t, "the stream is there", func() bool { _, ok := s.atSecond(streaming.name); return ok })
-		watch("SSE over "+protocol, func() { _ = <-streaming.failed })
+		watch("SSE over "+protocol, func() { <-streaming.failed })
 	}
 
 	tlsConfig := &tls.Config{ServerName: "localhost", RootCAs: s.roots, NextProtos: []string{"http/1.1"}}

@@ -9,10 +9,9 @@ import (
 	"sync/atomic"
 	"testing"
 
-	"github.com/lumio-vision/caddy-system-keys/internal/testenv/plane"
-
 	"github.com/lumio-vision/caddy-system-keys/admin"
 	"github.com/lumio-vision/caddy-system-keys/caddymodule"
+	"github.com/lumio-vision/caddy-system-keys/internal/testenv/plane"
 )
 
 // floodOf is a flood, and what it may cost in rows and Argon2id computations.

@@ -10,13 +10,12 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/lumio-vision/caddy-system-keys/internal/testenv/plane"
-
 	"github.com/caddyserver/caddy/v2"
 	"golang.org/x/crypto/bcrypt"
 
 	"github.com/lumio-vision/caddy-system-keys/admin"
 	"github.com/lumio-vision/caddy-system-keys/internal/testenv"
+	"github.com/lumio-vision/caddy-system-keys/internal/testenv/plane"
 )
 
 // TestAnIssuerThatCannotBeAsked is no reason to say that a token is wrong.

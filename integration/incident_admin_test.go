@@ -7,9 +7,8 @@ import (
 	"time"
 
 	"github.com/lumio-vision/caddy-system-keys/admin"
-	"github.com/lumio-vision/caddy-system-keys/internal/testenv/plane"
-
 	"github.com/lumio-vision/caddy-system-keys/internal/testenv"
+	"github.com/lumio-vision/caddy-system-keys/internal/testenv/plane"
 )
 
 // TestIncidentAssertionReplay comes to the admin plane with what says who called,
