@@ -7,12 +7,11 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/lumio-vision/caddy-system-keys/internal/testenv/plane"
-
 	"github.com/caddyserver/caddy/v2"
 
 	"github.com/lumio-vision/caddy-system-keys/admin"
 	"github.com/lumio-vision/caddy-system-keys/internal/testenv"
+	"github.com/lumio-vision/caddy-system-keys/internal/testenv/plane"
 )
 
 // TestIncidentFailOpenAtTheStart has something missing that a configuration

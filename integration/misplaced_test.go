@@ -15,10 +15,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/lumio-vision/caddy-system-keys/internal/testenv/plane"
-
 	"github.com/lumio-vision/caddy-system-keys/admin"
 	"github.com/lumio-vision/caddy-system-keys/internal/testenv"
+	"github.com/lumio-vision/caddy-system-keys/internal/testenv/plane"
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
 

@@ -4,11 +4,10 @@ import (
 	"fmt"
 	"testing"
 
-	"github.com/lumio-vision/caddy-system-keys/internal/testenv/plane"
-
 	"golang.org/x/crypto/bcrypt"
 
 	"github.com/lumio-vision/caddy-system-keys/internal/testenv"
+	"github.com/lumio-vision/caddy-system-keys/internal/testenv/plane"
 )
 
 // newPlane runs an admin plane in front of an API, at the two addresses of a

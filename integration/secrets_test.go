@@ -8,9 +8,8 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/lumio-vision/caddy-system-keys/internal/testenv/plane"
-
 	"github.com/lumio-vision/caddy-system-keys/admin"
+	"github.com/lumio-vision/caddy-system-keys/internal/testenv/plane"
 )
 
 // surfaces are the parts of the product, and what makes each say as much as it

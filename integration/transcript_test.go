@@ -10,11 +10,10 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/lumio-vision/caddy-system-keys/internal/testenv/plane"
-
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/lumio-vision/caddy-system-keys/admin"
+	"github.com/lumio-vision/caddy-system-keys/internal/testenv/plane"
 )
 
 const adminAPIDoc = "../docs/admin-api.md"
