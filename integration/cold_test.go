@@ -44,7 +44,7 @@ func TestManyClientsStartCold(t *testing.T) {
 func TestUnmintedKeysCostNothing(t *testing.T) {
 	for _, b := range backends(t) {
 		t.Run(b.name, func(t *testing.T) {
-			address := run(t, b, "system_key_auth\nreverse_proxy "+echo(t))
+			address := run(t, b, "system_key_auth {\nfailure_limit 1000000 1s\n}\nreverse_proxy "+echo(t))
 			client := &http.Client{}
 			defer client.CloseIdleConnections()
 			n := 500
