@@ -116,7 +116,7 @@ func BenchmarkRefusal(b *testing.B) {
 	_, live := mint(b, keys, "bot")
 	key, revoked := mint(b, keys, "gone")
 	revokeAndWait(b, keys, key)
-	url := "http://" + run(b, backend, "system_key_auth\nrespond hello")
+	url := "http://" + run(b, backend, "system_key_auth {\nfailure_limit 1000000 1s\n}\nrespond hello")
 	other := func(key string, at int) string { // another digit there
 		digit := byte('0')
 		if key[at] == digit {
