@@ -67,8 +67,8 @@ type failures struct {
 }
 
 // newFailures takes a reference on the budget of the limit, or of the default. Give it back
-// by release. The context is that of the handler's Provision.
-func newFailures(ctx context.Context, limit *FailureLimit) (*failures, error) {
+// by release. The server is that of the handler, or nil.
+func newFailures(server *caddyhttp.Server, limit *FailureLimit) (*failures, error) {
 	key := cmp.Or(limit, &defaultFailureLimit).limit()
 	value, _, err := budgets.LoadOrNew(key, func() (caddy.Destructor, error) {
 		b, err := budget.New(key, budget.Size, time.Now) //nolint:forbidigo // the real clock is wired here
@@ -79,7 +79,7 @@ func newFailures(ctx context.Context, limit *FailureLimit) (*failures, error) {
 	}
 	return &failures{
 		key: key, budget: value.(pooledBudget).Budget, configured: limit != nil,
-		delay: 250 * time.Millisecond, shutdown: shutdownOf(ctx),
+		delay: 250 * time.Millisecond, shutdown: shutdownOf(server),
 	}, nil
 }
 
@@ -132,11 +132,10 @@ func (f *failures) delayAnswer(ctx context.Context) bool {
 	return true
 }
 
-// shutdownOf returns a channel that is closed when the server of a handler begins to shut
-// down, at a reload too. Outside of a server it is nil, and never closed.
-func shutdownOf(provision context.Context) <-chan struct{} {
-	server, ok := provision.Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server)
-	if !ok {
+// shutdownOf returns a channel that is closed when a server begins to shut down, at a reload
+// too. Without a server it is nil, and never closed.
+func shutdownOf(server *caddyhttp.Server) <-chan struct{} {
+	if server == nil {
 		return nil
 	}
 	shutdown := make(chan struct{})

@@ -119,12 +119,12 @@ func (h *Handler) Provision(ctx caddy.Context) (err error) {
 	if h.Assertion != nil {
 		h.app.whenStarted(h.startAssertion)
 	}
-	// Without a server requests get contexts of their own.
-	if server, ok := ctx.Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server); ok {
+	server, _ := ctx.Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server)
+	if server != nil { // else requests get contexts of their own
 		h.app.watchConnections(server)
 	}
 	h.refuser = newRefuser(ctx.Slogger())
-	h.failures, err = newFailures(ctx, h.FailureLimit)
+	h.failures, err = newFailures(server, h.FailureLimit)
 	return err
 }
 
