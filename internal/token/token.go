@@ -46,15 +46,9 @@ const (
 // a string takes as long as any other.
 const dummyKey = Prefix + "0000000000000000000000000000000000000000000000000000000000000000000000000000"
 
-// The errors of [Minter.Parse]. They never contain the input. The client must not be told
-// which of the two it was.
-var (
-	// ErrMalformed reports a string that no installation could have minted.
-	ErrMalformed = errors.New("not a system key")
-	// ErrUnminted reports a string of the right form whose tag was not made
-	// with this installation's mint key.
-	ErrUnminted = errors.New("not a key of this installation")
-)
+// ErrMalformed reports a string that no installation could have minted. It never contains
+// the input. The client must not be told that it is this, and not a wrong tag.
+var ErrMalformed = errors.New("not a system key")
 
 // Minter mints the keys of one installation, and tells them from all other
 // strings. It is immutable and safe for concurrent use.
@@ -65,7 +59,7 @@ func New(mintKey [32]byte) *Minter { return &Minter{tags: newTagger(mintKey)} }
 
 // Mint writes the key that has this id and this secret. The id should be a
 // UUIDv7 and the secret must be 32 bytes of crypto/rand; any value of either
-// gives a key that [Minter.Parse] takes.
+// gives a key that [Read] and [Minter.Minted] take.
 func (m *Minter) Mint(id [16]byte, secret [32]byte) string {
 	var key [Length]byte
 	body := key[copy(key[:], Prefix):]
@@ -76,20 +70,10 @@ func (m *Minter) Mint(id [16]byte, secret [32]byte) string {
 	return string(key[:])
 }
 
-// Parse returns the id in a key that this installation minted. For any other string it
-// returns [ErrMalformed] or [ErrUnminted]. An id does not prove that the key exists, or
-// that its secret is right. It only says that the key is worth looking up.
-func (m *Minter) Parse(s string) (id [16]byte, err error) {
-	id, _, err = Read(s)
-	if !m.Minted(s) && err == nil {
-		return [16]byte{}, ErrUnminted
-	}
-	return id, err
-}
-
 // Read returns the id in a string that has the form of a key, and its [Digest], without a
 // look at its tag. For any other string the error is [ErrMalformed], and both are zero. Zero
-// is the digest of no known string.
+// is the digest of no known string. An id does not prove that the key exists, or that its
+// secret is right.
 //
 // Read and [Minter.Minted] do not allocate. Each takes the same time for all strings,
 // whatever their form and length. So a client cannot tell by time why it was refused.
@@ -198,7 +182,7 @@ var tokenByte = func() (table [256]bool) {
 
 // Foreign reports whether s may be a key that another service has minted: the prefix, and
 // up to 256 more characters of a bearer token. A key that this installation minted has
-// that form too, so [Minter.Parse] must come first.
+// that form too, so [Minter.Minted] must come first.
 func Foreign(s string) bool {
 	if len(s) <= len(Prefix) || len(s) > MaxForeign || s[:len(Prefix)] != Prefix {
 		return false
