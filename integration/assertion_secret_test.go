@@ -150,7 +150,9 @@ func TestSecretsThatFailTheStart(t *testing.T) {
 }
 
 // TestASecretIsReplacedUnderLoad without a refusal: the service accepts both, and then the
-// proxy gets the new one.
+// proxy gets the new one. A reload of any Caddy on Linux drops new connections that its old
+// listener has not accepted yet (SO_REUSEPORT, Caddy's listen_unix.go), so a request may end
+// without an answer.
 func TestASecretIsReplacedUnderLoad(t *testing.T) {
 	b := onSQLite(t)
 	_, plain := mint(t, b.keys(t), "bot", "bots:read")
@@ -166,10 +168,14 @@ func TestASecretIsReplacedUnderLoad(t *testing.T) {
 	var end atomic.Bool
 	client.Go(func() {
 		for !end.Load() && !t.Failed() {
-			if status, _, body := get(t, "http://"+address+"/bots/17", "Bearer "+plain); status != http.StatusOK {
+			status, _, body, err := try(t, http.MethodGet, "http://"+address+"/bots/17", "Bearer "+plain, nil)
+			switch {
+			case err != nil:
+			case status != http.StatusOK:
 				t.Errorf("%d %s", status, body)
+			default:
+				accepted.Add(1)
 			}
-			accepted.Add(1)
 		}
 	})
 	more := func() {
