@@ -77,6 +77,7 @@ func measure(ctx context.Context, arguments []string) (err error) {
 	}
 	r := new(run)
 	flags := flag.NewFlagSet("bench", flag.ExitOnError)
+	flags.StringVar(&r.only, "only", "", "sites to compare, separated by semicolons, with what they are compared with; all if empty")
 	flags.IntVar(&r.slices, "slices", 300, "slices of each site")
 	flags.IntVar(&r.rounds, "rounds", 5, "rounds of each process, or of each flood")
 	flags.DurationVar(&r.length, "length", 3*time.Second, "length of a run in a round, or of a flood")
@@ -103,6 +104,7 @@ func measure(ctx context.Context, arguments []string) (err error) {
 
 // run is one run of the benchmarks, with what its parts share.
 type run struct {
+	only    string // the sites that "requests" compares
 	slices  int
 	rounds  int
 	length  time.Duration

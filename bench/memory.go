@@ -9,8 +9,8 @@ import (
 // idleConnections is how many connections the measured memory is for.
 const idleConnections = 10_000
 
-// memory compares the memory of an untuned and a tuned build: after the start, with many
-// connections that wait after a request each, and under a flood.
+// memory compares the memory of an untuned and a tuned build: after the start, under a
+// flood, and then with many connections that wait after a request each.
 func (r *run) memory(ctx context.Context) (rows []row, err error) {
 	built, err := r.build(ctx)
 	if err != nil {
@@ -28,15 +28,15 @@ func (r *run) memory(ctx context.Context) (rows []row, err error) {
 				found[i] = append(found[i], met[i])
 			}
 		}
-		for i, what := range []string{"at the start", fmt.Sprintf("%d connections", idleConnections), "under flood"} {
+		for i, what := range []string{"at the start", "under flood", fmt.Sprintf("%d connections", idleConnections)} {
 			rows = append(rows, rowOf(b.name, "memory, "+what, "MiB", found[i]))
 		}
 	}
 	return rows, nil
 }
 
-// occupied is one run: the memory after the start, with the connections, and under the
-// flood, in MiB.
+// occupied is one run: the memory after the start, under the flood, and with the
+// connections, in MiB.
 func (r *run) occupied(ctx context.Context, b build) (met [3]float64, err error) {
 	defer r.end()
 	caddy, bearer, err := r.withKey(ctx)
@@ -50,6 +50,18 @@ func (r *run) occupied(ctx context.Context, b build) (met [3]float64, err error)
 		return met, err
 	}
 	if met[0], err = p.memory(); err != nil {
+		return met, err
+	}
+	flood := newFlood(address, "/", credentials(unminted))
+	flood.Length, flood.Accepted = r.length, append(flood.Accepted, http.StatusServiceUnavailable)
+	wait, err := r.beginFlood(ctx, flood)
+	if err != nil {
+		return met, err
+	}
+	if _, err := wait(); err != nil {
+		return met, err
+	}
+	if met[1], err = p.memory(); err != nil {
 		return met, err
 	}
 	many := newSite("", address, bearer, "").target
@@ -66,19 +78,6 @@ func (r *run) occupied(ctx context.Context, b build) (met [3]float64, err error)
 		if err != nil {
 			return met, err
 		}
-	}
-	if met[1], err = p.memory(); err != nil {
-		return met, err
-	}
-	many.disconnect()
-	flood := newFlood(address, "/", credentials(unminted))
-	flood.Length, flood.Accepted = r.length, append(flood.Accepted, http.StatusServiceUnavailable)
-	wait, err := r.beginFlood(ctx, flood)
-	if err != nil {
-		return met, err
-	}
-	if _, err := wait(); err != nil {
-		return met, err
 	}
 	met[2], err = p.memory()
 	return met, err

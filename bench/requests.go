@@ -3,9 +3,12 @@ package main
 import (
 	"context"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net/http"
+	"slices"
+	"strings"
 	"time"
 
 	"golang.org/x/crypto/bcrypt"
@@ -30,6 +33,12 @@ request_header X-Lumio-Auth-Type system_key
 request_header X-Lumio-Key-Id 01890a5d-ac96-774b-bcce-b302099a8057
 request_header X-Lumio-Key-Label bench
 request_header X-Lumio-Permissions bots:read
+`
+	// theAnswer is the answer to a bad key, by Caddy's own means.
+	theAnswer = `header WWW-Authenticate "Bearer realm=\"lumio\", error=\"invalid_token\""
+header Content-Type application/json
+header Cache-Control no-store
+respond "\{\"error\":\{\"code\":\"invalid_token\",\"message\":\"the system key is not valid\",\"status\":401,\"request_id\":\"{http.request.uuid}\"\}\}" 401
 `
 )
 
@@ -64,6 +73,9 @@ func (r *run) requests(ctx context.Context) ([]row, error) {
 	if err != nil {
 		return nil, err
 	}
+	if sites = chosen(sites, r.only); len(sites) == 0 {
+		return nil, errors.New("no site has a name of -only")
+	}
 	if err := r.serveWarm(ctx, caddy, sites...); err != nil {
 		return nil, err
 	}
@@ -71,6 +83,24 @@ func (r *run) requests(ctx context.Context) ([]row, error) {
 		return nil, err
 	}
 	return rowsOf(sites), nil
+}
+
+// chosen keeps the sites of a list of names, and what they are compared with. Without a list
+// it keeps all.
+func chosen(sites []*site, names string) []*site {
+	if names == "" {
+		return sites
+	}
+	keep := make(map[*site]bool)
+	for _, s := range sites {
+		if slices.Contains(strings.Split(names, ";"), s.name) {
+			keep[s] = true
+			for _, other := range s.against {
+				keep[other] = true
+			}
+		}
+	}
+	return slices.DeleteFunc(sites, func(s *site) bool { return !keep[s] })
 }
 
 // serveWarm starts the Caddy of some sites, and sends to each until it is warm.
@@ -133,12 +163,14 @@ func (r *run) sites(ctx context.Context, caddy *caddyfile, bearer string) ([]*si
 	fields := newSite("the four fields alone", caddy.site(theFields+proxy), bearer, "", bare)
 	keyless := newSite("bare, without a key", bareAddress, "", "")
 	respond := newSite("respond 401", caddy.site("respond 401"), "Bearer "+unminted(), "")
-	refusal := newSite("a refusal", guard(""), "Bearer "+unminted(), "", respond)
-	respond.Accepted = []int{http.StatusUnauthorized}
-	refusal.Accepted = respond.Accepted
+	answer := newSite("the same answer alone", caddy.site(theAnswer), "Bearer "+unminted(), "", respond)
+	refusal := newSite("a refusal", guard(""), "Bearer "+unminted(), "", respond, answer)
+	for _, s := range []*site{respond, answer, refusal} {
+		s.Accepted = []int{http.StatusUnauthorized}
+	}
 	forward := newSite("forward_auth to a Go service", caddy.site(fmt.Sprintf("forward_auth %s {\nuri /\ncopy_headers X-User\n}\n%s", service, proxy)), bearer, "", bare)
 	forward.processes = []*process{asked}
-	sites := []*site{bare, fields, keyless, respond, refusal, forward}
+	sites := []*site{bare, fields, keyless, respond, answer, refusal, forward}
 	// Each variant of system_key_auth is a line.
 	for _, with := range []struct{ name, options string }{
 		{"system_key_auth", ""},

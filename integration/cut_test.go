@@ -4,9 +4,11 @@ import (
 	"bufio"
 	"context"
 	"crypto/tls"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"testing"
 	"time"
 
@@ -98,6 +100,100 @@ func TestCutsWakeEveryProtocol(t *testing.T) {
 	}
 	if status := <-pipelining; status != http.StatusUnauthorized {
 		t.Errorf("pipelining: got %d", status)
+	}
+}
+
+// TestCutsThroughANamedRouteAndAReload has requests in flight in a named route: two over one
+// connection of HTTP/2 without TLS, and one over HTTP/1 on a connection that was idle before.
+// Then the configuration is loaded anew, so that the old server lets them end. A revocation
+// cuts the requests of its key and no other.
+func TestCutsThroughANamedRouteAndAReload(t *testing.T) {
+	b := onSQLite(t)
+	keys := b.keys(t)
+	asked := make(chan string, 3)
+	upstream := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/hang" {
+			asked <- r.Header.Get("X-Lumio-Key-Id")
+			<-r.Context().Done()
+		}
+	}))
+	t.Cleanup(upstream.Close)
+	t.Cleanup(upstream.CloseClientConnections)
+	address := freeAddr(t)
+	site := func(generation string) string {
+		options := strings.Replace(globals(b.options+"\n"+cheap), "grace_period 1s", "grace_period 1m\nservers {\nprotocols h1 h2c\n}", 1)
+		return options + fmt.Sprintf("&(guarded) {\nroute {\nsystem_key_auth\nreverse_proxy %s\n}\n}\nhttp://%s {\nheader X-Generation %s\ninvoke guarded\n}\n",
+			upstream.Listener.Addr(), address, generation)
+	}
+	load(t, site("1"))
+
+	overHTTP1, overH2C := new(http.Transport), &http.Transport{Protocols: new(http.Protocols)}
+	overH2C.Protocols.SetUnencryptedHTTP2(true)
+	t.Cleanup(overHTTP1.CloseIdleConnections)
+	t.Cleanup(overH2C.CloseIdleConnections)
+	send := func(transport *http.Transport, path, plain string) chan int {
+		status := make(chan int, 1)
+		request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+address+path, http.NoBody)
+		if err != nil {
+			t.Fatal(err)
+		}
+		request.Header.Set("Authorization", "Bearer "+plain)
+		go func() {
+			response, err := transport.RoundTrip(request)
+			if err != nil {
+				t.Error(err)
+				status <- 0
+				return
+			}
+			_, _ = io.Copy(io.Discard, response.Body)
+			_ = response.Body.Close()
+			status <- response.StatusCode
+		}()
+		return status
+	}
+	first, firstPlain := mint(t, keys, "first")
+	second, secondPlain := mint(t, keys, "second")
+	for _, transport := range []*http.Transport{overHTTP1, overH2C} {
+		if status := <-send(transport, "/", firstPlain); status != http.StatusOK {
+			t.Fatalf("before: got %d", status)
+		}
+	}
+	cut := []chan int{send(overHTTP1, "/hang", firstPlain), send(overH2C, "/hang", firstPlain)}
+	stays := send(overH2C, "/hang", secondPlain)
+	for range 3 {
+		select {
+		case <-asked:
+		case <-time.After(patience):
+			t.Fatal("not all requests are in flight")
+		}
+	}
+	reloaded := make(chan error, 1)
+	config := adapt(t, site("2"))
+	go func() { reloaded <- tryLoad(t, config) }()
+	eventually(t, "the new configuration serves", func() bool {
+		_, header, _, err := try(t, http.MethodGet, "http://"+address+"/", "", nil)
+		return err == nil && header.Get("X-Generation") == "2"
+	})
+
+	if report := revokeAndWait(t, keys, first).Report; report.Cut != len(cut) {
+		t.Errorf("the report is %+v", report)
+	}
+	for i, status := range cut {
+		if got := <-status; got != http.StatusUnauthorized {
+			t.Errorf("request %d: got %d", i, got)
+		}
+	}
+	select {
+	case status := <-stays:
+		t.Errorf("the request with the other key ended with %d", status)
+	default:
+	}
+	revokeAndWait(t, keys, second)
+	if status := <-stays; status != http.StatusUnauthorized {
+		t.Errorf("the other key: got %d", status)
+	}
+	if err := <-reloaded; err != nil {
+		t.Error(err)
 	}
 }
 
