@@ -12,12 +12,13 @@
 //	rediss://...                                   the same over TLS
 //	unix://[[user]:password@]/path/to.sock[?db=N]  a node's unix socket
 //
-// Several URLs are the seeds of a cluster. If the first URL has ?master_name=NAME, all URLs
-// are sentinels, also if there is only one. User, password and database are those of the
+// Several URLs are the seeds of a cluster, and so is one URL with ?cluster=true: a server
+// of a cluster, or its configuration endpoint, knows the others. If the first URL has
+// ?master_name=NAME, all URLs are sentinels, also if there is only one. User, password and database are those of the
 // master then. Everything in the first URL except the host holds for all URLs, and need
 // not be repeated.
 //
-// Parameters are client_name, db, pool_size (connections per server; the default is that
+// Parameters are client_name, cluster, db, pool_size (connections per server; the default is that
 // of the client library), master_name, sentinel_username, sentinel_password, and
 // skip_verify=true, which turns off the check of the server's certificate. Other
 // parameters are refused. That includes timeouts: [Options] alone sets them.

@@ -76,7 +76,7 @@ func newClient(t *target, timeout time.Duration) redis.UniversalClient {
 	switch {
 	case o.MasterName != "":
 		return redis.NewFailoverClient(o.Failover())
-	case len(o.Addrs) > 1:
+	case t.cluster():
 		cluster := o.Cluster()
 		// The policies need the table of all commands, which is fetched before
 		// the first call with a timeout of 5 s that no option changes.

@@ -31,6 +31,7 @@ func TestEveryClientHasTheLimits(t *testing.T) {
 		"a socket":  "unix:///a",
 		"sentinels": "redis://a?master_name=m redis://b",
 		"a cluster": "redis://a redis://b",
+		"a seed":    "redis://a?cluster=true",
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -35,6 +35,23 @@ func TestCacheInACluster(t *testing.T) {
 	}
 }
 
+// TestOneServerOfAClusterIsEnough names one server only: the others are asked too.
+func TestOneServerOfAClusterIsEnough(t *testing.T) {
+	t.Parallel()
+	servers := startCluster(t)
+	cache := newCache(t, redis.Options{}, "redis://"+servers[2].Addr()+"?cluster=true")
+	for i := range 50 { // enough to meet every server
+		key := fmt.Sprint("k", i)
+		mustSet(t, cache, key, "v")
+		wantValue(t, cache, key, "v")
+	}
+	for i, server := range servers {
+		if got := client(t, server.URL()).DBSize(t.Context()).Val(); got == 0 {
+			t.Errorf("server %d holds no key", i)
+		}
+	}
+}
+
 func TestAClusterThatIsHaltedDoesNotHoldCallsUp(t *testing.T) {
 	t.Parallel()
 	for when, connected := range map[string]bool{"connected": true, "not yet connected": false} {
