@@ -4,7 +4,7 @@
 //
 // The values may be lost, and Redis may be down. So a call on Redis never takes longer than
 // [Options.Timeout]. While Redis keeps failing, a circuit breaker returns
-// [ErrUnavailable] at once.
+// [ErrUnavailable] at once. Each server of a cluster has a breaker of its own.
 //
 // # URLs
 //
@@ -62,7 +62,7 @@ type Options struct {
 	// Timeout is how long one call on Redis may take. Connecting is part of that. Zero
 	// means [DefaultTimeout].
 	Timeout time.Duration
-	// Cooldown is how long Redis is left alone after three reads, or three writes, have
+	// Cooldown is how long a server is left alone after three reads, or three writes, have
 	// failed in a row. Each must have begun after the one before had failed. After the
 	// cooldown one call tries again. Zero means [DefaultCooldown].
 	Cooldown time.Duration
@@ -70,11 +70,19 @@ type Options struct {
 	Logger *slog.Logger
 }
 
+// operation is a kind of call. Its text is for errors and for the meter.
+type operation string
+
+const (
+	reading operation = "get"
+	writing operation = "set"
+)
+
 // Cache is a cache in Redis. It is safe for concurrent use.
 //
 // As many calls run at once as there are connections. The others wait for a free
 // connection, a second at most ([ErrBusy]). If Redis does not answer, they do not wait
-// long, since the breaker opens. Waiting does not count as a failure of Redis: if a
+// long, since the breaker of the server opens. Waiting does not count as a failure of Redis: if a
 // thousand keys reach a fresh instance at once, they must find their cached values, and
 // must not open the breaker.
 //
@@ -84,16 +92,22 @@ type Options struct {
 // nothing that Redis has sent. If the caller goes away (its context is cancelled), that
 // does not count as a failure of Redis.
 type Cache struct {
-	client  redis.UniversalClient
-	free    *semaphore.Weighted // one for each connection
-	reads   *breaker
-	writes  *breaker
-	timeout time.Duration
-	log     *slog.Logger
-	calls   observe.Calls
-	close   func() error
+	client   redis.UniversalClient
+	cluster  *redis.ClusterClient // the client, or nil if Redis is no cluster
+	free     *semaphore.Weighted  // one for each connection
+	timeout  time.Duration
+	cooldown time.Duration
+	log      *slog.Logger
+	calls    observe.Calls
+	close    func() error
 	// encrypted says that the connections use TLS.
 	encrypted bool
+
+	// whole has the breakers of a Redis that is no cluster. Masters have those of a
+	// cluster, by address.
+	whole   *server
+	mu      sync.Mutex // guards masters
+	masters map[string]*server
 
 	reporting sync.Mutex // guards reported
 	reported  Health     // as it was logged last
@@ -122,17 +136,20 @@ func New(urls []string, opts Options) (*Cache, error) {
 	now := time.Now //nolint:forbidigo // how long calls take
 	client := newClient(t, opts.Timeout)
 	c := &Cache{
-		client:  client,
-		free:    semaphore.NewWeighted(int64(connections(t))),
-		timeout: opts.Timeout,
-		log:     opts.Logger,
-		calls:   observe.OfRedis(now),
-		close:   sync.OnceValue(client.Close),
+		client:   client,
+		free:     semaphore.NewWeighted(int64(connections(t))),
+		timeout:  opts.Timeout,
+		cooldown: opts.Cooldown,
+		log:      opts.Logger,
+		calls:    observe.OfRedis(now),
+		close:    sync.OnceValue(client.Close),
 
 		encrypted: t.scheme == "rediss",
+		masters:   make(map[string]*server),
 		reported:  Health{Condition: OK},
 	}
-	c.reads, c.writes = newBreaker(opts.Cooldown, c.report), newBreaker(opts.Cooldown, c.report)
+	c.cluster, _ = client.(*redis.ClusterClient)
+	c.whole = c.newServer("", "")
 	return c, nil
 }
 
@@ -141,14 +158,14 @@ func (c *Cache) Observe(meter observe.Meter) { c.calls.Observe(meter) }
 
 // Get returns the value of a key, or nil if there is none. An empty value is not nil.
 func (c *Cache) Get(ctx context.Context, key string) (_ []byte, err error) {
-	ctx, end := c.calls.Begin(ctx, "get")
+	ctx, end := c.calls.Begin(ctx, string(reading))
 	defer end(&err)
 	return c.get(ctx, key)
 }
 
 func (c *Cache) get(ctx context.Context, key string) ([]byte, error) {
 	var value []byte
-	err := c.do(ctx, c.reads, "get", func(ctx context.Context) error {
+	err := c.do(ctx, reading, key, func(ctx context.Context) error {
 		// Not Bytes, whose result shares memory with a string.
 		found, err := c.client.Get(ctx, key).Result()
 		if errors.Is(err, redis.Nil) {
@@ -165,7 +182,7 @@ func (c *Cache) get(ctx context.Context, key string) ([]byte, error) {
 // Set stores a value. Redis forgets it after ttl, which must be a millisecond or more:
 // nothing is kept for ever.
 func (c *Cache) Set(ctx context.Context, key string, value []byte, ttl time.Duration) (err error) {
-	ctx, end := c.calls.Begin(ctx, "set")
+	ctx, end := c.calls.Begin(ctx, string(writing))
 	defer end(&err)
 	return c.set(ctx, key, value, ttl)
 }
@@ -174,7 +191,7 @@ func (c *Cache) set(ctx context.Context, key string, value []byte, ttl time.Dura
 	if ttl < time.Millisecond {
 		return errors.New("redis set: the time to live is under a millisecond")
 	}
-	return c.do(ctx, c.writes, "set", func(ctx context.Context) error {
+	return c.do(ctx, writing, key, func(ctx context.Context) error {
 		return c.client.Set(ctx, key, value, ttl).Err()
 	})
 }
@@ -200,21 +217,28 @@ func (c *Cache) takeConnection(ctx context.Context) error {
 	return nil
 }
 
-// do makes one call on Redis, unless the breaker is open. What is for the error.
-func (c *Cache) do(ctx context.Context, breaker *breaker, what string, call func(context.Context) error) error {
+// do makes one call about a key, unless the breaker of its server is open.
+func (c *Cache) do(ctx context.Context, what operation, key string, call func(context.Context) error) error {
 	err := c.takeConnection(ctx)
 	if err == nil {
 		defer c.free.Release(1)
-		err = breaker.do(ctx, func(ctx context.Context) error {
-			ctx, cancel := context.WithTimeout(ctx, c.timeout)
-			defer cancel()
-			return newFailure(call(ctx), c.encrypted)
-		})
+		err = c.ask(ctx, what, key, call)
 	}
 	if err != nil {
 		return fmt.Errorf("redis %s: %w", what, err)
 	}
 	return nil
+}
+
+func (c *Cache) ask(ctx context.Context, what operation, key string, call func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(ctx, c.timeout)
+	defer cancel()
+	s, err := c.owner(ctx, what, key)
+	if err == nil {
+		err = s.breaker(what).do(ctx, func(ctx context.Context) error { return newFailure(call(ctx), c.encrypted) })
+		c.noteFailure(ctx, err)
+	}
+	return err
 }
 
 var _ observe.Observed = (*Cache)(nil)

@@ -75,14 +75,17 @@ func TestAClusterThatIsHaltedDoesNotHoldCallsUp(t *testing.T) {
 	}
 }
 
+// clustered makes a server one that a cluster can have. The others go on without it for longer
+// than a test lasts.
+var clustered = []testenv.Option{testenv.Setting("cluster-enabled", "yes"), testenv.Setting("cluster-node-timeout", "60000")}
+
 // startCluster makes a cluster of three masters.
 func startCluster(t *testing.T) []*testenv.Redis {
 	t.Helper()
 	servers := make([]*testenv.Redis, 3)
 	nodes := make([]*goredis.Client, len(servers))
 	for i := range servers {
-		servers[i] = testenv.StartRedis(t,
-			testenv.Setting("cluster-enabled", "yes"), testenv.Setting("cluster-node-timeout", "60000"))
+		servers[i] = testenv.StartRedis(t, clustered...)
 		nodes[i] = client(t, servers[i].URL())
 		const slots = 16384
 		first, last := i*slots/len(servers), (i+1)*slots/len(servers)-1
