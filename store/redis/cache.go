@@ -27,6 +27,8 @@ package redis
 import (
 	"cmp"
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -57,7 +59,8 @@ const (
 	DefaultCooldown = time.Second
 )
 
-// Options are the times of a [Cache] and its log. The zero value means the defaults.
+// Options are the times of a [Cache], its log, and what TLS needs. The zero value means the
+// defaults.
 type Options struct {
 	// Timeout is how long one call on Redis may take. Connecting is part of that. Zero
 	// means [DefaultTimeout].
@@ -68,6 +71,11 @@ type Options struct {
 	Cooldown time.Duration
 	// Logger logs when Redis stops and starts to work. Nil logs nothing.
 	Logger *slog.Logger
+	// RootCAs are those that may have signed the certificates of the servers, in place of
+	// those of the system. Certificate is what this client shows to a server that asks for
+	// one. Both go with rediss:// only.
+	RootCAs     *x509.CertPool
+	Certificate *tls.Certificate
 }
 
 // operation is a kind of call. Its text is for errors and for the meter.
@@ -130,11 +138,14 @@ func New(urls []string, opts Options) (*Cache, error) {
 	if opts.Timeout < 0 || opts.Cooldown < 0 {
 		return nil, errors.New("redis: a timeout or cooldown is negative")
 	}
+	if err := opts.checkTLS(t); err != nil {
+		return nil, err
+	}
 	if opts.Logger == nil {
 		opts.Logger = slog.New(slog.DiscardHandler)
 	}
 	now := time.Now //nolint:forbidigo // how long calls take
-	client := newClient(t, opts.Timeout)
+	client := newClient(t, opts)
 	c := &Cache{
 		client:   client,
 		free:     semaphore.NewWeighted(int64(connections(t))),

@@ -90,7 +90,7 @@ func split(t *testing.T, cache *redis.Cache, server *testenv.Redis) (its, others
 		key := fmt.Sprint("sk1:", i)
 		mustSet(t, cache, key, "v")
 		// A server answers with MOVED if another one has the key.
-		if client(t, server.URL()).Get(t.Context(), key).Err() == nil {
+		if client(t, server.SocketURL()).Get(t.Context(), key).Err() == nil {
 			its = append(its, key)
 		} else {
 			others = append(others, key)

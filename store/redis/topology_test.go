@@ -80,13 +80,13 @@ func TestAClusterThatIsHaltedDoesNotHoldCallsUp(t *testing.T) {
 var clustered = []testenv.Option{testenv.Setting("cluster-enabled", "yes"), testenv.Setting("cluster-node-timeout", "60000")}
 
 // startCluster makes a cluster of three masters.
-func startCluster(t *testing.T) []*testenv.Redis {
+func startCluster(t *testing.T, opts ...testenv.Option) []*testenv.Redis {
 	t.Helper()
 	servers := make([]*testenv.Redis, 3)
 	nodes := make([]*goredis.Client, len(servers))
 	for i := range servers {
-		servers[i] = testenv.StartRedis(t, clustered...)
-		nodes[i] = client(t, servers[i].URL())
+		servers[i] = testenv.StartRedis(t, slices.Concat(clustered, opts)...)
+		nodes[i] = client(t, servers[i].SocketURL())
 		const slots = 16384
 		first, last := i*slots/len(servers), (i+1)*slots/len(servers)-1
 		if err := nodes[i].ClusterAddSlotsRange(t.Context(), first, last).Err(); err != nil {
