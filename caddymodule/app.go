@@ -3,7 +3,7 @@
 // packages that it imports decide, and none of them knows Caddy. The command line is
 // package command.
 //
-//   - app.go, settings.go and source.go are the app and its settings. pool.go keeps the
+//   - app.go, settings.go, source.go and redis.go are the app and its settings. pool.go keeps the
 //     engine over reloads. control.go serves the state of this instance on Caddy's admin
 //     endpoint. caddyfile.go reads the kinds of Caddyfile options that all modules share.
 //   - handler.go is `system_key_auth`. passage.go and caller.go follow a request through
@@ -47,12 +47,10 @@ type App struct {
 	// the file `system-keys.db` in Caddy's data folder.
 	Store *Store `json:"store,omitempty"`
 
-	// The verification cache that instances share: the URL of one Redis server,
-	// those of a cluster's nodes, or those of the sentinels (`redis://`,
-	// `rediss://` or `unix://`; `?master_name=` makes it sentinels). Optional.
-	// It saves Argon2id work and decides nothing: without it, or while it is
-	// down, every instance verifies each key once itself. Needs `secret`.
-	Redis []string `json:"redis,omitempty"`
+	// The verification cache that instances share. Optional. It saves Argon2id work
+	// and decides nothing: without it, or while it is down, every instance verifies
+	// each key once itself. Needs `secret`.
+	Redis *Redis `json:"redis,omitempty"`
 
 	// The cost of the stored hashes of new keys. A key with a weaker hash is
 	// hashed again after its next use. Default: 19 MiB, 2 iterations, 1 lane.

@@ -30,7 +30,11 @@ func parseApp(d *caddyfile.Dispenser, existing any) (any, error) {
 //	system_keys {
 //		store sqlite [<file>]
 //		store postgres <dsn>
-//		redis [<url>...]
+//		redis [<url>...] {
+//			ca <file>
+//			cert <file> <key>
+//			timeout <duration>
+//		}
 //		argon2id <memory> <iterations> <parallelism>
 //		hash_memory <size>
 //		lease <duration>
@@ -44,7 +48,7 @@ func parseApp(d *caddyfile.Dispenser, existing any) (any, error) {
 func (a *App) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	err := options{
 		"store":              a.unmarshalStore,
-		"redis":              checked(a.unmarshalRedis, a.checkRedis),
+		"redis":              a.unmarshalRedis,
 		"argon2id":           a.unmarshalArgon2id,
 		"hash_memory":        readArg(&a.HashMemory, parseSize),
 		"lease":              checked(readDuration(&a.Lease), a.checkLease),
@@ -64,15 +68,6 @@ func (a *App) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	whole := App{Argon2id: a.Argon2id, HashMemory: a.HashMemory}
 	whole.setDefaults()
 	return atLine(d, whole.checkHashMemory())
-}
-
-// unmarshalRedis takes an empty URL for no Redis: a variable that is not set leaves
-// nothing behind, not even quotes.
-func (a *App) unmarshalRedis(d *caddyfile.Dispenser) error {
-	if a.Redis = d.RemainingArgs(); allBlank(a.Redis) {
-		a.Redis = nil
-	}
-	return nil
 }
 
 func (a *App) unmarshalArgon2id(d *caddyfile.Dispenser) error {

@@ -15,7 +15,6 @@ import (
 	"github.com/lumio-vision/caddy-system-keys/internal/engine"
 	"github.com/lumio-vision/caddy-system-keys/internal/phc"
 	"github.com/lumio-vision/caddy-system-keys/store/open"
-	"github.com/lumio-vision/caddy-system-keys/store/redis"
 )
 
 // Defaults and bounds of the app's settings.
@@ -79,7 +78,7 @@ func (a *App) Validate() error {
 		a.checkAuditRequests(),
 		a.checkAuditRetention(),
 		a.checkSecret(),
-		a.checkRedis(),
+		a.Redis.check(),
 	)
 }
 
@@ -160,7 +159,7 @@ func (a *App) checkSecret() error {
 	switch {
 	case len(a.Secret) > 0:
 		return nil
-	case !allBlank(a.Redis):
+	case !a.Redis.none():
 		return errors.New("redis: needs a secret, to authenticate what is kept there")
 	case a.AdoptKeys:
 		return errors.New("adopt_keys: needs a secret, under which adopted keys are entered in the store")
@@ -168,28 +167,12 @@ func (a *App) checkSecret() error {
 	return nil
 }
 
-// checkRedis checks the URLs if none of them has a placeholder.
-func (a *App) checkRedis() error {
-	if allBlank(a.Redis) || strings.Contains(strings.Join(a.Redis, ""), "{") {
-		return nil
-	}
-	cache, err := redis.New(a.Redis, redis.Options{})
-	if err != nil {
-		return err // begins with "redis"
-	}
-	return cache.Close()
-}
-
-// allBlank reports whether all values are empty, as they are if they come from variables
-// that are not set.
-func allBlank(values []string) bool { return isBlank(strings.Join(values, "")) }
-
 // settings are those of the app, with every placeholder replaced, as far as they concern
 // the engine.
 type settings struct {
 	engine.Settings
 	Store open.Location
-	Redis []string
+	Redis *redisSettings // nil for none
 }
 
 // resolve replaces the placeholders. An unknown or empty one is an error: anybody could
@@ -223,18 +206,6 @@ func (a *App) resolve(repl *caddy.Replacer) (*settings, error) {
 		}
 	}
 	return s, nil
-}
-
-// resolveRedis replaces the placeholders of the URLs. If all of them are variables that
-// are empty, there is no Redis. A file that cannot be read is still a mistake.
-func (a *App) resolveRedis(repl *caddy.Replacer) ([]string, error) {
-	if !isBlank(repl.WithoutFile().ReplaceKnown(strings.Join(a.Redis, ""), "")) {
-		return resolveAll(repl, "redis", a.Redis)
-	}
-	if len(a.Redis) > 0 {
-		a.logger.Info("redis has no URL, since its variables are empty: servers do not share verifications")
-	}
-	return nil, nil
 }
 
 // resolveSecrets replaces the placeholders of secrets.
