@@ -2,7 +2,6 @@ package caddymodule
 
 import (
 	"fmt"
-	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"

@@ -46,14 +46,14 @@ func TestRedisOfVariablesThatAreEmpty(t *testing.T) {
 func TestRedisSettingsThatAreRefused(t *testing.T) {
 	t.Parallel()
 	for settings, want := range map[string]string{
-		`{"url":["rediss://:hunter2@h"],"c":"x"}`:               `unknown field "c"`,
-		`["rediss://:hunter2@h"]`:                               `cannot unmarshal array`,
-		`{"url":["http://:hunter2@h"]}`:                         `redis: URL 1 of 1: must begin with`,
-		`{"url":["redis://:hunter2@h"],"ca":"x"}`:               `redis: a ca goes with rediss:// only`,
-		`{"url":["redis://:hunter2@h"],"cert":{"file":"x"}}`:    `redis: cert needs two files`,
-		`{"url":["{env.NOT_SET}"],"cert":{"key":"x"}}`:          `redis: cert needs two files`,
-		`{"url":["redis://:hunter2@h"],"timeout":-1}`:           `redis: timeout: must be from 1ms to 10s, not -1ns`,
-		`{"url":["{env.NOT_SET}"],"timeout":60000000000}`:       `redis: timeout: must be from 1ms to 10s, not 1m0s`,
+		`{"url":["rediss://:hunter2@h"],"c":"x"}`:                `unknown field "c"`,
+		`["rediss://:hunter2@h"]`:                                `cannot unmarshal array`,
+		`{"url":["http://:hunter2@h"]}`:                          `redis: URL 1 of 1: must begin with`,
+		`{"url":["redis://:hunter2@h"],"ca":"x"}`:                `redis: a ca goes with rediss:// only`,
+		`{"url":["redis://:hunter2@h"],"cert":{"file":"x"}}`:     `redis: cert needs two files`,
+		`{"url":["{env.NOT_SET}"],"cert":{"key":"x"}}`:           `redis: cert needs two files`,
+		`{"url":["redis://:hunter2@h"],"timeout":-1}`:            `redis: timeout: must be from 1ms to 10s, not -1ns`,
+		`{"url":["{env.NOT_SET}"],"timeout":60000000000}`:        `redis: timeout: must be from 1ms to 10s, not 1m0s`,
 		`{"url":["rediss://:hunter2@h?skip_verify=1"],"ca":"x"}`: `redis: a ca does not go with skip_verify`,
 	} {
 		app, err := ReadApp(json.RawMessage(`{"secret":["{env.SECRET}"],"redis":` + settings + `}`))

@@ -89,8 +89,8 @@ const (
 // Cache is a cache in Redis. It is safe for concurrent use.
 //
 // As many calls run at once as there are connections. The others wait for a free
-// connection, a second at most ([ErrBusy]). If Redis does not answer, they do not wait
-// long, since the breaker of the server opens. Waiting does not count as a failure of Redis: if a
+// connection, a second at most ([ErrBusy]). If a server does not answer, they do not wait
+// long, since its breaker opens. Waiting does not count as a failure of Redis: if a
 // thousand keys reach a fresh instance at once, they must find their cached values, and
 // must not open the breaker.
 //
@@ -112,7 +112,7 @@ type Cache struct {
 	encrypted bool
 
 	// whole has the breakers of a Redis that is no cluster. Masters have those of a
-	// cluster, by address.
+	// cluster, by address; whole then is about finding them. See [Cache.owner].
 	whole   *server
 	mu      sync.Mutex // guards masters
 	masters map[string]*server
