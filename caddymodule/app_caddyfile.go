@@ -37,6 +37,7 @@ func parseApp(d *caddyfile.Dispenser, existing any) (any, error) {
 //		}
 //		argon2id <memory> <iterations> <parallelism>
 //		hash_memory <size>
+//		key_memory <entries> [<size>]
 //		lease <duration>
 //		on_lapse cut|keep
 //		secret <value>...
@@ -51,6 +52,7 @@ func (a *App) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		"redis":              a.unmarshalRedis,
 		"argon2id":           a.unmarshalArgon2id,
 		"hash_memory":        readArg(&a.HashMemory, parseSize),
+		"key_memory":         a.unmarshalKeyMemory,
 		"lease":              checked(readDuration(&a.Lease), a.checkLease),
 		"on_lapse":           checked(readText(&a.OnLapse), a.checkOnLapse),
 		"secret":             readList(&a.Secret),
@@ -87,6 +89,22 @@ func (a *App) unmarshalArgon2id(d *caddyfile.Dispenser) error {
 		return d.Errf("parallelism must be a number, not %q", parallelism)
 	}
 	_, err = a.Argon2id.Params()
+	return atLine(d, err)
+}
+
+func (a *App) unmarshalKeyMemory(d *caddyfile.Dispenser) error {
+	args := d.RemainingArgs()
+	if len(args) < 1 || len(args) > 2 {
+		return d.ArgErr()
+	}
+	entries, err := strconv.Atoi(args[0])
+	if err != nil || entries < 1 {
+		return d.Errf("key_memory: entries must be a number from 1, not %q", args[0])
+	}
+	a.KeyMemory = &KeyMemory{Entries: entries}
+	if len(args) == 2 {
+		a.KeyMemory.Size, err = parseSize(args[1])
+	}
 	return atLine(d, err)
 }
 

@@ -14,6 +14,7 @@ import (
 
 	"github.com/lumio-vision/caddy-system-keys/internal/engine"
 	"github.com/lumio-vision/caddy-system-keys/internal/phc"
+	"github.com/lumio-vision/caddy-system-keys/internal/verify"
 	"github.com/lumio-vision/caddy-system-keys/store/open"
 )
 
@@ -57,6 +58,11 @@ func (a *App) setDefaults() {
 		}
 	}
 	a.HashMemory = cmp.Or(a.HashMemory, defaultHashMemory)
+	if a.KeyMemory == nil {
+		a.KeyMemory = new(KeyMemory)
+	}
+	a.KeyMemory.Entries = cmp.Or(a.KeyMemory.Entries, verify.DefaultMaxEntries)
+	a.KeyMemory.Size = cmp.Or(a.KeyMemory.Size, verify.DefaultMaxBytes)
 	a.Lease = cmp.Or(a.Lease, caddy.Duration(defaultLease))
 	a.OnLapse = cmp.Or(a.OnLapse, lapseCut)
 	a.LastUsedInterval = cmp.Or(a.LastUsedInterval, caddy.Duration(defaultLastUsedInterval))
@@ -72,6 +78,7 @@ func (a *App) Validate() error {
 		a.checkStore(),
 		argon2idErr,
 		a.checkHashMemory(),
+		a.KeyMemory.check(),
 		a.checkLease(),
 		a.checkOnLapse(),
 		a.checkLastUsedInterval(),
@@ -107,6 +114,13 @@ func (a *App) checkHashMemory() error {
 	if a.HashMemory < a.Argon2id.Memory {
 		return fmt.Errorf("hash_memory: %d bytes is less than one argon2id hash takes (%d)",
 			a.HashMemory, a.Argon2id.Memory)
+	}
+	return nil
+}
+
+func (m *KeyMemory) check() error {
+	if m.Entries < 1 || m.Size < 1 {
+		return errors.New("key_memory: entries and size must be at least 1")
 	}
 	return nil
 }
@@ -185,6 +199,8 @@ func (a *App) resolve(repl *caddy.Replacer) (*settings, error) {
 	s := &settings{Settings: engine.Settings{
 		Argon2id:         params,
 		HashMemory:       a.HashMemory,
+		KeyEntries:       a.KeyMemory.Entries,
+		KeyMemory:        a.KeyMemory.Size,
 		Lease:            time.Duration(a.Lease),
 		KeepOnLapse:      a.OnLapse == lapseKeep,
 		AdoptKeys:        a.AdoptKeys,
