@@ -78,10 +78,10 @@ func TestWhatAnACLUserNeeds(t *testing.T) {
 		more   []string
 		suffix string
 	}{
-		"a node":            {nil, ""},
-		"a database":        {[]string{"+select"}, "/3"},
-		"a name":            {nil, "?client_name=caddy"},
-		"a name and number": {[]string{"+select"}, "/3?client_name=caddy"},
+		"a node":     {nil, ""},
+		"a database": {[]string{"+select"}, "/3"},
+		"a name":     {[]string{"+client|setname"}, "?client_name=caddy"},
+		"both":       {[]string{"+select", "+client|setname"}, "/3?client_name=caddy"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -109,13 +109,13 @@ func TestWhatAnACLUserOfSentinelsNeeds(t *testing.T) {
 	master := testenv.StartRedis(t)
 	restrict(t, master)
 	sentinel := testenv.StartSentinel(t, "primary", master)
-	acl(t, sentinel, "watcher", "resetchannels", "&+switch-master", "+sentinel|get-master-addr-by-name", "+sentinel|sentinels", "+subscribe", "+ping")
+	acl(t, sentinel, "watcher", "resetchannels", "&+switch-master", "&+replica-reconf-done", "+sentinel|get-master-addr-by-name", "+sentinel|sentinels", "+subscribe", "+ping")
 	cache := newCache(t, redis.Options{},
 		"redis://app:hunter2@"+sentinel.Addr()+"?master_name=primary&sentinel_username=watcher&sentinel_password=hunter2")
 	mustSet(t, cache, "sk1:k", "v")
 	wantValue(t, cache, "sk1:k", "v")
 	eventually(t, "it listens to the sentinel", func() bool {
-		return strings.Contains(client(t, sentinel.SocketURL()).ClientList(t.Context()).Val(), " sub=1 ")
+		return strings.Contains(client(t, sentinel.SocketURL()).ClientList(t.Context()).Val(), " sub=2 ")
 	})
 	wantNoDenial(t, master)
 	wantNoDenial(t, sentinel)
