@@ -106,17 +106,13 @@ func (t *memoryTransport) Provision(ctx caddy.Context) error {
 }
 
 // answerAll is the upstream. It reads no more of a request than where it ends, so that
-// nothing is allocated for it. A request for streamPath gets an answer that does not end.
+// nothing is allocated for it.
 func answerAll(conn net.Conn) {
 	defer func() { _ = conn.Close() }()
 	answer := []byte("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello")
 	for reader := bufio.NewReader(conn); ; {
 		line, err := reader.ReadSlice('\n')
 		if err != nil {
-			return
-		}
-		if bytes.HasPrefix(line, []byte("GET "+streamPath)) {
-			stream(conn)
 			return
 		}
 		if len(line) > len("\r\n") {
@@ -128,8 +124,9 @@ func answerAll(conn net.Conn) {
 	}
 }
 
-// startProxied starts a server with all sites, and returns a key.
-func startProxied(tb testing.TB) string {
+// proxied starts a server with all sites, and returns what sends one request to a site.
+// Every site has had one already, so that keys and connections are warm.
+func proxied(tb testing.TB) map[string]func() {
 	tb.Helper()
 	servers := make(map[string]json.RawMessage)
 	for name, before := range proxiedSites {
@@ -159,14 +156,6 @@ func startProxied(tb testing.TB) string {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	return key
-}
-
-// proxied starts a server with all sites, and returns what sends one request to a site.
-// Every site has had one already, so that keys and connections are warm.
-func proxied(tb testing.TB) map[string]func() {
-	tb.Helper()
-	key := startProxied(tb)
 	senders := make(map[string]func(), len(proxiedSites))
 	for name := range proxiedSites {
 		senders[name] = sender(tb, name, key)
