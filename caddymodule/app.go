@@ -3,9 +3,10 @@
 // packages that it imports decide, and none of them knows Caddy. The command line is
 // package command.
 //
-//   - app.go, settings.go and source.go are the app and its settings. pool.go keeps the
-//     engine over reloads. control.go serves the state of this instance on Caddy's admin
-//     endpoint. caddyfile.go reads the kinds of Caddyfile options that all modules share.
+//   - app.go, settings.go, source.go and redis.go are the app and its settings. pool.go
+//     keeps the engine over reloads. control.go serves the state of this instance on
+//     Caddy's admin endpoint. caddyfile.go reads the kinds of Caddyfile options that all
+//     modules share.
 //   - handler.go is `system_key_auth`. passage.go and caller.go follow a request through
 //     it. refuse.go answers refused requests, and limits bad keys. audit.go records
 //     requests. assertion.go signs the identity for the upstream.
@@ -47,12 +48,10 @@ type App struct {
 	// the file `system-keys.db` in Caddy's data folder.
 	Store *Store `json:"store,omitempty"`
 
-	// The verification cache that instances share: the URL of one Redis server,
-	// those of a cluster's nodes, or those of the sentinels (`redis://`,
-	// `rediss://` or `unix://`; `?master_name=` makes it sentinels). Optional.
-	// It saves Argon2id work and decides nothing: without it, or while it is
-	// down, every instance verifies each key once itself. Needs `secret`.
-	Redis []string `json:"redis,omitempty"`
+	// The verification cache that instances share. Optional. It saves Argon2id work
+	// and decides nothing: without it, or while it is down, every instance verifies
+	// each key once itself. Needs `secret`.
+	Redis *Redis `json:"redis,omitempty"`
 
 	// The cost of the stored hashes of new keys. A key with a weaker hash is
 	// hashed again after its next use. Default: 19 MiB, 2 iterations, 1 lane.
@@ -61,6 +60,9 @@ type App struct {
 	// How much memory all Argon2id computations together may take, in bytes.
 	// Default: 268435456 (256 MiB).
 	HashMemory int64 `json:"hash_memory,omitempty"`
+
+	// How many verified keys an instance keeps in memory. Default: 100000 keys, and 128 MiB.
+	KeyMemory *KeyMemory `json:"key_memory,omitempty"`
 
 	// How long an instance may trust its cache without hearing from the store, from
 	// 500ms to 2m. If an instance cannot reach the store for longer, it answers 503
@@ -124,6 +126,16 @@ type Argon2id struct {
 	Iterations int `json:"iterations,omitempty"`
 	// Lanes.
 	Parallelism int `json:"parallelism,omitempty"`
+}
+
+// KeyMemory bounds the verified keys in memory. Beyond either bound the keys that were not
+// used for longest make room: their next use reads the row again.
+type KeyMemory struct {
+	// The number of keys. Default: 100000.
+	Entries int `json:"entries,omitempty"`
+	// What they may take together, in bytes. A key takes about 1 KiB, and more with a long
+	// label or many permissions. Default: 134217728 (128 MiB).
+	Size int64 `json:"size,omitempty"`
 }
 
 // CaddyModule returns the Caddy module information.

@@ -30,9 +30,14 @@ func parseApp(d *caddyfile.Dispenser, existing any) (any, error) {
 //	system_keys {
 //		store sqlite [<file>]
 //		store postgres <dsn>
-//		redis [<url>...]
+//		redis [<url>...] {
+//			ca <file>
+//			cert <file> <key>
+//			timeout <duration>
+//		}
 //		argon2id <memory> <iterations> <parallelism>
 //		hash_memory <size>
+//		key_memory <entries> [<size>]
 //		lease <duration>
 //		on_lapse cut|keep
 //		secret <value>...
@@ -44,9 +49,10 @@ func parseApp(d *caddyfile.Dispenser, existing any) (any, error) {
 func (a *App) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	err := options{
 		"store":              a.unmarshalStore,
-		"redis":              checked(a.unmarshalRedis, a.checkRedis),
+		"redis":              a.unmarshalRedis,
 		"argon2id":           a.unmarshalArgon2id,
 		"hash_memory":        readArg(&a.HashMemory, parseSize),
+		"key_memory":         a.unmarshalKeyMemory,
 		"lease":              checked(readDuration(&a.Lease), a.checkLease),
 		"on_lapse":           checked(readText(&a.OnLapse), a.checkOnLapse),
 		"secret":             readList(&a.Secret),
@@ -66,15 +72,6 @@ func (a *App) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	return atLine(d, whole.checkHashMemory())
 }
 
-// unmarshalRedis takes an empty URL for no Redis: a variable that is not set leaves
-// nothing behind, not even quotes.
-func (a *App) unmarshalRedis(d *caddyfile.Dispenser) error {
-	if a.Redis = d.RemainingArgs(); allBlank(a.Redis) {
-		a.Redis = nil
-	}
-	return nil
-}
-
 func (a *App) unmarshalArgon2id(d *caddyfile.Dispenser) error {
 	var memory, iterations, parallelism string
 	if !d.AllArgs(&memory, &iterations, &parallelism) {
@@ -92,6 +89,22 @@ func (a *App) unmarshalArgon2id(d *caddyfile.Dispenser) error {
 		return d.Errf("parallelism must be a number, not %q", parallelism)
 	}
 	_, err = a.Argon2id.Params()
+	return atLine(d, err)
+}
+
+func (a *App) unmarshalKeyMemory(d *caddyfile.Dispenser) error {
+	args := d.RemainingArgs()
+	if len(args) < 1 || len(args) > 2 {
+		return d.ArgErr()
+	}
+	entries, err := strconv.Atoi(args[0])
+	if err != nil || entries < 1 {
+		return d.Errf("key_memory: entries must be a number from 1, not %q", args[0])
+	}
+	a.KeyMemory = &KeyMemory{Entries: entries}
+	if len(args) == 2 {
+		a.KeyMemory.Size, err = parseSize(args[1])
+	}
 	return atLine(d, err)
 }
 

@@ -129,10 +129,11 @@ func parseDuration(arg string) (caddy.Duration, error) {
 	return caddy.Duration(d), nil
 }
 
-// parseSize parses a number of bytes such as 19MiB.
+// parseSize parses a number of bytes such as 19MiB. A number without a unit is most likely
+// one of something else than bytes.
 func parseSize(arg string) (int64, error) {
 	size, err := humanize.ParseBytes(arg)
-	if err != nil || size == 0 || size > 1<<50 {
+	if err != nil || strings.Trim(arg, "0123456789., ") == "" || size == 0 || size > 1<<50 {
 		return 0, fmt.Errorf("not a size, such as 64MiB: %q", arg)
 	}
 	return int64(size), nil

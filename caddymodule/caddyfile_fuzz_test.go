@@ -36,7 +36,7 @@ func FuzzCaddyfile(f *testing.F) {
 	}
 	for _, body := range []string{
 		"swordfish", "require", "require a:b c:d a:b", "passthrough\nkeep_credential\npassthrough", "store sqlite a {\n}", "argon2id 1 1 1 1", "argon2id 99999999999999999999GiB 1 1",
-		"redis redis://:password@h", "secret a-secret", "secret", "store postgres postgres://u:password@h:x/y", "lease 1ns", "hash_memory -1", "\"", "`", "{", "}", "\\", "jwt {\nkey a-secret\n}",
+		"redis redis://:password@h", "redis rediss://:password@h {\nca a\ncert a b\ntimeout 1s\n}", "secret a-secret", "secret", "store postgres postgres://u:password@h:x/y", "lease 1ns", "hash_memory -1", "\"", "`", "{", "}", "\\", "jwt {\nkey a-secret\n}",
 		"trust_auth_user {\npermissions {http.request.header.X}\n}", "allowed_hosts", "ui off", "failure_limit 0 0s", "failure_limit 1 1h",
 	} {
 		for i := range directives {

@@ -15,7 +15,6 @@ import (
 	"github.com/lumio-vision/caddy-system-keys/internal/verify"
 	"github.com/lumio-vision/caddy-system-keys/store"
 	"github.com/lumio-vision/caddy-system-keys/store/open"
-	"github.com/lumio-vision/caddy-system-keys/store/redis"
 )
 
 // engines holds one engine for each set of settings that a running configuration has.
@@ -84,10 +83,8 @@ func newEngine(s *settings) (e *engine.Engine, err error) {
 		Name:     instanceName(),
 		Meter:    meter,
 	}
-	if len(s.Redis) > 0 {
-		config.Proofs = func(logger *slog.Logger) (engine.Proofs, error) {
-			return redis.New(s.Redis, redis.Options{Logger: logger})
-		}
+	if s.Redis != nil {
+		config.Proofs = func(logger *slog.Logger) (engine.Proofs, error) { return s.Redis.newCache(logger) }
 	}
 	e, err = engine.New(config)
 	return e, err

@@ -2,7 +2,6 @@ package caddymodule
 
 import (
 	"fmt"
-	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -48,31 +47,6 @@ func TestResolve(t *testing.T) {
 		}
 		if err != nil && strings.Contains(err.Error(), "a-secret") {
 			t.Errorf("the error repeats a part of the value: %v", err)
-		}
-	}
-}
-
-// TestRedisOfVariablesThatAreEmpty is none, but not if one of them is set.
-func TestRedisOfVariablesThatAreEmpty(t *testing.T) {
-	t.Setenv("SYSTEM_KEYS_TEST_EMPTY", " ")
-	t.Setenv("SYSTEM_KEYS_TEST_REDIS", "redis://localhost")
-	const empty, unset, full = "{env.SYSTEM_KEYS_TEST_EMPTY}", "{env.SYSTEM_KEYS_TEST_UNSET}", "{env.SYSTEM_KEYS_TEST_REDIS}"
-	for _, c := range []struct {
-		values []string
-		want   int
-		fails  bool
-	}{
-		{values: nil},
-		{values: []string{""}},
-		{values: []string{empty, unset, ""}},
-		{values: []string{full}, want: 1},
-		{values: []string{full, unset}, fails: true},
-		{values: []string{"{file./not/there}"}, fails: true},
-	} {
-		a := &App{Redis: c.values, logger: slog.New(slog.DiscardHandler)}
-		got, err := a.resolveRedis(caddy.NewReplacer())
-		if len(got) != c.want || (err != nil) != c.fails {
-			t.Errorf("%q became %q, %v", c.values, got, err)
 		}
 	}
 }

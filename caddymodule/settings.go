@@ -14,8 +14,8 @@ import (
 
 	"github.com/lumio-vision/caddy-system-keys/internal/engine"
 	"github.com/lumio-vision/caddy-system-keys/internal/phc"
+	"github.com/lumio-vision/caddy-system-keys/internal/verify"
 	"github.com/lumio-vision/caddy-system-keys/store/open"
-	"github.com/lumio-vision/caddy-system-keys/store/redis"
 )
 
 // Defaults and bounds of the app's settings.
@@ -58,6 +58,11 @@ func (a *App) setDefaults() {
 		}
 	}
 	a.HashMemory = cmp.Or(a.HashMemory, defaultHashMemory)
+	if a.KeyMemory == nil {
+		a.KeyMemory = new(KeyMemory)
+	}
+	a.KeyMemory.Entries = cmp.Or(a.KeyMemory.Entries, verify.DefaultMaxEntries)
+	a.KeyMemory.Size = cmp.Or(a.KeyMemory.Size, verify.DefaultMaxBytes)
 	a.Lease = cmp.Or(a.Lease, caddy.Duration(defaultLease))
 	a.OnLapse = cmp.Or(a.OnLapse, lapseCut)
 	a.LastUsedInterval = cmp.Or(a.LastUsedInterval, caddy.Duration(defaultLastUsedInterval))
@@ -73,13 +78,14 @@ func (a *App) Validate() error {
 		a.checkStore(),
 		argon2idErr,
 		a.checkHashMemory(),
+		a.KeyMemory.check(),
 		a.checkLease(),
 		a.checkOnLapse(),
 		a.checkLastUsedInterval(),
 		a.checkAuditRequests(),
 		a.checkAuditRetention(),
 		a.checkSecret(),
-		a.checkRedis(),
+		a.Redis.check(),
 	)
 }
 
@@ -108,6 +114,13 @@ func (a *App) checkHashMemory() error {
 	if a.HashMemory < a.Argon2id.Memory {
 		return fmt.Errorf("hash_memory: %d bytes is less than one argon2id hash takes (%d)",
 			a.HashMemory, a.Argon2id.Memory)
+	}
+	return nil
+}
+
+func (m *KeyMemory) check() error {
+	if m.Entries < 1 || m.Size < 1 {
+		return errors.New("key_memory: entries and size must be at least 1")
 	}
 	return nil
 }
@@ -160,7 +173,7 @@ func (a *App) checkSecret() error {
 	switch {
 	case len(a.Secret) > 0:
 		return nil
-	case !allBlank(a.Redis):
+	case !a.Redis.none():
 		return errors.New("redis: needs a secret, to authenticate what is kept there")
 	case a.AdoptKeys:
 		return errors.New("adopt_keys: needs a secret, under which adopted keys are entered in the store")
@@ -168,28 +181,12 @@ func (a *App) checkSecret() error {
 	return nil
 }
 
-// checkRedis checks the URLs if none of them has a placeholder.
-func (a *App) checkRedis() error {
-	if allBlank(a.Redis) || strings.Contains(strings.Join(a.Redis, ""), "{") {
-		return nil
-	}
-	cache, err := redis.New(a.Redis, redis.Options{})
-	if err != nil {
-		return err // begins with "redis"
-	}
-	return cache.Close()
-}
-
-// allBlank reports whether all values are empty, as they are if they come from variables
-// that are not set.
-func allBlank(values []string) bool { return isBlank(strings.Join(values, "")) }
-
 // settings are those of the app, with every placeholder replaced, as far as they concern
 // the engine.
 type settings struct {
 	engine.Settings
 	Store open.Location
-	Redis []string
+	Redis *redisSettings // nil for none
 }
 
 // resolve replaces the placeholders. An unknown or empty one is an error: anybody could
@@ -202,6 +199,8 @@ func (a *App) resolve(repl *caddy.Replacer) (*settings, error) {
 	s := &settings{Settings: engine.Settings{
 		Argon2id:         params,
 		HashMemory:       a.HashMemory,
+		KeyEntries:       a.KeyMemory.Entries,
+		KeyMemory:        a.KeyMemory.Size,
 		Lease:            time.Duration(a.Lease),
 		KeepOnLapse:      a.OnLapse == lapseKeep,
 		AdoptKeys:        a.AdoptKeys,
@@ -223,18 +222,6 @@ func (a *App) resolve(repl *caddy.Replacer) (*settings, error) {
 		}
 	}
 	return s, nil
-}
-
-// resolveRedis replaces the placeholders of the URLs. If all of them are variables that
-// are empty, there is no Redis. A file that cannot be read is still a mistake.
-func (a *App) resolveRedis(repl *caddy.Replacer) ([]string, error) {
-	if !isBlank(repl.WithoutFile().ReplaceKnown(strings.Join(a.Redis, ""), "")) {
-		return resolveAll(repl, "redis", a.Redis)
-	}
-	if len(a.Redis) > 0 {
-		a.logger.Info("redis has no URL, since its variables are empty: servers do not share verifications")
-	}
-	return nil, nil
 }
 
 // resolveSecrets replaces the placeholders of secrets.

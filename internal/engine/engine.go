@@ -54,6 +54,10 @@ type Settings struct {
 	Argon2id phc.Params
 	// HashMemory bounds the memory of all Argon2id computations at once, in bytes.
 	HashMemory int64
+	// KeyEntries and KeyMemory bound the verified keys in memory, in number and in bytes.
+	// Zero means the defaults of the verifier.
+	KeyEntries int
+	KeyMemory  int64
 	// Lease is how long this instance trusts its memory without hearing from the
 	// store, from [store.MinTTL] to [store.MaxTTL].
 	Lease time.Duration

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -208,7 +209,7 @@ func (e *Engine) assemble(s store.Store, minter *token.Minter) *Live {
 		l.Adopt = adopt.New(adopt.Config{
 			Store:      s,
 			Secrets:    e.config.Secrets,
-			MaxEntries: verify.DefaultMaxEntries,
+			MaxEntries: cmp.Or(e.config.KeyEntries, verify.DefaultMaxEntries),
 			Processors: runtime.GOMAXPROCS(0),
 			Logger:     e.logger,
 			Now:        now,
@@ -226,6 +227,9 @@ func (e *Engine) assemble(s store.Store, minter *token.Minter) *Live {
 		Logger:   e.logger,
 		Meter:    e.config.Meter,
 		Secrets:  e.config.Secrets,
+
+		MaxEntries: e.config.KeyEntries,
+		MaxBytes:   e.config.KeyMemory,
 	})
 	l.Follower = coherence.Start(coherence.Config{
 		Store:       s,

@@ -29,6 +29,7 @@ type Redis struct {
 	// port is empty if the server listens on its unix socket alone.
 	port     string
 	password string
+	tls      bool
 }
 
 // sharedDatabases is how many databases the shared server has, and so how often
@@ -99,7 +100,8 @@ func newRedis(port string, opts []Option, before prelude) (*Redis, error) {
 		return nil, err
 	}
 	argv := []string{program}
-	r := &Redis{port: port, password: collect(opts).value("requirepass")}
+	o := collect(opts)
+	r := &Redis{port: port, password: o.value("requirepass"), tls: o.value("tls-cert-file") != ""}
 	r.server = &server{
 		name:    "Redis",
 		folder:  folder,
@@ -131,7 +133,10 @@ func (r *Redis) arguments(opts []Option) []string {
 		{"save", ""},
 		{"appendonly", "no"},
 	}
-	if r.port != "" {
+	switch {
+	case r.tls:
+		settings = append(settings, setting{"tls-port", r.port})
+	case r.port != "":
 		settings = append(settings, setting{"port", r.port})
 	}
 	var arguments []string
@@ -144,9 +149,13 @@ func (r *Redis) arguments(opts []Option) []string {
 // Addr is the server's host:port, to put a [Proxy] in front of it.
 func (r *Redis) Addr() string { return net.JoinHostPort("127.0.0.1", r.port) }
 
-// URL is the server's address as redis://, with its password if it has one.
+// URL is the server's address as redis://, or as rediss:// with [MutualTLS], and with its
+// password if it has one.
 func (r *Redis) URL() string {
 	u := &url.URL{Scheme: "redis", Host: r.Addr(), User: r.user()}
+	if r.tls {
+		u.Scheme = "rediss"
+	}
 	return u.String()
 }
 

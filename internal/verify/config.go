@@ -74,3 +74,8 @@ type Config struct {
 	// clock, so that a wall clock that is set back prolongs nothing.
 	Now func() time.Time
 }
+
+// mostKeys is how many keys fit into the memory if each is as small as can be.
+func (c *Config) mostKeys() int {
+	return max(1, int(min(int64(c.MaxEntries), c.MaxBytes/entryOverhead)))
+}

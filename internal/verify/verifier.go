@@ -76,7 +76,7 @@ func New(config Config) *Verifier {
 		config:    config,
 		l1:        newL1(config.MaxEntries, config.MaxBytes),
 		negatives: newNegativeCache(),
-		local:     newLocalProofs(config.MaxEntries),
+		local:     newLocalProofs(config.mostKeys()),
 		shared:    newSharedProofs(config.Proofs, config.Secrets, config.Logger),
 		unusable:  rate.Sometimes{First: 1, Interval: time.Second},
 	}

@@ -4,7 +4,7 @@
 //
 // The values may be lost, and Redis may be down. So a call on Redis never takes longer than
 // [Options.Timeout]. While Redis keeps failing, a circuit breaker returns
-// [ErrUnavailable] at once.
+// [ErrUnavailable] at once. Each server of a cluster has a breaker of its own.
 //
 // # URLs
 //
@@ -12,12 +12,13 @@
 //	rediss://...                                   the same over TLS
 //	unix://[[user]:password@]/path/to.sock[?db=N]  a node's unix socket
 //
-// Several URLs are the seeds of a cluster. If the first URL has ?master_name=NAME, all URLs
-// are sentinels, also if there is only one. User, password and database are those of the
+// Several URLs are the seeds of a cluster, and so is one URL with ?cluster=true: a server
+// of a cluster, or its configuration endpoint, knows the others. If the first URL has
+// ?master_name=NAME, all URLs are sentinels, also if there is only one. User, password and database are those of the
 // master then. Everything in the first URL except the host holds for all URLs, and need
 // not be repeated.
 //
-// Parameters are client_name, db, pool_size (connections per server; the default is that
+// Parameters are client_name, cluster, db, pool_size (connections per server; the default is that
 // of the client library), master_name, sentinel_username, sentinel_password, and
 // skip_verify=true, which turns off the check of the server's certificate. Other
 // parameters are refused. That includes timeouts: [Options] alone sets them.
@@ -26,6 +27,8 @@ package redis
 import (
 	"cmp"
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -56,24 +59,38 @@ const (
 	DefaultCooldown = time.Second
 )
 
-// Options are the times of a [Cache] and its log. The zero value means the defaults.
+// Options are the times of a [Cache], its log, and what TLS needs. The zero value means the
+// defaults.
 type Options struct {
 	// Timeout is how long one call on Redis may take. Connecting is part of that. Zero
 	// means [DefaultTimeout].
 	Timeout time.Duration
-	// Cooldown is how long Redis is left alone after three reads, or three writes, have
+	// Cooldown is how long a server is left alone after three reads, or three writes, have
 	// failed in a row. Each must have begun after the one before had failed. After the
 	// cooldown one call tries again. Zero means [DefaultCooldown].
 	Cooldown time.Duration
 	// Logger logs when Redis stops and starts to work. Nil logs nothing.
 	Logger *slog.Logger
+	// RootCAs are those that may have signed the certificates of the servers, in place of
+	// those of the system. Certificate is what this client shows to a server that asks for
+	// one. Both go with rediss:// only.
+	RootCAs     *x509.CertPool
+	Certificate *tls.Certificate
 }
+
+// operation is a kind of call. Its text is for errors and for the meter.
+type operation string
+
+const (
+	reading operation = "get"
+	writing operation = "set"
+)
 
 // Cache is a cache in Redis. It is safe for concurrent use.
 //
 // As many calls run at once as there are connections. The others wait for a free
-// connection, a second at most ([ErrBusy]). If Redis does not answer, they do not wait
-// long, since the breaker opens. Waiting does not count as a failure of Redis: if a
+// connection, a second at most ([ErrBusy]). If a server does not answer, they do not wait
+// long, since its breaker opens. Waiting does not count as a failure of Redis: if a
 // thousand keys reach a fresh instance at once, they must find their cached values, and
 // must not open the breaker.
 //
@@ -83,16 +100,22 @@ type Options struct {
 // nothing that Redis has sent. If the caller goes away (its context is cancelled), that
 // does not count as a failure of Redis.
 type Cache struct {
-	client  redis.UniversalClient
-	free    *semaphore.Weighted // one for each connection
-	reads   *breaker
-	writes  *breaker
-	timeout time.Duration
-	log     *slog.Logger
-	calls   observe.Calls
-	close   func() error
+	client   redis.UniversalClient
+	cluster  *redis.ClusterClient // the client, or nil if Redis is no cluster
+	free     *semaphore.Weighted  // one for each connection
+	timeout  time.Duration
+	cooldown time.Duration
+	log      *slog.Logger
+	calls    observe.Calls
+	close    func() error
 	// encrypted says that the connections use TLS.
 	encrypted bool
+
+	// whole has the breakers of a Redis that is no cluster. Masters have those of a
+	// cluster, by address; whole then is about finding them. See [Cache.owner].
+	whole   *server
+	mu      sync.Mutex // guards masters
+	masters map[string]*server
 
 	reporting sync.Mutex // guards reported
 	reported  Health     // as it was logged last
@@ -115,23 +138,29 @@ func New(urls []string, opts Options) (*Cache, error) {
 	if opts.Timeout < 0 || opts.Cooldown < 0 {
 		return nil, errors.New("redis: a timeout or cooldown is negative")
 	}
+	if err := opts.checkTLS(t); err != nil {
+		return nil, err
+	}
 	if opts.Logger == nil {
 		opts.Logger = slog.New(slog.DiscardHandler)
 	}
 	now := time.Now //nolint:forbidigo // how long calls take
-	client := newClient(t, opts.Timeout)
+	client := newClient(t, opts)
 	c := &Cache{
-		client:  client,
-		free:    semaphore.NewWeighted(int64(connections(t))),
-		timeout: opts.Timeout,
-		log:     opts.Logger,
-		calls:   observe.OfRedis(now),
-		close:   sync.OnceValue(client.Close),
+		client:   client,
+		free:     semaphore.NewWeighted(int64(connections(t))),
+		timeout:  opts.Timeout,
+		cooldown: opts.Cooldown,
+		log:      opts.Logger,
+		calls:    observe.OfRedis(now),
+		close:    sync.OnceValue(client.Close),
 
 		encrypted: t.scheme == "rediss",
+		masters:   make(map[string]*server),
 		reported:  Health{Condition: OK},
 	}
-	c.reads, c.writes = newBreaker(opts.Cooldown, c.report), newBreaker(opts.Cooldown, c.report)
+	c.cluster, _ = client.(*redis.ClusterClient)
+	c.whole = c.newServer("", "")
 	return c, nil
 }
 
@@ -140,14 +169,14 @@ func (c *Cache) Observe(meter observe.Meter) { c.calls.Observe(meter) }
 
 // Get returns the value of a key, or nil if there is none. An empty value is not nil.
 func (c *Cache) Get(ctx context.Context, key string) (_ []byte, err error) {
-	ctx, end := c.calls.Begin(ctx, "get")
+	ctx, end := c.calls.Begin(ctx, string(reading))
 	defer end(&err)
 	return c.get(ctx, key)
 }
 
 func (c *Cache) get(ctx context.Context, key string) ([]byte, error) {
 	var value []byte
-	err := c.do(ctx, c.reads, "get", func(ctx context.Context) error {
+	err := c.do(ctx, reading, key, func(ctx context.Context) error {
 		// Not Bytes, whose result shares memory with a string.
 		found, err := c.client.Get(ctx, key).Result()
 		if errors.Is(err, redis.Nil) {
@@ -164,7 +193,7 @@ func (c *Cache) get(ctx context.Context, key string) ([]byte, error) {
 // Set stores a value. Redis forgets it after ttl, which must be a millisecond or more:
 // nothing is kept for ever.
 func (c *Cache) Set(ctx context.Context, key string, value []byte, ttl time.Duration) (err error) {
-	ctx, end := c.calls.Begin(ctx, "set")
+	ctx, end := c.calls.Begin(ctx, string(writing))
 	defer end(&err)
 	return c.set(ctx, key, value, ttl)
 }
@@ -173,7 +202,7 @@ func (c *Cache) set(ctx context.Context, key string, value []byte, ttl time.Dura
 	if ttl < time.Millisecond {
 		return errors.New("redis set: the time to live is under a millisecond")
 	}
-	return c.do(ctx, c.writes, "set", func(ctx context.Context) error {
+	return c.do(ctx, writing, key, func(ctx context.Context) error {
 		return c.client.Set(ctx, key, value, ttl).Err()
 	})
 }
@@ -199,21 +228,28 @@ func (c *Cache) takeConnection(ctx context.Context) error {
 	return nil
 }
 
-// do makes one call on Redis, unless the breaker is open. What is for the error.
-func (c *Cache) do(ctx context.Context, breaker *breaker, what string, call func(context.Context) error) error {
+// do makes one call about a key, unless the breaker of its server is open.
+func (c *Cache) do(ctx context.Context, what operation, key string, call func(context.Context) error) error {
 	err := c.takeConnection(ctx)
 	if err == nil {
 		defer c.free.Release(1)
-		err = breaker.do(ctx, func(ctx context.Context) error {
-			ctx, cancel := context.WithTimeout(ctx, c.timeout)
-			defer cancel()
-			return newFailure(call(ctx), c.encrypted)
-		})
+		err = c.ask(ctx, what, key, call)
 	}
 	if err != nil {
 		return fmt.Errorf("redis %s: %w", what, err)
 	}
 	return nil
+}
+
+func (c *Cache) ask(ctx context.Context, what operation, key string, call func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(ctx, c.timeout)
+	defer cancel()
+	s, err := c.owner(ctx, what, key)
+	if err == nil {
+		err = s.breaker(what).do(ctx, func(ctx context.Context) error { return newFailure(call(ctx), c.encrypted) })
+		c.noteFailure(ctx, err)
+	}
+	return err
 }
 
 var _ observe.Observed = (*Cache)(nil)

@@ -2,6 +2,8 @@ package redis
 
 import (
 	"crypto/tls"
+	"errors"
+	"fmt"
 	"runtime"
 	"strconv"
 	"sync"
@@ -30,9 +32,38 @@ func connections(t *target) int {
 	return 10 * runtime.GOMAXPROCS(0)
 }
 
+// checkTLS refuses options that contradict the URLs.
+func (o Options) checkTLS(t *target) error {
+	unverified, _ := strconv.ParseBool(t.parameters[skipVerify])
+	switch {
+	case o.RootCAs != nil && t.scheme != "rediss":
+		return errors.New("redis: a ca goes with rediss:// only")
+	case o.Certificate != nil && t.scheme != "rediss":
+		return errors.New("redis: a client certificate goes with rediss:// only")
+	case o.RootCAs != nil && unverified:
+		return fmt.Errorf("redis: a ca does not go with %s", skipVerify)
+	}
+	return nil
+}
+
+// tls is the configuration of TLS for a target. Without a ServerName, each certificate is
+// checked for the name of its own host.
+func (o Options) tls(t *target) *tls.Config {
+	if t.scheme != "rediss" {
+		return nil
+	}
+	config := &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: o.RootCAs}
+	config.InsecureSkipVerify, _ = strconv.ParseBool(t.parameters[skipVerify])
+	if o.Certificate != nil {
+		config.Certificates = []tls.Certificate{*o.Certificate}
+	}
+	return config
+}
+
 // newClient makes the client for a target. It connects when it is first used.
-func newClient(t *target, timeout time.Duration) redis.UniversalClient {
+func newClient(t *target, opts Options) redis.UniversalClient {
 	silence()
+	timeout := opts.Timeout
 	o := &redis.UniversalOptions{
 		Addrs:            t.addrs,
 		Username:         t.username,
@@ -67,16 +98,13 @@ func newClient(t *target, timeout time.Duration) redis.UniversalClient {
 		// Values are small. The default is 32 KiB for each direction of a connection.
 		ReadBufferSize:  4096,
 		WriteBufferSize: 4096,
-	}
-	if t.scheme == "rediss" {
-		// Without a ServerName, each certificate is checked for the name of its own host.
-		o.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS12}
-		o.TLSConfig.InsecureSkipVerify, _ = strconv.ParseBool(t.parameters[skipVerify])
+
+		TLSConfig: opts.tls(t),
 	}
 	switch {
 	case o.MasterName != "":
 		return redis.NewFailoverClient(o.Failover())
-	case len(o.Addrs) > 1:
+	case t.cluster():
 		cluster := o.Cluster()
 		// The policies need the table of all commands, which is fetched before
 		// the first call with a timeout of 5 s that no option changes.

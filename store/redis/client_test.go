@@ -31,6 +31,7 @@ func TestEveryClientHasTheLimits(t *testing.T) {
 		"a socket":  "unix:///a",
 		"sentinels": "redis://a?master_name=m redis://b",
 		"a cluster": "redis://a redis://b",
+		"a seed":    "redis://a?cluster=true",
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -38,7 +39,7 @@ func TestEveryClientHasTheLimits(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			client := newClient(target, timeout)
+			client := newClient(target, Options{Timeout: timeout})
 			t.Cleanup(func() { _ = client.Close() })
 			if diff := cmp.Diff(want, limitsOf(t, client)); diff != "" {
 				t.Errorf("want(-) got(+):\n%s", diff)
@@ -81,7 +82,7 @@ func TestTLS(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		client := newClient(target, time.Second).(*redis.Client)
+		client := newClient(target, Options{Timeout: time.Second}).(*redis.Client)
 		config := client.Options().TLSConfig
 		_ = client.Close()
 		if (config != nil) != want.tls || config != nil && config.InsecureSkipVerify != want.unverified {

@@ -74,7 +74,7 @@ var meanings = map[string]string{
 	"LOADING":     "it is loading its data",
 	"MASTERDOWN":  "this is a replica that has lost its master",
 	"CLUSTERDOWN": "the cluster is down",
-	"MOVED":       "this is a node of a cluster, and was not named as one",
+	"MOVED":       "this is a node of a cluster, and the URL does not say so (?cluster=true)",
 	"DENIED":      "it takes no connections from other machines (protected mode)",
 }
 

@@ -20,30 +20,51 @@ const (
 )
 
 // Health is the state of Redis as the last calls have shown it. Reads and writes have a
-// condition each: a replica only reads, and so does a server whose memory is full.
+// condition each: a replica only reads, and so does a server whose memory is full. Of a
+// cluster it is the state of the server that does worst.
 type Health struct {
 	// Condition is the worse one of reads and writes.
 	Condition Condition
 	// Since is when this condition began.
 	Since time.Time
-	// Error says why, in one line without a secret. With [OK] it is empty.
+	// Error says why, in one line without a secret. It begins with the address of the
+	// server if Redis is a cluster. With [OK] it is empty.
 	Error         string
 	Reads, Writes Condition
 }
 
 // Health returns the state of Redis without asking Redis.
 func (c *Cache) Health() Health {
-	reads, writes := *c.reads.finding.Load(), *c.writes.finding.Load()
-	h := Health{Reads: reads.condition, Writes: writes.condition}
-	worst := writes
-	if reads.condition == Unreachable || writes.condition == OK {
-		worst = reads
+	whole := c.whole.health()
+	for _, s := range c.masterList() {
+		h := s.health()
+		reads, writes := worse(h.Reads, whole.Reads), worse(h.Writes, whole.Writes)
+		if h.worseThan(whole) {
+			whole = h
+		}
+		whole.Reads, whole.Writes = reads, writes
 	}
-	h.Condition, h.Error, h.Since = worst.condition, worst.text, worst.since
-	if reads.condition == OK && writes.since.After(h.Since) {
-		h.Since = writes.since
+	return whole
+}
+
+// worseThan reports whether this state is the one to show. Of two that are equally bad it is
+// the one that has lasted longer, and of two that are OK the newer one.
+func (h Health) worseThan(other Health) bool {
+	switch {
+	case h.Condition != other.Condition:
+		return worse(h.Condition, other.Condition) == h.Condition
+	case h.Condition == OK:
+		return h.Since.After(other.Since)
 	}
-	return h
+	return h.Since.Before(other.Since)
+}
+
+// worse returns the worse one of two conditions.
+func worse(a, b Condition) Condition {
+	if a == Unreachable || b == OK {
+		return a
+	}
+	return b
 }
 
 // Check reads and writes the key address to find out how well Redis works. If something is
@@ -102,12 +123,20 @@ const (
 	StateOpen State = "open"
 )
 
-// State returns the worse state of the breakers for reads and for writes. It does not ask
-// Redis.
+// State returns the worst state of all breakers: those for reads and those for writes, and
+// those of all servers of a cluster. It does not ask Redis.
 func (c *Cache) State() State {
-	reads, writes := c.reads.state(), c.writes.state()
-	if reads == StateOpen || writes == StateClosed {
-		return reads
+	worst := c.whole.state()
+	for _, s := range c.masterList() {
+		worst = worseState(worst, s.state())
 	}
-	return writes
+	return worst
+}
+
+// worseState returns the worse one of two states.
+func worseState(a, b State) State {
+	if a == StateOpen || b == StateClosed {
+		return a
+	}
+	return b
 }

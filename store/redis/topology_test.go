@@ -35,6 +35,23 @@ func TestCacheInACluster(t *testing.T) {
 	}
 }
 
+// TestOneServerOfAClusterIsEnough names one server only: the others are asked too.
+func TestOneServerOfAClusterIsEnough(t *testing.T) {
+	t.Parallel()
+	servers := startCluster(t)
+	cache := newCache(t, redis.Options{}, "redis://"+servers[2].Addr()+"?cluster=true")
+	for i := range 50 { // enough to meet every server
+		key := fmt.Sprint("k", i)
+		mustSet(t, cache, key, "v")
+		wantValue(t, cache, key, "v")
+	}
+	for i, server := range servers {
+		if got := client(t, server.URL()).DBSize(t.Context()).Val(); got == 0 {
+			t.Errorf("server %d holds no key", i)
+		}
+	}
+}
+
 func TestAClusterThatIsHaltedDoesNotHoldCallsUp(t *testing.T) {
 	t.Parallel()
 	for when, connected := range map[string]bool{"connected": true, "not yet connected": false} {
@@ -58,15 +75,18 @@ func TestAClusterThatIsHaltedDoesNotHoldCallsUp(t *testing.T) {
 	}
 }
 
+// clustered makes a server one that a cluster can have. The others go on without it for longer
+// than a test lasts.
+var clustered = []testenv.Option{testenv.Setting("cluster-enabled", "yes"), testenv.Setting("cluster-node-timeout", "60000")}
+
 // startCluster makes a cluster of three masters.
-func startCluster(t *testing.T) []*testenv.Redis {
+func startCluster(t *testing.T, opts ...testenv.Option) []*testenv.Redis {
 	t.Helper()
 	servers := make([]*testenv.Redis, 3)
 	nodes := make([]*goredis.Client, len(servers))
 	for i := range servers {
-		servers[i] = testenv.StartRedis(t,
-			testenv.Setting("cluster-enabled", "yes"), testenv.Setting("cluster-node-timeout", "60000"))
-		nodes[i] = client(t, servers[i].URL())
+		servers[i] = testenv.StartRedis(t, slices.Concat(clustered, opts)...)
+		nodes[i] = client(t, servers[i].SocketURL())
 		const slots = 16384
 		first, last := i*slots/len(servers), (i+1)*slots/len(servers)-1
 		if err := nodes[i].ClusterAddSlotsRange(t.Context(), first, last).Err(); err != nil {

@@ -27,6 +27,7 @@ type parameters map[string]string
 // The parameters that a URL may have. See the package's documentation.
 const (
 	clientName       = "client_name"
+	clusterMode      = "cluster"
 	database         = "db"
 	masterName       = "master_name"
 	poolSize         = "pool_size"
@@ -36,7 +37,7 @@ const (
 )
 
 var knownParameters = []string{
-	clientName, database, masterName, poolSize, sentinelPassword, sentinelUsername, skipVerify,
+	clientName, clusterMode, database, masterName, poolSize, sentinelPassword, sentinelUsername, skipVerify,
 }
 
 // parseURLs reads a list of URLs. Its errors say which URL is wrong and how. They repeat
@@ -134,6 +135,9 @@ func parseParameters(query string) (parameters, error) {
 			return nil, fmt.Errorf("has a %s that is not a number from 1 to 65535", poolSize)
 		}
 	}
+	if b, ok := found[clusterMode]; ok && b != "true" {
+		return nil, fmt.Errorf("has a %s that is not true", clusterMode)
+	}
 	if b, ok := found[skipVerify]; ok {
 		if _, err := strconv.ParseBool(b); err != nil {
 			return nil, fmt.Errorf("has a %s that is not true or false", skipVerify)
@@ -195,22 +199,33 @@ func (t *target) add(other *target) error {
 	return nil
 }
 
+// cluster reports whether the servers are a cluster: there are several, or the first URL
+// says so.
+func (t *target) cluster() bool {
+	return t.parameters[masterName] == "" && (len(t.addrs) > 1 || t.parameters[clusterMode] != "")
+}
+
 // check refuses settings that contradict each other.
 func (t *target) check() error {
 	sentinels := t.parameters[masterName] != ""
+	_, cluster := t.parameters[clusterMode]
 	_, user := t.parameters[sentinelUsername]
 	_, password := t.parameters[sentinelPassword]
 	_, unverified := t.parameters[skipVerify]
 	switch {
 	case sentinels && t.scheme == "unix":
 		return fmt.Errorf("redis: %s goes with redis:// or rediss://, not with a unix socket", masterName)
+	case cluster && t.scheme == "unix":
+		return fmt.Errorf("redis: %s goes with redis:// or rediss://, not with a unix socket", clusterMode)
+	case cluster && sentinels:
+		return fmt.Errorf("redis: %s does not go with %s", clusterMode, masterName)
 	case !sentinels && (user || password):
 		return fmt.Errorf("redis: %s and %s go with %s only", sentinelUsername, sentinelPassword, masterName)
 	case user && !password:
 		return fmt.Errorf("redis: %s goes with %s", sentinelUsername, sentinelPassword)
 	case unverified && t.scheme != "rediss":
 		return fmt.Errorf("redis: %s goes with rediss:// only", skipVerify)
-	case len(t.addrs) > 1 && !sentinels && t.db != 0:
+	case t.cluster() && t.db != 0:
 		return errors.New("redis: a cluster has no database but 0")
 	}
 	return nil

@@ -48,6 +48,10 @@ func TestParseURLs(t *testing.T) {
 			},
 		},
 		{
+			"a cluster of which one server is named", "rediss://:secret@a?cluster=true",
+			target{scheme: "rediss", addrs: []string{"a:6379"}, password: "secret", parameters: parameters{"cluster": "true"}},
+		},
+		{
 			"sentinels, with their own port and password", "redis://:secret@a/1?master_name=m&sentinel_password=s redis://b:26379",
 			target{
 				scheme: "redis", addrs: []string{"a:26379", "b:26379"}, password: "secret", db: 1,
@@ -112,6 +116,10 @@ func TestParseURLsSaysWhatIsWrong(t *testing.T) {
 		{"two databases in a list", "redis://a?master_name=m redis://b/1", "another database"},
 		{"a parameter that comes late", "redis://a redis://b?master_name=m", "master_name"},
 		{"a database of a cluster", "redis://a/1 redis://b", "no database but 0"},
+		{"a database of a cluster that is named so", "redis://a/1?cluster=true", "no database but 0"},
+		{"a doubtful cluster", "redis://a?cluster=false", "cluster that is not true"},
+		{"a cluster on a socket", "unix:///a?cluster=true", "unix socket"},
+		{"a cluster of sentinels", "redis://a?cluster=true&master_name=m", "does not go with master_name"},
 		{"a sentinel's password without a master", "redis://a?sentinel_password=hunter2", "with master_name only"},
 		{"a sentinel's user without a password", "redis://a?master_name=m&sentinel_username=u", "sentinel_password"},
 		{"a sentinel on a socket", "unix:///a?master_name=m", "unix socket"},

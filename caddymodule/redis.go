@@ -1,0 +1,186 @@
+package caddymodule
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+
+	"github.com/lumio-vision/caddy-system-keys/store/redis"
+)
+
+// Redis says where the verification cache is that instances share.
+type Redis struct {
+	// The URL of one Redis server, those of a cluster's servers, or those of the
+	// sentinels (`redis://`, `rediss://` or `unix://`). With `?cluster=true` one server
+	// of a cluster, or its configuration endpoint, is enough. `?master_name=` makes them
+	// sentinels. If all URLs are empty, there is no Redis.
+	URL []string `json:"url,omitempty"`
+
+	// A file with the certificates (PEM) of the authorities that may have signed those of
+	// the servers, in place of the authorities that the system trusts. With `rediss://`.
+	CA string `json:"ca,omitempty"`
+
+	// What this instance shows to a server that asks clients for a certificate. With
+	// `rediss://`.
+	Cert *RedisCert `json:"cert,omitempty"`
+
+	// How long one call on Redis may take, from 1ms to 10s. It should be a few round
+	// trips: the first call of a connection has to connect and to log in. Default: 50ms.
+	Timeout caddy.Duration `json:"timeout,omitempty"`
+}
+
+// RedisCert is a certificate of a client. Its files are read when the configuration starts.
+type RedisCert struct {
+	// A file with the certificate, and with those between it and its authority (PEM).
+	File string `json:"file,omitempty"`
+	// A file with the certificate's key (PEM).
+	Key string `json:"key,omitempty"`
+}
+
+// Bounds of the timeout.
+const (
+	minRedisTimeout = time.Millisecond
+	maxRedisTimeout = 10 * time.Second
+)
+
+// unmarshalRedis takes an empty URL for no Redis: a variable that is not set leaves
+// nothing behind, not even quotes. Syntax:
+//
+//	redis [<url>...] {
+//		ca <file>
+//		cert <file> <key>
+//		timeout <duration>
+//	}
+func (a *App) unmarshalRedis(d *caddyfile.Dispenser) error {
+	r := &Redis{URL: d.RemainingArgs()}
+	line := *d // of the URLs
+	err := options{
+		"ca":      readText(&r.CA),
+		"cert":    r.unmarshalCert,
+		"timeout": checked(readDuration(&r.Timeout), r.checkTimeout),
+	}.readBlock(d, "redis: unrecognized option %q")
+	if err != nil || r.none() {
+		return err
+	}
+	a.Redis = r
+	return atLine(&line, r.check())
+}
+
+func (r *Redis) unmarshalCert(d *caddyfile.Dispenser) error {
+	r.Cert = new(RedisCert)
+	if !d.AllArgs(&r.Cert.File, &r.Cert.Key) {
+		return d.WrapErr(errRedisCert)
+	}
+	return nil
+}
+
+var errRedisCert = errors.New("redis: cert needs two files, that of a certificate and that of its key")
+
+func (r *Redis) checkTimeout() error {
+	return checkDuration("redis: timeout", r.Timeout, minRedisTimeout, maxRedisTimeout)
+}
+
+// none reports whether there is no Redis: every URL is empty, as it is if it comes from a
+// variable that is not set.
+func (r *Redis) none() bool { return r == nil || isBlank(strings.Join(r.URL, "")) }
+
+// check checks the settings without opening a file. It checks the URLs if none of them has a
+// placeholder.
+func (r *Redis) check() error {
+	switch {
+	case r.none():
+		return nil
+	case r.Cert != nil && (isBlank(r.Cert.File) || isBlank(r.Cert.Key)):
+		return errRedisCert
+	case r.Timeout != 0 && r.checkTimeout() != nil:
+		return r.checkTimeout()
+	case strings.Contains(strings.Join(r.URL, ""), "{"):
+		return nil
+	}
+	opts := redis.Options{}
+	if r.CA != "" {
+		opts.RootCAs = x509.NewCertPool()
+	}
+	if r.Cert != nil {
+		opts.Certificate = new(tls.Certificate)
+	}
+	cache, err := redis.New(r.URL, opts)
+	if err != nil {
+		return err // begins with "redis"
+	}
+	return cache.Close()
+}
+
+// redisSettings are those of [Redis] with every placeholder replaced and every file read.
+type redisSettings struct {
+	URLs    []string
+	Timeout time.Duration
+	// CA, Cert and Key are the contents of files.
+	CA, Cert, Key []byte
+}
+
+// resolveRedis replaces the placeholders, and reads the files. If all URLs are variables that
+// are empty, there is no Redis, and no file is read. A file that cannot be read is a mistake.
+func (a *App) resolveRedis(repl *caddy.Replacer) (*redisSettings, error) {
+	if a.Redis == nil {
+		return nil, nil
+	}
+	if isBlank(repl.WithoutFile().ReplaceKnown(strings.Join(a.Redis.URL, ""), "")) {
+		if len(a.Redis.URL) > 0 {
+			a.logger.Info("redis has no URL, since its variables are empty: servers do not share verifications")
+		}
+		return nil, nil
+	}
+	s := &redisSettings{Timeout: time.Duration(a.Redis.Timeout)}
+	var err error
+	if s.URLs, err = resolveAll(repl, "redis", a.Redis.URL); err != nil {
+		return nil, err
+	}
+	cert := a.Redis.Cert
+	if cert == nil {
+		cert = new(RedisCert)
+	}
+	for _, file := range []struct {
+		name, path string
+		content    *[]byte
+	}{{"ca", a.Redis.CA, &s.CA}, {"cert", cert.File, &s.Cert}, {"cert", cert.Key, &s.Key}} {
+		if file.path == "" {
+			continue
+		}
+		path, err := Resolve(repl, file.path)
+		if err == nil {
+			*file.content, err = os.ReadFile(path)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("redis: %s: %w", file.name, err)
+		}
+	}
+	return s, nil
+}
+
+// newCache makes the cache, without connecting to it.
+func (s *redisSettings) newCache(logger *slog.Logger) (*redis.Cache, error) {
+	opts := redis.Options{Timeout: s.Timeout, Logger: logger}
+	if s.CA != nil {
+		opts.RootCAs = x509.NewCertPool()
+		if !opts.RootCAs.AppendCertsFromPEM(s.CA) {
+			return nil, errors.New("redis: ca: the file has no certificate (PEM)")
+		}
+	}
+	if s.Cert != nil {
+		pair, err := tls.X509KeyPair(s.Cert, s.Key)
+		if err != nil {
+			return nil, fmt.Errorf("redis: cert: %w", err)
+		}
+		opts.Certificate = &pair
+	}
+	return redis.New(s.URLs, opts)
+}
