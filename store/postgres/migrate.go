@@ -37,7 +37,7 @@ func (s *Store) Migrate(ctx context.Context) error {
 		version, err := schemaVersion(ctx, s.pool)
 		return version, explain("migrate", err)
 	}
-	return migrations.Run("the schema", version, func(next sqlstore.Migration) error {
+	return s.migrations.Run("the schema", version, func(next sqlstore.Migration) error {
 		err := pgx.BeginTxFunc(ctx, s.pool, transaction, func(tx pgx.Tx) error { return migrate(ctx, tx, next) })
 		err = explain("migrate: "+next.Name, err)
 		if code(err) == lockNotAvailable {

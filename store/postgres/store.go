@@ -39,7 +39,9 @@ const (
 // Store is a [store.Store] in a PostgreSQL database. See [Open].
 type Store struct {
 	pool    *pgxpool.Pool
-	closed  atomic.Bool
+	// migrations are the built-in ones, except in tests.
+	migrations sqlstore.Migrations
+	closed     atomic.Bool
 	origins atomic.Pointer[string] // SQL; see origin
 	seen    store.Seen
 	calls   observe.Calls
@@ -89,7 +91,7 @@ func Open(ctx context.Context, dsn string) (*Store, error) {
 		return nil, fmt.Errorf("open store: %w", err)
 	}
 	now := time.Now //nolint:forbidigo // how long calls take
-	return &Store{pool: pool, calls: observe.OfStore("postgresql", now)}, nil
+	return &Store{pool: pool, migrations: migrations, calls: observe.OfStore("postgresql", now)}, nil
 }
 
 // Observe implements [observe.Observed].

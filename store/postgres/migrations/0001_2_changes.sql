@@ -67,6 +67,8 @@ $$;
 -- that the lock is held for the length of a commit and not of a transaction.
 CREATE FUNCTION sidecar.key_changed() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    gone bytea;
 BEGIN
     IF TG_OP = 'DELETE' THEN
         PERFORM sidecar.append(OLD.id, 'd');
@@ -75,8 +77,20 @@ BEGIN
         PERFORM sidecar.append(NEW.id, 'k');
     ELSIF OLD.key_hash = NEW.key_hash THEN
         PERFORM sidecar.append(NEW.id, 'u');
-    ELSIF (OLD.label, OLD.permissions, OLD.is_system, OLD.expires_at)
-            IS NOT DISTINCT FROM (NEW.label, NEW.permissions, NEW.is_system, NEW.expires_at)
+        -- A key that is not foreign any more is not adopted, and its sessions end. What
+        -- is under way is looked at again, not cut.
+        IF OLD.minted <> NEW.minted THEN
+            FOR gone IN SELECT digest FROM sidecar.session WHERE key_id = NEW.id LOOP
+                BEGIN
+                    DELETE FROM sidecar.session WHERE digest = gone;
+                EXCEPTION WHEN serialization_failure THEN
+                    -- As in end_sessions, in the file about sessions.
+                    NULL;
+                END;
+            END LOOP;
+        END IF;
+    ELSIF (OLD.label, OLD.permissions, OLD.is_system, OLD.expires_at, OLD.minted)
+            IS NOT DISTINCT FROM (NEW.label, NEW.permissions, NEW.is_system, NEW.expires_at, NEW.minted)
         -- What RehashKey says of itself. Who may update the table could say it too.
         AND current_setting('sidecar.rehashing', true)
             = NEW.id || ':' || encode(sha256(convert_to(NEW.key_hash, 'UTF8')), 'hex') THEN
@@ -121,8 +135,8 @@ CREATE CONSTRAINT TRIGGER sidecar_log_delete AFTER DELETE ON system_keys
 -- No column list: it would miss what a BEFORE trigger changes.
 CREATE CONSTRAINT TRIGGER sidecar_log_update AFTER UPDATE ON system_keys
     DEFERRABLE INITIALLY DEFERRED FOR EACH ROW
-    WHEN ((OLD.id, OLD.label, OLD.key_hash, OLD.permissions, OLD.is_system, OLD.expires_at)
-        IS DISTINCT FROM (NEW.id, NEW.label, NEW.key_hash, NEW.permissions, NEW.is_system, NEW.expires_at))
+    WHEN ((OLD.id, OLD.label, OLD.key_hash, OLD.permissions, OLD.is_system, OLD.expires_at, OLD.minted)
+        IS DISTINCT FROM (NEW.id, NEW.label, NEW.key_hash, NEW.permissions, NEW.is_system, NEW.expires_at, NEW.minted))
     EXECUTE FUNCTION sidecar.key_changed();
 CREATE TRIGGER sidecar_log_truncate AFTER TRUNCATE ON system_keys
     FOR EACH STATEMENT EXECUTE FUNCTION sidecar.all_changed();

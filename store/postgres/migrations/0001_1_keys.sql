@@ -5,8 +5,9 @@ CREATE TABLE sidecar.mint_key (
 
 -- The table that other services read and write.
 CREATE TABLE system_keys (
-    -- The UUIDv7 that is part of the key itself, so there is no default.
-    id           uuid PRIMARY KEY,
+    -- The UUIDv7 that is part of the key itself. The default is for the rows of other
+    -- services, whose keys do not hold their id.
+    id           uuid PRIMARY KEY DEFAULT gen_random_uuid(),
     label        text NOT NULL,
     -- The Argon2id hash of the whole key as a PHC string, never the key.
     key_hash     text NOT NULL,
@@ -18,6 +19,8 @@ CREATE TABLE system_keys (
     -- NULL: never.
     expires_at   timestamptz,
     last_used_at timestamptz,
+    -- Whether this program minted the key. What others insert it did not.
+    minted       boolean NOT NULL DEFAULT false,
 
     CONSTRAINT label_is_1_to_100_characters CHECK (char_length(label) BETWEEN 1 AND 100),
     CONSTRAINT label_has_no_control_characters CHECK (label COLLATE "C" !~ '[\x01-\x1f\x7f]'),
@@ -46,6 +49,7 @@ CREATE INDEX system_keys_by_label ON system_keys (lower(label COLLATE "C"), id);
 -- index alone.
 CREATE INDEX system_keys_by_last_used_at ON system_keys
     (coalesce(last_used_at, '-infinity'::timestamptz), id) INCLUDE (last_used_at);
+CREATE INDEX system_keys_foreign ON system_keys (created_at, id) WHERE NOT minted;
 
 -- The number of rows is the sum of these. A single counter would make every
 -- writer wait for the longest transaction among them; inserts wait for nobody.

@@ -54,3 +54,55 @@ REVOKE ALL ON FUNCTION sidecar.end_sessions() FROM PUBLIC;
 CREATE TRIGGER sidecar_end_sessions AFTER INSERT ON sidecar.change_log FOR EACH ROW
     WHEN (NEW.op IN ('d', 'k', 'h', 'f')) EXECUTE FUNCTION sidecar.end_sessions();
 ALTER TABLE sidecar.change_log ENABLE ALWAYS TRIGGER sidecar_end_sessions;
+
+-- By which digest a foreign key is found. No foreign key to system_keys, as with
+-- sessions.
+CREATE TABLE sidecar.adopted_key (
+    digest    bytea PRIMARY KEY CHECK (octet_length(digest) = 32),
+    -- Names the secret under which the digest was made.
+    era       bytea NOT NULL CHECK (octet_length(era) = 32),
+    key_id    uuid NOT NULL,
+    -- SHA-256 of the hash that the key was verified against, as in session.
+    key_proof bytea NOT NULL,
+    UNIQUE (key_id, era)
+);
+
+-- An entry ends with its key, and lasts when the key is given another hash by us.
+CREATE FUNCTION sidecar.end_adoption() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    gone bytea;
+BEGIN
+    IF NEW.op = 'f' THEN
+        -- Not DELETE: it would leave what a serializable snapshot does not see.
+        TRUNCATE sidecar.adopted_key;
+    ELSIF NEW.op = 'h' THEN
+        UPDATE sidecar.adopted_key
+        SET key_proof = decode(split_part(current_setting('sidecar.rehashing', true), ':', 2), 'hex')
+        WHERE key_id = NEW.key_id;
+    ELSE
+        FOR gone IN SELECT digest FROM sidecar.adopted_key WHERE key_id = NEW.key_id LOOP
+            BEGIN
+                DELETE FROM sidecar.adopted_key WHERE digest = gone;
+            EXCEPTION WHEN serialization_failure THEN
+                -- As in end_sessions.
+                NULL;
+            END;
+        END LOOP;
+    END IF;
+    RETURN NULL;
+END
+$$;
+
+REVOKE ALL ON FUNCTION sidecar.end_adoption() FROM PUBLIC;
+
+CREATE TRIGGER sidecar_end_adoption AFTER INSERT ON sidecar.change_log FOR EACH ROW
+    WHEN (NEW.op IN ('d', 'k', 'h', 'f')) EXECUTE FUNCTION sidecar.end_adoption();
+ALTER TABLE sidecar.change_log ENABLE ALWAYS TRIGGER sidecar_end_adoption;
+
+-- The public halves of the keys that instances sign assertions with.
+CREATE TABLE sidecar.signing_key (
+    id         text PRIMARY KEY,
+    public     bytea NOT NULL CHECK (octet_length(public) = 32),
+    expires_at timestamptz NOT NULL
+);
