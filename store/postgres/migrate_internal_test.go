@@ -15,7 +15,7 @@ import (
 // later opens a migrated store once more, with a program that knows these migrations too.
 func later(tb testing.TB, s *Store, scripts ...string) *Store {
 	tb.Helper()
-	newer, err := Open(context.WithoutCancel(tb.Context()), s.pool.Config().ConnString())
+	newer, err := Open(context.WithoutCancel(tb.Context()), s.pool.Config().ConnString(), Options{Schema: s.schema})
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -91,7 +91,7 @@ func TestMigrateWaitsNoLongerThanItsContext(t *testing.T) {
 	t.Parallel()
 	s := empty(t)
 	backup := backup(t, s)
-	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second) // within the first pause
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second) // within the first pause
 	defer cancel()
 	err := later(t, s, addColumn).Migrate(ctx)
 	if !errors.Is(err, context.DeadlineExceeded) {

@@ -1,6 +1,6 @@
 -- The browsers that are signed in. No foreign key to system_keys, which would
 -- refuse a TRUNCATE of it alone.
-CREATE TABLE sidecar.session (
+CREATE TABLE {own}.session (
     -- SHA-256 of a token that is kept nowhere.
     digest     bytea PRIMARY KEY CHECK (octet_length(digest) = 32),
     key_id     uuid NOT NULL,
@@ -10,34 +10,34 @@ CREATE TABLE sidecar.session (
     key_proof  bytea NOT NULL,
     expires_at timestamptz NOT NULL
 );
-CREATE INDEX session_by_key ON sidecar.session (key_id);
-CREATE INDEX session_by_expiry ON sidecar.session (expires_at);
+CREATE INDEX session_by_key ON {own}.session (key_id);
+CREATE INDEX session_by_expiry ON {own}.session (expires_at);
 
 -- What was good for once, and was used.
-CREATE TABLE sidecar.nonce (
+CREATE TABLE {own}.nonce (
     digest     bytea PRIMARY KEY CHECK (octet_length(digest) = 32),
     expires_at timestamptz NOT NULL
 );
-CREATE INDEX nonce_by_expiry ON sidecar.nonce (expires_at);
+CREATE INDEX nonce_by_expiry ON {own}.nonce (expires_at);
 
 -- A session ends with its key. The log has every end of one, whoever it is by.
-CREATE FUNCTION sidecar.end_sessions() RETURNS trigger
+CREATE FUNCTION {own}.end_sessions() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     gone bytea;
 BEGIN
     IF NEW.op = 'f' THEN
         -- Not DELETE: it would leave what a serializable snapshot does not see.
-        TRUNCATE sidecar.session;
+        TRUNCATE {own}.session;
     ELSIF NEW.op = 'h' THEN
         -- The same key by another hash, of which RehashKey says what it is.
-        UPDATE sidecar.session
-        SET key_proof = decode(split_part(current_setting('sidecar.rehashing', true), ':', 2), 'hex')
+        UPDATE {own}.session
+        SET key_proof = decode(split_part(current_setting('sidecar.rehashing{mark}', true), ':', 2), 'hex')
         WHERE key_id = NEW.key_id;
     ELSE
-        FOR gone IN SELECT digest FROM sidecar.session WHERE key_id = NEW.key_id LOOP
+        FOR gone IN SELECT digest FROM {own}.session WHERE key_id = NEW.key_id LOOP
             BEGIN
-                DELETE FROM sidecar.session WHERE digest = gone;
+                DELETE FROM {own}.session WHERE digest = gone;
             EXCEPTION WHEN serialization_failure THEN
                 -- Under REPEATABLE READ: it ended since the transaction began. That
                 -- is no reason to fail the deletion of a key.
@@ -49,15 +49,15 @@ BEGIN
 END
 $$;
 
-REVOKE ALL ON FUNCTION sidecar.end_sessions() FROM PUBLIC;
+REVOKE ALL ON FUNCTION {own}.end_sessions() FROM PUBLIC;
 
-CREATE TRIGGER sidecar_end_sessions AFTER INSERT ON sidecar.change_log FOR EACH ROW
-    WHEN (NEW.op IN ('d', 'k', 'h', 'f')) EXECUTE FUNCTION sidecar.end_sessions();
-ALTER TABLE sidecar.change_log ENABLE ALWAYS TRIGGER sidecar_end_sessions;
+CREATE TRIGGER sidecar_end_sessions AFTER INSERT ON {own}.change_log FOR EACH ROW
+    WHEN (NEW.op IN ('d', 'k', 'h', 'f')) EXECUTE FUNCTION {own}.end_sessions();
+ALTER TABLE {own}.change_log ENABLE ALWAYS TRIGGER sidecar_end_sessions;
 
 -- By which digest a foreign key is found. No foreign key to system_keys, as with
 -- sessions.
-CREATE TABLE sidecar.adopted_key (
+CREATE TABLE {own}.adopted_key (
     digest    bytea PRIMARY KEY CHECK (octet_length(digest) = 32),
     -- Names the secret under which the digest was made.
     era       bytea NOT NULL CHECK (octet_length(era) = 32),
@@ -68,22 +68,22 @@ CREATE TABLE sidecar.adopted_key (
 );
 
 -- An entry ends with its key, and lasts when the key is given another hash by us.
-CREATE FUNCTION sidecar.end_adoption() RETURNS trigger
+CREATE FUNCTION {own}.end_adoption() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     gone bytea;
 BEGIN
     IF NEW.op = 'f' THEN
         -- Not DELETE: it would leave what a serializable snapshot does not see.
-        TRUNCATE sidecar.adopted_key;
+        TRUNCATE {own}.adopted_key;
     ELSIF NEW.op = 'h' THEN
-        UPDATE sidecar.adopted_key
-        SET key_proof = decode(split_part(current_setting('sidecar.rehashing', true), ':', 2), 'hex')
+        UPDATE {own}.adopted_key
+        SET key_proof = decode(split_part(current_setting('sidecar.rehashing{mark}', true), ':', 2), 'hex')
         WHERE key_id = NEW.key_id;
     ELSE
-        FOR gone IN SELECT digest FROM sidecar.adopted_key WHERE key_id = NEW.key_id LOOP
+        FOR gone IN SELECT digest FROM {own}.adopted_key WHERE key_id = NEW.key_id LOOP
             BEGIN
-                DELETE FROM sidecar.adopted_key WHERE digest = gone;
+                DELETE FROM {own}.adopted_key WHERE digest = gone;
             EXCEPTION WHEN serialization_failure THEN
                 -- As in end_sessions.
                 NULL;
@@ -94,14 +94,14 @@ BEGIN
 END
 $$;
 
-REVOKE ALL ON FUNCTION sidecar.end_adoption() FROM PUBLIC;
+REVOKE ALL ON FUNCTION {own}.end_adoption() FROM PUBLIC;
 
-CREATE TRIGGER sidecar_end_adoption AFTER INSERT ON sidecar.change_log FOR EACH ROW
-    WHEN (NEW.op IN ('d', 'k', 'h', 'f')) EXECUTE FUNCTION sidecar.end_adoption();
-ALTER TABLE sidecar.change_log ENABLE ALWAYS TRIGGER sidecar_end_adoption;
+CREATE TRIGGER sidecar_end_adoption AFTER INSERT ON {own}.change_log FOR EACH ROW
+    WHEN (NEW.op IN ('d', 'k', 'h', 'f')) EXECUTE FUNCTION {own}.end_adoption();
+ALTER TABLE {own}.change_log ENABLE ALWAYS TRIGGER sidecar_end_adoption;
 
 -- The public halves of the keys that instances sign assertions with.
-CREATE TABLE sidecar.signing_key (
+CREATE TABLE {own}.signing_key (
     id         text PRIMARY KEY,
     public     bytea NOT NULL CHECK (octet_length(public) = 32),
     expires_at timestamptz NOT NULL
