@@ -66,8 +66,8 @@ func scopeOf(own string) scope {
 	}
 	sum := sha256.Sum256([]byte(own))
 	return scope{
-		migration: int64(binary.BigEndian.Uint64(sum[8:])),  //nolint:gosec // any bits will do
-		log:       int32(binary.BigEndian.Uint32(sum[16:])), //nolint:gosec // any bits will do
+		migration: int64(binary.BigEndian.Uint64(sum[8:])),
+		log:       int32(binary.BigEndian.Uint32(sum[16:])),
 		mark:      "_" + hex.EncodeToString(sum[:8]),
 	}
 }
