@@ -54,7 +54,7 @@ var crashSecret = []byte("0123456789abcdef0123456789abcdef")
 
 func openStore(ctx context.Context, dsn string) (store.Store, error) {
 	if strings.HasPrefix(dsn, "postgres://") {
-		return postgres.Open(ctx, dsn)
+		return postgres.Open(ctx, dsn, postgres.Options{})
 	}
 	return sqlite.Open(ctx, dsn, sqlite.Options{})
 }

@@ -29,7 +29,9 @@ func parseApp(d *caddyfile.Dispenser, existing any) (any, error) {
 //
 //	system_keys {
 //		store sqlite [<file>]
-//		store postgres <dsn>
+//		store postgres <dsn> [{
+//			schema <name>
+//		}]
 //		redis [<url>...] {
 //			ca <file>
 //			cert <file> <key>

@@ -36,6 +36,12 @@ type Store struct {
 	// The connection string of `postgres`, as a URL (`postgres://…`) or in the keyword
 	// form. Options of the connection pool are part of it, such as `pool_max_conns`.
 	DSN string `json:"dsn,omitempty"`
+
+	// The schema of `postgres` that holds the table `system_keys` and everything else of
+	// the store, so that it can share a database with others. It is created if it does not
+	// exist. Default: `system_keys` is in the schema that the connection led to when the
+	// store was made, and everything else in the schema `sidecar`.
+	Schema string `json:"schema,omitempty"`
 }
 
 // ReadApp reads the settings of an app for a program that does not run the app, such as
@@ -69,8 +75,8 @@ var errNoFile = errors.New("sqlite: the name of the file is empty (is a variable
 func (a *App) checkStore() error {
 	s := a.Store
 	switch {
-	case s.Driver == open.SQLite && s.DSN != "":
-		return errors.New("store: sqlite has a file, and no dsn")
+	case s.Driver == open.SQLite && (s.DSN != "" || s.Schema != ""):
+		return errors.New("store: sqlite has a file, and no dsn and no schema")
 	case s.Driver == open.SQLite && s.File != nil && isBlank(*s.File):
 		return errNoFile
 	case s.Driver == open.SQLite:
@@ -81,10 +87,15 @@ func (a *App) checkStore() error {
 		return errors.New("store: postgres has a dsn, and no file")
 	case s.DSN == "":
 		return errors.New("postgres: a dsn is needed")
-	case strings.Contains(s.DSN, "{"):
-		return nil
 	}
-	if err := (open.Location{Driver: open.Postgres, Name: s.DSN}).Check(); err != nil {
+	location := open.Location{Driver: open.Postgres, Name: s.DSN, Schema: s.Schema}
+	if strings.Contains(s.DSN, "{") {
+		location.Name = "postgres://" // not known yet, and this is a valid one
+	}
+	if strings.Contains(s.Schema, "{") {
+		location.Schema = "" // not known yet
+	}
+	if err := location.Check(); err != nil {
 		return fmt.Errorf("postgres: %w", err)
 	}
 	return nil
@@ -104,6 +115,10 @@ func (a *App) locateStore(repl *caddy.Replacer) (open.Location, error) {
 		if location.Name, err = Resolve(repl, s.DSN); err != nil {
 			return open.Location{}, fmt.Errorf("store: postgres dsn: %w", err)
 		}
+		location.Schema = s.Schema
+		if err := resolveFields(repl, map[string]*string{"store: postgres schema": &location.Schema}); err != nil {
+			return open.Location{}, err
+		}
 		opened, err := location.Open(context.Background(), open.Options{})
 		if err != nil {
 			return open.Location{}, fmt.Errorf("store: %w", err)
@@ -122,7 +137,9 @@ func (a *App) locateStore(repl *caddy.Replacer) (open.Location, error) {
 // unmarshalStore reads one of:
 //
 //	store sqlite [<file>]
-//	store postgres <dsn>
+//	store postgres <dsn> [{
+//		schema <name>
+//	}]
 func (a *App) unmarshalStore(d *caddyfile.Dispenser) error {
 	if !d.NextArg() {
 		return d.ArgErr()
@@ -145,6 +162,9 @@ func (a *App) unmarshalStore(d *caddyfile.Dispenser) error {
 	}
 	if err := a.checkStore(); err != nil {
 		return d.WrapErr(err)
+	}
+	if a.Store.Driver == open.Postgres {
+		return options{"schema": checked(readText(&a.Store.Schema), a.checkStore)}.readBlock(d, "unrecognized option %q")
 	}
 	return refuseBlock(d)
 }

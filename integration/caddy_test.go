@@ -81,7 +81,7 @@ func postgresAt(dsn, options string) *backend {
 		options: "store postgres " + dsn + "\n" + options,
 		open: func(tb testing.TB) store.Store {
 			tb.Helper()
-			s, err := postgres.Open(tb.Context(), dsn)
+			s, err := postgres.Open(tb.Context(), dsn, postgres.Options{})
 			if err != nil {
 				tb.Fatal(err)
 			}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -36,6 +37,8 @@ is made if need be. The old one's must be up to date.`,
 	}
 	cmd.Flags().String("from", "", "The store to move from: sqlite:///file.db or postgres://…")
 	cmd.Flags().String("to", "", "The store to move to, which must be empty")
+	cmd.Flags().String("from-schema", "", "The schema of the PostgreSQL store that --from names, if it has one of its own")
+	cmd.Flags().String("to-schema", "", "The same for --to")
 	upToDate := onStore(func(*cobra.Command, []string) (action, error) {
 		return func(cmd *cobra.Command, _ *target) error {
 			// Opening the store for a command migrates it.
@@ -44,7 +47,7 @@ is made if need be. The old one's must be up to date.`,
 		}, nil
 	})
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		if cmd.Flags().Changed("from") || cmd.Flags().Changed("to") {
+		if slices.ContainsFunc([]string{"from", "to", "from-schema", "to-schema"}, cmd.Flags().Changed) {
 			return moveKeys(cmd)
 		}
 		return upToDate(cmd, args)
@@ -91,7 +94,7 @@ func moveKeys(cmd *cobra.Command) (err error) {
 
 // readEnds reads --from and --to.
 func readEnds(cmd *cobra.Command) (from, to open.Location, err error) {
-	for _, flag := range []string{"store", "config", "adapter"} {
+	for _, flag := range []string{"store", "schema", "config", "adapter"} {
 		if cmd.Flags().Changed(flag) {
 			return from, to, Usagef("--%s does not go with --from and --to, which name both stores", flag)
 		}
@@ -103,8 +106,7 @@ func readEnds(cmd *cobra.Command) (from, to open.Location, err error) {
 		if !cmd.Flags().Changed(end.flag) {
 			return from, to, Usagef("--from and --to are both required")
 		}
-		dsn, _ := cmd.Flags().GetString(end.flag)
-		if *end.into, err = locateDSN("--"+end.flag, dsn); err != nil {
+		if *end.into, err = locateFlags(cmd, end.flag, end.flag+"-schema"); err != nil {
 			return from, to, err
 		}
 	}

@@ -33,6 +33,7 @@ func addStoreFlags(cmd *cobra.Command) {
 	cmd.Flags().StringP("config", "c", "", "Configuration file that names the store (default: Caddyfile in this folder)")
 	cmd.Flags().StringP("adapter", "a", "", "Name of the configuration adapter")
 	cmd.Flags().String("store", "", "The store itself, in place of a configuration: sqlite:///file.db or postgres://…")
+	cmd.Flags().String("schema", "", "The schema of the PostgreSQL store that --store names, if it has one of its own")
 }
 
 // target is the store that a command works on.
@@ -89,9 +90,10 @@ func openTarget(cmd *cobra.Command) (*target, error) {
 	var location open.Location
 	var err error
 	if cmd.Flags().Changed("store") {
-		dsn, _ := cmd.Flags().GetString("store")
-		location, err = locateDSN("--store", dsn)
+		location, err = locateFlags(cmd, "store", "schema")
 		mayCreateFile = mayCreate
+	} else if cmd.Flags().Changed("schema") {
+		err = Usagef("--schema goes with --store: a configuration names the schema itself")
 	} else {
 		location, err = t.locateConfigured(cmd)
 	}
@@ -125,8 +127,12 @@ func openMigrated(cmd *cobra.Command, location open.Location, mayCreateFile, may
 // openOptions refuses a SQLite file of another user. If a file does not exist, it is
 // created only if mayCreateFile is true. Standard error shows what opening changes.
 func openOptions(cmd *cobra.Command, mayCreateFile bool) open.Options {
+	level := slog.LevelWarn
+	if cmd.Name() == "migrate" {
+		level = slog.LevelInfo // how far it is
+	}
 	logger := slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), &slog.HandlerOptions{
-		Level: slog.LevelWarn,
+		Level: level,
 		ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
 			if a.Key == slog.TimeKey {
 				return slog.Attr{}
@@ -135,6 +141,23 @@ func openOptions(cmd *cobra.Command, mayCreateFile bool) open.Options {
 		},
 	}))
 	return open.Options{MustExist: !mayCreateFile, SameOwner: true, Logger: logger}
+}
+
+// locateFlags reads the flag that names a store, and the one that names its schema.
+func locateFlags(cmd *cobra.Command, storeFlag, schemaFlag string) (open.Location, error) {
+	dsn, _ := cmd.Flags().GetString(storeFlag)
+	location, err := locateDSN("--"+storeFlag, dsn)
+	if err != nil || !cmd.Flags().Changed(schemaFlag) {
+		return location, err
+	}
+	if location.Driver != open.Postgres {
+		return open.Location{}, Usagef("--%s: only a store in PostgreSQL has a schema", schemaFlag)
+	}
+	location.Schema, _ = cmd.Flags().GetString(schemaFlag)
+	if err := location.Check(); err != nil {
+		return open.Location{}, Usagef("--%s: %w", schemaFlag, err)
+	}
+	return location, nil
 }
 
 // locateDSN reads the value of a flag that names a store.

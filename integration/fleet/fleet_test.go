@@ -83,7 +83,7 @@ func emptyFleet(t *testing.T, lease time.Duration, options string) *fleet {
 	t.Helper()
 	f := &fleet{tb: t, postgres: testenv.StartPostgres(t), lease: lease, options: options, upstream: newUpstream(t)}
 	f.dsn = f.postgres.Database()
-	s, err := postgres.Open(t.Context(), f.dsn)
+	s, err := postgres.Open(t.Context(), f.dsn, postgres.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}

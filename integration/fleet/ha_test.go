@@ -154,7 +154,7 @@ func newPatroniFleet(t *testing.T, synchronous bool) *fleet {
 	t.Helper()
 	f := &fleet{tb: t, patroni: testenv.StartPatroni(t, synchronous), lease: 5 * time.Second, upstream: newUpstream(t)}
 	f.dsn = f.patroni.DSN("postgres")
-	s, err := postgres.Open(t.Context(), f.dsn)
+	s, err := postgres.Open(t.Context(), f.dsn, postgres.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -247,7 +247,7 @@ func (f *fleet) mintSoon(label string) (key *store.Key, plain string) {
 func (f *fleet) tryMint(label string) (*store.Key, string, bool) {
 	// Like a command, for once: a store that nobody follows stays with the server of
 	// its first commit.
-	s, err := postgres.Open(f.tb.Context(), f.dsn)
+	s, err := postgres.Open(f.tb.Context(), f.dsn, postgres.Options{})
 	if err != nil {
 		return nil, "", false
 	}

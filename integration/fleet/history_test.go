@@ -106,7 +106,7 @@ func (f *fleet) promoted(standby *testenv.Postgres) (revoke func(key *store.Key)
 	}
 	dsn.Host = standby.Addr()
 	f.dsn = dsn.String()
-	s, err := postgres.Open(f.tb.Context(), f.dsn)
+	s, err := postgres.Open(f.tb.Context(), f.dsn, postgres.Options{})
 	if err != nil {
 		f.tb.Fatal(err)
 	}

@@ -21,7 +21,7 @@ func stores(t *testing.T) map[string]store.Store {
 	if err != nil {
 		t.Fatal(err)
 	}
-	server, err := postgres.Open(t.Context(), testenv.Database(t))
+	server, err := postgres.Open(t.Context(), testenv.Database(t), postgres.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -27,7 +27,7 @@ func BenchmarkRecord(b *testing.B) {
 		},
 		"PostgreSQL": func(b *testing.B) (store.Store, error) {
 			b.Helper()
-			return postgres.Open(b.Context(), testenv.Database(b))
+			return postgres.Open(b.Context(), testenv.Database(b), postgres.Options{})
 		},
 	} {
 		b.Run(name, func(b *testing.B) {

@@ -13,12 +13,14 @@ import (
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
-// Migrations are the files NNNN_name.sql of a driver, numbered from 1 without gaps. A
-// released file is never edited: another file changes the schema. Every file runs in a
-// transaction of its own.
+// Migrations are the files NNNN_name.sql of a driver, numbered from 1 without gaps. Files
+// of the same number are one migration, in the order of their names. A released file is
+// never edited: another file changes the schema. Every migration runs in a transaction of
+// its own.
 type Migrations []Migration
 
-// Migration is one file. Version is the version of the schema after the file has run.
+// Migration has the name of its first file. Version is the version of the schema after the
+// migration has run.
 type Migration struct {
 	Version      int
 	Name, Script string
@@ -31,13 +33,18 @@ func LoadMigrations(files fs.FS) Migrations {
 	if err != nil || len(names) == 0 {
 		panic(fmt.Sprintf("no migrations are built in: %v", err))
 	}
-	all := make(Migrations, len(names))
-	for i, name := range names {
+	var all Migrations
+	for _, name := range names {
 		script, err := fs.ReadFile(files, name)
 		if err != nil {
 			panic(err)
 		}
-		all[i] = Migration{Version: i + 1, Name: name[len("migrations/"):], Script: string(script)}
+		name = name[len("migrations/"):]
+		if last := len(all) - 1; last >= 0 && all[last].Name[:4] == name[:4] {
+			all[last].Script += string(script)
+			continue
+		}
+		all = append(all, Migration{Version: len(all) + 1, Name: name, Script: string(script)})
 	}
 	return all
 }

@@ -101,10 +101,10 @@ func Import(fill func(to store.Recipient) error, write func(do func(to store.Rec
 }
 
 // Unoccupied returns [store.ErrOccupied] if a table has rows that cannot be joined with the
-// rows of another store. Schema is the prefix of all tables except system_keys.
-func Unoccupied(schema string, occupied func(table string) (bool, error)) error {
+// rows of another store. Keys is the table system_keys, and schema the prefix of all others.
+func Unoccupied(keys, schema string, occupied func(table string) (bool, error)) error {
 	for _, c := range []struct{ table, what string }{
-		{"system_keys", "keys"},
+		{keys, "keys"},
 		{schema + "audit_log", "audit records"},
 		{schema + "audit_chain", "chains of audit records"},
 		{schema + "member", "servers that run on it, or have not signed off"},

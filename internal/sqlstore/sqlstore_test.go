@@ -16,7 +16,8 @@ import (
 
 var migrations = sqlstore.LoadMigrations(fstest.MapFS{
 	"migrations/0001_first.sql":  {Data: []byte("first")},
-	"migrations/0002_second.sql": {Data: []byte("second")},
+	"migrations/0002_1_half.sql": {Data: []byte("sec")},
+	"migrations/0002_2_half.sql": {Data: []byte("ond")},
 	"migrations/README.md":       {Data: []byte("no migration")},
 })
 
@@ -35,7 +36,7 @@ func TestMigrationsAreAppliedInTheirOrder(t *testing.T) {
 	if err := migrations.Run("the schema", func() (int, error) { return version, nil }, apply); err != nil {
 		t.Fatal(err)
 	}
-	want := []string{"0001_first.sql: first", "0002_second.sql: second", "0002_second.sql: second"}
+	want := []string{"0001_first.sql: first", "0002_1_half.sql: second", "0002_1_half.sql: second"}
 	if diff := cmp.Diff(want, applied); diff != "" {
 		t.Error(diff)
 	}

@@ -29,6 +29,6 @@
 // was ended too, as when a container is torn down, is removed by the next run.
 //
 // No goroutine of this package outlives the call that needed it, except those
-// of a [Proxy], which end with its test; goleak needs no exceptions. The
-// package works on Linux, where it reads /proc.
+// of a [Proxy], which end with its test. (Not so if a client hangs up on an answer
+// that [Link.Slow] delays.) The package works on Linux, where it reads /proc.
 package testenv

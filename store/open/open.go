@@ -27,6 +27,9 @@ type Location struct {
 	Driver string
 	// Name is the file or the DSN. A DSN may hold a password.
 	Name string
+	// Schema has the tables of a PostgreSQL store, if it is not empty: see
+	// [postgres.Options].
+	Schema string
 	// MakeFolder creates the folder of a file that may be created. It does not help to
 	// identify the store, so it is left out of the JSON.
 	MakeFolder bool `json:"-"`
@@ -36,7 +39,8 @@ type Location struct {
 type Options struct {
 	// MustExist and SameOwner are for a SQLite file: see [sqlite.Options].
 	MustExist, SameOwner bool
-	// Logger logs what opening changes in the files of the store. Nil logs nothing.
+	// Logger logs what opening changes in the files of the store, and how far a long
+	// migration is. Nil logs nothing.
 	Logger *slog.Logger
 }
 
@@ -45,14 +49,14 @@ type driver struct {
 	// embedded says that the database is part of this process. If it cannot be opened at
 	// once, waiting does not help.
 	embedded bool
-	// check returns mistakes in a name without opening anything.
-	check func(name string) error
+	// check returns mistakes in a location without opening anything.
+	check func(l Location) error
 	open  func(ctx context.Context, l Location, o Options) (store.Store, error)
 }
 
 var drivers = map[string]driver{
-	SQLite:   {embedded: true, check: func(string) error { return nil }, open: openSQLite},
-	Postgres: {check: postgres.CheckDSN, open: openPostgres},
+	SQLite:   {embedded: true, check: func(Location) error { return nil }, open: openSQLite},
+	Postgres: {check: checkPostgres, open: openPostgres},
 }
 
 // DSN reads a URL that names the driver too: `sqlite:///absolute/file.db`, or
@@ -74,8 +78,8 @@ func DSN(dsn string) (Location, error) {
 	return Location{}, errors.New("must begin with sqlite:// or postgres://")
 }
 
-// Check returns mistakes in the name without opening anything.
-func (l Location) Check() error { return drivers[l.Driver].check(l.Name) }
+// Check returns mistakes in the location without opening anything.
+func (l Location) Check() error { return drivers[l.Driver].check(l) }
 
 // Open opens the store without migrating it.
 func (l Location) Open(ctx context.Context, o Options) (store.Store, error) {
@@ -98,6 +102,15 @@ func openSQLite(ctx context.Context, l Location, o Options) (store.Store, error)
 	return sqlite.Open(ctx, l.Name, sqlite.Options{MustExist: o.MustExist, SameOwner: o.SameOwner, Logger: o.Logger})
 }
 
-func openPostgres(ctx context.Context, l Location, _ Options) (store.Store, error) {
-	return postgres.Open(ctx, l.Name)
+func checkPostgres(l Location) error {
+	if l.Schema != "" {
+		if err := postgres.CheckSchema(l.Schema); err != nil {
+			return err
+		}
+	}
+	return postgres.CheckDSN(l.Name)
+}
+
+func openPostgres(ctx context.Context, l Location, o Options) (store.Store, error) {
+	return postgres.Open(ctx, l.Name, postgres.Options{Schema: l.Schema, Logger: o.Logger})
 }

@@ -54,6 +54,16 @@ func TestAFolderIsMadeForAFileThatMayBeMade(t *testing.T) {
 	}
 }
 
+func TestASchemaIsCheckedWithTheDSN(t *testing.T) {
+	t.Parallel()
+	for schema, good := range map[string]bool{"": true, "keys": true, "sidecar": false, "pg_keys": false} {
+		l := open.Location{Driver: open.Postgres, Name: "postgres://db/keys", Schema: schema}
+		if err := l.Check(); (err == nil) != good {
+			t.Errorf("%q: %v", schema, err)
+		}
+	}
+}
+
 func TestAnUnknownDriverIsAnError(t *testing.T) {
 	t.Parallel()
 	if _, err := (open.Location{Driver: "mysql", Name: "keys"}).Open(t.Context(), open.Options{}); err == nil {

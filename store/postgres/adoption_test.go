@@ -2,70 +2,13 @@ package postgres_test
 
 import (
 	"errors"
-	"fmt"
-	"os"
-	"path/filepath"
 	"testing"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 
-	"github.com/lumio-vision/caddy-system-keys/internal/testenv"
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
-
-// ofBefore returns a database with the schema from before there were foreign keys,
-// and what runs a script in it.
-func ofBefore(t *testing.T) (dsn string, run func(script string)) {
-	t.Helper()
-	dsn = testenv.Database(t)
-	conn := connect(t, dsn)
-	run = func(script string) {
-		t.Helper()
-		if _, err := conn.PgConn().Exec(t.Context(), script).ReadAll(); err != nil {
-			t.Fatal(err)
-		}
-	}
-	run("CREATE SCHEMA sidecar; CREATE TABLE sidecar.schema_migrations (version int PRIMARY KEY, name text NOT NULL, " +
-		"applied_at timestamptz NOT NULL DEFAULT clock_timestamp())")
-	scripts, err := filepath.Glob("migrations/000[1-5]_*.sql")
-	if err != nil || len(scripts) != 5 {
-		t.Fatalf("%v, %v", scripts, err)
-	}
-	for i, file := range scripts {
-		script, err := os.ReadFile(file)
-		if err != nil {
-			t.Fatal(err)
-		}
-		run(string(script))
-		run(fmt.Sprintf("INSERT INTO sidecar.schema_migrations VALUES (%d, '%s')", i+1, file))
-	}
-	return dsn, run
-}
-
-func TestRowsOfBeforeAreForeignIfSQLMadeThem(t *testing.T) {
-	t.Parallel()
-	dsn, run := ofBefore(t)
-	want := map[store.ID]bool{}
-	for i, by := range []string{"cli", "sql", "0198c9a1-0000-7000-8000-000000000000"} {
-		id := store.ID{byte(i + 1)}
-		want[id] = by == "sql"
-		run(fmt.Sprintf("INSERT INTO system_keys (id, label, key_hash, created_by) VALUES ('%s', 'x', '%s', '%s')", id, hash, by))
-	}
-	s := open(t, dsn)
-	if err := s.Migrate(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	for id, foreign := range want {
-		if key, err := s.Key(t.Context(), id); err != nil || key.Foreign != foreign {
-			t.Errorf("key of %q: foreign is %v, want %v (%v)", key.CreatedBy, key.Foreign, foreign, err)
-		}
-	}
-	progress, err := s.Progress(t.Context(), store.ID{})
-	if err != nil || !progress.Watched {
-		t.Errorf("changes are watched: %v (%v)", progress.Watched, err)
-	}
-}
 
 // adopted reports whether an entry finds anything.
 func adopted(tb testing.TB, s store.Store, digest [32]byte) bool {

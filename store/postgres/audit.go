@@ -24,7 +24,7 @@ var auditColumns = strings.Split(sqlstore.AuditColumns, ", ")
 func (s *Store) AppendAudit(ctx context.Context, chain store.ID, records []store.AuditRecord, sealer store.Sealer) (err error) {
 	ctx, end := s.call(ctx, "append_audit", "write audit records")
 	defer end(&err)
-	err = s.transact(ctx, func(tx pgx.Tx) error { return appendAudit(ctx, tx, chain, records, sealer) })
+	err = s.transact(ctx, func(tx *database) error { return appendAudit(ctx, tx, chain, records, sealer) })
 	// Not by their place in the chain: that would be somebody else's record.
 	if server, ok := errors.AsType[*pgconn.PgError](err); ok && server.ConstraintName == "audit_log_pkey" {
 		err = store.ErrConflict
@@ -34,7 +34,7 @@ func (s *Store) AppendAudit(ctx context.Context, chain store.ID, records []store
 
 // record writes the record of a change in its transaction. The chain of records is
 // locked last, when nothing but the commit is to come.
-func record(ctx context.Context, tx pgx.Tx, key *store.Key, write *store.Write) error {
+func record(ctx context.Context, tx *database, key *store.Key, write *store.Write) error {
 	record, ok := write.Records(key)
 	if !ok {
 		return nil
@@ -43,39 +43,39 @@ func record(ctx context.Context, tx pgx.Tx, key *store.Key, write *store.Write) 
 }
 
 // appendAudit seals and writes records in a transaction, the longer ones by COPY.
-func appendAudit(ctx context.Context, tx pgx.Tx, chain store.ID, records []store.AuditRecord, sealer store.Sealer) error {
+func appendAudit(ctx context.Context, tx *database, chain store.ID, records []store.AuditRecord, sealer store.Sealer) error {
 	if sealer != nil {
 		if err := sealNext(ctx, tx, chain, records, sealer); err != nil {
 			return err
 		}
 	}
-	_, err := tx.CopyFrom(ctx, pgx.Identifier{"sidecar", "audit_log"}, auditColumns, pgx.CopyFromRows(values.AuditRows(records)))
+	_, err := tx.CopyFrom(ctx, tx.table("audit_log"), auditColumns, pgx.CopyFromRows(values.AuditRows(records)))
 	return err
 }
 
 // sealNext gives the records their places behind the head of the chain, whose row
 // it locks until the transaction ends.
-func sealNext(ctx context.Context, tx pgx.Tx, chain store.ID, records []store.AuditRecord, sealer store.Sealer) error {
+func sealNext(ctx context.Context, tx *database, chain store.ID, records []store.AuditRecord, sealer store.Sealer) error {
 	head, err := lockHead(ctx, tx, chain)
 	if err != nil {
 		return err
 	}
 	head = sealer.Seal(chain, head, records)
-	_, err = tx.Exec(ctx, "UPDATE sidecar.audit_chain SET seq = $2, mac = $3, signature = $4 WHERE id = $1",
+	_, err = tx.Exec(ctx, "UPDATE {own}.audit_chain SET seq = $2, mac = $3, signature = $4 WHERE id = $1",
 		uuid(chain), head.Seq, head.MAC, head.Signature)
 	return err
 }
 
 // lockHead returns where the chain ends. Were its row set back, the records that
 // are there would still be what the next one follows.
-func lockHead(ctx context.Context, tx pgx.Tx, chain store.ID) (head store.AuditMark, err error) {
-	const lock = "SELECT seq, mac, signature FROM sidecar.audit_chain WHERE id = $1 FOR UPDATE"
+func lockHead(ctx context.Context, tx *database, chain store.ID) (head store.AuditMark, err error) {
+	const lock = "SELECT seq, mac, signature FROM {own}.audit_chain WHERE id = $1 FOR UPDATE"
 	for range 2 {
 		err = tx.QueryRow(ctx, lock, uuid(chain)).Scan(&head.Seq, &head.MAC, &head.Signature)
 		if !errors.Is(err, pgx.ErrNoRows) {
 			break
 		}
-		if _, err := tx.Exec(ctx, "INSERT INTO sidecar.audit_chain (id) VALUES ($1) ON CONFLICT DO NOTHING", uuid(chain)); err != nil {
+		if _, err := tx.Exec(ctx, "INSERT INTO {own}.audit_chain (id) VALUES ($1) ON CONFLICT DO NOTHING", uuid(chain)); err != nil {
 			return head, err
 		}
 	}
@@ -85,7 +85,7 @@ func lockHead(ctx context.Context, tx pgx.Tx, chain store.ID) (head store.AuditM
 	// A statement of its own: the one that waited for the lock sees the state from
 	// before it.
 	var last store.AuditMark
-	err = tx.QueryRow(ctx, "SELECT seq, mac FROM sidecar.audit_log WHERE chain = $1 ORDER BY seq DESC LIMIT 1", uuid(chain)).
+	err = tx.QueryRow(ctx, "SELECT seq, mac FROM {own}.audit_log WHERE chain = $1 ORDER BY seq DESC LIMIT 1", uuid(chain)).
 		Scan(&last.Seq, &last.MAC)
 	if errors.Is(err, pgx.ErrNoRows) {
 		err = nil
@@ -98,20 +98,20 @@ func lockHead(ctx context.Context, tx pgx.Tx, chain store.ID) (head store.AuditM
 
 // auditRecords returns the records of the rows that a query selects, one row behind the
 // other.
-func auditRecords(ctx context.Context, db querier, statement string, args ...any) ([]store.AuditRecord, error) {
+func auditRecords(ctx context.Context, db *database, statement string, args ...any) ([]store.AuditRecord, error) {
 	rows, err := collect(ctx, db, sqlstore.ScanAudit, statement, args...)
 	return slices.Concat(rows...), err
 }
 
 // SealAudit implements [store.AuditLog].
 func (s *Store) SealAudit(ctx context.Context, limit int, sealer store.Sealer) (int, error) {
-	sealed, err := sqlstore.Result(ctx, s.transact, func(tx pgx.Tx) (int, error) { return sealWaiting(ctx, tx, limit, sealer) })
+	sealed, err := sqlstore.Result(ctx, s.transact, func(tx *database) (int, error) { return sealWaiting(ctx, tx, limit, sealer) })
 	return sealed, explain("seal audit records", err)
 }
 
 // sealWaiting takes the records that no other instance is about to seal.
-func sealWaiting(ctx context.Context, tx pgx.Tx, limit int, sealer store.Sealer) (int, error) {
-	records, err := auditRecords(ctx, tx, "SELECT "+auditList+" FROM sidecar.audit_log "+
+func sealWaiting(ctx context.Context, tx *database, limit int, sealer store.Sealer) (int, error) {
+	records, err := auditRecords(ctx, tx, "SELECT "+auditList+" FROM {own}.audit_log "+
 		"WHERE chain IS NULL AND actor_type IN ('cli', 'sql') ORDER BY id LIMIT $1 FOR UPDATE SKIP LOCKED", limit)
 	if err != nil || len(records) == 0 {
 		return 0, err
@@ -122,7 +122,7 @@ func sealWaiting(ctx context.Context, tx pgx.Tx, limit int, sealer store.Sealer)
 	var batch pgx.Batch
 	for i := range records {
 		r := &records[i]
-		batch.Queue("UPDATE sidecar.audit_log SET chain = $2, seq = $3, mac = $4 WHERE id = $1",
+		batch.Queue(tx.sql("UPDATE {own}.audit_log SET chain = $2, seq = $3, mac = $4 WHERE id = $1"),
 			uuid(r.ID), uuid(r.Link.Chain), r.Link.Seq, r.Link.MAC)
 	}
 	return len(records), tx.SendBatch(ctx, &batch).Close()

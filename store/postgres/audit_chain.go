@@ -4,66 +4,83 @@ import (
 	"context"
 	"time"
 
-	"github.com/jackc/pgx/v5"
-
 	"github.com/lumio-vision/caddy-system-keys/internal/sqlstore"
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
 // AuditChains implements [store.AuditLog].
 func (s *Store) AuditChains(ctx context.Context) ([]store.AuditChain, error) {
-	chains, err := auditChains(ctx, s.pool)
-	return chains, explain("read the chains of audit records", err)
+	const what = "read the chains of audit records"
+	db, err := s.database(ctx)
+	if err != nil {
+		return nil, explain(what, err)
+	}
+	chains, err := auditChains(ctx, db)
+	return chains, explain(what, err)
 }
 
-func auditChains(ctx context.Context, db querier) ([]store.AuditChain, error) {
-	return collect(ctx, db, sqlstore.ScanChain, "SELECT "+sqlstore.ChainColumns+" FROM sidecar.audit_chain ORDER BY id")
+func auditChains(ctx context.Context, db *database) ([]store.AuditChain, error) {
+	return collect(ctx, db, sqlstore.ScanChain, "SELECT "+sqlstore.ChainColumns+" FROM {own}.audit_chain ORDER BY id")
 }
 
 // auditLinks finds the rows, and only then reads them.
-var auditLinks = "SELECT " + auditList + " FROM sidecar.audit_log WHERE id IN (" +
+var auditLinks = "SELECT " + auditList + " FROM {own}.audit_log WHERE id IN (" +
 	"SELECT id FROM (SELECT id, sum(records) OVER (ORDER BY seq) - records AS ahead FROM (" +
-	"SELECT id, seq, records FROM sidecar.audit_log WHERE chain = $1 AND seq > $2 ORDER BY seq LIMIT $3" +
+	"SELECT id, seq, records FROM {own}.audit_log WHERE chain = $1 AND seq > $2 ORDER BY seq LIMIT $3" +
 	") AS next) AS summed WHERE ahead < $4) ORDER BY seq"
 
 // AuditLinks implements [store.AuditLog].
 func (s *Store) AuditLinks(ctx context.Context, chain store.ID, seq int64, limit int) ([]store.AuditRecord, error) {
-	records, err := auditRecords(ctx, s.pool, auditLinks, uuid(chain), seq, limit+1, limit+sqlstore.RowRecords)
-	return sqlstore.Following(records, seq, limit), explain("read a chain of audit records", err)
+	const what = "read a chain of audit records"
+	db, err := s.database(ctx)
+	if err != nil {
+		return nil, explain(what, err)
+	}
+	records, err := auditRecords(ctx, db, auditLinks, uuid(chain), seq, limit+1, limit+sqlstore.RowRecords)
+	return sqlstore.Following(records, seq, limit), explain(what, err)
 }
 
 // AuditUnsealed implements [store.AuditLog].
 func (s *Store) AuditUnsealed(ctx context.Context) (all, foreign int, err error) {
-	err = s.pool.QueryRow(ctx, "SELECT count(*), count(*) FILTER (WHERE actor_type NOT IN ('cli', 'sql')) "+
-		"FROM sidecar.audit_log WHERE chain IS NULL").Scan(&all, &foreign)
-	return all, foreign, explain("count audit records", err)
+	const what = "count audit records"
+	db, err := s.database(ctx)
+	if err != nil {
+		return 0, 0, explain(what, err)
+	}
+	err = db.QueryRow(ctx, "SELECT count(*), count(*) FILTER (WHERE actor_type NOT IN ('cli', 'sql')) "+
+		"FROM {own}.audit_log WHERE chain IS NULL").Scan(&all, &foreign)
+	return all, foreign, explain(what, err)
 }
 
 // PruneAudit implements [store.AuditLog].
 func (s *Store) PruneAudit(ctx context.Context, before time.Time, limit int, sealer store.Sealer) (int, error) {
 	const what = "prune the audit log"
-	chains, err := auditChains(ctx, s.pool)
+	db, err := s.database(ctx)
+	if err != nil {
+		return 0, explain(what, err)
+	}
+	chains, err := auditChains(ctx, db)
 	if err != nil {
 		return 0, explain(what, err)
 	}
 	chain := func(chain *store.AuditChain, floor store.ID) (int, error) {
-		return sqlstore.Result(ctx, s.transact, func(tx pgx.Tx) (int, error) { return pruneChain(ctx, tx, chain.ID, floor, limit, sealer) })
+		return sqlstore.Result(ctx, s.transact, func(tx *database) (int, error) { return pruneChain(ctx, tx, chain.ID, floor, limit, sealer) })
 	}
 	unsealed := func(floor store.ID) (int, error) {
-		tag, err := s.pool.Exec(ctx, "DELETE FROM sidecar.audit_log WHERE id IN ("+
-			"SELECT id FROM sidecar.audit_log WHERE chain IS NULL AND id < $1 ORDER BY id LIMIT $2)", uuid(floor), limit)
+		tag, err := db.Exec(ctx, "DELETE FROM {own}.audit_log WHERE id IN ("+
+			"SELECT id FROM {own}.audit_log WHERE chain IS NULL AND id < $1 ORDER BY id LIMIT $2)", uuid(floor), limit)
 		return int(tag.RowsAffected()), err
 	}
 	pruned, err := sqlstore.PruneAudit(chains, before, chain, unsealed)
 	return pruned, explain(what, err)
 }
 
-func pruneChain(ctx context.Context, tx pgx.Tx, chain, floor store.ID, limit int, sealer store.Sealer) (int, error) {
+func pruneChain(ctx context.Context, tx *database, chain, floor store.ID, limit int, sealer store.Sealer) (int, error) {
 	if _, err := lockHead(ctx, tx, chain); err != nil {
 		return 0, err
 	}
-	rows, err := collect(ctx, tx, sqlstore.ScanEnd, "SELECT "+sqlstore.EndColumns+" FROM sidecar.audit_log "+
-		"WHERE chain = $1 AND seq > (SELECT anchor_seq FROM sidecar.audit_chain WHERE id = $1) ORDER BY seq LIMIT $2", uuid(chain), limit)
+	rows, err := collect(ctx, tx, sqlstore.ScanEnd, "SELECT "+sqlstore.EndColumns+" FROM {own}.audit_log "+
+		"WHERE chain = $1 AND seq > (SELECT anchor_seq FROM {own}.audit_chain WHERE id = $1) ORDER BY seq LIMIT $2", uuid(chain), limit)
 	if err != nil {
 		return 0, err
 	}
@@ -71,11 +88,11 @@ func pruneChain(ctx context.Context, tx pgx.Tx, chain, floor store.ID, limit int
 	if n == 0 {
 		return 0, nil
 	}
-	if _, err := tx.Exec(ctx, "DELETE FROM sidecar.audit_log WHERE chain = $1 AND seq <= $2", uuid(chain), last.Seq); err != nil {
+	if _, err := tx.Exec(ctx, "DELETE FROM {own}.audit_log WHERE chain = $1 AND seq <= $2", uuid(chain), last.Seq); err != nil {
 		return 0, err
 	}
 	anchor := sealer.Anchor(last)
-	_, err = tx.Exec(ctx, "UPDATE sidecar.audit_chain SET anchor_seq = $2, anchor_mac = $3, anchor_signature = $4 WHERE id = $1",
+	_, err = tx.Exec(ctx, "UPDATE {own}.audit_chain SET anchor_seq = $2, anchor_mac = $3, anchor_signature = $4 WHERE id = $1",
 		uuid(chain), anchor.Seq, anchor.MAC, anchor.Signature)
 	return n, err
 }

@@ -22,13 +22,17 @@ func (s *Store) Audit(ctx context.Context, query *store.AuditQuery) (_ *store.Au
 	if !query.Possible() {
 		return &store.AuditPage{}, ctx.Err()
 	}
-	return sqlstore.AuditPage(query, &auditReader{ctx, s.pool, query})
+	db, err := s.database(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return sqlstore.AuditPage(query, &auditReader{ctx, db, query})
 }
 
 // auditReader reads each time what is there then.
 type auditReader struct {
 	ctx   context.Context //nolint:containedctx // of the one call in which it exists
-	db    querier
+	db    *database
 	query *store.AuditQuery
 }
 
@@ -49,7 +53,7 @@ func (r *auditReader) Count(span *sqlstore.AuditSpan) (total int, err error) {
 func auditRows(query *store.AuditQuery, span *sqlstore.AuditSpan, want int) statement {
 	found := unionOf(query, span, want, true)
 	return statement{
-		"SELECT " + auditList + " FROM sidecar.audit_log WHERE id IN (" +
+		"SELECT " + auditList + " FROM {own}.audit_log WHERE id IN (" +
 			"SELECT id FROM (SELECT id, sum(records) OVER (ORDER BY id DESC) - records AS ahead FROM (" + found.text + ") AS found) AS summed " +
 			fmt.Sprintf("WHERE ahead < $%d)", len(found.args)+1),
 		append(found.args, want),
@@ -87,7 +91,7 @@ func unionOf(query *store.AuditQuery, span *sqlstore.AuditSpan, limit int, order
 		bound = " ORDER BY id DESC" + bound
 	}
 	branch := func(condition ...string) string {
-		return "SELECT id, records FROM sidecar.audit_log WHERE " + strings.Join(append(where, condition...), " AND ") + bound
+		return "SELECT id, records FROM {own}.audit_log WHERE " + strings.Join(append(where, condition...), " AND ") + bound
 	}
 	branches := make([]string, 0, len(query.Events()))
 	for _, event := range query.Events() {
@@ -106,10 +110,15 @@ func unionOf(query *store.AuditQuery, span *sqlstore.AuditSpan, limit int, order
 
 // AuditLabel implements [store.AuditLog].
 func (s *Store) AuditLabel(ctx context.Context, key store.ID) (label string, err error) {
-	err = s.pool.QueryRow(ctx, "SELECT key_label FROM sidecar.audit_log "+
+	const what = "look up a label"
+	db, err := s.database(ctx)
+	if err != nil {
+		return "", explain(what, err)
+	}
+	err = db.QueryRow(ctx, "SELECT key_label FROM {own}.audit_log "+
 		"WHERE key_id = $1 AND event = 'api_key.revoked' ORDER BY id DESC LIMIT 1", uuid(key)).Scan(&label)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return "", nil
 	}
-	return label, explain("look up a label", err)
+	return label, explain(what, err)
 }

@@ -2,6 +2,7 @@ package postgres_test
 
 import (
 	"context"
+	"net/url"
 	"testing"
 	"time"
 
@@ -14,20 +15,50 @@ import (
 	"github.com/lumio-vision/caddy-system-keys/store/storetest"
 )
 
+// oddName is a schema whose name has to be quoted everywhere.
+const oddName = `Lumio "keys" $$ it's`
+
 func TestConformance(t *testing.T) {
 	t.Parallel()
-	storetest.Run(t, func(tb testing.TB) *storetest.Backend {
-		dsn := testenv.Database(tb)
-		return &storetest.Backend{
-			Open: func(tb testing.TB) store.Store { return open(tb, dsn) },
-			Outdate: func(tb testing.TB) {
-				execute(tb, dsn, "INSERT INTO sidecar.schema_migrations VALUES (9999, 'from the future')")
-			},
-			Exec:    func(tb testing.TB, statement string) { execute(tb, dsn, statement) },
-			Unwatch: "ALTER TABLE system_keys DISABLE TRIGGER sidecar_log_delete",
-			Schema:  "sidecar.",
-		}
-	})
+	for _, schema := range []string{"", oddName} {
+		t.Run("schema "+schema, func(t *testing.T) {
+			t.Parallel()
+			storetest.Run(t, func(tb testing.TB) *storetest.Backend { return backend(tb, testenv.Database(tb), schema) })
+		})
+	}
+}
+
+// backend is a store in a schema, or in the default ones. Other services find its table by
+// search_path.
+func backend(tb testing.TB, dsn, schema string) *storetest.Backend {
+	tb.Helper()
+	own, services := "sidecar", dsn
+	if schema != "" {
+		own = pgx.Identifier{schema}.Sanitize()
+		services = searching(tb, dsn, own)
+	}
+	return &storetest.Backend{
+		Open: func(tb testing.TB) store.Store { return openIn(tb, dsn, schema) },
+		Outdate: func(tb testing.TB) {
+			execute(tb, dsn, "INSERT INTO "+own+".schema_migrations VALUES (9999, 'from the future')")
+		},
+		Exec:    func(tb testing.TB, statement string) { execute(tb, services, statement) },
+		Unwatch: "ALTER TABLE system_keys DISABLE TRIGGER sidecar_log_delete",
+		Schema:  own + ".",
+	}
+}
+
+// searching returns a DSN with a search_path.
+func searching(tb testing.TB, dsn, path string) string {
+	tb.Helper()
+	u, err := url.Parse(dsn)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	query := u.Query()
+	query.Set("search_path", path)
+	u.RawQuery = query.Encode()
+	return u.String()
 }
 
 // told is a meter that keeps the operations that it is told of.
@@ -55,7 +86,13 @@ func TestTheCallsThatARequestWaitsForAreShown(t *testing.T) {
 // open opens a store that its test closes.
 func open(tb testing.TB, dsn string) *postgres.Store {
 	tb.Helper()
-	s, err := postgres.Open(context.WithoutCancel(tb.Context()), dsn)
+	return openIn(tb, dsn, "")
+}
+
+// openIn opens a store in a schema of its own.
+func openIn(tb testing.TB, dsn, schema string) *postgres.Store {
+	tb.Helper()
+	s, err := postgres.Open(context.WithoutCancel(tb.Context()), dsn, postgres.Options{Schema: schema})
 	if err != nil {
 		tb.Fatal(err)
 	}

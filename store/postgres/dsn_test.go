@@ -58,7 +58,7 @@ func TestADSNThatIsNotWhatItSeemsIsRefusedAndNotRepeated(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s, err := postgres.Open(t.Context(), test.dsn)
+			s, err := postgres.Open(t.Context(), test.dsn, postgres.Options{})
 			if err == nil {
 				t.Fatalf("it was accepted (%v)", s.Close())
 			}
@@ -88,7 +88,7 @@ func TestADSNThatIsWhatItSeemsIsTaken(t *testing.T) {
 		`  host=db.internal password='it\'s two' user='' options='-c work_mem=8MB'` + "\n",
 		`host=db.internal password=it\'s\ two`,
 	} {
-		s, err := postgres.Open(t.Context(), dsn)
+		s, err := postgres.Open(t.Context(), dsn, postgres.Options{})
 		if err != nil {
 			t.Errorf("%q: %v", dsn, err)
 			continue

@@ -26,6 +26,8 @@ const (
 	serializationFailure = "40001"
 	deadlockDetected     = "40P01"
 	lockNotAvailable     = "55P03"
+	queryCanceled        = "57014"
+	idleTooLong          = "25P03"
 
 	featureNotSupported   = "0A000"
 	insufficientPrivilege = "42501"

@@ -22,7 +22,6 @@ const (
 	// pollInterval is how often a feed without notifications reads the log.
 	pollInterval = 250 * time.Millisecond
 	closeTimeout = time.Second
-	channel      = "system_keys"
 )
 
 // feed is a [store.Feed] on a connection of its own. Turns and notifications use the same
@@ -30,9 +29,9 @@ const (
 type feed struct {
 	store   *Store
 	conn    *pgx.Conn
-	origin  string // SQL
-	polls   bool   // no notifications arrive, as behind a pooler
-	standby string // synchronous_standby_names when it was opened
+	db      *database // on the connection
+	polls   bool      // no notifications arrive, as behind a pooler
+	standby string    // synchronous_standby_names when it was opened
 	close   func() error
 }
 
@@ -49,13 +48,15 @@ func (s *Store) follow(ctx context.Context) (_ *feed, err error) {
 	if s.closed.Load() {
 		return nil, store.ErrClosed
 	}
-	f := &feed{store: s}
-	if f.origin, err = s.origin(ctx); err != nil {
+	db, err := s.database(ctx)
+	if err != nil {
 		return nil, err
 	}
+	f := &feed{store: s}
 	if f.conn, err = pgx.ConnectConfig(ctx, s.pool.Config().ConnConfig.Copy()); err != nil {
 		return nil, err
 	}
+	f.db = db.on(f.conn)
 	f.close = sync.OnceValue(f.closeConn)
 	if err := f.open(ctx); err != nil {
 		_ = f.Close()
@@ -74,10 +75,10 @@ func (f *feed) open(ctx context.Context) error {
 	var origin, isolation string
 	var rev int64
 	var readOnly bool
-	err := f.conn.QueryRow(ctx, "SELECT max(rev), current_setting('default_transaction_isolation'), "+
+	err := f.db.QueryRow(ctx, "SELECT max(rev), current_setting('default_transaction_isolation'), "+
 		"current_setting('synchronous_standby_names'), "+
-		"current_setting('transaction_read_only')::bool AND NOT pg_is_in_recovery(), "+f.origin+
-		" FROM sidecar.change_log").Scan(&rev, &isolation, &f.standby, &readOnly, &origin)
+		"current_setting('transaction_read_only')::bool AND NOT pg_is_in_recovery(), {origin}"+
+		" FROM {own}.change_log").Scan(&rev, &isolation, &f.standby, &readOnly, &origin)
 	if err != nil {
 		return err
 	}
@@ -108,10 +109,10 @@ func (f *feed) open(ctx context.Context) error {
 // its own session would prove nothing: a pooler that lends a connection for each statement
 // passes on whatever arrives during that statement.
 func (f *feed) listen(ctx context.Context) error {
-	if _, err := f.conn.Exec(ctx, "LISTEN "+channel); err != nil {
+	if _, err := f.db.Exec(ctx, "LISTEN system_keys{mark}"); err != nil {
 		return err
 	}
-	if _, err := f.store.pool.Exec(ctx, "SELECT pg_notify($1, '')", channel); err != nil {
+	if _, err := f.db.on(f.store.pool).Exec(ctx, "SELECT pg_notify('system_keys{mark}', '')"); err != nil {
 		return err
 	}
 	patience := probeTimeout
@@ -165,8 +166,8 @@ func (f *feed) Join(ctx context.Context, m *store.Member) error {
 		return fmt.Errorf("join: %w", err)
 	}
 	standbys := watchStandbys(f.conn)
-	_, err = f.conn.Exec(ctx, "INSERT INTO sidecar.member (id, beat, ttl_ms, name) "+
-		"SELECT $1, sidecar.random_tag(), $2, $3 WHERE "+durable,
+	_, err = f.db.Exec(ctx, "INSERT INTO {own}.member (id, beat, ttl_ms, name) "+
+		"SELECT $1, {own}.random_tag(), $2, $3 WHERE "+durable,
 		uuid(member.ID), member.TTL.Milliseconds(), member.Name)
 	if err == nil {
 		err = standbys.err()

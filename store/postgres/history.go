@@ -17,15 +17,15 @@ import (
 // log. The arguments n and n+1 are its rev and tag. If the rev is 0 no place was seen, and
 // the condition is true.
 func atPlace(n int) string {
-	return fmt.Sprintf("(EXISTS (SELECT FROM sidecar.change_log WHERE rev = $%d AND tag = $%d) OR $%d = 0)", n, n+1, n)
+	return fmt.Sprintf("(EXISTS (SELECT FROM {own}.change_log WHERE rev = $%d AND tag = $%d) OR $%d = 0)", n, n+1, n)
 }
 
 // followed is atPlace, and also requires that the server's origin is the argument n+2. If
 // that argument is empty, the origin is not known and not compared. The place alone is
 // enough for data whose changes are logged: if nothing was logged since two histories
 // parted, the place is in both of them, and the rows are the same.
-func followed(origin string, n int) string {
-	return fmt.Sprintf("(%s AND (%s = $%d OR $%d = ''))", atPlace(n), origin, n+2, n+2)
+func followed(n int) string {
+	return fmt.Sprintf("(%s AND ({origin} = $%d OR $%d = ''))", atPlace(n), n+2, n+2)
 }
 
 // seenArguments returns the arguments of followed. The first two are those of atPlace.
@@ -76,24 +76,24 @@ const attempts = 5
 
 // transact runs do in a transaction on the server that is followed. It commits the
 // transaction unless do returns an error. Do may be called again; see [Store.retry].
-func (s *Store) transact(ctx context.Context, do func(tx pgx.Tx) error) error {
+func (s *Store) transact(ctx context.Context, do func(tx *database) error) error {
 	return s.retry(func() error { return s.attempt(ctx, do, false) })
 }
 
 // durably is [Store.transact], and returns an error if the commit has not reached the
 // standbys that the server should have waited for.
-func (s *Store) durably(ctx context.Context, do func(tx pgx.Tx) error) error {
+func (s *Store) durably(ctx context.Context, do func(tx *database) error) error {
 	return s.retry(func() error { return s.attempt(ctx, do, true) })
 }
 
 // exec runs one statement by [Store.transact].
 func (s *Store) exec(ctx context.Context, statement string, args ...any) (pgconn.CommandTag, error) {
-	return sqlstore.Result(ctx, s.transact, func(tx pgx.Tx) (pgconn.CommandTag, error) { return tx.Exec(ctx, statement, args...) })
+	return sqlstore.Result(ctx, s.transact, func(tx *database) (pgconn.CommandTag, error) { return tx.Exec(ctx, statement, args...) })
 }
 
 // execDurably runs one statement by [Store.durably].
 func (s *Store) execDurably(ctx context.Context, statement string, args ...any) (pgconn.CommandTag, error) {
-	return sqlstore.Result(ctx, s.durably, func(tx pgx.Tx) (pgconn.CommandTag, error) { return tx.Exec(ctx, statement, args...) })
+	return sqlstore.Result(ctx, s.durably, func(tx *database) (pgconn.CommandTag, error) { return tx.Exec(ctx, statement, args...) })
 }
 
 // transaction begins a transaction in one round trip. It sets the isolation level, since the
@@ -107,8 +107,8 @@ var transaction = pgx.TxOptions{
 	BeginQuery: "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL idle_in_transaction_session_timeout = '5s'",
 }
 
-func (s *Store) attempt(ctx context.Context, do func(tx pgx.Tx) error, durable bool) error {
-	origin, err := s.origin(ctx)
+func (s *Store) attempt(ctx context.Context, do func(tx *database) error, durable bool) error {
+	db, err := s.database(ctx)
 	if err != nil {
 		return err
 	}
@@ -118,19 +118,20 @@ func (s *Store) attempt(ctx context.Context, do func(tx pgx.Tx) error, durable b
 	}
 	defer conn.Release()
 	standbys := watchStandbys(conn.Conn())
-	tx, err := conn.BeginTx(ctx, transaction)
+	begun, err := conn.BeginTx(ctx, transaction)
 	if err != nil {
 		return err
 	}
-	defer func() { _ = tx.Rollback(ctx) }() // after the commit it does nothing
-	server, err := scanChecked(tx.QueryRow(ctx, "SELECT "+serverColumns(origin, 1), s.seenArguments()...))
+	defer func() { _ = begun.Rollback(ctx) }() // after the commit it does nothing
+	tx := db.on(begun)
+	server, err := scanChecked(tx.QueryRow(ctx, "SELECT "+serverColumns(1), s.seenArguments()...))
 	if err != nil {
 		return err
 	}
 	if err := do(tx); err != nil {
 		return err
 	}
-	if err := tx.Commit(ctx); err != nil {
+	if err := begun.Commit(ctx); err != nil {
 		return err
 	}
 	s.seen.Committed(server)
@@ -140,20 +141,19 @@ func (s *Store) attempt(ctx context.Context, do func(tx pgx.Tx) error, durable b
 	return nil
 }
 
-// readFollowed makes a call that changes nothing, on the server that is followed. The
-// argument of call is the SQL expression of the server's origin.
-func (s *Store) readFollowed(ctx context.Context, call func(origin string) error) error {
-	origin, err := s.origin(ctx)
+// readFollowed makes a call that changes nothing, on the server that is followed.
+func (s *Store) readFollowed(ctx context.Context, call func(db *database) error) error {
+	db, err := s.database(ctx)
 	if err != nil {
 		return err
 	}
-	return s.callFollowed(func() error { return call(origin) })
+	return s.callFollowed(func() error { return call(db) })
 }
 
 // serverColumns are the columns that scanChecked reads: the server's role, its origin, and
 // whether it has the history that is followed. The arguments from n are seenArguments.
-func serverColumns(origin string, n int) string {
-	return "pg_is_in_recovery(), " + origin + ", " + followed(origin, n)
+func serverColumns(n int) string {
+	return "pg_is_in_recovery(), {origin}, " + followed(n)
 }
 
 // scanChecked reads serverColumns and checks them. More are the destinations of the columns
@@ -210,25 +210,17 @@ var origins = []string{
 // unnameable are the error codes of a server that does not allow such an expression.
 var unnameable = []string{insufficientPrivilege, featureNotSupported, undefinedFunction}
 
-// origin returns the best of the origins that this role may use. All parts of the store use
+// originOf returns the best of the origins that this role may use. All parts of the store use
 // the same expression.
-func (s *Store) origin(ctx context.Context) (string, error) {
-	if expression := s.origins.Load(); expression != nil {
-		return *expression, nil
-	}
+func originOf(ctx context.Context, db runner) (string, error) {
 	for _, expression := range origins {
 		var value string
-		err := s.pool.QueryRow(ctx, "SELECT "+expression).Scan(&value)
-		if slices.Contains(unnameable, code(err)) {
-			continue
+		err := db.QueryRow(ctx, "SELECT "+expression).Scan(&value)
+		if !slices.Contains(unnameable, code(err)) {
+			return expression, err
 		}
-		if err != nil {
-			return "", err
-		}
-		s.origins.CompareAndSwap(nil, &expression)
-		break
 	}
-	return *s.origins.Load(), nil
+	return origins[len(origins)-1], nil
 }
 
 // errUnreplicated means that a transaction was committed on this server, and that somebody

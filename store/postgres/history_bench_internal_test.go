@@ -17,9 +17,10 @@ func BenchmarkWhatThePlaceCosts(b *testing.B) {
 	if err := s.CreateKey(b.Context(), key, nil); err != nil {
 		b.Fatal(err)
 	}
+	db := names(b, s)
 	var place store.Position
 	var origin string
-	err := s.pool.QueryRow(b.Context(), "SELECT rev, tag, "+origins[0]+" FROM sidecar.change_log ORDER BY rev DESC LIMIT 1").
+	err := db.QueryRow(b.Context(), "SELECT rev, tag, {origin} FROM {own}.change_log ORDER BY rev DESC LIMIT 1").
 		Scan(&place.Rev, &place.Tag, &origin)
 	if err != nil {
 		b.Fatal(err)
@@ -33,14 +34,14 @@ func BenchmarkWhatThePlaceCosts(b *testing.B) {
 		{unit: "µs/row", text: selected + "true" + fromKey, args: []any{uuid(key.ID)}},
 		{unit: "µs/row+place", text: selectKey, args: []any{uuid(key.ID), place.Rev, place.Tag}},
 		{
-			unit: "µs/row+place+origin", text: selected + followed(origins[0], 2) + fromKey,
+			unit: "µs/row+place+origin", text: selected + followed(2) + fromKey,
 			args: []any{uuid(key.ID), place.Rev, place.Tag, origin},
 		},
 	}
 	for b.Loop() {
 		for i := range statements {
 			began := time.Now()
-			if _, err := readKey(s.pool.QueryRow(b.Context(), statements[i].text, statements[i].args...)); err != nil {
+			if _, err := readKey(db.QueryRow(b.Context(), statements[i].text, statements[i].args...)); err != nil {
 				b.Fatal(err)
 			}
 			statements[i].took = append(statements[i].took, time.Since(began))

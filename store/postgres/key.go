@@ -24,13 +24,13 @@ const durable = `(SELECT CASE current_setting('synchronous_commit')
 // keyColumns are the columns whose values keyRow returns.
 const keyColumns = columns + ", key_hash"
 
-const insertKey = "INSERT INTO system_keys (" + keyColumns + ") SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10 WHERE " + durable
+const insertKey = "INSERT INTO {keys} (" + keyColumns + ") SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10 WHERE " + durable
 
 // CreateKey implements [store.Store].
 func (s *Store) CreateKey(ctx context.Context, key *store.Key, write *store.Write) (err error) {
 	ctx, end := s.call(ctx, "create_key", "create a key")
 	defer end(&err)
-	err = s.durably(ctx, func(tx pgx.Tx) error {
+	err = s.durably(ctx, func(tx *database) error {
 		if err := allow(ctx, tx, write.By(), forCreation); err != nil {
 			return err
 		}
@@ -53,9 +53,12 @@ func keyRow(key *store.Key) []any {
 
 // fromKey always gives one row. It has the key, or NULL, so that the statement can ask for
 // the server's role and history at the same moment.
-const fromKey = " FROM (VALUES (true)) AS one LEFT JOIN system_keys ON id = $1"
+const fromKey = " FROM (VALUES (true)) AS one LEFT JOIN {keys} ON id = $1"
 
-var selectKey = "SELECT " + keyColumns + ", pg_is_in_recovery(), " + atPlace(2) + fromKey
+var (
+	selectKey         = "SELECT " + keyColumns + ", pg_is_in_recovery(), " + atPlace(2) + fromKey
+	selectKeyOfOrigin = "SELECT " + keyColumns + ", pg_is_in_recovery(), " + followed(2) + fromKey
+)
 
 // Key implements [store.Store].
 func (s *Store) Key(ctx context.Context, id store.ID) (_ *store.Key, err error) {
@@ -65,21 +68,16 @@ func (s *Store) Key(ctx context.Context, id store.ID) (_ *store.Key, err error) 
 }
 
 func (s *Store) key(ctx context.Context, id store.ID) (key *store.Key, err error) {
-	err = s.callFollowed(func() (err error) {
+	err = s.readFollowed(ctx, func(db *database) (err error) {
 		seen := s.seenArguments()
-		key, err = readKey(s.pool.QueryRow(ctx, selectKey, uuid(id), seen[0], seen[1]))
+		key, err = readKey(db.QueryRow(ctx, selectKey, uuid(id), seen[0], seen[1]))
 		if !errors.Is(err, store.ErrNotFound) || seen[2] == "" {
 			return err
 		}
 		// An old primary may lack a key that was created since. So "not found" counts
 		// only if the origin is the same too. A row that is found needs no such check,
 		// since whatever ends a row is in the log.
-		origin, err := s.origin(ctx)
-		if err != nil {
-			return err
-		}
-		statement := "SELECT " + keyColumns + ", pg_is_in_recovery(), " + followed(origin, 2) + fromKey
-		key, err = readKey(s.pool.QueryRow(ctx, statement, append([]any{uuid(id)}, seen...)...))
+		key, err = readKey(db.QueryRow(ctx, selectKeyOfOrigin, append([]any{uuid(id)}, seen...)...))
 		return err
 	})
 	if err != nil {
@@ -103,7 +101,7 @@ func readKey(row pgx.Row) (*store.Key, error) {
 func (s *Store) DeleteKey(ctx context.Context, id store.ID, write *store.Write) (_ *store.Key, err error) {
 	ctx, end := s.call(ctx, "delete_key", "delete a key")
 	defer end(&err)
-	key, err := sqlstore.Result(ctx, s.durably, func(tx pgx.Tx) (*store.Key, error) {
+	key, err := sqlstore.Result(ctx, s.durably, func(tx *database) (*store.Key, error) {
 		if err := allow(ctx, tx, write.By(), forDeletion); err != nil {
 			return nil, err
 		}
@@ -121,25 +119,25 @@ func (s *Store) DeleteKey(ctx context.Context, id store.ID, write *store.Write) 
 
 // deleteKey deletes the key and returns it, or nil if there was none. In both cases the
 // deletion gets into the change log.
-func deleteKey(ctx context.Context, tx pgx.Tx, id store.ID) (*store.Key, error) {
+func deleteKey(ctx context.Context, tx *database, id store.ID) (*store.Key, error) {
 	// The statement locks the table before it reads the triggers. Nobody can change them
 	// until the transaction ends.
 	var logged bool
-	key, err := scanKey(tx.QueryRow(ctx, "DELETE FROM system_keys WHERE id = $1 AND "+durable+
+	key, err := scanKey(tx.QueryRow(ctx, "DELETE FROM {keys} WHERE id = $1 AND "+durable+
 		" RETURNING "+columns+", "+watched, uuid(id)), &logged)
 	if err == nil && logged {
 		return key, nil
 	}
 	if err == nil || errors.Is(err, store.ErrNotFound) {
-		_, err = tx.Exec(ctx, "SELECT sidecar.append($1, 'd')", uuid(id))
+		_, err = tx.Exec(ctx, "SELECT {own}.append($1, 'd')", uuid(id))
 	}
 	return key, err
 }
 
 // rehash replaces a hash. It tells the trigger that logs the change that the new hash
 // belongs to the same key, by a setting that ends with the transaction.
-const rehash = `UPDATE system_keys SET key_hash = $3 WHERE id = $1 AND key_hash = $2
-    AND set_config('sidecar.rehashing', id || ':' || encode(sha256(convert_to($3, 'UTF8')), 'hex'), true) <> ''`
+const rehash = `UPDATE {keys} SET key_hash = $3 WHERE id = $1 AND key_hash = $2
+    AND set_config('sidecar.rehashing{mark}', id || ':' || encode(sha256(convert_to($3, 'UTF8')), 'hex'), true) <> ''`
 
 // RehashKey implements [store.Store].
 func (s *Store) RehashKey(ctx context.Context, id store.ID, old, renewed store.Hash) (err error) {
@@ -178,11 +176,11 @@ const (
 )
 
 // allow locks the acting key and checks that it may write.
-func allow(ctx context.Context, tx pgx.Tx, acting *store.Acting, lock string) error {
+func allow(ctx context.Context, tx *database, acting *store.Acting, lock string) error {
 	if acting == nil {
 		return nil
 	}
-	key, err := scanKey(tx.QueryRow(ctx, "SELECT "+columns+" FROM system_keys WHERE id = $1"+lock, uuid(acting.ID)))
+	key, err := scanKey(tx.QueryRow(ctx, "SELECT "+columns+" FROM {keys} WHERE id = $1"+lock, uuid(acting.ID)))
 	return sqlstore.Allow(acting, key, err)
 }
 
@@ -196,12 +194,12 @@ WITH uses AS MATERIALIZED (
     GROUP BY id
 ), locked AS MATERIALIZED (
     SELECT k.id, uses.at
-    FROM uses JOIN system_keys k ON k.id = uses.id
+    FROM uses JOIN {keys} k ON k.id = uses.id
     WHERE coalesce(k.last_used_at, '-infinity') < uses.at
     ORDER BY k.id
     FOR NO KEY UPDATE OF k
 )
-UPDATE system_keys k
+UPDATE {keys} k
 SET last_used_at = greatest(k.last_used_at, locked.at)
 FROM locked
 WHERE k.id = locked.id`

@@ -18,12 +18,9 @@ const compactCount = `
 WITH turn AS MATERIALIZED (
     SELECT pg_try_advisory_xact_lock($1) AS mine
 ), gone AS (
-    DELETE FROM sidecar.key_count WHERE (SELECT mine FROM turn) RETURNING delta
+    DELETE FROM {own}.key_count WHERE (SELECT mine FROM turn) RETURNING delta
 )
-INSERT INTO sidecar.key_count (delta) SELECT sum(delta) FROM gone HAVING count(*) > 0`
-
-// compactLock is the advisory lock of compactCount.
-const compactLock = migrationLock + 1
+INSERT INTO {own}.key_count (delta) SELECT sum(delta) FROM gone HAVING count(*) > 0`
 
 // Keys implements [store.Store].
 func (s *Store) Keys(ctx context.Context, query *store.KeyQuery) (_ *store.KeyPage, err error) {
@@ -41,19 +38,23 @@ func (s *Store) page(ctx context.Context, query *store.KeyQuery) (page *store.Ke
 	if err := query.Check(); err != nil {
 		return nil, nil, err
 	}
-	switch {
-	case !query.Possible():
+	if !query.Possible() {
 		return &store.KeyPage{}, nil, ctx.Err()
+	}
+	db, err := s.database(ctx)
+	switch {
+	case err != nil:
+		return nil, nil, err
 	case query.Search == "" && query.UnusedSince.IsZero():
-		return s.unfiltered(ctx, query)
+		return unfiltered(ctx, db, query)
 	}
 	page = &store.KeyPage{}
 	count := countStatement(query)
-	if err := s.pool.QueryRow(ctx, count.text, count.args...).Scan(&page.Total); err != nil || page.Total == 0 {
+	if err := db.QueryRow(ctx, count.text, count.args...).Scan(&page.Total); err != nil || page.Total == 0 {
 		return page, nil, err
 	}
 	list := pageStatement(query, accessFor(query, page.Total))
-	rows, _ := s.pool.Query(ctx, list.text, list.args...) // the rows return its error
+	rows, _ := db.Query(ctx, list.text, list.args...) // the rows return its error
 	page.Keys, ranks, err = collectKeys(rows)
 	return page, ranks, err
 }
@@ -69,25 +70,27 @@ func accessFor(query *store.KeyQuery, total int) access {
 }
 
 // unfiltered reads a page and the counter in one round trip.
-func (s *Store) unfiltered(ctx context.Context, query *store.KeyQuery) (page *store.KeyPage, ranks []string, err error) {
+func unfiltered(
+	ctx context.Context, db *database, query *store.KeyQuery,
+) (page *store.KeyPage, ranks []string, err error) {
 	page = &store.KeyPage{}
 	counters := 0
 	var batch pgx.Batch
 	// The page comes first: TRUNCATE locks the tables in this order.
 	list := pageStatement(query, walk)
-	batch.Queue(list.text, list.args...).Query(func(rows pgx.Rows) (err error) {
+	batch.Queue(db.sql(list.text), list.args...).Query(func(rows pgx.Rows) (err error) {
 		page.Keys, ranks, err = collectKeys(rows)
 		return err
 	})
-	batch.Queue("SELECT coalesce(sum(delta), 0)::bigint, count(*) FROM sidecar.key_count").QueryRow(func(row pgx.Row) error {
+	batch.Queue(db.sql("SELECT coalesce(sum(delta), 0)::bigint, count(*) FROM {own}.key_count")).QueryRow(func(row pgx.Row) error {
 		return row.Scan(&page.Total, &counters)
 	})
-	if err := s.pool.SendBatch(ctx, &batch).Close(); err != nil {
+	if err := db.SendBatch(ctx, &batch).Close(); err != nil {
 		return nil, nil, err
 	}
 	if counters > maxCounters {
 		// If it fails, the next list tries again.
-		_, _ = s.pool.Exec(ctx, compactCount, int64(compactLock))
+		_, _ = db.Exec(ctx, compactCount, db.compaction())
 	}
 	return page, ranks, nil
 }
@@ -102,7 +105,7 @@ func collectKeys(rows pgx.Rows) (keys []store.Key, ranks []string, err error) {
 const selectGranted = `
 SELECT DISTINCT p COLLATE "C" AS permission
 FROM (
-    SELECT permissions FROM system_keys ORDER BY created_at DESC, id DESC LIMIT $1
+    SELECT permissions FROM {keys} ORDER BY created_at DESC, id DESC LIMIT $1
 ) AS newest, unnest(newest.permissions) AS p
 ORDER BY permission LIMIT $2`
 
@@ -110,6 +113,10 @@ ORDER BY permission LIMIT $2`
 func (s *Store) Granted(ctx context.Context, keys int) (_ []string, err error) {
 	ctx, end := s.call(ctx, "granted", "list the permissions in use")
 	defer end(&err)
-	rows, _ := s.pool.Query(ctx, selectGranted, max(0, keys), store.MaxGranted) // the rows return its error
+	db, err := s.database(ctx)
+	if err != nil {
+		return nil, err
+	}
+	rows, _ := db.Query(ctx, selectGranted, max(0, keys), store.MaxGranted) // the rows return its error
 	return pgx.CollectRows(rows, pgx.RowTo[string])
 }

@@ -17,7 +17,7 @@ import (
 func empty(tb testing.TB) *Store {
 	tb.Helper()
 	ctx := context.WithoutCancel(tb.Context())
-	s, err := Open(ctx, testenv.Database(tb))
+	s, err := Open(ctx, testenv.Database(tb), Options{})
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -30,6 +30,16 @@ func empty(tb testing.TB) *Store {
 		tb.Fatal(err)
 	}
 	return s
+}
+
+// names returns the database of a migrated store.
+func names(tb testing.TB, s *Store) *database {
+	tb.Helper()
+	db, err := s.database(context.WithoutCancel(tb.Context()))
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return db
 }
 
 // large opens a store with many keys, as storetest.LargeRows describes them.
@@ -69,7 +79,7 @@ func TestLargeListsUseTheirIndexes(t *testing.T) {
 		how, total := walk, 0
 		if q.Query.Search != "" || !q.Query.UnusedSince.IsZero() {
 			count := countStatement(&q.Query)
-			if err := s.pool.QueryRow(t.Context(), count.text, count.args...).Scan(&total); err != nil {
+			if err := names(t, s).QueryRow(t.Context(), count.text, count.args...).Scan(&total); err != nil {
 				t.Fatal(err)
 			}
 			if plan := explainPlan(t, s, count); !q.Scans && strings.Contains(plan, "Seq Scan") {
@@ -100,7 +110,7 @@ func TestLargeListsUseTheirIndexes(t *testing.T) {
 // explainPlan returns a statement's query plan for its arguments.
 func explainPlan(tb testing.TB, s *Store, statement *statement) string {
 	tb.Helper()
-	rows, err := s.pool.Query(tb.Context(), "EXPLAIN (COSTS OFF) "+statement.text, statement.args...)
+	rows, err := names(tb, s).Query(tb.Context(), "EXPLAIN (COSTS OFF) "+statement.text, statement.args...)
 	if err != nil {
 		tb.Fatal(err)
 	}

@@ -28,7 +28,7 @@ SELECT sha256(k.id::text::bytea), k.id, sha256(convert_to(k.key_hash, 'UTF8')), 
 		s       statement
 		indexes []string
 	}{
-		{"read", statement{selectSession(origins[0]), []any{digest[:], now, 1, 1, ""}}, []string{"session_pkey", "system_keys_pkey"}},
+		{"read", statement{selectSession, []any{digest[:], now, 1, 1, ""}}, []string{"session_pkey", "system_keys_pkey"}},
 		{"end", statement{deleteSession, []any{digest[:]}}, []string{"session_pkey"}},
 		// As the trigger does it.
 		{"end by key", statement{"SELECT digest FROM sidecar.session WHERE key_id = $1", []any{uuid([16]byte{1})}}, []string{"session_by_key"}},

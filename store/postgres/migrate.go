@@ -4,6 +4,9 @@ import (
 	"context"
 	"embed"
 	"fmt"
+	"log/slog"
+	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -13,47 +16,97 @@ import (
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
+// The first migration makes the whole schema. A later one runs while servers of the version
+// before serve. It is cancelled and tried again if it holds a lock for longer than
+// lockBound, so it changes the catalog and nothing else. What takes longer is a migration
+// of its own, and begins with a line that says so. For instance:
+//
+//	0002  ALTER TABLE {keys} ADD COLUMN team text;
+//	      ALTER TABLE {keys} ALTER COLUMN team SET DEFAULT '';
+//	0003  -- in batches …
+//	0004  ALTER TABLE {keys} ADD CONSTRAINT team_is_set CHECK (team IS NOT NULL) NOT VALID;
+//	0005  -- without locks
+//	      ALTER TABLE {keys} VALIDATE CONSTRAINT team_is_set;
+//	0006  ALTER TABLE {keys} ALTER COLUMN team SET NOT NULL;
+//	      ALTER TABLE {keys} DROP CONSTRAINT team_is_set;
+//
+// PostgreSQL does not read the table for SET NOT NULL if such a constraint was validated.
+//
 //go:embed migrations/*.sql
 var scripts embed.FS
 
 var migrations = sqlstore.LoadMigrations(scripts)
 
-// migrationLock is the advisory lock that a migrating instance holds. The number is
-// arbitrary. It must only differ from the locks of other programs on the same database.
-const migrationLock = 0x6c6d5f7379735f6b // "lm_sys_k"
+// These are first lines of migrations.
+const (
+	// inBatches is a statement for some rows at a time; see [migrator.fill].
+	inBatches = "-- in batches\n"
+	// withoutLocks takes no lock that readers or writers wait for.
+	withoutLocks = "-- without locks\n"
+)
+
+const (
+	// lockWait is how long a migration waits for a lock. While it waits for a table, behind a
+	// backup for instance, all later sessions wait behind it, readers too.
+	lockWait = time.Second / 2
+	// lockBound is how long it holds a lock.
+	lockBound = time.Second
+	// lockPause is how long it lets the others pass before it tries again.
+	lockPause = 2 * time.Second
+	// batchRows is how many rows are filled at a time. If that takes longer than lockBound,
+	// the next batches are smaller.
+	batchRows = 1000
+	// loggedRows is after how many rows the log says how far a migration is.
+	loggedRows = 50_000
+)
 
 // Migrate implements [store.Store]. If another session holds a table, it tries again until
-// the context ends, and never waits for long at once.
+// the context ends, and never waits for long at once. If it is interrupted, the next call
+// goes on from there.
 //
-// If the schema is up to date, Migrate only reads. Else the role needs the right to create a
-// table in the default schema, and a schema in the database. The latter is not needed if
-// the role owns a schema named sidecar.
+// If the schema is up to date, Migrate only reads. Else the role needs the right to create
+// a table in the schema of system_keys, and a schema in the database. The latter is not
+// needed if the role owns the schema of the other tables.
 func (s *Store) Migrate(ctx context.Context) error {
 	// The check runs in a transaction, since PgBouncer refuses one in its statement mode.
 	if err := pgx.BeginTxFunc(ctx, s.pool, transaction, func(tx pgx.Tx) error { return checkServer(ctx, tx) }); err != nil {
 		return explain("migrate", err)
 	}
 	version := func() (int, error) {
-		version, err := schemaVersion(ctx, s.pool)
-		return version, explain("migrate", err)
+		state, err := s.state(ctx, s.pool)
+		return state.version, explain("migrate", err)
 	}
-	return migrations.Run("the schema", version, func(next sqlstore.Migration) error {
-		err := pgx.BeginTxFunc(ctx, s.pool, transaction, func(tx pgx.Tx) error { return migrate(ctx, tx, next) })
-		err = explain("migrate: "+next.Name, err)
-		if code(err) == lockNotAvailable {
-			err = pause(ctx, err)
-		}
-		return err
-	})
+	m := &migrator{Store: s, batch: batchRows}
+	return s.migrations.Run("the schema", version, func(next sqlstore.Migration) error { return m.apply(ctx, next) })
 }
 
-// A migration locks the whole table that it changes. While it waits for that lock, behind a
-// backup for instance, all later sessions wait behind it, readers too. So a migration waits
-// for setLockTimeout only, and lets the others pass for lockPause before it tries again.
-const (
-	setLockTimeout = "SET LOCAL lock_timeout = '2s'"
-	lockPause      = 2 * time.Second
-)
+// migrator is one run of [Store.Migrate].
+type migrator struct {
+	*Store
+	batch int // rows
+	tries int // without success
+}
+
+// passing are the error codes of what may be different the next time.
+var passing = []string{lockNotAvailable, queryCanceled, idleTooLong, deadlockDetected, serializationFailure}
+
+// apply applies a migration, or one batch of it. It leaves the version as it is if there is
+// more to do, so that the caller tries again.
+func (m *migrator) apply(ctx context.Context, next sqlstore.Migration) error {
+	err := pgx.BeginTxFunc(ctx, m.pool, transaction, func(tx pgx.Tx) error { return m.migrate(ctx, tx, next) })
+	err = explain("migrate: "+next.Name, err)
+	switch failed := code(err); {
+	case !slices.Contains(passing, failed):
+		m.tries = 0
+		return err
+	case failed == queryCanceled:
+		m.batch = max(1, m.batch/2)
+	}
+	if m.tries++; m.tries%20 == 1 {
+		m.logger.Info("a migration lets others pass and tries again", slog.String("migration", next.Name), slog.Any("error", err))
+	}
+	return pause(ctx, err)
+}
 
 // pause waits between two attempts. If the context ends, it returns the cause and err, which
 // is the error of the last attempt.
@@ -68,35 +121,121 @@ func pause(ctx context.Context, err error) error {
 	}
 }
 
-func migrate(ctx context.Context, tx pgx.Tx, next sqlstore.Migration) error {
-	if _, err := tx.Exec(ctx, "SELECT pg_advisory_xact_lock($1)", int64(migrationLock)); err != nil {
+func (m *migrator) migrate(ctx context.Context, tx pgx.Tx, next sqlstore.Migration) error {
+	if _, err := tx.Exec(ctx, "SELECT pg_advisory_xact_lock($1)", scopeOf(m.ownSchema()).migration); err != nil {
 		return err
 	}
-	current, err := schemaVersion(ctx, tx)
-	if err != nil || current != next.Version-1 {
-		return err
-	}
-	// The timeout does not hold for the lock above, whose holder migrates.
-	if _, err := tx.Exec(ctx, setLockTimeout); err != nil {
+	now, err := m.state(ctx, tx)
+	if err != nil || now.version != next.Version-1 {
 		return err
 	}
 	if next.Version == 1 {
-		if err := createSchema(ctx, tx); err != nil {
-			return err
-		}
+		return m.install(ctx, tx, next)
 	}
-	// A query without arguments may hold several statements.
-	if _, err := tx.Conn().PgConn().Exec(ctx, next.Script).ReadAll(); err != nil {
+	// The bounds do not hold for the lock above, whose holder migrates.
+	wait, idle := lockWait.Milliseconds(), lockBound.Milliseconds()
+	held := idle
+	if strings.HasPrefix(next.Script, withoutLocks) {
+		held = 0 // no bound
+	}
+	_, err = tx.Exec(ctx, "SELECT set_config('lock_timeout', $1::text, true), "+
+		"set_config('idle_in_transaction_session_timeout', $2::text, true), set_config('statement_timeout', $3::text, true)",
+		strconv.FormatInt(wait, 10), strconv.FormatInt(idle, 10), strconv.FormatInt(held, 10))
+	if err != nil {
 		return err
 	}
-	if next.Version == 1 {
-		key := sqlstore.NewMintKey()
-		if _, err := tx.Exec(ctx, "INSERT INTO sidecar.mint_key (key) VALUES ($1) ON CONFLICT DO NOTHING", key[:]); err != nil {
+	db := &database{tx, newInstallation(m.ownSchema(), now.keys, "''")}
+	if strings.HasPrefix(next.Script, inBatches) {
+		if more, err := m.fill(ctx, db, next); err != nil || more {
 			return err
 		}
+	} else if err := script(ctx, tx, db, next); err != nil {
+		return err
 	}
-	_, err = tx.Exec(ctx, "INSERT INTO sidecar.schema_migrations (version, name) VALUES ($1, $2)", next.Version, next.Name)
+	return enter(ctx, db, next)
+}
+
+// install applies the first migration.
+func (m *migrator) install(ctx context.Context, tx pgx.Tx, first sqlstore.Migration) error {
+	keys, err := m.createSchema(ctx, tx)
+	if err != nil {
+		return err
+	}
+	db := &database{tx, newInstallation(m.ownSchema(), keys, "''")}
+	if err := script(ctx, tx, db, first); err != nil {
+		return err
+	}
+	key := sqlstore.NewMintKey()
+	if _, err := db.Exec(ctx, "INSERT INTO {own}.mint_key (key) VALUES ($1) ON CONFLICT DO NOTHING", key[:]); err != nil {
+		return err
+	}
+	return enter(ctx, db, first)
+}
+
+// script runs the script of a migration. A query without arguments may hold several
+// statements.
+func script(ctx context.Context, tx pgx.Tx, db *database, next sqlstore.Migration) error {
+	_, err := tx.Conn().PgConn().Exec(ctx, db.sql(next.Script)).ReadAll()
 	return err
+}
+
+// enter records that a migration was applied.
+func enter(ctx context.Context, db *database, next sqlstore.Migration) error {
+	_, err := db.Exec(ctx, "INSERT INTO {own}.schema_migrations (version, name, keys_schema) VALUES ($1, $2, $3)",
+		next.Version, next.Name, db.keys)
+	return err
+}
+
+// fill runs the statement of a migration for one batch, and reports whether there may be
+// more. Where the next batch begins is recorded in the transaction of the batch.
+//
+// The statement takes the rows whose id is at least $1, in the order of their ids, $2 at
+// most, locks them in that order, as [recordUse] does, and returns their ids, also of those
+// that it leaves as they are. Rows that come later get the column's default.
+func (m *migrator) fill(ctx context.Context, db *database, next sqlstore.Migration) (more bool, err error) {
+	var from store.ID
+	var filled int
+	err = db.QueryRow(ctx, "INSERT INTO {own}.schema_batches AS b (version) VALUES ($1) "+
+		"ON CONFLICT (version) DO UPDATE SET version = b.version RETURNING next, filled", next.Version).Scan(sqlstore.ID(&from), &filled)
+	if err != nil {
+		return false, err
+	}
+	ids, err := collect(ctx, db, func(row sqlstore.Row) (id store.ID, err error) {
+		err = row.Scan(sqlstore.ID(&id))
+		return id, err
+	}, next.Script, uuid(from), m.batch)
+	if err != nil {
+		return false, err
+	}
+	before := filled
+	filled += len(ids)
+	from, more = behind(ids)
+	more = more && len(ids) == m.batch // else new rows, which need nothing, would keep it going
+	if !more || filled/loggedRows > before/loggedRows {
+		m.logger.Info("a migration fills rows", slog.String("migration", next.Name), slog.Int("rows", filled), slog.Bool("done", !more))
+	}
+	if !more {
+		_, err = db.Exec(ctx, "DELETE FROM {own}.schema_batches WHERE version = $1", next.Version)
+		return false, err
+	}
+	_, err = db.Exec(ctx, "UPDATE {own}.schema_batches SET next = $2, filled = $3 WHERE version = $1", next.Version, uuid(from), filled)
+	return true, err
+}
+
+// behind returns the smallest id that is greater than all of these. There is none if there
+// are no ids, or if one of them is the greatest that there can be.
+func behind(ids []store.ID) (next store.ID, ok bool) {
+	for _, id := range ids {
+		if string(id[:]) > string(next[:]) {
+			next = id
+		}
+	}
+	for i := len(next) - 1; i >= 0 && len(ids) > 0; i-- {
+		if next[i]++; next[i] != 0 {
+			return next, true
+		}
+	}
+	return next, false
 }
 
 // checkServer refuses servers that this package does not support.
@@ -117,66 +256,24 @@ func supported(name string, version int) error {
 	product, _, _ := strings.Cut(name, " ")
 	switch {
 	case product != "PostgreSQL":
-		return &store.RefusedError{Err: fmt.Errorf("the server is %.40q, and a store needs PostgreSQL", product)}
+		return refuse("the server is %.40q, and a store needs PostgreSQL", product)
 	case version < minVersion:
-		return &store.RefusedError{Err: fmt.Errorf("the server is PostgreSQL %d, and a store needs %d or later",
-			version/1_00_00, minVersion/1_00_00)}
+		return refuse("the server is PostgreSQL %d, and a store needs %d or later", version/1_00_00, minVersion/1_00_00)
 	}
 	return nil
-}
-
-// createSchema creates the schema sidecar and the table of applied migrations.
-func createSchema(ctx context.Context, tx pgx.Tx) error {
-	var encoding string
-	if err := tx.QueryRow(ctx, "SELECT current_setting('server_encoding')").Scan(&encoding); err != nil {
-		return err
-	}
-	if encoding != "UTF8" {
-		return &store.RefusedError{Err: fmt.Errorf("the database has the encoding %s, and labels need UTF8", encoding)}
-	}
-	var exists bool
-	if err := tx.QueryRow(ctx, "SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = 'sidecar')").Scan(&exists); err != nil {
-		return err
-	}
-	if !exists { // CREATE SCHEMA IF NOT EXISTS would need the right to create in any case
-		if _, err := tx.Exec(ctx, "CREATE SCHEMA sidecar"); err != nil {
-			return err
-		}
-	}
-	for _, statement := range []string{
-		"REVOKE ALL ON SCHEMA sidecar FROM PUBLIC",
-		`CREATE TABLE sidecar.schema_migrations (
-    version    int PRIMARY KEY,
-    name       text NOT NULL,
-    applied_at timestamptz NOT NULL DEFAULT clock_timestamp()
-)`,
-	} {
-		if _, err := tx.Exec(ctx, statement); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// schemaVersion returns the number of the last migration. Without migrations it is 0.
-func schemaVersion(ctx context.Context, db querier) (version int, err error) {
-	var exists bool
-	// This does not use to_regclass, which can answer from a cache older than the lock.
-	err = db.QueryRow(ctx, "SELECT EXISTS (SELECT FROM pg_tables "+
-		"WHERE schemaname = 'sidecar' AND tablename = 'schema_migrations')").Scan(&exists)
-	if err != nil || !exists {
-		return 0, err
-	}
-	err = db.QueryRow(ctx, "SELECT coalesce(max(version), 0) FROM sidecar.schema_migrations").Scan(&version)
-	return version, err
 }
 
 // MintKey implements [store.Store].
 func (s *Store) MintKey(ctx context.Context) (store.MintKey, error) {
-	key, err := mintKey(ctx, s.pool)
-	return key, explain("read the mint key", err)
+	const what = "read the mint key"
+	db, err := s.database(ctx)
+	if err != nil {
+		return store.MintKey{}, explain(what, err)
+	}
+	key, err := mintKey(ctx, db)
+	return key, explain(what, err)
 }
 
-func mintKey(ctx context.Context, db querier) (store.MintKey, error) {
-	return sqlstore.ScanMintKey(db.QueryRow(ctx, "SELECT key FROM sidecar.mint_key"))
+func mintKey(ctx context.Context, db *database) (store.MintKey, error) {
+	return sqlstore.ScanMintKey(db.QueryRow(ctx, "SELECT key FROM {own}.mint_key"))
 }

@@ -35,6 +35,27 @@ func TestAFeedBehindAPoolerOpensInTheTimeOfAShortLease(t *testing.T) {
 	}
 }
 
+// TestASchemaOfItsOwnWorksBehindAPooler lends a connection for each transaction, so that a
+// setting of a session would be lost.
+func TestASchemaOfItsOwnWorksBehindAPooler(t *testing.T) {
+	t.Parallel()
+	server := testenv.StartPostgres(t)
+	dsn := server.Database()
+	pooler := testenv.StartPooler(t, server, testenv.Setting("pool_mode", "transaction"))
+	s := openIn(t, "postgres://postgres@"+pooler.Addr()+mustPath(t, dsn)+"?sslmode=disable", oddName)
+	eventually(t, "the store is migrated", func() bool { return s.Migrate(t.Context()) == nil })
+	key := sample(t, s, "pooled")
+	found(t, s, "POOL", 1)
+	feed := follow(t, s)
+	head := pull(t, feed, store.Position{}).Head
+	if _, err := s.DeleteKey(t.Context(), key.ID, nil); err != nil {
+		t.Fatal(err)
+	}
+	if got := kinds(t, feed, head); got != "d" {
+		t.Errorf("the feed has seen %q", got)
+	}
+}
+
 // TestAReadOnlyRoleIsNoStandby has a primary on which somebody has made sessions
 // read-only.
 func TestAReadOnlyRoleIsNoStandby(t *testing.T) {

@@ -21,7 +21,7 @@ func (s *Store) Barrier(ctx context.Context) (rev int64, err error) {
 
 // barrier is one statement, so that the log is locked no longer than necessary.
 func (s *Store) barrier(ctx context.Context) (rev int64, err error) {
-	origin, err := s.origin(ctx)
+	db, err := s.database(ctx)
 	if err != nil {
 		return 0, err
 	}
@@ -32,7 +32,7 @@ func (s *Store) barrier(ctx context.Context) (rev int64, err error) {
 	defer conn.Release()
 	standbys := watchStandbys(conn.Conn())
 	var at string
-	err = conn.QueryRow(ctx, "SELECT sidecar.append(NULL, 'b'), "+origin+" WHERE "+followed(origin, 1), s.seenArguments()...).
+	err = db.on(conn).QueryRow(ctx, "SELECT {own}.append(NULL, 'b'), {origin} WHERE "+followed(1), s.seenArguments()...).
 		Scan(&rev, &at)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return 0, store.ErrOtherHistory
@@ -47,12 +47,12 @@ func (s *Store) barrier(ctx context.Context) (rev int64, err error) {
 // progressColumns are the columns after serverColumns, and their tables. There is one row
 // for each member. Without members there is one row whose member is NULL.
 const progressColumns = `, ` + watched + `, head.rev, head.tag, cut.requests, ` + sqlstore.MemberColumns + `
-FROM (SELECT rev, tag FROM sidecar.change_log ORDER BY rev DESC LIMIT 1) AS head
+FROM (SELECT rev, tag FROM {own}.change_log ORDER BY rev DESC LIMIT 1) AS head
 CROSS JOIN (
     SELECT coalesce(sum(c.requests), 0)::bigint AS requests
-    FROM sidecar.change_log l JOIN sidecar.change_cut c USING (rev) WHERE l.key_id = $1 AND l.op = 'd'
+    FROM {own}.change_log l JOIN {own}.change_cut c USING (rev) WHERE l.key_id = $1 AND l.op = 'd'
 ) AS cut
-LEFT JOIN sidecar.member m ON true
+LEFT JOIN {own}.member m ON true
 ORDER BY m.joined_at, m.id`
 
 // Progress implements [store.Store].
@@ -64,8 +64,8 @@ func (s *Store) Progress(ctx context.Context, key store.ID) (_ *store.Progress, 
 		return sqlstore.ScanMember(checkedRow{row, &progress.Origin},
 			&progress.Watched, &progress.Head.Rev, &progress.Head.Tag, &progress.Cut)
 	}
-	members, err := sqlstore.Result(ctx, s.readFollowed, func(origin string) ([]store.Member, error) {
-		return collect(ctx, s.pool, scan, "SELECT "+serverColumns(origin, 2)+progressColumns, append([]any{uuid(key)}, s.seenArguments()...)...)
+	members, err := sqlstore.Result(ctx, s.readFollowed, func(db *database) ([]store.Member, error) {
+		return collect(ctx, db, scan, "SELECT "+serverColumns(2)+progressColumns, append([]any{uuid(key)}, s.seenArguments()...)...)
 	})
 	if err != nil {
 		return nil, err
@@ -78,21 +78,21 @@ func (s *Store) Progress(ctx context.Context, key store.ID) (_ *store.Progress, 
 
 // Leave implements [store.Store].
 func (s *Store) Leave(ctx context.Context, member store.ID) error {
-	_, err := s.exec(ctx, "DELETE FROM sidecar.member WHERE id = $1", uuid(member))
+	_, err := s.exec(ctx, "DELETE FROM {own}.member WHERE id = $1", uuid(member))
 	return explain("leave", err)
 }
 
 // Reap implements [store.Store].
 func (s *Store) Reap(ctx context.Context, member store.ID, heartbeat int64) (bool, error) {
-	tag, err := s.exec(ctx, "DELETE FROM sidecar.member WHERE id = $1 AND beat = $2", uuid(member), heartbeat)
+	tag, err := s.exec(ctx, "DELETE FROM {own}.member WHERE id = $1 AND beat = $2", uuid(member), heartbeat)
 	return err == nil && tag.RowsAffected() == 1, explain("remove an instance", err)
 }
 
 // Prune implements [store.Store].
 func (s *Store) Prune(ctx context.Context, keep int) error {
 	_, err := s.exec(ctx, `
-DELETE FROM sidecar.change_log WHERE rev < (
-    SELECT min(rev) FROM (SELECT rev FROM sidecar.change_log ORDER BY rev DESC LIMIT $1) AS kept
+DELETE FROM {own}.change_log WHERE rev < (
+    SELECT min(rev) FROM (SELECT rev FROM {own}.change_log ORDER BY rev DESC LIMIT $1) AS kept
 )`, max(1, keep))
 	return explain("prune the log of changes", err)
 }

@@ -14,8 +14,8 @@ const keyProof = "sha256(convert_to(k.key_hash, 'UTF8'))"
 // insertSession locks the key until the session is committed. A deletion of the key, or a
 // change of its hash, comes either before, so that nothing is inserted, or after, and ends
 // the session.
-const insertSession = "INSERT INTO sidecar.session (digest, key_id, key_proof, expires_at) " +
-	"SELECT $1, k.id, " + keyProof + ", $3 FROM system_keys k WHERE k.id = $2 FOR SHARE"
+const insertSession = "INSERT INTO {own}.session (digest, key_id, key_proof, expires_at) " +
+	"SELECT $1, k.id, " + keyProof + ", $3 FROM {keys} k WHERE k.id = $2 FOR SHARE"
 
 // CreateSession implements [store.Sessions].
 func (s *Store) CreateSession(ctx context.Context, session *store.Session) (err error) {
@@ -33,27 +33,25 @@ func (s *Store) CreateSession(ctx context.Context, session *store.Session) (err 
 // locks the tables in this order. The condition on the expiry has a form that no index
 // serves, since the index of the digest is better.
 const fromSession = " FROM (VALUES (true)) AS one LEFT JOIN (" +
-	"SELECT k.*, true AS found FROM system_keys k JOIN sidecar.session s ON s.key_id = k.id AND s.key_proof = " + keyProof +
+	"SELECT k.*, true AS found FROM {keys} k JOIN {own}.session s ON s.key_id = k.id AND s.key_proof = " + keyProof +
 	" WHERE s.digest = $1 AND (s.expires_at > $2) IS TRUE) AS session ON true"
 
-func selectSession(origin string) string {
-	return "SELECT " + columns + ", found IS NOT NULL, pg_is_in_recovery(), " + followed(origin, 3) + fromSession
-}
+var selectSession = "SELECT " + columns + ", found IS NOT NULL, pg_is_in_recovery(), " + followed(3) + fromSession
 
 // Session implements [store.Sessions]. The end of a session is not in the change log, so the
 // condition atPlace would not be enough.
 func (s *Store) Session(ctx context.Context, digest [32]byte, now time.Time) (_ *store.Key, err error) {
 	ctx, end := s.call(ctx, "session", "read a session")
 	defer end(&err)
-	return sqlstore.Result(ctx, s.readFollowed, func(origin string) (*store.Key, error) {
+	return sqlstore.Result(ctx, s.readFollowed, func(db *database) (*store.Key, error) {
 		var found, standby, followed bool
-		row := s.pool.QueryRow(ctx, selectSession(origin), append([]any{digest[:], now}, s.seenArguments()...)...)
+		row := db.QueryRow(ctx, selectSession, append([]any{digest[:], now}, s.seenArguments()...)...)
 		key, err := scanKey(row, &found, &standby, &followed)
 		return key, checkAnswer(err, standby, followed, found)
 	})
 }
 
-const deleteSession = "DELETE FROM sidecar.session WHERE digest = $1 AND " + durable
+const deleteSession = "DELETE FROM {own}.session WHERE digest = $1 AND " + durable
 
 // EndSession implements [store.Sessions].
 func (s *Store) EndSession(ctx context.Context, digest [32]byte) (err error) {
@@ -63,7 +61,7 @@ func (s *Store) EndSession(ctx context.Context, digest [32]byte) (err error) {
 	return err
 }
 
-const insertNonce = "INSERT INTO sidecar.nonce (digest, expires_at) SELECT $1, $2 WHERE " + durable
+const insertNonce = "INSERT INTO {own}.nonce (digest, expires_at) SELECT $1, $2 WHERE " + durable
 
 // SpendNonce implements [store.Sessions].
 func (s *Store) SpendNonce(ctx context.Context, digest [32]byte, expires time.Time) (err error) {
@@ -74,7 +72,7 @@ func (s *Store) SpendNonce(ctx context.Context, digest [32]byte, expires time.Ti
 }
 
 // pruneSessions are the statements that remove expired sessions and nonces.
-var pruneSessions = []string{pruneFrom("sidecar.session"), pruneFrom("sidecar.nonce")}
+var pruneSessions = []string{pruneFrom("{own}.session"), pruneFrom("{own}.nonce")}
 
 // pruneFrom skips locked rows and waits for nobody. The deletion of a key also ends its
 // sessions, and the two could wait for each other in a circle.
@@ -96,7 +94,7 @@ func (s *Store) PruneSessions(ctx context.Context, now time.Time, limit int) (pr
 }
 
 const publishSigningKey = `
-INSERT INTO sidecar.signing_key AS k (id, public, expires_at)
+INSERT INTO {own}.signing_key AS k (id, public, expires_at)
 SELECT $1, $2, clock_timestamp() + $3 * interval '1 microsecond' WHERE ` + durable + `
 ON CONFLICT (id) DO UPDATE SET expires_at = excluded.expires_at WHERE k.public = excluded.public`
 
@@ -109,7 +107,7 @@ func (s *Store) PublishSigningKey(ctx context.Context, key store.SigningKey, lif
 		err = store.ErrConflict
 	}
 	if err == nil {
-		_, err = s.execDurably(ctx, "DELETE FROM sidecar.signing_key WHERE expires_at <= clock_timestamp()")
+		_, err = s.execDurably(ctx, "DELETE FROM {own}.signing_key WHERE expires_at <= clock_timestamp()")
 	}
 	return explain("publish a signing key", err)
 }
@@ -118,12 +116,12 @@ func (s *Store) PublishSigningKey(ctx context.Context, key store.SigningKey, lif
 func (s *Store) SigningKeys(ctx context.Context) (_ []store.SigningKey, err error) {
 	ctx, end := s.call(ctx, "signing_keys", "read the signing keys")
 	defer end(&err)
-	return sqlstore.Result(ctx, s.readFollowed, func(origin string) ([]store.SigningKey, error) {
+	return sqlstore.Result(ctx, s.readFollowed, func(db *database) ([]store.SigningKey, error) {
 		// There is always a row, so that serverColumns are of the same moment.
-		keys, err := collect(ctx, s.pool, func(row sqlstore.Row) (store.SigningKey, error) {
+		keys, err := collect(ctx, db, func(row sqlstore.Row) (store.SigningKey, error) {
 			return sqlstore.ScanSigningKey(checkedRow{row: row})
-		}, "SELECT "+serverColumns(origin, 1)+`, k.id, k.public, k.expires_at
-FROM (VALUES (true)) AS one LEFT JOIN sidecar.signing_key k ON k.expires_at > clock_timestamp()
+		}, "SELECT "+serverColumns(1)+`, k.id, k.public, k.expires_at
+FROM (VALUES (true)) AS one LEFT JOIN {own}.signing_key k ON k.expires_at > clock_timestamp()
 ORDER BY k.id COLLATE "C"`, s.seenArguments()...)
 		if len(keys) > 0 && keys[0].ID == "" { // the row without a key
 			return nil, err

@@ -22,7 +22,7 @@ func TestThePoolHasDefaultsThatTheDSNOverrides(t *testing.T) {
 		},
 		"host=db pool_max_conns=40": {40, 3 * time.Second, pgx.QueryExecModeCacheDescribe, "caddy-system-keys"},
 	} {
-		s, err := Open(t.Context(), dsn)
+		s, err := Open(t.Context(), dsn, Options{})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -71,6 +71,16 @@ func TestDefaultsMakeAPlainInsertAWorkingKey(t *testing.T) {
 	}
 }
 
+// TestAnIDHasADefault has a service insert a row as it did into a table of its own.
+func TestAnIDHasADefault(t *testing.T) {
+	t.Parallel()
+	s, dsn := migrated(t)
+	for range 2 {
+		execute(t, dsn, "INSERT INTO system_keys (label, key_hash) VALUES ('by a service', '"+hash+"')")
+	}
+	found(t, s, "service", 2)
+}
+
 func TestPermissionsInAnyOrderAreReadSorted(t *testing.T) {
 	t.Parallel()
 	s, dsn := migrated(t)

@@ -57,9 +57,9 @@ func pageStatement(query *store.KeyQuery, how access) *statement {
 	if query.Desc {
 		direction, beyond = " DESC", "<"
 	}
-	source, conditions := "system_keys", s.filters(query, how)
+	source, conditions := "{keys}", s.filters(query, how)
 	if how == gather {
-		s.text = "WITH found AS MATERIALIZED (SELECT " + columns + " FROM system_keys" + sqlstore.Where(conditions) + ") "
+		s.text = "WITH found AS MATERIALIZED (SELECT " + columns + " FROM {keys}" + sqlstore.Where(conditions) + ") "
 		source, conditions = "found", nil
 	}
 	if after := query.After; after != nil {
@@ -87,9 +87,9 @@ func pageStatement(query *store.KeyQuery, how access) *statement {
 func countStatement(query *store.KeyQuery) *statement {
 	s := &statement{}
 	if query.UnusedSince.IsZero() {
-		s.text = "SELECT count(*) FROM sidecar.label_search WHERE " + s.contains(query.Search)
+		s.text = "SELECT count(*) FROM {own}.label_search WHERE " + s.contains(query.Search)
 	} else {
-		s.text = "SELECT count(*) FROM system_keys" + sqlstore.Where(s.filters(query, gather))
+		s.text = "SELECT count(*) FROM {keys}" + sqlstore.Where(s.filters(query, gather))
 	}
 	return s
 }
@@ -99,7 +99,7 @@ func (s *statement) filters(query *store.KeyQuery, how access) (conditions []str
 	if query.Search != "" {
 		if how == gather {
 			conditions = append(conditions,
-				"id IN (SELECT id FROM sidecar.label_search WHERE "+s.contains(query.Search)+")")
+				"id IN (SELECT id FROM {own}.label_search WHERE "+s.contains(query.Search)+")")
 		} else {
 			conditions = append(conditions,
 				`strpos(lower(label COLLATE "C"), lower(`+s.bind(query.Search)+`::text COLLATE "C")) > 0`)

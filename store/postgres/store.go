@@ -1,11 +1,11 @@
 // Package postgres keeps system keys in a PostgreSQL database, which any number
 // of instances share. It needs PostgreSQL 13 or later.
 //
-// The table system_keys lies in the default schema, with types that other
-// services can read and write in plain SQL. Its constraints refuse values that would not
-// work, and its triggers update the tables that this package derives from it. All other
-// tables lie in the schema sidecar. Only the role that migrates has rights there, and
-// roles to which it grants them.
+// The table system_keys has types that other services can read and write in plain SQL. Its
+// constraints refuse values that would not work, and its triggers update the tables that
+// this package derives from it. Only the role that migrates has rights to those other
+// tables, and roles to which it grants them. [Options] says in which schemas the tables
+// are; several stores fit one database.
 //
 // If a context ends while a statement runs, pgx closes that statement's connection. The
 // pool opens another one when it is needed.
@@ -14,6 +14,7 @@ package postgres
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"sync/atomic"
 	"time"
 
@@ -38,13 +39,27 @@ const (
 
 // Store is a [store.Store] in a PostgreSQL database. See [Open].
 type Store struct {
-	pool    *pgxpool.Pool
-	closed  atomic.Bool
-	origins atomic.Pointer[string] // SQL; see origin
-	seen    store.Seen
-	calls   observe.Calls
+	pool *pgxpool.Pool
+	// migrations are the built-in ones, except in tests.
+	migrations sqlstore.Migrations
+	schema     string // or empty; see [Options]
+	logger     *slog.Logger
+	found      atomic.Pointer[database] // see [Store.database]
+	closed     atomic.Bool
+	seen       store.Seen
+	calls      observe.Calls
 	// poolOrigin is the origin that the pool's connections were last renewed for.
 	poolOrigin atomic.Pointer[string]
+}
+
+// Options say where in a database a store is.
+type Options struct {
+	// Schema has the table system_keys and everything else of the store. It is created if
+	// it does not exist. If Schema is empty, system_keys is in the schema that the DSN led to
+	// when the store was made, and everything else in the schema sidecar.
+	Schema string
+	// Logger logs how far a long migration is. Nil logs nothing.
+	Logger *slog.Logger
 }
 
 // Open prepares a pool of connections to the database that the DSN names. A DSN is a
@@ -53,9 +68,17 @@ type Store struct {
 // (PGPASSWORD, PGPASSFILE).
 //
 // Open does not connect: the server need not run yet. As long as it does not, statements
-// fail. The only errors are about the DSN, and none repeats a part of it. Call
-// [Store.Migrate] next.
-func Open(ctx context.Context, dsn string) (*Store, error) {
+// fail. The only errors are about the DSN and the schema, and none repeats a part of the
+// DSN. Call [Store.Migrate] next.
+func Open(ctx context.Context, dsn string, o Options) (*Store, error) {
+	if o.Schema != "" {
+		if err := CheckSchema(o.Schema); err != nil {
+			return nil, fmt.Errorf("open store: %w", err)
+		}
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
 	if err := CheckDSN(dsn); err != nil {
 		return nil, fmt.Errorf("open store: %w", err)
 	}
@@ -89,7 +112,9 @@ func Open(ctx context.Context, dsn string) (*Store, error) {
 		return nil, fmt.Errorf("open store: %w", err)
 	}
 	now := time.Now //nolint:forbidigo // how long calls take
-	return &Store{pool: pool, calls: observe.OfStore("postgresql", now)}, nil
+	return &Store{
+		pool: pool, migrations: migrations, schema: o.Schema, logger: o.Logger, calls: observe.OfStore("postgresql", now),
+	}, nil
 }
 
 // Observe implements [observe.Observed].
@@ -112,15 +137,9 @@ func (s *Store) Close() error {
 	return nil
 }
 
-// querier is a pool or a transaction.
-type querier interface {
-	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
-	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
-}
-
 // collect returns all rows of a query.
 func collect[T any](
-	ctx context.Context, db querier, scan func(row sqlstore.Row) (T, error), statement string, args ...any,
+	ctx context.Context, db *database, scan func(row sqlstore.Row) (T, error), statement string, args ...any,
 ) ([]T, error) {
 	rows, _ := db.Query(ctx, statement, args...) // the rows return its error
 	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (T, error) { return scan(row) })

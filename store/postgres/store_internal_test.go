@@ -5,8 +5,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/jackc/pgx/v5"
-
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
@@ -22,7 +20,7 @@ func TestAPausedTransactionHoldsNoKeyForEver(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	err := s.transact(ctx, func(tx pgx.Tx) error {
+	err := s.transact(ctx, func(tx *database) error {
 		if _, err := tx.Exec(ctx, lockForAdoption, uuid(key.ID)); err != nil {
 			t.Fatal(err)
 		}

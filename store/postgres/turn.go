@@ -11,33 +11,32 @@ import (
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
-// watched is a condition: all changes of the table that this role sees as system_keys get
-// into the log.
+// watched is a condition: all changes of the table system_keys get into the log.
 const watched = `(
     SELECT count(*) = 5 FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid
-    WHERE t.tgenabled = 'A' AND p.pronamespace = to_regnamespace('sidecar') AND (
-        t.tgrelid = to_regclass('system_keys')
+    WHERE t.tgenabled = 'A' AND p.pronamespace = to_regnamespace('{own}') AND (
+        t.tgrelid = to_regclass('{keys}')
             AND t.tgname IN ('sidecar_log_delete', 'sidecar_log_update', 'sidecar_log_truncate', 'sidecar_insert')
-        OR t.tgrelid = to_regclass('sidecar.key_count') AND t.tgname = 'sidecar_log_insert'
+        OR t.tgrelid = to_regclass('{own}.key_count') AND t.tgname = 'sidecar_log_insert'
     )
 )`
 
 // withPlace says whether the turn's place is in the log.
 const withPlace = `place AS MATERIALIZED (
-    SELECT EXISTS (SELECT FROM sidecar.change_log WHERE rev = $2 AND tag = $3) AS known
+    SELECT EXISTS (SELECT FROM {own}.change_log WHERE rev = $2 AND tag = $3) AS known
 )`
 
 // renewMember updates the member's row and enters the cuts. All parts of a statement see the
 // database as it was before the statement, with all changes up to some rev and none after.
 const renewMember = `, renewed AS (
-    UPDATE sidecar.member SET beat = sidecar.random_tag(), seen_at = clock_timestamp(),
+    UPDATE {own}.member SET beat = {own}.random_tag(), seen_at = clock_timestamp(),
         applied = CASE WHEN (SELECT known FROM place) THEN greatest(applied, $2) ELSE applied END
     WHERE id = $1
     RETURNING id
 ), reported AS (
-    INSERT INTO sidecar.change_cut (rev, member, requests)
+    INSERT INTO {own}.change_cut (rev, member, requests)
     SELECT cut.rev, $1, cut.requests
-    FROM unnest($5::bigint[], $6::bigint[]) AS cut (rev, requests) JOIN sidecar.change_log USING (rev), renewed
+    FROM unnest($5::bigint[], $6::bigint[]) AS cut (rev, requests) JOIN {own}.change_log USING (rev), renewed
     ON CONFLICT (rev, member) DO UPDATE SET requests = excluded.requests
 )`
 
@@ -46,12 +45,12 @@ const renewMember = `, renewed AS (
 const viewColumns = `
 , (SELECT known FROM place), pg_is_in_recovery(), current_setting('synchronous_standby_names'), ` + watched + `,
     head.rev, head.tag, log.revs, log.tags, log.ops, log.keys, log.times
-FROM (SELECT rev, tag FROM sidecar.change_log ORDER BY rev DESC LIMIT 1) AS head, (
+FROM (SELECT rev, tag FROM {own}.change_log ORDER BY rev DESC LIMIT 1) AS head, (
     SELECT coalesce(array_agg(rev ORDER BY rev), '{}') AS revs, coalesce(array_agg(tag ORDER BY rev), '{}') AS tags,
         coalesce(array_agg(op ORDER BY rev), '{}') AS ops, coalesce(array_agg(key_id ORDER BY rev), '{}') AS keys,
         coalesce(array_agg(at ORDER BY rev), '{}') AS times
     FROM (
-        SELECT * FROM sidecar.change_log WHERE rev > $2 AND (SELECT known FROM place) ORDER BY rev LIMIT $4
+        SELECT * FROM {own}.change_log WHERE rev > $2 AND (SELECT known FROM place) ORDER BY rev LIMIT $4
     ) AS next
 ) AS log`
 
@@ -80,7 +79,7 @@ func (f *feed) Renew(ctx context.Context, turn *store.Turn) (*store.View, error)
 
 // Pull implements [store.Feed].
 func (f *feed) Pull(ctx context.Context, turn *store.Turn) (*store.View, error) {
-	view, err := f.view(ctx, "WITH "+withPlace+" SELECT EXISTS (SELECT FROM sidecar.member WHERE id = $1)", arguments(turn)...)
+	view, err := f.view(ctx, "WITH "+withPlace+" SELECT EXISTS (SELECT FROM {own}.member WHERE id = $1)", arguments(turn)...)
 	if err != nil {
 		return nil, explain("read changes", err)
 	}
@@ -96,7 +95,7 @@ func arguments(turn *store.Turn) []any {
 // column says whether the instance is a member. CollectExactlyOneRow also returns an error
 // of the commit, which comes after the row.
 func (f *feed) view(ctx context.Context, member string, args ...any) (*store.View, error) {
-	rows, err := f.conn.Query(ctx, member+", "+f.origin+viewColumns, args...)
+	rows, err := f.db.Query(ctx, member+", {origin}"+viewColumns, args...)
 	if err != nil {
 		return nil, err
 	}

@@ -20,7 +20,8 @@ func TestMain(m *testing.M) {
 		complain(urls)
 		os.Exit(0)
 	}
-	goleak.VerifyTestMain(m)
+	// toxiproxy leaves this one behind if a client hangs up on an answer that is delayed.
+	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("github.com/Shopify/toxiproxy/v2/toxics.(*LatencyToxic).Pipe"))
 }
 
 // newCache makes a cache that is closed with its test. Its timeout is long

@@ -49,7 +49,7 @@ func (s *Store) Import(ctx context.Context, fill func(to store.Recipient) error)
 	return sqlstore.Import(fill, func(do func(to store.Recipient) error) error {
 		// No other transaction writes at the same time.
 		return s.write(ctx, "import", func(tx *sql.Tx) error {
-			err := sqlstore.Unoccupied("", func(table string) (occupied bool, err error) {
+			err := sqlstore.Unoccupied("system_keys", "", func(table string) (occupied bool, err error) {
 				err = tx.QueryRowContext(ctx, "SELECT EXISTS (SELECT 1 FROM "+table+")").Scan(&occupied)
 				return occupied, err
 			})

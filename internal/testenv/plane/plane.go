@@ -110,7 +110,7 @@ func start(tb testing.TB, options *Options) *engine.Live {
 	file := filepath.Join(tb.TempDir(), "keys.db")
 	open := func(ctx context.Context) (store.Store, error) {
 		if options.DSN != "" {
-			return postgres.Open(ctx, options.DSN)
+			return postgres.Open(ctx, options.DSN, postgres.Options{})
 		}
 		return sqlite.Open(ctx, file, sqlite.Options{})
 	}

@@ -1,6 +1,6 @@
 -- Who did what to which key. A row may hold several records of a key: see
 -- internal/sqlstore/audit_rows.go.
-CREATE TABLE sidecar.audit_log (
+CREATE TABLE {own}.audit_log (
     -- A UUIDv7 that begins with at, so that its order is that of time.
     id          uuid PRIMARY KEY,
     event       text NOT NULL,
@@ -29,18 +29,18 @@ CREATE TABLE sidecar.audit_log (
 );
 
 -- To compress costs more than to write.
-ALTER TABLE sidecar.audit_log ALTER COLUMN earlier SET STORAGE EXTERNAL;
+ALTER TABLE {own}.audit_log ALTER COLUMN earlier SET STORAGE EXTERNAL;
 
 -- The event behind the column, since nearly all records are of one event, and
 -- what is looked for are mostly the others.
-CREATE INDEX audit_log_by_event ON sidecar.audit_log (event, id);
-CREATE INDEX audit_log_by_key ON sidecar.audit_log (key_id, event, id);
-CREATE INDEX audit_log_by_actor ON sidecar.audit_log (actor, event, id);
-CREATE INDEX audit_log_by_label ON sidecar.audit_log (lower(key_label COLLATE "C"), event, id);
-CREATE INDEX audit_log_unsealed ON sidecar.audit_log (id) WHERE chain IS NULL;
+CREATE INDEX audit_log_by_event ON {own}.audit_log (event, id);
+CREATE INDEX audit_log_by_key ON {own}.audit_log (key_id, event, id);
+CREATE INDEX audit_log_by_actor ON {own}.audit_log (actor, event, id);
+CREATE INDEX audit_log_by_label ON {own}.audit_log (lower(key_label COLLATE "C"), event, id);
+CREATE INDEX audit_log_unsealed ON {own}.audit_log (id) WHERE chain IS NULL;
 
 -- Where each chain begins and ends. See AuditMark in store/audit_log.go.
-CREATE TABLE sidecar.audit_chain (
+CREATE TABLE {own}.audit_chain (
     id               uuid PRIMARY KEY,
     seq              bigint NOT NULL DEFAULT 0,
     mac              bytea NOT NULL DEFAULT '',
@@ -51,7 +51,7 @@ CREATE TABLE sidecar.audit_chain (
 );
 
 -- As NewAuditID in store/audit_id.go.
-CREATE FUNCTION sidecar.audit_id(at timestamptz) RETURNS uuid
+CREATE FUNCTION {own}.audit_id(at timestamptz) RETURNS uuid
     LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
     SELECT (lpad(to_hex(us / 1000), 12, '0') || '7' || lpad(to_hex(us % 1000 * 4096 / 1000), 3, '0')
         || right(replace(gen_random_uuid()::text, '-', ''), 16))::uuid
@@ -60,39 +60,39 @@ $$;
 
 -- At the end of a transaction: what was deleted and not recorded in it was
 -- deleted by plain SQL. There is no setting by which it could say that it was not.
-CREATE FUNCTION sidecar.audit_deletion() RETURNS trigger
+CREATE FUNCTION {own}.audit_deletion() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     now_at timestamptz := clock_timestamp();
 BEGIN
     IF NOT EXISTS (
-        SELECT FROM sidecar.audit_log
+        SELECT FROM {own}.audit_log
         WHERE key_id = OLD.id AND event = 'api_key.revoked' AND xmin = pg_current_xact_id()::xid
     ) THEN
-        INSERT INTO sidecar.audit_log (id, event, at, actor_type, actor, actor_label, key_id, key_label)
-        VALUES (sidecar.audit_id(now_at), 'api_key.revoked', now_at, 'sql', 'sql', session_user, OLD.id, OLD.label);
+        INSERT INTO {own}.audit_log (id, event, at, actor_type, actor, actor_label, key_id, key_label)
+        VALUES ({own}.audit_id(now_at), 'api_key.revoked', now_at, 'sql', 'sql', session_user, OLD.id, OLD.label);
     END IF;
     RETURN NULL;
 END
 $$;
 
-CREATE FUNCTION sidecar.audit_truncation() RETURNS trigger
+CREATE FUNCTION {own}.audit_truncation() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     now_at timestamptz := clock_timestamp();
 BEGIN
-    INSERT INTO sidecar.audit_log (id, event, at, actor_type, actor, actor_label, details)
-    VALUES (sidecar.audit_id(now_at), 'api_key.revoked', now_at, 'sql', 'sql', session_user, '{"truncate":true}');
+    INSERT INTO {own}.audit_log (id, event, at, actor_type, actor, actor_label, details)
+    VALUES ({own}.audit_id(now_at), 'api_key.revoked', now_at, 'sql', 'sql', session_user, '{"truncate":true}');
     RETURN NULL;
 END
 $$;
 
-CREATE CONSTRAINT TRIGGER sidecar_audit_delete AFTER DELETE ON system_keys
-    DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION sidecar.audit_deletion();
-CREATE TRIGGER sidecar_audit_truncate AFTER TRUNCATE ON system_keys
-    FOR EACH STATEMENT EXECUTE FUNCTION sidecar.audit_truncation();
-ALTER TABLE system_keys ENABLE ALWAYS TRIGGER sidecar_audit_delete;
-ALTER TABLE system_keys ENABLE ALWAYS TRIGGER sidecar_audit_truncate;
+CREATE CONSTRAINT TRIGGER sidecar_audit_delete AFTER DELETE ON {keys}
+    DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION {own}.audit_deletion();
+CREATE TRIGGER sidecar_audit_truncate AFTER TRUNCATE ON {keys}
+    FOR EACH STATEMENT EXECUTE FUNCTION {own}.audit_truncation();
+ALTER TABLE {keys} ENABLE ALWAYS TRIGGER sidecar_audit_delete;
+ALTER TABLE {keys} ENABLE ALWAYS TRIGGER sidecar_audit_truncate;
 
 REVOKE ALL ON FUNCTION
-    sidecar.audit_id(timestamptz), sidecar.audit_deletion(), sidecar.audit_truncation() FROM PUBLIC;
+    {own}.audit_id(timestamptz), {own}.audit_deletion(), {own}.audit_truncation() FROM PUBLIC;

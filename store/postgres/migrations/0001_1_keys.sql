@@ -1,12 +1,15 @@
-CREATE TABLE sidecar.mint_key (
+-- {keys} and the other words in braces stand for names: see words in schema.go.
+
+CREATE TABLE {own}.mint_key (
     only_row boolean PRIMARY KEY DEFAULT true CHECK (only_row),
     key      bytea NOT NULL CHECK (octet_length(key) = 32)
 );
 
 -- The table that other services read and write.
-CREATE TABLE system_keys (
-    -- The UUIDv7 that is part of the key itself, so there is no default.
-    id           uuid PRIMARY KEY,
+CREATE TABLE {keys} (
+    -- The UUIDv7 that is part of the key itself. The default is for the rows of other
+    -- services, whose keys do not hold their id.
+    id           uuid PRIMARY KEY DEFAULT gen_random_uuid(),
     label        text NOT NULL,
     -- The Argon2id hash of the whole key as a PHC string, never the key.
     key_hash     text NOT NULL,
@@ -18,6 +21,8 @@ CREATE TABLE system_keys (
     -- NULL: never.
     expires_at   timestamptz,
     last_used_at timestamptz,
+    -- Whether this program minted the key. What others insert it did not.
+    minted       boolean NOT NULL DEFAULT false,
 
     CONSTRAINT label_is_1_to_100_characters CHECK (char_length(label) BETWEEN 1 AND 100),
     CONSTRAINT label_has_no_control_characters CHECK (label COLLATE "C" !~ '[\x01-\x1f\x7f]'),
@@ -40,16 +45,17 @@ CREATE TABLE system_keys (
 
 -- One index for each order of a list. COLLATE "C" folds ASCII letters alone
 -- and compares bytes, whatever the database's locale.
-CREATE INDEX system_keys_by_created_at ON system_keys (created_at, id);
-CREATE INDEX system_keys_by_label ON system_keys (lower(label COLLATE "C"), id);
+CREATE INDEX system_keys_by_created_at ON {keys} (created_at, id);
+CREATE INDEX system_keys_by_label ON {keys} (lower(label COLLATE "C"), id);
 -- The column beside its own expression is what lets the planner count in the
 -- index alone.
-CREATE INDEX system_keys_by_last_used_at ON system_keys
+CREATE INDEX system_keys_by_last_used_at ON {keys}
     (coalesce(last_used_at, '-infinity'::timestamptz), id) INCLUDE (last_used_at);
+CREATE INDEX system_keys_foreign ON {keys} (created_at, id) WHERE NOT minted;
 
 -- The number of rows is the sum of these. A single counter would make every
 -- writer wait for the longest transaction among them; inserts wait for nobody.
-CREATE TABLE sidecar.key_count (
+CREATE TABLE {own}.key_count (
     delta    bigint NOT NULL,
     -- The row is that of a statement which has inserted keys.
     inserted boolean NOT NULL DEFAULT false
@@ -58,20 +64,27 @@ CREATE TABLE sidecar.key_count (
 -- The labels, folded, for substring search. They are apart from system_keys
 -- because every update of last_used_at writes to all indexes of its table, and
 -- an index by trigrams has some twenty entries for each row.
-CREATE TABLE sidecar.label_search (
+CREATE TABLE {own}.label_search (
     id     uuid PRIMARY KEY,
     folded text COLLATE "C" NOT NULL
 );
 
 -- Without the extension, which is one of PostgreSQL's contrib modules, searches
--- scan.
+-- scan. Other programs may use it too, so that it is made where they find it, if
+-- this role may do so.
 DO $$
 DECLARE
     home text;
 BEGIN
-    CREATE EXTENSION IF NOT EXISTS pg_trgm;
+    BEGIN
+        EXECUTE 'CREATE EXTENSION IF NOT EXISTS pg_trgm SCHEMA ' || CASE
+            WHEN has_schema_privilege(current_schema(), 'CREATE') THEN quote_ident(current_schema()) ELSE '{own}' END;
+    EXCEPTION
+        WHEN unique_violation OR duplicate_object THEN
+            NULL; -- another store of this database has just made it
+    END;
     SELECT n.nspname INTO home FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace WHERE extname = 'pg_trgm';
-    EXECUTE format('CREATE INDEX label_search_trigrams ON sidecar.label_search USING gin (folded %I.gin_trgm_ops)', home);
+    EXECUTE format('CREATE INDEX label_search_trigrams ON %s.label_search USING gin (folded %I.gin_trgm_ops)', '{own}', home);
 EXCEPTION
     WHEN insufficient_privilege OR undefined_file OR undefined_object OR feature_not_supported THEN
         RAISE NOTICE 'label search goes without an index: %', SQLERRM;
@@ -80,71 +93,71 @@ $$;
 
 -- The triggers run with the rights of their owner, so that who may write to
 -- system_keys needs no right in this schema.
-CREATE FUNCTION sidecar.keys_inserted() RETURNS trigger
+CREATE FUNCTION {own}.keys_inserted() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     n bigint;
 BEGIN
-    INSERT INTO sidecar.label_search (id, folded) SELECT id, lower(label COLLATE "C") FROM new_rows;
+    INSERT INTO {own}.label_search (id, folded) SELECT id, lower(label COLLATE "C") FROM new_rows;
     GET DIAGNOSTICS n = ROW_COUNT;
     IF n > 0 THEN
-        INSERT INTO sidecar.key_count (delta, inserted) VALUES (n, true);
+        INSERT INTO {own}.key_count (delta, inserted) VALUES (n, true);
         -- The trigger sidecar_log_insert looks for it here. A savepoint that is rolled
         -- back takes both back.
-        PERFORM set_config('sidecar.inserted', pg_current_xact_id()::text, true);
+        PERFORM set_config('sidecar.inserted{mark}', pg_current_xact_id()::text, true);
     END IF;
     RETURN NULL;
 END
 $$;
 
-CREATE FUNCTION sidecar.keys_deleted() RETURNS trigger
+CREATE FUNCTION {own}.keys_deleted() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     n bigint;
 BEGIN
-    DELETE FROM sidecar.label_search s USING old_rows o WHERE s.id = o.id;
+    DELETE FROM {own}.label_search s USING old_rows o WHERE s.id = o.id;
     GET DIAGNOSTICS n = ROW_COUNT;
     IF n > 0 THEN
-        INSERT INTO sidecar.key_count (delta) VALUES (-n);
+        INSERT INTO {own}.key_count (delta) VALUES (-n);
     END IF;
     RETURN NULL;
 END
 $$;
 
-CREATE FUNCTION sidecar.key_relabelled() RETURNS trigger
+CREATE FUNCTION {own}.key_relabelled() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-    UPDATE sidecar.label_search SET id = NEW.id, folded = lower(NEW.label COLLATE "C") WHERE id = OLD.id;
+    UPDATE {own}.label_search SET id = NEW.id, folded = lower(NEW.label COLLATE "C") WHERE id = OLD.id;
     RETURN NULL;
 END
 $$;
 
-CREATE FUNCTION sidecar.keys_truncated() RETURNS trigger
+CREATE FUNCTION {own}.keys_truncated() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     -- A table with deferred triggers to come cannot be truncated.
-    SET CONSTRAINTS sidecar.sidecar_log_insert IMMEDIATE;
+    SET CONSTRAINTS {own}.sidecar_log_insert IMMEDIATE;
     -- Not DELETE: it would leave what a serializable snapshot does not see.
-    TRUNCATE sidecar.label_search, sidecar.key_count;
+    TRUNCATE {own}.label_search, {own}.key_count;
     RETURN NULL;
 END
 $$;
 
 REVOKE ALL ON FUNCTION
-    sidecar.keys_inserted(), sidecar.keys_deleted(), sidecar.key_relabelled(), sidecar.keys_truncated() FROM PUBLIC;
+    {own}.keys_inserted(), {own}.keys_deleted(), {own}.key_relabelled(), {own}.keys_truncated() FROM PUBLIC;
 
-CREATE TRIGGER sidecar_insert AFTER INSERT ON system_keys
-    REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION sidecar.keys_inserted();
-CREATE TRIGGER sidecar_delete AFTER DELETE ON system_keys
-    REFERENCING OLD TABLE AS old_rows FOR EACH STATEMENT EXECUTE FUNCTION sidecar.keys_deleted();
+CREATE TRIGGER sidecar_insert AFTER INSERT ON {keys}
+    REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION {own}.keys_inserted();
+CREATE TRIGGER sidecar_delete AFTER DELETE ON {keys}
+    REFERENCING OLD TABLE AS old_rows FOR EACH STATEMENT EXECUTE FUNCTION {own}.keys_deleted();
 -- No column list: it would miss what a BEFORE trigger changes.
-CREATE TRIGGER sidecar_relabel AFTER UPDATE ON system_keys FOR EACH ROW
-    WHEN (OLD.label IS DISTINCT FROM NEW.label OR OLD.id <> NEW.id) EXECUTE FUNCTION sidecar.key_relabelled();
-CREATE TRIGGER sidecar_truncate AFTER TRUNCATE ON system_keys
-    FOR EACH STATEMENT EXECUTE FUNCTION sidecar.keys_truncated();
+CREATE TRIGGER sidecar_relabel AFTER UPDATE ON {keys} FOR EACH ROW
+    WHEN (OLD.label IS DISTINCT FROM NEW.label OR OLD.id <> NEW.id) EXECUTE FUNCTION {own}.key_relabelled();
+CREATE TRIGGER sidecar_truncate AFTER TRUNCATE ON {keys}
+    FOR EACH STATEMENT EXECUTE FUNCTION {own}.keys_truncated();
 
 -- Also under session_replication_role = replica.
-ALTER TABLE system_keys ENABLE ALWAYS TRIGGER sidecar_insert;
-ALTER TABLE system_keys ENABLE ALWAYS TRIGGER sidecar_delete;
-ALTER TABLE system_keys ENABLE ALWAYS TRIGGER sidecar_relabel;
-ALTER TABLE system_keys ENABLE ALWAYS TRIGGER sidecar_truncate;
+ALTER TABLE {keys} ENABLE ALWAYS TRIGGER sidecar_insert;
+ALTER TABLE {keys} ENABLE ALWAYS TRIGGER sidecar_delete;
+ALTER TABLE {keys} ENABLE ALWAYS TRIGGER sidecar_relabel;
+ALTER TABLE {keys} ENABLE ALWAYS TRIGGER sidecar_truncate;
