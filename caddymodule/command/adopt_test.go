@@ -175,6 +175,21 @@ func TestKeysAreAdoptedByThemselves(t *testing.T) {
 			strings.Count(out, "adopted already") != 2 {
 			t.Errorf("again it said\n%s", out)
 		}
+		// Somebody who writes to the database has the entry of one key lead to another row.
+		other, err := m.open().Key(t.Context(), ids["lm_sys_untouched"])
+		if err != nil {
+			t.Fatal(err)
+		}
+		secrets := [][]byte{[]byte(adoptSecret)}
+		if err := m.open().Adopt(t.Context(), &store.AdoptedKey{
+			Digest: token.ForeignDigests(secrets, "lm_sys_direct")[0], Era: token.ForeignEras(secrets)[0], Key: other.ID, Hash: other.Hash,
+		}); err != nil {
+			t.Fatal(err)
+		}
+		out, _ = m.adopt(0, []string{"lm_sys_direct"}, "--yes", "--json", "--config", config)
+		if m.entered("lm_sys_direct") != ids["lm_sys_direct"] || !strings.Contains(out, id("lm_sys_direct")) {
+			t.Errorf("with a forged entry it said %s", out)
+		}
 		// Less memory, and a hash that needs more.
 		small := m.configure("argon2id 64KiB 1 1\n\t\thash_memory 100MiB")
 		out, said = m.adopt(1, []string{id("lm_sys_large") + "\tlm_sys_large", "lm_sys_large"}, "--yes", "--config", small)

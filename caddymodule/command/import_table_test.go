@@ -49,6 +49,22 @@ ALTER DATABASE `+querySQL[string](t, m.theirs, "SELECT current_database()")+` SE
 	}
 }
 
+// TestAnIDOfTwoRowsIsNobodys has ids in a column that is not unique.
+func TestAnIDOfTwoRowsIsNobodys(t *testing.T) {
+	t.Parallel()
+	m := intoPostgres(t)
+	execSQL(t, m.theirs, `CREATE TABLE keys (id text, label text, key_hash text, permissions text);
+INSERT INTO keys SELECT i, 'key', '`+theirHash+`', '' FROM unnest('{0b2f7c7e-5d0c-4f0e-9d0a-3f6d6f1c2b3a,0B2F7C7E-5D0C-4F0E-9D0A-3F6D6F1C2B3A,
+	1b2f7c7e-5d0c-4f0e-9d0a-3f6d6f1c2b3a,NULL}'::text[]) i`)
+	out, _ := m.importKeys(0, "--skip")
+	if strings.Count(out, "id stands in more than one row") != 2 || !strings.Contains(out, "4 row(s): 1 fit, 0 are there already, 3 do not fit (id 3)") {
+		t.Errorf("it said\n%s", out)
+	}
+	if n := len(m.keys()); n != 1 {
+		t.Errorf("%d keys are there", n)
+	}
+}
+
 func TestATableIsFoundByItsNameAndMap(t *testing.T) {
 	t.Parallel()
 	m := intoPostgres(t)
