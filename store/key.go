@@ -168,6 +168,24 @@ func CleanLabel(s string) (string, error) {
 	return s, nil
 }
 
+// RepairLabel returns the label without the characters that [CleanLabel] refuses, trimmed and
+// cut to [MaxLabel] characters. If no visible character is left, it returns "".
+func RepairLabel(s string) string {
+	s = strings.TrimSpace(strings.Map(func(r rune) rune {
+		if unprintable(r) {
+			return -1
+		}
+		return r
+	}, s))
+	if runes := []rune(s); len(runes) > MaxLabel {
+		s = strings.TrimSpace(string(runes[:MaxLabel]))
+	}
+	if !strings.ContainsFunc(s, visible) {
+		return ""
+	}
+	return s
+}
+
 // BRAILLE PATTERN BLANK and MUSICAL SYMBOL NULL NOTEHEAD show nothing, although they are of
 // a visible category. Unicode lists other such characters, for instance the letter HANGUL
 // FILLER, as Default_Ignorable_Code_Point (DerivedCoreProperties.txt).

@@ -197,3 +197,22 @@ func TestTheNilUUIDIsNoKey(t *testing.T) {
 		}
 	}
 }
+
+func TestARepairedLabelIsClean(t *testing.T) {
+	t.Parallel()
+	for _, label := range []string{
+		"fine", " a\nb ", strings.Repeat("é", 99) + " tail", strings.Repeat("x", 300), "a\xffb", "\u202eabc", "a\u2028b", "\x00", "\u200b", "",
+	} {
+		repaired := store.RepairLabel(label)
+		clean, err := store.CleanLabel(repaired)
+		if repaired == "" {
+			if strings.ContainsAny(label, "abcdefghijklmnopqrstuvwxyz") {
+				t.Errorf("of %q nothing is left", label)
+			}
+			continue
+		}
+		if err != nil || clean != repaired {
+			t.Errorf("%q became %q, which is not clean: %v", label, repaired, err)
+		}
+	}
+}

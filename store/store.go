@@ -228,6 +228,16 @@ type Moving interface {
 	// keys that were minted here would not be recognized, and chains cannot be joined. Do not
 	// use the recipient after fill has returned.
 	Import(ctx context.Context, fill func(to Recipient) error) error
+
+	// KnownKeys returns the keys with these ids, with their hashes and in any order, and the
+	// ids that the audit log has as revoked.
+	KnownKeys(ctx context.Context, ids []ID) (keys []Key, revoked []ID, err error)
+
+	// AddKeys stores the keys that fill hands to add, beside those that are there, in one
+	// transaction. It commits if fill returns nil. After an error it has stored none of them,
+	// and an error of fill is returned as it is. The error of add is [ErrConflict] if an id
+	// is taken. After an error of add, fill must return. Servers may run meanwhile.
+	AddKeys(ctx context.Context, fill func(add func(keys []Key) error) error) error
 }
 
 // Recipient takes the data that [Moving.Export] reads: the mint key once, then the rest in

@@ -47,7 +47,7 @@ func addSubcommands(cmd *cobra.Command) {
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
 	Strict(cmd)
 	for _, sub := range []*cobra.Command{
-		createCommand(), listCommand(), revokeCommand(), auditCommand(), statusCommand(), migrateCommand(),
+		createCommand(), listCommand(), revokeCommand(), auditCommand(), statusCommand(), migrateCommand(), importCommand(), adoptCommand(),
 	} {
 		addStoreFlags(sub)
 		Strict(sub)

@@ -100,6 +100,15 @@ func Import(fill func(to store.Recipient) error, write func(do func(to store.Rec
 	return err
 }
 
+// AddKeys is [Import] for keys alone.
+func AddKeys(
+	ctx context.Context, fill func(add func(keys []store.Key) error) error, write func(do func(to store.Recipient) error) error,
+) error {
+	return Import(func(to store.Recipient) error {
+		return fill(func(keys []store.Key) error { return to.Keys(ctx, keys) })
+	}, write)
+}
+
 // Unoccupied returns [store.ErrOccupied] if a table has rows that cannot be joined with the
 // rows of another store. Keys is the table system_keys, and schema the prefix of all others.
 func Unoccupied(keys, schema string, occupied func(table string) (bool, error)) error {

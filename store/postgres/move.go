@@ -137,7 +137,7 @@ func (r *recipient) copy(
 ) error {
 	_, err := r.tx.CopyFrom(ctx, table, columns,
 		pgx.CopyFromSlice(n, func(i int) ([]any, error) { return row(i), nil }))
-	return explain(what, err)
+	return explain(what, conflict(err))
 }
 
 var _ store.Recipient = (*recipient)(nil)

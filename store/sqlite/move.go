@@ -61,6 +61,40 @@ func (s *Store) Import(ctx context.Context, fill func(to store.Recipient) error)
 	})
 }
 
+// KnownKeys implements [store.Moving].
+func (s *Store) KnownKeys(ctx context.Context, ids []store.ID) (keys []store.Key, revoked []store.ID, err error) {
+	ctx, end := s.calls.Begin(ctx, "known_keys")
+	defer end(&err)
+	args := make([]any, len(ids))
+	for i, id := range ids {
+		args[i] = id.String()
+	}
+	err = s.read(ctx, "look for keys", func(tx *sql.Tx) (err error) {
+		keys, err = collect(ctx, tx, func(row sqlstore.Row) (store.Key, error) { return sqlstore.WithHash(row, scanKey) },
+			forMany("SELECT "+columns+", key_hash FROM system_keys WHERE id IN (?)", len(ids)), args...)
+		if err != nil {
+			return err
+		}
+		revoked, err = collect(ctx, tx, func(row sqlstore.Row) (id store.ID, err error) {
+			err = row.Scan(sqlstore.ID(&id))
+			return id, err
+		}, forMany("SELECT DISTINCT key_id FROM audit_log WHERE key_id IN (?) AND event = ?", len(ids)),
+			append(args, string(store.AuditRevoked))...)
+		return err
+	})
+	if err != nil {
+		return nil, nil, err
+	}
+	return keys, revoked, nil
+}
+
+// AddKeys implements [store.Moving].
+func (s *Store) AddKeys(ctx context.Context, fill func(add func(keys []store.Key) error) error) error {
+	return sqlstore.AddKeys(ctx, fill, func(do func(to store.Recipient) error) error {
+		return s.write(ctx, "add keys", func(tx *sql.Tx) error { return do(&recipient{tx: tx, store: s}) })
+	})
+}
+
 // recipient is a [store.Recipient] that writes in the transaction of an import.
 type recipient struct {
 	tx    *sql.Tx

@@ -61,6 +61,7 @@ func Run(t *testing.T, fresh func(tb testing.TB) *Backend) {
 		{"pages backwards", testBackwards},
 		{"signing keys", testSigning},
 		{"moving", testMoving},
+		{"adding", testAdding},
 		{"adoption", testAdoption},
 	} {
 		t.Run(group.name, func(t *testing.T) {

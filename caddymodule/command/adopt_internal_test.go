@@ -1,0 +1,41 @@
+package command
+
+import (
+	"context"
+	"errors"
+	"testing"
+
+	"golang.org/x/sync/semaphore"
+
+	"github.com/lumio-vision/caddy-system-keys/internal/phc"
+)
+
+// TestAHashWaitsForItsMemory has other hashes take all but a part of it.
+func TestAHashWaitsForItsMemory(t *testing.T) {
+	t.Parallel()
+	const key = "lm_sys_a"
+	text, err := phc.Hash(key, phc.Params{Memory: 64, Iterations: 1, Parallelism: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	hashed, err := phc.Parse(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := &adopter{total: 100, memory: semaphore.NewWeighted(100)}
+	if err := a.memory.Acquire(t.Context(), 40); err != nil {
+		t.Fatal(err)
+	}
+	over, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := a.verify(over, hashed, key); !errors.Is(err, context.Canceled) {
+		t.Errorf("with 60 KiB free it gave %v", err)
+	}
+	a.memory.Release(40)
+	if matches, err := a.verify(t.Context(), hashed, key); !matches || err != nil {
+		t.Errorf("with 100 KiB free it gave %v, %v", matches, err)
+	}
+	if !a.memory.TryAcquire(100) {
+		t.Error("the memory is not given back")
+	}
+}

@@ -1,0 +1,219 @@
+package command
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/lumio-vision/caddy-system-keys/internal/movein"
+	"github.com/lumio-vision/caddy-system-keys/store"
+	"github.com/lumio-vision/caddy-system-keys/store/open"
+	"github.com/lumio-vision/caddy-system-keys/store/postgres"
+)
+
+func importCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use: "import --from DSN --table SCHEMA.TABLE [--map OURS=THEIRS,...]... [--dry-run]\n" +
+			"      [--relabel] [--skip] [--json]",
+		Short: "Takes over the keys of another service from its table",
+		Long: `
+Reads a table of a PostgreSQL database, and stores its keys beside those that are
+there, with their ids and hashes. Servers accept them as long as adopt_keys is on.
+It is one transaction: after an error nothing was imported. The other table is
+only read, as it is at one moment. What its service changes or revokes later does
+not get over.
+
+Prints every row that does not fit, and why. If there are any, nothing is imported,
+unless --relabel and --skip decide what becomes of them. A row that is there already
+with the same contents is left as it is, so the command can be run again.
+
+The columns are id, label, key_hash, permissions, created_at, last_used_at and
+expires_at; the last three may be missing. --map says where they have other names:
+its left sides are id, label, hash, permissions, created_at, last_used_at and
+expires_at. Permissions are an array, JSON, or text with commas or blanks. A view
+serves as a table, where rows are to be left out or changed on the way.`,
+		Example: `  caddy system-keys import --from '{env.OTHER_DSN}' --table public.system_keys --dry-run
+  caddy system-keys import --from '{env.OTHER_DSN}' --table app.api_keys --map label=name,permissions=scopes`,
+		Args: cobra.NoArgs,
+		RunE: onStore(readImport),
+	}
+	cmd.Flags().String("from", "", "The database to read: postgres://… (required)")
+	cmd.Flags().String("table", "", "The table or view to read, with its schema (required)")
+	cmd.Flags().StringSlice("map", nil, "Columns that have other names: hash=key_hash; repeat for more, or use commas")
+	cmd.Flags().Bool("dry-run", false, "Only list the rows that do not fit; write nothing")
+	cmd.Flags().Bool("relabel", false, "Repair labels: trim them, remove control characters, cut them to 100 characters, name the nameless")
+	cmd.Flags().Bool("skip", false, "Leave out the rows that do not fit, and import the others")
+	cmd.Flags().Bool("json", false, "Print an object for each row that does not fit, and one with the totals, one a line")
+	return cmd
+}
+
+// readImport reads and checks the flags.
+func readImport(cmd *cobra.Command, _ []string) (action, error) {
+	for _, required := range []string{"from", "table"} {
+		if !cmd.Flags().Changed(required) {
+			return nil, Usagef("--%s is required", required)
+		}
+	}
+	dsn, _ := cmd.Flags().GetString("from")
+	location, err := locateDSN("--from", dsn)
+	if err != nil {
+		return nil, err
+	}
+	if location.Driver != open.Postgres {
+		return nil, Usagef("--from: only a PostgreSQL database can be read (to move a store of ours: caddy system-keys migrate)")
+	}
+	from := &movein.Source{}
+	from.Table, _ = cmd.Flags().GetString("table")
+	pairs, _ := cmd.Flags().GetStringSlice("map")
+	mapped, err := readMap(pairs)
+	if err == nil {
+		from.Columns, err = movein.Columns(mapped)
+	}
+	if err != nil {
+		return nil, Usagef("--map: %w", err)
+	}
+	i := &importer{from: from, report: importReport(cmd)}
+	i.dryRun, _ = cmd.Flags().GetBool("dry-run")
+	i.relabel, _ = cmd.Flags().GetBool("relabel")
+	i.skip, _ = cmd.Flags().GetBool("skip")
+	return func(cmd *cobra.Command, t *target) (err error) {
+		source, err := postgres.Open(cmd.Context(), location.Name)
+		if err != nil {
+			return fmt.Errorf("--from: %w", err)
+		}
+		defer func() { err = errors.Join(err, source.Close()) }()
+		return i.run(cmd, t, source)
+	}, nil
+}
+
+// readMap reads pairs such as hash=key_hash.
+func readMap(pairs []string) (map[string]string, error) {
+	mapped := make(map[string]string, len(pairs))
+	for _, pair := range pairs {
+		ours, theirs, found := strings.Cut(pair, "=")
+		if !found || ours == "" || theirs == "" {
+			return nil, fmt.Errorf("%q is not of the form hash=key_hash", pair)
+		}
+		if _, twice := mapped[ours]; twice {
+			return nil, fmt.Errorf("%q is there twice", ours)
+		}
+		mapped[ours] = theirs
+	}
+	return mapped, nil
+}
+
+// printLayout says what is read, and names the columns that are not. One of those may say
+// that a row was revoked or has expired.
+func printLayout(cmd *cobra.Command, layout movein.Layout) {
+	var read []string
+	for _, c := range layout.Columns {
+		switch c.Theirs {
+		case "":
+			read = append(read, "no "+c.Ours)
+		case c.Ours:
+			read = append(read, c.Ours)
+		default:
+			read = append(read, c.Ours+" from "+c.Theirs)
+		}
+	}
+	fmt.Fprintf(cmd.ErrOrStderr(), "Reads %s: %s.\n", printable(layout.Table), printable(strings.Join(read, ", ")))
+	if len(layout.Unread) > 0 {
+		fmt.Fprintf(cmd.ErrOrStderr(), "Not read: %s. If one of them says that a key has ended, read a view without such rows.\n",
+			printable(strings.Join(layout.Unread, ", ")))
+	}
+}
+
+// importTotals are counts of rows.
+type importTotals struct {
+	Rows int `json:"rows"`
+	Fit  int `json:"fit"` // and are not there already
+	// Relabelled rows fit, with a label that was repaired.
+	Relabelled int `json:"relabelled"`
+	There      int `json:"there"`
+	Unfit      int `json:"unfit"`
+	// Problems are the rows that do not fit, by our name of a column. A row may have
+	// several problems.
+	Problems map[string]int `json:"problems"`
+}
+
+// count counts a row with problems.
+func (t *importTotals) count(problems []movein.Problem) {
+	t.Unfit++
+	var fields []string
+	for _, p := range problems {
+		if !slices.Contains(fields, p.Field) {
+			fields = append(fields, p.Field)
+			t.Problems[p.Field]++
+		}
+	}
+}
+
+func (t *importTotals) String() string {
+	text := fmt.Sprintf("%d row(s): %d fit", t.Rows, t.Fit)
+	if t.Relabelled > 0 {
+		text += fmt.Sprintf(" (%d of them with a repaired label)", t.Relabelled)
+	}
+	text += fmt.Sprintf(", %d are there already, %d do not fit", t.There, t.Unfit)
+	if t.Unfit > 0 {
+		counts := make([]string, 0, len(t.Problems))
+		for field, n := range t.Problems {
+			counts = append(counts, fmt.Sprintf("%s %d", field, n))
+		}
+		slices.Sort(counts)
+		text += " (" + strings.Join(counts, ", ") + ")"
+	}
+	return text
+}
+
+// unfitRow is a row that does not fit, as it is printed.
+type unfitRow struct {
+	ID       string           `json:"id"`
+	Label    string           `json:"label"`
+	Problems []movein.Problem `json:"problems"`
+}
+
+// maxShown is how many characters of a text of the other table are printed.
+const maxShown = 100
+
+// showUnfit takes keys and hashes out of the texts. A column that was taken for another one
+// may hold them.
+func showUnfit(row *movein.Row, problems []movein.Problem) *unfitRow {
+	show := func(s string) string {
+		if runes := []rune(movein.Redact(s)); len(runes) > maxShown {
+			return string(runes[:maxShown]) + "…"
+		}
+		return movein.Redact(s)
+	}
+	return &unfitRow{show(row.ID), show(row.Label), problems}
+}
+
+// reasons are the problems in one line.
+func (r *unfitRow) reasons() string {
+	all := make([]string, len(r.Problems))
+	for i, p := range r.Problems {
+		all[i] = p.Field + " " + p.Reason
+	}
+	return strings.Join(all, "; ")
+}
+
+// alreadyThere says of keys that fit which are there already, and why others cannot come:
+// the problem is nil for the former. Other keys are not in the answer.
+func alreadyThere(keys []store.Key, stored []store.Key, revoked []store.ID) map[store.ID]*movein.Problem {
+	found := make(map[store.ID]*movein.Problem)
+	for _, id := range revoked {
+		found[id] = &movein.Problem{Field: "id", Reason: "was revoked here"}
+	}
+	byID := make(map[store.ID]*store.Key, len(stored))
+	for i := range stored {
+		byID[stored[i].ID] = &stored[i]
+	}
+	for i := range keys {
+		if known := byID[keys[i].ID]; known != nil {
+			found[known.ID] = movein.Compare(&keys[i], known)
+		}
+	}
+	return found
+}

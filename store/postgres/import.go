@@ -1,0 +1,211 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
+
+	"github.com/lumio-vision/caddy-system-keys/internal/movein"
+	"github.com/lumio-vision/caddy-system-keys/internal/sqlstore"
+	"github.com/lumio-vision/caddy-system-keys/store"
+)
+
+const (
+	selectKnown   = "SELECT " + keyColumns + " FROM system_keys WHERE id = ANY ($1)"
+	selectRevoked = "SELECT DISTINCT key_id FROM sidecar.audit_log WHERE key_id = ANY ($1) AND event = $2"
+)
+
+// KnownKeys implements [store.Moving].
+func (s *Store) KnownKeys(ctx context.Context, ids []store.ID) (keys []store.Key, revoked []store.ID, err error) {
+	ctx, end := s.call(ctx, "known_keys", "look for keys")
+	defer end(&err)
+	all := make([]pgtype.UUID, len(ids))
+	for i, id := range ids {
+		all[i] = uuid(id)
+	}
+	// In this order a key that is revoked meanwhile is in one of the answers at least.
+	keys, err = collect(ctx, s.pool, func(row sqlstore.Row) (store.Key, error) { return sqlstore.WithHash(row, scanKey) }, selectKnown, all)
+	if err != nil {
+		return nil, nil, err
+	}
+	revoked, err = collect(ctx, s.pool, func(row sqlstore.Row) (id store.ID, err error) {
+		err = row.Scan(sqlstore.ID(&id))
+		return id, err
+	}, selectRevoked, all, string(store.AuditRevoked))
+	if err != nil {
+		return nil, nil, err
+	}
+	return keys, revoked, nil
+}
+
+// AddKeys implements [store.Moving].
+func (s *Store) AddKeys(ctx context.Context, fill func(add func(keys []store.Key) error) error) error {
+	if s.pool.Config().MaxConns < 2 {
+		// Fill may call KnownKeys, which would wait for the connection of the transaction.
+		return errors.New("add keys: the DSN sets pool_max_conns to 1, and 2 are needed")
+	}
+	return sqlstore.AddKeys(ctx, fill, func(do func(to store.Recipient) error) error {
+		// As in Import, fill may keep this transaction idle for long.
+		return explain("add keys", pgx.BeginTxFunc(ctx, s.pool, pgx.TxOptions{IsoLevel: pgx.ReadCommitted}, func(tx pgx.Tx) error {
+			if _, err := tx.Exec(ctx, "SELECT "+durable); err != nil {
+				return err
+			}
+			return do(&recipient{tx: tx})
+		}))
+	})
+}
+
+// beforeReading makes times without a zone UTC. If row-level security would hide rows from
+// this role, the query fails, and is not answered with some of the rows.
+const beforeReading = "SET LOCAL timezone = 'UTC'; SET LOCAL row_security = off"
+
+// ReadTable reads a table of another service in this database, as it is at one moment. The
+// store need not be migrated. The rows are streamed, so memory does not grow with the
+// table. An error of each ends the reading and is returned as it is.
+func (s *Store) ReadTable(ctx context.Context, from *movein.Source, each func(row *movein.Row) error) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	options := pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}
+	var eachErr error
+	err := pgx.BeginTxFunc(ctx, s.pool, options, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, beforeReading); err != nil {
+			return err
+		}
+		layout, err := findTable(ctx, tx, from)
+		if err != nil {
+			return err
+		}
+		from.Found(layout)
+		rows, _ := tx.Query(ctx, selectForeign(layout)) // the rows return its error
+		defer rows.Close()
+		for rows.Next() {
+			row, err := scanForeign(rows)
+			if err != nil {
+				return err
+			}
+			if eachErr = each(row); eachErr != nil {
+				cancel() // else the connection would read all other rows
+				return eachErr
+			}
+		}
+		return rows.Err()
+	})
+	if eachErr != nil {
+		return eachErr
+	}
+	return explain("read the table", err)
+}
+
+// notNames are the codes for a text that is no name of a table: invalid_name, syntax_error,
+// invalid_schema_name, and feature_not_supported for a name with a database in it.
+var notNames = []string{"42602", "42601", "3F000", featureNotSupported}
+
+// findTable finds the table and its columns in the catalog. Only the names from there get
+// into a statement.
+func findTable(ctx context.Context, tx pgx.Tx, from *movein.Source) (layout movein.Layout, err error) {
+	const find = "SELECT c.oid, n.nspname, c.relname FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace " +
+		"WHERE c.oid = pg_catalog.to_regclass($1) AND c.relkind IN ('r', 'p', 'v', 'm', 'f')"
+	var oid uint32
+	name := make(pgx.Identifier, 2)
+	err = tx.QueryRow(ctx, find, from.Table).Scan(&oid, &name[0], &name[1])
+	switch {
+	case errors.Is(err, pgx.ErrNoRows), slices.Contains(notNames, code(err)):
+		return layout, fmt.Errorf("there is no table or view %q (a name with capitals goes in double quotes, as in SQL)", from.Table)
+	case err != nil:
+		return layout, err
+	}
+	own, err := isOwn(ctx, tx, oid, from.Target)
+	if err == nil && own {
+		err = movein.ErrSameTable
+	}
+	if err != nil {
+		return layout, err
+	}
+	const columns = "SELECT a.attname, pg_catalog.format_type(a.atttypid, a.atttypmod), " +
+		"coalesce(nullif(t.typbasetype, 0), t.oid) = ANY ('{date,timestamp,timestamptz}'::regtype[]::oid[]) " +
+		"FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_type t ON t.oid = a.atttypid " +
+		"WHERE a.attrelid = $1 AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum"
+	theirs, err := collect(ctx, tx, func(row sqlstore.Row) (c movein.TheirColumn, err error) {
+		err = row.Scan(&c.Name, &c.Type, &c.IsTime)
+		return c, err
+	}, columns, oid)
+	if err != nil {
+		return layout, err
+	}
+	return movein.Lay(name.Sanitize(), from.Columns, theirs)
+}
+
+// isOwn reports whether the table is the one that the store keeps its keys in. The address
+// does not tell, since one server may have several. But if a transaction of the store takes
+// a lock, only the same database of the same server shows it.
+func isOwn(ctx context.Context, tx pgx.Tx, table uint32, target store.Store) (own bool, err error) {
+	s, ok := target.(*Store)
+	if !ok {
+		return false, nil
+	}
+	const lock = "SELECT 'system_keys'::regclass::oid FROM pg_catalog.pg_advisory_xact_lock($1)"
+	const see = "SELECT EXISTS (SELECT FROM pg_catalog.pg_locks WHERE locktype = 'advisory' " +
+		"AND database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database()) " +
+		"AND classid::bigint << 32 | objid::bigint = $1 AND objsubid = 1)"
+	err = pgx.BeginFunc(ctx, s.pool, func(mine pgx.Tx) error {
+		number := rand.Int64() //nolint:gosec // it need not be secret
+		var keys uint32
+		if err := mine.QueryRow(ctx, lock, number).Scan(&keys); err != nil || keys != table {
+			return err
+		}
+		return tx.QueryRow(ctx, see, number).Scan(&own)
+	})
+	return own, err
+}
+
+// selectForeign reads the columns as [scanForeign] takes them. to_jsonb makes one form of all
+// types that a list of permissions may have.
+func selectForeign(layout movein.Layout) string {
+	expressions := make([]string, 0, len(layout.Columns)+1)
+	for _, c := range layout.Columns {
+		column := pgx.Identifier{c.Theirs}.Sanitize()
+		switch {
+		case c.Theirs == "": // only times are optional
+			column = "NULL::timestamptz"
+		case c.Time:
+			column += "::timestamptz"
+		case c.Ours == "permissions":
+			column = "to_jsonb(" + column + ")::text"
+		default:
+			column += "::text"
+		}
+		expressions = append(expressions, column)
+	}
+	id := expressions[0]
+	expressions = append(expressions, "count(*) OVER (PARTITION BY lower("+id+` COLLATE "C"))`)
+	return "SELECT " + strings.Join(expressions, ", ") + " FROM " + layout.Table
+}
+
+func scanForeign(rows pgx.Rows) (*movein.Row, error) {
+	var row movein.Row
+	var id, label, hash, permissions *string
+	var created, used, expires pgtype.Timestamptz
+	err := rows.Scan(&id, &label, &hash, &permissions, &created, &used, &expires, &row.Copies)
+	if err != nil {
+		return nil, err
+	}
+	for _, c := range []struct {
+		from *string
+		into *string
+	}{{id, &row.ID}, {label, &row.Label}, {hash, &row.Hash}, {permissions, &row.Permissions}} {
+		if c.from != nil {
+			*c.into = *c.from
+		}
+	}
+	foreign := func(t pgtype.Timestamptz) movein.Time {
+		return movein.Time{At: t.Time, Infinite: t.InfinityModifier != pgtype.Finite}
+	}
+	row.CreatedAt, row.LastUsedAt, row.ExpiresAt = foreign(created), foreign(used), foreign(expires)
+	return &row, nil
+}
