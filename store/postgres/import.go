@@ -17,24 +17,28 @@ import (
 )
 
 const (
-	selectKnown   = "SELECT " + keyColumns + " FROM system_keys WHERE id = ANY ($1)"
-	selectRevoked = "SELECT DISTINCT key_id FROM sidecar.audit_log WHERE key_id = ANY ($1) AND event = $2"
+	selectKnown   = "SELECT " + keyColumns + " FROM {keys} WHERE id = ANY ($1)"
+	selectRevoked = "SELECT DISTINCT key_id FROM {own}.audit_log WHERE key_id = ANY ($1) AND event = $2"
 )
 
 // KnownKeys implements [store.Moving].
 func (s *Store) KnownKeys(ctx context.Context, ids []store.ID) (keys []store.Key, revoked []store.ID, err error) {
 	ctx, end := s.call(ctx, "known_keys", "look for keys")
 	defer end(&err)
+	db, err := s.database(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
 	all := make([]pgtype.UUID, len(ids))
 	for i, id := range ids {
 		all[i] = uuid(id)
 	}
 	// In this order a key that is revoked meanwhile is in one of the answers at least.
-	keys, err = collect(ctx, s.pool, func(row sqlstore.Row) (store.Key, error) { return sqlstore.WithHash(row, scanKey) }, selectKnown, all)
+	keys, err = collect(ctx, db, func(row sqlstore.Row) (store.Key, error) { return sqlstore.WithHash(row, scanKey) }, selectKnown, all)
 	if err != nil {
 		return nil, nil, err
 	}
-	revoked, err = collect(ctx, s.pool, func(row sqlstore.Row) (id store.ID, err error) {
+	revoked, err = collect(ctx, db, func(row sqlstore.Row) (id store.ID, err error) {
 		err = row.Scan(sqlstore.ID(&id))
 		return id, err
 	}, selectRevoked, all, string(store.AuditRevoked))
@@ -51,12 +55,16 @@ func (s *Store) AddKeys(ctx context.Context, fill func(add func(keys []store.Key
 		return errors.New("add keys: the DSN sets pool_max_conns to 1, and 2 are needed")
 	}
 	return sqlstore.AddKeys(ctx, fill, func(do func(to store.Recipient) error) error {
+		db, err := s.database(ctx)
+		if err != nil {
+			return explain("add keys", err)
+		}
 		// As in Import, fill may keep this transaction idle for long.
 		return explain("add keys", pgx.BeginTxFunc(ctx, s.pool, pgx.TxOptions{IsoLevel: pgx.ReadCommitted}, func(tx pgx.Tx) error {
 			if _, err := tx.Exec(ctx, "SELECT "+durable); err != nil {
 				return err
 			}
-			return do(&recipient{tx: tx})
+			return do(&recipient{tx: db.on(tx)})
 		}))
 	})
 }
@@ -131,10 +139,11 @@ func findTable(ctx context.Context, tx pgx.Tx, from *movein.Source) (layout move
 		"coalesce(nullif(t.typbasetype, 0), t.oid) = ANY ('{date,timestamp,timestamptz}'::regtype[]::oid[]) " +
 		"FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_type t ON t.oid = a.atttypid " +
 		"WHERE a.attrelid = $1 AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum"
-	theirs, err := collect(ctx, tx, func(row sqlstore.Row) (c movein.TheirColumn, err error) {
+	rows, _ := tx.Query(ctx, columns, oid) // the rows return its error
+	theirs, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (c movein.TheirColumn, err error) {
 		err = row.Scan(&c.Name, &c.Type, &c.IsTime)
 		return c, err
-	}, columns, oid)
+	})
 	if err != nil {
 		return layout, err
 	}
@@ -149,14 +158,21 @@ func isOwn(ctx context.Context, tx pgx.Tx, table uint32, target store.Store) (ow
 	if !ok {
 		return false, nil
 	}
-	const lock = "SELECT 'system_keys'::regclass::oid FROM pg_catalog.pg_advisory_xact_lock($1)"
+	db, err := s.database(ctx)
+	if errors.Is(err, errNoSchema) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	const lock = "SELECT '{keys}'::regclass::oid FROM pg_catalog.pg_advisory_xact_lock($1)"
 	const see = "SELECT EXISTS (SELECT FROM pg_catalog.pg_locks WHERE locktype = 'advisory' " +
 		"AND database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database()) " +
 		"AND classid::bigint << 32 | objid::bigint = $1 AND objsubid = 1)"
 	err = pgx.BeginFunc(ctx, s.pool, func(mine pgx.Tx) error {
 		number := rand.Int64() //nolint:gosec // it need not be secret
 		var keys uint32
-		if err := mine.QueryRow(ctx, lock, number).Scan(&keys); err != nil || keys != table {
+		if err := db.on(mine).QueryRow(ctx, lock, number).Scan(&keys); err != nil || keys != table {
 			return err
 		}
 		return tx.QueryRow(ctx, see, number).Scan(&own)
