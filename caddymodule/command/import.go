@@ -80,7 +80,7 @@ func readImport(cmd *cobra.Command, _ []string) (action, error) {
 	i.relabel, _ = cmd.Flags().GetBool("relabel")
 	i.skip, _ = cmd.Flags().GetBool("skip")
 	return func(cmd *cobra.Command, t *target) (err error) {
-		source, err := postgres.Open(cmd.Context(), location.Name)
+		source, err := postgres.Open(cmd.Context(), location.Name, postgres.Options{})
 		if err != nil {
 			return fmt.Errorf("--from: %w", err)
 		}

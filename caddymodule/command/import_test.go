@@ -83,7 +83,7 @@ func intoPostgres(t *testing.T) *moveIn {
 	m := &moveIn{tb: t, theirs: testenv.Database(t), store: "{env.OURS}"}
 	m.env = []string{"OURS=" + ours, "THEIRS=" + m.theirs}
 	m.open = func() store.Store {
-		s, err := postgres.Open(context.WithoutCancel(t.Context()), ours)
+		s, err := postgres.Open(context.WithoutCancel(t.Context()), ours, postgres.Options{})
 		return m.opened(s, err)
 	}
 	m.migrate()

@@ -51,7 +51,7 @@ func BenchmarkRecordSize(b *testing.B) {
 				}
 				return n
 			}
-			benchmarkRecordSize(b, together, func() (store.Store, error) { return postgres.Open(b.Context(), dsn) }, size)
+			benchmarkRecordSize(b, together, func() (store.Store, error) { return postgres.Open(b.Context(), dsn, postgres.Options{}) }, size)
 		})
 	}
 }
