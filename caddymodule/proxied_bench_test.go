@@ -106,13 +106,17 @@ func (t *memoryTransport) Provision(ctx caddy.Context) error {
 }
 
 // answerAll is the upstream. It reads no more of a request than where it ends, so that
-// nothing is allocated for it.
+// nothing is allocated for it. A request for streamPath gets an answer that does not end.
 func answerAll(conn net.Conn) {
 	defer func() { _ = conn.Close() }()
 	answer := []byte("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello")
 	for reader := bufio.NewReader(conn); ; {
 		line, err := reader.ReadSlice('\n')
 		if err != nil {
+			return
+		}
+		if bytes.HasPrefix(line, []byte("GET "+streamPath)) {
+			stream(conn)
 			return
 		}
 		if len(line) > len("\r\n") {
@@ -124,9 +128,8 @@ func answerAll(conn net.Conn) {
 	}
 }
 
-// proxied starts a server with all sites, and returns what sends one request to a site.
-// Every site has had one already, so that keys and connections are warm.
-func proxied(tb testing.TB) map[string]func() {
+// startProxied starts a server with all sites, and returns a key.
+func startProxied(tb testing.TB) string {
 	tb.Helper()
 	servers := make(map[string]json.RawMessage)
 	for name, before := range proxiedSites {
@@ -156,6 +159,14 @@ func proxied(tb testing.TB) map[string]func() {
 	if err != nil {
 		tb.Fatal(err)
 	}
+	return key
+}
+
+// proxied starts a server with all sites, and returns what sends one request to a site.
+// Every site has had one already, so that keys and connections are warm.
+func proxied(tb testing.TB) map[string]func() {
+	tb.Helper()
+	key := startProxied(tb)
 	senders := make(map[string]func(), len(proxiedSites))
 	for name := range proxiedSites {
 		senders[name] = sender(tb, name, key)
