@@ -3,6 +3,7 @@ package postgres_test
 import (
 	"context"
 	"net/url"
+	"strings"
 	"testing"
 	"time"
 
@@ -57,7 +58,7 @@ func searching(tb testing.TB, dsn, path string) string {
 	}
 	query := u.Query()
 	query.Set("search_path", path)
-	u.RawQuery = query.Encode()
+	u.RawQuery = strings.ReplaceAll(query.Encode(), "+", "%20") // pgx takes a plus sign as it is
 	return u.String()
 }
 
