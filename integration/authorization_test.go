@@ -53,11 +53,14 @@ func TestAuthorizationTable(t *testing.T) {
 	upstream := echo(t)
 	load(t, globals(b.options+"\n"+cheap)+fmt.Sprintf(`
 		http://%s {
-			system_key_auth
+			system_key_auth {
+				failure_limit 1000000 1s
+			}
 			reverse_proxy %s
 		}
 		http://%s {
 			system_key_auth {
+				failure_limit 1000000 1s
 				passthrough
 			}
 			reverse_proxy %s

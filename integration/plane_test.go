@@ -34,9 +34,11 @@ func newPlane(t *testing.T, b *backend, options string) *plane.Plane {
 			@privileged path /privileged
 			system_key_auth @privileged {
 				require bots:admin
+				failure_limit 1000000 1s
 			}
 			system_key_auth {
 				passthrough
+				failure_limit 1000000 1s
 			}
 			reverse_proxy %s
 		}
