@@ -30,9 +30,6 @@ const (
 	Failed Result = "error"
 )
 
-// Results returns every [Result].
-func Results() []Result { return []Result{OK, Canceled, Timeout, Failed} }
-
 // answers are the errors by which a store answers a question about a key.
 var answers = []error{store.ErrNotFound, store.ErrConflict, store.ErrActorGone}
 
