@@ -140,8 +140,10 @@ func (f *Follower) cutLapsed() {
 
 // Bounds of the loop.
 const (
-	maxInterval = 2 * time.Second // between turns
-	minTimeout  = 250 * time.Millisecond
+	// The bounds of the timeout of a call on the database, unless the link is slow. It is how
+	// a link is found out that is dead.
+	maxTimeout = 2 * time.Second
+	minTimeout = 250 * time.Millisecond
 	// The pause after a failure doubles from minPause to maxPause.
 	minPause = 20 * time.Millisecond
 	maxPause = time.Second
@@ -149,11 +151,15 @@ const (
 	turnLimit = 1000
 )
 
-// interval is the time between two turns. A lease survives some turns that fail.
-func (f *Follower) interval() time.Duration { return min(maxInterval, f.config.Lease.ttl/5) }
+// interval is the time between two turns. A lease survives some turns that fail. A turn is all
+// that an instance at rest costs the database. Notifications bring changes sooner, and
+// without them a revocation still waits for no longer than a lease.
+func (f *Follower) interval() time.Duration { return f.config.Lease.ttl / 5 }
 
 // baseTimeout bounds a call on the database, unless the link is slow.
-func (f *Follower) baseTimeout() time.Duration { return max(f.interval(), minTimeout) }
+func (f *Follower) baseTimeout() time.Duration {
+	return min(max(f.interval(), minTimeout), maxTimeout)
+}
 
 // run opens one session after the other until ctx ends. It logs the first failure in a row.
 func (f *Follower) run(ctx context.Context) {
