@@ -49,8 +49,8 @@ type Config struct {
 	Spread func(time.Duration) time.Duration
 }
 
-// Follower makes this process an instance. It follows the log in one goroutine, and removes
-// dead members in another. It is safe for concurrent use.
+// Follower makes this process an instance. It follows the log in one goroutine. It is safe for
+// concurrent use.
 type Follower struct {
 	config    Config
 	cancel    context.CancelFunc
@@ -59,9 +59,10 @@ type Follower struct {
 	readyOnce sync.Once
 
 	history *history
-	reaper  *reaper
 
 	// These fields belong to the loop alone.
+	reaper          reaper
+	pruned          int64 // the head of the log when it was pruned last
 	joined          bool
 	joining         store.ID      // the id of the last attempt to join; zero once joined
 	cuts            []store.Cut   // not reported to the database yet
@@ -90,13 +91,10 @@ func Start(config Config) *Follower {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	f := &Follower{config: config, cancel: cancel, ready: make(chan struct{}), history: newHistory(config.Lease.ttl)}
-	f.reaper = newReaper(config.Store, config.Now, f.history)
-	f.reaper.spread = config.Spread
 	if !config.KeepOnLapse {
 		config.Lease.callOnLapse(f.cutLapsed)
 	}
 	f.ended.Go(func() { f.run(ctx) })
-	f.ended.Go(func() { f.reaper.run(ctx, config.Lease.ttl/4, config.Logger) })
 	return f
 }
 

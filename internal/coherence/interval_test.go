@@ -20,7 +20,7 @@ func TestAnInstanceAtRestTakesFiveTurnsALease(t *testing.T) {
 				view := calm(1)
 				view.InLog = turn.Applied == at(1)
 				return view, nil
-			}, progress: func() (*store.Progress, error) { return new(store.Progress), nil }}
+			}}
 			f := Start(Config{
 				Store: s, Cache: new(forgotten), Lease: NewLease(ttl, time.Now), InFlight: NewInFlight(time.Now), Name: "test",
 				Logger: slog.New(slog.DiscardHandler), Now: time.Now, Spread: func(d time.Duration) time.Duration { return d },

@@ -78,6 +78,36 @@ func testTurns(t *testing.T, fresh func(tb testing.TB) *Backend) {
 				t.Errorf("to pull has written: %s", diff)
 			}
 		},
+		"a turn shows who else is silent, and the longest ttl": func(t *testing.T, b *Backend) {
+			s := migrated(t, b)
+			feed := follow(t, s)
+			me, other := join(t, feed), newKey("").ID // me has a minute
+			must(t, feed.Join(t.Context(), &store.Member{ID: other, Name: "other", TTL: store.MinTTL}))
+			view := renew(t, feed, store.Turn{Member: me})
+			for began := time.Now(); len(view.Silent) == 0; view = renew(t, feed, store.Turn{Member: me}) {
+				if time.Since(began) > 30*time.Second {
+					t.Fatal("the other never is")
+				}
+				time.Sleep(10 * time.Millisecond)
+			}
+			silent := view.Silent[0]
+			if len(view.Silent) != 1 || silent.ID != other || silent.Name != "other" || silent.TTL != store.MinTTL || view.LongestTTL != time.Minute {
+				t.Errorf("got %+v and %v", view.Silent, view.LongestTTL)
+			}
+			if reaped, err := s.Reap(t.Context(), other, silent.Heartbeat); !reaped || err != nil {
+				t.Errorf("its heartbeat is another: %v, %v", reaped, err)
+			}
+		},
+		"who is silent by itself is not shown": func(t *testing.T, b *Backend) {
+			s := migrated(t, b)
+			feed := follow(t, s)
+			me := newKey("").ID
+			must(t, feed.Join(t.Context(), &store.Member{ID: me, TTL: store.MinTTL}))
+			time.Sleep(store.MinTTL / 2) // longer is as good
+			if view := renew(t, feed, store.Turn{Member: me}); len(view.Silent) != 0 || view.LongestTTL != store.MinTTL {
+				t.Errorf("got %+v and %v", view.Silent, view.LongestTTL)
+			}
+		},
 		"applied is raised by a place in the log, and never lowered": func(t *testing.T, b *Backend) {
 			s := migrated(t, b)
 			feed := follow(t, s)
