@@ -144,6 +144,10 @@ type View struct {
 	// Silent are other members that have taken no turn for a while, by the store's clock:
 	// those that may be dead, and all that are. They have an ID, a Name, a TTL and a Heartbeat.
 	Silent []Member
+	// Unsealed reports whether there is something for [AuditLog.SealAudit]. A record counts
+	// once it is a second old: so of all the instances that a change has woken, only those
+	// whose turn is next seal it.
+	Unsealed bool
 }
 
 // Feed is an instance's own session on the change log. Only one goroutine may use it at a

@@ -32,7 +32,7 @@ type Cache interface {
 	ForgetAll()
 }
 
-// Config is the configuration of a [Follower]. All fields but the last two are required.
+// Config is the configuration of a [Follower]. All fields up to Now are required.
 type Config struct {
 	Store    Store
 	Cache    Cache
@@ -44,6 +44,9 @@ type Config struct {
 	Now    func() time.Time
 	// KeepOnLapse leaves the requests in flight alone when the lease runs out.
 	KeepOnLapse bool
+	// Unsealed is called when there are audit records to seal, unless it is nil. It must not
+	// block.
+	Unsealed func()
 	// Spread makes an interval a little longer or shorter, so that instances do not act in
 	// step. By default the change is random, and a fifth at most.
 	Spread func(time.Duration) time.Duration

@@ -40,20 +40,25 @@ const renewMember = `, renewed AS (
     ON CONFLICT (rev, member) DO UPDATE SET requests = excluded.requests
 )`
 
-// otherMembers are columns about the members. A live one is silent for a quarter of its ttl at
-// most. The clock of the server may have been set back.
-const otherMembers = `, members AS (
+// chores are columns about what is left to do for any instance. A member that lives is silent
+// for a quarter of its ttl at most. The clock of the server may have been set back.
+const chores = `, chores AS (
     SELECT coalesce(max(ttl_ms), 0) AS longest, coalesce(array_agg(id) FILTER (WHERE silent), '{}') AS ids,
         coalesce(array_agg(beat) FILTER (WHERE silent), '{}') AS beats, coalesce(array_agg(ttl_ms) FILTER (WHERE silent), '{}') AS ttls,
-        coalesce(array_agg(name) FILTER (WHERE silent), '{}') AS names
+        coalesce(array_agg(name) FILTER (WHERE silent), '{}') AS names,
+        EXISTS (
+            SELECT FROM {own}.audit_log WHERE chain IS NULL AND actor_type IN ('cli', 'sql')
+                AND at NOT BETWEEN clock_timestamp() - interval '1 second' AND clock_timestamp()
+        ) AS unsealed
     FROM (
         SELECT *, id <> $1 AND abs(extract(epoch FROM clock_timestamp() - seen_at)) * 1000 > 0.3 * ttl_ms AS silent FROM {own}.member
     ) AS m
 )`
 
-// nobody stands for otherMembers in a view that does not say.
-const nobody = `, members AS (
-    SELECT 0 AS longest, '{}'::uuid[] AS ids, '{}'::bigint[] AS beats, '{}'::integer[] AS ttls, '{}'::text[] AS names
+// noChores stands for chores in a view without them.
+const noChores = `, chores AS (
+    SELECT 0 AS longest, '{}'::uuid[] AS ids, '{}'::bigint[] AS beats, '{}'::integer[] AS ttls, '{}'::text[] AS names,
+        false AS unsealed
 )`
 
 // viewColumns are the columns of a view, and their tables. Changes and members are arrays,
@@ -61,8 +66,8 @@ const nobody = `, members AS (
 const viewColumns = `
 , (SELECT known FROM place), pg_is_in_recovery(), current_setting('synchronous_standby_names'), ` + watched + `,
     head.rev, head.tag, log.revs, log.tags, log.ops, log.keys, log.times,
-    members.longest, members.ids, members.beats, members.ttls, members.names
-FROM members, (SELECT rev, tag FROM {own}.change_log ORDER BY rev DESC LIMIT 1) AS head, (
+    chores.longest, chores.ids, chores.beats, chores.ttls, chores.names, chores.unsealed
+FROM chores, (SELECT rev, tag FROM {own}.change_log ORDER BY rev DESC LIMIT 1) AS head, (
     SELECT coalesce(array_agg(rev ORDER BY rev), '{}') AS revs, coalesce(array_agg(tag ORDER BY rev), '{}') AS tags,
         coalesce(array_agg(op ORDER BY rev), '{}') AS ops, coalesce(array_agg(key_id ORDER BY rev), '{}') AS keys,
         coalesce(array_agg(at ORDER BY rev), '{}') AS times
@@ -79,7 +84,7 @@ func (f *feed) Renew(ctx context.Context, turn *store.Turn) (*store.View, error)
 		revs, requests = append(revs, cut.Rev), append(requests, int64(cut.Requests))
 	}
 	standbys := watchStandbys(f.conn)
-	view, err := f.view(ctx, "WITH "+withPlace+renewMember+otherMembers+" SELECT EXISTS (SELECT FROM renewed)",
+	view, err := f.view(ctx, "WITH "+withPlace+renewMember+chores+" SELECT EXISTS (SELECT FROM renewed)",
 		append(arguments(turn), revs, requests)...)
 	if err == nil {
 		err = standbys.err()
@@ -96,7 +101,7 @@ func (f *feed) Renew(ctx context.Context, turn *store.Turn) (*store.View, error)
 
 // Pull implements [store.Feed].
 func (f *feed) Pull(ctx context.Context, turn *store.Turn) (*store.View, error) {
-	view, err := f.view(ctx, "WITH "+withPlace+nobody+" SELECT EXISTS (SELECT FROM {own}.member WHERE id = $1)",
+	view, err := f.view(ctx, "WITH "+withPlace+noChores+" SELECT EXISTS (SELECT FROM {own}.member WHERE id = $1)",
 		arguments(turn)...)
 	if err != nil {
 		return nil, explain("read changes", err)
@@ -128,7 +133,7 @@ func (f *feed) view(ctx context.Context, member string, args ...any) (*store.Vie
 		var longest int64
 		err := row.Scan(&view.Member, &view.Origin, &view.InLog, &view.Standby, &standby, &view.Watched,
 			&view.Head.Rev, &view.Head.Tag, &revs, &tags, &ops, &keys, &times,
-			&longest, &silent.ids, &silent.heartbeats, &silent.ttls, &silent.names)
+			&longest, &silent.ids, &silent.heartbeats, &silent.ttls, &silent.names, &view.Unsealed)
 		if err == nil && standby != f.standby {
 			err = errors.New("the server's synchronous_standby_names were changed")
 		}

@@ -98,6 +98,32 @@ func testTurns(t *testing.T, fresh func(tb testing.TB) *Backend) {
 				t.Errorf("its heartbeat is another: %v, %v", reaped, err)
 			}
 		},
+		"a turn shows whether records wait for a seal": func(t *testing.T, b *Backend) {
+			s := migrated(t, b)
+			feed := follow(t, s)
+			me := join(t, feed)
+			write := func(actor string, at time.Time) {
+				r := store.AuditRecord{Event: store.AuditCreated, At: at, Actor: store.AuditActor{Type: actor, ID: "test"}}.Clean()
+				must(t, s.AppendAudit(t.Context(), store.SharedChain, []store.AuditRecord{r}, nil))
+			}
+			shown := func(when string, want bool) {
+				t.Helper()
+				if got := renew(t, feed, store.Turn{Member: me}).Unsealed; got != want {
+					t.Errorf("%s: %v", when, got)
+				}
+			}
+			shown("without records", false)
+			write(store.ActorServer, time.Now().Add(-time.Hour)) // somebody else's forgery
+			shown("with one that is not sealed", false)
+			for _, at := range []time.Duration{-time.Hour, -5 * time.Second, time.Hour} {
+				write(store.ActorCLI, time.Now().Add(at))
+				shown("with one of the command line", true)
+				if n, err := s.SealAudit(t.Context(), 10, sealer{}); n != 1 || err != nil {
+					t.Fatalf("%d were sealed: %v", n, err)
+				}
+				shown("when it is sealed", false)
+			}
+		},
 		"who is silent by itself is not shown": func(t *testing.T, b *Backend) {
 			s := migrated(t, b)
 			feed := follow(t, s)
