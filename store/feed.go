@@ -138,6 +138,16 @@ type View struct {
 	// Origin names the server's history, as well as the server lets itself be named. A new
 	// origin may mean another history.
 	Origin string
+
+	// The rest is for a turn by Renew alone. LongestTTL is the longest TTL of all members.
+	LongestTTL time.Duration
+	// Silent are other members that have taken no turn for a while, by the store's clock:
+	// those that may be dead, and all that are. They have an ID, a Name, a TTL and a Heartbeat.
+	Silent []Member
+	// Unsealed reports whether there is something for [AuditLog.SealAudit]. A record counts
+	// once it is a second old: so of all the instances that a change has woken, only those
+	// whose turn is next seal it.
+	Unsealed bool
 }
 
 // Feed is an instance's own session on the change log. Only one goroutine may use it at a

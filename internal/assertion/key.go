@@ -103,9 +103,10 @@ const (
 	publishLead = 2 * setFreshFor
 	// keyLife is how long a key stays published without being renewed. The key of an
 	// instance that has crashed stays for that long.
-	keyLife = 10 * time.Minute
-	// renewInterval is how often an instance extends the expiry of its keys.
-	renewInterval = time.Minute
+	keyLife = 18 * time.Minute
+	// renewInterval is how often an instance extends the expiry of its keys. It costs the
+	// store some statements, also while nothing is signed.
+	renewInterval = 5 * time.Minute
 	// setStaleFor is how long an instance serves a set while the store cannot be read. For
 	// that long no key in the set can have expired if its instance lives.
 	setStaleFor = keyLife - 2*renewInterval

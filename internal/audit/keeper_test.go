@@ -58,6 +58,7 @@ func TestTheKeeperSealsAndPrunes(t *testing.T) {
 				Log: s, Sealer: sealer, Logger: slog.New(slog.DiscardHandler), Now: time.Now,
 			}, 72*time.Hour)
 			defer k.Close()
+			k.Seal()
 			deadline := time.Now().Add(30 * time.Second)
 			for {
 				page, err := s.Audit(t.Context(), &store.AuditQuery{Limit: 100})

@@ -14,5 +14,5 @@
 //	Follower  the loop: apply the log, renew the lease, acknowledge
 //	InFlight  the requests that were let through and have not ended
 //	Revoker   waits for the members after a commit
-//	reaper    removes members that are dead
+//	reaper    finds members that are dead
 package coherence

@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -83,6 +84,7 @@ type stub struct {
 	progress func() (*store.Progress, error)
 	barriers int
 	reaped   []store.Member // id and heartbeat
+	pruned   atomic.Int64
 	left     []store.ID
 }
 
@@ -132,7 +134,10 @@ func (s *stub) Reap(_ context.Context, id store.ID, heartbeat int64) (bool, erro
 	return true, nil
 }
 
-func (s *stub) Prune(context.Context, int) error { return nil }
+func (s *stub) Prune(context.Context, int) error {
+	s.pruned.Add(1)
+	return nil
+}
 
 // fixture is an instance whose turns a test takes one by one.
 type fixture struct {
@@ -154,7 +159,6 @@ func newFixture(t *testing.T) *fixture {
 		},
 		cancel: func() {}, ready: make(chan struct{}), history: newHistory(testTTL), callTimeout: time.Second,
 	}
-	f.reaper = newReaper(s, clock.now, f.history)
 	return &fixture{Follower: f, clock: clock, stub: s, cache: cache}
 }
 

@@ -32,7 +32,7 @@ type Cache interface {
 	ForgetAll()
 }
 
-// Config is the configuration of a [Follower]. All fields but the last two are required.
+// Config is the configuration of a [Follower]. All fields up to Now are required.
 type Config struct {
 	Store    Store
 	Cache    Cache
@@ -44,13 +44,16 @@ type Config struct {
 	Now    func() time.Time
 	// KeepOnLapse leaves the requests in flight alone when the lease runs out.
 	KeepOnLapse bool
+	// Unsealed is called when there are audit records to seal, unless it is nil. It must not
+	// block.
+	Unsealed func()
 	// Spread makes an interval a little longer or shorter, so that instances do not act in
 	// step. By default the change is random, and a fifth at most.
 	Spread func(time.Duration) time.Duration
 }
 
-// Follower makes this process an instance. It follows the log in one goroutine, and removes
-// dead members in another. It is safe for concurrent use.
+// Follower makes this process an instance. It follows the log in one goroutine. It is safe for
+// concurrent use.
 type Follower struct {
 	config    Config
 	cancel    context.CancelFunc
@@ -59,9 +62,10 @@ type Follower struct {
 	readyOnce sync.Once
 
 	history *history
-	reaper  *reaper
 
 	// These fields belong to the loop alone.
+	reaper          reaper
+	pruned          int64 // the head of the log when it was pruned last
 	joined          bool
 	joining         store.ID      // the id of the last attempt to join; zero once joined
 	cuts            []store.Cut   // not reported to the database yet
@@ -90,13 +94,10 @@ func Start(config Config) *Follower {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	f := &Follower{config: config, cancel: cancel, ready: make(chan struct{}), history: newHistory(config.Lease.ttl)}
-	f.reaper = newReaper(config.Store, config.Now, f.history)
-	f.reaper.spread = config.Spread
 	if !config.KeepOnLapse {
 		config.Lease.callOnLapse(f.cutLapsed)
 	}
 	f.ended.Go(func() { f.run(ctx) })
-	f.ended.Go(func() { f.reaper.run(ctx, config.Lease.ttl/4, config.Logger) })
 	return f
 }
 
@@ -140,8 +141,10 @@ func (f *Follower) cutLapsed() {
 
 // Bounds of the loop.
 const (
-	maxInterval = 2 * time.Second // between turns
-	minTimeout  = 250 * time.Millisecond
+	// The bounds of the timeout of a call on the database, unless the link is slow. It is how
+	// a link is found out that is dead.
+	maxTimeout = 2 * time.Second
+	minTimeout = 250 * time.Millisecond
 	// The pause after a failure doubles from minPause to maxPause.
 	minPause = 20 * time.Millisecond
 	maxPause = time.Second
@@ -149,11 +152,15 @@ const (
 	turnLimit = 1000
 )
 
-// interval is the time between two turns. A lease survives some turns that fail.
-func (f *Follower) interval() time.Duration { return min(maxInterval, f.config.Lease.ttl/5) }
+// interval is the time between two turns. A lease survives some turns that fail. A turn is all
+// that an instance at rest costs the database. Notifications bring changes sooner, and
+// without them a revocation still waits for no longer than a lease.
+func (f *Follower) interval() time.Duration { return f.config.Lease.ttl / 5 }
 
 // baseTimeout bounds a call on the database, unless the link is slow.
-func (f *Follower) baseTimeout() time.Duration { return max(f.interval(), minTimeout) }
+func (f *Follower) baseTimeout() time.Duration {
+	return min(max(f.interval(), minTimeout), maxTimeout)
+}
 
 // run opens one session after the other until ctx ends. It logs the first failure in a row.
 func (f *Follower) run(ctx context.Context) {

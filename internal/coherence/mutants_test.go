@@ -104,8 +104,8 @@ var mutants = []mutant{
 	{
 		name:     "the reaper counts from before its question",
 		file:     "reaper.go",
-		old:      "progress, err := r.store.Progress(ctx, store.ID{})",
-		new:      "now := r.now\n\tasked := now()\n\tr.now = func() time.Time { return asked }\n\tdefer func() { r.now = now }()\n\tprogress, err := r.store.Progress(ctx, store.ID{})",
+		old:      "f.reaper.dead(view.Silent, f.config.Now())",
+		new:      "f.reaper.dead(view.Silent, f.Place().Turned)",
 		directed: "TestReaperCountsFromTheAnswer",
 	},
 	{

@@ -4,30 +4,27 @@ import (
 	"context"
 	"log/slog"
 	"math/rand/v2"
-	"sync"
 	"time"
 
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
-// keepChanges is how many entries of the change log are kept. An instance that has missed
-// more than that forgets everything and starts at the head.
-const keepChanges = 10_000
+const (
+	// keepChanges is how many entries of the change log are kept. An instance that has
+	// missed more than that forgets everything and starts at the head.
+	keepChanges = 10_000
+	// pruneEvery is how many entries the log has grown by when an instance prunes it.
+	pruneEvery = keepChanges / 10
+	// tidyTimeout bounds a call that removes a member or old entries.
+	tidyTimeout = 10 * time.Second
+)
 
-// reaper removes dead members, so that no revocation waits for them. A member is dead if its
+// reaper finds dead members, so that no revocation waits for them. A member is dead if its
 // heartbeat has not changed for its whole ttl since this instance has seen it, on this
 // instance's clock. It is removed only if the heartbeat is still the same. So a member that
 // holds a lease is never removed: its last renewal either shows in the heartbeat, or is
 // older than a ttl.
-type reaper struct {
-	store   Store
-	now     func() time.Time
-	history *history
-	spread  func(time.Duration) time.Duration
-
-	mu   sync.Mutex
-	seen map[store.ID]sighting
-}
+type reaper map[store.ID]sighting
 
 // sighting is a heartbeat of a member, and when it was seen for the first time.
 type sighting struct {
@@ -35,58 +32,15 @@ type sighting struct {
 	at        time.Time // after the answer with the heartbeat
 }
 
-// newReaper makes a reaper. It shares the history, which learns of each member's ttl.
-func newReaper(s Store, now func() time.Time, h *history) *reaper {
-	return &reaper{store: s, now: now, history: h, spread: spread, seen: make(map[store.ID]sighting)}
-}
-
-// run looks at all members once in an interval. Now and then it prunes the change log.
-func (r *reaper) run(ctx context.Context, interval time.Duration, logger *slog.Logger) {
-	for turn := 0; ; turn++ {
-		select {
-		case <-ctx.Done():
-			return
-		case <-time.After(r.spread(interval)):
-		}
-		r.round(ctx, logger)
-		if turn%64 == 0 {
-			pruning, cancel := context.WithTimeout(ctx, time.Minute)
-			if err := r.store.Prune(pruning, keepChanges); err != nil && ctx.Err() == nil {
-				logger.Warn("the change log cannot be pruned", slog.Any("error", err))
-			}
-			cancel()
-		}
-	}
-}
-
-// round looks at all members once. If something fails, the next round tries it again.
-func (r *reaper) round(ctx context.Context, logger *slog.Logger) {
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
-	defer cancel()
-	progress, err := r.store.Progress(ctx, store.ID{})
-	if err != nil {
-		return
-	}
-	for _, m := range r.dead(progress.Members) {
-		if reaped, err := r.store.Reap(ctx, m.ID, m.Heartbeat); err == nil && reaped {
-			logger.Info("a member that was silent for its whole lease was removed",
-				slog.String("member", m.ID.String()), slog.String("name", m.Name))
-		}
-	}
-}
-
 // dead notes the members of an answer, and returns those that have been silent for a ttl. It
-// reads the clock here, after the answer. A reading from before the question would be too
-// early: a member may have renewed its lease in between.
-func (r *reaper) dead(members []store.Member) []store.Member {
-	now := r.now()
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	seen := make(map[store.ID]sighting, len(members))
+// forgets who is not among them. Now is a reading of the clock from after the answer. A
+// reading from before the question would be too early: a member may have renewed its lease
+// in between.
+func (r *reaper) dead(members []store.Member, now time.Time) []store.Member {
+	seen := make(reaper, len(members))
 	var dead []store.Member
 	for _, m := range members {
-		r.history.noteTTL(m.TTL)
-		s, ok := r.seen[m.ID]
+		s, ok := (*r)[m.ID]
 		if !ok || s.heartbeat != m.Heartbeat {
 			s = sighting{heartbeat: m.Heartbeat, at: now}
 		}
@@ -95,8 +49,43 @@ func (r *reaper) dead(members []store.Member) []store.Member {
 			dead = append(dead, m)
 		}
 	}
-	r.seen = seen
+	*r = seen
 	return dead
+}
+
+// tidy does what a view says is left to do for any of the instances. It removes dead members,
+// prunes a change log that has grown, and has audit records sealed. The loop does not wait
+// for it. What fails is tried again at a later view.
+func (f *Follower) tidy(ctx context.Context, view *store.View) {
+	f.history.noteTTL(view.LongestTTL)
+	for _, m := range f.reaper.dead(view.Silent, f.config.Now()) {
+		f.ended.Go(func() { f.reap(ctx, m) })
+	}
+	if view.Unsealed && f.config.Unsealed != nil {
+		f.config.Unsealed()
+	}
+	grown := view.Head.Rev - f.pruned
+	if grown >= pruneEvery || grown < 0 { // below 0: in another history
+		f.pruned = view.Head.Rev
+		f.ended.Go(func() { f.prune(ctx) })
+	}
+}
+
+func (f *Follower) reap(ctx context.Context, m store.Member) {
+	ctx, cancel := context.WithTimeout(ctx, tidyTimeout)
+	defer cancel()
+	if reaped, err := f.config.Store.Reap(ctx, m.ID, m.Heartbeat); err == nil && reaped {
+		f.config.Logger.Info("a member that was silent for its whole lease was removed",
+			slog.String("member", m.ID.String()), slog.String("name", m.Name))
+	}
+}
+
+func (f *Follower) prune(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, tidyTimeout)
+	defer cancel()
+	if err := f.config.Store.Prune(ctx, keepChanges); err != nil && ctx.Err() == nil {
+		f.config.Logger.Warn("the change log cannot be pruned", slog.Any("error", err))
+	}
 }
 
 // spread returns a random duration within 20 % of d, so that instances do not act in step.

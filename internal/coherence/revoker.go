@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/lumio-vision/caddy-system-keys/store"
@@ -31,25 +32,23 @@ type Revoker struct {
 	store   Store
 	now     func() time.Time
 	history *history
-	reaper  *reaper
 	own     *Follower // of this process, or nil
-	logger  *slog.Logger
+
+	mu     sync.Mutex // guards reaper
+	reaper reaper     // for a process that is no member
+	logger *slog.Logger
 }
 
 // NewRevoker makes a revoker for a process that is no member, such as the command line. A
 // member uses [Follower.Revoker], which also knows whether the database has changed its
 // history a moment ago.
 func NewRevoker(s Store, now func() time.Time, logger *slog.Logger) *Revoker {
-	h := newHistory(0)
-	return &Revoker{store: s, now: now, history: h, reaper: newReaper(s, now, h), logger: logger}
+	return &Revoker{store: s, now: now, history: newHistory(0), logger: logger}
 }
 
 // Revoker makes a revoker that waits on behalf of this instance.
 func (f *Follower) Revoker() *Revoker {
-	return &Revoker{
-		store: f.config.Store, now: f.config.Now, history: f.history, reaper: f.reaper,
-		own: f, logger: f.config.Logger,
-	}
+	return &Revoker{store: f.config.Store, now: f.config.Now, history: f.history, own: f, logger: f.config.Logger}
 }
 
 const (
@@ -139,6 +138,9 @@ func (r *Revoker) look(ctx context.Context, key store.ID, w *wait) error {
 	}
 	now := r.now()
 	r.history.noteOrigin(progress.Origin, now)
+	for _, m := range progress.Members {
+		r.history.noteTTL(m.TTL)
+	}
 	turnAfter := w.turnAfter
 	if w.update(progress, asked) {
 		r.history.noteBreak(now)
@@ -146,7 +148,9 @@ func (r *Revoker) look(ctx context.Context, key store.ID, w *wait) error {
 	if r.own != nil && w.turnAfter != turnAfter {
 		r.own.config.Lease.Want()
 	}
-	r.reap(ctx, progress)
+	if r.own == nil { // otherwise the turns of this instance do it
+		r.reap(ctx, progress.Members, now)
+	}
 	return nil
 }
 
@@ -189,8 +193,11 @@ func (r *Revoker) progress(ctx context.Context, key store.ID) (*store.Progress, 
 
 // reap removes members that this wait has found dead, so that the next wait does not wait
 // for them.
-func (r *Revoker) reap(ctx context.Context, progress *store.Progress) {
-	for _, m := range r.reaper.dead(progress.Members) {
+func (r *Revoker) reap(ctx context.Context, members []store.Member, now time.Time) {
+	r.mu.Lock()
+	dead := r.reaper.dead(members, now)
+	r.mu.Unlock()
+	for _, m := range dead {
 		if _, err := r.store.Reap(ctx, m.ID, m.Heartbeat); err != nil {
 			r.logger.Warn("a dead member cannot be removed", slog.String("member", m.ID.String()), slog.Any("error", err))
 		}

@@ -1,6 +1,7 @@
 package coherence_test
 
 import (
+	"bytes"
 	"fmt"
 	"maps"
 	"math/rand/v2"
@@ -171,6 +172,13 @@ func (d *database) renew(turn *store.Turn) *store.View {
 	if !ok {
 		return v
 	}
+	v.LongestTTL = m.TTL
+	for id, other := range d.members { // all of them, as if each was silent
+		if v.LongestTTL = max(v.LongestTTL, other.TTL); id != turn.Member {
+			v.Silent = append(v.Silent, other)
+		}
+	}
+	slices.SortFunc(v.Silent, func(a, b store.Member) int { return bytes.Compare(a.ID[:], b.ID[:]) })
 	m.Heartbeat = d.random.Int64()
 	if v.InLog {
 		m.Applied = max(m.Applied, turn.Applied.Rev)

@@ -43,6 +43,7 @@ func (f *Follower) renew(ctx context.Context, feed store.Feed) (again bool, err 
 		return true, nil
 	}
 	f.cuts = f.cuts[len(turn.Cuts):]
+	f.tidy(ctx, view)
 	applied, err := f.apply(ctx, feed, view)
 	if err != nil {
 		return false, err

@@ -240,6 +240,7 @@ func (e *Engine) assemble(s store.Store, minter *token.Minter) *Live {
 		Logger:      e.logger,
 		Now:         now,
 		KeepOnLapse: e.config.KeepOnLapse,
+		Unsealed:    l.keeper.Seal,
 	})
 	l.Revoker = l.Follower.Revoker()
 	l.Signer, l.Published = assertion.Start(s, now, e.logger), assertion.NewPublished(s, now)

@@ -2,7 +2,10 @@ package postgres
 
 import (
 	"context"
+	"errors"
 	"time"
+
+	"github.com/jackc/pgx/v5"
 
 	"github.com/lumio-vision/caddy-system-keys/internal/sqlstore"
 	"github.com/lumio-vision/caddy-system-keys/store"
@@ -81,12 +84,23 @@ func pruneFrom(table string) string {
 		"SELECT ctid FROM " + table + " WHERE expires_at <= $1 ORDER BY expires_at LIMIT $2 FOR UPDATE SKIP LOCKED))"
 }
 
-// PruneSessions implements [store.Sessions].
+const anyExpired = "SELECT EXISTS (SELECT FROM {own}.session WHERE expires_at <= $1) OR EXISTS (SELECT FROM {own}.nonce WHERE expires_at <= $1)"
+
+// PruneSessions implements [store.Sessions]. Without anything to remove it is one statement.
 func (s *Store) PruneSessions(ctx context.Context, now time.Time, limit int) (pruned int, err error) {
+	const what = "prune sessions"
+	db, err := s.database(ctx)
+	if err != nil {
+		return 0, explain(what, err)
+	}
+	var expired bool
+	if err := db.QueryRow(ctx, anyExpired, now).Scan(&expired); err != nil || !expired {
+		return 0, explain(what, err)
+	}
 	for _, statement := range pruneSessions {
 		tag, err := s.exec(ctx, statement, now, limit)
 		if err != nil {
-			return pruned, explain("prune sessions", err)
+			return pruned, explain(what, err)
 		}
 		pruned += int(tag.RowsAffected())
 	}
@@ -96,17 +110,21 @@ func (s *Store) PruneSessions(ctx context.Context, now time.Time, limit int) (pr
 const publishSigningKey = `
 INSERT INTO {own}.signing_key AS k (id, public, expires_at)
 SELECT $1, $2, clock_timestamp() + $3 * interval '1 microsecond' WHERE ` + durable + `
-ON CONFLICT (id) DO UPDATE SET expires_at = excluded.expires_at WHERE k.public = excluded.public`
+ON CONFLICT (id) DO UPDATE SET expires_at = excluded.expires_at WHERE k.public = excluded.public
+RETURNING EXISTS (SELECT FROM {own}.signing_key WHERE expires_at <= clock_timestamp())`
 
-// PublishSigningKey implements [store.Store]. It removes expired keys in a transaction of
-// its own: with both statements in one, two instances could wait for each other in a
-// circle.
+// PublishSigningKey implements [store.Store]. If there are expired keys, it removes them in a
+// transaction of its own: with both statements in one, two instances could wait for each
+// other in a circle.
 func (s *Store) PublishSigningKey(ctx context.Context, key store.SigningKey, life time.Duration) error {
-	tag, err := s.execDurably(ctx, publishSigningKey, key.ID, key.Public[:], life.Microseconds())
-	if err == nil && tag.RowsAffected() == 0 {
+	var expired bool
+	err := s.durably(ctx, func(tx *database) error {
+		return tx.QueryRow(ctx, publishSigningKey, key.ID, key.Public[:], life.Microseconds()).Scan(&expired)
+	})
+	if errors.Is(err, pgx.ErrNoRows) {
 		err = store.ErrConflict
 	}
-	if err == nil {
+	if err == nil && expired {
 		_, err = s.execDurably(ctx, "DELETE FROM {own}.signing_key WHERE expires_at <= clock_timestamp()")
 	}
 	return explain("publish a signing key", err)

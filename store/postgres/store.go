@@ -30,6 +30,11 @@ import (
 const (
 	// maxConns is the size of the pool unless the DSN sets pool_max_conns.
 	maxConns = 8
+	// maxIdle is how long a connection of the pool stays open without use unless the DSN
+	// sets pool_max_conn_idle_time, and idleCheck how often the pool looks unless it sets
+	// pool_health_check_period. An instance at rest keeps the connection that listens.
+	maxIdle   = 30 * time.Second
+	idleCheck = 15 * time.Second
 	// connectTimeout bounds one attempt to connect unless the DSN or the
 	// environment sets another bound.
 	connectTimeout = 3 * time.Second
@@ -93,6 +98,12 @@ func Open(ctx context.Context, dsn string, o Options) (*Store, error) {
 	}
 	if _, set := plain.RuntimeParams["pool_max_conns"]; !set {
 		config.MaxConns = maxConns
+	}
+	if _, set := plain.RuntimeParams["pool_max_conn_idle_time"]; !set {
+		config.MaxConnIdleTime = maxIdle
+	}
+	if _, set := plain.RuntimeParams["pool_health_check_period"]; !set {
+		config.HealthCheckPeriod = idleCheck
 	}
 	conn := config.ConnConfig
 	if _, set := plain.RuntimeParams["default_query_exec_mode"]; !set {

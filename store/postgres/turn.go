@@ -40,12 +40,34 @@ const renewMember = `, renewed AS (
     ON CONFLICT (rev, member) DO UPDATE SET requests = excluded.requests
 )`
 
-// viewColumns are the columns of a view, and their tables. The changes are arrays, since a
-// view is one row.
+// chores are columns about what is left to do for any instance. A member that lives is silent
+// for a quarter of its ttl at most. The clock of the server may have been set back.
+const chores = `, chores AS (
+    SELECT coalesce(max(ttl_ms), 0) AS longest, coalesce(array_agg(id) FILTER (WHERE silent), '{}') AS ids,
+        coalesce(array_agg(beat) FILTER (WHERE silent), '{}') AS beats, coalesce(array_agg(ttl_ms) FILTER (WHERE silent), '{}') AS ttls,
+        coalesce(array_agg(name) FILTER (WHERE silent), '{}') AS names,
+        EXISTS (
+            SELECT FROM {own}.audit_log WHERE chain IS NULL AND actor_type IN ('cli', 'sql')
+                AND at NOT BETWEEN clock_timestamp() - interval '1 second' AND clock_timestamp()
+        ) AS unsealed
+    FROM (
+        SELECT *, id <> $1 AND abs(extract(epoch FROM clock_timestamp() - seen_at)) * 1000 > 0.3 * ttl_ms AS silent FROM {own}.member
+    ) AS m
+)`
+
+// noChores stands for chores in a view without them.
+const noChores = `, chores AS (
+    SELECT 0 AS longest, '{}'::uuid[] AS ids, '{}'::bigint[] AS beats, '{}'::integer[] AS ttls, '{}'::text[] AS names,
+        false AS unsealed
+)`
+
+// viewColumns are the columns of a view, and their tables. Changes and members are arrays,
+// since a view is one row.
 const viewColumns = `
 , (SELECT known FROM place), pg_is_in_recovery(), current_setting('synchronous_standby_names'), ` + watched + `,
-    head.rev, head.tag, log.revs, log.tags, log.ops, log.keys, log.times
-FROM (SELECT rev, tag FROM {own}.change_log ORDER BY rev DESC LIMIT 1) AS head, (
+    head.rev, head.tag, log.revs, log.tags, log.ops, log.keys, log.times,
+    chores.longest, chores.ids, chores.beats, chores.ttls, chores.names, chores.unsealed
+FROM chores, (SELECT rev, tag FROM {own}.change_log ORDER BY rev DESC LIMIT 1) AS head, (
     SELECT coalesce(array_agg(rev ORDER BY rev), '{}') AS revs, coalesce(array_agg(tag ORDER BY rev), '{}') AS tags,
         coalesce(array_agg(op ORDER BY rev), '{}') AS ops, coalesce(array_agg(key_id ORDER BY rev), '{}') AS keys,
         coalesce(array_agg(at ORDER BY rev), '{}') AS times
@@ -62,7 +84,7 @@ func (f *feed) Renew(ctx context.Context, turn *store.Turn) (*store.View, error)
 		revs, requests = append(revs, cut.Rev), append(requests, int64(cut.Requests))
 	}
 	standbys := watchStandbys(f.conn)
-	view, err := f.view(ctx, "WITH "+withPlace+renewMember+" SELECT EXISTS (SELECT FROM renewed)",
+	view, err := f.view(ctx, "WITH "+withPlace+renewMember+chores+" SELECT EXISTS (SELECT FROM renewed)",
 		append(arguments(turn), revs, requests)...)
 	if err == nil {
 		err = standbys.err()
@@ -79,7 +101,8 @@ func (f *feed) Renew(ctx context.Context, turn *store.Turn) (*store.View, error)
 
 // Pull implements [store.Feed].
 func (f *feed) Pull(ctx context.Context, turn *store.Turn) (*store.View, error) {
-	view, err := f.view(ctx, "WITH "+withPlace+" SELECT EXISTS (SELECT FROM {own}.member WHERE id = $1)", arguments(turn)...)
+	view, err := f.view(ctx, "WITH "+withPlace+noChores+" SELECT EXISTS (SELECT FROM {own}.member WHERE id = $1)",
+		arguments(turn)...)
 	if err != nil {
 		return nil, explain("read changes", err)
 	}
@@ -106,15 +129,36 @@ func (f *feed) view(ctx context.Context, member string, args ...any) (*store.Vie
 		var ops []string
 		var keys []pgtype.UUID
 		var times []time.Time
+		var silent silentMembers
+		var longest int64
 		err := row.Scan(&view.Member, &view.Origin, &view.InLog, &view.Standby, &standby, &view.Watched,
-			&view.Head.Rev, &view.Head.Tag, &revs, &tags, &ops, &keys, &times)
+			&view.Head.Rev, &view.Head.Tag, &revs, &tags, &ops, &keys, &times,
+			&longest, &silent.ids, &silent.heartbeats, &silent.ttls, &silent.names, &view.Unsealed)
 		if err == nil && standby != f.standby {
 			err = errors.New("the server's synchronous_standby_names were changed")
 		}
 		view.Changes = changes(revs, tags, ops, keys, times)
+		view.LongestTTL, view.Silent = milliseconds(longest), silent.members()
 		return &view, err
 	})
 }
+
+// silentMembers are the columns of [store.View.Silent].
+type silentMembers struct {
+	ids              []pgtype.UUID
+	heartbeats, ttls []int64
+	names            []string
+}
+
+func (s *silentMembers) members() []store.Member {
+	all := make([]store.Member, 0, len(s.ids))
+	for i, id := range s.ids {
+		all = append(all, store.Member{ID: id.Bytes, Heartbeat: s.heartbeats[i], TTL: milliseconds(s.ttls[i]), Name: s.names[i]})
+	}
+	return all
+}
+
+func milliseconds(n int64) time.Duration { return time.Duration(n) * time.Millisecond }
 
 // changes makes the changes of their columns.
 func changes(revs, tags []int64, ops []string, keys []pgtype.UUID, times []time.Time) []store.Change {

@@ -78,6 +78,62 @@ func testTurns(t *testing.T, fresh func(tb testing.TB) *Backend) {
 				t.Errorf("to pull has written: %s", diff)
 			}
 		},
+		"a turn shows who else is silent, and the longest ttl": func(t *testing.T, b *Backend) {
+			s := migrated(t, b)
+			feed := follow(t, s)
+			me, other := join(t, feed), newKey("").ID // me has a minute
+			must(t, feed.Join(t.Context(), &store.Member{ID: other, Name: "other", TTL: store.MinTTL}))
+			view := renew(t, feed, store.Turn{Member: me})
+			for began := time.Now(); len(view.Silent) == 0; view = renew(t, feed, store.Turn{Member: me}) {
+				if time.Since(began) > 30*time.Second {
+					t.Fatal("the other never is")
+				}
+				time.Sleep(10 * time.Millisecond)
+			}
+			silent := view.Silent[0]
+			if len(view.Silent) != 1 || silent.ID != other || silent.Name != "other" || silent.TTL != store.MinTTL || view.LongestTTL != time.Minute {
+				t.Errorf("got %+v and %v", view.Silent, view.LongestTTL)
+			}
+			if reaped, err := s.Reap(t.Context(), other, silent.Heartbeat); !reaped || err != nil {
+				t.Errorf("its heartbeat is another: %v, %v", reaped, err)
+			}
+		},
+		"a turn shows whether records wait for a seal": func(t *testing.T, b *Backend) {
+			s := migrated(t, b)
+			feed := follow(t, s)
+			me := join(t, feed)
+			write := func(actor string, at time.Time) {
+				r := store.AuditRecord{Event: store.AuditCreated, At: at, Actor: store.AuditActor{Type: actor, ID: "test"}}.Clean()
+				must(t, s.AppendAudit(t.Context(), store.SharedChain, []store.AuditRecord{r}, nil))
+			}
+			shown := func(when string, want bool) {
+				t.Helper()
+				if got := renew(t, feed, store.Turn{Member: me}).Unsealed; got != want {
+					t.Errorf("%s: %v", when, got)
+				}
+			}
+			shown("without records", false)
+			write(store.ActorServer, time.Now().Add(-time.Hour)) // somebody else's forgery
+			shown("with one that is not sealed", false)
+			for _, at := range []time.Duration{-time.Hour, -5 * time.Second, time.Hour} {
+				write(store.ActorCLI, time.Now().Add(at))
+				shown("with one of the command line", true)
+				if n, err := s.SealAudit(t.Context(), 10, sealer{}); n != 1 || err != nil {
+					t.Fatalf("%d were sealed: %v", n, err)
+				}
+				shown("when it is sealed", false)
+			}
+		},
+		"who is silent by itself is not shown": func(t *testing.T, b *Backend) {
+			s := migrated(t, b)
+			feed := follow(t, s)
+			me := newKey("").ID
+			must(t, feed.Join(t.Context(), &store.Member{ID: me, TTL: store.MinTTL}))
+			time.Sleep(store.MinTTL / 2) // longer is as good
+			if view := renew(t, feed, store.Turn{Member: me}); len(view.Silent) != 0 || view.LongestTTL != store.MinTTL {
+				t.Errorf("got %+v and %v", view.Silent, view.LongestTTL)
+			}
+		},
 		"applied is raised by a place in the log, and never lowered": func(t *testing.T, b *Backend) {
 			s := migrated(t, b)
 			feed := follow(t, s)
