@@ -34,8 +34,7 @@ func roles(tb testing.TB, dsn string, names ...string) (dsns []string) {
 		quoted := pgx.Identifier{role}.Sanitize()
 		run("CREATE ROLE " + quoted + " LOGIN")
 		tb.Cleanup(func() {
-			run("DROP OWNED BY " + quoted + " CASCADE")
-			run("DROP ROLE " + quoted)
+			run("DROP OWNED BY " + quoted + " CASCADE; DROP ROLE " + quoted)
 		})
 		dsns = append(dsns, with(tb, dsn, role, "", ""))
 	}
@@ -54,10 +53,11 @@ func owner(tb testing.TB, dsn, schema string) string {
 	tb.Helper()
 	mine := roles(tb, dsn, "owner")[0]
 	role := pgx.Identifier{roleOf(dsn, "owner")}.Sanitize()
-	execute(tb, dsn, "GRANT CREATE ON DATABASE "+strings.TrimPrefix(mustPath(tb, dsn), "/")+" TO "+role)
+	statement := "GRANT CREATE ON DATABASE " + strings.TrimPrefix(mustPath(tb, dsn), "/") + " TO " + role
 	if schema == "" {
-		execute(tb, dsn, "GRANT CREATE ON SCHEMA public TO "+role)
+		statement += "; GRANT CREATE ON SCHEMA public TO " + role
 	}
+	execute(tb, dsn, statement)
 	return mine
 }
 
@@ -82,9 +82,7 @@ func grant(tb testing.TB, s *postgres.Store, owner, role, purpose string) {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	for _, statement := range statements {
-		execute(tb, owner, statement)
-	}
+	execute(tb, owner, strings.Join(statements, "; "))
 }
 
 // tenant is a store whose role has the rights of a server. What needs more, its owner does.
