@@ -23,7 +23,8 @@ import (
 // Service mints, lists and revokes keys for an [Actor], and shows the audit log.
 // All fields are required but Forget and Sealer.
 type Service struct {
-	Store  store.Store
+	Store store.Store
+	// Minter is needed only where keys are created.
 	Minter *token.Minter
 	// Hash computes the PHC string of a new key.
 	Hash func(ctx context.Context, key string) (store.Hash, error)

@@ -45,13 +45,13 @@ func newAdopter(cmd *cobra.Command, t *target) (*adopter, error) {
 	if len(secrets) == 0 {
 		return nil, errors.New("the configuration has no secret: keys are entered under a digest with it")
 	}
-	mintKey, err := t.store.MintKey(cmd.Context())
+	minter, err := t.minter(cmd.Context())
 	if err != nil {
-		return nil, fmt.Errorf("read mint key: %w", err)
+		return nil, err
 	}
 	total := t.app.HashMemory / hashMemoryUnit
 	return &adopter{
-		store: t.store, minter: token.New(mintKey), secrets: secrets[:1], now: t.now,
+		store: t.store, minter: minter, secrets: secrets[:1], now: t.now,
 		out: cmd.ErrOrStderr(), progress: newProgressLine(cmd.ErrOrStderr(), t.now),
 		total: total, memory: semaphore.NewWeighted(total),
 	}, nil

@@ -90,10 +90,7 @@ func readAudit(cmd *cobra.Command, _ []string) (action, error) {
 
 // printRecords prints every page.
 func printRecords(cmd *cobra.Command, t *target, query *store.AuditQuery, p printer[store.AuditRecord]) error {
-	service, err := t.service(cmd.Context())
-	if err != nil {
-		return err
-	}
+	service := t.service()
 	n := 0
 	for {
 		page, err := service.AuditLog(cmd.Context(), admin.CLI(), query)

@@ -48,6 +48,7 @@ func addSubcommands(cmd *cobra.Command) {
 	Strict(cmd)
 	for _, sub := range []*cobra.Command{
 		createCommand(), listCommand(), revokeCommand(), auditCommand(), statusCommand(), migrateCommand(), importCommand(), adoptCommand(),
+		grantsCommand(),
 	} {
 		addStoreFlags(sub)
 		Strict(sub)

@@ -61,8 +61,9 @@ func readCreate(cmd *cobra.Command, _ []string) (action, error) {
 		if lifetime > 0 {
 			want.ExpiresAt = t.now().Add(lifetime)
 		}
-		service, err := t.service(cmd.Context())
-		if err != nil {
+		service := t.service()
+		var err error
+		if service.Minter, err = t.minter(cmd.Context()); err != nil {
 			return err
 		}
 		key, plain, err := service.Create(cmd.Context(), admin.CLI(), want)

@@ -57,10 +57,7 @@ func readList(cmd *cobra.Command, _ []string) (action, error) {
 
 // printKeys prints every page.
 func printKeys(cmd *cobra.Command, t *target, query *store.KeyQuery, p printer[store.Key]) error {
-	service, err := t.service(cmd.Context())
-	if err != nil {
-		return err
-	}
+	service := t.service()
 	for {
 		page, err := service.List(cmd.Context(), admin.CLI(), query)
 		if err != nil {

@@ -65,14 +65,12 @@ func readRevoke(cmd *cobra.Command, args []string) (action, error) {
 // revokeAll deletes every key before it waits for the first. If one fails, it goes on with
 // the others.
 func revokeAll(cmd *cobra.Command, t *target, ids []store.ID) error {
-	service, err := t.service(cmd.Context())
-	if err != nil {
-		return err
-	}
+	service := t.service()
 	var errs []error
 	fail := func(id store.ID, err error) { errs = append(errs, fmt.Errorf("%s: %w", id, err)) }
 	revocations := make(map[store.ID]*admin.Revocation)
 	for _, id := range ids {
+		var err error
 		if revocations[id], err = service.Revoke(cmd.Context(), admin.CLI(), id); err != nil {
 			fail(id, err)
 		}

@@ -86,21 +86,22 @@ var creators = []string{"create", "migrate"}
 func openTarget(cmd *cobra.Command) (*target, error) {
 	t := &target{params: phc.Default(), now: time.Now} //nolint:forbidigo // the real clock is wired here
 	mayCreate := slices.Contains(creators, cmd.Name())
-	mayCreateFile := false
-	var location open.Location
-	var err error
-	if cmd.Flags().Changed("store") {
-		location, err = locateFlags(cmd, "store", "schema")
-		mayCreateFile = mayCreate
-	} else if cmd.Flags().Changed("schema") {
-		err = Usagef("--schema goes with --store: a configuration names the schema itself")
-	} else {
-		location, err = t.locateConfigured(cmd)
-	}
+	location, err := t.locate(cmd)
 	if err == nil {
-		t.store, err = openMigrated(cmd, location, mayCreateFile, mayCreate)
+		t.store, err = openMigrated(cmd, location, mayCreate && cmd.Flags().Changed("store"), mayCreate)
 	}
 	return t, err
+}
+
+// locate finds the store that the flags name.
+func (t *target) locate(cmd *cobra.Command) (open.Location, error) {
+	switch {
+	case cmd.Flags().Changed("store"):
+		return locateFlags(cmd, "store", "schema")
+	case cmd.Flags().Changed("schema"):
+		return open.Location{}, Usagef("--schema goes with --store: a configuration names the schema itself")
+	}
+	return t.locateConfigured(cmd)
 }
 
 // openMigrated opens a store and brings its schema up to date. Unless mayCreate is true, the
@@ -112,7 +113,8 @@ func openMigrated(cmd *cobra.Command, location open.Location, mayCreateFile, may
 		return nil, err // begins with "open store"
 	}
 	if !mayCreate {
-		if _, err := s.MintKey(ctx); err != nil {
+		// Also a role that only lists keys may call this.
+		if _, err := s.Granted(ctx, 0); err != nil {
 			_ = s.Close()
 			return nil, fmt.Errorf("there is no store of system keys in this database, or it cannot be read: %w", err)
 		}
@@ -246,15 +248,20 @@ func (t *target) locateConfigured(cmd *cobra.Command) (open.Location, error) {
 	return app.Locate()
 }
 
-// service makes the service behind the admin plane, for the command line.
-func (t *target) service(ctx context.Context) (*admin.Service, error) {
+// minter reads the mint key. Only what mints or adopts keys needs it, and the role of another
+// command need not have the right to read it.
+func (t *target) minter(ctx context.Context) (*token.Minter, error) {
 	mintKey, err := t.store.MintKey(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("read mint key: %w", err)
 	}
+	return token.New(mintKey), nil
+}
+
+// service makes the service behind the admin plane, for the command line. It has no minter.
+func (t *target) service() *admin.Service {
 	service := &admin.Service{
 		Store:   t.store,
-		Minter:  token.New(mintKey),
 		Hash:    verify.NewSlots(t.params, int64(t.params.Memory)<<10).Hash,
 		Revoker: coherence.NewRevoker(t.store, t.now, slog.New(slog.DiscardHandler)),
 		Now:     t.now,
@@ -263,5 +270,5 @@ func (t *target) service(ctx context.Context) (*admin.Service, error) {
 	if secrets, err := t.secrets(); err == nil && t.app != nil {
 		service.Sealer = audit.NewSealer(append(secrets, nil)[0]) // nil if there are no secrets
 	}
-	return service, nil
+	return service
 }

@@ -19,14 +19,11 @@ import (
 // oddName is a schema whose name has to be quoted everywhere.
 const oddName = `Lumio "keys" $$ it's`
 
+// TestConformance has a role that may do everything. In a schema by name, and with the
+// rights of a server alone, the suite runs in [TestConformanceWithTheRightsOfAServer].
 func TestConformance(t *testing.T) {
 	t.Parallel()
-	for _, schema := range []string{"", oddName} {
-		t.Run("schema "+schema, func(t *testing.T) {
-			t.Parallel()
-			storetest.Run(t, func(tb testing.TB) *storetest.Backend { return backend(tb, testenv.Database(tb), schema) })
-		})
-	}
+	storetest.Run(t, func(tb testing.TB) *storetest.Backend { return backend(tb, testenv.Database(tb), "") })
 }
 
 // backend is a store in a schema, or in the default ones. Other services find its table by

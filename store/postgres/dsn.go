@@ -3,6 +3,7 @@ package postgres
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"net/url"
 	"slices"
 	"strings"
@@ -35,6 +36,21 @@ var (
 	errName  = errors.New("sets something that is not known: a password with special characters must be written as %XX in " +
 		"a URL, and in single quotes in the form key=value; a parameter of the server goes into options")
 )
+
+// ofPrisma are options of Prisma's connection URLs that PostgreSQL does not have, and what to
+// do instead: https://www.prisma.io/docs/orm/overview/databases/postgresql
+var ofPrisma = []struct{ name, instead string }{
+	{"schema", "schema is not part of the DSN (in a Caddyfile: store postgres <dsn> { schema <name> }; on the command line: --schema)"},
+	{"connection_limit", "for connection_limit write pool_max_conns"},
+	{"pgbouncer", "leave out pgbouncer (nothing depends on it)"},
+	{"statement_cache_size", "leave out statement_cache_size"},
+	{"pool_timeout", "leave out pool_timeout"},
+	{"socket_timeout", "leave out socket_timeout"},
+	{"max_connection_lifetime", "for max_connection_lifetime write pool_max_conn_lifetime, with a unit"},
+	{"max_idle_connection_lifetime", "for max_idle_connection_lifetime write pool_max_conn_idle_time, with a unit"},
+	{"sslaccept", "for sslaccept write sslmode (verify-full or require)"},
+	{"sslidentity", "for sslidentity write sslcert and sslkey"},
+}
 
 // CheckDSN returns the mistakes that the text of a DSN shows. It reads no file and asks no
 // server. It is stricter than pgx, which takes text that it does not understand for the name
@@ -98,7 +114,22 @@ func checkURL(rest string) error {
 	if err != nil {
 		return errEscape
 	}
-	for name := range values {
+	return checkNames(slices.Collect(maps.Keys(values)))
+}
+
+// checkNames checks the names that a DSN sets. The error about those of Prisma names all of
+// them, in words of ours.
+func checkNames(names []string) error {
+	var instead []string
+	for _, option := range ofPrisma {
+		if slices.Contains(names, option.name) {
+			instead = append(instead, option.instead)
+		}
+	}
+	if instead != nil {
+		return errors.New("has options of Prisma, which PostgreSQL does not know: " + strings.Join(instead, "; "))
+	}
+	for _, name := range names {
 		if !slices.Contains(settings, name) {
 			return errName
 		}
@@ -114,8 +145,8 @@ func checkPairs(dsn string) error {
 		if !found || strings.ContainsAny(name, blanks) {
 			return errPairs
 		}
-		if !slices.Contains(settings, name) {
-			return errName
+		if err := checkNames([]string{name}); err != nil {
+			return err
 		}
 		quoted := strings.HasPrefix(rest, "'")
 		stop := blanks

@@ -54,7 +54,11 @@ func TestADSNThatIsNotWhatItSeemsIsRefusedAndNotRepeated(t *testing.T) {
 		"of .NET":                             {"Server=db.internal;Password=hunter2", "not known"},
 		"of .NET, with a name that we know":   {"host=db.internal;password=hunter2", "single quotes"},
 		"without slashes":                     {"postgres:lumio:hunter2=@db.internal/lumio", "not known"},
-		"with a parameter of another library": {"postgres://lumio:hunter2@db.internal/lumio?pgbouncer=true", "not known"},
+		"with a schema, as Prisma has it":     {"postgres://lumio:hunter2@db.internal/lumio?schema=hunter2", "{ schema <name> }"},
+		"with a limit, as Prisma has it":      {"postgres://lumio:hunter2@db.internal/lumio?connection_limit=1&hunter2=1", "pool_max_conns"},
+		"with a pooler, as Prisma has it":     {"postgres://lumio:hunter2@db.internal/lumio?pgbouncer=true", "leave out pgbouncer"},
+		"with pairs, as Prisma has it":        {"host=db.internal password=hunter2 schema=hunter2", "{ schema <name> }"},
+		"with a parameter of another library": {"postgres://lumio:hunter2@db.internal/lumio?ssl=true", "not known"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -71,6 +75,23 @@ func TestADSNThatIsNotWhatItSeemsIsRefusedAndNotRepeated(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestAllOptionsOfPrismaAreInOneError has a URL that somebody takes from there as it is.
+func TestAllOptionsOfPrismaAreInOneError(t *testing.T) {
+	t.Parallel()
+	err := postgres.CheckDSN("postgresql://u:p@db.internal:6432/app?schema=public&pgbouncer=true&connection_limit=5&pool_timeout=10&sslmode=require")
+	if err == nil {
+		t.Fatal("it was accepted")
+	}
+	for _, part := range []string{"Prisma", "{ schema <name> }", "leave out pgbouncer", "pool_max_conns", "leave out pool_timeout"} {
+		if !strings.Contains(err.Error(), part) {
+			t.Errorf("%v says nothing of %q", err, part)
+		}
+	}
+	if strings.Contains(err.Error(), "sslmode") {
+		t.Errorf("%v is about sslmode too", err)
 	}
 }
 

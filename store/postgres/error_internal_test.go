@@ -39,24 +39,3 @@ func TestTextThatTheDatabaseCannotKeepIsTheCallersMistake(t *testing.T) {
 		}
 	}
 }
-
-func TestOnlyPostgreSQLThatIsNewEnoughIsSupported(t *testing.T) {
-	t.Parallel()
-	for _, test := range []struct {
-		name    string
-		version int
-		want    string
-	}{
-		{"PostgreSQL 15.8 (Debian 15.8-0+deb12u1) on x86_64-pc-linux-gnu", 150008, ""},
-		{"PostgreSQL 13.0 on x86_64", 130000, ""},
-		{"PostgreSQL 12.22 on x86_64", 120022, "needs 13"},
-		{"PostgreSQL 8.0.2 on i686-pc-linux-gnu, Redshift 1.0", 80002, "needs 13"},
-		{"CockroachDB CCL v23.2.0 (x86_64-pc-linux-gnu)", 130000, "CockroachDB"},
-	} {
-		err := supported(test.name, test.version)
-		_, refused := errors.AsType[*store.RefusedError](err)
-		if refused != (test.want != "") || refused && !strings.Contains(err.Error(), test.want) {
-			t.Errorf("%s: %v", test.name, err)
-		}
-	}
-}

@@ -68,8 +68,7 @@ const (
 // a table in the schema of system_keys, and a schema in the database. The latter is not
 // needed if the role owns the schema of the other tables.
 func (s *Store) Migrate(ctx context.Context) error {
-	// The check runs in a transaction, since PgBouncer refuses one in its statement mode.
-	if err := pgx.BeginTxFunc(ctx, s.pool, transaction, func(tx pgx.Tx) error { return checkServer(ctx, tx) }); err != nil {
+	if err := s.checkServer(ctx); err != nil {
 		return explain("migrate", err)
 	}
 	version := func() (int, error) {
@@ -236,31 +235,6 @@ func behind(ids []store.ID) (next store.ID, ok bool) {
 		}
 	}
 	return next, false
-}
-
-// checkServer refuses servers that this package does not support.
-func checkServer(ctx context.Context, tx pgx.Tx) error {
-	var name string
-	var version int
-	err := tx.QueryRow(ctx, "SELECT version(), current_setting('server_version_num')::int").Scan(&name, &version)
-	if err != nil {
-		return err
-	}
-	return supported(name, version)
-}
-
-// minVersion is PostgreSQL 13.
-const minVersion = 13_00_00
-
-func supported(name string, version int) error {
-	product, _, _ := strings.Cut(name, " ")
-	switch {
-	case product != "PostgreSQL":
-		return refuse("the server is %.40q, and a store needs PostgreSQL", product)
-	case version < minVersion:
-		return refuse("the server is PostgreSQL %d, and a store needs %d or later", version/1_00_00, minVersion/1_00_00)
-	}
-	return nil
 }
 
 // MintKey implements [store.Store].

@@ -35,14 +35,24 @@ func TestAFeedBehindAPoolerOpensInTheTimeOfAShortLease(t *testing.T) {
 	}
 }
 
-// TestASchemaOfItsOwnWorksBehindAPooler lends a connection for each transaction, so that a
-// setting of a session would be lost.
+// TestASchemaOfItsOwnWorksBehindAPooler has one that lends a connection for each transaction,
+// so that a setting of a session would be lost, and one that lends it for a session. That one
+// has five connections, and the store takes no more.
 func TestASchemaOfItsOwnWorksBehindAPooler(t *testing.T) {
 	t.Parallel()
 	server := testenv.StartPostgres(t)
-	dsn := server.Database()
-	pooler := testenv.StartPooler(t, server, testenv.Setting("pool_mode", "transaction"))
-	s := openIn(t, "postgres://postgres@"+pooler.Addr()+mustPath(t, dsn)+"?sslmode=disable", oddName)
+	for mode, options := range map[string]string{"transaction": "", "session": "&pool_max_conns=4"} {
+		t.Run(mode, func(t *testing.T) {
+			t.Parallel()
+			pooler := testenv.StartPooler(t, server, testenv.Setting("pool_mode", mode))
+			worksBehind(t, "postgres://postgres@"+pooler.Addr()+mustPath(t, server.Database())+"?sslmode=disable"+options)
+		})
+	}
+}
+
+func worksBehind(t *testing.T, dsn string) {
+	t.Helper()
+	s := openIn(t, dsn, oddName)
 	eventually(t, "the store is migrated", func() bool { return s.Migrate(t.Context()) == nil })
 	key := sample(t, s, "pooled")
 	found(t, s, "POOL", 1)

@@ -163,10 +163,14 @@ func (db *database) Exec(ctx context.Context, statement string, args ...any) (pg
 
 var errNoSchema = errors.New("the database has no schema of system keys yet")
 
-// database returns the pool with the names of the store's tables. It finds these out once.
+// database returns the pool with the names of the store's tables. It finds these out once,
+// and then checks the server too.
 func (s *Store) database(ctx context.Context) (*database, error) {
 	if db := s.found.Load(); db != nil {
 		return db, nil
+	}
+	if err := s.checkServer(ctx); err != nil {
+		return nil, err
 	}
 	origin, err := originOf(ctx, s.pool)
 	if err != nil {
