@@ -103,7 +103,7 @@ func (*Control) status(w http.ResponseWriter, r *http.Request) error {
 	state := stateOf(e)
 	answer := metrics.Status{Instance: state.Instance(now)}
 	if state.Live != nil {
-		progress, err := state.Live.Store.Progress(ctx, store.ID{})
+		progress, err := state.Live.Store.Progress(ctx, store.ID{}, nil)
 		if err == nil {
 			answer.Servers = metrics.ServersOf(progress)
 			answer.Instance.Store.Answers = true

@@ -181,7 +181,7 @@ type Progress struct {
 	// Watched and Origin are as in [View].
 	Watched bool
 	Origin  string
-	// Members are ordered by JoinedAt, then by ID.
+	// Members are those of the awaited that have not left, by JoinedAt, then by ID.
 	Members []Member
 	// Cut is how many in-flight requests the instances report to have cut because the key
 	// was deleted.

@@ -140,9 +140,9 @@ type Store interface {
 	// those changes are durable.
 	Barrier(ctx context.Context) (rev int64, err error)
 
-	// Progress returns the members, up to which change each has come, and how many requests
-	// were cut because this key was deleted.
-	Progress(ctx context.Context, key ID) (*Progress, error)
+	// Progress returns up to which change each of the awaited members has come, and how many
+	// requests were cut because this key was deleted. A nil slice awaits all members.
+	Progress(ctx context.Context, key ID, awaited []ID) (*Progress, error)
 
 	// Leave removes a member. If there is none, it returns nil.
 	Leave(ctx context.Context, member ID) error

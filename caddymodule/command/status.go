@@ -54,7 +54,7 @@ func printStatus(cmd *cobra.Command, _ []string) error {
 		}
 		return err
 	}
-	progress, err := t.store.Progress(cmd.Context(), store.ID{})
+	progress, err := t.store.Progress(cmd.Context(), store.ID{}, nil)
 	if err == nil {
 		answer.Servers = metrics.ServersOf(progress)
 		err = write(cmd.OutOrStdout(), answer)

@@ -122,7 +122,9 @@ func (s *stub) Barrier(context.Context) (int64, error) {
 	return 0, nil
 }
 
-func (s *stub) Progress(context.Context, store.ID) (*store.Progress, error) { return s.progress() }
+func (s *stub) Progress(context.Context, store.ID, []store.ID) (*store.Progress, error) {
+	return s.progress()
+}
 
 func (s *stub) Leave(_ context.Context, id store.ID) error {
 	s.left = append(s.left, id)

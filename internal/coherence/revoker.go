@@ -121,10 +121,11 @@ func (r *Revoker) Wait(
 	}
 }
 
-// look asks who the members are and how far they have come, and updates the wait.
+// look asks who the members are and how far they have come, and updates the wait. After the
+// first answer it asks for the awaited ones alone.
 func (r *Revoker) look(ctx context.Context, key store.ID, w *wait) error {
 	asked := r.now()
-	progress, err := r.progress(ctx, key)
+	progress, err := r.progress(ctx, key, w.awaited())
 	if err == nil && !progress.Watched && !w.barred {
 		// The triggers are missing, so the change may not be in the log. A barrier is
 		// an entry to wait for instead.
@@ -185,10 +186,10 @@ func (r *Revoker) settled(turnAfter, now time.Time) bool {
 
 // progress asks who the members are. The timeout makes sure that leases are seen to run out
 // even if the database hangs.
-func (r *Revoker) progress(ctx context.Context, key store.ID) (*store.Progress, error) {
+func (r *Revoker) progress(ctx context.Context, key store.ID, awaited []store.ID) (*store.Progress, error) {
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
-	return r.store.Progress(ctx, key)
+	return r.store.Progress(ctx, key, awaited)
 }
 
 // reap removes members that this wait has found dead, so that the next wait does not wait
@@ -251,6 +252,20 @@ func (w *wait) update(progress *store.Progress, asked time.Time) (broken bool) {
 		return true
 	}
 	return false
+}
+
+// awaited returns the members to ask for. Nil is all of them: nobody knows them yet.
+func (w *wait) awaited() []store.ID {
+	if !w.answered {
+		return nil
+	}
+	awaited := []store.ID{}
+	for _, id := range w.order {
+		if w.members[id] != nil {
+			awaited = append(awaited, id)
+		}
+	}
+	return awaited
 }
 
 // expire ends the wait for members whose ttl has passed since the commit. A lease from

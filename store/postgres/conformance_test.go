@@ -19,11 +19,13 @@ import (
 // oddName is a schema whose name has to be quoted everywhere.
 const oddName = `Lumio "keys" $$ it's`
 
-// TestConformance has a role that may do everything. In a schema by name, and with the
-// rights of a server alone, the suite runs in [TestConformanceWithTheRightsOfAServer].
+// TestConformance has a role with the rights of a server alone. All other tests of the
+// package have the owner.
 func TestConformance(t *testing.T) {
 	t.Parallel()
-	storetest.Run(t, func(tb testing.TB) *storetest.Backend { return backend(tb, testenv.Database(tb), "") })
+	inSchemas(t, func(t *testing.T, schema, _, _ string) {
+		storetest.Run(t, func(tb testing.TB) *storetest.Backend { return servedBy(tb, schema) })
+	})
 }
 
 // backend is a store in a schema, or in the default ones. Other services find its table by

@@ -141,13 +141,6 @@ func inSchemas(t *testing.T, test func(t *testing.T, schema, own, keys string)) 
 	}
 }
 
-func TestConformanceWithTheRightsOfAServer(t *testing.T) {
-	t.Parallel()
-	inSchemas(t, func(t *testing.T, schema, _, _ string) {
-		storetest.Run(t, func(tb testing.TB) *storetest.Backend { return servedBy(tb, schema) })
-	})
-}
-
 // forbids checks that the role may run none of the statements.
 func forbids(tb testing.TB, dsn string, statements ...string) {
 	tb.Helper()

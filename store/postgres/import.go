@@ -29,10 +29,7 @@ func (s *Store) KnownKeys(ctx context.Context, ids []store.ID) (keys []store.Key
 	if err != nil {
 		return nil, nil, err
 	}
-	all := make([]pgtype.UUID, len(ids))
-	for i, id := range ids {
-		all[i] = uuid(id)
-	}
+	all := uuids(ids)
 	// In this order a key that is revoked meanwhile is in one of the answers at least.
 	keys, err = collect(ctx, db, func(row sqlstore.Row) (store.Key, error) { return sqlstore.WithHash(row, scanKey) }, selectKnown, all)
 	if err != nil {

@@ -162,6 +162,17 @@ func scanKey(row sqlstore.Row, more ...any) (*store.Key, error) {
 
 func uuid(id store.ID) pgtype.UUID { return pgtype.UUID{Bytes: id, Valid: true} }
 
+// uuids returns nil, which is NULL, for nil alone.
+func uuids(ids []store.ID) (all []pgtype.UUID) {
+	if ids != nil {
+		all = make([]pgtype.UUID, len(ids))
+	}
+	for i, id := range ids {
+		all[i] = uuid(id)
+	}
+	return all
+}
+
 // instant returns a time as it is stored. The zero time is NULL.
 func instant(t time.Time) pgtype.Timestamptz { return pgtype.Timestamptz{Time: t, Valid: !t.IsZero()} }
 

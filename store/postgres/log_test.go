@@ -306,7 +306,7 @@ func TestTriggersThatAreGoneAreNoticed(t *testing.T) {
 	feed := follow(t, s)
 	watched := func() bool {
 		t.Helper()
-		progress, err := s.Progress(t.Context(), store.ID{})
+		progress, err := s.Progress(t.Context(), store.ID{}, nil)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -121,7 +121,7 @@ func wantReplaced(t *testing.T, name, file string, fault func() error) {
 		"Join":          feed.Join(ctx, &store.Member{ID: store.ID{3}, TTL: time.Minute}),
 		"Follow":        second(s.Follow(ctx)),
 		"Barrier":       second(s.Barrier(ctx)),
-		"Progress":      second(s.Progress(ctx, key.ID)),
+		"Progress":      second(s.Progress(ctx, key.ID, nil)),
 		"Key":           second(s.Key(ctx, key.ID)),
 		"Key of no row": second(s.Key(ctx, store.ID{9})),
 		"Open":          second(sqlite.Open(ctx, name, sqlite.Options{})),
@@ -173,11 +173,11 @@ func TestAFileThatWasPutBackNeedsARestart(t *testing.T) {
 		}
 	}
 	away(path, path+".old")
-	if _, err := s.Progress(t.Context(), store.ID{}); !errors.Is(err, store.ErrReplaced) {
+	if _, err := s.Progress(t.Context(), store.ID{}, nil); !errors.Is(err, store.ErrReplaced) {
 		t.Fatalf("Progress = %v, want ErrReplaced", err)
 	}
 	away(path+".old", path)
-	if _, err := s.Progress(t.Context(), store.ID{}); !errors.Is(err, store.ErrReplaced) {
+	if _, err := s.Progress(t.Context(), store.ID{}, nil); !errors.Is(err, store.ErrReplaced) {
 		t.Errorf("Progress = %v, want ErrReplaced", err)
 	}
 }

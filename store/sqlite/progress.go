@@ -3,6 +3,7 @@ package sqlite
 import (
 	"context"
 	"database/sql"
+	"slices"
 
 	"github.com/lumio-vision/caddy-system-keys/internal/sqlstore"
 	"github.com/lumio-vision/caddy-system-keys/store"
@@ -17,7 +18,7 @@ func (s *Store) Barrier(ctx context.Context) (int64, error) {
 }
 
 // Progress implements [store.Store].
-func (s *Store) Progress(ctx context.Context, key store.ID) (_ *store.Progress, err error) {
+func (s *Store) Progress(ctx context.Context, key store.ID, awaited []store.ID) (_ *store.Progress, err error) {
 	ctx, end := s.calls.Begin(ctx, "progress")
 	defer end(&err)
 	return result(ctx, s.readFollowed, "look at the instances", func(tx *sql.Tx) (_ *store.Progress, err error) {
@@ -30,6 +31,9 @@ func (s *Store) Progress(ctx context.Context, key store.ID) (_ *store.Progress, 
 		if err != nil {
 			return nil, err
 		}
+		progress.Members = slices.DeleteFunc(progress.Members, func(m store.Member) bool {
+			return awaited != nil && !slices.Contains(awaited, m.ID)
+		})
 		err = tx.QueryRowContext(ctx, `
 SELECT coalesce(sum(c.requests), 0) FROM change_log l JOIN change_cut c ON c.rev = l.rev
 WHERE l.key_id = ? AND l.op = 'd'`, key.String()).Scan(&progress.Cut)

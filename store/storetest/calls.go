@@ -41,7 +41,7 @@ func calls(key *store.Key) map[string]call {
 			return err
 		},
 		"Barrier":  func(ctx context.Context, s store.Store) error { _, err := s.Barrier(ctx); return err },
-		"Progress": func(ctx context.Context, s store.Store) error { _, err := s.Progress(ctx, key.ID); return err },
+		"Progress": func(ctx context.Context, s store.Store) error { _, err := s.Progress(ctx, key.ID, nil); return err },
 		"Leave":    func(ctx context.Context, s store.Store) error { return s.Leave(ctx, key.ID) },
 		"Reap":     func(ctx context.Context, s store.Store) error { _, err := s.Reap(ctx, key.ID, 1); return err },
 		"Prune":    func(ctx context.Context, s store.Store) error { return s.Prune(ctx, 1) },

@@ -88,7 +88,7 @@ func asked(tb testing.TB, s store.Store, key *store.Key, session [32]byte) map[s
 		"Adopted":           second(s.Adopted(ctx, [][32]byte{newDigest()})),
 		"Unadopted":         unadopted,
 		"SigningKeys":       second(s.SigningKeys(ctx)),
-		"Progress":          second(s.Progress(ctx, key.ID)),
+		"Progress":          second(s.Progress(ctx, key.ID, nil)),
 		"DeleteKey of none": second(s.DeleteKey(ctx, newID(), nil)),
 	}
 	for what, err := range answers {

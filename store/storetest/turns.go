@@ -2,6 +2,7 @@ package storetest
 
 import (
 	"errors"
+	"slices"
 	"testing"
 	"time"
 
@@ -28,7 +29,7 @@ func renew(tb testing.TB, feed store.Feed, turn store.Turn) *store.View {
 
 func progress(tb testing.TB, s store.Store, key store.ID) *store.Progress {
 	tb.Helper()
-	p, err := s.Progress(tb.Context(), key)
+	p, err := s.Progress(tb.Context(), key, nil)
 	must(tb, err)
 	return p
 }
@@ -267,6 +268,27 @@ func testMembers(t *testing.T, fresh func(tb testing.TB) *Backend) {
 			err := feed.Join(t.Context(), &store.Member{ID: want[0], Name: "again", TTL: time.Minute})
 			if !errors.Is(err, store.ErrConflict) {
 				t.Errorf("the same id again: %v", err)
+			}
+		},
+		"whoever waits for some of the members sees no others": func(t *testing.T, b *Backend) {
+			s := migrated(t, b)
+			feed := follow(t, s)
+			one, _, three := join(t, feed), join(t, feed), join(t, feed)
+			for _, awaited := range [][]store.ID{{one, three}, {three}, {}} {
+				p, err := s.Progress(t.Context(), store.ID{}, append(awaited, newKey("").ID))
+				must(t, err)
+				var got []store.ID
+				for _, m := range p.Members {
+					got = append(got, m.ID)
+				}
+				if !slices.Equal(got, awaited) || p.Head.Rev == 0 || !p.Watched {
+					t.Errorf("awaited %v: got %+v", awaited, p)
+				}
+			}
+			p, err := s.Progress(t.Context(), store.ID{}, []store.ID{})
+			must(t, err)
+			if len(p.Members) != 0 || !p.Watched {
+				t.Errorf("awaited none: got %+v", p)
 			}
 		},
 		"a ttl has its bounds, and a name what can be kept of it": func(t *testing.T, b *Backend) {
