@@ -96,7 +96,7 @@ func configOf(open func(context.Context) (store.Store, error)) engine.Config {
 	}
 }
 
-func newEngine(t *testing.T, config engine.Config) *engine.Engine {
+func newEngine(t testing.TB, config engine.Config) *engine.Engine {
 	t.Helper()
 	e, err := engine.New(config)
 	if err != nil {

@@ -22,7 +22,7 @@ func TestAnInstanceAtRestSendsNothingButItsTurns(t *testing.T) {
 	server := testenv.StartPostgres(t, testenv.Setting("log_statement", "all"), testenv.Setting("log_line_prefix", "[%a]"))
 	dsn := server.Database()
 	config := configOf(func(ctx context.Context) (store.Store, error) {
-		return postgres.Open(context.WithoutCancel(ctx), dsn, postgres.Options{})
+		return postgres.Open(context.WithoutCancel(ctx), dsn+"&pool_max_conn_idle_time=2s", postgres.Options{})
 	})
 	config.LastUsedInterval, config.AuditRetention = time.Second, time.Hour
 	e := newEngine(t, config)
@@ -63,10 +63,9 @@ func TestAnInstanceAtRestSendsNothingButItsTurns(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = conn.Close(context.WithoutCancel(t.Context())) }()
-	const query = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'caddy-system-keys'"
 	for began := time.Now(); ; time.Sleep(100 * time.Millisecond) {
 		var n int
-		if err := conn.QueryRow(t.Context(), query).Scan(&n); err != nil {
+		if err := conn.QueryRow(t.Context(), countConnections).Scan(&n); err != nil {
 			t.Fatal(err)
 		}
 		if n <= 2 {
@@ -78,11 +77,13 @@ func TestAnInstanceAtRestSendsNothingButItsTurns(t *testing.T) {
 	}
 }
 
+const countConnections = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'caddy-system-keys'"
+
 // isTurn reports whether a statement is a turn that renews.
 func isTurn(statement string) bool { return strings.Contains(statement, "renewed AS (") }
 
 // statementsOf returns what instances have sent to a server, by its log.
-func statementsOf(t *testing.T, server *testenv.Postgres) (statements []string) {
+func statementsOf(t testing.TB, server *testenv.Postgres) (statements []string) {
 	t.Helper()
 	log, err := os.ReadFile(filepath.Join(server.Folder(), "log"))
 	if err != nil {
