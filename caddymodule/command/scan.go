@@ -26,11 +26,11 @@ sent anywhere. Without PATH it searches standard input, if that is a pipe or a
 file, else this folder.
 
 A key shows by its tag that this store has minted it, so there is no false alarm.
-It is found among any characters, in lines of any length and in binary files, and
-percent-encoded too. Keys of other stores are not found, nor those that another
-service has minted and this store has adopted: they have no tag. Archives and
-compressed files are not opened. Neither are symbolic links in folders, nor the
-objects of git: pipe the history.
+It is found among any characters, in lines of any length and in binary files, in
+UTF-16, and encoded in base64 or by percent signs. Keys of other stores are not
+found, nor those that another service has minted and this store has adopted: they
+have no tag. Archives and compressed files are not opened. Neither are symbolic
+links in folders, nor the objects of git: pipe the history.
 
 With --revoke the live keys are revoked at the end, as by revoke, without asking.
 The command needs the right to read the mint key, as a server has it.

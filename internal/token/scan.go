@@ -4,13 +4,14 @@ import (
 	"bytes"
 	"errors"
 	"io"
-	"strings"
+	"slices"
 	"sync"
 	"unsafe"
 )
 
 // mostEncoded is the length of the longest text that is read as one key: each character is
-// percent-encoded, and each character of its escape once more.
+// percent-encoded, and each character of its escape once more. A key in base64 with white
+// space in it is not read any further either.
 const mostEncoded = 9 * Length
 
 // scanBuffer is how much of a stream [Minter.Scan] holds in memory.
@@ -18,7 +19,8 @@ const scanBuffer = 256 << 10
 
 // Scan reads a stream to its end and calls found for each key of this installation, with
 // the number of the line in which it begins. It does not matter what stands around a key,
-// nor how long a line is. A key may be percent-encoded, once or twice, as a whole or in part.
+// nor how long a line is. A key may be percent-encoded, once or twice, as a whole or in part;
+// it may stand in UTF-16 text; and it may be a part of what is encoded in base64.
 //
 // The tag decides, so what only looks like a key is not found. Keys of other services have
 // no tag. If the stream ends by an error, Scan returns it after it has searched what came
@@ -66,47 +68,37 @@ var newline = []byte{'\n'}
 func (m *Minter) findMinted(text []byte, end int, found func(start int, id [16]byte)) {
 	// The string is not used after the buffer has changed.
 	s := unsafe.String(unsafe.SliceData(text), len(text)) //nolint:gosec // a copy would cost as much as the search
-	plain, encoded := nextExact(s, 0), nextEncoded(s, 0)
+	var starts [len(forms)]int
+	for k, form := range forms {
+		starts[k] = form.next(s, 0)
+	}
 	for {
-		start := min(plain, encoded)
+		start := slices.Min(starts[:])
 		if start >= end {
 			return
 		}
-		if id, minted := m.mintedAt(s, start); minted {
-			found(start, id)
-		}
-		if plain == start {
-			plain = nextExact(s, start+1)
-		}
-		if encoded == start {
-			encoded = nextEncoded(s, start+1)
+		for k, form := range forms {
+			if starts[k] != start {
+				continue
+			}
+			starts[k] = form.next(s, start+1)
+			var key [Length]byte
+			if !form.read(s, start, &key) {
+				continue
+			}
+			if id, minted := m.minted(&key); minted {
+				found(start, id)
+			}
 		}
 	}
 }
 
-// nextExact returns where the next prefix begins that is written as it is, or len(s).
-func nextExact(s string, from int) int {
-	if i := strings.Index(s[from:], Prefix); i >= 0 {
-		return from + i
-	}
-	return len(s)
-}
-
-// mintedAt returns the id of the key that begins at i, if it is one of this installation.
-func (m *Minter) mintedAt(s string, i int) (id [16]byte, minted bool) {
-	var text [Length]byte
-	for k := range text {
-		var c byte
-		c, i = decodedAt(s, i)
-		if k < len(Prefix) && c != Prefix[k] || k >= len(Prefix) && digits[c] == notDigit {
-			return id, false
-		}
-		text[k] = c
-	}
-	key := unsafe.String(&text[0], Length) //nolint:gosec // the text is not changed any more, and a copy would be an allocation
-	if !m.Minted(key) {
+// minted returns the id of a key, if it is one of this installation.
+func (m *Minter) minted(key *[Length]byte) (id [16]byte, minted bool) {
+	s := unsafe.String(&key[0], Length) //nolint:gosec // nobody changes the key any more, and a copy would be an allocation
+	if !m.Minted(s) {
 		return id, false
 	}
-	id, _, err := Read(key)
+	id, _, err := Read(s)
 	return id, err == nil
 }

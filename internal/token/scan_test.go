@@ -2,6 +2,8 @@ package token_test
 
 import (
 	"bytes"
+	"encoding/base64"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -46,6 +48,21 @@ func escape(s string) string {
 	return b.String()
 }
 
+// wide is a text in UTF-16, little endian.
+func wide(s string) string { return strings.Join(strings.Split(s, ""), "\x00") + "\x00" }
+
+func inBase64(s string) string { return base64.RawURLEncoding.EncodeToString([]byte(s)) }
+
+// endsInO returns a key whose end, and the bits behind it, may be written with the last
+// digit of base64, in which its alphabets differ.
+func endsInO() string {
+	for n := byte(0); ; n++ {
+		if key := scanned.Mint([16]byte{0xc}, [32]byte{n}); key[len(key)-1] == 'o' {
+			return key
+		}
+	}
+}
+
 func TestScan(t *testing.T) {
 	t.Parallel()
 	long := strings.Repeat("x", 3*token.MostEncoded)
@@ -79,7 +96,25 @@ func TestScan(t *testing.T) {
 		"%" + escape(escape(keyB)):          "1:b",
 		escape(escape(escape(keyB))):        "",
 		"lm%255Fsys%255F" + keyA[7:]:        "1:a",
-		"\n" + escape(escape(keyA)) + "\n" + keyB + "%0a": "2:a 3:b",
+		"\n" + escape(escape(keyA)) + "\n" + keyB + "%0a":                  "2:a 3:b",
+		"\xff\xfe" + wide(keyA+"\r\n"+keyB):                                "1:a 2:b",
+		"\x00" + wide(keyA):                                                "1:a",
+		wide(keyA)[:2*token.Length-1]:                                      "1:a", // another byte order
+		wide(keyA)[:2*token.Length-2]:                                      "",
+		wide(keyA[:40]) + keyA[40:]:                                        "",
+		inBase64(keyA):                                                     "1:a",
+		inBase64("u:" + keyA):                                              "1:a",
+		inBase64("us:" + keyA + "\n"):                                      "1:a",
+		inBase64("use:" + keyA + keyB):                                     "1:a 1:b",
+		inBase64("\xff\xfe\xfd" + keyA + "\xff\xff\xff"):                   "1:a",
+		inBase64(keyA)[:110]:                                               "",
+		inBase64("u:" + keyA)[:40] + "\r\n  " + inBase64("u:" + keyA)[40:]: "1:a",
+		inBase64("u:" + keyA)[:40] + "." + inBase64("u:" + keyA)[40:]:      "",
+		inBase64("u:" + keyA)[:40] + strings.Repeat("\n", token.MostEncoded) + inBase64("u:" + keyA)[40:]: "",
+		wide(keyA)[:101] + "x" + wide(keyA)[102:]:                                                         "",
+		inBase64(endsInO() + "\xff"):                                                                      "1:c",
+		inBase64(elsewhere):                                                                               "",
+		inBase64(inBase64(keyA)):                                                                          "",
 	} {
 		for _, buffer := range []int{token.MostEncoded + 1, token.MostEncoded + 83, 1 << 16} {
 			if got := strings.Join(finds(t, strings.NewReader(text), buffer), " "); got != want {
@@ -101,29 +136,66 @@ func TestAScanThatFailsHasSearchedWhatCameBefore(t *testing.T) {
 
 var escaped = regexp.MustCompile(`%[0-9A-Fa-f]{2}`)
 
-// naive looks at every byte by itself, decodes what follows twice, and parses it.
+// naive looks at every byte by itself, decodes what follows in each way, and parses it.
 func naive(text []byte) (all []string) {
-	unescape := func(b []byte) []byte {
-		return escaped.ReplaceAllFunc(b, func(b []byte) []byte {
-			var c byte
-			_, _ = fmt.Sscanf(string(b[1:]), "%02x", &c)
-			return []byte{c}
-		})
-	}
 	for i := range text {
 		rest := text[i:min(len(text), i+token.MostEncoded)]
-		if rest[0] != 'l' && rest[0] != '%' {
-			continue
-		}
-		decoded := unescape(unescape(rest))
-		if len(decoded) < token.Length {
-			continue
-		}
-		if id, err := scanned.Parse(string(decoded[:token.Length])); err == nil {
-			all = append(all, fmt.Sprintf("%d:%x", 1+bytes.Count(text[:i], []byte{'\n'}), id[0]))
+		for _, decoded := range [][]byte{unescape(unescape(rest)), everySecond(rest), fromBase64(rest, 0), fromBase64(rest, 1), fromBase64(rest, 2)} {
+			if len(decoded) < token.Length {
+				continue
+			}
+			if id, err := scanned.Parse(string(decoded[:token.Length])); err == nil {
+				all = append(all, fmt.Sprintf("%d:%x", 1+bytes.Count(text[:i], []byte{'\n'}), id[0]))
+			}
 		}
 	}
 	return all
+}
+
+func unescape(b []byte) []byte {
+	if len(b) == 0 || b[0] != 'l' && b[0] != '%' {
+		return nil // to save time
+	}
+	return escaped.ReplaceAllFunc(b, func(b []byte) []byte {
+		decoded, _ := hex.DecodeString(string(b[1:]))
+		return decoded
+	})
+}
+
+func everySecond(b []byte) (all []byte) {
+	for i, c := range b {
+		if i%2 == 0 {
+			all = append(all, c)
+		} else if c != 0 {
+			break
+		}
+	}
+	return all
+}
+
+// fromBase64 decodes what follows so many bytes of a group.
+func fromBase64(b []byte, before int) []byte {
+	digits := strings.Repeat("A", before)
+	for _, c := range b {
+		switch {
+		case strings.ContainsRune(" \t\r\n", rune(c)) && len(digits) > before:
+			continue
+		case c == '-':
+			c = '+'
+		case c == '_':
+			c = '/'
+		}
+		if !strings.ContainsRune("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/", rune(c)) || len(digits) == 116 {
+			break
+		}
+		digits += string(rune(c))
+	}
+	if len(digits)*6/8 < before+token.Length {
+		return nil
+	}
+	digits += "AAAA"
+	decoded, _ := base64.StdEncoding.DecodeString(digits[:len(digits)&^3])
+	return decoded[before:]
 }
 
 // FuzzScan compares the scan, however the stream and the buffer are split, with one that
@@ -133,6 +205,7 @@ func FuzzScan(f *testing.F) {
 		"", keyA, "a" + keyA + keyB, "\n" + escape(keyA) + "%", escape(escape(keyB)), "lm_sys_lm_sys_" + keyA, elsewhere + "\n" + keyA + "\n" + keyB,
 		"%256c" + keyA[1:], "%%36c" + keyA[1:], "lm%5Fsys_" + keyB[7:], keyA[:80] + keyA, "%25%36%43" + keyB[1:],
 		keyA[:7] + escape(keyA[7:50]) + keyA[50:], strings.Repeat("%", 100) + keyA,
+		wide(keyA + "\n" + keyB), "\x00" + wide(keyA), inBase64(keyA), inBase64("-" + keyA), inBase64("--" + keyA), "b\n" + inBase64("u:" + keyA)[:60] + "\n" + inBase64("u:" + keyA)[60:],
 	} {
 		f.Add([]byte(text), uint16(0), uint16(0))
 		f.Add([]byte(text), uint16(token.MostEncoded-10), uint16(3))
@@ -140,7 +213,7 @@ func FuzzScan(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, text []byte, before, buffer uint16) {
 		text = append(bytes.Repeat([]byte("lm_sys_%25\n"), int(before%2000)/11), text...)
-		if len(text) > 1<<14 {
+		if len(text) > 1<<13 {
 			return
 		}
 		want := naive(text)
@@ -159,7 +232,7 @@ func FuzzScan(f *testing.F) {
 func TestEverySplitFindsTheSame(t *testing.T) {
 	t.Parallel()
 	const buffer = 2 * token.MostEncoded
-	for _, key := range []string{keyA, escape(keyA), escape(escape(keyA))} {
+	for _, key := range []string{keyA, escape(keyA), escape(escape(keyA)), wide(keyA), inBase64(keyA)} {
 		for shift := range buffer + len(key) {
 			text := strings.Repeat("\n", shift) + key + strings.Repeat(" ", token.MostEncoded)
 			if got := finds(t, strings.NewReader(text), buffer); !slices.Equal(got, []string{fmt.Sprintf("%d:a", shift+1)}) {
