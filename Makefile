@@ -6,7 +6,7 @@ FUZZTIME ?= 60s
 # and takes three times as long under it.
 RACE   := -race -gcflags=modernc.org/sqlite/lib=-race=false -gcflags=modernc.org/libc/...=-race=false
 
-.PHONY: help build xcaddy deployments test soak lint bench pgo memory abuse fuzz audit cover screenshots
+.PHONY: help build xcaddy deployments leaks test soak lint bench pgo memory abuse fuzz audit cover screenshots
 
 help: ## Show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
@@ -23,6 +23,9 @@ xcaddy: ## Build as xcaddy does, against this checkout, and play the quickstart 
 deployments: ## Check the manifests, the compose file, the Dockerfile and the alerts as their readers do
 	$(GO) -C .ci/deployments vet ./...
 	$(GO) -C .ci/deployments run . $(CURDIR)
+
+leaks: ## Run gitleaks with the rule that `caddy system-keys patterns` prints
+	.ci/gitleaks
 
 test: ## Run all tests with the race detector, on real databases (installs what is missing)
 	@.ci/needs

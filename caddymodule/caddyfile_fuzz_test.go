@@ -38,6 +38,7 @@ func FuzzCaddyfile(f *testing.F) {
 		"swordfish", "require", "require a:b c:d a:b", "passthrough\nkeep_credential\npassthrough", "store sqlite a {\n}", "argon2id 1 1 1 1", "argon2id 99999999999999999999GiB 1 1",
 		"redis redis://:password@h", "redis rediss://:password@h {\nca a\ncert a b\ntimeout 1s\n}", "secret a-secret", "secret", "store postgres postgres://u:password@h:x/y", "lease 1ns", "hash_memory -1", "\"", "`", "{", "}", "\\", "jwt {\nkey a-secret\n}",
 		"trust_auth_user {\npermissions {http.request.header.X}\n}", "allowed_hosts", "ui off", "failure_limit 0 0s", "failure_limit 1 1h",
+		"permission a:b\nany_permission c:d e:f", "label a* b", "label *", "label a*b", "id 0199D3F0-0000-7000-8000-000000000001",
 	} {
 		for i := range directives {
 			f.Add(byte(i), body)
@@ -81,7 +82,7 @@ func FuzzCaddyfile(f *testing.F) {
 	})
 }
 
-var directives = []string{"system_keys", "system_key_auth", "system_keys_admin"}
+var directives = []string{"system_keys", "system_key_auth", "system_keys_admin", "system_key"}
 
 func newModule(name string) caddyfile.Unmarshaler {
 	switch name {
@@ -89,6 +90,8 @@ func newModule(name string) caddyfile.Unmarshaler {
 		return new(caddymodule.App)
 	case "system_key_auth":
 		return new(caddymodule.Handler)
+	case "system_key":
+		return new(caddymodule.MatchSystemKey)
 	}
 	return new(caddymodule.Admin)
 }

@@ -23,7 +23,7 @@ one.
 A PostgreSQL password is never taken from the command line, where every user of
 the machine can read it: use PGPASSWORD, PGPASSFILE, or --store '{env.DATABASE_URL}'.
 
-Exit status: 0 done, 1 failed, 2 wrong usage.`,
+Exit status: 0 done, 1 failed, 2 wrong usage, 3 a scan has found a key.`,
 		CobraFunc: addSubcommands,
 	})
 }
@@ -48,12 +48,15 @@ func addSubcommands(cmd *cobra.Command) {
 	Strict(cmd)
 	for _, sub := range []*cobra.Command{
 		createCommand(), listCommand(), revokeCommand(), auditCommand(), statusCommand(), migrateCommand(), importCommand(), adoptCommand(),
-		grantsCommand(),
+		grantsCommand(), scanCommand(),
 	} {
 		addStoreFlags(sub)
 		Strict(sub)
 		cmd.AddCommand(sub)
 	}
+	patterns := patternsCommand()
+	Strict(patterns)
+	cmd.AddCommand(patterns)
 	for _, c := range added {
 		sub := &cobra.Command{Use: c.Name + " " + c.Usage, Short: c.Short, Long: c.Long}
 		c.CobraFunc(sub)

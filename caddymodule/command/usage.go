@@ -49,8 +49,12 @@ func refuseEmptyFlags(cmd *cobra.Command) error {
 	return errors.Join(empty...)
 }
 
-// exitUsage is the exit status of wrong usage; of any other error it is 1.
-const exitUsage = 2
+// The exit status of wrong usage, and of a scan that has found a key. Of any other error it
+// is 1.
+const (
+	exitUsage = 2
+	exitFound = 3
+)
 
 // report prints an error, and returns it in a form from which Caddy's main function takes
 // the exit status. If Caddy printed the error itself, it would log JSON wherever standard
@@ -62,11 +66,16 @@ func report(cmd *cobra.Command, err error) error {
 	cmd.SilenceErrors = true
 	// The error may repeat an argument, and somebody may have typed a key in place of an id.
 	fmt.Fprintf(cmd.ErrOrStderr(), "Error: %s\n", token.Redact(err.Error()))
-	if _, ok := errors.AsType[*usageError](err); !ok {
+	var status int
+	if _, ok := errors.AsType[*usageError](err); ok {
+		status = exitUsage
+	} else if _, ok := errors.AsType[*foundError](err); ok {
+		status = exitFound
+	} else {
 		return err
 	}
 	return caddycmd.WrapCommandFuncForCobra(func(caddycmd.Flags) (int, error) {
-		return exitUsage, nil
+		return status, nil
 	})(cmd, nil)
 }
 

@@ -1,6 +1,9 @@
 package token
 
-import "errors"
+import (
+	"errors"
+	"io"
+)
 
 // ErrUnminted reports a string of the right form whose tag was made with another mint key.
 var ErrUnminted = errors.New("not a key of this installation")
@@ -13,4 +16,12 @@ func (m *Minter) Parse(s string) (id [16]byte, err error) {
 		return [16]byte{}, ErrUnminted
 	}
 	return id, err
+}
+
+// MostEncoded is how much of a stream a scan keeps for what comes.
+const MostEncoded = mostEncoded
+
+// ScanIn is [Minter.Scan] with a buffer.
+func (m *Minter) ScanIn(stream io.Reader, buffer []byte, found func(line int, id [16]byte)) error {
+	return m.scan(stream, buffer, found)
 }

@@ -1,0 +1,42 @@
+package command
+
+import (
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/lumio-vision/caddy-system-keys/internal/token"
+)
+
+func patternsCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "patterns [--format gitleaks]",
+		Short: "Prints a rule that lets secret scanners find keys",
+		Long: `
+Prints a rule for gitleaks, to be put into its configuration or to be used alone.
+It needs no store. A rule knows the form of a key and not its tag, so it finds
+keys of every store, and strings that only look like keys. What scan finds are
+keys. Neither finds keys that another service has minted.`,
+		Example: `  caddy system-keys patterns >> .gitleaks.toml
+  caddy system-keys patterns > lumio.toml && gitleaks git --config lumio.toml`,
+		Args: cobra.NoArgs,
+		RunE: printPatterns,
+	}
+	cmd.Flags().String("format", "gitleaks", "For which scanner: gitleaks")
+	return cmd
+}
+
+func printPatterns(cmd *cobra.Command, _ []string) error {
+	if format, _ := cmd.Flags().GetString("format"); format != "gitleaks" {
+		return Usagef("--format: must be gitleaks, not %q", format)
+	}
+	// Nothing may be asked to stand around a key, such as \b: it would not be found in a
+	// name or behind another word.
+	_, err := fmt.Fprintf(cmd.OutOrStdout(), `[[rules]]
+id = "lumio-system-key"
+description = "A system key of caddy-system-keys, which lets its holder call the API. Revoke it: caddy system-keys revoke"
+regex = '''%s[0-9A-Za-z]{%d}'''
+keywords = ["%[1]s"]
+`, token.Prefix, token.Length-len(token.Prefix))
+	return err
+}

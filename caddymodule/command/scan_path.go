@@ -1,0 +1,70 @@
+package command
+
+import (
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// path searches what an argument names.
+func (s *scan) path(name string) {
+	if name == standardInput {
+		s.stream("stdin", s.cmd.InOrStdin())
+		return
+	}
+	info, err := os.Stat(name)
+	switch {
+	case err != nil:
+		s.fail(err)
+	case info.IsDir():
+		s.folder(name)
+	default: // a pipe too, such as <(git log -p)
+		s.file(name)
+	}
+}
+
+// folder searches all regular files in a folder. Links in it are not followed: what they
+// lead to is in the folder too, or nobody has asked for it.
+func (s *scan) folder(name string) {
+	// With a separator at its end, a link that was named is followed.
+	root := strings.TrimSuffix(name, string(filepath.Separator)) + string(filepath.Separator)
+	_ = filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			s.fail(err)
+		case entry.IsDir() && path != root && isGitObjects(path):
+			fmt.Fprintf(s.cmd.ErrOrStderr(), "%s is not read: git log -p --all | caddy system-keys scan -\n", shown(path))
+			return fs.SkipDir
+		case entry.Type().IsRegular():
+			s.file(path)
+		}
+		return nil
+	})
+}
+
+// isGitObjects reports whether a folder has the objects of a git repository. They are
+// compressed.
+func isGitObjects(path string) bool {
+	return filepath.Base(path) == "objects" && strings.HasSuffix(filepath.Base(filepath.Dir(path)), ".git")
+}
+
+func (s *scan) file(name string) {
+	file, err := os.Open(name)
+	if err != nil {
+		s.fail(err)
+		return
+	}
+	defer func() { _ = file.Close() }() // it was only read
+	s.stream(name, file)
+}
+
+func (s *scan) stream(name string, stream io.Reader) {
+	s.searched++
+	file := shown(name)
+	if err := s.minter.Scan(stream, func(line int, id [16]byte) { s.found(file, line, id) }); err != nil {
+		s.fail(err)
+	}
+}
