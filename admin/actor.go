@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/lumio-vision/caddy-system-keys/internal/gate"
 	"github.com/lumio-vision/caddy-system-keys/internal/verify"
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
@@ -116,6 +117,9 @@ func (a Actor) acting(now func() time.Time, check func(Actor) error) *store.Acti
 	return &store.Acting{ID: a.Key, Allow: func(key *store.Key) error {
 		if key.Expired(now()) {
 			return store.ErrActorGone
+		}
+		if !key.Networks.Allow(a.Request.ClientIP) {
+			return gate.OtherNetwork()
 		}
 		now := a
 		now.Permissions, now.IsSystem = key.Permissions, key.IsSystem

@@ -23,8 +23,8 @@ type Person struct {
 // Identities finds out who calls, for every surface of the admin plane. Admit is
 // required.
 type Identities struct {
-	// Admit says whose key a caller presents, as [verify.Verifier.Admit] does.
-	Admit func(ctx context.Context, key string) (store.ID, *verify.Identity, error)
+	// Admit says whose key the client of a request presents, as [verify.Verifier.Admit] does.
+	Admit func(r *http.Request, key string) (store.ID, *verify.Identity, error)
 	// Token verifies `Bearer lm_` + JWT, as [jwtauth.Verifier.Verify] does. Nil: nobody has
 	// such a token.
 	Token func(ctx context.Context, token string) (*jwtauth.Claims, error)
@@ -86,14 +86,31 @@ func (i *Identities) Known(r *http.Request) (actor Actor, named bool, err error)
 // refusal.
 func (i *Identities) ByKey(r *http.Request, key string) (Actor, error) {
 	d := gate.Decision{Key: key}
-	d.Admitted(i.Admit(r.Context(), key))
+	d.Admitted(i.Admit(r, key))
 	if d.Refusal != nil {
 		return Actor{}, i.refuse(r, &d)
 	}
-	if i.Announce != nil {
-		i.Announce(r, d.Identity)
+	return i.accept(r, d.Identity), nil
+}
+
+// BySession finds out whose session this is: that of the key, whose row was read for this
+// request. Client is where the request comes from. Announce or Refused is told. The error is
+// a refusal.
+func (i *Identities) BySession(r *http.Request, client string, key *store.Key) (Actor, error) {
+	d := gate.Decision{KeyID: key.ID, Identity: verify.IdentityOf(key)}
+	if !key.Networks.Allow(client) {
+		d.Refusal = gate.OtherNetwork()
+		return Actor{}, i.refuse(r, &d)
 	}
-	return KeyActor(d.Identity), nil
+	return i.accept(r, d.Identity), nil
+}
+
+// accept tells Announce of a key that is accepted.
+func (i *Identities) accept(r *http.Request, identity *verify.Identity) Actor {
+	if i.Announce != nil {
+		i.Announce(r, identity)
+	}
+	return KeyActor(identity)
 }
 
 // refuse tells Refused of a key that is not accepted.

@@ -25,6 +25,7 @@ type CreateInput struct {
 	Permissions []string `json:"permissions"`
 	ExpiresAt   *Instant `json:"expires_at"`
 	IsSystem    bool     `json:"is_system"`
+	Networks    []string `json:"networks"`
 }
 
 // Instant is a time whose error names its field.
@@ -45,7 +46,7 @@ func (c *CreateInput) Key() (NewKey, error) {
 	if c.Label == nil {
 		return NewKey{}, &store.InvalidError{Field: "label", Reason: "is required"}
 	}
-	want := NewKey{Label: *c.Label, Permissions: c.Permissions, IsSystem: c.IsSystem}
+	want := NewKey{Label: *c.Label, Permissions: c.Permissions, IsSystem: c.IsSystem, Networks: c.Networks}
 	if c.ExpiresAt != nil {
 		if want.ExpiresAt = c.ExpiresAt.Time; want.ExpiresAt.IsZero() {
 			want.ExpiresAt = time.Unix(0, 0) // the year 1 is a time like any other that is over

@@ -86,7 +86,7 @@ func CreateKey(w http.ResponseWriter, r *http.Request, x *Exchange) error {
 		return err
 	}
 	var input CreateInput
-	if err := Decode(body, &input, "label", "permissions", "expires_at", "is_system"); err != nil {
+	if err := Decode(body, &input, "label", "permissions", "expires_at", "is_system", "networks"); err != nil {
 		return err
 	}
 	want, err := input.Key()

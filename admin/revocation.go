@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/lumio-vision/caddy-system-keys/internal/coherence"
+	"github.com/lumio-vision/caddy-system-keys/internal/gate"
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
@@ -122,7 +123,9 @@ func revokedDetails(key *store.Key) map[string]any {
 
 // Settled reports whether the error says that nothing was deleted.
 func Settled(err error) bool {
-	answers := []error{store.ErrNotFound, store.ErrActorGone, store.ErrClosed, store.ErrStandby, store.ErrOtherHistory, ErrForbidden}
+	answers := []error{
+		store.ErrNotFound, store.ErrActorGone, store.ErrClosed, store.ErrStandby, store.ErrOtherHistory, ErrForbidden, gate.OtherNetwork(),
+	}
 	return slices.ContainsFunc(answers, func(answer error) bool { return errors.Is(err, answer) })
 }
 

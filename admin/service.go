@@ -45,6 +45,9 @@ type NewKey struct {
 	// ExpiresAt is zero for a key that never expires.
 	ExpiresAt time.Time
 	IsSystem  bool
+	// Networks are where the key may be used from, as [store.ParseNetworks] reads them.
+	// Without any it may be used from anywhere.
+	Networks []string
 }
 
 // Create mints a key. The key in clear is returned here and never again. The
@@ -81,6 +84,9 @@ func granted(key *store.Key) map[string]any {
 	if !key.ExpiresAt.IsZero() {
 		details["expires_at"] = key.ExpiresAt
 	}
+	if len(key.Networks) > 0 {
+		details["networks"] = key.Networks.Strings()
+	}
 	return details
 }
 
@@ -101,7 +107,8 @@ func (s *Service) newRow(actor Actor, want NewKey) (*store.Key, error) {
 	permissions, permissionsErr := store.CleanPermissions(want.Permissions)
 	now := s.Now().UTC().Truncate(time.Microsecond)
 	expires, expiresErr := cleanExpiry(want.ExpiresAt, now)
-	if err := errors.Join(labelErr, permissionsErr, expiresErr); err != nil {
+	networks, networksErr := store.ParseNetworks(want.Networks)
+	if err := errors.Join(labelErr, permissionsErr, expiresErr, networksErr); err != nil {
 		return nil, err
 	}
 	id, err := uuid.NewV7()
@@ -113,6 +120,7 @@ func (s *Service) newRow(actor Actor, want NewKey) (*store.Key, error) {
 		Label:       label,
 		Permissions: permissions,
 		IsSystem:    want.IsSystem,
+		Networks:    networks,
 		CreatedAt:   now,
 		CreatedBy:   actor.creator(),
 		ExpiresAt:   expires,

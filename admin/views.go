@@ -19,6 +19,7 @@ type KeyJSON struct {
 	CreatedBy   *string    `json:"created_by"`
 	ExpiresAt   *time.Time `json:"expires_at"`
 	LastUsedAt  *time.Time `json:"last_used_at"`
+	Networks    []string   `json:"networks"`
 	// Key is the key in clear, in the answer to its creation alone.
 	Key string `json:"key,omitempty"`
 }
@@ -58,6 +59,7 @@ func ShowKey(k *store.Key) KeyJSON {
 		CreatedAt:   k.CreatedAt,
 		ExpiresAt:   orNull(k.ExpiresAt),
 		LastUsedAt:  orNull(k.LastUsedAt),
+		Networks:    k.Networks.Strings(),
 	}
 	if shown.Permissions == nil { // a list is never null
 		shown.Permissions = []string{}

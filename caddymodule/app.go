@@ -18,6 +18,7 @@ package caddymodule
 import (
 	"context"
 	"log/slog"
+	"net/http"
 	"sync/atomic"
 	"time"
 
@@ -254,12 +255,12 @@ func (a *App) live(ctx context.Context) (*engine.Live, error) {
 }
 
 // admit verifies a key for a request that no revocation will cut.
-func (a *App) admit(ctx context.Context, key string) (store.ID, *verify.Identity, error) {
-	e, err := a.running(ctx)
+func (a *App) admit(r *http.Request, key string) (store.ID, *verify.Identity, error) {
+	e, err := a.running(r.Context())
 	if err != nil {
 		return store.ID{}, nil, err
 	}
-	return e.Admit(ctx, key, nil)
+	return e.Admit(r.Context(), key, clientIP(r), nil)
 }
 
 // Interface guards.

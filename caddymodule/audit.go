@@ -74,13 +74,13 @@ func statusOf(outcome cut.Outcome, cutBy *gate.Refusal, err error) int {
 	return http.StatusOK // net/http sends it for a handler that has sent nothing
 }
 
-// recordDenial records a refusal and its status, if the key was revoked, has expired or lacks a
-// permission. It records no other refusals.
+// recordDenial records a refusal and its status, if the key was revoked, has expired, lacks a
+// permission, or was used from outside of its networks. It records no other refusals.
 func (a *App) recordDenial(r *http.Request, d *gate.Decision, status int) {
 	reason, label := string(d.Refusal.Reason), ""
 	switch d.Refusal.Reason {
 	case gate.DeniedRevoked, gate.DeniedExpired:
-	case gate.DeniedPermission:
+	case gate.DeniedPermission, gate.DeniedNetwork:
 		reason, label = d.Refusal.Code, d.Identity.Label
 	default:
 		return
@@ -115,8 +115,14 @@ func newRecord(
 // before any rewrite.
 func auditRequest(r *http.Request) store.AuditRequest {
 	method, sent := originalRequest(r)
-	ip, _ := caddyhttp.GetVar(r.Context(), caddyhttp.ClientIPVarKey).(string)
 	return store.AuditRequest{
-		ID: requestID(r), Method: method, Path: token.Redact(sent.EscapedPath()), ClientIP: ip,
+		ID: requestID(r), Method: method, Path: token.Redact(sent.EscapedPath()), ClientIP: clientIP(r),
 	}
+}
+
+// clientIP returns Caddy's {client_ip}. The server's trusted_proxies decide whether it comes
+// from a header. It is empty if Caddy has found no address.
+func clientIP(r *http.Request) string {
+	ip, _ := caddyhttp.GetVar(r.Context(), caddyhttp.ClientIPVarKey).(string)
+	return ip
 }

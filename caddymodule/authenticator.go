@@ -20,9 +20,10 @@ func init() {
 // handler, to be combined with its other providers.
 //
 // Prefer the handler `system_key_auth`. The interface of a provider knows only success and
-// 401, and does not see the end of a request. So a missing permission and a store that does
-// not answer are 401 too, and no `Retry-After` is sent. A request in flight is not cut when
-// its key is revoked, is not recorded in the audit log, and is not signed for the upstream.
+// 401, and does not see the end of a request. So a missing permission, a key from outside of
+// its networks, and a store that does not answer are 401 too, and no `Retry-After` is sent. A
+// request in flight is not cut when its key is revoked, is not recorded in the audit log, and
+// is not signed for the upstream.
 // The identity also stays on a request that goes to error routes. A `system_key_auth`
 // behind it closes these gaps: it verifies the key anew, cuts the request, and takes the
 // identity back.
@@ -70,13 +71,14 @@ func (a *Authenticator) Provision(ctx caddy.Context) (err error) {
 func (a *Authenticator) Authenticate(w http.ResponseWriter, r *http.Request) (caddyauth.User, bool, error) {
 	c := &caller{Decision: a.gate.Read(r)}
 	if c.Key != "" {
-		c.Admitted(a.app.admit(r.Context(), c.Key))
+		c.Admitted(a.app.admit(r, c.Key))
 	} else {
 		c.Earlier(earlierIdentity(r))
 	}
 	a.gate.Decide(r, &c.Decision)
 	if refusal := c.Refusal; refusal != nil {
 		a.refuser.prepare(w, r, refusal)
+		a.app.recordDenial(r, &c.Decision, http.StatusUnauthorized)
 		meter.Decided(refusal.Reason)
 		logRefusal(r, refusal.Reason)
 		if refusal.Status >= http.StatusInternalServerError {

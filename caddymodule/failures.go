@@ -97,8 +97,7 @@ func (f *failures) limit(r *http.Request, refusal *gate.Refusal) *gate.Refusal {
 	if refusal.Code != gate.CodeInvalid {
 		return refusal
 	}
-	client, _ := caddyhttp.GetVar(r.Context(), caddyhttp.ClientIPVarKey).(string)
-	wait := f.budget.Fail(client)
+	wait := f.budget.Fail(clientIP(r))
 	if wait == 0 {
 		return refusal
 	}

@@ -53,6 +53,9 @@ const DefaultHeaderPrefix = "X-Lumio-"
 // too, and the answer names the place. The path and the body are not searched. The
 // encoder `redact_system_keys` takes keys out of logs.
 //
+// A key may have networks. From elsewhere it is refused with 403. The address is that of
+// `{client_ip}`, so set `trusted_proxies` behind another proxy.
+//
 // A refused request is an error with status 400, 401, 403, 405, 429 or 503, which
 // error routes can handle. Without error routes it is answered with a JSON
 // object.

@@ -51,7 +51,7 @@ func BenchmarkAdmit(b *testing.B) {
 		},
 		"registered": func() error {
 			*request = coherence.Request{}
-			_, _, err := live.Verifier.Admit(b.Context(), key, request)
+			_, _, err := live.Verifier.Admit(b.Context(), key, "", request)
 			request.Leave()
 			return err
 		},

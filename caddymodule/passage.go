@@ -1,7 +1,6 @@
 package caddymodule
 
 import (
-	"context"
 	"errors"
 	"net/http"
 	"time"
@@ -35,7 +34,7 @@ func (p *passage) decide(g *gate.Gate, earlier *verify.Identity) *gate.Decision 
 	d := &p.caller.Decision
 	*d = g.Read(p.r)
 	if d.Key != "" {
-		d.Admitted(p.admit(p.r.Context(), d.Key))
+		d.Admitted(p.admit(d.Key))
 	} else {
 		d.Earlier(earlier)
 	}
@@ -44,13 +43,14 @@ func (p *passage) decide(g *gate.Gate, earlier *verify.Identity) *gate.Decision 
 }
 
 // admit verifies the key and registers the request as in flight.
-func (p *passage) admit(ctx context.Context, key string) (id store.ID, identity *verify.Identity, err error) {
+func (p *passage) admit(key string) (id store.ID, identity *verify.Identity, err error) {
+	ctx := p.r.Context()
 	if p.engine, err = p.app.running(ctx); err != nil {
 		return id, nil, err
 	}
 	p.exchange.Begin(p.w, p.r)
 	p.inFlight.Exchange = &p.exchange
-	if id, identity, err = p.engine.Admit(ctx, key, &p.inFlight); err == nil {
+	if id, identity, err = p.engine.Admit(ctx, key, clientIP(p.r), &p.inFlight); err == nil {
 		p.caller.stage = stageInFlight
 	}
 	return id, identity, err
@@ -106,8 +106,11 @@ func refusalOf(cause error) *gate.Refusal {
 		return gate.Unavailable(gate.UnavailableLease, time.Second, cut.ErrLapsed)
 	}
 	meter.Cut(metrics.CutKey)
-	if errors.Is(cause, cut.ErrExpired) {
+	switch {
+	case errors.Is(cause, cut.ErrExpired):
 		return gate.Invalid(gate.DeniedExpired)
+	case errors.Is(cause, cut.ErrNetwork):
+		return gate.OtherNetwork()
 	}
 	return gate.Invalid(gate.DeniedRevoked)
 }

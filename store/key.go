@@ -115,7 +115,10 @@ type Key struct {
 	Permissions []string
 	// IsSystem gives every permission of the admin plane. It says nothing
 	// about what a proxied request may do.
-	IsSystem  bool
+	IsSystem bool
+	// Networks are where the key may be used from. It is nil for a key that may be used from
+	// anywhere. See [ParseNetworks].
+	Networks  Networks
 	CreatedAt time.Time
 	// CreatedBy says who minted the key: the id of a key, or a word such as "cli".
 	CreatedBy string

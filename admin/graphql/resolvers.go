@@ -133,6 +133,7 @@ type createArgs struct {
 		Permissions *[]string
 		ExpiresAt   *graphql.Time
 		IsSystem    *bool
+		Networks    *[]string
 	}
 }
 
@@ -142,6 +143,9 @@ func (resolvers) AdminCreateSystemKey(ctx context.Context, args createArgs) (*ke
 	input := admin.CreateInput{Label: &args.Input.Label}
 	if args.Input.Permissions != nil {
 		input.Permissions = *args.Input.Permissions
+	}
+	if args.Input.Networks != nil {
+		input.Networks = *args.Input.Networks
 	}
 	if args.Input.ExpiresAt != nil {
 		input.ExpiresAt = &admin.Instant{Time: args.Input.ExpiresAt.Time}

@@ -64,7 +64,7 @@ func (p *Page) suggestions(r *http.Request, actor admin.Actor, service *admin.Se
 
 // createKey creates a key from a form, and shows it once.
 func (p *Page) createKey(w http.ResponseWriter, r *http.Request, x *exchange) error {
-	fields, err := admin.ReadForm(w, r, "nonce", "label", "permissions", "expires_on", "is_system")
+	fields, err := admin.ReadForm(w, r, "nonce", "label", "permissions", "networks", "expires_on", "is_system")
 	if err != nil {
 		return err
 	}
@@ -72,7 +72,7 @@ func (p *Page) createKey(w http.ResponseWriter, r *http.Request, x *exchange) er
 		return err
 	}
 	form := ui.Create{
-		Label: fields["label"], Permissions: fields["permissions"], Expires: fields["expires_on"],
+		Label: fields["label"], Permissions: fields["permissions"], Networks: fields["networks"], Expires: fields["expires_on"],
 		IsSystem: fields["is_system"] == "true", Errors: map[string]string{},
 	}
 	want := readFields(&form)
@@ -124,7 +124,8 @@ var errUnknownOutcome = errors.New("the outcome cannot be learned")
 func readFields(form *ui.Create) admin.NewKey {
 	want := admin.NewKey{
 		Label:       form.Label,
-		Permissions: strings.FieldsFunc(form.Permissions, func(c rune) bool { return strings.ContainsRune(" ,\t\r\n", c) }),
+		Permissions: listed(form.Permissions),
+		Networks:    listed(form.Networks),
 		IsSystem:    form.IsSystem,
 	}
 	if token.Holds(form.Label) {
@@ -138,6 +139,11 @@ func readFields(form *ui.Create) admin.NewKey {
 		want.ExpiresAt = day.AddDate(0, 0, 1) // the day itself is the last one
 	}
 	return want
+}
+
+// listed reads what stands between blanks and commas.
+func listed(text string) []string {
+	return strings.FieldsFunc(text, func(c rune) bool { return strings.ContainsRune(" ,\t\r\n", c) })
 }
 
 // addErrors puts a refusal into the form, and reports whether it belongs there.

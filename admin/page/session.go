@@ -132,7 +132,7 @@ func (p *Page) fail(w http.ResponseWriter, r *http.Request, x *exchange, refusal
 		body.Code = "unavailable"
 	case refusal.Status == http.StatusNotFound, refusal.Status == http.StatusMethodNotAllowed:
 		body.Code = "not_found"
-	case body.Code != "csrf" && body.Code != "cross_origin" && body.Code != "forbidden":
+	case body.Code != "csrf" && body.Code != "cross_origin" && body.Code != "forbidden" && body.Code != "network_not_allowed":
 		body.Code = "invalid_request"
 	}
 	p.render(w, r, x, refusal.Status, body)

@@ -92,6 +92,31 @@ func TestASessionEnds(t *testing.T) {
 	}
 }
 
+// TestASessionIsFencedAsItsKeyIs at each request, from its sign-in on.
+func TestASessionIsFencedAsItsKeyIs(t *testing.T) {
+	t.Parallel()
+	options := plane.Options{DSN: testenv.Database(t)}
+	p := plane.New(t, options)
+	key, plain := p.MintAdmin(t)
+	v := plane.Visit(t, p.URL)
+	v.SignIn(plain)
+	outside := func(when string) {
+		t.Helper()
+		v.Get("/system").Is(t, when+", the page", http.StatusForbidden, "Not from this network")
+		v.Get("/api/system-keys").Is(t, when+", a read", http.StatusForbidden, "network_not_allowed")
+		v.Send(http.MethodPost, "/api/system-keys", admin.MediaJSON, `{"label":"late"}`).Is(t, when+", a write", http.StatusForbidden, "network_not_allowed")
+	}
+	execute(t, options.DSN, "UPDATE system_keys SET networks = '{192.0.2.0/24}'")
+	outside("fenced")
+	plane.Visit(t, p.URL).Post("/system/session", "key", plain).Is(t, "a sign-in from outside", http.StatusForbidden, "Not from this network")
+	execute(t, options.DSN, "UPDATE system_keys SET networks = '{127.0.0.0/8,::1}'")
+	v.Get("/system").Is(t, "the page from inside", http.StatusOK, "127.0.0.0/8")
+	execute(t, options.DSN, "UPDATE system_keys SET networks = '{::ffff:128.0.0.0/97}'")
+	outside("fenced again")
+	execute(t, options.DSN, "UPDATE system_keys SET networks = '{}'")
+	v.Get("/api/system-keys").Is(t, "a key without networks", http.StatusOK, key.ID.String())
+}
+
 // execute runs a statement as another service would.
 func execute(t *testing.T, dsn, statement string) {
 	t.Helper()

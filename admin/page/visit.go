@@ -8,7 +8,6 @@ import (
 	"github.com/lumio-vision/caddy-system-keys/admin"
 	"github.com/lumio-vision/caddy-system-keys/internal/gate"
 	"github.com/lumio-vision/caddy-system-keys/internal/session"
-	"github.com/lumio-vision/caddy-system-keys/internal/verify"
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
@@ -71,7 +70,7 @@ func (x *exchange) enter(w http.ResponseWriter, r *http.Request) error {
 }
 
 // resume finds the key of a session, and reads its current state. A session ends with
-// its key, and has the permissions that the key has now.
+// its key, and has the permissions and the networks that the key has now.
 func (x *exchange) resume(r *http.Request, token session.Token) (admin.Actor, error) {
 	ctx, cancel := admin.Bounded(r.Context())
 	defer cancel()
@@ -83,11 +82,7 @@ func (x *exchange) resume(r *http.Request, token session.Token) (admin.Actor, er
 	case err != nil:
 		return admin.Actor{}, err
 	}
-	identity := verify.IdentityOf(key)
-	if announce := x.page.config.Identities.Announce; announce != nil {
-		announce(r, identity)
-	}
-	return admin.KeyActor(identity), nil
+	return x.page.config.Identities.BySession(r, x.Request.ClientIP, key)
 }
 
 // signedOut is the answer to a browser without a session.

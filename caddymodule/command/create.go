@@ -17,7 +17,7 @@ import (
 
 func createCommand() *cobra.Command {
 	cmd := &cobra.Command{
-		Use:   "create --label LABEL [--permission RESOURCE:ACTION]... [--system-admin] [--expires-in DURATION] [--json]",
+		Use:   "create --label LABEL [--permission RESOURCE:ACTION]... [--network PREFIX]... [--system-admin] [--expires-in DURATION] [--json]",
 		Short: "Mints a key and prints it, once",
 		Long: `
 The key goes to standard output, alone, so that it can be piped into a secret
@@ -29,6 +29,7 @@ shown again.`,
 	}
 	cmd.Flags().StringP("label", "l", "", "What the key is called (required)")
 	cmd.Flags().StringArrayP("permission", "p", nil, "A permission that the key holds; repeat for more")
+	cmd.Flags().StringArray("network", nil, "A network from which the key may be used, such as 192.0.2.0/24; repeat for more (default: anywhere)")
 	cmd.Flags().Bool("system-admin", false, "Let the key do everything on the admin plane")
 	cmd.Flags().String("expires-in", "", "How long the key is good, such as 90d (default: for ever)")
 	cmd.Flags().Bool("json", false, "Print the object of the API, with the key in it")
@@ -42,6 +43,7 @@ func readCreate(cmd *cobra.Command, _ []string) (action, error) {
 	signal.Ignore(syscall.SIGPIPE)
 	label, _ := cmd.Flags().GetString("label")
 	permissions, _ := cmd.Flags().GetStringArray("permission")
+	networks, _ := cmd.Flags().GetStringArray("network")
 	isSystem, _ := cmd.Flags().GetBool("system-admin")
 	asJSON, _ := cmd.Flags().GetBool("json")
 	if label == "" {
@@ -49,7 +51,8 @@ func readCreate(cmd *cobra.Command, _ []string) (action, error) {
 	}
 	_, labelErr := admin.CleanLabel(label)
 	_, permissionsErr := store.CleanPermissions(permissions)
-	if err := errors.Join(labelErr, permissionsErr); err != nil {
+	_, networksErr := store.ParseNetworks(networks)
+	if err := errors.Join(labelErr, permissionsErr, networksErr); err != nil {
 		return nil, &usageError{err}
 	}
 	lifetime, err := durationFlag(cmd, "expires-in", 1, "not a duration that lies ahead, such as 90d")
@@ -57,7 +60,7 @@ func readCreate(cmd *cobra.Command, _ []string) (action, error) {
 		return nil, err
 	}
 	return func(cmd *cobra.Command, t *target) error {
-		want := admin.NewKey{Label: label, Permissions: permissions, IsSystem: isSystem}
+		want := admin.NewKey{Label: label, Permissions: permissions, IsSystem: isSystem, Networks: networks}
 		if lifetime > 0 {
 			want.ExpiresAt = t.now().Add(lifetime)
 		}
@@ -80,8 +83,8 @@ func readCreate(cmd *cobra.Command, _ []string) (action, error) {
 	}, nil
 }
 
-// printNewKey prints the text of a new key to standard output, and its label, permissions
-// and expiry to standard error.
+// printNewKey prints the text of a new key to standard output, and its label, permissions,
+// networks and expiry to standard error.
 func printNewKey(cmd *cobra.Command, key *store.Key, plain string, asJSON bool) error {
 	if isNullDevice(cmd.OutOrStdout()) {
 		return errors.New("standard output leads nowhere")
@@ -94,6 +97,9 @@ func printNewKey(cmd *cobra.Command, key *store.Key, plain string, asJSON bool) 
 	fmt.Fprintf(cmd.ErrOrStderr(), "Created %q (%s)\n", key.Label, key.ID)
 	if len(key.Permissions) > 0 {
 		fmt.Fprintf(cmd.ErrOrStderr(), "Permissions: %s\n", strings.Join(key.Permissions, ", "))
+	}
+	if len(key.Networks) > 0 {
+		fmt.Fprintf(cmd.ErrOrStderr(), "Networks: %s\n", strings.Join(key.Networks.Strings(), ", "))
 	}
 	if !key.ExpiresAt.IsZero() {
 		fmt.Fprintf(cmd.ErrOrStderr(), "Expires: %s\n", key.ExpiresAt.Format(timeLayout))

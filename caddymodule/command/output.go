@@ -45,15 +45,15 @@ func newEncoder(w io.Writer) *json.Encoder {
 // printable.
 func keyTable(w io.Writer) printer[store.Key] {
 	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(table, "ID\tLABEL\tPERMISSIONS\tCREATED\tLAST USED\tEXPIRES")
+	fmt.Fprintln(table, "ID\tLABEL\tPERMISSIONS\tNETWORKS\tCREATED\tLAST USED\tEXPIRES")
 	return printer[store.Key]{
 		print: func(k *store.Key) error {
 			permissions := strings.Join(k.Permissions, ",")
 			if k.IsSystem {
 				permissions = strings.TrimSuffix("system admin,"+permissions, ",")
 			}
-			_, err := fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%s\n", k.ID, printable(k.Label), printable(orDash(permissions)),
-				minuteOf(k.CreatedAt), minuteOf(k.LastUsedAt), minuteOf(k.ExpiresAt))
+			_, err := fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", k.ID, printable(k.Label), printable(orDash(permissions)),
+				orDash(strings.Join(k.Networks.Strings(), ",")), minuteOf(k.CreatedAt), minuteOf(k.LastUsedAt), minuteOf(k.ExpiresAt))
 			return err
 		},
 		end: func(total int) error {

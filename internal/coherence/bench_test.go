@@ -57,7 +57,7 @@ func BenchmarkWarmLease(b *testing.B) {
 		{"leased", func(ctx context.Context) error { _, err := with.Verify(ctx, key.plain); return err }},
 		{"registered", func(ctx context.Context) error {
 			var request coherence.Request
-			_, _, err := with.Admit(ctx, key.plain, &request)
+			_, _, err := with.Admit(ctx, key.plain, "", &request)
 			request.Leave()
 			return err
 		}},

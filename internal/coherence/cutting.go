@@ -34,6 +34,8 @@ func (f *InFlight) Review(id store.ID, row *store.Key, rekeyed bool) int {
 			return cut.ErrExpired
 		case !request.claim.grantedBy(row):
 			return cut.ErrRevoked
+		case !row.Networks.Allow(request.Client):
+			return cut.ErrNetwork
 		}
 		request.expires = row.ExpiresAt
 		return nil

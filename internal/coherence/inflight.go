@@ -26,6 +26,8 @@ type Cutter interface {
 type Request struct {
 	// Exchange is what a revocation cuts.
 	Exchange Cutter
+	// Client is the address of the client, as text.
+	Client string
 
 	claim   *Claim
 	expires time.Time // the claim's expiry, or that of the row as it was read later

@@ -2,6 +2,7 @@ package coherence
 
 import (
 	"errors"
+	"net/netip"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -9,6 +10,7 @@ import (
 	"time"
 
 	"github.com/lumio-vision/caddy-system-keys/internal/cut"
+	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
 func TestFlightsKnowWhoIsIn(t *testing.T) {
@@ -125,6 +127,39 @@ func TestFlightsOfAdoptedKeysNeedAForeignRow(t *testing.T) {
 	}
 	inFlight[0].Leave()
 	inFlight[1].Leave()
+}
+
+// TestFlightsAreCutFromOutsideOfTheNetworks: the key had none when the requests came in.
+func TestFlightsAreCutFromOutsideOfTheNetworks(t *testing.T) {
+	t.Parallel()
+	f := NewInFlight(time.Now)
+	row := rowOf(1, "bots:read")
+	var all []*Request
+	enter := func(client string) *cutRequest {
+		exchange := new(cutRequest)
+		all = append(all, &Request{Exchange: exchange, Client: client})
+		f.Enter(all[len(all)-1], ClaimOf(row))
+		return exchange
+	}
+	inside, other, outside, unknown := enter("192.0.2.1"), enter("::ffff:192.0.2.2"), enter("198.51.100.1"), enter("")
+	if n := f.Review(row.ID, row, false); n != 0 {
+		t.Errorf("%d were cut, and nothing has changed", n)
+	}
+	row.Networks, _ = store.ParseNetworks([]string{"192.0.2.0/24"})
+	n := f.Review(row.ID, row, false)
+	if n != 2 || !errors.Is(outside.reason(), cut.ErrNetwork) || !errors.Is(unknown.reason(), cut.ErrNetwork) {
+		t.Errorf("%d were cut: from outside for %v, from nowhere for %v", n, outside.reason(), unknown.reason())
+	}
+	if inside.reason() != nil || other.reason() != nil {
+		t.Errorf("from inside: %v, %v", inside.reason(), other.reason())
+	}
+	row.Networks = store.NewNetworks([]netip.Prefix{{}}) // which could not be read
+	if n := f.Review(row.ID, row, false); n != 2 {
+		t.Errorf("%d were cut by a network that contains nobody", n)
+	}
+	for _, request := range all {
+		request.Leave()
+	}
 }
 
 func TestFlightsGetAnExpiryLater(t *testing.T) {

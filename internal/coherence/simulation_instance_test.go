@@ -157,7 +157,7 @@ func (s *simulation) ask(i *instance, key *simulatedKey, stream time.Duration) {
 	r := new(request)
 	request := coherence.Request{Exchange: r}
 	defer request.Leave()
-	_, _, err := i.verifier.Admit(ctx, key.plain, &request)
+	_, _, err := i.verifier.Admit(ctx, key.plain, "", &request)
 	if i.dead.Load() {
 		return
 	}

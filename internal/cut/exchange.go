@@ -254,6 +254,8 @@ var (
 	ErrRevoked error = cause("the system key was revoked")
 	// ErrExpired says that the key has expired.
 	ErrExpired error = cause("the system key has expired")
+	// ErrNetwork says that the key has other networks now, and the client is in none of them.
+	ErrNetwork error = cause("the system key may not be used from this network any more")
 	// ErrLapsed says that the lease has run out. Without it this instance cannot know
 	// whether the key is still good.
 	ErrLapsed error = cause("the lease has run out")

@@ -189,12 +189,12 @@ func (e *Engine) Live() (*Live, error) {
 
 // Admit calls [verify.Verifier.Admit]. While the store is not open, it returns a
 // [verify.UnavailableError].
-func (e *Engine) Admit(ctx context.Context, key string, inFlight *coherence.Request) (store.ID, *verify.Identity, error) {
+func (e *Engine) Admit(ctx context.Context, key, client string, inFlight *coherence.Request) (store.ID, *verify.Identity, error) {
 	l, err := e.Live()
 	if err != nil {
 		return store.ID{}, nil, verify.Unavailable(verify.ReasonNotReady, err)
 	}
-	return l.Verifier.Admit(ctx, key, inFlight)
+	return l.Verifier.Admit(ctx, key, client, inFlight)
 }
 
 // alive is the function in Alive.

@@ -151,7 +151,7 @@ func TestAServerThatIsNotThereIsWaitedFor(t *testing.T) {
 	if _, err := e.Live(); !errors.Is(err, engine.ErrNotReady) {
 		t.Errorf("before the start: %v", err)
 	}
-	_, _, err := e.Admit(t.Context(), "lm_sys_x", nil)
+	_, _, err := e.Admit(t.Context(), "lm_sys_x", "", nil)
 	if _, ok := errors.AsType[*verify.UnavailableError](err); !ok || errors.Is(err, verify.ErrInvalidToken) {
 		t.Errorf("before the start: %v", err)
 	}
@@ -161,7 +161,7 @@ func TestAServerThatIsNotThereIsWaitedFor(t *testing.T) {
 	for _, err := e.Live(); err != nil; _, err = e.Live() { // in the background
 		time.Sleep(time.Millisecond)
 	}
-	if _, _, err := e.Admit(t.Context(), "lm_sys_x", nil); !errors.Is(err, verify.ReasonUnminted) {
+	if _, _, err := e.Admit(t.Context(), "lm_sys_x", "", nil); !errors.Is(err, verify.ReasonUnminted) {
 		t.Errorf("with the store open: %v", err)
 	}
 	if err := e.Close(); err != nil {

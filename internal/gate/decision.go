@@ -2,7 +2,6 @@ package gate
 
 import (
 	"errors"
-	"net/http"
 	"time"
 
 	"github.com/lumio-vision/caddy-system-keys/internal/header"
@@ -64,6 +63,7 @@ const (
 	DeniedRevoked           = Reason(verify.ReasonRevoked)
 	DeniedMismatch          = Reason(verify.ReasonMismatch)
 	DeniedExpired           = Reason(verify.ReasonExpired)
+	DeniedNetwork    Reason = "network" // the client is outside of the key's networks
 	DeniedPermission Reason = "permission"
 	DeniedRequest    Reason = "invalid_request"
 	DeniedMisplaced  Reason = "misplaced" // a key stands where none belongs
@@ -89,7 +89,7 @@ func (d *Decision) Allowed() Reason {
 	return AllowedAnonymous
 }
 
-// Refuse returns the answer to a key that a verifier has not accepted.
+// Refuse returns the answer to a key that a verifier has not admitted.
 func Refuse(err error) *Refusal {
 	if reason, ok := errors.AsType[verify.Reason](err); ok {
 		return Invalid(Reason(reason))
@@ -97,13 +97,16 @@ func Refuse(err error) *Refusal {
 	if u, ok := errors.AsType[*verify.UnavailableError](err); ok {
 		return Unavailable(Reason(u.Reason), u.RetryAfter, err)
 	}
+	if errors.Is(err, verify.ErrNetwork) {
+		return OtherNetwork()
+	}
 	// Any other error is that of the request's context: the client has gone away.
 	return Unavailable(AbandonedClient, time.Second, err)
 }
 
-// Final reports whether the key or the request itself is bad, so that no other handler may
-// accept the request. If only a key or a permission is missing, the refusal is not final:
-// another handler may not need it.
+// Final reports whether no other handler may accept the request: the key or the request itself
+// is bad, or the key may not be used from there. If only a key or a permission is missing, the
+// refusal is not final: another handler may not need it.
 func (r *Refusal) Final() bool {
-	return r.Reason != DeniedNoKey && r.Status != http.StatusForbidden
+	return r.Reason != DeniedNoKey && r.Reason != DeniedPermission
 }

@@ -44,6 +44,13 @@ func TestARefusalSaysWhyAndToWhom(t *testing.T) {
 			}
 		})
 	}
+	// A decision by an earlier handler on the network is one on the key, wherever it is looked at.
+	var outside gate.Decision
+	identity := &verify.Identity{Label: "fenced"}
+	outside.Admitted(store.ID{1}, identity, verify.ErrNetwork)
+	if r := outside.Refusal; r.Reason != gate.DeniedNetwork || r.Status != 403 || r.Code != "network_not_allowed" || len(r.Header) > 0 || !r.Final() || outside.Identity != identity {
+		t.Errorf("from another network: %+v, %+v", outside.Identity, r)
+	}
 	if gate.Anonymous().Final() || gate.Anonymous().Reason != gate.DeniedNoKey {
 		t.Error("a handler without a need for a key may not accept a request without one")
 	}

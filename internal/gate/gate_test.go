@@ -156,6 +156,11 @@ func TestOrderOfChecks(t *testing.T) {
 			headers: http.Header{"Www-Authenticate": {`Bearer realm="lumio", error="insufficient_scope", scope="chat:read"`}},
 		},
 		{
+			name: "another network, before a permission that is missing", header: http.Header{"Authorization": {"Bearer " + live}}, err: verify.ErrNetwork,
+			config: func(c *gate.Config) { c.Require = []string{"bots:delete"} },
+			status: 403, code: "network_not_allowed",
+		},
+		{
 			name: "a permission that is missing", header: http.Header{"Authorization": {"Bearer " + live}},
 			config: func(c *gate.Config) { c.Require = []string{"bots:read", "bots:delete"} },
 			status: 403, code: "insufficient_scope",

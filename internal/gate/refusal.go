@@ -160,6 +160,15 @@ func TooMany(retryAfter time.Duration) *Refusal {
 	}
 }
 
+var refuseNetwork = &Refusal{
+	Reason: DeniedNetwork,
+	Status: http.StatusForbidden, Code: "network_not_allowed",
+	Message: "the system key may not be used from this network",
+}
+
+// OtherNetwork returns the answer to a good key from outside of its networks.
+func OtherNetwork() *Refusal { return refuseNetwork }
+
 // refuseScope returns the answer to a key that lacks one of the required permissions.
 func refuseScope(required []string) *Refusal {
 	return &Refusal{

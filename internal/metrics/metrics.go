@@ -48,6 +48,7 @@ var reasons = map[string][]gate.Reason{
 	"allowed": {gate.AllowedKey, gate.AllowedEarlier, gate.AllowedAnonymous},
 	"denied": {
 		gate.DeniedNoKey, gate.DeniedMalformed, gate.DeniedUnminted, gate.DeniedRevoked, gate.DeniedMismatch, gate.DeniedExpired,
+		gate.DeniedNetwork,    // 403
 		gate.DeniedPermission, // 403
 		gate.DeniedRequest,    // 400 and 405
 		gate.DeniedMisplaced,  // 400

@@ -3,6 +3,7 @@ package sqlstore
 import (
 	"database/sql"
 	"errors"
+	"net/netip"
 	"slices"
 	"time"
 
@@ -11,19 +12,23 @@ import (
 
 // KeyColumns are the columns of a key without its hash, in the order in which ScanKey
 // reads them.
-const KeyColumns = "id, label, permissions, is_system, created_at, created_by, expires_at, last_used_at, minted"
+const KeyColumns = "id, label, permissions, is_system, created_at, created_by, expires_at, last_used_at, minted, networks"
 
 // ScanKey reads a key from a row of KeyColumns. More are the destinations of the columns
-// after those. If all columns are NULL, the key is zero. List turns a slice into a
-// destination for the column of permissions. If there is no row, the error is
+// after those. If all columns are NULL, the key is zero. Lists turns the slices into
+// destinations for the columns of permissions and networks. If there is no row, the error is
 // [store.ErrNotFound].
-func ScanKey(row Row, list func(permissions *[]string) any, more ...any) (*store.Key, error) {
+func ScanKey(
+	row Row, lists func(permissions *[]string, networks *[]netip.Prefix) (any, any), more ...any,
+) (*store.Key, error) {
 	var key store.Key
+	var prefixes []netip.Prefix
+	permissions, networks := lists(&key.Permissions, &prefixes)
 	var label, createdBy sql.NullString
 	var isSystem, minted sql.NullBool
 	err := row.Scan(append([]any{
-		ID(&key.ID), &label, list(&key.Permissions), &isSystem, (*instant)(&key.CreatedAt), &createdBy,
-		(*optionalInstant)(&key.ExpiresAt), (*optionalInstant)(&key.LastUsedAt), &minted,
+		ID(&key.ID), &label, permissions, &isSystem, (*instant)(&key.CreatedAt), &createdBy,
+		(*optionalInstant)(&key.ExpiresAt), (*optionalInstant)(&key.LastUsedAt), &minted, networks,
 	}, more...)...)
 	if errors.Is(err, sql.ErrNoRows) { // pgx.ErrNoRows matches it too
 		return nil, store.ErrNotFound
@@ -33,6 +38,7 @@ func ScanKey(row Row, list func(permissions *[]string) any, more ...any) (*store
 	}
 	key.Label, key.CreatedBy = label.String, createdBy.String
 	key.IsSystem, key.Foreign = isSystem.Bool, !minted.Bool
+	key.Networks = store.NewNetworks(prefixes)
 	// Another service may have written the row. A key without permissions has an empty
 	// list, not nil.
 	slices.Sort(key.Permissions)

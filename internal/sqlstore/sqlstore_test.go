@@ -3,6 +3,7 @@ package sqlstore_test
 import (
 	"database/sql"
 	"errors"
+	"net/netip"
 	"strings"
 	"testing"
 	"testing/fstest"
@@ -106,8 +107,12 @@ type rowOf []any
 
 func (r rowOf) Scan(dest ...any) error {
 	for i, value := range r {
-		if list, ok := dest[i].(*[]string); ok {
+		switch list := dest[i].(type) {
+		case *[]string:
 			*list, _ = value.([]string)
+			continue
+		case *[]netip.Prefix:
+			*list, _ = value.([]netip.Prefix)
 			continue
 		}
 		if err := dest[i].(sql.Scanner).Scan(value); err != nil {
@@ -119,7 +124,8 @@ func (r rowOf) Scan(dest ...any) error {
 
 func TestATimeOfAKeyMayBeMissing(t *testing.T) {
 	t.Parallel()
-	list := func(permissions *[]string) any { return permissions }
+	list := func(permissions *[]string, networks *[]netip.Prefix) (any, any) { return permissions, networks }
+	fence := []netip.Prefix{netip.MustParsePrefix("::ffff:10.0.0.1/104"), netip.MustParsePrefix("10.0.0.0/8")}
 	at := time.UnixMicro(1_800_000_000_000_000).UTC()
 	for name, c := range map[string]struct {
 		value any
@@ -128,25 +134,25 @@ func TestATimeOfAKeyMayBeMissing(t *testing.T) {
 		"NULL": {nil, time.Time{}}, "0": {int64(0), time.Time{}}, "without end": {"infinity", time.Time{}},
 		"microseconds": {at.UnixMicro(), at}, "a time": {at.Local(), at},
 	} {
-		key, err := sqlstore.ScanKey(rowOf{nil, "bot", []string{"b:x", "a:x", "b:x"}, int64(1), int64(0), "cli", c.value, c.value, int64(1)}, list)
+		key, err := sqlstore.ScanKey(rowOf{nil, "bot", []string{"b:x", "a:x", "b:x"}, int64(1), int64(0), "cli", c.value, c.value, int64(1), fence}, list)
 		if err != nil {
 			t.Errorf("%s: %v", name, err)
 			continue
 		}
 		want := &store.Key{
 			Label: "bot", Permissions: []string{"a:x", "b:x"}, IsSystem: true, CreatedAt: time.UnixMicro(0).UTC(), CreatedBy: "cli",
-			ExpiresAt: c.want, LastUsedAt: c.want,
+			ExpiresAt: c.want, LastUsedAt: c.want, Networks: store.Networks{fence[1]},
 		}
 		if diff := cmp.Diff(want, key); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", name, diff)
 		}
 	}
 	for _, bad := range []any{"2026-01-01", 1.5, []byte("infinity")} { // which must not mean that a key has no end
-		if _, err := sqlstore.ScanKey(rowOf{nil, "bot", nil, false, int64(0), "cli", bad, nil, true}, list); err == nil {
+		if _, err := sqlstore.ScanKey(rowOf{nil, "bot", nil, false, int64(0), "cli", bad, nil, true, nil}, list); err == nil {
 			t.Errorf("%v is a time", bad)
 		}
 	}
-	if key, err := sqlstore.ScanKey(rowOf{nil, nil, nil, nil, nil, nil, nil, nil, nil}, list); err != nil || key.Permissions == nil {
+	if key, err := sqlstore.ScanKey(rowOf{nil, nil, nil, nil, nil, nil, nil, nil, nil, nil}, list); err != nil || key.Permissions == nil || key.Networks != nil {
 		t.Errorf("a row of NULL: %+v, %v", key, err)
 	}
 }

@@ -27,33 +27,46 @@ var (
 	ErrNoLease = errors.New("this instance has no lease: changes of keys may not have reached it")
 )
 
+// ErrNetwork says that a key is good, and that its client is outside of the key's networks.
+var ErrNetwork = errors.New("the client's address is in none of the key's networks")
+
 // Verify returns the identity that a key belongs to. If the key is not accepted, the error
 // is a [Reason], and matches [ErrInvalidToken]. If that cannot be decided now, the error is
-// an [*UnavailableError]. If the caller went away, it is the error of ctx. There are no
+// an [*UnavailableError]. If the caller went away, it is the error of ctx. Nobody has said
+// where the client is, so the error for a key that has networks is [ErrNetwork]. There are no
 // other errors, and none holds the key.
 //
 // A key that is in memory costs no allocation, no lock, and no input or output.
 func (v *Verifier) Verify(ctx context.Context, key string) (*Identity, error) {
-	_, identity, err := v.Admit(ctx, key, nil)
-	return identity, err
+	_, identity, err := v.Admit(ctx, key, "", nil)
+	if err != nil {
+		return nil, err
+	}
+	return identity, nil
 }
 
 // Admit is [Verifier.Verify] for a request that can be cut. On success the request has
 // entered, before the last check of the key. The caller must call [coherence.Request.Leave]
-// when the request has ended.
+// when the request has ended. The request may be nil.
+//
+// Client is the address of the client, as text. A key that has networks is admitted only from
+// there. With [ErrNetwork] the identity is returned too, and the key does not count as used.
 //
 // The id is returned whether the key is accepted or not. It is the id in the key or, for a
 // key of another service, the id of the row that was found. It is zero if there is none.
-func (v *Verifier) Admit(ctx context.Context, key string, request *coherence.Request) (store.ID, *Identity, error) {
+func (v *Verifier) Admit(ctx context.Context, key, client string, request *coherence.Request) (store.ID, *Identity, error) {
+	if request != nil {
+		request.Client = client
+	}
 	id, digest, malformed := token.Read(key)
-	p := presented{id: id, key: key, digest: digest}
+	p := presented{id: id, key: key, digest: digest, client: client}
 	// An entry is there only for a string whose tag was checked, and the digest is that of
 	// the whole string. So a key that is in memory needs no look at its tag.
 	if identity, err := v.recallTimed(&p, request); identity != nil || err != nil {
 		return id, identity, err
 	}
 	if p.minted = v.config.Minter.Minted(key); !p.minted || malformed != nil {
-		return v.adopt(ctx, key, request)
+		return v.adopt(ctx, key, client, request)
 	}
 	identity, err := v.admitCold(ctx, &p, request)
 	return id, identity, err
@@ -62,7 +75,7 @@ func (v *Verifier) Admit(ctx context.Context, key string, request *coherence.Req
 // adopt is Admit for a string that this system did not mint. It finds out whose the string
 // may be, and goes on as for a key that says so itself. What it finds is a hint, so that all
 // rules for keys hold unchanged.
-func (v *Verifier) adopt(ctx context.Context, key string, request *coherence.Request) (store.ID, *Identity, error) {
+func (v *Verifier) adopt(ctx context.Context, key, client string, request *coherence.Request) (store.ID, *Identity, error) {
 	if v.config.Adopt == nil || !token.Foreign(key) {
 		return store.ID{}, nil, ReasonUnminted
 	}
@@ -72,14 +85,14 @@ func (v *Verifier) adopt(ctx context.Context, key string, request *coherence.Req
 		return store.ID{}, nil, v.notFound(match.Outcome, err, ReasonUnminted)
 	}
 	id := match.ID
-	identity, err := v.admit(ctx, &presented{id: match.ID, key: key, digest: digest}, request)
+	identity, err := v.admit(ctx, &presented{id: match.ID, key: key, digest: digest, client: client}, request)
 	if reason, ok := errors.AsType[Reason](err); ok && reason != ReasonExpired {
 		// The row that was found is not that of the string any more. Another one may be.
 		if match, err = v.config.Adopt.Find(ctx, key, digest, match.ID); err != nil {
 			return id, nil, v.notFound(match.Outcome, err, reason)
 		}
 		id = match.ID
-		identity, err = v.admit(ctx, &presented{id: match.ID, key: key, digest: digest}, request)
+		identity, err = v.admit(ctx, &presented{id: match.ID, key: key, digest: digest, client: client}, request)
 	}
 	v.config.Meter.Adopted(string(match.Outcome))
 	return id, identity, err
@@ -206,6 +219,10 @@ func (v *Verifier) direct(ctx context.Context, p *presented, request *coherence.
 		request.Leave()
 		return nil, ReasonExpired
 	}
+	if !identity.Networks.Allow(p.client) {
+		request.Leave()
+		return identity, ErrNetwork
+	}
 	v.config.Uses.Touch(v.l1.lastUse(p.id), now)
 	return identity, nil
 }
@@ -235,6 +252,10 @@ func (v *Verifier) recall(p *presented, request *coherence.Request) (_ *Identity
 		request.Leave()
 		return nil, now, ReasonExpired
 	}
+	if !e.identity.Networks.Allow(p.client) {
+		request.Leave()
+		return e.identity, now, ErrNetwork
+	}
 	v.config.Uses.Touch(s.lastUse, now)
 	return e.identity, now, nil
 }
@@ -251,8 +272,8 @@ func (v *Verifier) recallTimed(p *presented, request *coherence.Request) (*Ident
 		began = v.config.Now()
 	}
 	identity, now, err := v.recall(p, request)
-	if identity == nil {
-		return nil, err
+	if identity == nil || err != nil {
+		return identity, err
 	}
 	v.remembered.Add(1)
 	if !began.IsZero() {

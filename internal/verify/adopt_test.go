@@ -183,7 +183,7 @@ func TestAnAdoptedKeyThatIsRevokedIsRefusedAtOnce(t *testing.T) {
 	key := shapes[1]
 	id := f.foreign(t, key)
 	request := new(coherence.Request)
-	if _, _, err := f.verifier.Admit(t.Context(), key, request); err != nil {
+	if _, _, err := f.verifier.Admit(t.Context(), key, "", request); err != nil {
 		t.Fatal(err)
 	}
 	if !f.inFlight.Has(id) {
@@ -196,14 +196,14 @@ func TestAnAdoptedKeyThatIsRevokedIsRefusedAtOnce(t *testing.T) {
 	for range 50 {
 		mustRefuse(t, f, key, verify.ReasonRevoked)
 	}
-	if got, _, err := f.verifier.Admit(t.Context(), key, nil); got != id {
+	if got, _, err := f.verifier.Admit(t.Context(), key, "", nil); got != id {
 		t.Errorf("the key was that of %v, %v", got, err)
 	}
 	eventually(t, func() bool { return f.finder.Stats().Waiting == 0 })
 	if reads, lists := x.counts(); reads > 3 || lists > 2 || f.store.count() > 2 {
 		t.Errorf("the index was read %d times, the row %d times, and there were %d searches", reads, f.store.count(), lists)
 	}
-	if got, _, err := f.verifier.Admit(t.Context(), "lm_sys_other", nil); got != (store.ID{}) {
+	if got, _, err := f.verifier.Admit(t.Context(), "lm_sys_other", "", nil); got != (store.ID{}) {
 		t.Errorf("a string that was never seen is that of %v, %v", got, err)
 	}
 }

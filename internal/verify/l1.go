@@ -30,11 +30,12 @@ type entry struct {
 const (
 	entryOverhead      = 960
 	permissionOverhead = 72
+	networkSize        = 32
 )
 
 func newEntry(digest [32]byte, row *store.Key, until time.Time) *entry {
 	identity := IdentityOf(row)
-	size := int64(entryOverhead + 4*len(identity.Label))
+	size := int64(entryOverhead + 4*len(identity.Label) + networkSize*len(identity.Networks))
 	for _, p := range identity.Permissions {
 		size += int64(2*len(p) + permissionOverhead)
 	}

@@ -70,7 +70,7 @@ func TestARevocationBetweenTheLookAndTheCheck(t *testing.T) {
 		f.store.remove(id)
 		f.verifier.Forget(id)
 	})
-	if _, _, err := f.verifier.Admit(t.Context(), key, &request); !errors.Is(err, verify.ReasonRevoked) {
+	if _, _, err := f.verifier.Admit(t.Context(), key, "", &request); !errors.Is(err, verify.ReasonRevoked) {
 		t.Errorf("got %v", err)
 	}
 	if !entered {
@@ -89,7 +89,7 @@ func TestARequestThatIsLetThroughIsInFlight(t *testing.T) {
 		id, key := f.mint(t, "one")
 		for range 2 { // cold, and warm
 			var request coherence.Request
-			if _, _, err := f.verifier.Admit(t.Context(), key, &request); err != nil {
+			if _, _, err := f.verifier.Admit(t.Context(), key, "", &request); err != nil {
 				t.Fatal(err)
 			}
 			if f.inFlight.Len() != 1 || !f.inFlight.Has(id) {
@@ -102,7 +102,7 @@ func TestARequestThatIsLetThroughIsInFlight(t *testing.T) {
 		}
 		wrong := f.minter.Mint(id, [32]byte{1})
 		var request coherence.Request
-		if _, _, err := f.verifier.Admit(t.Context(), wrong, &request); err == nil || f.inFlight.Len() != 0 {
+		if _, _, err := f.verifier.Admit(t.Context(), wrong, "", &request); err == nil || f.inFlight.Len() != 0 {
 			t.Errorf("the wrong secret got %v, and %d are in flight", err, f.inFlight.Len())
 		}
 	}
@@ -153,7 +153,7 @@ func TestWithoutTriggersARequestIsInFlightBeforeItsLastRead(t *testing.T) {
 			var once sync.Once
 			f.store.setAfter(func(store.ID) { once.Do(func() { test.change(f, id) }) })
 			var request coherence.Request
-			_, _, err := f.verifier.Admit(t.Context(), key, &request)
+			_, _, err := f.verifier.Admit(t.Context(), key, "", &request)
 			if err == nil || test.want != nil && !errors.Is(err, test.want) {
 				t.Errorf("got %v", err)
 			}
@@ -204,7 +204,7 @@ func TestRequestsOutliveTheirKeysEntry(t *testing.T) {
 		var key string
 		all[i].id, key = f.mint(t, fmt.Sprint(i))
 		all[i].request.Exchange = &all[i].exchange
-		if _, _, err := f.verifier.Admit(t.Context(), key, &all[i].request); err != nil {
+		if _, _, err := f.verifier.Admit(t.Context(), key, "", &all[i].request); err != nil {
 			t.Fatal(err)
 		}
 	}

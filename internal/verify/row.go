@@ -20,6 +20,7 @@ type presented struct {
 	key    string
 	digest [32]byte // see [token.Digest]
 	minted bool     // by this system
+	client string   // the address of who has sent it
 }
 
 // fill verifies the key and, if it is good, puts it into L1. It also returns nil if the entry

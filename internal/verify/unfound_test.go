@@ -112,7 +112,7 @@ func TestAClientThatGoesOnWithARevokedKeyCostsNoSearch(t *testing.T) {
 	if r, l := x.counts(); r > reads+10 || l > lists+10 || f.verifier.Stats().Argon2Runs != runs {
 		t.Errorf("%d reads of the index, %d looks at the candidates, %d computations", r-reads, l-lists, f.verifier.Stats().Argon2Runs-runs)
 	}
-	if got, _, err := f.verifier.Admit(t.Context(), key, nil); got != id {
+	if got, _, err := f.verifier.Admit(t.Context(), key, "", nil); got != id {
 		t.Errorf("the key was that of %v, %v", got, err)
 	}
 }

@@ -267,7 +267,7 @@ func TestTheWarmCheckDoesNotAllocate(t *testing.T) {
 	ctx, request := t.Context(), new(coherence.Request) // a part of the request
 	n := testing.AllocsPerRun(1000, func() {
 		*request = coherence.Request{}
-		if _, _, err := f.verifier.Admit(ctx, key, request); err != nil {
+		if _, _, err := f.verifier.Admit(ctx, key, "", request); err != nil {
 			t.Error(err)
 		}
 		request.Leave()

@@ -3,6 +3,7 @@ package postgres
 import (
 	"context"
 	"errors"
+	"net/netip"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -24,7 +25,7 @@ const durable = `(SELECT CASE current_setting('synchronous_commit')
 // keyColumns are the columns whose values keyRow returns.
 const keyColumns = columns + ", key_hash"
 
-const insertKey = "INSERT INTO {keys} (" + keyColumns + ") SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10 WHERE " + durable
+const insertKey = "INSERT INTO {keys} (" + keyColumns + ") SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11 WHERE " + durable
 
 // CreateKey implements [store.Store].
 func (s *Store) CreateKey(ctx context.Context, key *store.Key, write *store.Write) (err error) {
@@ -46,7 +47,7 @@ func (s *Store) CreateKey(ctx context.Context, key *store.Key, write *store.Writ
 func keyRow(key *store.Key) []any {
 	return []any{
 		uuid(key.ID), key.Label, append([]string{}, key.Permissions...), key.IsSystem, key.CreatedAt, key.CreatedBy,
-		instant(key.ExpiresAt), instant(key.LastUsedAt), !key.Foreign,
+		instant(key.ExpiresAt), instant(key.LastUsedAt), !key.Foreign, append([]netip.Prefix{}, key.Networks...),
 		string(key.Hash), // as a store.Hash, pgx would send what its String method returns
 	}
 }
@@ -157,7 +158,9 @@ func (s *Store) RehashKey(ctx context.Context, id store.ID, old, renewed store.H
 // scanKey reads a key from a row of columns. More are the destinations of the columns after
 // those. If all columns are NULL, the key is zero.
 func scanKey(row sqlstore.Row, more ...any) (*store.Key, error) {
-	return sqlstore.ScanKey(row, func(permissions *[]string) any { return permissions }, more...)
+	return sqlstore.ScanKey(row, func(permissions *[]string, networks *[]netip.Prefix) (any, any) {
+		return permissions, networks
+	}, more...)
 }
 
 func uuid(id store.ID) pgtype.UUID { return pgtype.UUID{Bytes: id, Valid: true} }

@@ -60,6 +60,8 @@ func TestWhatPlainSQLLogs(t *testing.T) {
 		{"a permission", "UPDATE system_keys SET permissions = '{\"a:read\"}' WHERE label = 'one'", "u"},
 		{"is_system", "UPDATE system_keys SET is_system = NOT is_system WHERE label = 'one'", "u"},
 		{"an expiry", "UPDATE system_keys SET expires_at = now() WHERE label = 'one'", "u"},
+		{"networks", "UPDATE system_keys SET networks = '{10.0.0.0/8}' WHERE label = 'one'", "u"},
+		{"the same networks", "UPDATE system_keys SET networks = '{10/8}' WHERE label = 'one'", ""},
 		{"a last use", "UPDATE system_keys SET last_used_at = clock_timestamp()", ""},
 		{"rolled back", "BEGIN; DELETE FROM system_keys; ROLLBACK", ""},
 		{"rolled back to a savepoint", "BEGIN; SAVEPOINT s; DELETE FROM system_keys; ROLLBACK TO s; COMMIT", ""},

@@ -95,6 +95,28 @@ func TestPermissionsInAnyOrderAreReadSorted(t *testing.T) {
 	}
 }
 
+// TestNetworksOfAnotherServiceAreReadAsOurs: PostgreSQL keeps the order, the copies, and IPv4
+// in its IPv6 form. What is no network it refuses, so no row has one.
+func TestNetworksOfAnotherServiceAreReadAsOurs(t *testing.T) {
+	t.Parallel()
+	s, dsn := migrated(t)
+	key := sample(t, s, "fenced by hand")
+	execute(t, dsn, "UPDATE system_keys SET networks = '{2001:db8::/32,192.0.2.1,::ffff:10.0.0.0/104,10.0.0.0/8,::1}'")
+	got, err := s.Key(t.Context(), key.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]string{"10.0.0.0/8", "192.0.2.1/32", "::1/128", "2001:db8::/32"}, got.Networks.Strings()); diff != "" {
+		t.Errorf("networks differ (-want +got):\n%s", diff)
+	}
+	other := connect(t, dsn)
+	for _, text := range []string{"office", "10.0.0.1/8", "192.0.2.1/33", "fe80::1%eth0", ""} {
+		if _, err := other.Exec(t.Context(), "UPDATE system_keys SET networks = ARRAY[$1::text]::cidr[]", text); err == nil {
+			t.Errorf("%q is a network", text)
+		}
+	}
+}
+
 func TestConstraintsRefuseRowsThatCouldNotWork(t *testing.T) {
 	t.Parallel()
 	s, dsn := migrated(t)
@@ -117,6 +139,10 @@ func TestConstraintsRefuseRowsThatCouldNotWork(t *testing.T) {
 		"permissions in two dimensions":      "permissions = '{{a:b},{c:d}}'",
 		"too many permissions":               "permissions = array_fill('a:b'::text, ARRAY[65])",
 		"permissions that are NULL":          "permissions = NULL",
+		"a network that is NULL":             "networks = '{NULL}'",
+		"networks in two dimensions":         "networks = '{{10.0.0.0/8},{::/0}}'",
+		"too many networks":                  "networks = array_fill('10.0.0.0/8'::cidr, ARRAY[17])",
+		"networks that are NULL":             "networks = NULL",
 		"an expiry at infinity":              "expires_at = 'infinity'",
 		"a last use at minus infinity":       "last_used_at = '-infinity'",
 		"a creation at no time":              "created_at = NULL",

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/netip"
 	"time"
 
 	"github.com/lumio-vision/caddy-system-keys/internal/sqlstore"
@@ -16,7 +17,7 @@ import (
 const columns = sqlstore.KeyColumns
 
 // insertKey takes the values that keyRow returns.
-const insertKey = "INSERT INTO system_keys (" + columns + ", key_hash) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+const insertKey = "INSERT INTO system_keys (" + columns + ", key_hash) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 
 // CreateKey implements [store.Store].
 func (s *Store) CreateKey(ctx context.Context, key *store.Key, write *store.Write) (err error) {
@@ -135,7 +136,9 @@ func (s *Store) RehashKey(ctx context.Context, id store.ID, old, renewed store.H
 // scanKey reads a key from a row of columns. More are the destinations of the columns after
 // those.
 func scanKey(row sqlstore.Row, more ...any) (*store.Key, error) {
-	return sqlstore.ScanKey(row, func(permissions *[]string) any { return (*jsonList)(permissions) }, more...)
+	return sqlstore.ScanKey(row, func(permissions *[]string, networks *[]netip.Prefix) (any, any) {
+		return (*jsonList)(permissions), (*jsonNetworks)(networks)
+	}, more...)
 }
 
 // jsonList is the destination of a column with a JSON array of strings.
@@ -150,15 +153,40 @@ func (l *jsonList) Scan(value any) error {
 	return json.Unmarshal([]byte(text), (*[]string)(l))
 }
 
+// jsonNetworks is the destination of a column with a JSON array of networks.
+type jsonNetworks []netip.Prefix
+
+// Scan implements the Scanner of database/sql. The table does not check each element, so what
+// is no network becomes the zero prefix, which contains no address. An error would take all
+// other keys from the lists too.
+func (n *jsonNetworks) Scan(value any) error {
+	var texts jsonList
+	if err := texts.Scan(value); err != nil {
+		texts = jsonList{""}
+	}
+	for _, text := range texts {
+		read, err := store.ParseNetworks([]string{text})
+		if err != nil {
+			read = store.Networks{{}}
+		}
+		*n = append(*n, read...)
+	}
+	return nil
+}
+
 // keyRow returns the values of the columns of a key, and its hash as the last one.
 func keyRow(key *store.Key) ([]any, error) {
 	permissions, err := json.Marshal(append([]string{}, key.Permissions...)) // never null
 	if err != nil {
 		return nil, err
 	}
+	networks, err := json.Marshal(key.Networks.Strings())
+	if err != nil {
+		return nil, err
+	}
 	return []any{
 		key.ID.String(), key.Label, string(permissions), key.IsSystem, micros(key.CreatedAt), key.CreatedBy,
-		micros(key.ExpiresAt), micros(key.LastUsedAt), !key.Foreign, string(key.Hash),
+		micros(key.ExpiresAt), micros(key.LastUsedAt), !key.Foreign, string(networks), string(key.Hash),
 	}, nil
 }
 

@@ -145,7 +145,9 @@ func testFeed(t *testing.T, fresh func(tb testing.TB) *Backend) {
 func testKinds(t *testing.T, b *Backend) {
 	s := migrated(t, b)
 	feed := follow(t, s)
-	keys := create(t, s, newKey("a"), newKey("b"), newKey("c"), newKey("d"), newKey("e"), newKey("f"))
+	fenced := newKey("f")
+	fenced.Networks = networks(t, "10.0.0.0/8")
+	keys := create(t, s, newKey("a"), newKey("b"), newKey("c"), newKey("d"), newKey("e"), fenced)
 	head := newest(t, feed)
 	moved := newKey("moved").ID
 	at := func(n int) string { return fmt.Sprintf(" WHERE id = '%s'", keys[n].ID) }
@@ -158,6 +160,13 @@ func testKinds(t *testing.T, b *Backend) {
 	b.Exec(t, fmt.Sprintf("UPDATE system_keys SET key_hash = '%s'", string(newHash()))+at(3))
 	b.Exec(t, fmt.Sprintf("UPDATE system_keys SET key_hash = '%s', label = 'both'", string(newHash()))+at(3))
 	b.Exec(t, "UPDATE system_keys SET label = 'both'"+at(3)) // no change
+	from := func(n int) string {
+		return fmt.Sprintf("UPDATE system_keys SET networks = (SELECT networks FROM system_keys WHERE id = '%s')", keys[n].ID)
+	}
+	b.Exec(t, from(5)+at(3))
+	b.Exec(t, from(5)+at(3)) // no change
+	b.Exec(t, fmt.Sprintf("UPDATE system_keys SET key_hash = '%s', networks = (SELECT networks FROM system_keys WHERE id = '%s')",
+		string(newHash()), keys[1].ID)+at(3))
 	b.Exec(t, fmt.Sprintf("UPDATE system_keys SET id = '%s'", moved)+at(4))
 	want := []entry{
 		{store.KeyDeleted, keys[0].ID},
@@ -165,6 +174,8 @@ func testKinds(t *testing.T, b *Backend) {
 		{store.KeyDeleted, keys[2].ID},
 		{store.KeyChanged, keys[3].ID},
 		{store.KeyRekeyed, keys[3].ID},
+		{store.KeyRekeyed, keys[3].ID},
+		{store.KeyChanged, keys[3].ID},
 		{store.KeyRekeyed, keys[3].ID},
 		{store.KeyDeleted, keys[4].ID},
 		{store.KeyRekeyed, moved},

@@ -45,6 +45,7 @@ func testKeys(t *testing.T, fresh func(tb testing.TB) *Backend) {
 			key := newKey("nightly import")
 			key.Permissions = []string{"bots:read", "bots:write", "system-keys:read"}
 			key.IsSystem = true
+			key.Networks = networks(t, "10.0.0.0/8", "192.0.2.7", "2001:db8::/32")
 			key.ExpiresAt = epoch.Add(24*time.Hour + time.Microsecond)
 			key.LastUsedAt = epoch.Add(time.Hour - time.Microsecond)
 			create(t, s, key)
@@ -159,6 +160,14 @@ func testKeys(t *testing.T, fresh func(tb testing.TB) *Backend) {
 			total(t, instances[0], 60)
 		},
 	})
+}
+
+// networks are those that a person writes like this.
+func networks(tb testing.TB, texts ...string) store.Networks {
+	tb.Helper()
+	read, err := store.ParseNetworks(texts)
+	must(tb, err)
+	return read
 }
 
 // total checks how many keys a list without filters counts.

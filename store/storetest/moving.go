@@ -163,7 +163,7 @@ func furnish(t *testing.T, s store.Store) {
 	}
 	must(t, s.Import(t.Context(), func(r store.Recipient) error { return r.Keys(t.Context(), keys) }))
 	full := newKey("every field %\U0001F511")
-	full.Permissions, full.IsSystem = []string{"bots:read", "bots:write"}, true
+	full.Permissions, full.IsSystem, full.Networks = []string{"bots:read", "bots:write"}, true, networks(t, "10.0.0.0/8", "::1")
 	full.ExpiresAt, full.LastUsedAt = epoch.Add(time.Hour+time.Microsecond), epoch.Add(time.Minute)
 	must(t, s.CreateKey(t.Context(), full, recorded(store.AuditCreated, sealer{})))
 	create(t, s, foreign("somebody else's"))

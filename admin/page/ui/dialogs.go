@@ -29,9 +29,9 @@ func (Problem) title() string    { return "title.problem" }
 // Create is the form for a new key.
 type Create struct {
 	Nonce string
-	// Label, Permissions, Expires and IsSystem are what the admin has typed.
-	Label, Permissions, Expires string
-	IsSystem                    bool
+	// Label, Permissions, Networks, Expires and IsSystem are what the admin has typed.
+	Label, Permissions, Networks, Expires string
+	IsSystem                              bool
 	// MayGrantSystem offers to make a system admin.
 	MayGrantSystem bool
 	// Suggestions are permissions that the admin may grant.
@@ -47,8 +47,8 @@ func (Create) title() string    { return "title.create" }
 
 // Open says that "More" is unfolded, since there is something behind it.
 func (c Create) Open() bool {
-	return c.Permissions != "" || c.Expires != "" || c.IsSystem ||
-		c.Errors["permissions"] != "" || c.Errors["expires_at"] != "" || c.Errors["is_system"] != ""
+	return c.Permissions != "" || c.Networks != "" || c.Expires != "" || c.IsSystem ||
+		c.Errors["permissions"] != "" || c.Errors["networks"] != "" || c.Errors["expires_at"] != "" || c.Errors["is_system"] != ""
 }
 
 // Dates are common expiries.

@@ -67,12 +67,12 @@ func bodies() map[string]ui.Body {
 	for _, notice := range []string{"ended", "bye", "wrong"} {
 		bodies["sign in "+notice] = ui.SignIn{Notice: notice, Failed: notice == "wrong"}
 	}
-	for _, code := range []string{"session", "forbidden", "unavailable", "not_found", "csrf", "cross_origin", "invalid_request"} {
+	for _, code := range []string{"session", "forbidden", "unavailable", "not_found", "csrf", "cross_origin", "invalid_request", "network_not_allowed"} {
 		bodies["problem "+code] = ui.Problem{Code: code}
 	}
 	for field, reasons := range map[string][]string{
 		"form": {"spent", "unavailable", "unknown"}, "label": {"label", "secret"}, "permissions": {"permissions", "escalation"},
-		"expires_at": {"expires_at"}, "is_system": {"escalation"},
+		"expires_at": {"expires_at"}, "networks": {"networks"}, "is_system": {"escalation"},
 	} {
 		for _, reason := range reasons {
 			bodies["create with "+field+" "+reason] = ui.Create{

@@ -5,6 +5,7 @@ package plane
 import (
 	"context"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
@@ -79,14 +80,14 @@ func New(tb testing.TB, options Options) *Plane {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	admit := func(ctx context.Context, key string) (store.ID, *verify.Identity, error) {
-		return live.Verifier.Admit(ctx, key, nil)
+	admit := func(r *http.Request, key string) (store.ID, *verify.Identity, error) {
+		return live.Verifier.Admit(r.Context(), key, clientOf(r), nil)
 	}
 	config := admin.Config{
 		Service:    func(context.Context) (*admin.Service, error) { return p.Keys, nil },
 		Identities: admin.Identities{Admit: admit, Token: tokens.Verify},
 		Describe: func(r *http.Request) store.AuditRequest {
-			return store.AuditRequest{ID: uuid.NewString(), Method: r.Method, Path: r.URL.EscapedPath()}
+			return store.AuditRequest{ID: uuid.NewString(), Method: r.Method, Path: r.URL.EscapedPath(), ClientIP: clientOf(r)}
 		},
 		Denied: live.Audit.Deny, Now: time.Now, Logger: slog.New(slog.DiscardHandler),
 		AllowedHosts: options.Hosts, GraphQLPassthrough: options.Passthrough, Page: admin.DefaultPage,
@@ -95,6 +96,12 @@ func New(tb testing.TB, options Options) *Plane {
 	config.Identities = admin.Identities{Admit: admit, Trusted: vouch}
 	p.Trusting = serve(tb, config, options.Upstream)
 	return p
+}
+
+// clientOf is the address of a client, which is 127.0.0.1 or ::1.
+func clientOf(r *http.Request) string {
+	host, _, _ := net.SplitHostPort(r.RemoteAddr)
+	return host
 }
 
 // start starts an engine on the store.

@@ -23,6 +23,8 @@ CREATE TABLE {keys} (
     last_used_at timestamptz,
     -- Whether this program minted the key. What others insert it did not.
     minted       boolean NOT NULL DEFAULT false,
+    -- From where the key may be used. Empty: from anywhere.
+    networks     cidr[] NOT NULL DEFAULT '{}',
 
     CONSTRAINT label_is_1_to_100_characters CHECK (char_length(label) BETWEEN 1 AND 100),
     CONSTRAINT label_has_no_control_characters CHECK (label COLLATE "C" !~ '[\x01-\x1f\x7f]'),
@@ -35,6 +37,9 @@ CREATE TABLE {keys} (
         AND array_position(permissions, NULL) IS NULL
         AND (cardinality(permissions) = 0 OR array_to_string(permissions, E'\x1f') COLLATE "C"
             ~ '^[a-z0-9-]+:[a-z0-9-]+(\x1f[a-z0-9-]+:[a-z0-9-]+)*$')
+    ),
+    CONSTRAINT networks_are_a_list CHECK (
+        coalesce(array_ndims(networks), 1) = 1 AND cardinality(networks) <= 16 AND array_position(networks, NULL) IS NULL
     ),
     CONSTRAINT times_are_finite CHECK (
         isfinite(created_at)

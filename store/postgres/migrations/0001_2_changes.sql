@@ -89,8 +89,8 @@ BEGIN
                 END;
             END LOOP;
         END IF;
-    ELSIF (OLD.label, OLD.permissions, OLD.is_system, OLD.expires_at, OLD.minted)
-            IS NOT DISTINCT FROM (NEW.label, NEW.permissions, NEW.is_system, NEW.expires_at, NEW.minted)
+    ELSIF (OLD.label, OLD.permissions, OLD.is_system, OLD.expires_at, OLD.minted, OLD.networks)
+            IS NOT DISTINCT FROM (NEW.label, NEW.permissions, NEW.is_system, NEW.expires_at, NEW.minted, NEW.networks)
         -- What RehashKey says of itself. Who may update the table could say it too.
         AND current_setting('sidecar.rehashing{mark}', true)
             = NEW.id || ':' || encode(sha256(convert_to(NEW.key_hash, 'UTF8')), 'hex') THEN
@@ -135,8 +135,8 @@ CREATE CONSTRAINT TRIGGER sidecar_log_delete AFTER DELETE ON {keys}
 -- No column list: it would miss what a BEFORE trigger changes.
 CREATE CONSTRAINT TRIGGER sidecar_log_update AFTER UPDATE ON {keys}
     DEFERRABLE INITIALLY DEFERRED FOR EACH ROW
-    WHEN ((OLD.id, OLD.label, OLD.key_hash, OLD.permissions, OLD.is_system, OLD.expires_at, OLD.minted)
-        IS DISTINCT FROM (NEW.id, NEW.label, NEW.key_hash, NEW.permissions, NEW.is_system, NEW.expires_at, NEW.minted))
+    WHEN ((OLD.id, OLD.label, OLD.key_hash, OLD.permissions, OLD.is_system, OLD.expires_at, OLD.minted, OLD.networks)
+        IS DISTINCT FROM (NEW.id, NEW.label, NEW.key_hash, NEW.permissions, NEW.is_system, NEW.expires_at, NEW.minted, NEW.networks))
     EXECUTE FUNCTION {own}.key_changed();
 CREATE TRIGGER sidecar_log_truncate AFTER TRUNCATE ON {keys}
     FOR EACH STATEMENT EXECUTE FUNCTION {own}.all_changed();

@@ -21,6 +21,9 @@ CREATE TABLE system_keys (
     created_by   TEXT NOT NULL DEFAULT 'sql',
     expires_at   INTEGER NOT NULL DEFAULT 0,
     last_used_at INTEGER NOT NULL DEFAULT 0,
+    -- From where the key may be used, as a JSON array. Empty: from anywhere.
+    networks     TEXT NOT NULL DEFAULT '[]' CHECK (json_valid(networks) AND json_type(networks) = 'array'
+        AND json_array_length(networks) <= 16),
     -- lower() folds ASCII letters alone. A column, as the planner does not find
     -- a place (folded, id) in an index by an expression.
     folded       TEXT GENERATED ALWAYS AS (lower(label)) VIRTUAL

@@ -91,7 +91,7 @@ END;
 DROP TRIGGER system_keys_log_update;
 CREATE TRIGGER system_keys_log_update AFTER UPDATE ON system_keys
 WHEN old.id <> new.id OR old.label <> new.label OR old.key_hash <> new.key_hash OR old.permissions <> new.permissions
-    OR old.is_system <> new.is_system OR old.expires_at <> new.expires_at
+    OR old.is_system <> new.is_system OR old.expires_at <> new.expires_at OR old.networks <> new.networks
 BEGIN
     INSERT INTO change_log (key_id, op, at)
     SELECT old.id, 'd', CAST((julianday('now') - 2440587.5) * 86400000 + 0.5 AS INTEGER) * 1000 WHERE old.id <> new.id;
@@ -99,7 +99,7 @@ BEGIN
         WHEN old.id <> new.id THEN 'k'
         WHEN old.key_hash = new.key_hash THEN 'u'
         WHEN old.label = new.label AND old.permissions = new.permissions AND old.is_system = new.is_system
-            AND old.expires_at = new.expires_at
+            AND old.expires_at = new.expires_at AND old.networks = new.networks
             AND EXISTS (SELECT 1 FROM rehashing r WHERE r.id = new.id AND r.key_hash = new.key_hash) THEN 'h'
         ELSE 'k'
     END, CAST((julianday('now') - 2440587.5) * 86400000 + 0.5 AS INTEGER) * 1000);
