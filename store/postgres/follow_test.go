@@ -1,0 +1,130 @@
+package postgres_test
+
+import (
+	"context"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/lumio-vision/caddy-system-keys/internal/movein"
+	"github.com/lumio-vision/caddy-system-keys/internal/testenv"
+	"github.com/lumio-vision/caddy-system-keys/store"
+	"github.com/lumio-vision/caddy-system-keys/store/postgres"
+)
+
+// theirTable is the table of a service that uses sqlx.
+const theirTable = `CREATE TABLE public.keys (
+	id uuid PRIMARY KEY, label text, key_hash text, permissions text[],
+	created_at timestamptz NOT NULL DEFAULT '2024-03-01 12:30:00.123456Z', last_used_at timestamptz, expires_at timestamptz)`
+
+// followed is a store that follows the table of a service.
+type followed struct {
+	tb     testing.TB
+	s      *postgres.Store
+	dsn    string
+	theirs *pgx.Conn
+}
+
+// following makes a store in a schema of its own, and has it follow a table.
+func following(tb testing.TB, table string, mapped map[string]string) *followed {
+	tb.Helper()
+	dsn := testenv.Database(tb)
+	f := &followed{tb: tb, dsn: dsn, s: openIn(tb, dsn, "own"), theirs: connect(tb, dsn)}
+	if err := f.s.Migrate(tb.Context()); err != nil {
+		tb.Fatal(err)
+	}
+	f.run(table)
+	if _, err := f.follow(mapped); err != nil {
+		tb.Fatal(err)
+	}
+	return f
+}
+
+// follow does what the command does.
+func (f *followed) follow(mapped map[string]string) (added int, err error) {
+	f.tb.Helper()
+	ctx := context.WithoutCancel(f.tb.Context())
+	columns, err := movein.Columns(mapped)
+	if err != nil {
+		f.tb.Fatal(err)
+	}
+	var layout movein.Layout
+	from := &movein.Source{Table: "public.keys", Columns: columns, Target: f.s, Follow: true, Found: func(l movein.Layout) { layout = l }}
+	if err := open(f.tb, f.dsn).ReadTable(ctx, from, func(*movein.Row) error { return nil }); err != nil {
+		return 0, err
+	}
+	return f.s.FollowTable(ctx, layout, false, func(int) {})
+}
+
+// run runs statements of the service. They must not fail.
+func (f *followed) run(statements string) {
+	f.tb.Helper()
+	if _, err := f.theirs.Exec(f.tb.Context(), statements); err != nil {
+		f.tb.Fatalf("%s: %v", statements, err)
+	}
+}
+
+// is compares what a query returns, as text.
+func (f *followed) is(query, want string) {
+	f.tb.Helper()
+	var got string
+	if err := f.theirs.QueryRow(f.tb.Context(), "SELECT coalesce(("+query+")::text, 'NULL')").Scan(&got); err != nil {
+		f.tb.Errorf("%s: %v", query, err)
+	} else if got != want {
+		f.tb.Errorf("%s is %s, want %s", query, got, want)
+	}
+}
+
+const ours = "SELECT string_agg(label || array_to_string(permissions, ' '), ', ' ORDER BY label) FROM own.system_keys"
+
+func theirRow(label string) string {
+	return "INSERT INTO keys VALUES (gen_random_uuid(), '" + label + "', '" + hash + "', '{a:b}');"
+}
+
+func TestEveryChangeIsCarriedOver(t *testing.T) {
+	t.Parallel()
+	f := following(t, theirTable+";"+theirRow("one")+theirRow("two"), nil)
+	f.is(ours, "onea:b, twoa:b")
+	for _, c := range []struct{ name, statements, want string }{
+		{"an insert", theirRow("three"), "onea:b, threea:b, twoa:b"},
+		{"several", theirRow("four") + "INSERT INTO keys SELECT gen_random_uuid(), 'five', key_hash FROM keys WHERE label = 'one'", "five, foura:b, onea:b, threea:b, twoa:b"},
+		{"one that is rolled back", "BEGIN; DELETE FROM keys; ROLLBACK", "five, foura:b, onea:b, threea:b, twoa:b"},
+		{"a deletion", "DELETE FROM keys WHERE label IN ('four', 'five')", "onea:b, threea:b, twoa:b"},
+		{"permissions", "UPDATE keys SET permissions = '{c:d,a:b}' WHERE label = 'one'", "onea:b c:d, threea:b, twoa:b"},
+		{"a label", "UPDATE keys SET label = 'uno' WHERE label = 'one'", "threea:b, twoa:b, unoa:b c:d"},
+		{"an id", "UPDATE keys SET id = gen_random_uuid() WHERE label = 'uno'", "threea:b, twoa:b, unoa:b c:d"},
+		{"an id there and back", "UPDATE keys SET id = 'aaaaaaaa-0000-4000-8000-000000000001' WHERE label = 'two';" +
+			"UPDATE keys SET id = gen_random_uuid() WHERE label = 'two'; UPDATE keys SET id = 'aaaaaaaa-0000-4000-8000-000000000001' WHERE label = 'two'", "threea:b, twoa:b, unoa:b c:d"},
+		{"in a savepoint", "BEGIN; SAVEPOINT s; DELETE FROM keys WHERE label = 'three'; RELEASE s; COMMIT", "twoa:b, unoa:b c:d"},
+		{"deleted and brought back", "BEGIN; SAVEPOINT s; DELETE FROM keys WHERE label = 'two'; RELEASE s; COMMIT;" +
+			"INSERT INTO keys VALUES ('aaaaaaaa-0000-4000-8000-000000000001', 'due', '" + hash + "')", "due, unoa:b c:d"},
+		{"as a replica", "SET session_replication_role = replica; DELETE FROM keys WHERE label = 'due'; RESET session_replication_role", "unoa:b c:d"},
+		{"by a trigger of theirs", "CREATE FUNCTION shout() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN NEW.label = 'UNO'; RETURN NEW; END $$;" +
+			"CREATE TRIGGER shout BEFORE UPDATE ON keys FOR EACH ROW EXECUTE FUNCTION shout(); UPDATE keys SET last_used_at = now(); DROP TRIGGER shout ON keys", "UNOa:b c:d"},
+		{"TRUNCATE", "TRUNCATE keys", "NULL"},
+		{"after it", theirRow("new"), "newa:b"},
+	} {
+		f.run(c.statements)
+		if f.is(ours, c.want); t.Failed() {
+			t.Fatal(c.name)
+		}
+	}
+	f.is("SELECT count(*) FROM own.follow_unfit", "0")
+	f.is("SELECT count(*) FROM own.system_keys WHERE minted OR created_by <> 'import'", "0")
+	f.is("SELECT string_agg(DISTINCT actor_type || ' ' || actor, ', ') FROM own.audit_log", "sql import")
+}
+
+func TestALastUseIsNotCarriedOverAndFiresNothing(t *testing.T) {
+	t.Parallel()
+	f := following(t, theirTable+";"+theirRow("one"), nil)
+	f.run("UPDATE keys SET last_used_at = now(), created_at = created_at")
+	f.is("SELECT last_used_at FROM own.system_keys", "NULL")
+	f.run("CREATE TABLE fired (op text); CREATE FUNCTION own.spy() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN INSERT INTO public.fired VALUES (TG_OP); RETURN NEW; END $$;" +
+		"CREATE TRIGGER spy BEFORE UPDATE ON own.system_keys FOR EACH ROW EXECUTE FUNCTION own.spy(); UPDATE keys SET last_used_at = now()")
+	f.is("SELECT count(*) FROM fired", "0")
+	f.run("UPDATE keys SET label = 'uno', last_used_at = now()")
+	f.is("SELECT count(*) FROM fired", "1")
+	f.is("SELECT last_used_at FROM own.system_keys", "NULL")
+}
+
+var _ store.Store
