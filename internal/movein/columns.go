@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
@@ -116,4 +117,16 @@ func Lay(table string, columns []Column, theirs []TheirColumn) (Layout, error) {
 		}
 	}
 	return layout, nil
+}
+
+// Followed says which table of another service is followed.
+type Followed struct {
+	// Table is its full name, quoted where need be.
+	Table string    `json:"table"`
+	Since time.Time `json:"since"`
+	// Carried reports whether all its changes get here. If not, the keys that came from it
+	// are not accepted.
+	Carried bool `json:"carried"`
+	// Unfit is how many of its rows do not fit.
+	Unfit int `json:"unfit"`
 }

@@ -7,7 +7,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -27,26 +26,14 @@ const following = `(
     ) FROM {own}.follow f
 )`
 
-// Followed says which table of another service is followed.
-type Followed struct {
-	// Table is its full name, quoted where need be.
-	Table string    `json:"table"`
-	Since time.Time `json:"since"`
-	// Carried reports whether all its changes get here. If not, the keys that came from it
-	// are not accepted.
-	Carried bool `json:"carried"`
-	// Unfit is how many of its rows do not fit.
-	Unfit int `json:"unfit"`
-}
-
 // FollowedTable returns the table that is followed, or nil.
-func (s *Store) FollowedTable(ctx context.Context) (*Followed, error) {
+func (s *Store) FollowedTable(ctx context.Context) (*movein.Followed, error) {
 	const what = "look at the table that is followed"
 	db, err := s.database(ctx)
 	if err != nil {
 		return nil, explain(what, err)
 	}
-	var f Followed
+	var f movein.Followed
 	name := make(pgx.Identifier, 2)
 	err = db.QueryRow(ctx, "SELECT table_schema, table_name, since, "+following+", (SELECT count(*) FROM {own}.follow_unfit) FROM {own}.follow").
 		Scan(&name[0], &name[1], &f.Since, &f.Carried, &f.Unfit)
@@ -192,8 +179,9 @@ func explainTheirs(what string, err error) error {
 }
 
 // install records the follow and makes the triggers, unless both are there. It reports
-// whether rows are there that may differ from theirs.
-func (s *Store) install(ctx context.Context, p *pursuit) (caughtUp bool, err error) {
+// whether the rows that were there before are as theirs are. If undo is set, it is returned,
+// and nothing is kept.
+func (s *Store) install(ctx context.Context, p *pursuit, undo error) (caughtUp bool, err error) {
 	err = s.onTheirTable(ctx, func(tx *database) error {
 		if _, err := tx.Exec(ctx, "LOCK TABLE "+p.layout.Table+" IN SHARE ROW EXCLUSIVE MODE"); err != nil {
 			return err
@@ -214,7 +202,7 @@ func (s *Store) install(ctx context.Context, p *pursuit) (caughtUp bool, err err
 		case name.Sanitize() != p.layout.Table:
 			return fmt.Errorf("%s is followed already: end that by import --unfollow", name.Sanitize())
 		case carried && slices.Equal(arguments, p.arguments):
-			return nil
+			return undo
 		default: // what was changed while they were away has to be brought over
 			caughtUp = false
 		}
@@ -234,6 +222,9 @@ func (s *Store) install(ctx context.Context, p *pursuit) (caughtUp bool, err err
 			"VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (only_row) DO UPDATE SET id_column = $3, used_column = $4, arguments = $5, "+
 			"caught_up = $6, trusted = $7, made_by = pg_current_xact_id()::xid",
 			p.layout.Schema, p.layout.Name, p.layout.Columns[0].Theirs, used, p.arguments, caughtUp, first)
+		if err == nil {
+			err = undo
+		}
 		return err
 	})
 	return caughtUp, err
@@ -297,6 +288,16 @@ func (s *Store) UnfollowTable(ctx context.Context) (table string, err error) {
 	return table, explainTheirs("end the follow", err)
 }
 
+// TryToFollow returns the error that FollowTable would return before it reads the rows. It
+// changes nothing.
+func (s *Store) TryToFollow(ctx context.Context, layout movein.Layout, relabel bool) error {
+	undone := errors.New("undone")
+	if _, err := s.install(ctx, newPursuit(layout, relabel), undone); !errors.Is(err, undone) {
+		return explainTheirs("follow the table", err)
+	}
+	return nil
+}
+
 // FollowTable carries the rows of another service's table over, and all its changes from
 // then on. The layout comes from [Store.ReadTable], with Follow set. The triggers come
 // first, so that nothing is missed; then the rows, in batches. If it is interrupted, call it
@@ -307,7 +308,7 @@ func (s *Store) UnfollowTable(ctx context.Context) (table string, err error) {
 func (s *Store) FollowTable(ctx context.Context, layout movein.Layout, relabel bool, progress func(rows int)) (added int, err error) {
 	const what = "follow the table"
 	p := newPursuit(layout, relabel)
-	caughtUp, err := s.install(ctx, p)
+	caughtUp, err := s.install(ctx, p, nil)
 	if err != nil {
 		return 0, explainTheirs(what, err)
 	}

@@ -18,7 +18,7 @@ import (
 
 const (
 	selectKnown   = "SELECT " + keyColumns + " FROM {keys} WHERE id = ANY ($1)"
-	selectRevoked = "SELECT DISTINCT key_id FROM {own}.audit_log WHERE key_id = ANY ($1) AND event = $2"
+	selectRevoked = "SELECT DISTINCT key_id FROM {own}.audit_log WHERE key_id = ANY ($1) AND event = $2 AND NOT (actor_type = 'sql' AND actor = 'import')"
 )
 
 // KnownKeys implements [store.Moving].
