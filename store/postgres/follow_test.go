@@ -3,6 +3,7 @@ package postgres_test
 import (
 	"context"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -54,6 +55,16 @@ func (f *followed) follow(mapped map[string]string) (added int, err error) {
 		return 0, err
 	}
 	return f.s.FollowTable(ctx, layout, false, func(int) {})
+}
+
+// mark ends the names of the triggers.
+func (f *followed) mark() (mark string) {
+	f.tb.Helper()
+	err := f.theirs.QueryRow(f.tb.Context(), "SELECT replace(tgname, 'sidecar_follow_insert', '') FROM pg_trigger WHERE tgname LIKE 'sidecar_follow_insert%'").Scan(&mark)
+	if err != nil {
+		f.tb.Fatal(err)
+	}
+	return mark
 }
 
 // run runs statements of the service. They must not fail.
@@ -127,4 +138,73 @@ func TestALastUseIsNotCarriedOverAndFiresNothing(t *testing.T) {
 	f.is("SELECT last_used_at FROM own.system_keys", "NULL")
 }
 
-var _ store.Store
+func TestATurnSaysWhetherTheTableIsFollowed(t *testing.T) {
+	t.Parallel()
+	f := following(t, theirTable+";"+theirRow("one"), nil)
+	feed := follow(t, f.s)
+	if err := feed.Join(t.Context(), &store.Member{ID: store.ID{7}, TTL: time.Minute}); err != nil {
+		t.Fatal(err)
+	}
+	says := func(when string, unfollowed bool) {
+		t.Helper()
+		turn := &store.Turn{Member: store.ID{7}, Limit: 10}
+		for name, call := range map[string]func(context.Context, *store.Turn) (*store.View, error){"Renew": feed.Renew, "Pull": feed.Pull} {
+			if view, err := call(t.Context(), turn); err != nil || view.Unfollowed != unfollowed || !view.Watched {
+				t.Errorf("%s, %s says %+v, %v", when, name, view, err)
+			}
+		}
+	}
+	again := func() {
+		t.Helper()
+		if _, err := f.follow(nil); err != nil {
+			t.Fatal(err)
+		}
+		says("after another import", false)
+	}
+	says("at first", false)
+	again()
+	for _, event := range []string{"insert", "update", "delete", "truncate"} {
+		trigger := "sidecar_follow_" + event + f.mark()
+		for _, statement := range []string{
+			"ALTER TABLE keys DISABLE TRIGGER " + trigger, "ALTER TABLE keys ENABLE TRIGGER " + trigger, "ALTER TABLE keys ENABLE REPLICA TRIGGER " + trigger,
+			"ALTER TABLE keys ENABLE ALWAYS TRIGGER " + trigger, // it was disabled meanwhile
+			"DROP TRIGGER " + trigger + " ON keys",
+		} {
+			f.run(statement)
+			says(statement, true)
+		}
+		again()
+	}
+	for _, statement := range []string{
+		"ALTER TABLE keys RENAME TO other; CREATE TABLE keys (LIKE other INCLUDING ALL)", "ALTER TABLE keys DROP COLUMN permissions CASCADE; ALTER TABLE keys ADD permissions text[]",
+		"DROP TABLE keys; " + theirTable,
+	} {
+		f.run(statement)
+		says(statement, true)
+		again()
+	}
+	f.run("DROP TABLE keys")
+	says("without the table", true)
+	if table, err := f.s.UnfollowTable(t.Context()); table != `"public"."keys"` || err != nil {
+		t.Errorf("UnfollowTable = %q, %v", table, err)
+	}
+	says("at the end", false)
+}
+
+// TestASessionOfAnImportedKeyEndsWithTheFollow, since the key may be revoked there.
+func TestASessionOfAnImportedKeyEndsWithTheFollow(t *testing.T) {
+	t.Parallel()
+	f := following(t, theirTable+";"+theirRow("one"), nil)
+	var id store.ID
+	if err := f.theirs.QueryRow(t.Context(), "SELECT id FROM keys").Scan((*[16]byte)(&id)); err != nil {
+		t.Fatal(err)
+	}
+	imported, ours := signIn(t, f.s, &store.Key{ID: id}), signIn(t, f.s, sample(t, f.s, "ours"))
+	if !signedIn(t, f.s, imported) || !signedIn(t, f.s, ours) {
+		t.Error("a session is over already")
+	}
+	f.run("ALTER TABLE keys DISABLE TRIGGER ALL")
+	if signedIn(t, f.s, imported) || !signedIn(t, f.s, ours) {
+		t.Error("the session of the imported key lives on, or the other one does not")
+	}
+}

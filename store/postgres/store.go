@@ -51,6 +51,7 @@ type Store struct {
 	logger     *slog.Logger
 	found      atomic.Pointer[database] // see [Store.database]
 	closed     atomic.Bool
+	follows    atomic.Bool // a table of another service, by the last view
 	seen       store.Seen
 	calls      observe.Calls
 	// poolOrigin is the origin that the pool's connections were last renewed for.
