@@ -39,7 +39,7 @@ var grants = map[string][]struct{ rights, on string }{
 		{"SELECT, INSERT, UPDATE (chain, seq, mac), DELETE", "{own}.audit_log"},
 		{"SELECT, INSERT, UPDATE (seq, mac, signature, anchor_seq, anchor_mac, anchor_signature)", "{own}.audit_chain"},
 		{"SELECT, INSERT, UPDATE (expires_at), DELETE", "{own}.session, {own}.nonce, {own}.signing_key"},
-		{"EXECUTE", "FUNCTION {own}.append(uuid, text), {own}.random_tag()"},
+		{"EXECUTE", "FUNCTION {own}.append(uuid, text), {own}.random_tag(), {own}.flow_back(uuid[])"},
 	},
 	ForRevoking: {
 		{"SELECT (id), DELETE", "{keys}"},

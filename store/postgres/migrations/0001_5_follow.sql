@@ -312,8 +312,70 @@ BEGIN
 END
 $$;
 
+-- Moves the last use of keys on in their table, from ours. It waits for nobody for long: a row
+-- that is locked has its turn at the next use. The update runs with our rights, so it must
+-- run no code of theirs. LOCK TABLE keeps such code from being added in between.
+CREATE FUNCTION {own}.flow_back(used uuid[]) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp SET timezone = 'UTC' SET row_security = off SET lock_timeout = '100ms' AS $$
+DECLARE
+    f {own}.follow;
+    theirs oid;
+    id_type text;
+    strange text;
+    ids text[];
+    times timestamptz[];
+BEGIN
+    SELECT * INTO f FROM {own}.follow;
+    SELECT array_agg(k.id::text), array_agg(k.last_used_at) INTO ids, times FROM {keys} k
+    WHERE k.id = ANY (used) AND k.created_by = 'import' AND NOT k.minted AND k.last_used_at IS NOT NULL;
+    IF f.used_column IS NULL OR ids IS NULL THEN
+        RETURN;
+    END IF;
+    EXECUTE format('LOCK TABLE %I.%I IN ROW EXCLUSIVE MODE', f.table_schema, f.table_name);
+    SELECT c.oid, CASE coalesce(nullif(t.typbasetype, 0), t.oid) WHEN 'uuid'::regtype THEN 'uuid[]' ELSE 'text[]' END INTO theirs, id_type
+    FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+    JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname = f.id_column JOIN pg_type t ON t.oid = a.atttypid
+    WHERE n.nspname = f.table_schema AND c.relname = f.table_name;
+    -- Code is ours if it belongs to this role or to a superuser. What has the rights of its
+    -- owner does no harm, whoever that is.
+    SELECT min(code.place) INTO strange FROM (
+        SELECT 'the trigger ' || t.tgname AS place, t.tgfoid AS called FROM pg_trigger t
+        WHERE t.tgrelid = theirs AND NOT t.tgisinternal AND t.tgenabled <> 'D' AND t.tgtype & 16 <> 0 -- of an UPDATE
+        UNION ALL
+        SELECT 'a constraint, an index or a default', coalesce(o.oprcode::oid, d.refobjid) FROM pg_depend d
+        LEFT JOIN pg_operator o ON d.refclassid = 'pg_operator'::regclass AND o.oid = d.refobjid
+        WHERE (d.refclassid = 'pg_proc'::regclass OR o.oid IS NOT NULL) AND (
+            d.classid = 'pg_constraint'::regclass AND d.objid IN (SELECT oid FROM pg_constraint WHERE conrelid = theirs)
+            OR d.classid = 'pg_class'::regclass AND d.objid IN (SELECT indexrelid FROM pg_index WHERE indrelid = theirs)
+            OR d.classid = 'pg_attrdef'::regclass AND d.objid IN (SELECT oid FROM pg_attrdef WHERE adrelid = theirs))
+    ) AS code JOIN pg_proc p ON p.oid = code.called JOIN pg_roles r ON r.oid = p.proowner
+    WHERE NOT p.prosecdef AND NOT r.rolsuper AND r.rolname <> current_user;
+    IF EXISTS (SELECT FROM pg_rewrite WHERE ev_class = theirs) THEN
+        strange := 'a rule';
+    ELSIF EXISTS (
+        SELECT FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid
+        WHERE a.attrelid = theirs AND a.attname = f.used_column AND t.typtype = 'd'
+    ) THEN
+        strange := 'the type of the column';
+    END IF;
+    IF strange IS NOT NULL THEN
+        RAISE EXCEPTION '% of that table would run code of its service with the rights of this one', strange
+            USING ERRCODE = 'insufficient_privilege';
+    END IF;
+    EXECUTE format('UPDATE %1$I.%2$I AS t SET %4$I = k.at
+        FROM unnest($1, $2) AS k (id, at), (
+            SELECT ctid FROM %1$I.%2$I WHERE %3$I = ANY ($3::%5$s) FOR NO KEY UPDATE SKIP LOCKED
+        ) AS free
+        WHERE t.ctid = free.ctid AND lower(t.%3$I::text) = k.id AND coalesce(t.%4$I < k.at, true)',
+        f.table_schema, f.table_name, f.id_column, f.used_column, id_type)
+    USING ids, times, ids || ARRAY(SELECT upper(u) FROM unnest(ids) AS u (u));
+END
+$$;
+
 -- Whoever may call the functions could make keys: with a trigger on a table of their own.
 REVOKE ALL ON FUNCTION
     {own}.can_be_seen(text), {own}.fit(text, text, text, text, timestamptz, timestamptz, timestamptz, boolean),
     {own}.revoked_here(uuid), {own}.shown_id(text), {own}.note_unfit(text, text), {own}.end_followed(text),
-    {own}.carry(text, text, text, text, timestamptz, timestamptz, timestamptz, boolean, boolean), {own}.carry_over() FROM PUBLIC;
+    {own}.carry(text, text, text, text, timestamptz, timestamptz, timestamptz, boolean, boolean), {own}.carry_over(),
+    {own}.flow_back(uuid[]) FROM PUBLIC;
