@@ -49,7 +49,7 @@ func TestLastUsesFlowBack(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			f := following(t, table+";INSERT INTO keys (id, label, key_hash) SELECT "+map[bool]string{true: "upper(gen_random_uuid()::text)", false: "gen_random_uuid()"}[strings.Contains(table, "id text")]+
-				", 'key ' || n, '"+hash+"' FROM generate_series(1, 3) n", nil)
+				", 'key ' || n, '"+hash+"' FROM generate_series(1, 3) n")
 			column := map[bool]string{true: "last_used_at AT TIME ZONE 'UTC'", false: "last_used_at"}[strings.Contains(table, "last_used_at timestamp,")]
 			head := pull(t, follow(t, f.s), store.Position{}).Head
 			f.use(f.s, used)
@@ -70,7 +70,7 @@ func TestLastUsesFlowBack(t *testing.T) {
 // TestTheirLocksDoNotHoldOurLastUsesUp has them lock a row, and then the table.
 func TestTheirLocksDoNotHoldOurLastUsesUp(t *testing.T) {
 	t.Parallel()
-	f := following(t, theirTable+";"+theirRow("one")+theirRow("two"), nil)
+	f := following(t, theirTable+";"+theirRow("one")+theirRow("two"))
 	for n, lock := range []string{"UPDATE keys SET label = label WHERE label = 'one'", "LOCK TABLE keys IN ACCESS EXCLUSIVE MODE"} {
 		tx, err := connect(t, f.dsn).Begin(t.Context())
 		if err != nil {
@@ -97,7 +97,7 @@ func TestTheirLocksDoNotHoldOurLastUsesUp(t *testing.T) {
 // TestNoCodeOfTheirsRunsWithOurRights has their table do something at each update.
 func TestNoCodeOfTheirsRunsWithOurRights(t *testing.T) {
 	t.Parallel()
-	f := following(t, theirTable+";"+theirRow("one"), nil)
+	f := following(t, theirTable+";"+theirRow("one"))
 	roles(t, f.dsn, "service")
 	role := pgx.Identifier{roleOf(f.dsn, "service")}.Sanitize()
 	f.run("GRANT CREATE ON SCHEMA public TO " + role + "; CREATE TABLE caught (who text); GRANT INSERT ON caught TO PUBLIC; SET ROLE " + role +

@@ -45,16 +45,22 @@ func (s *Store) carryAll(ctx context.Context, do batch, progress func(rows int))
 	}
 }
 
-// rowsBehind selects their rows behind the id $1, which may be NULL, $2 at most, and locks
-// them.
+// rowsBehind selects their rows behind the id $1, which may be NULL, $2 at most, as b, and
+// locks them. Place has their ids as they were before, since a row may get another id while
+// the lock is waited for. The trigger carries that row over.
 func (p *pursuit) rowsBehind(after *string, lock string) string {
 	condition := "$1::text IS NULL AND " + p.id + " IS NOT NULL"
 	if after != nil {
 		condition = p.id + " > $1::" + p.layout.Columns[0].Kind
 	}
-	return "SELECT " + p.arguments[2] + ", " + p.id + " AS place FROM " + p.layout.Table + " AS theirs WHERE " + condition +
-		" ORDER BY " + p.id + " LIMIT $2 " + lock
+	return "WITH place AS MATERIALIZED (SELECT " + p.id + " AS id FROM " + p.layout.Table + " AS theirs WHERE " + condition +
+		" ORDER BY " + p.id + " LIMIT $2), b AS MATERIALIZED (SELECT " + p.arguments[2] + " FROM " + p.layout.Table + " AS theirs WHERE " +
+		p.id + " IN (SELECT id FROM place) " + lock + ")"
 }
+
+// readPlace are the columns of how many rows were read, and of the last id.
+const readPlace = "(SELECT count(*) FROM place), (SELECT format('%s', id) FROM place ORDER BY id DESC LIMIT 1)"
+
 
 const fittedRow = "b.id, b.label, b.hash, b.permissions, b.created_at, b.last_used_at, b.expires_at"
 
@@ -63,7 +69,7 @@ const fittedRow = "b.id, b.label, b.hash, b.permissions, b.created_at, b.last_us
 // meanwhile is left to the trigger.
 func (p *pursuit) insertBatch(ctx context.Context, tx *database, after *string, limit int) (rows, added int, last *string, err error) {
 	var inserted []string
-	err = tx.runner.QueryRow(ctx, tx.words.Replace("WITH b AS MATERIALIZED ("+p.rowsBehind(after, "FOR KEY SHARE")+`), fitted AS MATERIALIZED (
+	err = tx.runner.QueryRow(ctx, tx.words.Replace(p.rowsBehind(after, "FOR KEY SHARE")+`, fitted AS MATERIALIZED (
     SELECT b.*, f.key, f.name, f.granted, CASE
         WHEN f.problem IS NOT NULL THEN f.problem
         WHEN EXISTS (SELECT FROM {keys} k WHERE k.id = f.key AND (k.minted OR k.created_by <> 'import')) THEN
@@ -79,7 +85,7 @@ func (p *pursuit) insertBatch(ctx context.Context, tx *database, after *string, 
     SELECT DISTINCT ON (1) {own}.shown_id(id), why FROM fitted WHERE why IS NOT NULL
     ON CONFLICT (id) DO UPDATE SET why = excluded.why, at = excluded.at
 )
-SELECT count(*), (array_agg(id ORDER BY place DESC))[1], ARRAY(SELECT id::text FROM inserted) FROM fitted`),
+SELECT `+readPlace+`, ARRAY(SELECT id::text FROM inserted)`),
 		after, limit, p.arguments[3] == "true").Scan(&rows, &last, &inserted)
 	if err != nil {
 		return 0, 0, nil, err
@@ -93,9 +99,9 @@ SELECT count(*), (array_agg(id ORDER BY place DESC))[1], ARRAY(SELECT id::text F
 func (s *Store) catchUp(ctx context.Context, p *pursuit, progress func(rows int)) error {
 	// FOR SHARE waits for an update that is under way.
 	_, err := s.carryAll(ctx, func(ctx context.Context, tx *database, after *string, limit int) (rows, _ int, last *string, err error) {
-		err = tx.runner.QueryRow(ctx, tx.words.Replace("WITH b AS MATERIALIZED ("+p.rowsBehind(after, "FOR SHARE")+
-			"), carried AS MATERIALIZED (SELECT id, place, {own}.carry("+fittedRow+", $3, false) FROM b) "+
-			"SELECT count(*), (array_agg(id ORDER BY place DESC))[1] FROM carried"),
+		err = tx.runner.QueryRow(ctx, tx.words.Replace(p.rowsBehind(after, "FOR SHARE")+
+			", carried AS MATERIALIZED (SELECT {own}.carry("+fittedRow+", $3, false) FROM b) "+
+			"SELECT "+readPlace+" FROM (SELECT count(*) FROM carried) AS all_of_them"),
 			after, limit, p.arguments[3] == "true").Scan(&rows, &last)
 		return rows, 0, last, err
 	}, progress)

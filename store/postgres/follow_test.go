@@ -20,41 +20,56 @@ const theirTable = `CREATE TABLE public.keys (
 
 // followed is a store that follows the table of a service.
 type followed struct {
-	tb     testing.TB
-	s      *postgres.Store
-	dsn    string
-	theirs *pgx.Conn
+	tb       testing.TB
+	s        *postgres.Store
+	dsn      string
+	theirs   *pgx.Conn
+	table    string
+	progress func(rows int)
 }
 
-// following makes a store in a schema of its own, and has it follow a table.
-func following(tb testing.TB, table string, mapped map[string]string) *followed {
+// unfollowed makes a store in a schema of its own beside the tables of a service.
+func unfollowed(tb testing.TB, tables string) *followed {
 	tb.Helper()
 	dsn := testenv.Database(tb)
-	f := &followed{tb: tb, dsn: dsn, s: openIn(tb, dsn, "own"), theirs: connect(tb, dsn)}
+	f := &followed{tb: tb, dsn: dsn, s: openIn(tb, dsn, "own"), theirs: connect(tb, dsn), table: "public.keys", progress: func(int) {}}
 	if err := f.s.Migrate(tb.Context()); err != nil {
 		tb.Fatal(err)
 	}
-	f.run(table)
-	if _, err := f.follow(mapped); err != nil {
-		tb.Fatal(err)
-	}
+	f.run(tables)
 	return f
 }
 
-// follow does what the command does.
-func (f *followed) follow(mapped map[string]string) (added int, err error) {
+// following is unfollowed, and has the store follow the table.
+func following(tb testing.TB, tables string) *followed {
+	tb.Helper()
+	f := unfollowed(tb, tables)
+	f.mustFollow()
+	return f
+}
+
+func (f *followed) mustFollow() (added int) {
 	f.tb.Helper()
-	ctx := context.WithoutCancel(f.tb.Context())
-	columns, err := movein.Columns(mapped)
+	added, err := f.follow(f.tb.Context())
+	if err != nil {
+		f.tb.Fatal(err)
+	}
+	return added
+}
+
+// follow does what the command does.
+func (f *followed) follow(ctx context.Context) (added int, err error) {
+	f.tb.Helper()
+	columns, err := movein.Columns(nil)
 	if err != nil {
 		f.tb.Fatal(err)
 	}
 	var layout movein.Layout
-	from := &movein.Source{Table: "public.keys", Columns: columns, Target: f.s, Follow: true, Found: func(l movein.Layout) { layout = l }}
+	from := &movein.Source{Table: f.table, Columns: columns, Target: f.s, Follow: true, Found: func(l movein.Layout) { layout = l }}
 	if err := open(f.tb, f.dsn).ReadTable(ctx, from, func(*movein.Row) error { return nil }); err != nil {
 		return 0, err
 	}
-	return f.s.FollowTable(ctx, layout, false, func(int) {})
+	return f.s.FollowTable(ctx, layout, false, f.progress)
 }
 
 // mark ends the names of the triggers.
@@ -94,7 +109,7 @@ func theirRow(label string) string {
 
 func TestEveryChangeIsCarriedOver(t *testing.T) {
 	t.Parallel()
-	f := following(t, theirTable+";"+theirRow("one")+theirRow("two"), nil)
+	f := following(t, theirTable+";"+theirRow("one")+theirRow("two"))
 	f.is(ours, "onea:b, twoa:b")
 	for _, c := range []struct{ name, statements, want string }{
 		{"an insert", theirRow("three"), "onea:b, threea:b, twoa:b"},
@@ -127,7 +142,7 @@ func TestEveryChangeIsCarriedOver(t *testing.T) {
 
 func TestALastUseIsNotCarriedOverAndFiresNothing(t *testing.T) {
 	t.Parallel()
-	f := following(t, theirTable+";"+theirRow("one"), nil)
+	f := following(t, theirTable+";"+theirRow("one"))
 	f.run("UPDATE keys SET last_used_at = now(), created_at = created_at")
 	f.is("SELECT last_used_at FROM own.system_keys", "NULL")
 	f.run("CREATE TABLE fired (op text); CREATE FUNCTION own.spy() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN INSERT INTO public.fired VALUES (TG_OP); RETURN NEW; END $$;" +
@@ -140,7 +155,7 @@ func TestALastUseIsNotCarriedOverAndFiresNothing(t *testing.T) {
 
 func TestATurnSaysWhetherTheTableIsFollowed(t *testing.T) {
 	t.Parallel()
-	f := following(t, theirTable+";"+theirRow("one"), nil)
+	f := following(t, theirTable+";"+theirRow("one"))
 	feed := follow(t, f.s)
 	if err := feed.Join(t.Context(), &store.Member{ID: store.ID{7}, TTL: time.Minute}); err != nil {
 		t.Fatal(err)
@@ -156,9 +171,7 @@ func TestATurnSaysWhetherTheTableIsFollowed(t *testing.T) {
 	}
 	again := func() {
 		t.Helper()
-		if _, err := f.follow(nil); err != nil {
-			t.Fatal(err)
-		}
+		f.mustFollow()
 		says("after another import", false)
 	}
 	says("at first", false)
@@ -194,7 +207,7 @@ func TestATurnSaysWhetherTheTableIsFollowed(t *testing.T) {
 // TestASessionOfAnImportedKeyEndsWithTheFollow, since the key may be revoked there.
 func TestASessionOfAnImportedKeyEndsWithTheFollow(t *testing.T) {
 	t.Parallel()
-	f := following(t, theirTable+";"+theirRow("one"), nil)
+	f := following(t, theirTable+";"+theirRow("one"))
 	var id store.ID
 	if err := f.theirs.QueryRow(t.Context(), "SELECT id FROM keys").Scan((*[16]byte)(&id)); err != nil {
 		t.Fatal(err)
