@@ -130,6 +130,9 @@ type View struct {
 	// Watched reports whether every change of a key gets into the log. If not, somebody has
 	// removed or disabled the triggers.
 	Watched bool
+	// Unfollowed says that a table of another service is to be followed, and that its changes
+	// do not all get here. Keys that were imported may have been revoked there.
+	Unfollowed bool
 	// Head is the newest place in the log, which is never empty.
 	Head Position
 	// Changes are the entries after Turn.Applied, the oldest first. If InLog is false, there

@@ -132,6 +132,13 @@ type Key struct {
 	LastUsedAt time.Time
 }
 
+// Imported is what a key has in CreatedBy if it came from a table of another service.
+const Imported = "import"
+
+// Imported reports whether the key came from a table of another service. That table may be
+// followed; see [View.Unfollowed].
+func (k *Key) Imported() bool { return k.Foreign && k.CreatedBy == Imported }
+
 // Expired reports whether the key has expired at now. At its expiry itself a key has expired.
 func (k *Key) Expired(now time.Time) bool {
 	return !k.ExpiresAt.IsZero() && !now.Before(k.ExpiresAt)

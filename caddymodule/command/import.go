@@ -16,15 +16,16 @@ import (
 
 func importCommand() *cobra.Command {
 	cmd := &cobra.Command{
-		Use: "import --from DSN --table SCHEMA.TABLE [--map OURS=THEIRS,...]... [--dry-run]\n" +
-			"      [--relabel] [--skip] [--json]",
+		Use: "import --from DSN --table SCHEMA.TABLE [--map OURS=THEIRS,...]... [--follow]\n" +
+			"      [--dry-run] [--relabel] [--skip] [--json]\n" +
+			"  caddy system-keys import --unfollow",
 		Short: "Takes over the keys of another service from its table",
 		Long: `
 Reads a table of a PostgreSQL database, and stores its keys beside those that are
 there, with their ids and hashes. Servers accept them as long as adopt_keys is on.
 It is one transaction: after an error nothing was imported. The other table is
 only read, as it is at one moment. What its service changes or revokes later does
-not get over.
+not get over, unless you use --follow.
 
 Prints every row that does not fit, and why. If there are any, nothing is imported,
 unless --relabel and --skip decide what becomes of them. A row that is there already
@@ -34,9 +35,16 @@ The columns are id, label, key_hash, permissions, created_at, last_used_at and
 expires_at; the last three may be missing. --map says where they have other names:
 its left sides are id, label, hash, permissions, created_at, last_used_at and
 expires_at. Permissions are an array, JSON, or text with commas or blanks. A view
-serves as a table, where rows are to be left out or changed on the way.`,
+serves as a table, where rows are to be left out or changed on the way.
+
+--follow is for the time in which both are in use. The table must be in the database
+of the store. It gets triggers that carry every later change over, in the same
+transaction: a DELETE there revokes the key here. Later rows that do not fit are
+left out and counted. After an interruption run it again. --unfollow removes the
+triggers; the keys stay.`,
 		Example: `  caddy system-keys import --from '{env.OTHER_DSN}' --table public.system_keys --dry-run
-  caddy system-keys import --from '{env.OTHER_DSN}' --table app.api_keys --map label=name,permissions=scopes`,
+  caddy system-keys import --from '{env.OTHER_DSN}' --table app.api_keys --map label=name,permissions=scopes
+  caddy system-keys import --from '{env.DATABASE_URL}' --table public.system_keys --follow`,
 		Args: cobra.NoArgs,
 		RunE: onStore(readImport),
 	}
@@ -46,12 +54,22 @@ serves as a table, where rows are to be left out or changed on the way.`,
 	cmd.Flags().Bool("dry-run", false, "Only list the rows that do not fit; write nothing")
 	cmd.Flags().Bool("relabel", false, "Repair labels: trim them, remove control characters, cut them to 100 characters, name the nameless")
 	cmd.Flags().Bool("skip", false, "Leave out the rows that do not fit, and import the others")
+	cmd.Flags().Bool("follow", false, "Carry the later changes of the table over, too")
+	cmd.Flags().Bool("unfollow", false, "Remove the triggers of --follow, and import nothing")
 	cmd.Flags().Bool("json", false, "Print an object for each row that does not fit, and one with the totals, one a line")
 	return cmd
 }
 
 // readImport reads and checks the flags.
 func readImport(cmd *cobra.Command, _ []string) (action, error) {
+	if end, _ := cmd.Flags().GetBool("unfollow"); end {
+		for _, other := range []string{"from", "table", "map", "dry-run", "relabel", "skip", "follow", "json"} {
+			if cmd.Flags().Changed(other) {
+				return nil, Usagef("--unfollow goes without --%s", other)
+			}
+		}
+		return unfollow, nil
+	}
 	for _, required := range []string{"from", "table"} {
 		if !cmd.Flags().Changed(required) {
 			return nil, Usagef("--%s is required", required)
@@ -79,6 +97,7 @@ func readImport(cmd *cobra.Command, _ []string) (action, error) {
 	i.dryRun, _ = cmd.Flags().GetBool("dry-run")
 	i.relabel, _ = cmd.Flags().GetBool("relabel")
 	i.skip, _ = cmd.Flags().GetBool("skip")
+	from.Follow, _ = cmd.Flags().GetBool("follow")
 	return func(cmd *cobra.Command, t *target) (err error) {
 		source, err := postgres.Open(cmd.Context(), location.Name, postgres.Options{})
 		if err != nil {
@@ -200,8 +219,9 @@ func (r *unfitRow) reasons() string {
 }
 
 // alreadyThere says of keys that fit which are there already, and why others cannot come:
-// the problem is nil for the former. Other keys are not in the answer.
-func alreadyThere(keys []store.Key, stored []store.Key, revoked []store.ID) map[store.ID]*movein.Problem {
+// the problem is nil for the former. Other keys are not in the answer. If the table is
+// followed, a key that came from it may differ: it is made like its row.
+func alreadyThere(keys []store.Key, stored []store.Key, revoked []store.ID, followed bool) map[store.ID]*movein.Problem {
 	found := make(map[store.ID]*movein.Problem)
 	for _, id := range revoked {
 		found[id] = &movein.Problem{Field: "id", Reason: "was revoked here"}
@@ -211,7 +231,11 @@ func alreadyThere(keys []store.Key, stored []store.Key, revoked []store.ID) map[
 		byID[stored[i].ID] = &stored[i]
 	}
 	for i := range keys {
-		if known := byID[keys[i].ID]; known != nil {
+		switch known := byID[keys[i].ID]; {
+		case known == nil:
+		case followed && known.Foreign && known.CreatedBy == movein.CreatedBy:
+			found[known.ID] = nil
+		default:
 			found[known.ID] = movein.Compare(&keys[i], known)
 		}
 	}

@@ -26,7 +26,7 @@ type importer struct {
 	progress              *progressLine
 
 	target store.Store
-	add    func(keys []store.Key) error // nil in a dry run
+	add    func(keys []store.Key) error // nil if rows are only looked at
 	now    time.Time                    // when keys were created of which nobody says so
 
 	batch  []importRow
@@ -49,13 +49,20 @@ func (i *importer) run(cmd *cobra.Command, t *target, source *postgres.Store) er
 	i.totals.Problems = make(map[string]int)
 	i.progress = newProgressLine(cmd.ErrOrStderr(), t.now)
 	i.from.Target = t.store
-	i.from.Found = func(layout movein.Layout) { printLayout(cmd, layout) }
+	var layout movein.Layout
+	i.from.Found = func(found movein.Layout) {
+		layout = found
+		printLayout(cmd, layout)
+	}
+	if err := i.tellFollowed(cmd); err != nil {
+		return err
+	}
 	read := func(add func(keys []store.Key) error) error {
 		i.add = add
 		return i.read(ctx, source)
 	}
 	var err error
-	if i.dryRun {
+	if i.dryRun || i.from.Follow {
 		err = read(nil)
 	} else {
 		err = i.target.AddKeys(ctx, read)
@@ -63,6 +70,9 @@ func (i *importer) run(cmd *cobra.Command, t *target, source *postgres.Store) er
 	i.progress.clear()
 	if err == nil || errors.Is(err, errUnfit) {
 		err = errors.Join(err, i.report.end(&i.totals))
+	}
+	if err == nil && i.from.Follow {
+		return i.follow(cmd, t, layout)
 	}
 	return i.conclude(cmd, t, err)
 }
@@ -84,11 +94,15 @@ func (i *importer) conclude(cmd *cobra.Command, t *target, err error) error {
 		fmt.Fprintln(cmd.ErrOrStderr(), "Nothing was written.")
 		return nil
 	}
-	fmt.Fprintf(cmd.ErrOrStderr(), "Imported %d key(s).\n", i.totals.Fit)
+	tellImported(cmd, t, i.totals.Fit)
+	return nil
+}
+
+func tellImported(cmd *cobra.Command, t *target, n int) {
+	fmt.Fprintf(cmd.ErrOrStderr(), "Imported %d key(s).\n", n)
 	if t.app != nil && !t.app.AdoptKeys {
 		fmt.Fprintln(cmd.ErrOrStderr(), "Servers accept them when the configuration has adopt_keys on.")
 	}
-	return nil
 }
 
 // read takes all rows through the importer.
@@ -149,7 +163,7 @@ func (i *importer) flush(ctx context.Context) error {
 	}
 	i.batch = i.batch[:0]
 	i.progress.show(fmt.Sprintf("%d row(s)", i.totals.Rows))
-	if i.dryRun || i.stopped() || len(keys) == 0 {
+	if i.add == nil || i.stopped() || len(keys) == 0 {
 		return nil
 	}
 	return i.add(keys)
@@ -171,7 +185,7 @@ func (i *importer) look(ctx context.Context) (map[store.ID]*movein.Problem, erro
 	if err != nil {
 		return nil, err
 	}
-	return alreadyThere(keys, stored, revoked), nil
+	return alreadyThere(keys, stored, revoked, i.from.Follow), nil
 }
 
 // repaired reports whether the label is not the one that the row has, blanks apart.

@@ -15,6 +15,7 @@ import (
 
 	"github.com/lumio-vision/caddy-system-keys/internal/metrics"
 	"github.com/lumio-vision/caddy-system-keys/store"
+	"github.com/lumio-vision/caddy-system-keys/store/postgres"
 )
 
 func statusCommand() *cobra.Command {
@@ -31,7 +32,8 @@ it does itself: whether it is ready, and since when its store or its Redis fails
 it, and why.
 
 Fails if changes of keys are not logged, so that servers must read every key
-anew: somebody has removed or disabled the triggers on system_keys.`,
+anew: somebody has removed or disabled the triggers on system_keys. Fails too if a
+table is followed (import --follow) and its triggers were.`,
 		Args: cobra.NoArgs,
 		RunE: printStatus,
 	}
@@ -54,15 +56,31 @@ func printStatus(cmd *cobra.Command, _ []string) error {
 		}
 		return err
 	}
-	progress, err := t.store.Progress(cmd.Context(), store.ID{}, nil)
-	if err == nil {
-		answer.Servers = metrics.ServersOf(progress)
-		err = write(cmd.OutOrStdout(), answer)
+	return errors.Join(printServers(cmd, t.store, answer, write), t.store.Close())
+}
+
+// printServers adds to the answer what the store knows, and prints it.
+func printServers(cmd *cobra.Command, s store.Store, answer *metrics.Status, write func(io.Writer, *metrics.Status) error) error {
+	progress, err := s.Progress(cmd.Context(), store.ID{}, nil)
+	if err != nil {
+		return err
 	}
-	if err == nil && !progress.Watched {
-		err = errors.New("changes of keys are not logged: restore the triggers on system_keys")
+	answer.Servers = metrics.ServersOf(progress)
+	if in, ok := s.(*postgres.Store); ok {
+		if answer.Followed, err = in.FollowedTable(cmd.Context()); err != nil {
+			return err
+		}
 	}
-	return errors.Join(err, t.store.Close())
+	err = write(cmd.OutOrStdout(), answer)
+	switch {
+	case err != nil:
+		return err
+	case !progress.Watched:
+		return errors.New("changes of keys are not logged: restore the triggers on system_keys")
+	case answer.Followed != nil && !answer.Followed.Carried:
+		return errors.New("changes of the table that is followed do not all get here: run import --follow again")
+	}
+	return nil
 }
 
 // answerTimeout is how long the server may take to answer. It asks the store, for half of
@@ -113,6 +131,9 @@ func writeStatus(w io.Writer, s *metrics.Status) error {
 	}
 	if s.Servers != nil && !s.Named {
 		fmt.Fprintln(w, "The database server does not say which history it has, so a failover may be noticed late.")
+	}
+	if s.Followed != nil {
+		fmt.Fprintln(w, followedLine(s.Followed))
 	}
 	if s.Instance != nil {
 		writeInstance(w, s.Instance)

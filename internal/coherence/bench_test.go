@@ -21,6 +21,7 @@ type always struct{}
 
 func (always) State(time.Time) coherence.LeaseState { return coherence.LeaseCached }
 func (always) Want()                                {}
+func (always) Unfollowed() bool                     { return false }
 
 // BenchmarkWarmLease compares, in turns of one run, the check of a key that is
 // remembered without a lease, with one, and with a lease and a registration of the

@@ -70,6 +70,7 @@ type Follower struct {
 	joining         store.ID      // the id of the last attempt to join; zero once joined
 	cuts            []store.Cut   // not reported to the database yet
 	triggersMissing bool          // and logged
+	unfollowed      bool          // as in the last view, and applied
 	warnOrigin      sync.Once     // logs that the server does not name its history
 	callTimeout     time.Duration // longer while the link is slow
 

@@ -35,6 +35,8 @@ type Lease struct {
 	latest atomic.Pointer[grant] // the grant that ends last; stays after a drop
 	wanted chan struct{}         // asks the follower for a renewal
 
+	unfollowed atomic.Bool
+
 	mu      sync.Mutex
 	onLapse func() // see callOnLapse; nil until then
 	timer   *time.Timer
@@ -102,6 +104,9 @@ func (g *grant) covers(at instant) bool {
 	mono, wall := at.mono-g.from.mono, at.wall-g.from.wall
 	return mono < g.length && wall < g.length && mono-wall <= maxStepBack
 }
+
+// Unfollowed reports whether imported keys may not be accepted; see [store.View.Unfollowed].
+func (l *Lease) Unfollowed() bool { return l.unfollowed.Load() }
 
 // Want asks for a renewal now, and does not wait for it.
 func (l *Lease) Want() {

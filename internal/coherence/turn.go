@@ -155,6 +155,26 @@ func (f *Follower) checkTriggers(ctx context.Context, view *store.View) error {
 	return f.flush(ctx, true)
 }
 
+// checkFollowed notes whether the table that is to be followed is. While it is not, imported
+// keys are not accepted. Like checkTriggers it comes before the place moves on.
+func (f *Follower) checkFollowed(ctx context.Context, view *store.View) error {
+	if f.unfollowed == view.Unfollowed {
+		return nil
+	}
+	f.config.Lease.unfollowed.Store(view.Unfollowed)
+	if view.Unfollowed {
+		f.config.Logger.Error("the triggers on the table that is followed are missing or were disabled: keys that came from it get 503, " +
+			"since they may be revoked there. Run: caddy system-keys import --follow")
+		if err := f.flush(ctx, true); err != nil {
+			return err
+		}
+	} else {
+		f.config.Logger.Info("the table is followed again, or is not to be followed any more")
+	}
+	f.unfollowed = view.Unfollowed
+	return nil
+}
+
 // apply applies the changes of a view, and reports whether there were any. If it fails, the
 // place is that of the last change that was applied.
 func (f *Follower) apply(ctx context.Context, feed store.Feed, view *store.View) (applied bool, err error) {
@@ -166,6 +186,9 @@ func (f *Follower) apply(ctx context.Context, feed store.Feed, view *store.View)
 		})
 	}
 	if err := f.checkTriggers(ctx, view); err != nil {
+		return false, err
+	}
+	if err := f.checkFollowed(ctx, view); err != nil {
 		return false, err
 	}
 	if !view.InLog {
@@ -264,6 +287,9 @@ func (f *Follower) review(ctx context.Context, id store.ID, rekeyed bool) (int, 
 	row, err := f.config.Store.Key(reading, id)
 	if err != nil && !errors.Is(err, store.ErrNotFound) {
 		return 0, err
+	}
+	if row != nil && row.Imported() && f.config.Lease.Unfollowed() && !f.config.KeepOnLapse {
+		return f.config.InFlight.Cut(id, cut.ErrLapsed), nil
 	}
 	return f.config.InFlight.Review(id, row, rekeyed), nil
 }

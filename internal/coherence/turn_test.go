@@ -260,6 +260,59 @@ func TestMissingTriggersMakeEveryRequestReadItsKey(t *testing.T) {
 	}
 }
 
+// TestImportedKeysAreNotTrustedWhileTheirTableIsNotFollowed, and other keys are.
+func TestImportedKeysAreNotTrustedWhileTheirTableIsNotFollowed(t *testing.T) {
+	t.Parallel()
+	for _, keep := range []bool{false, true} {
+		f := newFixture(t)
+		f.config.KeepOnLapse = keep
+		f.settle(t, 7)
+		imported := rowOf(1)
+		imported.Foreign, imported.CreatedBy = true, store.Imported
+		theirs, ours := f.enter(imported), f.enter(rowOf(2))
+		fails := true
+		f.stub.key = func(id store.ID) (*store.Key, error) {
+			if id == imported.ID {
+				if fails {
+					return nil, errors.New("the database is away")
+				}
+				return imported, nil
+			}
+			return rowOf(2), nil
+		}
+		// The cache is told after the lease: what is read in between is not remembered.
+		before := f.cache.all
+		f.cache.during = func() {
+			if !f.config.Lease.Unfollowed() {
+				t.Error("memory is forgotten before imported keys are refused")
+			}
+		}
+		view := calm(8)
+		view.Unfollowed, view.Changes = true, []store.Change{{Position: at(8), Kind: store.Barrier}}
+		f.stub.renew = func(*store.Turn) (*store.View, error) { return view, nil }
+		// Whoever waits for the barrier must not be told of an instance that has not cut yet.
+		if _, err := f.renew(t.Context(), f.stub); err == nil || f.Place().Applied != at(7) {
+			t.Errorf("with a row that cannot be read: %v, at %v", err, f.Place().Applied)
+		}
+		fails = false
+		f.mustRenew(t, view)
+		if f.Place().Applied != at(8) || f.cache.all == before || f.state() != LeaseCached {
+			t.Errorf("at %v, forgotten %d times, the lease state is %v", f.Place().Applied, f.cache.all-before, f.state())
+		}
+		if (theirs.reason() != nil) == keep || ours.reason() != nil {
+			t.Errorf("on_lapse keep is %t: the imported key's request got %v, the other %v", keep, theirs.reason(), ours.reason())
+		}
+		before = f.cache.all
+		view.Changes = nil
+		if f.mustRenew(t, view); f.cache.all != before {
+			t.Error("memory is forgotten at each turn")
+		}
+		if f.mustRenew(t, calm(8)); f.config.Lease.Unfollowed() {
+			t.Error("imported keys are still refused")
+		}
+	}
+}
+
 func TestWhatAChangeCuts(t *testing.T) {
 	soon := testEpoch.Add(time.Second)
 	for _, c := range []struct {

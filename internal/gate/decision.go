@@ -69,13 +69,14 @@ const (
 	DeniedMisplaced  Reason = "misplaced" // a key stands where none belongs
 	DeniedTooMany    Reason = "too_many_failures"
 
-	UnavailableBusy             = Reason(verify.ReasonBusy)
-	UnavailableLease            = Reason(verify.ReasonNoLease)
-	UnavailableNotReady         = Reason(verify.ReasonNotReady)
-	UnavailableAdoption         = Reason(verify.ReasonAdoption)
-	UnavailableStore            = Reason(verify.ReasonStore)
-	UnavailableAssertion Reason = "assertion"   // it cannot be signed
-	AbandonedClient      Reason = "client_gone" // the client went away during the verification
+	UnavailableBusy              = Reason(verify.ReasonBusy)
+	UnavailableLease             = Reason(verify.ReasonNoLease)
+	UnavailableNotReady          = Reason(verify.ReasonNotReady)
+	UnavailableAdoption          = Reason(verify.ReasonAdoption)
+	UnavailableUnfollowed        = Reason(verify.ReasonUnfollowed)
+	UnavailableStore             = Reason(verify.ReasonStore)
+	UnavailableAssertion  Reason = "assertion"   // it cannot be signed
+	AbandonedClient       Reason = "client_gone" // the client went away during the verification
 )
 
 // Allowed returns the reason of a request that goes on.

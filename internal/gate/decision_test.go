@@ -27,6 +27,7 @@ func TestARefusalSaysWhyAndToWhom(t *testing.T) {
 		"a key whose time is over":        {fmt.Errorf("because: %w", verify.ReasonExpired), 401, "expired", ""},
 		"no slot":                         {verify.Unavailable(verify.ReasonBusy, verify.ErrBusy), 503, "busy", "1"},
 		"no lease":                        {verify.Unavailable(verify.ReasonNoLease, verify.ErrNoLease), 503, "no_lease", "1"},
+		"a table that is not followed":    {verify.Unavailable(verify.ReasonUnfollowed, verify.ErrUnfollowed), 503, "unfollowed", "1"},
 		"a key of another service":        {&verify.UnavailableError{Reason: verify.ReasonAdoption, RetryAfter: 1500 * time.Millisecond, Err: errors.New("later")}, 503, "adoption", "2"},
 		"the client is gone":              {context.Canceled, 503, "client_gone", "1"},
 		"the time of the request is over": {context.DeadlineExceeded, 503, "client_gone", "1"},

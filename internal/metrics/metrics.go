@@ -55,7 +55,7 @@ var reasons = map[string][]gate.Reason{
 		gate.DeniedTooMany,    // 429
 	},
 	"unavailable": {
-		gate.UnavailableBusy, gate.UnavailableLease, gate.UnavailableNotReady, gate.UnavailableAdoption,
+		gate.UnavailableBusy, gate.UnavailableLease, gate.UnavailableNotReady, gate.UnavailableAdoption, gate.UnavailableUnfollowed,
 		gate.UnavailableAssertion, gate.UnavailableStore,
 	},
 	"abandoned": {gate.AbandonedClient},

@@ -5,6 +5,7 @@ import (
 
 	"github.com/lumio-vision/caddy-system-keys/internal/coherence"
 	"github.com/lumio-vision/caddy-system-keys/internal/engine"
+	"github.com/lumio-vision/caddy-system-keys/internal/movein"
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
@@ -47,6 +48,8 @@ func (s State) missing() []string {
 // not answer.
 type Status struct {
 	*Servers
+	// Followed is the table of another service that is followed, or nil.
+	Followed *movein.Followed `json:"followed,omitempty"`
 	// Instance is nil in the command line if no server answers.
 	Instance *Instance `json:"instance,omitempty"`
 }

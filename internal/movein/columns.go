@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
@@ -21,6 +22,8 @@ type Column struct {
 	Optional bool
 	// Time columns hold times.
 	Time bool
+	// Kind is the kind of the other column, once it was found.
+	Kind string
 }
 
 // Columns returns the columns in the order of [Row], with the names that are expected in
@@ -62,14 +65,17 @@ type Source struct {
 	Columns []Column
 	// Target is the store that the keys go to. Its own table is refused.
 	Target store.Store
+	// Follow says that the table is to be followed. If it cannot be, it is refused.
+	Follow bool
 	// Found is called before the first row.
 	Found func(layout Layout)
 }
 
 // Layout is what was found of a table.
 type Layout struct {
-	// Table is its full name, quoted where need be.
-	Table   string
+	// Table is its full name, quoted where need be, and Schema and Name are its parts.
+	Table, Schema, Name string
+
 	Columns []Column
 	// Unread are the columns of the table that nobody asked for.
 	Unread []string
@@ -79,6 +85,9 @@ type Layout struct {
 type TheirColumn struct {
 	Name, Type string
 	IsTime     bool
+	// Kind is "array", the name of a type that every database has, such as uuid or jsonb, or
+	// empty for other types.
+	Kind string
 }
 
 // Lay finds the columns in the table that has these.
@@ -103,7 +112,21 @@ func Lay(table string, columns []Column, theirs []TheirColumn) (Layout, error) {
 		case c.Time && !theirs[at].IsTime:
 			return layout, fmt.Errorf("the column %q of %s, for %s, is %s: a timestamp or a date is needed",
 				c.Theirs, table, c.Ours, theirs[at].Type)
+		default:
+			c.Kind = theirs[at].Kind
 		}
 	}
 	return layout, nil
+}
+
+// Followed says which table of another service is followed.
+type Followed struct {
+	// Table is its full name, quoted where need be.
+	Table string    `json:"table"`
+	Since time.Time `json:"since"`
+	// Carried reports whether all its changes get here. If not, the keys that came from it
+	// are not accepted.
+	Carried bool `json:"carried"`
+	// Unfit is how many of its rows do not fit.
+	Unfit int `json:"unfit"`
 }

@@ -18,7 +18,7 @@ import (
 )
 
 // CreatedBy is what an imported key has in created_by.
-const CreatedBy = "import"
+const CreatedBy = store.Imported
 
 // Time is a time of the other database, which knows infinite times.
 type Time struct {

@@ -28,12 +28,14 @@ type Store interface {
 	RehashKey(ctx context.Context, id store.ID, old, renewed store.Hash) error
 }
 
-// Lease says what may be trusted at a moment. Want asks for a renewal. The implementation is
+// Lease says what may be trusted at a moment. Want asks for a renewal. Unfollowed says that
+// imported keys may not be accepted. The implementation is
 // [coherence.Lease]. It is an interface because only a follower can extend a real lease, and
 // tests set the state of a lease themselves.
 type Lease interface {
 	State(now time.Time) coherence.LeaseState
 	Want()
+	Unfollowed() bool
 }
 
 // Config is the configuration of a [Verifier]. Store, Lease, InFlight, Minter, Slots and

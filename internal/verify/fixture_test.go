@@ -105,10 +105,13 @@ func (f *fixture) mintHashed(tb testing.TB, params phc.Params, row store.Key) (s
 type lease struct {
 	state atomic.Uint32
 	wants atomic.Int32
+
+	unfollowed atomic.Bool
 }
 
 func (l *lease) State(time.Time) coherence.LeaseState { return coherence.LeaseState(l.state.Load()) }
 func (l *lease) Want()                                { l.wants.Add(1) }
+func (l *lease) Unfollowed() bool                     { return l.unfollowed.Load() }
 func (l *lease) set(s coherence.LeaseState)           { l.state.Store(uint32(s)) }
 
 // clock is the real one until it is frozen or moved.

@@ -93,6 +93,9 @@ const (
 	// ReasonAdoption says that the row of another service's key is being searched for, or
 	// cannot be searched for now.
 	ReasonAdoption Reason = "adoption"
+	// ReasonUnfollowed says that the key came from a table of another service, and that it
+	// may have been revoked there.
+	ReasonUnfollowed Reason = "unfollowed"
 	// ReasonStore says that the store did not answer.
 	ReasonStore Reason = "store"
 )

@@ -223,3 +223,30 @@ func (x *exchange) Cut(error) bool {
 	x.cut = true
 	return true
 }
+
+// TestAnImportedKeyIsNotAcceptedWhileItsTableIsNotFollowed, as a stranger or from memory. The
+// memory is forgotten when that is noticed.
+func TestAnImportedKeyIsNotAcceptedWhileItsTableIsNotFollowed(t *testing.T) {
+	t.Parallel()
+	for _, state := range []coherence.LeaseState{coherence.LeaseCached, coherence.LeaseDirect} {
+		f := newFixture(t)
+		f.lease.set(state)
+		_, imported := f.mintHashed(t, cheap, store.Key{Foreign: true, CreatedBy: store.Imported})
+		_, inserted := f.mintHashed(t, cheap, store.Key{Foreign: true, CreatedBy: "sql"})
+		_, minted := f.mintHashed(t, cheap, store.Key{CreatedBy: store.Imported})
+		mustVerify(t, f, imported)
+		f.lease.unfollowed.Store(true)
+		f.verifier.ForgetAll()
+		for range 2 {
+			_, err := f.verifier.Verify(t.Context(), imported)
+			unavailable, ok := errors.AsType[*verify.UnavailableError](err)
+			if !ok || unavailable.Reason != verify.ReasonUnfollowed || unavailable.RetryAfter <= 0 {
+				t.Errorf("an imported key got %v", err)
+			}
+		}
+		mustVerify(t, f, inserted)
+		mustVerify(t, f, minted)
+		f.lease.unfollowed.Store(false)
+		mustVerify(t, f, imported)
+	}
+}

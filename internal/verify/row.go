@@ -112,6 +112,8 @@ func (v *Verifier) readRow(ctx context.Context, id store.ID) (*store.Key, error)
 		v.l1.forget(id)
 		v.negatives.add(id, ReasonExpired, started)
 		return nil, ReasonExpired
+	case row.Imported() && v.config.Lease.Unfollowed():
+		return nil, Unavailable(ReasonUnfollowed, ErrUnfollowed)
 	}
 	return row, nil
 }

@@ -31,7 +31,7 @@ var Purposes = []string{ForServer, ForRevoking, ForReading}
 var grants = map[string][]struct{ rights, on string }{
 	ForServer: {
 		{"SELECT, INSERT, UPDATE (key_hash, last_used_at), DELETE", "{keys}"},
-		{"SELECT", "{own}.schema_migrations, {own}.mint_key, {own}.label_search"},
+		{"SELECT", "{own}.schema_migrations, {own}.mint_key, {own}.label_search, {own}.follow"},
 		{"SELECT, INSERT, DELETE", "{own}.key_count, {own}.adopted_key"},
 		{"SELECT, DELETE", "{own}.change_log"},
 		{"SELECT, INSERT, UPDATE (requests)", "{own}.change_cut"},
@@ -39,7 +39,7 @@ var grants = map[string][]struct{ rights, on string }{
 		{"SELECT, INSERT, UPDATE (chain, seq, mac), DELETE", "{own}.audit_log"},
 		{"SELECT, INSERT, UPDATE (seq, mac, signature, anchor_seq, anchor_mac, anchor_signature)", "{own}.audit_chain"},
 		{"SELECT, INSERT, UPDATE (expires_at), DELETE", "{own}.session, {own}.nonce, {own}.signing_key"},
-		{"EXECUTE", "FUNCTION {own}.append(uuid, text), {own}.random_tag()"},
+		{"EXECUTE", "FUNCTION {own}.append(uuid, text), {own}.random_tag(), {own}.flow_back(uuid[])"},
 	},
 	ForRevoking: {
 		{"SELECT (id), DELETE", "{keys}"},

@@ -18,7 +18,7 @@ import (
 
 const (
 	selectKnown   = "SELECT " + keyColumns + " FROM {keys} WHERE id = ANY ($1)"
-	selectRevoked = "SELECT DISTINCT key_id FROM {own}.audit_log WHERE key_id = ANY ($1) AND event = $2"
+	selectRevoked = "SELECT DISTINCT key_id FROM {own}.audit_log WHERE key_id = ANY ($1) AND event = $2 AND NOT (actor_type = 'sql' AND actor = 'import')"
 )
 
 // KnownKeys implements [store.Moving].
@@ -133,34 +133,47 @@ func findTable(ctx context.Context, tx pgx.Tx, from *movein.Source) (layout move
 		return layout, err
 	}
 	const columns = "SELECT a.attname, pg_catalog.format_type(a.atttypid, a.atttypmod), " +
-		"coalesce(nullif(t.typbasetype, 0), t.oid) = ANY ('{date,timestamp,timestamptz}'::regtype[]::oid[]) " +
+		"coalesce(nullif(t.typbasetype, 0), t.oid) = ANY ('{date,timestamp,timestamptz}'::regtype[]::oid[]), " +
+		"CASE WHEN b.typcategory = 'A' THEN 'array' WHEN b.typnamespace = 'pg_catalog'::regnamespace THEN b.typname ELSE '' END " +
 		"FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_type t ON t.oid = a.atttypid " +
+		"JOIN pg_catalog.pg_type b ON b.oid = coalesce(nullif(t.typbasetype, 0), t.oid) " +
 		"WHERE a.attrelid = $1 AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum"
 	rows, _ := tx.Query(ctx, columns, oid) // the rows return its error
 	theirs, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (c movein.TheirColumn, err error) {
-		err = row.Scan(&c.Name, &c.Type, &c.IsTime)
+		err = row.Scan(&c.Name, &c.Type, &c.IsTime, &c.Kind)
 		return c, err
 	})
 	if err != nil {
 		return layout, err
 	}
-	return movein.Lay(name.Sanitize(), from.Columns, theirs)
+	layout, err = movein.Lay(name.Sanitize(), from.Columns, theirs)
+	layout.Schema, layout.Name = name[0], name[1]
+	if err == nil && from.Follow {
+		err = followable(ctx, tx, oid, layout, from.Target)
+	}
+	return layout, err
 }
 
-// isOwn reports whether the table is the one that the store keeps its keys in. The address
-// does not tell, since one server may have several. But if a transaction of the store takes
-// a lock, only the same database of the same server shows it.
+// isOwn reports whether the table is the one that the store keeps its keys in.
 func isOwn(ctx context.Context, tx pgx.Tx, table uint32, target store.Store) (own bool, err error) {
 	s, ok := target.(*Store)
 	if !ok {
 		return false, nil
 	}
+	keys, err := s.sharedWith(ctx, tx)
+	return keys == table, err
+}
+
+// sharedWith returns the table of the store's keys if the transaction is on the same
+// database, or 0. The address does not tell, since one server may have several. But if a
+// transaction of the store takes a lock, only the same database of the same server shows it.
+func (s *Store) sharedWith(ctx context.Context, tx pgx.Tx) (keys uint32, err error) {
 	db, err := s.database(ctx)
 	if errors.Is(err, errNoSchema) {
-		return false, nil
+		return 0, nil
 	}
 	if err != nil {
-		return false, err
+		return 0, err
 	}
 	const lock = "SELECT '{keys}'::regclass::oid FROM pg_catalog.pg_advisory_xact_lock($1)"
 	const see = "SELECT EXISTS (SELECT FROM pg_catalog.pg_locks WHERE locktype = 'advisory' " +
@@ -168,13 +181,17 @@ func isOwn(ctx context.Context, tx pgx.Tx, table uint32, target store.Store) (ow
 		"AND classid::bigint << 32 | objid::bigint = $1 AND objsubid = 1)"
 	err = pgx.BeginFunc(ctx, s.pool, func(mine pgx.Tx) error {
 		number := rand.Int64() //nolint:gosec // it need not be secret
-		var keys uint32
-		if err := db.on(mine).QueryRow(ctx, lock, number).Scan(&keys); err != nil || keys != table {
+		if err := db.on(mine).QueryRow(ctx, lock, number).Scan(&keys); err != nil {
 			return err
 		}
-		return tx.QueryRow(ctx, see, number).Scan(&own)
+		var same bool
+		if err := tx.QueryRow(ctx, see, number).Scan(&same); err != nil || !same {
+			keys = 0
+			return err
+		}
+		return nil
 	})
-	return own, err
+	return keys, err
 }
 
 // selectForeign reads the columns as [scanForeign] takes them. to_jsonb makes one form of all

@@ -3,6 +3,7 @@ package postgres
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"net/netip"
 	"time"
 
@@ -231,6 +232,17 @@ func (s *Store) RecordUse(ctx context.Context, uses []store.Use) (err error) {
 		ids = append(ids, uuid(use.ID))
 		times = append(times, use.At)
 	}
-	_, err = s.exec(ctx, recordUse, ids, times)
+	if _, err = s.exec(ctx, recordUse, ids, times); err == nil && s.follows.Load() {
+		s.flowBack(ctx, ids)
+	}
 	return err
+}
+
+// flowBack moves the last use on in the table that is followed. If that fails, it is made up
+// for at the next use.
+func (s *Store) flowBack(ctx context.Context, ids []pgtype.UUID) {
+	_, err := s.exec(ctx, "SELECT {own}.flow_back($1)", ids)
+	if err = explain("write last uses to the table that is followed", err); err != nil {
+		s.backlog.Do(func() { s.logger.Warn("last uses do not flow back", slog.Any("error", err)) })
+	}
 }

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -161,6 +162,7 @@ func (m *migrator) install(ctx context.Context, tx pgx.Tx, first sqlstore.Migrat
 		return err
 	}
 	db := &database{tx, newInstallation(m.ownSchema(), keys, "''")}
+	first.Script = strings.Replace(first.Script, "{visible}", visible(), 1)
 	if err := script(ctx, tx, db, first); err != nil {
 		return err
 	}
@@ -170,6 +172,28 @@ func (m *migrator) install(ctx context.Context, tx pgx.Tx, first sqlstore.Migrat
 	}
 	return enter(ctx, db, first)
 }
+
+// visible returns the characters beyond ASCII that make a label visible, as a regular
+// expression has them between brackets. Their classes depend on the locale in PostgreSQL.
+var visible = sync.OnceValue(func() string {
+	var class strings.Builder
+	const end = 0x40000 // the planes behind it have no such characters
+	for first := rune(0x80); first < end; first++ {
+		last := first
+		for ; last < end; last++ {
+			if _, err := store.CleanLabel(string(last)); err != nil {
+				break
+			}
+		}
+		if last > first {
+			class.WriteRune(first)
+			class.WriteByte('-')
+			class.WriteRune(last - 1)
+			first = last
+		}
+	}
+	return class.String()
+})
 
 // script runs the script of a migration. A query without arguments may hold several
 // statements.

@@ -34,10 +34,12 @@ func (s *Store) CreateSession(ctx context.Context, session *store.Session) (err 
 // fromSession always gives one row, with the key or NULL, so that the statement can ask for
 // the server's role and history at the same moment. The keys come first, since TRUNCATE
 // locks the tables in this order. The condition on the expiry has a form that no index
-// serves, since the index of the digest is better.
+// serves, since the index of the digest is better. A key that came from a table that is not
+// followed, but should be, may have been revoked there.
 const fromSession = " FROM (VALUES (true)) AS one LEFT JOIN (" +
 	"SELECT k.*, true AS found FROM {keys} k JOIN {own}.session s ON s.key_id = k.id AND s.key_proof = " + keyProof +
-	" WHERE s.digest = $1 AND (s.expires_at > $2) IS TRUE) AS session ON true"
+	" WHERE s.digest = $1 AND (s.expires_at > $2) IS TRUE" +
+	" AND (k.minted OR k.created_by <> 'import' OR " + following + " IS NOT FALSE)) AS session ON true"
 
 var selectSession = "SELECT " + columns + ", found IS NOT NULL, pg_is_in_recovery(), " + followed(3) + fromSession
 

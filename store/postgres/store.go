@@ -21,6 +21,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
+	"golang.org/x/time/rate"
 
 	"github.com/lumio-vision/caddy-system-keys/internal/observe"
 	"github.com/lumio-vision/caddy-system-keys/internal/sqlstore"
@@ -51,6 +52,8 @@ type Store struct {
 	logger     *slog.Logger
 	found      atomic.Pointer[database] // see [Store.database]
 	closed     atomic.Bool
+	follows    atomic.Bool // a table of another service, by the last view
+	backlog    rate.Sometimes
 	seen       store.Seen
 	calls      observe.Calls
 	// poolOrigin is the origin that the pool's connections were last renewed for.
@@ -63,7 +66,8 @@ type Options struct {
 	// it does not exist. If Schema is empty, system_keys is in the schema that the DSN led to
 	// when the store was made, and everything else in the schema sidecar.
 	Schema string
-	// Logger logs how far a long migration is. Nil logs nothing.
+	// Logger logs how far a long migration is, and that last uses do not flow back to a table
+	// that is followed. Nil logs nothing.
 	Logger *slog.Logger
 }
 
@@ -124,7 +128,8 @@ func Open(ctx context.Context, dsn string, o Options) (*Store, error) {
 	}
 	now := time.Now //nolint:forbidigo // how long calls take
 	return &Store{
-		pool: pool, migrations: migrations, schema: o.Schema, logger: o.Logger, calls: observe.OfStore("postgresql", now),
+		pool: pool, migrations: migrations, schema: o.Schema, logger: o.Logger,
+		backlog: rate.Sometimes{First: 1, Interval: time.Minute}, calls: observe.OfStore("postgresql", now),
 	}, nil
 }
 

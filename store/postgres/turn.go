@@ -64,7 +64,7 @@ const noChores = `, chores AS (
 // viewColumns are the columns of a view, and their tables. Changes and members are arrays,
 // since a view is one row.
 const viewColumns = `
-, (SELECT known FROM place), pg_is_in_recovery(), current_setting('synchronous_standby_names'), ` + watched + `,
+, (SELECT known FROM place), pg_is_in_recovery(), current_setting('synchronous_standby_names'), ` + watched + `, ` + following + `,
     head.rev, head.tag, log.revs, log.tags, log.ops, log.keys, log.times,
     chores.longest, chores.ids, chores.beats, chores.ttls, chores.names, chores.unsealed
 FROM chores, (SELECT rev, tag FROM {own}.change_log ORDER BY rev DESC LIMIT 1) AS head, (
@@ -131,12 +131,15 @@ func (f *feed) view(ctx context.Context, member string, args ...any) (*store.Vie
 		var times []time.Time
 		var silent silentMembers
 		var longest int64
-		err := row.Scan(&view.Member, &view.Origin, &view.InLog, &view.Standby, &standby, &view.Watched,
+		var carried *bool
+		err := row.Scan(&view.Member, &view.Origin, &view.InLog, &view.Standby, &standby, &view.Watched, &carried,
 			&view.Head.Rev, &view.Head.Tag, &revs, &tags, &ops, &keys, &times,
 			&longest, &silent.ids, &silent.heartbeats, &silent.ttls, &silent.names, &view.Unsealed)
 		if err == nil && standby != f.standby {
 			err = errors.New("the server's synchronous_standby_names were changed")
 		}
+		view.Unfollowed = carried != nil && !*carried
+		f.store.follows.Store(carried != nil)
 		view.Changes = changes(revs, tags, ops, keys, times)
 		view.LongestTTL, view.Silent = milliseconds(longest), silent.members()
 		return &view, err

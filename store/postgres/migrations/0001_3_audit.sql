@@ -67,7 +67,9 @@ DECLARE
 BEGIN
     IF NOT EXISTS (
         SELECT FROM {own}.audit_log
-        WHERE key_id = OLD.id AND event = 'api_key.revoked' AND xmin = pg_current_xact_id()::xid
+        WHERE key_id = OLD.id AND event = 'api_key.revoked' AND (xmin = pg_current_xact_id()::xid
+            -- In a savepoint of a service whose table is followed it has another xmin.
+            OR actor_type = 'sql' AND actor = 'import' AND audit_log.at >= transaction_timestamp())
     ) THEN
         INSERT INTO {own}.audit_log (id, event, at, actor_type, actor, actor_label, key_id, key_label)
         VALUES ({own}.audit_id(now_at), 'api_key.revoked', now_at, 'sql', 'sql', session_user, OLD.id, OLD.label);
