@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"os"
 	"os/exec"
@@ -90,7 +91,9 @@ func (s *otherService) call(name string, values map[string]any, answer any) {
 	s.tb.Helper()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	line, err := json.Marshal(mapWith(values, "name", name))
+	command := map[string]any{"name": name}
+	maps.Copy(command, values)
+	line, err := json.Marshal(command)
 	if err == nil {
 		_, err = s.in.Write(append(line, '\n'))
 	}
@@ -111,14 +114,6 @@ func (s *otherService) call(name string, values map[string]any, answer any) {
 			s.tb.Error(err)
 		}
 	}
-}
-
-func mapWith(values map[string]any, name string, value any) map[string]any {
-	all := map[string]any{name: value}
-	for k, v := range values {
-		all[k] = v
-	}
-	return all
 }
 
 // client is somebody who holds a key. Good and gone say what it must be answered from then
@@ -257,13 +252,13 @@ func (m *move) try(transport *http.Transport, c *client) {
 		return
 	}
 	_ = response.Body.Close()
-	switch status := response.StatusCode; {
-	case status == http.StatusOK:
+	switch status := response.StatusCode; status {
+	case http.StatusOK:
 		m.answers[0].Add(1)
 		if gone {
 			m.t.Errorf("the revoked key %s was accepted", c.id)
 		}
-	case status == http.StatusUnauthorized:
+	case http.StatusUnauthorized:
 		m.answers[1].Add(1)
 		if good && c.good.Load() {
 			m.t.Errorf("the good key %s was refused", c.id)
