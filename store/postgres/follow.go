@@ -136,7 +136,7 @@ func (p *pursuit) triggers(mark string) []string {
 	for i, a := range p.arguments {
 		arguments[i] = "'" + strings.ReplaceAll(a, "'", "''") + "'"
 	}
-	var statements []string
+	statements := make([]string, 0, 8)
 	for event, row := range map[string]string{
 		"INSERT": "ROW", "UPDATE": "ROW WHEN (" + p.changed() + ")", "DELETE": "ROW", "TRUNCATE": "STATEMENT",
 	} {

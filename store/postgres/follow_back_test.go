@@ -111,8 +111,10 @@ func TestNoCodeOfTheirsRunsWithOurRights(t *testing.T) {
 		{"ALTER TABLE keys ADD CONSTRAINT trap CHECK (holds(label))", "ALTER TABLE keys DROP CONSTRAINT trap", "a constraint, an index or a default"},
 		{"CREATE INDEX trap ON keys (holds(label))", "DROP INDEX trap", "a constraint, an index or a default"},
 		{"CREATE RULE trap AS ON UPDATE TO keys DO ALSO INSERT INTO caught VALUES (current_user)", "DROP RULE trap ON keys", "a rule"},
-		{"CREATE FUNCTION mine() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN NEW.created_at = now(); RETURN NEW; END $$; CREATE TRIGGER mine BEFORE UPDATE ON keys FOR EACH ROW EXECUTE FUNCTION mine()",
-			"DROP TRIGGER mine ON keys", ""}, // of a superuser
+		{
+			"CREATE FUNCTION mine() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN NEW.created_at = now(); RETURN NEW; END $$; CREATE TRIGGER mine BEFORE UPDATE ON keys FOR EACH ROW EXECUTE FUNCTION mine()",
+			"DROP TRIGGER mine ON keys", "",
+		}, // of a superuser
 	} {
 		s, err := postgres.Open(t.Context(), f.dsn, postgres.Options{Schema: "own", Logger: slog.New(slog.NewTextHandler(&log, nil))})
 		if err != nil {

@@ -77,8 +77,13 @@ func oddRows() (rows []movein.Row) {
 		add(func(r *movein.Row) { r.Permissions = permissions })
 	}
 	for _, moment := range []movein.Time{
-		{At: time.Date(2024, 3, 1, 12, 30, 0, 123456000, time.UTC)}, {Infinite: true}, {At: time.Unix(0, 0)}, {At: time.Unix(0, 1000)}, {At: time.Unix(-1, 0)},
-		{At: time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC)}, {At: time.Date(10000, 1, 1, 0, 0, 0, 0, time.UTC)},
+		{At: time.Date(2024, 3, 1, 12, 30, 0, 123456000, time.UTC)},
+		{Infinite: true},
+		{At: time.Unix(0, 0)},
+		{At: time.Unix(0, 1000)},
+		{At: time.Unix(-1, 0)},
+		{At: time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC)},
+		{At: time.Date(10000, 1, 1, 0, 0, 0, 0, time.UTC)},
 	} {
 		add(func(r *movein.Row) { r.CreatedAt = moment })
 		add(func(r *movein.Row) { r.LastUsedAt = moment })

@@ -61,7 +61,6 @@ func (p *pursuit) rowsBehind(after *string, lock string) string {
 // readPlace are the columns of how many rows were read, and of the last id.
 const readPlace = "(SELECT count(*) FROM place), (SELECT format('%s', id) FROM place ORDER BY id DESC LIMIT 1)"
 
-
 const fittedRow = "b.id, b.label, b.hash, b.permissions, b.created_at, b.last_used_at, b.expires_at"
 
 // insertBatch inserts the rows that are not there. A row that is deleted meanwhile is not
