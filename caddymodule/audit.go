@@ -123,6 +123,6 @@ func auditRequest(r *http.Request) store.AuditRequest {
 // clientIP returns Caddy's {client_ip}. The server's trusted_proxies decide whether it comes
 // from a header. It is empty if Caddy has found no address.
 func clientIP(r *http.Request) string {
-	ip, _ := caddyhttp.GetVar(r.Context(), caddyhttp.ClientIPVarKey).(string)
+	ip, _ := varsOf(r)[caddyhttp.ClientIPVarKey].(string)
 	return ip
 }

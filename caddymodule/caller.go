@@ -44,8 +44,15 @@ const (
 
 // callerOf returns what an earlier handler of ours has told about the request, or nil.
 func callerOf(r *http.Request) *caller {
-	c, _ := caddyhttp.GetVar(r.Context(), callerVar).(*caller)
+	c, _ := varsOf(r)[callerVar].(*caller)
 	return c
+}
+
+// varsOf returns the variables of a request, or nil outside of Caddy. The handler looks them
+// up once, as each lookup walks through the contexts of the request.
+func varsOf(r *http.Request) map[string]any {
+	vars, _ := r.Context().Value(caddyhttp.VarsCtxKey).(map[string]any)
+	return vars
 }
 
 // earlierIdentity returns the identity that an earlier handler of ours has accepted. If

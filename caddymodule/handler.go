@@ -179,12 +179,14 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 		h.app.servePublicKeys(w, r, h.refuser)
 		return nil
 	}
-	earlier := callerOf(r)
+	vars := varsOf(r)
+	earlier, _ := vars[callerVar].(*caller)
 	if refusal := earlier.finalRefusal(); refusal != nil {
 		h.refuser.answer(w, r, refusal)
 		return nil
 	}
 	pass := &passage{app: h.app, w: w, r: r}
+	pass.inFlight.Client, _ = vars[caddyhttp.ClientIPVarKey].(string)
 	defer pass.inFlight.Leave()
 	replaced := earlier.restoreKey(r)
 	d := pass.decide(h.gate, earlier.identityInFlight())

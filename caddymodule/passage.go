@@ -50,7 +50,7 @@ func (p *passage) admit(key string) (id store.ID, identity *verify.Identity, err
 	}
 	p.exchange.Begin(p.w, p.r)
 	p.inFlight.Exchange = &p.exchange
-	if id, identity, err = p.engine.Admit(ctx, key, clientIP(p.r), &p.inFlight); err == nil {
+	if id, identity, err = p.engine.Admit(ctx, key, p.inFlight.Client, &p.inFlight); err == nil {
 		p.caller.stage = stageInFlight
 	}
 	return id, identity, err

@@ -81,6 +81,9 @@ func (s *pageSite) demoKeys(tb testing.TB) map[string]*store.Key {
 		then := *s.keys
 		then.Now = func() time.Time { return time.Now().Add(-k.age).Add(time.Duration(i) * time.Second) }
 		want := admin.NewKey{Label: k.label, Permissions: k.permissions}
+		if k.label == "Transcoder worker" {
+			want.Networks = []string{"192.0.2.0/24", "2001:db8:85a3::/48"}
+		}
 		if k.expires > 0 {
 			want.ExpiresAt = time.Now().Add(k.expires)
 		}
@@ -121,6 +124,15 @@ func signInStates(t *testing.T) (*tab, []state) {
 			b.signIn(plain)
 			b.state("problem-forbidden") // the sign-in form names the permission too
 			b.sees("main", "admin:access")
+		}},
+		{"other-network", func(b *tab) {
+			_, plain, err := s.keys.Create(b.t.Context(), admin.CLI(), admin.NewKey{Label: "Office", IsSystem: true, Networks: []string{"192.0.2.0/24"}})
+			if err != nil {
+				b.t.Fatal(err)
+			}
+			b.signIn(plain)
+			b.state("problem-network_not_allowed")
+			b.sees("main", "may not be used from the network that you are in")
 		}},
 		{"list-not-allowed", func(b *tab) {
 			_, plain := mint(b.t, s.keys, "Minting robot", admin.PermissionAccess, admin.PermissionCreate)

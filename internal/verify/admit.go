@@ -221,7 +221,7 @@ func (v *Verifier) direct(ctx context.Context, p *presented, request *coherence.
 		request.Leave()
 		return nil, ReasonExpired
 	}
-	if !identity.Networks.Allow(p.client) {
+	if !reread.Networks.Allow(p.client) {
 		request.Leave()
 		return identity, ErrNetwork
 	}
@@ -254,7 +254,7 @@ func (v *Verifier) recall(p *presented, request *coherence.Request) (_ *Identity
 		request.Leave()
 		return nil, now, ReasonExpired
 	}
-	if !e.identity.Networks.Allow(p.client) {
+	if !e.fence.allow(p.client) {
 		request.Leave()
 		return e.identity, now, ErrNetwork
 	}

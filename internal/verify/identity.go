@@ -17,8 +17,6 @@ type Identity struct {
 	Permissions []string // sorted
 	// IsSystem gives access to the admin plane.
 	IsSystem bool
-	// Networks are where the key may be used from. It is nil for anywhere.
-	Networks store.Networks
 	// ExpiresAt is zero for a key that never expires.
 	ExpiresAt time.Time
 	// Headers are the values that the upstream receives. They are rendered once per key.
@@ -54,7 +52,6 @@ func IdentityOf(key *store.Key) *Identity {
 		Label:       key.Label,
 		Permissions: permissions,
 		IsSystem:    key.IsSystem,
-		Networks:    key.Networks,
 		ExpiresAt:   key.ExpiresAt,
 		Headers:     header.Render(id, key.Label, permissions),
 		Boxed:       Boxed{ID: id, Label: key.Label, Permissions: strings.Join(permissions, ",")},

@@ -14,10 +14,12 @@ import (
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
-// entry says that the key with this digest exists and has this identity. It is immutable.
+// entry says that the key with this digest exists and has this identity. It is immutable, but
+// for what its fence remembers.
 type entry struct {
 	digest   [32]byte
 	identity *Identity
+	fence    *fence // nil for a key without networks
 	claim    *coherence.Claim
 	until    time.Time // how long the entry is believed; not the expiry of the key
 	epoch    uint64    // of l1, from before the row was read
@@ -30,16 +32,19 @@ type entry struct {
 const (
 	entryOverhead      = 960
 	permissionOverhead = 72
-	networkSize        = 32
 )
 
 func newEntry(digest [32]byte, row *store.Key, until time.Time) *entry {
 	identity := IdentityOf(row)
-	size := int64(entryOverhead + 4*len(identity.Label) + networkSize*len(identity.Networks))
+	size := int64(entryOverhead + 4*len(identity.Label))
 	for _, p := range identity.Permissions {
 		size += int64(2*len(p) + permissionOverhead)
 	}
-	return &entry{digest: digest, identity: identity, claim: coherence.ClaimOf(row), until: until, size: size}
+	fence := newFence(row.Networks)
+	if fence != nil {
+		size += int64(fenceSize + networkSize*len(row.Networks))
+	}
+	return &entry{digest: digest, identity: identity, fence: fence, claim: coherence.ClaimOf(row), until: until, size: size}
 }
 
 // slot is the place of one key in L1. When its entry runs out the slot stays, and is filled

@@ -3,6 +3,7 @@ package verify_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"testing"
 	"time"
@@ -146,6 +147,37 @@ func TestTheWarmCheckOfAFencedKeyDoesNotAllocate(t *testing.T) {
 		check()
 		if n := testing.AllocsPerRun(1000, check); n != 0 {
 			t.Errorf("%s: %v allocations", client, n)
+		}
+	}
+}
+
+// sixteen are networks of which the last ones of IPv4 and of IPv6 contain most clients of
+// these tests.
+func sixteen() (networks []string) {
+	for i := range 7 {
+		networks = append(networks, fmt.Sprintf("10.%d.0.0/16", i), fmt.Sprintf("2001:db7:%d::/48", i))
+	}
+	return append(networks, "192.0.2.0/24", "2001:db8::/32")
+}
+
+// TestAFenceRemembersWhatIsInsideAlone asks for many addresses, twice, in turn.
+func TestAFenceRemembersWhatIsInsideAlone(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	networks, err := store.ParseNetworks(sixteen())
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, key := f.mintHashed(t, cheap, store.Key{Label: "fenced", Networks: networks})
+	for range 3 {
+		for i := range 256 {
+			for _, form := range []string{"192.0.2.%d", "192.0.3.%d", "2001:db8::%x", "2001:db9::%x", "::ffff:192.0.2.%d", "%d"} {
+				client := fmt.Sprintf(form, i)
+				_, _, err := f.verifier.Admit(t.Context(), key, client, nil)
+				if inside := networks.Allow(client); inside != (err == nil) || !inside && !errors.Is(err, verify.ErrNetwork) {
+					t.Fatalf("%s: %v", client, err)
+				}
+			}
 		}
 	}
 }
