@@ -175,7 +175,7 @@ CREATE TABLE theirs.keys (id uuid PRIMARY KEY, label theirs.name, key_hash text,
 	f.run("TRUNCATE theirs.keys")
 	refused := func(statement string) { f.fails(f.theirs, statement, "42501") }
 	for _, call := range []string{
-		"own.end_followed(NULL)", "own.carry('', '', '', '', now(), now(), now(), false, false)", "own.fit('', '', '', '', now(), now(), now(), false)",
+		"own.end_followed(NULL)", "own.carry('', '', '', '', now(), NULL, now(), false, false)", "own.fit('', '', '', '', now(), NULL, now(), false)",
 		"own.note_unfit('', '')", "own.revoked_here(NULL)", "own.flow_back('{}')", "own.carry_over()", "own.can_be_seen('')", "own.shown_id('')",
 	} {
 		refused("SELECT " + call)
