@@ -28,7 +28,7 @@ const metricPrefix = "caddy_system_keys_"
 var labelValues = map[string][]string{
 	"result": {"allowed", "denied", "unavailable", "abandoned", "ok", "canceled", "timeout", "error"},
 	"reason": {
-		"key", "earlier_handler", "anonymous", "no_key", "malformed", "misplaced", "unminted", "revoked", "mismatch", "expired", "network", "permission",
+		"key", "earlier_handler", "anonymous", "no_key", "malformed", "misplaced", "unminted", "revoked", "mismatch", "expired", "network", "permission", "unfollowed",
 		"invalid_request", "too_many_failures", "busy", "no_lease", "not_ready", "adoption", "assertion", "store", "client_gone", "lapsed",
 	},
 	"path": {"memory", "row", "proof", "argon2id"},

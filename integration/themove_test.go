@@ -246,10 +246,10 @@ func (m *move) try(transport *http.Transport, c *client) {
 	request.Header.Set("Authorization", "Bearer "+c.key)
 	response, err := transport.RoundTrip(request)
 	if err != nil {
-		if m.t.Context().Err() == nil {
-			m.t.Error(err)
+		if good && c.good.Load() && !free && !suspended() && m.t.Context().Err() == nil {
+			m.t.Errorf("the good key %s got no answer: %v", c.id, err)
 		}
-		return
+		return // it was cut
 	}
 	_ = response.Body.Close()
 	switch status := response.StatusCode; status {
@@ -271,10 +271,13 @@ func (m *move) try(transport *http.Transport, c *client) {
 	}
 }
 
-// status is what a key is answered now.
+// status is what a key is answered now. It is 0 if the request was cut.
 func (m *move) status(c *client) (status int, body string) {
 	m.t.Helper()
-	status, _, body = get(m.t, m.url, "Bearer "+c.key)
+	status, _, body, err := try(m.t, http.MethodGet, m.url, "Bearer "+c.key, nil)
+	if err != nil {
+		return 0, ""
+	}
 	return status, body
 }
 
@@ -286,7 +289,7 @@ func (m *move) revoked(clients ...*client) {
 		began := time.Now()
 		m.revoke(c)
 		seen := time.Duration(0)
-		for status := http.StatusOK; status == http.StatusOK && time.Since(began) < 10*time.Second; seen = time.Since(began) {
+		for status := 0; status != http.StatusUnauthorized && time.Since(began) < 10*time.Second; seen = time.Since(began) {
 			status, _ = m.status(c)
 		}
 		m.barrier()
