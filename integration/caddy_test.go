@@ -1,13 +1,17 @@
 package integration_test
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -15,6 +19,7 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig"
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
 	_ "github.com/caddyserver/caddy/v2/modules/standard"
+	"github.com/jackc/pgx/v5"
 
 	_ "github.com/lumio-vision/caddy-system-keys"
 	"github.com/lumio-vision/caddy-system-keys/admin"
@@ -65,7 +70,46 @@ func onSQLite(tb testing.TB) *backend {
 
 func onPostgres(tb testing.TB) *backend {
 	tb.Helper()
-	return postgresAt(testenv.Database(tb), "redis "+testenv.RedisURL(tb)+"\nsecret 0123456789abcdef0123456789abcdef")
+	return postgresAt(forServer(tb, testenv.Database(tb)), "redis "+testenv.RedisURL(tb)+"\nsecret 0123456789abcdef0123456789abcdef")
+}
+
+// forServer migrates a database, and returns the DSN of a role with exactly the rights that
+// the command grants gives to a server.
+func forServer(tb testing.TB, dsn string) string {
+	tb.Helper()
+	ctx := context.WithoutCancel(tb.Context())
+	u, err := url.Parse(dsn)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	role := "server_of_" + strings.TrimPrefix(u.Path, "/")
+	execute := func(statements ...string) {
+		conn, err := pgx.Connect(ctx, dsn)
+		if err == nil {
+			_, err = conn.Exec(ctx, strings.Join(statements, "; "))
+			err = errors.Join(err, conn.Close(ctx))
+		}
+		if err != nil {
+			tb.Error(err)
+		}
+	}
+	execute("CREATE ROLE " + role + " LOGIN")
+	tb.Cleanup(func() { execute("DROP OWNED BY "+role, "DROP ROLE "+role) })
+	owner, err := postgres.Open(ctx, dsn, postgres.Options{})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	defer func() { _ = owner.Close() }()
+	if err := owner.Migrate(ctx); err != nil {
+		tb.Fatal(err)
+	}
+	grants, err := owner.Grants(ctx, role, postgres.ForServer)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	execute(grants...)
+	u.User = url.User(role)
+	return u.String()
 }
 
 // onPrivatePostgres is on a server that the test may stop and kill.
