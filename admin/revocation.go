@@ -16,7 +16,7 @@ import (
 // Revoker waits until every instance has applied what was committed;
 // *[coherence.Revoker] does.
 type Revoker interface {
-	Wait(ctx context.Context, key store.ID, committed time.Time, watch func(coherence.Report)) (coherence.Report, error)
+	Wait(ctx context.Context, keys []store.ID, committed time.Time, watch func(coherence.Report)) (coherence.Report, error)
 }
 
 // Revocation is the deletion of an id. Instances may still accept its key until
@@ -137,7 +137,7 @@ func (r *Revocation) Known() bool { return !r.at.IsZero() }
 // error of ctx, or one of [coherence.Revoker.Wait] if a failover may have undone the
 // deletion.
 func (r *Revocation) Wait(ctx context.Context, watch func(coherence.Report)) (*Revoked, error) {
-	report, err := r.service.Revoker.Wait(ctx, r.id, r.committed, watch)
+	report, err := r.service.Revoker.Wait(ctx, []store.ID{r.id}, r.committed, watch)
 	if err != nil {
 		return nil, err
 	}

@@ -58,7 +58,7 @@ func (w *waiting) catchUp() {
 func (w *waiting) wait(t *testing.T) (Report, time.Duration) {
 	t.Helper()
 	began := time.Now()
-	report, err := w.revoker.Wait(t.Context(), testID(1), began, nil)
+	report, err := w.revoker.Wait(t.Context(), []store.ID{testID(1)}, began, nil)
 	if err != nil {
 		t.Errorf("the wait failed: %v", err)
 	}
@@ -178,7 +178,7 @@ func TestWaitIsGivenUp(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		var watched []Report
-		report, err := w.revoker.Wait(ctx, testID(1), time.Now(), func(r Report) { watched = append(watched, r) })
+		report, err := w.revoker.Wait(ctx, []store.ID{testID(1)}, time.Now(), func(r Report) { watched = append(watched, r) })
 		if !errors.Is(err, context.DeadlineExceeded) || len(report.Awaited) != 1 || len(report.Expired) != 0 {
 			t.Errorf("the error is %v, the report %+v", err, report)
 		}
@@ -195,7 +195,7 @@ func TestWaitCountsFromTheCommit(t *testing.T) {
 		committed := time.Now()
 		time.Sleep(testTTL / 2)
 		began := time.Now()
-		if _, err := w.revoker.Wait(t.Context(), testID(1), committed, nil); err != nil {
+		if _, err := w.revoker.Wait(t.Context(), []store.ID{testID(1)}, committed, nil); err != nil {
 			t.Fatal(err)
 		}
 		if took := time.Since(began); took < testTTL/2 || took > testTTL/2+2*maxPoll {
@@ -218,7 +218,7 @@ func TestADatabaseThatWasReplacedIsNoAnswer(t *testing.T) {
 			}
 			return answer()
 		}
-		if report, err := w.revoker.Wait(t.Context(), testID(1), time.Now(), nil); !errors.Is(err, store.ErrReplaced) {
+		if report, err := w.revoker.Wait(t.Context(), []store.ID{testID(1)}, time.Now(), nil); !errors.Is(err, store.ErrReplaced) {
 			t.Errorf("Wait = %+v, %v; want ErrReplaced", report, err)
 		}
 	})
@@ -245,7 +245,7 @@ func TestARevocationThatTheNextHistoryLacks(t *testing.T) {
 				w.stub.key = func(store.ID) (*store.Key, error) { return &store.Key{}, c.key }
 				w.in(time.Second, func() { w.head, w.members = 3, []store.Member{member(1, 3)} })
 				began := time.Now()
-				_, err := w.revoker.Wait(t.Context(), testID(1), began, nil)
+				_, err := w.revoker.Wait(t.Context(), []store.ID{testID(1)}, began, nil)
 				if !errors.Is(err, c.want) || (err == nil) != (c.want == nil) {
 					t.Errorf("Wait returned %v, want %v", err, c.want)
 				}
@@ -278,7 +278,7 @@ func TestAnAnswerFromAnotherHistory(t *testing.T) {
 					}
 					return answer()
 				}
-				_, err := w.revoker.Wait(t.Context(), testID(1), began, nil)
+				_, err := w.revoker.Wait(t.Context(), []store.ID{testID(1)}, began, nil)
 				if !errors.Is(err, c.want) || (err == nil) != (c.want == nil) {
 					t.Errorf("Wait returned %v, want %v", err, c.want)
 				}
