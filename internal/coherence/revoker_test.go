@@ -257,6 +257,25 @@ func TestARevocationThatTheNextHistoryLacks(t *testing.T) {
 	}
 }
 
+// Of many keys the last one tells: a history that has its deletion has those before it.
+func TestTheLastOfManyKeysTells(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWaiting(member(1, 4))
+		w.stub.key = func(id store.ID) (*store.Key, error) {
+			if id == testID(2) {
+				return &store.Key{}, nil
+			}
+			return nil, store.ErrNotFound
+		}
+		w.in(time.Second, func() { w.head, w.members = 3, []store.Member{member(1, 3)} })
+		keys := []store.ID{testID(1), testID(2)}
+		if _, err := w.revoker.Wait(t.Context(), keys, time.Now(), nil); !errors.Is(err, ErrUndone) {
+			t.Errorf("Wait returned %v, want ErrUndone", err)
+		}
+	})
+}
+
 // A server of another history is no answer, and is not waited for without end.
 func TestAnAnswerFromAnotherHistory(t *testing.T) {
 	t.Parallel()
