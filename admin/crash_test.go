@@ -41,6 +41,7 @@ const (
 	atCreated  = "created"
 	atRevoking = "revoking"
 	atRevoked  = "revoked"
+	atMany     = "revoking many"
 )
 
 func TestMain(m *testing.M) {
@@ -88,6 +89,9 @@ func work(dsn string) {
 		if moment == os.Getenv(doomedAt) {
 			once.Do(func() { fmt.Println("ready") })
 		}
+	}
+	if os.Getenv(doomedAt) == atMany {
+		workOnMany(ctx, service, reached)
 	}
 	for range 3 {
 		go func() {

@@ -39,6 +39,9 @@ func TestEveryDocumentedStatus(t *testing.T) {
 		{"GET", plane.OpenAPIPath, "", 200, ""},
 		{"GET", admin.SchemaPath, "", 200, ""},
 		{"POST", admin.GraphQLPath, total, 200, ""},
+		{"DELETE", plane.KeysPath + "?label_prefix=nobody", "", 200, ""},
+		{"DELETE", plane.KeysPath + "?label_prefix=x&dry_run=true", "", 200, ""},
+		{"DELETE", plane.KeysPath + "?created_since=x", "", 422, "validation_failed"},
 		{"GET", plane.NobodyPath, "", 404, "not_found"},
 		{"DELETE", plane.NobodyPath, "", 404, "not_found"},
 		{"GET", plane.KeysPath + "?limit=0", "", 422, "validation_failed"},
@@ -59,6 +62,7 @@ func TestEveryDocumentedStatus(t *testing.T) {
 	for _, o := range []struct{ method, path, body string }{
 		{"GET", plane.KeysPath, ""},
 		{"POST", plane.KeysPath, `{"label":"x"}`},
+		{"DELETE", plane.KeysPath, ""},
 		{"GET", one, ""},
 		{"DELETE", one, ""},
 		{"GET", plane.AuditPath, ""},
@@ -78,6 +82,7 @@ func TestEveryDocumentedStatus(t *testing.T) {
 	}
 
 	awaited(t, p, root, one)
+	awaited(t, p, root, plane.KeysPath+"?label_prefix=nobody")
 	ask(t, root, "DELETE", one, "", 200, "")
 	fresh, _ := p.Mint(t, "fresh")
 	ask(t, root, "DELETE", plane.KeysPath+"/"+fresh.ID.String(), "", 200, "")
@@ -138,6 +143,7 @@ func unavailable(t *testing.T, api *plane.OpenAPI) {
 		{"POST", plane.KeysPath, `{"label":"x"}`},
 		{"GET", one, ""},
 		{"DELETE", one, ""},
+		{"DELETE", plane.KeysPath + "?label_prefix=bot", ""},
 		{"GET", plane.AuditPath, ""},
 	} {
 		if a := ask(t, root, o.method, o.path, o.body, 503, "unavailable"); a.Header.Get("Retry-After") == "" {

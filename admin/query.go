@@ -64,6 +64,69 @@ func KeyQuery(p Parameters) (*store.KeyQuery, error) {
 	return query, errors.Join(errs[:]...)
 }
 
+// The filters of the deletion of many keys, and its other parameters.
+var (
+	revokeFilters    = []string{"created_by", "created_since", "label_prefix", "permission"}
+	revokeParameters = append([]string{"dry_run"}, revokeFilters...)
+)
+
+// revokeQuery reads the query of the deletion of many keys. Only except may be there more
+// than once.
+func revokeQuery(raw string) (filter *store.KeyFilter, dryRun bool, err error) {
+	values, err := url.ParseQuery(raw)
+	if err != nil {
+		return nil, false, BadRequest("malformed query")
+	}
+	except := values["except"]
+	delete(values, "except")
+	p, err := onlyOnce(values, "parameter", revokeParameters)
+	if err != nil {
+		return nil, false, err
+	}
+	switch p["dry_run"] {
+	case "", "false":
+	case "true":
+		dryRun = true
+	default:
+		return nil, false, &store.InvalidError{Field: "dry_run", Reason: "must be true or false"}
+	}
+	filter, err = RevokeFilter(p, except)
+	return filter, dryRun, err
+}
+
+// RevokeFilter checks which keys to revoke. An empty parameter is that of a variable that is
+// not set: the caller has not said what it wants, and would lose more than it meant.
+func RevokeFilter(p Parameters, except []string) (*store.KeyFilter, error) {
+	for name, value := range p {
+		if value == "" {
+			return nil, BadRequest(name + " must not be empty: leave it out, or say which keys")
+		}
+	}
+	filter := &store.KeyFilter{CreatedBy: store.Canonical(p["created_by"])}
+	var errs [4]error
+	_, errs[0] = p.Text("created_by")
+	filter.CreatedSince, errs[1] = p.time("created_since")
+	filter.LabelPrefix, errs[2] = p.Text("label_prefix")
+	filter.Permission, errs[3] = p.Text("permission")
+	for _, text := range except {
+		if text == "" {
+			return nil, BadRequest("except must not be empty: leave it out, or name a key")
+		}
+		id, err := store.ParseKeyID(text)
+		if err != nil {
+			return nil, &store.InvalidError{Field: "except", Reason: "must be the id of a key, a UUID"}
+		}
+		filter.Except = append(filter.Except, id)
+	}
+	if err := errors.Join(errs[:]...); err != nil {
+		return nil, err
+	}
+	if !filter.Any() {
+		return nil, BadRequest("at least one of " + strings.Join(revokeFilters, ", ") + " must say which keys")
+	}
+	return filter, nil
+}
+
 // auditParameters are those of the audit log.
 var auditParameters = []string{"key_id", "label", "event", "actor", "since", "until", "limit", "cursor"}
 

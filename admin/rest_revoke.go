@@ -11,18 +11,52 @@ import (
 	"github.com/lumio-vision/caddy-system-keys/internal/coherence"
 )
 
-// RevokeKey answers when no instance accepts the key any more. If the caller sets a
-// limit (Prefer: wait), it answers with 202 at that limit. Once the key is deleted the
-// wait goes on, even if the caller goes away.
+// RevokeKey answers when no instance accepts the key any more.
 func RevokeKey(w http.ResponseWriter, r *http.Request, x *Exchange) error {
-	limit, limited := preferredWait(r.Header)
 	deleting, cancel := Detached(r.Context())
 	defer cancel()
 	revocation, err := x.Service.Revoke(deleting, x.Actor, x.ID)
 	if err != nil {
 		return err
 	}
-	href := keysPath + "/" + x.ID.String()
+	return answerRevocation(w, r, revocation, func(revoked *Revoked) envelope {
+		return keyAnswer(ShowRevoked(revoked), keysPath+"/"+x.ID.String())
+	})
+}
+
+// revokeKeys is [RevokeKey] for all keys that the query names. With dry_run it only lists
+// them.
+func revokeKeys(w http.ResponseWriter, r *http.Request, x *Exchange) error {
+	if err := x.Actor.May(PermissionDelete); err != nil {
+		return err // whoever may not do it learns nothing about the query
+	}
+	filter, dryRun, err := revokeQuery(r.URL.RawQuery)
+	if err != nil {
+		return err
+	}
+	href := keysPath + "?" + r.URL.RawQuery
+	ctx, cancel := Detached(r.Context())
+	defer cancel()
+	if dryRun {
+		keys, err := x.Service.Matching(ctx, x.Actor, filter)
+		if err != nil {
+			return err
+		}
+		WriteJSON(w, http.StatusOK, keyAnswer(ShowMatching(keys), href))
+		return nil
+	}
+	revocation, err := x.Service.RevokeMany(ctx, x.Actor, filter)
+	if err != nil {
+		return err
+	}
+	return answerRevocation(w, r, revocation, func(revoked *Revoked) envelope { return keyAnswer(ShowRevokedKeys(revoked), href) })
+}
+
+// answerRevocation waits for the end of a revocation. If the caller sets a limit
+// (Prefer: wait), it answers with 202 at that limit. The wait goes on, even if the caller
+// goes away.
+func answerRevocation(w http.ResponseWriter, r *http.Request, revocation *Revocation, show func(*Revoked) envelope) error {
+	limit, limited := preferredWait(r.Header)
 	wait := revocation.Begin(context.WithoutCancel(r.Context()))
 	var over <-chan time.Time
 	if limited {
@@ -43,9 +77,9 @@ func RevokeKey(w http.ResponseWriter, r *http.Request, x *Exchange) error {
 		if wait.Err != nil {
 			return wait.Err
 		}
-		WriteJSON(w, http.StatusOK, keyAnswer(ShowRevoked(wait.Revoked), href))
+		WriteJSON(w, http.StatusOK, show(wait.Revoked))
 	default:
-		WriteJSON(w, http.StatusAccepted, keyAnswer(ShowRevoked(wait.SoFar()), href))
+		WriteJSON(w, http.StatusAccepted, show(wait.SoFar()))
 	}
 	return nil
 }

@@ -54,7 +54,7 @@ func TestTheAPIRefuses(t *testing.T) {
 		{name: "an id with an encoded digit", path: collection + "/%30" + victim.ID.String()[1:], auth: root, status: 404, code: "not_found"},
 		{name: "no id at all", path: collection + "/x", auth: root, status: 404, code: "not_found"},
 		{name: "an update", method: "PATCH", path: one, auth: root, body: label("x"), status: 405, code: "method_not_allowed"},
-		{name: "a revocation of all keys", method: "DELETE", path: collection, auth: root, status: 405, code: "method_not_allowed"},
+		{name: "a revocation of all keys", method: "DELETE", path: collection, auth: root, status: 400, code: "invalid_request", says: "at least one"},
 		{name: "XML", path: collection, auth: root, header: []string{"Accept", "application/xml"}, status: 406, code: "not_acceptable"},
 		{name: "a form", method: "POST", path: collection, auth: root, body: label("x"), header: []string{"Content-Type", "text/plain"}, status: 415, code: "unsupported_media_type"},
 		{name: "a body over 64 KiB", method: "POST", path: collection, auth: root, body: label(strings.Repeat("x", 64<<10)), status: 413, code: "too_large"},

@@ -16,16 +16,17 @@ import (
 // Revoker waits until every instance has applied what was committed;
 // *[coherence.Revoker] does.
 type Revoker interface {
-	Wait(ctx context.Context, key store.ID, committed time.Time, watch func(coherence.Report)) (coherence.Report, error)
+	Wait(ctx context.Context, keys []store.ID, committed time.Time, watch func(coherence.Report)) (coherence.Report, error)
 }
 
-// Revocation is the deletion of an id. Instances may still accept its key until
-// [Revocation.Wait] has returned.
+// Revocation is the deletion of an id, or of many keys at once. Instances may still accept
+// the keys until [Revocation.Wait] has returned.
 type Revocation struct {
 	service   *Service
 	id        store.ID
 	label     string
-	at        time.Time // zero: neither the rows nor the audit log know the id
+	keys      []store.AuditKey // of [Service.RevokeMany]
+	at        time.Time        // zero: neither the rows nor the audit log know the id
 	committed time.Time
 }
 
@@ -33,8 +34,10 @@ type Revocation struct {
 type Revoked struct {
 	ID    store.ID
 	Label string
-	// At is when the key was revoked, as the audit log has it. It is zero while some
-	// instance may accept the key.
+	// Keys are those of [Service.RevokeMany], which has no ID and no Label.
+	Keys []store.AuditKey
+	// At is when the key was revoked, as the audit log has it: the last one of many. It is
+	// zero while some instance may accept a key.
 	At     time.Time
 	Report coherence.Report
 }
@@ -137,7 +140,7 @@ func (r *Revocation) Known() bool { return !r.at.IsZero() }
 // error of ctx, or one of [coherence.Revoker.Wait] if a failover may have undone the
 // deletion.
 func (r *Revocation) Wait(ctx context.Context, watch func(coherence.Report)) (*Revoked, error) {
-	report, err := r.service.Revoker.Wait(ctx, r.id, r.committed, watch)
+	report, err := r.service.Revoker.Wait(ctx, r.ids(), r.committed, watch)
 	if err != nil {
 		return nil, err
 	}
@@ -151,5 +154,5 @@ func (r *Revocation) Wait(ctx context.Context, watch func(coherence.Report)) (*R
 
 // SoFar is the answer to a caller that does not wait for the end.
 func (r *Revocation) SoFar(report coherence.Report) *Revoked {
-	return &Revoked{ID: r.id, Label: r.label, Report: report}
+	return &Revoked{ID: r.id, Label: r.label, Keys: r.keys, Report: report}
 }

@@ -72,7 +72,7 @@ type waiter struct {
 	ended atomic.Bool
 }
 
-func (w *waiter) Wait(ctx context.Context, _ store.ID, _ time.Time, watch func(coherence.Report)) (coherence.Report, error) {
+func (w *waiter) Wait(ctx context.Context, _ []store.ID, _ time.Time, watch func(coherence.Report)) (coherence.Report, error) {
 	w.lossy.calls = append(w.lossy.calls, "wait")
 	awaited := coherence.Report{Total: 2, Acknowledged: 1, Awaited: []store.Member{{Name: "slow one"}}}
 	if watch != nil {

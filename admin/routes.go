@@ -52,8 +52,8 @@ const MediaJSON = "application/json"
 // The routes of the REST API. The page has two of them under paths of its own.
 var (
 	KeysRoute = &Route{
-		Calls: authenticated(map[string]Call{http.MethodGet: ListKeys, http.MethodHead: ListKeys, http.MethodPost: CreateKey}),
-		Only:  "keys can be listed and created here", Produces: []string{MediaJSON},
+		Calls: authenticated(map[string]Call{http.MethodGet: ListKeys, http.MethodHead: ListKeys, http.MethodPost: CreateKey, http.MethodDelete: revokeKeys}),
+		Only:  "keys can be listed, created and revoked here", Produces: []string{MediaJSON},
 	}
 	KeyRoute = &Route{
 		Calls: authenticated(map[string]Call{http.MethodGet: GetKey, http.MethodHead: GetKey, http.MethodDelete: RevokeKey}),

@@ -28,6 +28,25 @@ type KeyJSON struct {
 type RevokedJSON struct {
 	ID    store.ID `json:"id"`
 	Label string   `json:"label"`
+	OutcomeJSON
+}
+
+// RevokedKeysJSON is the revocation of many keys, or what it would be: then there is no
+// outcome.
+type RevokedKeysJSON struct {
+	Keys  []NamedKeyJSON `json:"keys"`
+	Total int32          `json:"total"`
+	*OutcomeJSON
+}
+
+// NamedKeyJSON is what is left to say of a key.
+type NamedKeyJSON struct {
+	ID    store.ID `json:"id"`
+	Label string   `json:"label"`
+}
+
+// OutcomeJSON is what has become of a revocation.
+type OutcomeJSON struct {
 	// RevokedAt is left out while some instance is awaited.
 	RevokedAt time.Time `json:"revoked_at,omitzero"`
 	// Instances says who refuses the key, and why.
@@ -72,8 +91,28 @@ func ShowKey(k *store.Key) KeyJSON {
 
 // ShowRevoked gives the public form of a revocation.
 func ShowRevoked(r *Revoked) RevokedJSON {
-	return RevokedJSON{
-		ID: r.ID, Label: r.Label, RevokedAt: r.At,
+	return RevokedJSON{ID: r.ID, Label: r.Label, OutcomeJSON: showOutcome(r)}
+}
+
+// ShowRevokedKeys gives the public form of the revocation of many keys.
+func ShowRevokedKeys(r *Revoked) RevokedKeysJSON {
+	shown, outcome := ShowMatching(r.Keys), showOutcome(r)
+	shown.OutcomeJSON = &outcome
+	return shown
+}
+
+// ShowMatching gives the public form of the keys that would be revoked.
+func ShowMatching(keys []store.AuditKey) RevokedKeysJSON {
+	shown := RevokedKeysJSON{Keys: make([]NamedKeyJSON, 0, len(keys)), Total: int32(len(keys))}
+	for _, key := range keys {
+		shown.Keys = append(shown.Keys, NamedKeyJSON{ID: key.ID, Label: key.Label})
+	}
+	return shown
+}
+
+func showOutcome(r *Revoked) OutcomeJSON {
+	return OutcomeJSON{
+		RevokedAt: r.At,
 		Instances: InstancesJSON{
 			Total: int32(r.Report.Total), Acknowledged: int32(r.Report.Acknowledged), Expired: int32(len(r.Report.Expired)),
 			Awaited: r.Awaited(),

@@ -183,11 +183,11 @@ type timedRevoker struct {
 
 // Wait implements [admin.Revoker].
 func (r timedRevoker) Wait(
-	ctx context.Context, key store.ID, committed time.Time, watch func(coherence.Report),
+	ctx context.Context, keys []store.ID, committed time.Time, watch func(coherence.Report),
 ) (report coherence.Report, err error) {
 	ctx, span := observe.Start(ctx, "wait for instances")
 	defer func() { observe.End(span, err) }()
-	if report, err = r.Revoker.Wait(ctx, key, committed, watch); err == nil {
+	if report, err = r.Revoker.Wait(ctx, keys, committed, watch); err == nil {
 		meter.Revoked(r.now().Sub(committed))
 	}
 	return report, err

@@ -14,7 +14,6 @@ import (
 	"github.com/lumio-vision/caddy-system-keys/internal/engine"
 	"github.com/lumio-vision/caddy-system-keys/internal/metrics"
 	"github.com/lumio-vision/caddy-system-keys/internal/verify"
-	"github.com/lumio-vision/caddy-system-keys/store"
 	"github.com/lumio-vision/caddy-system-keys/store/redis"
 )
 
@@ -103,7 +102,7 @@ func (*Control) status(w http.ResponseWriter, r *http.Request) error {
 	state := stateOf(e)
 	answer := metrics.Status{Instance: state.Instance(now)}
 	if state.Live != nil {
-		progress, err := state.Live.Store.Progress(ctx, store.ID{}, nil)
+		progress, err := state.Live.Store.Progress(ctx, nil, nil)
 		if err == nil {
 			answer.Servers = metrics.ServersOf(progress)
 			answer.Instance.Store.Answers = true

@@ -186,8 +186,8 @@ type Progress struct {
 	Origin  string
 	// Members are those of the awaited that have not left, by JoinedAt, then by ID.
 	Members []Member
-	// Cut is how many in-flight requests the instances report to have cut because the key
-	// was deleted.
+	// Cut is how many in-flight requests the instances report to have cut because the keys
+	// were deleted.
 	Cut int
 }
 

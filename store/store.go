@@ -119,6 +119,16 @@ type Store interface {
 	// itself. After any other error the key may be deleted or not.
 	DeleteKey(ctx context.Context, id ID, write *Write) (*Key, error)
 
+	// DeleteKeys deletes all keys that match the filter, and returns them as they were, without
+	// their hashes, in the order of their ids. That is one transaction with their records, as
+	// for DeleteKey: all keys are deleted or none is. If no key matches, nothing happens, and
+	// there is no error. The caller names the acting key in [KeyFilter.Except]; it is not
+	// spared otherwise.
+	DeleteKeys(ctx context.Context, filter *KeyFilter, write *Write) ([]*Key, error)
+
+	// MatchKeys returns the keys that DeleteKeys would delete now.
+	MatchKeys(ctx context.Context, filter *KeyFilter) ([]*Key, error)
+
 	// RehashKey replaces a key's hash by another hash of the same key, if the hash is still
 	// the old one. Nothing else about the key changes, and its users notice nothing. The
 	// change is logged as [KeyRehashed]. The error is [ErrConflict] if the key has another
@@ -141,8 +151,8 @@ type Store interface {
 	Barrier(ctx context.Context) (rev int64, err error)
 
 	// Progress returns up to which change each of the awaited members has come, and how many
-	// requests were cut because this key was deleted. A nil slice awaits all members.
-	Progress(ctx context.Context, key ID, awaited []ID) (*Progress, error)
+	// requests were cut because these keys were deleted. If awaited is nil, all members are.
+	Progress(ctx context.Context, keys, awaited []ID) (*Progress, error)
 
 	// Leave removes a member. If there is none, it returns nil.
 	Leave(ctx context.Context, member ID) error

@@ -187,6 +187,62 @@ func (resolvers) AdminDeleteSystemKey(ctx context.Context, args struct{ ID graph
 	return &revocation{admin.ShowRevoked(revoked)}, nil
 }
 
+// deleteKeysArgs are the arguments of adminDeleteSystemKeys.
+type deleteKeysArgs struct {
+	CreatedBy    *string
+	CreatedSince *graphql.Time
+	LabelPrefix  *string
+	Permission   *string
+	Except       *[]graphql.ID
+	DryRun       bool
+}
+
+// AdminDeleteSystemKeys is the field of that name.
+func (resolvers) AdminDeleteSystemKeys(ctx context.Context, args deleteKeysArgs) (*revocations, error) {
+	c := callOf(ctx)
+	p := admin.Parameters{}
+	set(p, "created_by", args.CreatedBy)
+	setTime(p, "created_since", args.CreatedSince)
+	set(p, "label_prefix", args.LabelPrefix)
+	set(p, "permission", args.Permission)
+	var except []string
+	if args.Except != nil {
+		for _, id := range *args.Except {
+			except = append(except, string(id))
+		}
+	}
+	shown, err := c.deleteKeys(ctx, p, except, args.DryRun)
+	if err != nil {
+		return nil, c.failed(err)
+	}
+	return &revocations{shown}, nil
+}
+
+func (c *call) deleteKeys(ctx context.Context, p admin.Parameters, except []string, dryRun bool) (shown admin.RevokedKeysJSON, err error) {
+	if err := c.x.Actor.May(admin.PermissionDelete); err != nil {
+		return shown, err
+	}
+	filter, err := admin.RevokeFilter(p, except)
+	if err != nil {
+		return shown, err
+	}
+	deleting, cancel := admin.Detached(ctx)
+	defer cancel()
+	if dryRun {
+		keys, err := c.x.Service.Matching(deleting, c.x.Actor, filter)
+		return admin.ShowMatching(keys), err
+	}
+	deleted, err := c.x.Service.RevokeMany(deleting, c.x.Actor, filter)
+	if err != nil {
+		return shown, err
+	}
+	revoked, err := deleted.Wait(context.WithoutCancel(ctx), nil)
+	if err != nil {
+		return shown, err
+	}
+	return admin.ShowRevokedKeys(revoked), nil
+}
+
 // set adds a parameter that the document has.
 func set(p admin.Parameters, name string, value *string) {
 	if value != nil {

@@ -31,6 +31,44 @@ type revocation struct{ admin.RevokedJSON }
 func (r revocation) ID() graphql.ID          { return graphql.ID(r.RevokedJSON.ID.String()) }
 func (r revocation) RevokedAt() graphql.Time { return graphql.Time{Time: r.RevokedJSON.RevokedAt} }
 
+// revocations is the revocation of many keys. After a dry run it has no outcome.
+type revocations struct{ shown admin.RevokedKeysJSON }
+
+func (r revocations) Keys() []namedKey {
+	keys := make([]namedKey, 0, len(r.shown.Keys))
+	for _, key := range r.shown.Keys {
+		keys = append(keys, namedKey{key})
+	}
+	return keys
+}
+
+func (r revocations) Total() int32 { return r.shown.Total }
+
+func (r revocations) RevokedAt() *graphql.Time {
+	if r.shown.OutcomeJSON == nil {
+		return nil
+	}
+	return &graphql.Time{Time: r.shown.RevokedAt}
+}
+
+func (r revocations) Instances() *admin.InstancesJSON {
+	if r.shown.OutcomeJSON == nil {
+		return nil
+	}
+	return &r.shown.Instances
+}
+
+func (r revocations) RequestsCut() *int32 {
+	if r.shown.OutcomeJSON == nil {
+		return nil
+	}
+	return &r.shown.RequestsCut
+}
+
+type namedKey struct{ admin.NamedKeyJSON }
+
+func (k namedKey) ID() graphql.ID { return graphql.ID(k.NamedKeyJSON.ID.String()) }
+
 // recordList is a page of the audit log. More says that Total is not all.
 type recordList struct {
 	Data  []record

@@ -47,7 +47,7 @@ func New(config admin.Config) *Page {
 			Calls: map[string]admin.Call{
 				http.MethodGet: p.visited(admin.ListKeys), http.MethodHead: p.visited(admin.ListKeys), http.MethodPost: p.create,
 			},
-			Only: admin.KeysRoute.Only, Produces: admin.KeysRoute.Produces, Form: true,
+			Only: "keys can be listed and created here", Produces: admin.KeysRoute.Produces, Form: true,
 		},
 	}
 	// These name a key, so their paths are found by [Page.Route].

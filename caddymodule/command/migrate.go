@@ -67,7 +67,7 @@ func moveKeys(cmd *cobra.Command) (err error) {
 	}
 	defer func() { err = errors.Join(err, from.Close()) }()
 	// Check the source before a file is created for the destination.
-	progress, err := from.Progress(cmd.Context(), store.ID{}, nil)
+	progress, err := from.Progress(cmd.Context(), nil, nil)
 	if err != nil {
 		return fmt.Errorf("--from: %w (its schema must be up to date: see caddy system-keys migrate --store)", err)
 	}

@@ -20,8 +20,11 @@ import (
 
 func revokeCommand() *cobra.Command {
 	cmd := &cobra.Command{
-		Use:   "revoke ID... [--yes]",
+		Use:   "revoke ID... [--yes] [--json]",
 		Short: "Revokes keys, for ever",
+		Example: `  caddy system-keys revoke 0199d3f0-0000-7000-8000-000000000001
+  caddy system-keys revoke --created-by user:eve --since 30d --dry-run
+  caddy system-keys revoke --label-prefix ci- --except 0199d3f0-0000-7000-8000-000000000001`,
 		Long: `
 Deletes the keys, and returns when no server that runs on the same store accepts
 them any more. A server that does not answer is waited for until its lease has
@@ -30,16 +33,34 @@ run out. Asks before it does so on a terminal; elsewhere --yes is needed.
 Interrupted while it waits, the keys are deleted, and servers may accept them
 until they have noticed. Revoking a key again waits again, and answers as the
 first time. An id that the store has never heard of is an error, once no server
-accepts it.`,
-		Args: cobra.MinimumNArgs(1),
+accepts it.
+
+In place of ids, flags say which keys: those that match every one of
+--created-by, --since, --label-prefix and --permission, but for those of
+--except. They are deleted in one transaction, all or none. --dry-run lists
+them.`,
+		Args: func(cmd *cobra.Command, args []string) error {
+			if filtered(cmd) {
+				if len(args) > 0 {
+					return errors.New("name the keys by id or by flags, not by both")
+				}
+				return nil
+			}
+			return cobra.MinimumNArgs(1)(cmd, args)
+		},
 		RunE: onStore(readRevoke),
 	}
 	cmd.Flags().BoolP("yes", "y", false, "Do not ask")
+	cmd.Flags().Bool("json", false, "Print the objects of the API")
+	addFilterFlags(cmd)
 	return cmd
 }
 
 // readRevoke reads all ids before the first key is deleted.
 func readRevoke(cmd *cobra.Command, args []string) (action, error) {
+	if filtered(cmd) {
+		return readRevokeMany(cmd)
+	}
 	var ids []store.ID
 	for _, arg := range args {
 		id, err := store.ParseKeyID(arg)
@@ -48,23 +69,34 @@ func readRevoke(cmd *cobra.Command, args []string) (action, error) {
 		}
 		ids = append(ids, id)
 	}
-	yes, _ := cmd.Flags().GetBool("yes")
-	if in, ok := cmd.InOrStdin().(*os.File); !yes && (!ok || !term.IsTerminal(int(in.Fd()))) {
-		return nil, Usagef("not a terminal, so nobody can be asked: use --yes")
+	yes, err := agreed(cmd, false)
+	if err != nil {
+		return nil, err
 	}
+	asJSON, _ := cmd.Flags().GetBool("json")
 	return func(cmd *cobra.Command, t *target) error {
 		if !yes {
 			if err := askBeforeRevoking(cmd, t, ids); err != nil {
 				return err
 			}
 		}
-		return revokeAll(cmd, t, ids)
+		return revokeAll(cmd, t, ids, asJSON)
 	}, nil
+}
+
+// agreed reports whether nobody is to be asked. If that is wanted, and cannot be done, it
+// returns an error.
+func agreed(cmd *cobra.Command, harmless bool) (bool, error) {
+	yes, _ := cmd.Flags().GetBool("yes")
+	if in, ok := cmd.InOrStdin().(*os.File); !yes && !harmless && (!ok || !term.IsTerminal(int(in.Fd()))) {
+		return false, Usagef("not a terminal, so nobody can be asked: use --yes")
+	}
+	return yes, nil
 }
 
 // revokeAll deletes every key before it waits for the first. If one fails, it goes on with
 // the others.
-func revokeAll(cmd *cobra.Command, t *target, ids []store.ID) error {
+func revokeAll(cmd *cobra.Command, t *target, ids []store.ID, asJSON bool) error {
 	service := t.service()
 	var errs []error
 	fail := func(id store.ID, err error) { errs = append(errs, fmt.Errorf("%s: %w", id, err)) }
@@ -81,13 +113,18 @@ func revokeAll(cmd *cobra.Command, t *target, ids []store.ID) error {
 			continue
 		}
 		delete(revocations, id) // named twice, revoked once
-		progress := &revokeProgress{out: cmd.ErrOrStderr(), id: id, now: t.now}
+		progress := &revokeProgress{out: cmd.ErrOrStderr(), name: id.String(), now: t.now}
 		revoked, err := revocation.Wait(cmd.Context(), progress.watch)
 		if err != nil {
 			fail(id, err)
 			continue
 		}
-		progress.end(revoked)
+		if asJSON {
+			if err := newEncoder(cmd.OutOrStdout()).Encode(admin.ShowRevoked(revoked)); err != nil {
+				fail(id, err)
+			}
+		}
+		progress.end(fmt.Sprintf("%q (%s)", printable(revoked.Label), id), revoked)
 	}
 	return errors.Join(errs...)
 }
@@ -105,7 +142,12 @@ func askBeforeRevoking(cmd *cobra.Command, t *target, ids []store.ID) error {
 		}
 		fmt.Fprintf(cmd.ErrOrStderr(), "%s  %s, last used: %s\n", id, printable(key.Label), minuteOf(key.LastUsedAt))
 	}
-	fmt.Fprintf(cmd.ErrOrStderr(), "Revoke %d key(s) for ever? [y/N] ", len(ids))
+	return ask(cmd, len(ids))
+}
+
+// ask returns an error without a yes.
+func ask(cmd *cobra.Command, keys int) error {
+	fmt.Fprintf(cmd.ErrOrStderr(), "Revoke %d key(s) for ever? [y/N] ", keys)
 	answer, _ := bufio.NewReader(cmd.InOrStdin()).ReadString('\n')
 	if answer = strings.ToLower(strings.TrimSpace(answer)); answer != "y" && answer != "yes" {
 		return errors.New("nothing was revoked")
@@ -123,7 +165,7 @@ const (
 // revokeProgress reports which servers a revocation waits for, and why.
 type revokeProgress struct {
 	out     io.Writer
-	id      store.ID
+	name    string // of what is revoked
 	now     func() time.Time
 	since   time.Time // when the wait began
 	printed time.Time // the last report, or zero
@@ -145,10 +187,10 @@ func (p *revokeProgress) watch(report coherence.Report) {
 	}
 	p.printed = now
 	if report.Total == 0 {
-		fmt.Fprintf(p.out, "%s  deleted; the store does not say which servers there are, waiting for the longest lease\n", p.id)
+		fmt.Fprintf(p.out, "%s  deleted; the store does not say which servers there are, waiting for the longest lease\n", p.name)
 		return
 	}
-	fmt.Fprintf(p.out, "%s  deleted; %d of %d server(s) refuse it, waiting for %s\n", p.id,
+	fmt.Fprintf(p.out, "%s  deleted; %d of %d server(s) refuse it, waiting for %s\n", p.name,
 		report.Total-len(report.Awaited), report.Total, p.describe(report.Awaited, now))
 }
 
@@ -165,10 +207,9 @@ func (p *revokeProgress) describe(members []store.Member, now time.Time) string 
 
 // end prints how many servers have acknowledged the revocation, which ones have not, and how
 // many requests were cut.
-func (p *revokeProgress) end(revoked *admin.Revoked) {
+func (p *revokeProgress) end(what string, revoked *admin.Revoked) {
 	report := revoked.Report
-	text := fmt.Sprintf("Revoked %q (%s): %d of %d server(s) acknowledged", printable(revoked.Label), p.id,
-		report.Acknowledged, report.Total)
+	text := fmt.Sprintf("Revoked %s: %d of %d server(s) acknowledged", what, report.Acknowledged, report.Total)
 	if len(report.Expired) > 0 {
 		text += fmt.Sprintf(", %d did not answer until the lease had run out or left: %s",
 			len(report.Expired), strings.Join(namesOf(report.Expired), ", "))

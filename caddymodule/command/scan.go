@@ -188,7 +188,7 @@ func shown(text string) string { return printable(token.Redact(text)) }
 // end revokes the live keys, if that is wanted, and returns what the search has come to.
 func (s *scan) end(revoke bool) error {
 	if revoke && len(s.order) > 0 {
-		if err := revokeAll(s.cmd, s.target, s.order); err != nil {
+		if err := revokeAll(s.cmd, s.target, s.order, false); err != nil {
 			return err
 		}
 	}

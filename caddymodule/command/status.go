@@ -61,7 +61,7 @@ func printStatus(cmd *cobra.Command, _ []string) error {
 
 // printServers adds to the answer what the store knows, and prints it.
 func printServers(cmd *cobra.Command, s store.Store, answer *metrics.Status, write func(io.Writer, *metrics.Status) error) error {
-	progress, err := s.Progress(cmd.Context(), store.ID{}, nil)
+	progress, err := s.Progress(cmd.Context(), nil, nil)
 	if err != nil {
 		return err
 	}

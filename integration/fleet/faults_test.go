@@ -123,7 +123,7 @@ func TestKilledIsWaitedForOnce(t *testing.T) {
 
 func (f *fleet) members() int {
 	f.tb.Helper()
-	progress, err := f.store.Progress(f.tb.Context(), store.ID{}, nil)
+	progress, err := f.store.Progress(f.tb.Context(), nil, nil)
 	if err != nil {
 		f.tb.Fatal(err)
 	}
@@ -219,7 +219,7 @@ func TestDatabaseRestartsUnderLoad(t *testing.T) {
 func (f *fleet) mintEventually(label string) (key *store.Key, plain string) {
 	f.tb.Helper()
 	eventually(f.tb, "the database is back", func() bool {
-		_, err := f.store.Progress(f.tb.Context(), store.ID{}, nil)
+		_, err := f.store.Progress(f.tb.Context(), nil, nil)
 		return err == nil
 	})
 	return f.mint(label)

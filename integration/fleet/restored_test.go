@@ -176,7 +176,7 @@ func TestRestoredToBeforeAnInsertShows(t *testing.T) {
 	key, plain := f.mint("bot")
 	l := hammer(t, key, plain, f.instances...)
 	eventually(t, "every server has read on to the insert", func() bool {
-		progress, err := f.store.Progress(t.Context(), store.ID{}, nil)
+		progress, err := f.store.Progress(t.Context(), nil, nil)
 		return err == nil && len(progress.Members) == 2 &&
 			!slices.ContainsFunc(progress.Members, func(m store.Member) bool { return m.Applied < progress.Head.Rev })
 	})

@@ -50,7 +50,7 @@ func drift(t *testing.T, by float64, broken bool) {
 	if _, err := mine.Barrier(context.Background()); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := revoker.Wait(context.Background(), store.ID{}, fast.now(), nil); err != nil {
+	if _, err := revoker.Wait(context.Background(), nil, fast.now(), nil); err != nil {
 		t.Fatal(err)
 	}
 	if held := lease.State(slow.now()) != coherence.LeaseNone; held != broken {

@@ -122,7 +122,7 @@ func (s *stub) Barrier(context.Context) (int64, error) {
 	return 0, nil
 }
 
-func (s *stub) Progress(context.Context, store.ID, []store.ID) (*store.Progress, error) {
+func (s *stub) Progress(context.Context, []store.ID, []store.ID) (*store.Progress, error) {
 	return s.progress()
 }
 

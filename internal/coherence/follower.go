@@ -16,7 +16,7 @@ type Store interface {
 	Follow(ctx context.Context) (store.Feed, error)
 	Key(ctx context.Context, id store.ID) (*store.Key, error)
 	Barrier(ctx context.Context) (rev int64, err error)
-	Progress(ctx context.Context, key store.ID, awaited []store.ID) (*store.Progress, error)
+	Progress(ctx context.Context, keys, awaited []store.ID) (*store.Progress, error)
 	Leave(ctx context.Context, member store.ID) error
 	Reap(ctx context.Context, member store.ID, heartbeat int64) (bool, error)
 	Prune(ctx context.Context, keep int) error

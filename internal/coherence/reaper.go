@@ -11,8 +11,9 @@ import (
 
 const (
 	// keepChanges is how many entries of the change log are kept. An instance that has
-	// missed more than that forgets everything and starts at the head.
-	keepChanges = 10_000
+	// missed more than that forgets everything and starts at the head, and does not report
+	// what it cuts. Ten thousand keys may end in one transaction, so there is room for some.
+	keepChanges = 50_000
 	// pruneEvery is how many entries the log has grown by when an instance prunes it.
 	pruneEvery = keepChanges / 10
 	// tidyTimeout bounds a call that removes a member or old entries.

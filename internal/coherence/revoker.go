@@ -64,18 +64,18 @@ const (
 // and that the change is not in the new history. It has to be made again.
 var ErrUndone = errors.New("the database has another history now, in which the key was not revoked: revoke it again")
 
-// Wait returns when no instance can accept the key on a state from before the change. Each
+// Wait returns when no instance can accept the keys on a state from before the change. Each
 // instance has then applied everything that was committed before committed, or cannot hold
 // a lease from before. Committed is a reading of the clock from after the commit. Whatever
 // was deleted before is then refused everywhere. Wait waits for the longest ttl of a silent
-// member at most.
+// member at most. The keys are those that were deleted, the last one at last.
 //
 // Wait calls watch with each report of how far it has come, unless watch is nil. The error
 // is that of ctx: a member may still trust its memory then, and the report is the last one.
 // Or the change may be lost. The error is then [ErrUndone], [store.ErrReplaced], or says why
 // the present history cannot be asked, such as [store.ErrOtherHistory].
 func (r *Revoker) Wait(
-	ctx context.Context, key store.ID, committed time.Time, watch func(Report),
+	ctx context.Context, keys []store.ID, committed time.Time, watch func(Report),
 ) (Report, error) {
 	if r.own != nil {
 		r.own.config.Lease.Want()
@@ -84,7 +84,7 @@ func (r *Revoker) Wait(
 	pause := minPoll
 	var unsureSince time.Time // since when it is not known whether the change is in the present history
 	for {
-		err := r.look(ctx, key, w)
+		err := r.look(ctx, keys, w)
 		if errors.Is(err, store.ErrReplaced) {
 			return w.report(), err // the deletion may be in the database that was replaced
 		}
@@ -99,7 +99,7 @@ func (r *Revoker) Wait(
 		case errors.Is(err, store.ErrOtherHistory):
 			unsure = err // the members of that history are not those to wait for
 		case w.done(now) && r.settled(w.turnAfter, now):
-			if unsure = r.checkDeleted(ctx, key, committed); unsure == nil || errors.Is(unsure, ErrUndone) {
+			if unsure = r.checkDeleted(ctx, keys, committed); unsure == nil || errors.Is(unsure, ErrUndone) {
 				return report, unsure
 			}
 		}
@@ -123,15 +123,15 @@ func (r *Revoker) Wait(
 
 // look asks who the members are and how far they have come, and updates the wait. After the
 // first answer it asks for the awaited ones alone.
-func (r *Revoker) look(ctx context.Context, key store.ID, w *wait) error {
+func (r *Revoker) look(ctx context.Context, keys []store.ID, w *wait) error {
 	asked := r.now()
-	progress, err := r.progress(ctx, key, w.awaited())
+	progress, err := r.progress(ctx, keys, w.awaited())
 	if err == nil && !progress.Watched && !w.barred {
 		// The triggers are missing, so the change may not be in the log. A barrier is
 		// an entry to wait for instead.
 		if _, err = r.store.Barrier(ctx); err == nil {
 			w.barred = true
-			return r.look(ctx, key, w)
+			return r.look(ctx, keys, w)
 		}
 	}
 	if err != nil {
@@ -155,16 +155,16 @@ func (r *Revoker) look(ctx context.Context, key store.ID, w *wait) error {
 	return nil
 }
 
-// checkDeleted returns nil if the deletion of the key is in the present history. If the
-// history has changed since the commit, it reads the key: a standby that was promoted may
-// have missed the commit.
-func (r *Revoker) checkDeleted(ctx context.Context, key store.ID, committed time.Time) error {
-	if key == (store.ID{}) || !r.history.changedSince(committed) {
+// checkDeleted returns nil if the deletion of the keys is in the present history. If the
+// history has changed since the commit, it reads the last key: a standby that was promoted
+// may have missed the commit. A history that has the last deletion has those before it.
+func (r *Revoker) checkDeleted(ctx context.Context, keys []store.ID, committed time.Time) error {
+	if len(keys) == 0 || !r.history.changedSince(committed) {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
-	_, err := r.store.Key(ctx, key)
+	_, err := r.store.Key(ctx, keys[len(keys)-1])
 	switch {
 	case err == nil:
 		return ErrUndone
@@ -186,10 +186,10 @@ func (r *Revoker) settled(turnAfter, now time.Time) bool {
 
 // progress asks who the members are. The timeout makes sure that leases are seen to run out
 // even if the database hangs.
-func (r *Revoker) progress(ctx context.Context, key store.ID, awaited []store.ID) (*store.Progress, error) {
+func (r *Revoker) progress(ctx context.Context, keys, awaited []store.ID) (*store.Progress, error) {
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
-	return r.store.Progress(ctx, key, awaited)
+	return r.store.Progress(ctx, keys, awaited)
 }
 
 // reap removes members that this wait has found dead, so that the next wait does not wait

@@ -58,7 +58,7 @@ func (w *waiting) catchUp() {
 func (w *waiting) wait(t *testing.T) (Report, time.Duration) {
 	t.Helper()
 	began := time.Now()
-	report, err := w.revoker.Wait(t.Context(), testID(1), began, nil)
+	report, err := w.revoker.Wait(t.Context(), []store.ID{testID(1)}, began, nil)
 	if err != nil {
 		t.Errorf("the wait failed: %v", err)
 	}
@@ -178,7 +178,7 @@ func TestWaitIsGivenUp(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		var watched []Report
-		report, err := w.revoker.Wait(ctx, testID(1), time.Now(), func(r Report) { watched = append(watched, r) })
+		report, err := w.revoker.Wait(ctx, []store.ID{testID(1)}, time.Now(), func(r Report) { watched = append(watched, r) })
 		if !errors.Is(err, context.DeadlineExceeded) || len(report.Awaited) != 1 || len(report.Expired) != 0 {
 			t.Errorf("the error is %v, the report %+v", err, report)
 		}
@@ -195,7 +195,7 @@ func TestWaitCountsFromTheCommit(t *testing.T) {
 		committed := time.Now()
 		time.Sleep(testTTL / 2)
 		began := time.Now()
-		if _, err := w.revoker.Wait(t.Context(), testID(1), committed, nil); err != nil {
+		if _, err := w.revoker.Wait(t.Context(), []store.ID{testID(1)}, committed, nil); err != nil {
 			t.Fatal(err)
 		}
 		if took := time.Since(began); took < testTTL/2 || took > testTTL/2+2*maxPoll {
@@ -218,7 +218,7 @@ func TestADatabaseThatWasReplacedIsNoAnswer(t *testing.T) {
 			}
 			return answer()
 		}
-		if report, err := w.revoker.Wait(t.Context(), testID(1), time.Now(), nil); !errors.Is(err, store.ErrReplaced) {
+		if report, err := w.revoker.Wait(t.Context(), []store.ID{testID(1)}, time.Now(), nil); !errors.Is(err, store.ErrReplaced) {
 			t.Errorf("Wait = %+v, %v; want ErrReplaced", report, err)
 		}
 	})
@@ -245,7 +245,7 @@ func TestARevocationThatTheNextHistoryLacks(t *testing.T) {
 				w.stub.key = func(store.ID) (*store.Key, error) { return &store.Key{}, c.key }
 				w.in(time.Second, func() { w.head, w.members = 3, []store.Member{member(1, 3)} })
 				began := time.Now()
-				_, err := w.revoker.Wait(t.Context(), testID(1), began, nil)
+				_, err := w.revoker.Wait(t.Context(), []store.ID{testID(1)}, began, nil)
 				if !errors.Is(err, c.want) || (err == nil) != (c.want == nil) {
 					t.Errorf("Wait returned %v, want %v", err, c.want)
 				}
@@ -255,6 +255,25 @@ func TestARevocationThatTheNextHistoryLacks(t *testing.T) {
 			})
 		})
 	}
+}
+
+// Of many keys the last one tells: a history that has its deletion has those before it.
+func TestTheLastOfManyKeysTells(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWaiting(member(1, 4))
+		w.stub.key = func(id store.ID) (*store.Key, error) {
+			if id == testID(2) {
+				return &store.Key{}, nil
+			}
+			return nil, store.ErrNotFound
+		}
+		w.in(time.Second, func() { w.head, w.members = 3, []store.Member{member(1, 3)} })
+		keys := []store.ID{testID(1), testID(2)}
+		if _, err := w.revoker.Wait(t.Context(), keys, time.Now(), nil); !errors.Is(err, ErrUndone) {
+			t.Errorf("Wait returned %v, want ErrUndone", err)
+		}
+	})
 }
 
 // A server of another history is no answer, and is not waited for without end.
@@ -278,7 +297,7 @@ func TestAnAnswerFromAnotherHistory(t *testing.T) {
 					}
 					return answer()
 				}
-				_, err := w.revoker.Wait(t.Context(), testID(1), began, nil)
+				_, err := w.revoker.Wait(t.Context(), []store.ID{testID(1)}, began, nil)
 				if !errors.Is(err, c.want) || (err == nil) != (c.want == nil) {
 					t.Errorf("Wait returned %v, want %v", err, c.want)
 				}

@@ -190,14 +190,14 @@ func (d *database) renew(turn *store.Turn) *store.View {
 	return v
 }
 
-func (d *backup) progress(key store.ID) *store.Progress {
+func (d *backup) progress(keys []store.ID) *store.Progress {
 	p := &store.Progress{Head: d.log[len(d.log)-1].Position, Watched: true, Origin: d.origin}
 	for _, m := range d.members {
 		p.Members = append(p.Members, m)
 	}
 	slices.SortFunc(p.Members, func(a, b store.Member) int { return a.JoinedAt.Compare(b.JoinedAt) })
 	for _, c := range d.log {
-		if c.Kind == store.KeyDeleted && c.Key == key {
+		if c.Kind == store.KeyDeleted && slices.Contains(keys, c.Key) {
 			for by, n := range d.cuts {
 				if by.rev == c.Rev {
 					p.Cut += n

@@ -223,12 +223,12 @@ func (l *link) Audit(context.Context, *store.AuditQuery) (*store.AuditPage, erro
 	return &store.AuditPage{}, nil
 }
 
-func (l *link) Progress(ctx context.Context, key store.ID, awaited []store.ID) (p *store.Progress, err error) {
+func (l *link) Progress(ctx context.Context, keys, awaited []store.ID) (p *store.Progress, err error) {
 	err = l.pooled(ctx, "progress", nil, func(server *backup, origin string) error {
 		if origin != "" && origin != server.origin {
 			return store.ErrOtherHistory
 		}
-		p = server.progress(key)
+		p = server.progress(keys)
 		p.Members = slices.DeleteFunc(p.Members, func(m store.Member) bool {
 			return awaited != nil && !slices.Contains(awaited, m.ID)
 		})

@@ -55,7 +55,7 @@ func (*empty) PruneAudit(context.Context, time.Time, int, store.Sealer) (int, er
 func (*empty) PruneSessions(context.Context, time.Time, int) (int, error) { return 0, nil }
 func (*empty) Leave(context.Context, store.ID) error                      { return nil }
 func (*empty) Prune(context.Context, int) error                           { return nil }
-func (*empty) Progress(context.Context, store.ID, []store.ID) (*store.Progress, error) {
+func (*empty) Progress(context.Context, []store.ID, []store.ID) (*store.Progress, error) {
 	return &store.Progress{Head: start, Watched: true}, nil
 }
 

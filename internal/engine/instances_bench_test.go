@@ -81,7 +81,7 @@ func measureInstances(b *testing.B, n int) {
 		if _, err := live.Store.DeleteKey(b.Context(), key.ID, nil); err != nil {
 			b.Fatal(err)
 		}
-		if _, err := live.Revoker.Wait(b.Context(), key.ID, time.Now(), nil); err != nil {
+		if _, err := live.Revoker.Wait(b.Context(), []store.ID{key.ID}, time.Now(), nil); err != nil {
 			b.Fatal(err)
 		}
 		took = append(took, time.Since(began))

@@ -94,8 +94,9 @@ func TestAnOldPrimaryIsNotBelieved(t *testing.T) {
 		return map[string]error{
 			"Key of no row": second(s.Key(t.Context(), store.ID{1})),
 			"Session":       second(s.Session(t.Context(), digest, time.Now())),
-			"Progress":      second(s.Progress(t.Context(), id, nil)),
+			"Progress":      second(s.Progress(t.Context(), []store.ID{id}, nil)),
 			"DeleteKey":     second(s.DeleteKey(t.Context(), id, nil)),
+			"DeleteKeys":    second(s.DeleteKeys(t.Context(), &store.KeyFilter{LabelPrefix: "x"}, nil)),
 			"CreateKey":     s.CreateKey(t.Context(), &store.Key{ID: store.ID{2}, Label: "x", Hash: hash}, nil),
 			"RehashKey":     s.RehashKey(t.Context(), id, hash, hash+"AAAA"),
 			"RecordUse":     s.RecordUse(t.Context(), []store.Use{{ID: id, At: time.Now()}}),
@@ -125,7 +126,7 @@ func TestAnOldPrimaryIsNotBelieved(t *testing.T) {
 			t.Fatalf("long after the address leads to the promoted server: %v", err)
 		}
 	}
-	if p, err := s.Progress(t.Context(), id, nil); err != nil || len(p.Members) != 1 {
+	if p, err := s.Progress(t.Context(), []store.ID{id}, nil); err != nil || len(p.Members) != 1 {
 		t.Errorf("the members are %+v, %v", p, err)
 	}
 }
@@ -173,7 +174,7 @@ func TestACommitIsNotAnsweredWithTheMembersOfAnotherServer(t *testing.T) {
 	if _, err := s.DeleteKey(t.Context(), id, nil); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.Progress(t.Context(), id, nil); err != nil {
+	if _, err := s.Progress(t.Context(), []store.ID{id}, nil); err != nil {
 		t.Errorf("Progress on the server of the commit: %v", err)
 	}
 	f.address.To(f.promoted.Addr())
@@ -183,7 +184,7 @@ func TestACommitIsNotAnsweredWithTheMembersOfAnotherServer(t *testing.T) {
 		t.Fatal(err)
 	}
 	for range 3 { // the first may find that its connection has ended
-		if _, err := s.Progress(t.Context(), id, nil); err == nil {
+		if _, err := s.Progress(t.Context(), []store.ID{id}, nil); err == nil {
 			t.Fatal("another server's members are told")
 		} else if errors.Is(err, store.ErrOtherHistory) {
 			return
@@ -229,7 +230,7 @@ func TestAServerThatDoesNotNameItself(t *testing.T) {
 			if _, err := s.Key(t.Context(), key.ID); err != nil {
 				t.Errorf("the key cannot be read: %v", err)
 			}
-			progress, err := s.Progress(t.Context(), key.ID, nil)
+			progress, err := s.Progress(t.Context(), []store.ID{key.ID}, nil)
 			if err != nil || progress.Origin != view.Origin {
 				t.Errorf("the origin is %+v, %v to those who wait", progress, err)
 			}

@@ -308,7 +308,7 @@ func TestTriggersThatAreGoneAreNoticed(t *testing.T) {
 	feed := follow(t, s)
 	watched := func() bool {
 		t.Helper()
-		progress, err := s.Progress(t.Context(), store.ID{}, nil)
+		progress, err := s.Progress(t.Context(), nil, nil)
 		if err != nil {
 			t.Fatal(err)
 		}

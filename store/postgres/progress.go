@@ -50,13 +50,13 @@ const progressColumns = `, ` + watched + `, head.rev, head.tag, cut.requests, ` 
 FROM (SELECT rev, tag FROM {own}.change_log ORDER BY rev DESC LIMIT 1) AS head
 CROSS JOIN (
     SELECT coalesce(sum(c.requests), 0)::bigint AS requests
-    FROM {own}.change_log l JOIN {own}.change_cut c USING (rev) WHERE l.key_id = $1 AND l.op = 'd'
+    FROM {own}.change_log l JOIN {own}.change_cut c USING (rev) WHERE l.key_id = ANY ($1::uuid[]) AND l.op = 'd'
 ) AS cut
 LEFT JOIN {own}.member m ON $2::uuid[] IS NULL OR m.id = ANY ($2)
 ORDER BY m.joined_at, m.id`
 
 // Progress implements [store.Store].
-func (s *Store) Progress(ctx context.Context, key store.ID, awaited []store.ID) (_ *store.Progress, err error) {
+func (s *Store) Progress(ctx context.Context, keys, awaited []store.ID) (_ *store.Progress, err error) {
 	ctx, end := s.call(ctx, "progress", "look at the instances")
 	defer end(&err)
 	progress := &store.Progress{}
@@ -65,7 +65,7 @@ func (s *Store) Progress(ctx context.Context, key store.ID, awaited []store.ID) 
 			&progress.Watched, &progress.Head.Rev, &progress.Head.Tag, &progress.Cut)
 	}
 	members, err := sqlstore.Result(ctx, s.readFollowed, func(db *database) ([]store.Member, error) {
-		return collect(ctx, db, scan, "SELECT "+serverColumns(3)+progressColumns, append([]any{uuid(key), uuids(awaited)}, s.seenArguments()...)...)
+		return collect(ctx, db, scan, "SELECT "+serverColumns(3)+progressColumns, append([]any{uuids(keys), uuids(awaited)}, s.seenArguments()...)...)
 	})
 	if err != nil {
 		return nil, err

@@ -38,7 +38,7 @@ func TestAStandbyGrantsNoLease(t *testing.T) {
 	if err != nil && !errors.Is(err, store.ErrStandby) {
 		t.Errorf("a standby is told as %v", err)
 	}
-	if _, err := s.Progress(t.Context(), store.ID{}, nil); !errors.Is(err, store.ErrStandby) {
+	if _, err := s.Progress(t.Context(), nil, nil); !errors.Is(err, store.ErrStandby) {
 		t.Errorf("a standby says who the members are: %v", err)
 	}
 	if _, err := s.Barrier(t.Context()); !errors.Is(err, store.ErrStandby) {

@@ -21,7 +21,7 @@ func refusals(s store.Store) map[string]func(ctx context.Context) error {
 		"MintKey":   func(ctx context.Context) error { _, err := s.MintKey(ctx); return err },
 		"Key":       func(ctx context.Context) error { _, err := s.Key(ctx, store.ID{1}); return err },
 		"DeleteKey": func(ctx context.Context) error { _, err := s.DeleteKey(ctx, store.ID{1}, nil); return err },
-		"Progress":  func(ctx context.Context) error { _, err := s.Progress(ctx, store.ID{1}, nil); return err },
+		"Progress":  func(ctx context.Context) error { _, err := s.Progress(ctx, []store.ID{{1}}, nil); return err },
 		"Follow":    func(ctx context.Context) error { _, err := s.Follow(ctx); return err },
 	}
 }

@@ -115,13 +115,14 @@ func wantReplaced(t *testing.T, name, file string, fault func() error) {
 	for call, err := range map[string]error{
 		"Wait":          feed.Wait(ctx, time.Minute), // which notices it long before its time is over
 		"DeleteKey":     second(s.DeleteKey(ctx, key.ID, nil)),
+		"DeleteKeys":    second(s.DeleteKeys(ctx, &store.KeyFilter{LabelPrefix: key.Label}, nil)),
 		"CreateKey":     s.CreateKey(ctx, &store.Key{ID: store.ID{2}, Label: "new", Hash: key.Hash, CreatedAt: key.CreatedAt}, nil),
 		"Renew":         second(feed.Renew(ctx, turn)),
 		"Pull":          second(feed.Pull(ctx, turn)),
 		"Join":          feed.Join(ctx, &store.Member{ID: store.ID{3}, TTL: time.Minute}),
 		"Follow":        second(s.Follow(ctx)),
 		"Barrier":       second(s.Barrier(ctx)),
-		"Progress":      second(s.Progress(ctx, key.ID, nil)),
+		"Progress":      second(s.Progress(ctx, []store.ID{key.ID}, nil)),
 		"Key":           second(s.Key(ctx, key.ID)),
 		"Key of no row": second(s.Key(ctx, store.ID{9})),
 		"Open":          second(sqlite.Open(ctx, name, sqlite.Options{})),
@@ -173,11 +174,11 @@ func TestAFileThatWasPutBackNeedsARestart(t *testing.T) {
 		}
 	}
 	away(path, path+".old")
-	if _, err := s.Progress(t.Context(), store.ID{}, nil); !errors.Is(err, store.ErrReplaced) {
+	if _, err := s.Progress(t.Context(), nil, nil); !errors.Is(err, store.ErrReplaced) {
 		t.Fatalf("Progress = %v, want ErrReplaced", err)
 	}
 	away(path+".old", path)
-	if _, err := s.Progress(t.Context(), store.ID{}, nil); !errors.Is(err, store.ErrReplaced) {
+	if _, err := s.Progress(t.Context(), nil, nil); !errors.Is(err, store.ErrReplaced) {
 		t.Errorf("Progress = %v, want ErrReplaced", err)
 	}
 }

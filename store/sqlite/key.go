@@ -190,6 +190,16 @@ func keyRow(key *store.Key) ([]any, error) {
 	}, nil
 }
 
+// jsonIDs returns ids as a JSON array, which a statement reads by json_each.
+func jsonIDs(ids []store.ID) string {
+	texts := make([]string, 0, len(ids))
+	for _, id := range ids {
+		texts = append(texts, id.String())
+	}
+	array, _ := json.Marshal(texts) // of ids, which always encode
+	return string(array)
+}
+
 // micros returns a time as it is stored. The zero time is 0.
 func micros(t time.Time) int64 {
 	if t.IsZero() {

@@ -34,7 +34,7 @@ func TestTheSQLiteProgramCanChangeAndDelete(t *testing.T) {
 	if err := s.CreateSession(t.Context(), session); err != nil {
 		t.Fatal(err)
 	}
-	before, err := s.Progress(t.Context(), store.ID{}, nil)
+	before, err := s.Progress(t.Context(), nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -42,7 +42,7 @@ func TestTheSQLiteProgramCanChangeAndDelete(t *testing.T) {
 	if text, err := exec.CommandContext(t.Context(), program, file, script).CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, text)
 	}
-	after, err := s.Progress(t.Context(), store.ID{}, nil)
+	after, err := s.Progress(t.Context(), nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

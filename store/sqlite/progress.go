@@ -18,7 +18,7 @@ func (s *Store) Barrier(ctx context.Context) (int64, error) {
 }
 
 // Progress implements [store.Store].
-func (s *Store) Progress(ctx context.Context, key store.ID, awaited []store.ID) (_ *store.Progress, err error) {
+func (s *Store) Progress(ctx context.Context, keys, awaited []store.ID) (_ *store.Progress, err error) {
 	ctx, end := s.calls.Begin(ctx, "progress")
 	defer end(&err)
 	return result(ctx, s.readFollowed, "look at the instances", func(tx *sql.Tx) (_ *store.Progress, err error) {
@@ -36,7 +36,7 @@ func (s *Store) Progress(ctx context.Context, key store.ID, awaited []store.ID) 
 		})
 		err = tx.QueryRowContext(ctx, `
 SELECT coalesce(sum(c.requests), 0) FROM change_log l JOIN change_cut c ON c.rev = l.rev
-WHERE l.key_id = ? AND l.op = 'd'`, key.String()).Scan(&progress.Cut)
+WHERE l.key_id IN (SELECT value FROM json_each(?)) AND l.op = 'd'`, jsonIDs(keys)).Scan(&progress.Cut)
 		return progress, err
 	})
 }

@@ -287,7 +287,7 @@ func mintedIsLogged(t *testing.T, b *Backend) {
 // head is the newest place in the log.
 func head(tb testing.TB, s store.Store) store.Position {
 	tb.Helper()
-	progress, err := s.Progress(tb.Context(), store.ID{}, nil)
+	progress, err := s.Progress(tb.Context(), nil, nil)
 	must(tb, err)
 	return progress.Head
 }

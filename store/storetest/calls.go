@@ -27,6 +27,14 @@ func calls(key *store.Key) map[string]call {
 			return err
 		},
 		"DeleteKey": func(ctx context.Context, s store.Store) error { _, err := s.DeleteKey(ctx, key.ID, nil); return err },
+		"DeleteKeys": func(ctx context.Context, s store.Store) error {
+			_, err := s.DeleteKeys(ctx, &store.KeyFilter{LabelPrefix: key.Label}, nil)
+			return err
+		},
+		"MatchKeys": func(ctx context.Context, s store.Store) error {
+			_, err := s.MatchKeys(ctx, &store.KeyFilter{LabelPrefix: key.Label})
+			return err
+		},
 		"RehashKey": func(ctx context.Context, s store.Store) error {
 			return s.RehashKey(ctx, key.ID, key.Hash, newHash())
 		},
@@ -40,11 +48,14 @@ func calls(key *store.Key) map[string]call {
 			}
 			return err
 		},
-		"Barrier":  func(ctx context.Context, s store.Store) error { _, err := s.Barrier(ctx); return err },
-		"Progress": func(ctx context.Context, s store.Store) error { _, err := s.Progress(ctx, key.ID, nil); return err },
-		"Leave":    func(ctx context.Context, s store.Store) error { return s.Leave(ctx, key.ID) },
-		"Reap":     func(ctx context.Context, s store.Store) error { _, err := s.Reap(ctx, key.ID, 1); return err },
-		"Prune":    func(ctx context.Context, s store.Store) error { return s.Prune(ctx, 1) },
+		"Barrier": func(ctx context.Context, s store.Store) error { _, err := s.Barrier(ctx); return err },
+		"Progress": func(ctx context.Context, s store.Store) error {
+			_, err := s.Progress(ctx, []store.ID{key.ID}, nil)
+			return err
+		},
+		"Leave": func(ctx context.Context, s store.Store) error { return s.Leave(ctx, key.ID) },
+		"Reap":  func(ctx context.Context, s store.Store) error { _, err := s.Reap(ctx, key.ID, 1); return err },
+		"Prune": func(ctx context.Context, s store.Store) error { return s.Prune(ctx, 1) },
 		"AppendAudit": func(ctx context.Context, s store.Store) error {
 			return s.AppendAudit(ctx, key.ID, []store.AuditRecord{auditAt(newKey("x"), store.AuditUsed, 1)}, sealer{})
 		},
@@ -103,6 +114,7 @@ func calls(key *store.Key) map[string]call {
 // shown are the calls that a meter is told of, by what it calls them.
 var shown = map[string]string{
 	"Key": "key", "Keys": "keys", "Granted": "granted", "CreateKey": "create_key", "DeleteKey": "delete_key",
+	"DeleteKeys": "delete_keys", "MatchKeys": "match_keys",
 	"RehashKey": "rehash_key", "Adopted": "adopted", "Adopt": "adopt", "Unadopted": "unadopted",
 	"RecordUse": "record_use", "RecordUse of nothing": "record_use", "Progress": "progress",
 	"AppendAudit": "append_audit", "Audit": "audit", "Session": "session", "CreateSession": "create_session",

@@ -48,10 +48,11 @@ func testHistory(t *testing.T, fresh func(tb testing.TB) *Backend) {
 				return nil
 			})
 			for what, err := range map[string]error{
-				"CreateKey": s.CreateKey(t.Context(), newKey("another"), refused),
-				"DeleteKey": second(s.DeleteKey(t.Context(), key.ID, refused)),
-				"Barrier":   second(s.Barrier(t.Context())),
-				"Leave":     s.Leave(t.Context(), id),
+				"CreateKey":  s.CreateKey(t.Context(), newKey("another"), refused),
+				"DeleteKey":  second(s.DeleteKey(t.Context(), key.ID, refused)),
+				"DeleteKeys": second(s.DeleteKeys(t.Context(), &store.KeyFilter{LabelPrefix: key.Label}, refused)),
+				"Barrier":    second(s.Barrier(t.Context())),
+				"Leave":      s.Leave(t.Context(), id),
 			} {
 				if !errors.Is(err, store.ErrOtherHistory) {
 					t.Errorf("%s: %v, want ErrOtherHistory", what, err)
@@ -81,15 +82,16 @@ func asked(tb testing.TB, s store.Store, key *store.Key, session [32]byte) map[s
 	ctx := tb.Context()
 	_, _, unadopted := s.Unadopted(ctx, nil, time.Now(), 1)
 	answers := map[string]error{
-		"Key":               second(s.Key(ctx, key.ID)),
-		"Key of no row":     second(s.Key(ctx, newID())),
-		"Session":           second(s.Session(ctx, session, epoch)),
-		"another Session":   second(s.Session(ctx, newDigest(), epoch)),
-		"Adopted":           second(s.Adopted(ctx, [][32]byte{newDigest()})),
-		"Unadopted":         unadopted,
-		"SigningKeys":       second(s.SigningKeys(ctx)),
-		"Progress":          second(s.Progress(ctx, key.ID, nil)),
-		"DeleteKey of none": second(s.DeleteKey(ctx, newID(), nil)),
+		"Key":                second(s.Key(ctx, key.ID)),
+		"Key of no row":      second(s.Key(ctx, newID())),
+		"Session":            second(s.Session(ctx, session, epoch)),
+		"another Session":    second(s.Session(ctx, newDigest(), epoch)),
+		"Adopted":            second(s.Adopted(ctx, [][32]byte{newDigest()})),
+		"Unadopted":          unadopted,
+		"SigningKeys":        second(s.SigningKeys(ctx)),
+		"Progress":           second(s.Progress(ctx, []store.ID{key.ID}, nil)),
+		"DeleteKeys of none": second(s.DeleteKeys(ctx, &store.KeyFilter{LabelPrefix: "none"}, nil)),
+		"DeleteKey of none":  second(s.DeleteKey(ctx, newID(), nil)),
 	}
 	for what, err := range answers {
 		if errors.Is(err, store.ErrNotFound) {

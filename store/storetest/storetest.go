@@ -41,6 +41,7 @@ func Run(t *testing.T, fresh func(tb testing.TB) *Backend) {
 		{"migrations", testMigrations},
 		{"keys", testKeys},
 		{"acting", testActing},
+		{"deleting many", testDeleteKeys},
 		{"rehash", testRehash},
 		{"use", testUse},
 		{"pages", testPages},

@@ -27,9 +27,9 @@ func renew(tb testing.TB, feed store.Feed, turn store.Turn) *store.View {
 	return view
 }
 
-func progress(tb testing.TB, s store.Store, key store.ID) *store.Progress {
+func progress(tb testing.TB, s store.Store, keys ...store.ID) *store.Progress {
 	tb.Helper()
-	p, err := s.Progress(tb.Context(), key, nil)
+	p, err := s.Progress(tb.Context(), keys, nil)
 	must(tb, err)
 	return p
 }
@@ -37,7 +37,7 @@ func progress(tb testing.TB, s store.Store, key store.ID) *store.Progress {
 // only returns the one member that there is.
 func only(tb testing.TB, s store.Store) store.Member {
 	tb.Helper()
-	p := progress(tb, s, store.ID{})
+	p := progress(tb, s)
 	if len(p.Members) != 1 {
 		tb.Fatalf("%d members, want one", len(p.Members))
 	}
@@ -54,7 +54,7 @@ func testTurns(t *testing.T, fresh func(tb testing.TB) *Backend) {
 			if view.Member || !view.InLog {
 				t.Errorf("got %+v", view)
 			}
-			if n := len(progress(t, s, store.ID{}).Members); n != 0 {
+			if n := len(progress(t, s).Members); n != 0 {
 				t.Errorf("%d members", n)
 			}
 		},
@@ -240,6 +240,9 @@ func testCuts(t *testing.T, b *Backend) {
 			t.Errorf("%d requests were cut, want %d", got, want)
 		}
 	}
+	if got := progress(t, s, keys[0].ID, keys[1].ID, newKey("").ID).Cut; got != 8 {
+		t.Errorf("%d requests of both keys were cut, want 8", got)
+	}
 	must(t, s.Prune(t.Context(), 1))
 	if got := progress(t, s, keys[0].ID).Cut; got != 0 {
 		t.Errorf("%d requests were cut by a change that nobody remembers", got)
@@ -256,7 +259,7 @@ func testMembers(t *testing.T, fresh func(tb testing.TB) *Backend) {
 				want = append(want, join(t, feed))
 			}
 			var got []store.ID
-			for _, m := range progress(t, s, store.ID{}).Members {
+			for _, m := range progress(t, s).Members {
 				got = append(got, m.ID)
 				if m.Name != "test" || m.TTL != time.Minute || m.Applied != 0 || m.JoinedAt.IsZero() || m.SeenAt.IsZero() {
 					t.Errorf("got %+v", m)
@@ -275,7 +278,7 @@ func testMembers(t *testing.T, fresh func(tb testing.TB) *Backend) {
 			feed := follow(t, s)
 			one, _, three := join(t, feed), join(t, feed), join(t, feed)
 			for _, awaited := range [][]store.ID{{one, three}, {three}, {}} {
-				p, err := s.Progress(t.Context(), store.ID{}, append(awaited, newKey("").ID))
+				p, err := s.Progress(t.Context(), nil, append(awaited, newKey("").ID))
 				must(t, err)
 				var got []store.ID
 				for _, m := range p.Members {
@@ -285,7 +288,7 @@ func testMembers(t *testing.T, fresh func(tb testing.TB) *Backend) {
 					t.Errorf("awaited %v: got %+v", awaited, p)
 				}
 			}
-			p, err := s.Progress(t.Context(), store.ID{}, []store.ID{})
+			p, err := s.Progress(t.Context(), nil, []store.ID{})
 			must(t, err)
 			if len(p.Members) != 0 || !p.Watched {
 				t.Errorf("awaited none: got %+v", p)
@@ -346,7 +349,7 @@ func testMembers(t *testing.T, fresh func(tb testing.TB) *Backend) {
 			if diff := cmp.Diff(want, logged(t, feed, head)); diff != "" {
 				t.Error(diff)
 			}
-			if p := progress(t, s, store.ID{}); p.Head.Rev != rev || !p.Watched || p.Origin != pull(t, feed, head).Origin {
+			if p := progress(t, s); p.Head.Rev != rev || !p.Watched || p.Origin != pull(t, feed, head).Origin {
 				t.Errorf("got %+v, and the barrier is at %d", p, rev)
 			}
 		},

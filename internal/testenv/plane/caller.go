@@ -19,7 +19,7 @@ const (
 	NobodyPath  = KeysPath + "/0197f000-0000-7000-8000-000000000000"
 )
 
-// KeyList, OneKey, OneRevoked and AuditList are answers of the API.
+// KeyList, OneKey, OneRevoked, ManyRevoked and AuditList are answers of the API.
 type (
 	KeyList struct {
 		Data  []admin.KeyJSON
@@ -32,6 +32,10 @@ type (
 	}
 	OneRevoked struct {
 		Data  admin.RevokedJSON
+		Links envelopeLinks `json:"_links"`
+	}
+	ManyRevoked struct {
+		Data  admin.RevokedKeysJSON
 		Links envelopeLinks `json:"_links"`
 	}
 	AuditList struct {

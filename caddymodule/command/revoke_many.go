@@ -1,0 +1,119 @@
+package command
+
+import (
+	"fmt"
+	"io"
+
+	"github.com/spf13/cobra"
+
+	"github.com/lumio-vision/caddy-system-keys/admin"
+	"github.com/lumio-vision/caddy-system-keys/store"
+)
+
+// filterFlags are the flags that say which keys to revoke, with the names of the parameters
+// of the API.
+var filterFlags = map[string]string{"created-by": "created_by", "label-prefix": "label_prefix", "permission": "permission"}
+
+func addFilterFlags(cmd *cobra.Command) {
+	cmd.Flags().String("created-by", "", "Only keys of this creator: the id of a key, user: and a name, or a word such as cli")
+	cmd.Flags().String("since", "", "Only keys that were created within so long, such as 24h")
+	cmd.Flags().String("label-prefix", "", "Only keys whose label begins like this, in the same case")
+	cmd.Flags().String("permission", "", "Only keys that hold this permission")
+	cmd.Flags().StringArray("except", nil, "The id of a key that is kept; may be repeated")
+	cmd.Flags().Bool("dry-run", false, "List the keys, and revoke none")
+}
+
+// filtered reports whether a flag says which keys to revoke, in place of ids.
+func filtered(cmd *cobra.Command) bool {
+	for _, name := range []string{"created-by", "since", "label-prefix", "permission", "except", "dry-run"} {
+		if cmd.Flags().Changed(name) {
+			return true
+		}
+	}
+	return false
+}
+
+// readRevokeMany reads the flags for many keys.
+func readRevokeMany(cmd *cobra.Command) (action, error) {
+	p := admin.Parameters{}
+	for flag, name := range filterFlags {
+		if cmd.Flags().Changed(flag) {
+			p[name], _ = cmd.Flags().GetString(flag)
+		}
+	}
+	age, err := durationFlag(cmd, "since", 1, "not a duration, such as 24h")
+	if err != nil {
+		return nil, err
+	}
+	since := cmd.Flags().Changed("since")
+	if since {
+		p["created_since"] = "2006-01-02T15:04:05Z" // any time: the right one is known when the command runs
+	}
+	if len(p) == 0 {
+		return nil, Usagef("name keys by id, or by --created-by, --since, --label-prefix or --permission")
+	}
+	except, _ := cmd.Flags().GetStringArray("except")
+	filter, err := admin.RevokeFilter(p, except)
+	if err != nil {
+		return nil, Usagef("%w", err)
+	}
+	dryRun, _ := cmd.Flags().GetBool("dry-run")
+	asJSON, _ := cmd.Flags().GetBool("json")
+	yes, err := agreed(cmd, dryRun)
+	if err != nil {
+		return nil, err
+	}
+	return func(cmd *cobra.Command, t *target) error {
+		if since {
+			filter.CreatedSince = t.now().Add(-age)
+		}
+		if dryRun || !yes {
+			keys, err := t.service().Matching(cmd.Context(), admin.CLI(), filter)
+			if err != nil {
+				return err
+			}
+			if dryRun {
+				return printMatching(cmd.OutOrStdout(), keys, asJSON)
+			}
+			_ = printMatching(cmd.ErrOrStderr(), keys, false) // on a terminal
+			if err := ask(cmd, len(keys)); err != nil {
+				return err
+			}
+		}
+		return revokeMany(cmd, t, filter, asJSON)
+	}, nil
+}
+
+// printMatching prints the keys that match.
+func printMatching(w io.Writer, keys []store.AuditKey, asJSON bool) error {
+	if asJSON {
+		return newEncoder(w).Encode(admin.ShowMatching(keys))
+	}
+	for _, key := range keys {
+		fmt.Fprintf(w, "%s  %s\n", key.ID, printable(key.Label))
+	}
+	_, err := fmt.Fprintf(w, "%d key(s)\n", len(keys))
+	return err
+}
+
+// revokeMany revokes the keys that match, and waits for all of them together.
+func revokeMany(cmd *cobra.Command, t *target, filter *store.KeyFilter, asJSON bool) error {
+	revocation, err := t.service().RevokeMany(cmd.Context(), admin.CLI(), filter)
+	if err != nil {
+		return err
+	}
+	progress := &revokeProgress{out: cmd.ErrOrStderr(), name: "The keys", now: t.now}
+	revoked, err := revocation.Wait(cmd.Context(), progress.watch)
+	if err != nil {
+		return err
+	}
+	if asJSON {
+		if err := newEncoder(cmd.OutOrStdout()).Encode(admin.ShowRevokedKeys(revoked)); err != nil {
+			return err
+		}
+	} else if err := printMatching(cmd.OutOrStdout(), revoked.Keys, false); err != nil {
+		return err
+	}
+	progress.end(fmt.Sprintf("%d key(s)", len(revoked.Keys)), revoked)
+	return nil
+}

@@ -1,0 +1,38 @@
+package store
+
+import "time"
+
+// KeyFilter says which keys [Store.DeleteKeys] deletes. A key must match every filter that
+// is set, and at least one must be.
+type KeyFilter struct {
+	// CreatedBy is what the keys have as [Key.CreatedBy].
+	CreatedBy string
+	// CreatedSince is the earliest time of creation.
+	CreatedSince time.Time
+	// LabelPrefix is how the labels begin. No character of it has a meaning of its own, and
+	// the case of letters matters.
+	LabelPrefix string
+	// Permission is one that the keys hold.
+	Permission string
+	// Except are keys that are kept. It is no filter.
+	Except []ID
+}
+
+// Any reports whether a filter is set. Without one, every key would match.
+func (f *KeyFilter) Any() bool {
+	return f.CreatedBy != "" || !f.CreatedSince.IsZero() || f.LabelPrefix != "" || f.Permission != ""
+}
+
+// Check returns an error if no filter is set, or if no row could hold one of the texts.
+func (f *KeyFilter) Check() error {
+	if !f.Any() {
+		return &InvalidError{Field: "filter", Reason: "must be there: without one, every key would match"}
+	}
+	if !storable(f.CreatedBy + f.LabelPrefix + f.Permission) {
+		return &InvalidError{Field: "filter", Reason: "must be UTF-8 without a zero byte"}
+	}
+	return nil
+}
+
+// Since is CreatedSince, rounded up to microseconds, as in a row.
+func (f *KeyFilter) Since() time.Time { return f.CreatedSince.Add(time.Microsecond - 1) }

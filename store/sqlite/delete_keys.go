@@ -1,0 +1,96 @@
+package sqlite
+
+import (
+	"bytes"
+	"context"
+	"database/sql"
+	"slices"
+	"strings"
+
+	"github.com/lumio-vision/caddy-system-keys/internal/sqlstore"
+	"github.com/lumio-vision/caddy-system-keys/store"
+)
+
+// matching returns the condition that a row matches the filter, and its arguments.
+func matching(filter *store.KeyFilter) (condition string, args []any) {
+	conditions, args := []string{"id NOT IN (SELECT value FROM json_each(?))"}, []any{jsonIDs(filter.Except)}
+	add := func(set bool, condition string, arg any) {
+		if set {
+			conditions, args = append(conditions, condition), append(args, arg)
+		}
+	}
+	add(filter.CreatedBy != "", "created_by = ?", filter.CreatedBy)
+	add(!filter.CreatedSince.IsZero(), "created_at >= ?", filter.Since().UnixMicro())
+	// No LIKE and no GLOB, so no character of the prefix has a meaning.
+	add(filter.LabelPrefix != "", "instr(label, ?) = 1", filter.LabelPrefix)
+	add(filter.Permission != "", "EXISTS (SELECT 1 FROM json_each(permissions) WHERE value = ?)", filter.Permission)
+	return strings.Join(conditions, " AND "), args
+}
+
+func scanOne(row sqlstore.Row) (*store.Key, error) { return scanKey(row) }
+
+// MatchKeys implements [store.Store].
+func (s *Store) MatchKeys(ctx context.Context, filter *store.KeyFilter) (_ []*store.Key, err error) {
+	ctx, end := s.calls.Begin(ctx, "match_keys")
+	defer end(&err)
+	if err := filter.Check(); err != nil {
+		return nil, err
+	}
+	return result(ctx, s.read, "find keys", func(tx *sql.Tx) ([]*store.Key, error) {
+		condition, args := matching(filter)
+		return collect(ctx, tx, scanOne, "SELECT "+columns+" FROM system_keys WHERE "+condition+" ORDER BY id", args...)
+	})
+}
+
+// DeleteKeys implements [store.Store].
+func (s *Store) DeleteKeys(ctx context.Context, filter *store.KeyFilter, write *store.Write) (_ []*store.Key, err error) {
+	ctx, end := s.calls.Begin(ctx, "delete_keys")
+	defer end(&err)
+	if err := filter.Check(); err != nil {
+		return nil, err
+	}
+	return result(ctx, s.write, "delete keys", func(tx *sql.Tx) ([]*store.Key, error) {
+		if err := allow(ctx, tx, write.By()); err != nil {
+			return nil, err
+		}
+		keys, err := deleteKeys(ctx, tx, filter, write)
+		if err != nil {
+			return nil, err
+		}
+		return keys, recordAll(ctx, tx, keys, write)
+	})
+}
+
+// deleteKeys is [deleteKey] for all keys that match.
+func deleteKeys(ctx context.Context, tx *sql.Tx, filter *store.KeyFilter, write *store.Write) ([]*store.Key, error) {
+	_, logged, err := head(ctx, tx)
+	if err != nil {
+		return nil, err
+	}
+	condition, args := matching(filter)
+	recorded := write != nil && write.Record != nil
+	if recorded { // tells the trigger not to write audit records
+		if _, err := tx.ExecContext(ctx, "INSERT INTO auditing (id) SELECT id FROM system_keys WHERE "+condition, args...); err != nil {
+			return nil, err
+		}
+	}
+	keys, err := collect(ctx, tx, scanOne, "DELETE FROM system_keys WHERE "+condition+" RETURNING "+columns, args...)
+	if err != nil {
+		return nil, err
+	}
+	slices.SortFunc(keys, func(a, b *store.Key) int { return bytes.Compare(a.ID[:], b.ID[:]) })
+	if recorded {
+		if _, err := tx.ExecContext(ctx, "DELETE FROM auditing"); err != nil {
+			return nil, err
+		}
+	}
+	if logged {
+		return keys, nil
+	}
+	ids := make([]store.ID, 0, len(keys))
+	for _, key := range keys {
+		ids = append(ids, key.ID)
+	}
+	_, err = tx.ExecContext(ctx, "INSERT INTO change_log (key_id, op) SELECT value, 'd' FROM json_each(?)", jsonIDs(ids))
+	return keys, err
+}
