@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -225,13 +226,14 @@ func TestWhatIsDeletedBetweenTwoBatchesStaysDeleted(t *testing.T) {
 			"UPDATE keys SET permissions = '{c:d}' WHERE id IN (SELECT id FROM keys ORDER BY id DESC LIMIT 1)")
 		kill()
 	}
-	if added, err := f.follow(ctx); !errors.Is(err, context.Canceled) || added != 1000 {
-		t.Fatalf("a killed import has added %d, %v", added, err)
+	first, err := f.follow(ctx) // of 1000 rows, or of fewer if the machine is busy
+	if !errors.Is(err, context.Canceled) || first == 0 || first > 1000 {
+		t.Fatalf("a killed import has added %d, %v", first, err)
 	}
-	f.is("SELECT count(*) FROM own.system_keys", "1000") // one was deleted, and one was updated
+	f.is("SELECT count(*) FROM own.system_keys", strconv.Itoa(first)) // one was deleted, and one was updated
 	f.progress = func(int) {}
-	if added := f.mustFollow(); added != 2498-1000 {
-		t.Errorf("it has added %d", added)
+	if added := f.mustFollow(); added != 2498-first {
+		t.Errorf("it has added %d after %d", added, first)
 	}
 	f.same("after the end")
 }
