@@ -37,15 +37,14 @@ func (b *backend) adoptKeys() *backend {
 	if !strings.Contains(options, "secret ") {
 		options += "\nsecret 0123456789abcdef0123456789abcdef"
 	}
-	return &backend{name: b.name, options: options, open: b.open}
+	return &backend{name: b.name, options: options, open: b.open, owner: b.owner}
 }
 
 // plainSQL runs a statement on the store as another service does.
 func (b *backend) plainSQL(tb testing.TB, statement string) {
 	tb.Helper()
-	driver, place, _ := strings.Cut(strings.TrimPrefix(strings.SplitN(b.options, "\n", 2)[0], "store "), " ")
-	if driver == "postgres" {
-		conn, err := pgx.Connect(tb.Context(), place)
+	if b.owner != "" {
+		conn, err := pgx.Connect(tb.Context(), b.owner)
 		if err != nil {
 			tb.Fatal(err)
 		}
@@ -55,6 +54,7 @@ func (b *backend) plainSQL(tb testing.TB, statement string) {
 		}
 		return
 	}
+	place := strings.Fields(b.options)[2]
 	// A deferred transaction is not waited for when it turns into one that writes.
 	db, err := sql.Open("sqlite", "file:"+place+"?_pragma=busy_timeout(20000)&_txlock=immediate")
 	if err != nil {

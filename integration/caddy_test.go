@@ -43,6 +43,9 @@ type backend struct {
 	// options are lines for the system_keys block.
 	options string
 	open    func(tb testing.TB) store.Store
+	// owner is the DSN of PostgreSQL for the role that owns the tables. The server has
+	// another one.
+	owner string
 }
 
 // backends are the embedded default, and what a fleet runs on.
@@ -70,7 +73,10 @@ func onSQLite(tb testing.TB) *backend {
 
 func onPostgres(tb testing.TB) *backend {
 	tb.Helper()
-	return postgresAt(forServer(tb, testenv.Database(tb)), "redis "+testenv.RedisURL(tb)+"\nsecret 0123456789abcdef0123456789abcdef")
+	owner := testenv.Database(tb)
+	b := postgresAt(forServer(tb, owner), "redis "+testenv.RedisURL(tb)+"\nsecret 0123456789abcdef0123456789abcdef")
+	b.owner = owner
+	return b
 }
 
 // forServer migrates a database, and returns the DSN of a role with exactly the rights that
@@ -123,6 +129,7 @@ func postgresAt(dsn, options string) *backend {
 	return &backend{
 		name:    "postgres and redis",
 		options: "store postgres " + dsn + "\n" + options,
+		owner:   dsn,
 		open: func(tb testing.TB) store.Store {
 			tb.Helper()
 			s, err := postgres.Open(tb.Context(), dsn, postgres.Options{})

@@ -59,7 +59,7 @@ func TestKeysMoveFromSQLiteToPostgres(t *testing.T) {
 	}
 	before := snapshotOf(t, keys.Store)
 
-	output := moveByCommand(t, strings.Fields(from.options)[2], strings.Fields(to.options)[2])
+	output := moveByCommand(t, strings.Fields(from.options)[2], to.owner)
 	if !strings.Contains(output, fmt.Sprintf("Moved %d key(s)", len(before.keys))) {
 		t.Errorf("the command said\n%s", output)
 	}
