@@ -34,8 +34,10 @@ func TestManyKeysAreRevokedByGraphQL(t *testing.T) {
 	if codes := reader.GraphQL(t, document, variables, nil); !slices.Equal(codes, []string{"forbidden"}) {
 		t.Errorf("a reader's mutation: %v", codes)
 	}
-	for _, none := range []string{`mutation { adminDeleteSystemKeys { total } }`, `mutation { adminDeleteSystemKeys(createdBy: "") { total } }`,
-		`mutation { adminDeleteSystemKeys(except: ["` + kept.ID.String() + `"]) { total } }`} {
+	for _, none := range []string{
+		`mutation { adminDeleteSystemKeys { total } }`, `mutation { adminDeleteSystemKeys(createdBy: "") { total } }`,
+		`mutation { adminDeleteSystemKeys(except: ["` + kept.ID.String() + `"]) { total } }`,
+	} {
 		if codes := root.GraphQL(t, none, nil, nil); !slices.Equal(codes, []string{"invalid_request"}) {
 			t.Errorf("%s: %v", none, codes)
 		}

@@ -14,7 +14,7 @@ import (
 )
 
 // TestManyKeysEndAtOnce revokes 500 keys by one call (SOAK=1: 10,000), while clients use
-// some of them at three servers, and each was used at each. It prints how long that took,
+// one of them at three servers, and each was used at each. It prints how long that took,
 // how many requests were cut, and how many were let through after the answer.
 func TestManyKeysEndAtOnce(t *testing.T) {
 	t.Parallel()
@@ -32,10 +32,7 @@ func TestManyKeysEndAtOnce(t *testing.T) {
 	for n := range 30 {
 		streams = append(streams, openEvents(t, f.instances[n%3], keys[n]))
 	}
-	var loads []*load
-	for _, key := range keys[count-3:] {
-		loads = append(loads, hammer(t, nil, key, f.instances...))
-	}
+	load := hammer(t, nil, keys[count-1], f.instances...)
 
 	began := time.Now()
 	response, err := f.instances[0].do(t.Context(), http.MethodDelete, "/v1/admin/system-keys?label_prefix=ended", f.adminKey)
@@ -56,10 +53,8 @@ func TestManyKeysEndAtOnce(t *testing.T) {
 	}
 
 	after := f.uses(keys)
-	for _, l := range loads {
-		l.stop()
-		l.wantNoneAfter(t, answered)
-	}
+	load.stop()
+	load.wantNoneAfter(t, answered)
 	t.Logf("\nkeys   answered in  requests cut  let through after\n%-6d %-12v %-13d %d",
 		count, answered.Sub(began).Round(time.Millisecond), answer.Data.Cut, after[http.StatusOK])
 	if d := answer.Data; response.StatusCode != http.StatusOK || d.Total != count || d.Instances.Total != 3 || d.Instances.Acknowledged != 3 || d.Cut < len(streams) {
@@ -98,7 +93,7 @@ func (f *fleet) mintMany(prefix string, count int) []string {
 	return keys
 }
 
-// uses uses each key at each server once, and counts the statuses.
+// uses sends each key to each server once, and counts the statuses.
 func (f *fleet) uses(keys []string) map[int]int {
 	var mu sync.Mutex
 	statuses := make(map[int]int)

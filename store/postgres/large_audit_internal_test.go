@@ -50,6 +50,51 @@ func TestALargeAuditLogUsesItsIndexes(t *testing.T) {
 	}
 }
 
+// TestTheRecordOfEachOfManyIsFoundByItsKey, although the statistics are from before all of
+// them were revoked in one transaction.
+func TestTheRecordOfEachOfManyIsFoundByItsKey(t *testing.T) {
+	t.Parallel()
+	s := empty(t)
+	conn, err := s.pool.Acquire(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Release()
+	const count = 400
+	read := func() (rows int) {
+		t.Helper()
+		if err := conn.QueryRow(t.Context(), "SELECT seq_tup_read + idx_tup_fetch FROM pg_stat_user_tables WHERE relid = 'sidecar.audit_log'::regclass").Scan(&rows); err != nil {
+			t.Fatal(err)
+		}
+		return rows
+	}
+	var before int
+	for n, statement := range []string{
+		`INSERT INTO system_keys (label, key_hash, permissions) SELECT 'a key', '$argon2id$v=19$m=64,t=1,p=1$YWJjZGVmZ2g$YWJjZGVmZ2g', '{}' FROM generate_series(1, $1)`,
+		`INSERT INTO sidecar.audit_log (id, event, at, actor_type, actor, key_id)
+SELECT gen_random_uuid(), 'api_key.created', now(), 'cli', 'cli', id FROM system_keys LIMIT $1`,
+		"ANALYZE sidecar.audit_log",
+		"SELECT pg_stat_force_next_flush()",
+		`WITH gone AS (DELETE FROM system_keys WHERE id IN (SELECT id FROM system_keys LIMIT $1) RETURNING id)
+INSERT INTO sidecar.audit_log (id, event, at, actor_type, actor, key_id) SELECT gen_random_uuid(), 'api_key.revoked', now(), 'cli', 'cli', id FROM gone`,
+		"SELECT pg_stat_force_next_flush()",
+	} {
+		var args []any
+		if strings.Contains(statement, "$1)") || strings.Contains(statement, "LIMIT $1") {
+			args = append(args, count)
+		}
+		if n == 4 {
+			before = read()
+		}
+		if _, err := conn.Exec(t.Context(), statement, args...); err != nil {
+			t.Fatalf("%s: %v", statement, err)
+		}
+	}
+	if rows := read() - before; rows < count || rows > 3*count {
+		t.Errorf("to revoke %d keys, %d records were read", count, rows)
+	}
+}
+
 func BenchmarkAuditPage(b *testing.B) {
 	storetest.BenchmarkLargeAudit(b, largeAudit(b))
 }

@@ -1,10 +1,8 @@
 package sqlite
 
 import (
-	"bytes"
 	"context"
 	"database/sql"
-	"slices"
 	"strings"
 
 	"github.com/lumio-vision/caddy-system-keys/internal/sqlstore"
@@ -27,8 +25,6 @@ func matching(filter *store.KeyFilter) (condition string, args []any) {
 	return strings.Join(conditions, " AND "), args
 }
 
-func scanOne(row sqlstore.Row) (*store.Key, error) { return scanKey(row) }
-
 // MatchKeys implements [store.Store].
 func (s *Store) MatchKeys(ctx context.Context, filter *store.KeyFilter) (_ []*store.Key, err error) {
 	ctx, end := s.calls.Begin(ctx, "match_keys")
@@ -36,10 +32,13 @@ func (s *Store) MatchKeys(ctx context.Context, filter *store.KeyFilter) (_ []*st
 	if err := filter.Check(); err != nil {
 		return nil, err
 	}
-	return result(ctx, s.read, "find keys", func(tx *sql.Tx) ([]*store.Key, error) {
-		condition, args := matching(filter)
-		return collect(ctx, tx, scanOne, "SELECT "+columns+" FROM system_keys WHERE "+condition+" ORDER BY id", args...)
-	})
+	return result(ctx, s.read, "find keys", func(tx *sql.Tx) ([]*store.Key, error) { return matchKeys(ctx, tx, filter) })
+}
+
+func matchKeys(ctx context.Context, tx *sql.Tx, filter *store.KeyFilter) ([]*store.Key, error) {
+	condition, args := matching(filter)
+	scan := func(row sqlstore.Row) (*store.Key, error) { return scanKey(row) }
+	return collect(ctx, tx, scan, "SELECT "+columns+" FROM system_keys WHERE "+condition+" ORDER BY id", args...)
 }
 
 // DeleteKeys implements [store.Store].
@@ -61,36 +60,35 @@ func (s *Store) DeleteKeys(ctx context.Context, filter *store.KeyFilter, write *
 	})
 }
 
-// deleteKeys is [deleteKey] for all keys that match.
+// deleteKeys is [deleteKey] for all keys that match. Nobody else writes in this transaction,
+// so the keys that were read are those that are deleted.
 func deleteKeys(ctx context.Context, tx *sql.Tx, filter *store.KeyFilter, write *store.Write) ([]*store.Key, error) {
 	_, logged, err := head(ctx, tx)
 	if err != nil {
 		return nil, err
 	}
-	condition, args := matching(filter)
-	recorded := write != nil && write.Record != nil
-	if recorded { // tells the trigger not to write audit records
-		if _, err := tx.ExecContext(ctx, "INSERT INTO auditing (id) SELECT id FROM system_keys WHERE "+condition, args...); err != nil {
-			return nil, err
-		}
-	}
-	keys, err := collect(ctx, tx, scanOne, "DELETE FROM system_keys WHERE "+condition+" RETURNING "+columns, args...)
+	keys, err := matchKeys(ctx, tx, filter)
 	if err != nil {
 		return nil, err
-	}
-	slices.SortFunc(keys, func(a, b *store.Key) int { return bytes.Compare(a.ID[:], b.ID[:]) })
-	if recorded {
-		if _, err := tx.ExecContext(ctx, "DELETE FROM auditing"); err != nil {
-			return nil, err
-		}
-	}
-	if logged {
-		return keys, nil
 	}
 	ids := make([]store.ID, 0, len(keys))
 	for _, key := range keys {
 		ids = append(ids, key.ID)
 	}
-	_, err = tx.ExecContext(ctx, "INSERT INTO change_log (key_id, op) SELECT value, 'd' FROM json_each(?)", jsonIDs(ids))
-	return keys, err
+	statements := []string{"DELETE FROM system_keys WHERE id IN (SELECT value FROM json_each(?))"}
+	if write != nil && write.Record != nil { // tells the trigger not to write audit records
+		statements = []string{
+			"INSERT INTO auditing (id) SELECT value FROM json_each(?)", statements[0],
+			"DELETE FROM auditing WHERE id IN (SELECT value FROM json_each(?))",
+		}
+	}
+	if !logged {
+		statements = append(statements, "INSERT INTO change_log (key_id, op) SELECT value, 'd' FROM json_each(?)")
+	}
+	for _, statement := range statements {
+		if _, err := tx.ExecContext(ctx, statement, jsonIDs(ids)); err != nil {
+			return nil, err
+		}
+	}
+	return keys, nil
 }

@@ -48,11 +48,27 @@ func testDeleteKeys(t *testing.T, fresh func(tb testing.TB) *Backend) {
 		"the keys that match every filter go, and no others": func(t *testing.T, b *Backend) {
 			s := migrated(t, b)
 			for _, filter := range []store.KeyFilter{
-				{CreatedBy: "user:eve"}, {CreatedBy: "c%"}, {CreatedBy: "nobody"}, {CreatedSince: epoch}, {CreatedSince: epoch.Add(time.Nanosecond)},
-				{CreatedSince: epoch.Add(-time.Nanosecond)}, {LabelPrefix: "ci-"}, {LabelPrefix: "c%"}, {LabelPrefix: "%"}, {LabelPrefix: "c_"},
-				{LabelPrefix: "_"}, {LabelPrefix: `c\`}, {LabelPrefix: "*"}, {LabelPrefix: "日本"}, {LabelPrefix: "not ci-4 and more"},
-				{Permission: "bots:read"}, {Permission: "bots"}, {Permission: "%"}, {CreatedBy: "user:eve", LabelPrefix: "c", Permission: "bots:read"},
-				{CreatedBy: "user:eve", CreatedSince: epoch.Add(time.Minute)}, {LabelPrefix: "'); DROP TABLE system_keys; --"},
+				{CreatedBy: "user:eve"},
+				{CreatedBy: "c%"},
+				{CreatedBy: "nobody"},
+				{CreatedSince: epoch},
+				{CreatedSince: epoch.Add(time.Nanosecond)},
+				{CreatedSince: epoch.Add(-time.Nanosecond)},
+				{LabelPrefix: "ci-"},
+				{LabelPrefix: "c%"},
+				{LabelPrefix: "%"},
+				{LabelPrefix: "c_"},
+				{LabelPrefix: "_"},
+				{LabelPrefix: `c\`},
+				{LabelPrefix: "*"},
+				{LabelPrefix: "日本"},
+				{LabelPrefix: "not ci-4 and more"},
+				{Permission: "bots:read"},
+				{Permission: "bots"},
+				{Permission: "%"},
+				{CreatedBy: "user:eve", LabelPrefix: "c", Permission: "bots:read"},
+				{CreatedBy: "user:eve", CreatedSince: epoch.Add(time.Minute)},
+				{LabelPrefix: "'); DROP TABLE system_keys; --"},
 			} {
 				keys := crowd(t, s)
 				filter.Except = []store.ID{keys[1].ID, newID()}

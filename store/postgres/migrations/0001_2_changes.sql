@@ -35,9 +35,10 @@ CREATE TABLE {own}.change_cut (
     PRIMARY KEY (rev, member)
 );
 
--- 60 random bits.
+-- 60 random bits. It has no search_path of its own, so that PostgreSQL can put the expression
+-- in the place of the call: a third of the cost of a change. It has no rights of its own either.
 CREATE FUNCTION {own}.random_tag() RETURNS bigint
-    LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+    LANGUAGE sql VOLATILE AS $$
     SELECT ('x' || left(replace(gen_random_uuid()::text, '-', ''), 16))::bit(64)::bigint
 $$;
 
