@@ -27,9 +27,16 @@ deployments: ## Check the manifests, the compose file, the Dockerfile and the al
 leaks: ## Run gitleaks with the rule that `caddy system-keys patterns` prints
 	.ci/gitleaks
 
+# The tests of these packages start servers and commands as processes of their own, which
+# have no race detector.
+APART  := integration/fleet caddymodule/command
+
 test: ## Run all tests with the race detector, on real databases (installs what is missing)
 	@.ci/needs
-	CGO_ENABLED=1 $(GO) test $(RACE) -timeout 20m $(PKGS)
+	@# The longest packages begin first.
+	CGO_ENABLED=1 $(GO) test $(RACE) -timeout 25m $(TESTFLAGS) ./store/postgres ./integration \
+		$$($(GO) list ./... | grep -v $(APART:%=-e /%$$)); status=$$?; \
+	$(GO) test -timeout 25m $(TESTFLAGS) $(APART:%=./%) && exit $$status
 
 soak: ## Run the long tests at their full counts
 	@.ci/needs

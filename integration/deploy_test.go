@@ -100,17 +100,13 @@ func TestDeployedConfigurationsAreValid(t *testing.T) {
 	if len(all) != 6 {
 		t.Fatalf("there are %d configurations", len(all))
 	}
-	self, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
 	for name, text := range all {
 		t.Run(name, func(t *testing.T) {
 			file := filepath.Join(t.TempDir(), "Caddyfile")
 			if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 				t.Fatal(err)
 			}
-			cmd := exec.CommandContext(t.Context(), self, "validate", "--config", file)
+			cmd := exec.CommandContext(t.Context(), program(t), "validate", "--config", file)
 			cmd.Env = append(os.Environ(), asCaddy+"=1")
 			if output, err := cmd.CombinedOutput(); err != nil {
 				t.Errorf("%v\n%s", err, output)

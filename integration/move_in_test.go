@@ -46,11 +46,7 @@ INSERT INTO api_keys (name, key_hash, scopes) VALUES ('direct', '`+hashOf(t, dir
 			}
 			command := func(stdin string, args ...string) string {
 				t.Helper()
-				self, err := os.Executable()
-				if err != nil {
-					t.Fatal(err)
-				}
-				cmd := exec.CommandContext(t.Context(), self, append([]string{"system-keys"}, args...)...)
+				cmd := exec.CommandContext(t.Context(), program(t), append([]string{"system-keys"}, args...)...)
 				cmd.Env = append(os.Environ(), asCaddy+"=1", "THEIRS="+theirs)
 				cmd.Stdin = strings.NewReader(stdin)
 				output, err := cmd.CombinedOutput()

@@ -196,11 +196,7 @@ func mintKinds(t *testing.T, keys *admin.Service, all map[string]int) (system *s
 // that it wrote.
 func moveByCommand(t *testing.T, file, dsn string) string {
 	t.Helper()
-	self, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	cmd := exec.CommandContext(t.Context(), self, "system-keys", "migrate", "--from", "sqlite://"+file, "--to", "{env.NEW}")
+	cmd := exec.CommandContext(t.Context(), program(t), "system-keys", "migrate", "--from", "sqlite://"+file, "--to", "{env.NEW}")
 	cmd.Env = append(os.Environ(), asCaddy+"=1", "NEW="+dsn)
 	output, err := cmd.CombinedOutput()
 	if err != nil {

@@ -16,12 +16,8 @@ import (
 // TestMetricsOfTheQuickstart plays the story that the quickstart prints, and reads
 // its metrics: all are described, count the story, and tell nothing of a key.
 func TestMetricsOfTheQuickstart(t *testing.T) {
-	self, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
 	c := controlled{site: testenv.FreeAddress(t), control: testenv.FreeAddress(t)}
-	cmd := exec.CommandContext(t.Context(), self, "system-keys", "quickstart", "--listen", c.site, "--metrics", c.control)
+	cmd := exec.CommandContext(t.Context(), program(t), "system-keys", "quickstart", "--listen", c.site, "--metrics", c.control)
 	cmd.Env = append(os.Environ(), asCaddy+"=1")
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
 	out, err := cmd.StdoutPipe()

@@ -33,11 +33,7 @@ func (w writer) Write(b []byte) (int, error) {
 }
 
 func (p *product) command(ctx context.Context, args ...string) *exec.Cmd {
-	self, err := os.Executable()
-	if err != nil {
-		p.tb.Fatal(err)
-	}
-	cmd := exec.CommandContext(ctx, self, args...)
+	cmd := exec.CommandContext(ctx, program(p.tb), args...)
 	cmd.Dir, cmd.Env = p.folder, p.environ
 	return cmd
 }

@@ -29,6 +29,22 @@ import (
 // writes can be read.
 const asCaddy = "SYSTEM_KEYS_TEST_CADDY"
 
+// program is this program without the race detector, under which each of the many commands
+// would take most of a second to start.
+func program(tb testing.TB) string {
+	tb.Helper()
+	file, err := unraced()
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return file
+}
+
+var unraced = sync.OnceValues(func() (string, error) {
+	file := filepath.Join(os.Getenv("XDG_DATA_HOME"), "caddy") // of TestMain, which removes it
+	return file, testenv.Unraced(file)
+})
+
 func init() {
 	caddy.RegisterModule(panicker{})
 	httpcaddyfile.RegisterHandlerDirective("test_panic", func(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {

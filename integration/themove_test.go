@@ -179,11 +179,7 @@ func (m *move) sql(statement string) {
 // command runs `caddy system-keys …`, which must work.
 func (m *move) command(stdin string, args ...string) {
 	m.t.Helper()
-	self, err := os.Executable()
-	if err != nil {
-		m.t.Fatal(err)
-	}
-	cmd := exec.CommandContext(m.t.Context(), self, append(append([]string{"system-keys"}, args...), "--config", m.config)...)
+	cmd := exec.CommandContext(m.t.Context(), program(m.t), append(append([]string{"system-keys"}, args...), "--config", m.config)...)
 	cmd.Env, cmd.Stdin = append(os.Environ(), m.env...), strings.NewReader(stdin)
 	output, err := cmd.CombinedOutput()
 	if err != nil || strings.Contains(string(output), "lm_sys_") || strings.Contains(string(output), "$argon2") {

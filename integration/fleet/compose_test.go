@@ -40,7 +40,7 @@ func TestComposeRestartsWithoutAFailedRequest(t *testing.T) {
 	key := c.command("create", "--label", "bot", "--permission", "bots:read")
 
 	clients := c.load(key)
-	for round := range 2 {
+	for round := range rounds() {
 		for _, name := range sidecars {
 			clients.more(t, 300)
 			if c.accepted(name) == 0 {
@@ -56,7 +56,7 @@ func TestComposeRestartsWithoutAFailedRequest(t *testing.T) {
 	if len(failures) > 0 {
 		t.Errorf("of %d requests some failed: %v", total, failures)
 	}
-	t.Logf("%d requests through two rolling restarts, %d failed", total, len(failures))
+	t.Logf("%d requests through the rolling restarts, %d failed", total, len(failures))
 }
 
 // composition is what compose.yaml describes, without containers: names of services
