@@ -18,6 +18,8 @@ import (
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
+var errNoKeys = errors.New("name keys by id, or by --created-by, --since, --label-prefix or --permission")
+
 func revokeCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "revoke ID... [--yes] [--json]",
@@ -40,13 +42,13 @@ In place of ids, flags say which keys: those that match every one of
 --except. They are deleted in one transaction, all or none. --dry-run lists
 them.`,
 		Args: func(cmd *cobra.Command, args []string) error {
-			if filtered(cmd) {
-				if len(args) > 0 {
-					return errors.New("name the keys by id or by flags, not by both")
-				}
-				return nil
+			switch filtered := filtered(cmd); {
+			case filtered && len(args) > 0:
+				return errors.New("name the keys by id or by flags, not by both")
+			case !filtered && len(args) == 0:
+				return errNoKeys
 			}
-			return cobra.MinimumNArgs(1)(cmd, args)
+			return nil
 		},
 		RunE: onStore(readRevoke),
 	}

@@ -50,7 +50,7 @@ func readRevokeMany(cmd *cobra.Command) (action, error) {
 		p["created_since"] = "2006-01-02T15:04:05Z" // any time: the right one is known when the command runs
 	}
 	if len(p) == 0 {
-		return nil, Usagef("name keys by id, or by --created-by, --since, --label-prefix or --permission")
+		return nil, Usagef("%w", errNoKeys)
 	}
 	except, _ := cmd.Flags().GetStringArray("except")
 	filter, err := admin.RevokeFilter(p, except)
