@@ -41,7 +41,7 @@ func program(tb testing.TB) string {
 }
 
 var unraced = sync.OnceValues(func() (string, error) {
-	file := filepath.Join(os.Getenv("XDG_DATA_HOME"), "caddy") // of TestMain, which removes it
+	file := filepath.Join(os.Getenv("XDG_DATA_HOME"), "unraced") // of TestMain, which removes it
 	return file, testenv.Unraced(file)
 })
 
