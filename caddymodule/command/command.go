@@ -6,6 +6,7 @@ package command
 
 import (
 	"fmt"
+	"strings"
 
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
 	"github.com/spf13/cobra"
@@ -38,11 +39,15 @@ func Add(c caddycmd.Command) { added = append(added, c) }
 // addSubcommands builds the command. Without a subcommand it prints the help; an unknown one
 // is wrong usage.
 func addSubcommands(cmd *cobra.Command) {
-	cmd.Args = func(_ *cobra.Command, args []string) error {
-		if len(args) > 0 {
-			return fmt.Errorf("unknown command %q", args[0])
+	cmd.SuggestionsMinimumDistance = 2 // Cobra's own default, which it sets too late for Args
+	cmd.Args = func(cmd *cobra.Command, args []string) error {
+		if len(args) == 0 {
+			return nil
 		}
-		return nil
+		if similar := cmd.SuggestionsFor(args[0]); len(similar) > 0 {
+			return fmt.Errorf("unknown command %q: did you mean %s?", args[0], strings.Join(similar, " or "))
+		}
+		return fmt.Errorf("unknown command %q", args[0])
 	}
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
 	Strict(cmd)

@@ -215,6 +215,15 @@ func refusePassword(flag, dsn string) error {
 func (t *target) locateConfigured(cmd *cobra.Command) (open.Location, error) {
 	file, _ := cmd.Flags().GetString("config")
 	adapter, _ := cmd.Flags().GetString("adapter")
+	// Caddy logs at INFO how it reads a configuration. Its default log is set by a
+	// configuration alone (logging.go, setupNewDefault).
+	quiet := &caddy.Config{
+		Admin:   &caddy.AdminConfig{Disabled: true},
+		Logging: &caddy.Logging{Logs: map[string]*caddy.CustomLog{"default": {BaseLog: caddy.BaseLog{Level: "ERROR"}}}},
+	}
+	if err := caddy.Validate(quiet); err != nil {
+		return open.Location{}, err
+	}
 	raw, used, _, err := caddycmd.LoadConfig(file, adapter)
 	if err != nil {
 		return open.Location{}, fmt.Errorf("read configuration: %w", err)

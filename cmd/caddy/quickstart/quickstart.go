@@ -32,12 +32,14 @@ import (
 // Command is the quickstart as a command of Caddy.
 var Command = caddycmd.Command{
 	Name:  "quickstart",
-	Usage: "[--data DIR] [--listen ADDRESS] [--metrics ADDRESS] [--check]",
+	Usage: "[--data DIR] [--listen ADDRESS] [--metrics ADDRESS] [--public] [--check]",
 	Short: "Shows system keys at work, on this machine, with nothing to set up",
 	Long: `
 Starts a demo upstream, the proxy and the admin plane on a loopback address, with
 a SQLite store in a fresh temporary folder, and prints two keys and three calls
 to try. Ctrl-C stops it and removes the folder; one named by --data is kept.
+Other addresses than loopback need --public: whoever reaches them without TLS can
+read the keys on the way.
 
 With --check it makes the calls itself, prints each with its status code and
 time, and fails at the first that is not answered as promised.`,
@@ -45,6 +47,7 @@ time, and fails at the first that is not answered as promised.`,
 		cmd.Flags().String("data", "", "Folder for the store (default: a temporary one)")
 		cmd.Flags().String("listen", defaultListen, "Address of the proxy and the admin plane")
 		cmd.Flags().String("metrics", caddy.DefaultAdminListen, "Address of Caddy's admin endpoint, which has the metrics")
+		cmd.Flags().Bool("public", false, "Allow addresses that other machines reach")
 		cmd.Flags().Bool("check", false, "Play the story and report")
 		cmd.Args = cobra.NoArgs
 		cmd.RunE = runQuickstart
@@ -93,7 +96,11 @@ func runQuickstart(cmd *cobra.Command, _ []string) (err error) {
 	if d.metrics, err = metricsAddress(cmd, check); err != nil {
 		return err
 	}
-	if err := d.start(ctx, listen); err != nil {
+	address, err := freeAddress(cmd, listen)
+	if err != nil {
+		return fmt.Errorf("--listen: %w", err)
+	}
+	if err := d.start(ctx, address); err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, d.stop()) }()
@@ -119,7 +126,7 @@ func metricsAddress(cmd *cobra.Command, check bool) (string, error) {
 		return "", nil
 	}
 	metrics, _ := cmd.Flags().GetString("metrics")
-	address, err := freeAddress(cmd.Context(), metrics)
+	address, err := freeAddress(cmd, metrics)
 	if err != nil && chosen {
 		return "", fmt.Errorf("--metrics: %w", err)
 	}
@@ -139,11 +146,7 @@ func storeFolder(data string) (folder string, cleanUp func() error, err error) {
 }
 
 // start runs the upstream, and a Caddy whose own storage lies beside the keys.
-func (d *demo) start(ctx context.Context, listen string) error {
-	address, err := freeAddress(ctx, listen)
-	if err != nil {
-		return fmt.Errorf("--listen: %w", err)
-	}
+func (d *demo) start(ctx context.Context, address string) error {
 	host, port, err := net.SplitHostPort(address)
 	if err != nil {
 		return err
@@ -165,15 +168,20 @@ func (d *demo) start(ctx context.Context, listen string) error {
 }
 
 // freeAddress checks that an address is free, before Caddy would fail with a longer error.
-// It picks a port in place of port 0.
-func freeAddress(ctx context.Context, listen string) (string, error) {
+// It picks a port in place of port 0. An address that other machines reach is wrong usage
+// without --public.
+func freeAddress(cmd *cobra.Command, listen string) (string, error) {
 	var config net.ListenConfig
-	listener, err := config.Listen(ctx, "tcp", listen)
+	listener, err := config.Listen(cmd.Context(), "tcp", listen)
 	if err != nil {
 		return "", fmt.Errorf("%w: choose another address", err)
 	}
-	address := listener.Addr().String()
-	return address, listener.Close()
+	address, err := listener.Addr(), listener.Close()
+	public, _ := cmd.Flags().GetBool("public")
+	if tcp, ok := address.(*net.TCPAddr); !public && (!ok || !tcp.IP.IsLoopback()) {
+		return "", command.Usagef("%s can be reached from other machines, and the quickstart has no TLS: use --public if that is wanted", listen)
+	}
+	return address.String(), err
 }
 
 // config is Caddy's configuration: one server on loopback without TLS, whose handlers are
