@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"crypto/rand"
 	"encoding/binary"
 	"encoding/json"
@@ -45,6 +46,15 @@ type AuditActor struct {
 	// ID is never empty. If the type has no ids, ID is the type.
 	ID    string
 	Label string
+}
+
+// Text names the actor by its label, or by its id if there is none. The label of the command
+// line is who ran it, so the id stands before it.
+func (a AuditActor) Text() string {
+	if a.Type == ActorCLI && a.Label != "" {
+		return a.ID + " (" + a.Label + ")"
+	}
+	return cmp.Or(a.Label, a.ID)
 }
 
 // AuditKey is the key that was acted on, with the label that it had then. If a record is not

@@ -69,12 +69,12 @@ func readCreate(cmd *cobra.Command, _ []string) (action, error) {
 		if service.Minter, err = t.minter(cmd.Context()); err != nil {
 			return err
 		}
-		key, plain, err := service.Create(cmd.Context(), admin.CLI(), want)
+		key, plain, err := service.Create(cmd.Context(), operator(), want)
 		if err != nil {
 			return err
 		}
 		if err := printNewKey(cmd, key, plain, asJSON); err != nil {
-			if _, undo := service.Revoke(cmd.Context(), admin.CLI(), key.ID); undo != nil {
+			if _, undo := service.Revoke(cmd.Context(), operator(), key.ID); undo != nil {
 				return fmt.Errorf("the key could not be printed (%w), and it is still good: revoke %s (%w)", err, key.ID, undo)
 			}
 			return fmt.Errorf("the key could not be printed, so it was revoked again: %w", err)

@@ -1,7 +1,6 @@
 package command
 
 import (
-	"cmp"
 	"encoding/csv"
 	"encoding/json"
 	"errors"
@@ -88,7 +87,7 @@ func recordTable(w io.Writer) printer[store.AuditRecord] {
 				}
 			}
 			_, err := fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%s\n", secondOf(r.At), r.Event,
-				printable(orDash(r.Key.Label)), printable(cmp.Or(r.Actor.Label, r.Actor.ID)),
+				printable(orDash(r.Key.Label)), printable(r.Actor.Text()),
 				printable(orDash(strings.TrimSpace(r.Request.Method+" "+r.Request.Path))), orDash(statusText(r.Request.Status)))
 			return err
 		},

@@ -105,7 +105,7 @@ func revokeAll(cmd *cobra.Command, t *target, ids []store.ID, asJSON bool) error
 	revocations := make(map[store.ID]*admin.Revocation)
 	for _, id := range ids {
 		var err error
-		if revocations[id], err = service.Revoke(cmd.Context(), admin.CLI(), id); err != nil {
+		if revocations[id], err = service.Revoke(cmd.Context(), operator(), id); err != nil {
 			fail(id, err)
 		}
 	}

@@ -68,7 +68,7 @@ func readRevokeMany(cmd *cobra.Command) (action, error) {
 			filter.CreatedSince = t.now().Add(-age)
 		}
 		if dryRun || !yes {
-			keys, err := t.service().Matching(cmd.Context(), admin.CLI(), filter)
+			keys, err := t.service().Matching(cmd.Context(), operator(), filter)
 			if err != nil {
 				return err
 			}
@@ -98,7 +98,7 @@ func printMatching(w io.Writer, keys []store.AuditKey, asJSON bool) error {
 
 // revokeMany revokes the keys that match, and waits for all of them together.
 func revokeMany(cmd *cobra.Command, t *target, filter *store.KeyFilter, asJSON bool) error {
-	revocation, err := t.service().RevokeMany(cmd.Context(), admin.CLI(), filter)
+	revocation, err := t.service().RevokeMany(cmd.Context(), operator(), filter)
 	if err != nil {
 		return err
 	}

@@ -8,8 +8,11 @@ import (
 	"fmt"
 	"log/slog"
 	"net/url"
+	"os"
+	"os/user"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -280,4 +283,19 @@ func (t *target) service() *admin.Service {
 		service.Sealer = audit.NewSealer(append(secrets, nil)[0]) // nil if there are no secrets
 	}
 	return service
+}
+
+// operator is the command line as an actor. Its label is the user of the system, and who
+// became that user by sudo. Anybody may set SUDO_USER: it is a help, no proof.
+func operator() admin.Actor {
+	actor := admin.CLI()
+	if u, err := user.Current(); err == nil {
+		actor.Label = u.Username
+	} else {
+		actor.Label = "user " + strconv.Itoa(os.Getuid()) // in a container without /etc/passwd
+	}
+	if sudo := os.Getenv("SUDO_USER"); sudo != "" {
+		actor.Label += ", by sudo from " + sudo
+	}
+	return actor
 }

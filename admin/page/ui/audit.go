@@ -25,7 +25,7 @@ func (r Record) By() string {
 	if r.Actor.ID == r.Key.ID.String() {
 		return ""
 	}
-	return cmp.Or(r.Actor.Label, r.Actor.ID)
+	return r.Actor.Text()
 }
 
 // Missing is how many records a gap stands for.
