@@ -3,7 +3,6 @@ package expiry_test
 import (
 	"context"
 	"errors"
-	"io"
 	"log/slog"
 	"slices"
 	"sync"
@@ -60,7 +59,7 @@ func (sealer) Anchor(store.AuditLink) store.AuditMark { return store.AuditMark{}
 func start(t *testing.T, s *asked, now func() time.Time) *expiry.Keeper {
 	t.Helper()
 	k := expiry.Start(expiry.Config{
-		Store: s, Sealer: sealer{}, Logger: slog.New(slog.NewTextHandler(io.Discard, nil)), Now: now, Name: "here", Retention: 24 * time.Hour,
+		Store: s, Sealer: sealer{}, Logger: slog.New(slog.DiscardHandler), Now: now, Name: "here", Retention: 24 * time.Hour,
 	})
 	t.Cleanup(k.Close)
 	return k
