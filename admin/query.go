@@ -44,17 +44,22 @@ func onlyOnce(values url.Values, kind string, allowed []string) (map[string]stri
 }
 
 // keyParameters are those of the list of keys.
-var keyParameters = []string{"limit", "cursor", "sort", "q", "unused_since"}
+var keyParameters = []string{"limit", "cursor", "sort", "q", "unused_since", "expiring_before", "expired"}
 
 // KeyQuery checks the parameters of the list of keys. The error names every wrong
-// parameter.
-func KeyQuery(p Parameters) (*store.KeyQuery, error) {
+// parameter. Keys that have expired by now are left out, unless the parameters ask for them.
+func KeyQuery(p Parameters, now time.Time) (*store.KeyQuery, error) {
 	query := &store.KeyQuery{}
-	var errs [5]error
+	var errs [7]error
 	query.Limit, errs[0] = p.limit()
 	query.Sort, query.Desc, errs[1] = p.Sort()
 	query.Search, errs[2] = p.Text("q")
 	query.UnusedSince, errs[3] = p.time("unused_since")
+	query.ExpiringBefore, errs[5] = p.time("expiring_before")
+	expired, err := p.flag("expired")
+	if errs[6] = err; !expired {
+		query.LiveAt = now
+	}
 	if cursor, ok := p["cursor"]; ok && errs[1] == nil {
 		var err error
 		if query.After, err = store.DecodeCursor(cursor, query.Sort, query.Desc); err != nil {
@@ -83,12 +88,10 @@ func revokeQuery(raw string) (filter *store.KeyFilter, dryRun bool, err error) {
 	if err != nil {
 		return nil, false, err
 	}
-	switch p["dry_run"] {
-	case "", "false":
-	case "true":
-		dryRun = true
-	default:
-		return nil, false, &store.InvalidError{Field: "dry_run", Reason: "must be true or false"}
+	if p["dry_run"] != "" { // RevokeFilter refuses it if it is there and empty
+		if dryRun, err = Parameters(p).flag("dry_run"); err != nil {
+			return nil, false, err
+		}
 	}
 	filter, err = RevokeFilter(p, except)
 	return filter, dryRun, err
@@ -176,7 +179,7 @@ func (p Parameters) limit() (int, error) {
 
 // sortFields are the columns that the API sorts by. Each has an index. The System page
 // has one more.
-var sortFields = []store.SortField{store.SortCreatedAt, store.SortLabel, store.SortLastUsedAt}
+var sortFields = []store.SortField{store.SortCreatedAt, store.SortLabel, store.SortLastUsedAt, store.SortExpiresAt}
 
 // Sort reads a column. A hyphen in front means descending. By default the newest keys
 // come first.
@@ -190,7 +193,7 @@ func (p Parameters) Sort() (store.SortField, bool, error) {
 		return field, desc, nil
 	}
 	return "", false, &store.InvalidError{
-		Field: "sort", Reason: "must be one of created_at, label and last_used_at, with - in front for descending",
+		Field: "sort", Reason: "must be one of created_at, label, last_used_at and expires_at, with - in front for descending",
 	}
 }
 
@@ -210,6 +213,15 @@ func (p Parameters) filter(name string) (string, error) {
 		return "", &store.InvalidError{Field: name, Reason: "must not be empty: leave it out for all"}
 	}
 	return p.Text(name)
+}
+
+// flag reads true or false. It is false if it is not there.
+func (p Parameters) flag(name string) (bool, error) {
+	text, ok := p[name]
+	if ok && text != "true" && text != "false" {
+		return false, &store.InvalidError{Field: name, Reason: "must be true or false"}
+	}
+	return text == "true", nil
 }
 
 // time reads a time. It is zero if it is not there.

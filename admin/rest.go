@@ -12,7 +12,7 @@ func ListKeys(w http.ResponseWriter, r *http.Request, x *Exchange) error {
 	if err != nil {
 		return err
 	}
-	query, err := KeyQuery(parameters)
+	query, err := KeyQuery(parameters, x.Service.Now())
 	if err != nil {
 		return err
 	}

@@ -5,13 +5,17 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
+
 	"github.com/lumio-vision/caddy-system-keys/admin"
 	"github.com/lumio-vision/caddy-system-keys/internal/testenv/plane"
+	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
 // row is a call, and how it is refused.
@@ -88,6 +92,8 @@ func TestTheAPIRefuses(t *testing.T) {
 		{name: "an order that only the page has", path: collection + "?sort=-permissions", auth: root, status: 422, code: "validation_failed", field: "sort"},
 		{name: "a cursor that is none", path: collection + "?cursor=x", auth: root, status: 422, code: "validation_failed", field: "cursor"},
 		{name: "a time that is none in the query", path: collection + "?unused_since=now", auth: root, status: 422, code: "validation_failed", field: "unused_since"},
+		{name: "another time that is none", path: collection + "?expiring_before=", auth: root, status: 422, code: "validation_failed", field: "expiring_before"},
+		{name: "a word that is neither true nor false", path: collection + "?expired=1", auth: root, status: 422, code: "validation_failed", field: "expired"},
 	}
 	for _, spelling := range []string{
 		"/v1/admin/system-keys/", "/v1//admin/system-keys", "//v1/admin/system-keys", "/v1/admin/./system-keys", "/v1/x/../admin/system-keys",
@@ -163,7 +169,7 @@ func TestTheListIsWalkedByItsLinks(t *testing.T) {
 			}
 			made = append(made, "short-lived")
 			want := slices.Sorted(slices.Values(made))
-			for _, sort := range []string{"label", "-label", "created_at", "-created_at", "last_used_at", "-last_used_at"} {
+			for _, sort := range []string{"label", "-label", "created_at", "-created_at", "last_used_at", "-last_used_at", "expires_at", "-expires_at"} {
 				labels := walk(t, reader, plane.KeysPath+"?limit=10&sort="+sort)
 				if strings.HasPrefix(sort, "-") {
 					slices.Reverse(labels)
@@ -176,6 +182,45 @@ func TestTheListIsWalkedByItsLinks(t *testing.T) {
 			found := reader.Call(t, http.MethodGet, plane.KeysPath+"?q=bOT+1&unused_since=2026-01-01T00:00:00Z", "").Body
 			if strings.Count(found, `"label":"Bot 1`) != 10 || !strings.Contains(found, `"total":10`) {
 				t.Errorf("a search found %s", found)
+			}
+			key := &store.Key{
+				ID: store.ID(uuid.New()), Label: "ended", Hash: "$argon2id$v=19$m=19456,t=2,p=1$c2FsdHNhbHQ$aGFzaGhhc2hoYXNoaGFzaA", Permissions: []string{},
+				CreatedAt: time.Now().Add(-time.Hour).Truncate(time.Microsecond), CreatedBy: "cli", ExpiresAt: time.Now().Add(-time.Minute).Truncate(time.Microsecond),
+			}
+			if err := p.Keys.Store.CreateKey(t.Context(), key, nil); err != nil {
+				t.Fatal(err)
+			}
+			in := func(d time.Duration) string { return url.QueryEscape(time.Now().Add(d).Format(time.RFC3339Nano)) }
+			for query, want := range map[string]string{
+				"?sort=expires_at&limit=1":                         `short-lived 25`,
+				"?sort=expires_at&limit=1&expired=false":           `short-lived 25`,
+				"?sort=expires_at&limit=2&expired=true":            `ended,short-lived 26`,
+				"?expiring_before=" + in(2*time.Hour):              `short-lived 1`,
+				"?expiring_before=" + in(time.Minute):              ` 0`,
+				"?expired=true&expiring_before=" + in(2*time.Hour): `short-lived,ended 2`,
+				"?expired=true&expiring_before=" + in(0):           `ended 1`,
+				"?expired=true&q=ende&expiring_before=" + in(0):    `ended 1`,
+				"?q=ende": ` 0`,
+			} {
+				var list plane.KeyList
+				reader.Call(t, http.MethodGet, plane.KeysPath+query, "").Must(t, http.StatusOK, &list)
+				var labels []string
+				for _, key := range list.Data {
+					labels = append(labels, key.Label)
+				}
+				if got := fmt.Sprintf("%s %d", strings.Join(labels, ","), list.Meta.Total); got != want {
+					t.Errorf("%s: got %s, want %s", query, got, want)
+				}
+			}
+			var answer struct {
+				Data struct {
+					AdminSystemKeys struct{ Data []struct{ Label string } }
+				}
+			}
+			document := fmt.Sprintf(`{ adminSystemKeys(sort: "-expires_at", expired: true, expiringBefore: %q) { data { label } } }`, time.Now().Add(2*time.Hour).Format(time.RFC3339))
+			reader.Call(t, http.MethodPost, admin.GraphQLPath, plane.GQL(document)).Must(t, http.StatusOK, &answer)
+			if got := fmt.Sprint(answer.Data.AdminSystemKeys.Data); got != "[{short-lived} {ended}]" {
+				t.Errorf("%s gives %s", document, got)
 			}
 		})
 	}

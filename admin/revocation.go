@@ -103,15 +103,20 @@ func (s *Service) Revoke(ctx context.Context, actor Actor, id store.ID) (*Revoca
 	return r, nil
 }
 
-// Revoked returns the id and the label of a key that was revoked, and when that was,
-// as the audit log has it. The key is nil if the audit log does not know the id.
+// Revoked returns the id and the label of a key that was revoked, or deleted after its
+// expiry, and when that was, as the audit log has it. The key is nil if the audit log does not know the id.
 func (s *Service) Revoked(ctx context.Context, id store.ID) (*store.Key, time.Time, error) {
-	page, err := s.Store.Audit(ctx, &store.AuditQuery{Limit: 1, Key: id, Event: store.AuditRevoked})
-	if err != nil || len(page.Records) == 0 {
-		return nil, time.Time{}, err
+	for _, event := range []store.AuditEvent{store.AuditRevoked, store.AuditExpired} {
+		page, err := s.Store.Audit(ctx, &store.AuditQuery{Limit: 1, Key: id, Event: event})
+		if err != nil {
+			return nil, time.Time{}, err
+		}
+		if len(page.Records) > 0 {
+			record := &page.Records[0]
+			return &store.Key{ID: id, Label: record.Key.Label}, record.At, nil
+		}
 	}
-	record := &page.Records[0]
-	return &store.Key{ID: id, Label: record.Key.Label}, record.At, nil
+	return nil, time.Time{}, nil
 }
 
 // revokedDetails are the details of a revocation: they describe the deleted key.

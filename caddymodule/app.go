@@ -103,6 +103,11 @@ type App struct {
 	// How long audit records are kept, at least 1h. Default: 90 days.
 	AuditRetention caddy.Duration `json:"audit_retention,omitempty"`
 
+	// How long keys are kept, and can be listed, after their expiry, at least 1s. Then
+	// they are deleted, with a record `api_key.expired` in the audit log. No key is
+	// accepted after its expiry, whatever this is. Default: 30 days.
+	ExpiredRetention caddy.Duration `json:"expired_retention,omitempty"`
+
 	logger *slog.Logger
 
 	// lifetime ends with the configuration, by end.

@@ -47,6 +47,7 @@ func parseApp(d *caddyfile.Dispenser, existing any) (any, error) {
 //		last_used_interval <duration>
 //		audit_requests all|writes|none
 //		audit_retention <duration>
+//		expired_retention <duration>
 //	}
 func (a *App) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	err := options{
@@ -62,6 +63,7 @@ func (a *App) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		"last_used_interval": checked(readDuration(&a.LastUsedInterval), a.checkLastUsedInterval),
 		"audit_requests":     checked(readText(&a.AuditRequests), a.checkAuditRequests),
 		"audit_retention":    checked(readDuration(&a.AuditRetention), a.checkAuditRetention),
+		"expired_retention":  checked(readDuration(&a.ExpiredRetention), a.checkExpiredRetention),
 	}.readDirective(d, "unrecognized option %q")
 	if err != nil {
 		return err

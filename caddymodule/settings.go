@@ -28,6 +28,8 @@ const (
 	minLastUsedInterval     = 100 * time.Millisecond
 	defaultAuditRetention   = 90 * 24 * time.Hour
 	minAuditRetention       = time.Hour
+	defaultExpiredRetention = 30 * 24 * time.Hour
+	minExpiredRetention     = time.Second
 )
 
 // The values of `on_lapse`.
@@ -68,6 +70,7 @@ func (a *App) setDefaults() {
 	a.LastUsedInterval = cmp.Or(a.LastUsedInterval, caddy.Duration(defaultLastUsedInterval))
 	a.AuditRequests = cmp.Or(a.AuditRequests, auditWrites)
 	a.AuditRetention = cmp.Or(a.AuditRetention, caddy.Duration(defaultAuditRetention))
+	a.ExpiredRetention = cmp.Or(a.ExpiredRetention, caddy.Duration(defaultExpiredRetention))
 }
 
 // Validate checks the settings without resolving a placeholder, and reports all mistakes
@@ -84,6 +87,7 @@ func (a *App) Validate() error {
 		a.checkLastUsedInterval(),
 		a.checkAuditRequests(),
 		a.checkAuditRetention(),
+		a.checkExpiredRetention(),
 		a.checkSecret(),
 		a.Redis.check(),
 	)
@@ -143,6 +147,10 @@ func (a *App) checkAuditRequests() error {
 
 func (a *App) checkAuditRetention() error {
 	return checkDuration("audit_retention", a.AuditRetention, minAuditRetention, 0)
+}
+
+func (a *App) checkExpiredRetention() error {
+	return checkDuration("expired_retention", a.ExpiredRetention, minExpiredRetention, 0)
 }
 
 // checkDuration checks the bounds of a duration. If most is 0 there is no upper bound.
@@ -206,6 +214,7 @@ func (a *App) resolve(repl *caddy.Replacer) (*settings, error) {
 		AdoptKeys:        a.AdoptKeys,
 		LastUsedInterval: time.Duration(a.LastUsedInterval),
 		AuditRetention:   time.Duration(a.AuditRetention),
+		ExpiredRetention: time.Duration(a.ExpiredRetention),
 	}}
 	if s.Store, err = a.locateStore(repl); err != nil {
 		return nil, err

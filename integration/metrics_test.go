@@ -38,6 +38,7 @@ var labelValues = map[string][]string{
 	},
 	"outcome": {"memory", "index", "search", "none", "waiting", "busy", "failed"},
 	"state":   {"closed", "half_open", "open"},
+	"within":  {"1d", "7d", "30d"},
 }
 
 // controlled is a Caddy with its admin endpoint.

@@ -75,6 +75,8 @@ func (s *pageSite) demoKeys(tb testing.TB) map[string]*store.Key {
 		{"Nightly backup", []string{"catalog:read", "users:read"}, 12 * 24 * time.Hour, 90 * 24 * time.Hour, 7 * time.Hour},
 		{"Transcoder worker", []string{"jobs:claim", "jobs:finish", "media:read", "media:write"}, 0, 60 * 24 * time.Hour, 2 * time.Hour},
 		{"Discord Bot Key", []string{"bots:read", "chat:write"}, 0, 14 * 24 * time.Hour, 26 * time.Hour},
+		{"Release pipeline", []string{"catalog:write"}, 75 * time.Hour, 30 * 24 * time.Hour, 5 * time.Hour},
+		{"Summer campaign", []string{"chat:write"}, -50 * time.Hour, 30 * 24 * time.Hour, 51 * time.Hour},
 		{"Twitch Bot Key", []string{"bots:read", "bots:write", "chat:write"}, 0, 3 * 24 * time.Hour, 95 * time.Minute},
 	} {
 		// Minted when they were minted: by a service whose clock goes after.
@@ -84,7 +86,7 @@ func (s *pageSite) demoKeys(tb testing.TB) map[string]*store.Key {
 		if k.label == "Transcoder worker" {
 			want.Networks = []string{"192.0.2.0/24", "2001:db8:85a3::/48"}
 		}
-		if k.expires > 0 {
+		if k.expires != 0 {
 			want.ExpiresAt = time.Now().Add(k.expires)
 		}
 		key, _, err := then.Create(tb.Context(), admin.CLI(), want)
@@ -196,6 +198,24 @@ func listStates(t *testing.T) (*tab, []state) {
 			b.click("[name=unused]")
 			b.sees("#keys .count", "2 key(s)")
 		}},
+		{"list-expiring", func(b *tab) {
+			listed(b)
+			b.sees(".expiry.soon", "expires in 3 days")
+			b.gone(".expiry.over")
+			b.do(chromedp.SetValue("#expiry", "soon"), chromedp.Evaluate[chromedp.Void]("document.querySelector('#expiry').dispatchEvent(new Event('input', {bubbles: true}))"))
+			b.sees("#keys .count", "1 key(s)")
+			b.sees("tbody", "Release pipeline")
+		}},
+		{"list-expired", func(b *tab) {
+			b.open("/system?expiry=over")
+			b.sees("#keys .count", "1 key(s)")
+			b.sees(".expiry.over", "expired 2 days ago")
+		}},
+		{"list-expired-phone", func(b *tab) {
+			b.open("/system?expiry=over")
+			b.sees("tbody", "Summer campaign")
+			b.width(360)
+		}},
 		{"activity", func(b *tab) {
 			bot, plain := mint(b.t, s.keys, "Stream deck", "bots:read")
 			for range 3 {
@@ -220,6 +240,7 @@ func listStates(t *testing.T) (*tab, []state) {
 			listed(b)
 			b.choose("nav a", "Deutsch")
 			b.sees("#keys h2", "System-API-Schlüssel")
+			b.sees(".expiry.soon", "läuft ab in 3 Tagen")
 		}},
 	}
 }

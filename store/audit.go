@@ -16,9 +16,11 @@ type AuditEvent string
 
 // The events of the audit log.
 const (
-	// AuditCreated and AuditRevoked are written in the transaction of the change.
+	// AuditCreated, AuditRevoked and AuditExpired are written in the transaction of the
+	// change. AuditExpired is the deletion of a key some time after its expiry.
 	AuditCreated AuditEvent = "api_key.created"
 	AuditRevoked AuditEvent = "api_key.revoked"
+	AuditExpired AuditEvent = "api_key.expired"
 	// AuditUsed is a request that was let through.
 	AuditUsed AuditEvent = "api_key.used"
 	// AuditDenied is a request with a key that is not valid any more, or that lacks a
@@ -29,7 +31,7 @@ const (
 )
 
 // AuditEvents are all events.
-var AuditEvents = []AuditEvent{AuditCreated, AuditRevoked, AuditUsed, AuditDenied, AuditGap}
+var AuditEvents = []AuditEvent{AuditCreated, AuditRevoked, AuditExpired, AuditUsed, AuditDenied, AuditGap}
 
 // The kinds of [AuditActor].
 const (

@@ -24,7 +24,7 @@ type AuditLog interface {
 	// milliseconds.
 	Audit(ctx context.Context, query *AuditQuery) (*AuditPage, error)
 
-	// AuditLabel returns the label that a key had when it was revoked, or "".
+	// AuditLabel returns the label that a key had when it was deleted, or "".
 	AuditLabel(ctx context.Context, key ID) (string, error)
 
 	// AuditChains returns every chain.
@@ -121,7 +121,7 @@ func (q *AuditQuery) Events() []AuditEvent {
 	case q.Key != ID{} && q.Actor != "" && q.Actor != q.Key.String():
 		// What a key does itself has that key as the actor, so most of the log need not be
 		// searched.
-		return []AuditEvent{AuditCreated, AuditRevoked, AuditGap}
+		return []AuditEvent{AuditCreated, AuditRevoked, AuditExpired, AuditGap}
 	case q.Key != ID{}, q.Label != "", q.Actor != "":
 		return AuditEvents
 	}

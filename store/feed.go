@@ -114,6 +114,9 @@ type Turn struct {
 	Cuts []Cut
 	// Limit is the highest number of changes that the view may have. It is at least 1.
 	Limit int
+	// ExpiredBefore asks whether there are keys whose expiry is before this time, in a turn
+	// by Renew. Zero asks nothing.
+	ExpiredBefore time.Time
 }
 
 // View is the answer of the store at a turn. It shows one state of the database.
@@ -151,6 +154,8 @@ type View struct {
 	// once it is a second old: so of all the instances that a change has woken, only those
 	// whose turn is next seal it.
 	Unsealed bool
+	// Expired is the answer to Turn.ExpiredBefore.
+	Expired bool
 }
 
 // Feed is an instance's own session on the change log. Only one goroutine may use it at a

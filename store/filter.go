@@ -14,13 +14,18 @@ type KeyFilter struct {
 	LabelPrefix string
 	// Permission is one that the keys hold.
 	Permission string
+	// ExpiredBefore keeps keys whose expiry is before this time.
+	ExpiredBefore time.Time
+	// Limit is how many keys match at most, those with the lowest ids. Zero is no limit. It
+	// is no filter.
+	Limit int
 	// Except are keys that are kept. It is no filter.
 	Except []ID
 }
 
 // Any reports whether a filter is set. Without one, every key would match.
 func (f *KeyFilter) Any() bool {
-	return f.CreatedBy != "" || !f.CreatedSince.IsZero() || f.LabelPrefix != "" || f.Permission != ""
+	return f.CreatedBy != "" || !f.CreatedSince.IsZero() || f.LabelPrefix != "" || f.Permission != "" || !f.ExpiredBefore.IsZero()
 }
 
 // Check returns an error if no filter is set, or if no row could hold one of the texts.

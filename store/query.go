@@ -4,6 +4,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"math"
 	"net/url"
 	"strconv"
 	"strings"
@@ -29,6 +30,8 @@ const (
 	SortLabel SortField = "label"
 	// SortLastUsedAt puts keys that were never used before all others.
 	SortLastUsedAt SortField = "last_used_at"
+	// SortExpiresAt puts keys that never expire after all others.
+	SortExpiresAt SortField = "expires_at"
 	// SortPermissions compares permissions byte by byte, joined by commas in the order of
 	// the row. Keys without permissions come first. No index has this order: a page takes
 	// time in proportion to the number of keys, a second or two with a million. The API does
@@ -38,7 +41,7 @@ const (
 
 // Valid reports whether f is one of the columns above.
 func (f SortField) Valid() bool {
-	return f == SortCreatedAt || f == SortLabel || f == SortLastUsedAt || f == SortPermissions
+	return f == SortCreatedAt || f == SortLabel || f == SortLastUsedAt || f == SortExpiresAt || f == SortPermissions
 }
 
 // KeyQuery asks for one page of keys.
@@ -56,6 +59,10 @@ type KeyQuery struct {
 	// UnusedSince keeps keys that were not used at or after this time, or never. Zero keeps
 	// all keys.
 	UnusedSince time.Time
+	// ExpiringBefore keeps keys that expire before this time. Zero keeps all keys.
+	ExpiringBefore time.Time
+	// LiveAt keeps keys that have not expired at this time. Zero keeps all keys.
+	LiveAt time.Time
 }
 
 // Check returns an error if the limit is out of bounds or the order is unknown.
@@ -87,10 +94,13 @@ type Cursor struct {
 	// store has sorted by: another program may have written permissions in any order.
 	Permissions string
 	// At is set if the list is sorted by a time. It is in microseconds since the Unix epoch,
-	// and zero for a key that was never used.
+	// zero for a key that was never used, and [NeverExpires] for a key that never expires.
 	At int64
 	ID ID
 }
+
+// NeverExpires is [Cursor.At] in a list by expiry, after every time.
+const NeverExpires = math.MaxInt64
 
 // ErrBadCursor means that a cursor was not made by [Cursor.Encode], or belongs to a list in
 // another order.
@@ -105,6 +115,11 @@ func CursorAt(k *Key, sort SortField, desc bool) *Cursor {
 	case SortLastUsedAt:
 		if !k.LastUsedAt.IsZero() {
 			c.At = k.LastUsedAt.UnixMicro()
+		}
+	case SortExpiresAt:
+		c.At = NeverExpires
+		if !k.ExpiresAt.IsZero() {
+			c.At = k.ExpiresAt.UnixMicro()
 		}
 	case SortCreatedAt:
 		c.At = k.CreatedAt.UnixMicro()
@@ -161,7 +176,8 @@ func DecodeCursor(s string, sort SortField, desc bool) (*Cursor, error) {
 // text, and times beyond its calendar.
 func (c *Cursor) possible() bool {
 	year := time.UnixMicro(c.At).UTC().Year()
-	return storable(c.Label+c.Permissions) && year >= 1 && year <= 9999
+	never := c.Sort == SortExpiresAt && c.At == NeverExpires
+	return storable(c.Label+c.Permissions) && (never || year >= 1 && year <= 9999)
 }
 
 // KeyPage is one page of a list.

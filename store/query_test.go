@@ -16,9 +16,9 @@ import (
 func TestCursorRoundTrip(t *testing.T) {
 	t.Parallel()
 	key := &store.Key{
-		ID: store.ID{1, 2, 3}, Permissions: []string{"a:read", "b:read"}, Label: "Bot \"x\" é&l=%00+[{", CreatedAt: time.UnixMicro(1234567).UTC(), LastUsedAt: time.UnixMicro(7654321).UTC(),
+		ID: store.ID{1, 2, 3}, Permissions: []string{"a:read", "b:read"}, Label: "Bot \"x\" é&l=%00+[{", CreatedAt: time.UnixMicro(1234567).UTC(), LastUsedAt: time.UnixMicro(7654321).UTC(), ExpiresAt: time.Unix(0, 0).UTC(),
 	}
-	for _, field := range []store.SortField{store.SortCreatedAt, store.SortLabel, store.SortLastUsedAt, store.SortPermissions} {
+	for _, field := range []store.SortField{store.SortCreatedAt, store.SortLabel, store.SortLastUsedAt, store.SortExpiresAt, store.SortPermissions} {
 		for _, desc := range []bool{false, true} {
 			want := store.CursorAt(key, field, desc)
 			got, err := store.DecodeCursor(want.Encode(), field, desc)
@@ -36,6 +36,10 @@ func TestCursorRoundTrip(t *testing.T) {
 	never := store.CursorAt(&store.Key{}, store.SortLastUsedAt, false)
 	if never.At != 0 {
 		t.Errorf("never used is at %d", never.At)
+	}
+	endless := store.CursorAt(&store.Key{}, store.SortExpiresAt, false)
+	if _, err := store.DecodeCursor(endless.Encode(), store.SortExpiresAt, false); endless.At != store.NeverExpires || err != nil {
+		t.Errorf("never expires is at %d: %v", endless.At, err)
 	}
 }
 

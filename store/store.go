@@ -240,7 +240,7 @@ type Moving interface {
 	Import(ctx context.Context, fill func(to Recipient) error) error
 
 	// KnownKeys returns the keys with these ids, with their hashes and in any order, and the
-	// ids that the audit log has as revoked.
+	// ids that the audit log has as revoked, or as deleted after their expiry.
 	KnownKeys(ctx context.Context, ids []ID) (keys []Key, revoked []ID, err error)
 
 	// AddKeys stores the keys that fill hands to add, beside those that are there, in one

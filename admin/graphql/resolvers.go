@@ -50,21 +50,24 @@ type resolvers struct{}
 // keyListArgs are the arguments of adminSystemKeys. The schema has the defaults of Limit
 // and Sort.
 type keyListArgs struct {
-	Limit       int32
-	Cursor      *string
-	Sort        string
-	Q           *string
-	UnusedSince *graphql.Time
+	Limit          int32
+	Cursor         *string
+	Sort           string
+	Q              *string
+	UnusedSince    *graphql.Time
+	ExpiringBefore *graphql.Time
+	Expired        bool
 }
 
 // AdminSystemKeys is the field of that name.
 func (resolvers) AdminSystemKeys(ctx context.Context, args keyListArgs) (*keyList, error) {
 	c := callOf(ctx)
-	p := admin.Parameters{"limit": strconv.Itoa(int(args.Limit)), "sort": args.Sort}
+	p := admin.Parameters{"limit": strconv.Itoa(int(args.Limit)), "sort": args.Sort, "expired": strconv.FormatBool(args.Expired)}
 	set(p, "cursor", args.Cursor)
 	set(p, "q", args.Q)
 	setTime(p, "unused_since", args.UnusedSince)
-	query, err := admin.KeyQuery(p)
+	setTime(p, "expiring_before", args.ExpiringBefore)
+	query, err := admin.KeyQuery(p, c.x.Service.Now())
 	if err != nil {
 		return nil, c.failed(err)
 	}

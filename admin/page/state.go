@@ -13,7 +13,7 @@ import (
 
 // stateParameters are the parameters of the page.
 var stateParameters = []string{
-	ui.ParamSort, ui.ParamSearch, ui.ParamUnused, ui.ParamPage, ui.ParamAfter, ui.ParamBefore,
+	ui.ParamSort, ui.ParamSearch, ui.ParamUnused, ui.ParamExpiry, ui.ParamPage, ui.ParamAfter, ui.ParamBefore,
 	ui.ParamActivity, ui.ParamEvent, ui.ParamOlder, ui.ParamLanguage,
 }
 
@@ -37,6 +37,9 @@ func stateOf(p admin.Parameters) ui.State {
 	}
 	if p[ui.ParamUnused] == strconv.Itoa(ui.UnusedDays) {
 		s.Unused = ui.UnusedDays
+	}
+	if expiry := p[ui.ParamExpiry]; expiry == ui.ExpirySoon || expiry == ui.ExpiryOver {
+		s.Expiry = expiry
 	}
 	if n, err := strconv.Atoi(p[ui.ParamPage]); err == nil && n > 0 {
 		s.Page = n
@@ -62,7 +65,13 @@ func stateOf(p admin.Parameters) ui.State {
 // keyQueryOf makes the query of a page of keys, and says whether its rows come
 // backwards. If a cursor does not fit, the list starts at its beginning.
 func keyQueryOf(state *ui.State, now time.Time) (query *store.KeyQuery, backwards bool) {
-	query = &store.KeyQuery{Limit: ui.PageSize, Search: state.Search}
+	query = &store.KeyQuery{Limit: ui.PageSize, Search: state.Search, LiveAt: now}
+	switch state.Expiry {
+	case ui.ExpirySoon:
+		query.ExpiringBefore = now.AddDate(0, 0, ui.SoonDays)
+	case ui.ExpiryOver:
+		query.ExpiringBefore, query.LiveAt = now.Add(time.Microsecond), time.Time{} // at now it is over
+	}
 	query.Sort, query.Desc, _ = pageSort(state.Sort)
 	if state.Unused > 0 {
 		query.UnusedSince = now.AddDate(0, 0, -state.Unused)

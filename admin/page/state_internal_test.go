@@ -30,6 +30,9 @@ func TestWhatMakesNoSenseInTheURLIsAsIfItWereNotThere(t *testing.T) {
 		"a key in the search":       {admin.Parameters{"q": " LM_sys_0a"}, func(*ui.State) {}},
 		"unused for so long":        {admin.Parameters{"unused": "90"}, func(s *ui.State) { s.Unused = ui.UnusedDays }},
 		"unused for another time":   {admin.Parameters{"unused": "1"}, func(*ui.State) {}},
+		"keys that expire soon":     {admin.Parameters{"expiry": "soon"}, func(s *ui.State) { s.Expiry = ui.ExpirySoon }},
+		"keys that have expired":    {admin.Parameters{"expiry": "over"}, func(s *ui.State) { s.Expiry = ui.ExpiryOver }},
+		"no such expiry":            {admin.Parameters{"expiry": "never"}, func(*ui.State) {}},
 		"a page":                    {admin.Parameters{"page": "3"}, func(s *ui.State) { s.Page = 3 }},
 		"no page":                   {admin.Parameters{"page": "-3"}, func(*ui.State) {}},
 		"a key's activity":          {admin.Parameters{"activity": someID, "older": someID}, func(s *ui.State) { s.Activity, s.Older = someID, someID }},
@@ -69,6 +72,21 @@ func TestACursorOfAnotherListIsDropped(t *testing.T) {
 		}
 		if wantPage := map[bool]int{true: 2, false: 1}[c.found]; c.state.Page != wantPage {
 			t.Errorf("%s: is page %d", name, c.state.Page)
+		}
+	}
+}
+
+func TestExpiredKeysAreApart(t *testing.T) {
+	t.Parallel()
+	now := time.Unix(1_800_000_000, 0)
+	for expiry, want := range map[string]store.KeyQuery{
+		"":            {LiveAt: now},
+		ui.ExpirySoon: {LiveAt: now, ExpiringBefore: now.Add(7 * 24 * time.Hour)},
+		ui.ExpiryOver: {ExpiringBefore: now.Add(time.Microsecond)},
+	} {
+		query, _ := keyQueryOf(&ui.State{Sort: "label", Expiry: expiry}, now)
+		if !query.LiveAt.Equal(want.LiveAt) || !query.ExpiringBefore.Equal(want.ExpiringBefore) {
+			t.Errorf("%q: %+v", expiry, query)
 		}
 	}
 }

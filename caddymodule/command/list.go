@@ -1,33 +1,43 @@
 package command
 
 import (
+	"time"
+
 	"github.com/spf13/cobra"
 
 	"github.com/lumio-vision/caddy-system-keys/admin"
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
-// sortOrders are the values of --sort. Keys that need attention come first.
+// sortOrders are the values of --sort, which are also accepted in a shorter spelling. Keys
+// that need attention come first.
 var sortOrders = map[string]store.KeyQuery{
-	"created":   {Sort: store.SortCreatedAt, Desc: true},
-	"label":     {Sort: store.SortLabel},
-	"last-used": {Sort: store.SortLastUsedAt},
+	"created_at":   {Sort: store.SortCreatedAt, Desc: true},
+	"created":      {Sort: store.SortCreatedAt, Desc: true},
+	"label":        {Sort: store.SortLabel},
+	"last_used_at": {Sort: store.SortLastUsedAt},
+	"last-used":    {Sort: store.SortLastUsedAt},
+	"expires_at":   {Sort: store.SortExpiresAt},
 }
 
 func listCommand() *cobra.Command {
 	cmd := &cobra.Command{
-		Use:   "list [--json] [--sort created|label|last-used] [--unused-for DURATION]",
+		Use:   "list [--json] [--sort created_at|label|last_used_at|expires_at] [--unused-for DURATION] [--expiring-within DURATION] [--expired]",
 		Short: "Lists the keys",
 		Long: `
 Prints a table, or with --json the objects of the API, one a line. Sorted by
 creation the newest key comes first; by last use the one that is idle longest,
-with those never used before all others.`,
+with those never used before all others; by expiry the one that expires next,
+with those that never expire after all others. Keys that have expired are left
+out without --expired.`,
 		Args: cobra.NoArgs,
 		RunE: onStore(readList),
 	}
 	cmd.Flags().Bool("json", false, "Print the objects of the API, one a line")
-	cmd.Flags().String("sort", "created", "Order: created, label or last-used")
+	cmd.Flags().String("sort", "created_at", "Order: created_at, label, last_used_at or expires_at")
 	cmd.Flags().String("unused-for", "", "Only keys that were not used for so long, such as 90d")
+	cmd.Flags().String("expiring-within", "", "Only keys that expire within this time, such as 14d")
+	cmd.Flags().Bool("expired", false, "Keys that have expired too")
 	return cmd
 }
 
@@ -36,10 +46,14 @@ func readList(cmd *cobra.Command, _ []string) (action, error) {
 	sort, _ := cmd.Flags().GetString("sort")
 	query, ok := sortOrders[sort]
 	if !ok {
-		return nil, Usagef("--sort: must be created, label or last-used, not %q", sort)
+		return nil, Usagef("--sort: must be created_at, label, last_used_at or expires_at, not %q", sort)
 	}
 	query.Limit = store.MaxLimit
 	unusedFor, err := durationFlag(cmd, "unused-for", 0, "not a duration, such as 90d")
+	if err != nil {
+		return nil, err
+	}
+	expiringWithin, err := durationFlag(cmd, "expiring-within", time.Nanosecond, "not a duration above zero, such as 14d")
 	if err != nil {
 		return nil, err
 	}
@@ -50,6 +64,12 @@ func readList(cmd *cobra.Command, _ []string) (action, error) {
 	return func(cmd *cobra.Command, t *target) error {
 		if cmd.Flags().Changed("unused-for") {
 			query.UnusedSince = t.now().Add(-unusedFor)
+		}
+		if expiringWithin > 0 {
+			query.ExpiringBefore = t.now().Add(expiringWithin)
+		}
+		if expired, _ := cmd.Flags().GetBool("expired"); !expired {
+			query.LiveAt = t.now()
 		}
 		return printKeys(cmd, t, &query, p)
 	}, nil

@@ -47,6 +47,10 @@ type Config struct {
 	// Unsealed is called when there are audit records to seal, unless it is nil. It must not
 	// block.
 	Unsealed func()
+	// ExpiredBefore returns the time before which a key must have expired, and Expired is
+	// called when there are such keys. It must not block. Both are nil, or none is.
+	ExpiredBefore func() time.Time
+	Expired       func()
 	// Spread makes an interval a little longer or shorter, so that instances do not act in
 	// step. By default the change is random, and a fifth at most.
 	Spread func(time.Duration) time.Duration

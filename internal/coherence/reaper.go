@@ -55,8 +55,8 @@ func (r *reaper) dead(members []store.Member, now time.Time) []store.Member {
 }
 
 // tidy does what a view says is left to do for any of the instances. It removes dead members,
-// prunes a change log that has grown, and has audit records sealed. The loop does not wait
-// for it. What fails is tried again at a later view.
+// prunes a change log that has grown, and has audit records sealed and expired keys deleted.
+// The loop does not wait for it. What fails is tried again at a later view.
 func (f *Follower) tidy(ctx context.Context, view *store.View) {
 	f.history.noteTTL(view.LongestTTL)
 	for _, m := range f.reaper.dead(view.Silent, f.config.Now()) {
@@ -64,6 +64,9 @@ func (f *Follower) tidy(ctx context.Context, view *store.View) {
 	}
 	if view.Unsealed && f.config.Unsealed != nil {
 		f.config.Unsealed()
+	}
+	if view.Expired && f.config.Expired != nil {
+		f.config.Expired()
 	}
 	grown := view.Head.Rev - f.pruned
 	if grown >= pruneEvery || grown < 0 { // below 0: in another history

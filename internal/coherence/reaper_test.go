@@ -112,3 +112,21 @@ func TestTheLogIsPrunedOnceItHasGrown(t *testing.T) {
 		}
 	}
 }
+
+func TestAViewWithExpiredKeysHasThemDeleted(t *testing.T) {
+	f := newFixture(t)
+	before, calls := f.clock.now(), 0
+	f.config.ExpiredBefore = func() time.Time { return before }
+	f.config.Expired = func() { calls++ }
+	for n, expired := range []bool{false, true, true, false} {
+		view := calm(1)
+		view.Expired = expired
+		f.mustRenew(t, view)
+		if want := []int{0, 1, 2, 2}[n]; calls != want {
+			t.Errorf("after view %d: %d calls", n, calls)
+		}
+	}
+	if got := f.newTurn().ExpiredBefore; !got.Equal(before) {
+		t.Errorf("a turn asks for keys that have expired before %v", got)
+	}
+}

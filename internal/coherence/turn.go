@@ -90,7 +90,11 @@ func (f *Follower) ask(
 // that were cut.
 func (f *Follower) newTurn() *store.Turn {
 	place := f.Place()
-	return &store.Turn{Member: place.Member, Applied: place.Applied, Cuts: f.cuts, Limit: turnLimit}
+	turn := &store.Turn{Member: place.Member, Applied: place.Applied, Cuts: f.cuts, Limit: turnLimit}
+	if f.config.ExpiredBefore != nil {
+		turn.ExpiredBefore = f.config.ExpiredBefore()
+	}
+	return turn
 }
 
 // join inserts the row of the member before it reads anything of the log. A revocation that

@@ -103,6 +103,7 @@ func (l *Live) close() error {
 	add("leave the signing keys", l.Signer.Close(context.Background()))
 	l.Published.Close()
 	add("write last uses", l.Recorder.Close(context.Background()))
+	l.Expiry.Close()
 	l.keeper.Close()
 	l.pruner.Close()
 	ctx, cancel := context.WithTimeout(context.Background(), auditTimeout)

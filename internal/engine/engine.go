@@ -21,6 +21,7 @@ import (
 	"github.com/lumio-vision/caddy-system-keys/internal/audit"
 	"github.com/lumio-vision/caddy-system-keys/internal/coherence"
 	"github.com/lumio-vision/caddy-system-keys/internal/cut"
+	"github.com/lumio-vision/caddy-system-keys/internal/expiry"
 	"github.com/lumio-vision/caddy-system-keys/internal/observe"
 	"github.com/lumio-vision/caddy-system-keys/internal/phc"
 	"github.com/lumio-vision/caddy-system-keys/internal/token"
@@ -67,6 +68,8 @@ type Settings struct {
 	LastUsedInterval time.Duration
 	// AuditRetention is how long audit records are kept.
 	AuditRetention time.Duration
+	// ExpiredRetention is how long expired keys are kept.
+	ExpiredRetention time.Duration
 }
 
 // Config says how to make an engine. Open is required.
@@ -128,6 +131,9 @@ type Live struct {
 	// Signer signs assertions. Published has the public keys of all instances.
 	Signer    *assertion.Signer
 	Published *assertion.Published
+
+	// Expiry deletes keys some time after their expiry.
+	Expiry *expiry.Keeper
 
 	keeper *audit.Keeper  // seals audit records, and deletes old ones
 	pruner *worker.Worker // deletes sessions of the System page that have ended

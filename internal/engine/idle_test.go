@@ -24,7 +24,7 @@ func TestAnInstanceAtRestSendsNothingButItsTurns(t *testing.T) {
 	config := configOf(func(ctx context.Context) (store.Store, error) {
 		return postgres.Open(context.WithoutCancel(ctx), dsn+"&pool_max_conn_idle_time=2s", postgres.Options{})
 	})
-	config.LastUsedInterval, config.AuditRetention = time.Second, time.Hour
+	config.LastUsedInterval, config.AuditRetention, config.ExpiredRetention = time.Second, time.Hour, time.Hour
 	e := newEngine(t, config)
 	if err := e.Start(t.Context()); err != nil {
 		t.Fatal(err)

@@ -15,6 +15,7 @@ import (
 	"github.com/lumio-vision/caddy-system-keys/internal/assertion"
 	"github.com/lumio-vision/caddy-system-keys/internal/audit"
 	"github.com/lumio-vision/caddy-system-keys/internal/coherence"
+	"github.com/lumio-vision/caddy-system-keys/internal/expiry"
 	"github.com/lumio-vision/caddy-system-keys/internal/session"
 	"github.com/lumio-vision/caddy-system-keys/internal/token"
 	"github.com/lumio-vision/caddy-system-keys/internal/usage"
@@ -205,6 +206,9 @@ func (e *Engine) assemble(s store.Store, minter *token.Minter) *Live {
 	log := audit.Config{Log: s, Sealer: l.Sealer, Logger: e.logger, Now: now, Name: e.config.Name}
 	l.Audit, l.keeper = audit.Start(log), audit.Keep(log, e.config.AuditRetention)
 	l.pruner = session.Prune(s, now, e.logger)
+	l.Expiry = expiry.Start(expiry.Config{
+		Store: s, Sealer: l.Sealer, Logger: e.logger, Now: now, Name: e.config.Name, Retention: e.config.ExpiredRetention,
+	})
 	if e.config.AdoptKeys && secret != nil {
 		l.Adopt = adopt.New(adopt.Config{
 			Store:      s,
@@ -241,6 +245,9 @@ func (e *Engine) assemble(s store.Store, minter *token.Minter) *Live {
 		Now:         now,
 		KeepOnLapse: e.config.KeepOnLapse,
 		Unsealed:    l.keeper.Seal,
+
+		ExpiredBefore: l.Expiry.Before,
+		Expired:       l.Expiry.Delete,
 	})
 	l.Revoker = l.Follower.Revoker()
 	l.Signer, l.Published = assertion.Start(s, now, e.logger), assertion.NewPublished(s, now)

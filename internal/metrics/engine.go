@@ -8,6 +8,7 @@ import (
 	"github.com/lumio-vision/caddy-system-keys/internal/adopt"
 	"github.com/lumio-vision/caddy-system-keys/internal/coherence"
 	"github.com/lumio-vision/caddy-system-keys/internal/engine"
+	"github.com/lumio-vision/caddy-system-keys/internal/expiry"
 )
 
 // reading is one metric that a scrape reads from the live engine. If ok is false, the
@@ -23,6 +24,7 @@ type reading struct {
 type engineCollector struct {
 	ready    *prometheus.Desc
 	breaker  *prometheus.Desc
+	expiring *prometheus.Desc
 	readings []reading
 	now      func() time.Time
 	current  func() (State, bool)
@@ -34,8 +36,9 @@ func newEngineCollector(now func() time.Time, current func() (State, bool)) *eng
 		ready: describe("ready", "1 if the store is open and the lease is in force, so that keys can be verified."),
 		breaker: describe("redis_breaker_state", "1 for the state in which the circuit breaker of Redis is. "+
 			"While it is open Redis is not asked, and keys cost Argon2id.", "state"),
-		now:     now,
-		current: current,
+		expiring: describe("expiring", "Live keys that expire within this time. All instances of a store have the same number.", "within"),
+		now:      now,
+		current:  current,
 	}
 	c.addMemory()
 	c.addArgon2id()
@@ -147,6 +150,7 @@ func boolean(b bool) float64 {
 func (c *engineCollector) Describe(descs chan<- *prometheus.Desc) {
 	descs <- c.ready
 	descs <- c.breaker
+	descs <- c.expiring
 	for _, r := range c.readings {
 		descs <- r.desc
 	}
@@ -170,6 +174,11 @@ func (c *engineCollector) Collect(into chan<- prometheus.Metric) {
 	for _, r := range c.readings {
 		if value, ok := r.read(state.Live); ok {
 			into <- prometheus.MustNewConstMetric(r.desc, r.kind, value)
+		}
+	}
+	if counts, ok := state.Live.Expiry.Expiring(state.Live.Follower.Place().Applied.Rev); ok {
+		for i, window := range expiry.Windows {
+			into <- prometheus.MustNewConstMetric(c.expiring, prometheus.GaugeValue, float64(counts[i]), window.Name)
 		}
 	}
 }

@@ -115,8 +115,9 @@ func (s *Store) AuditLabel(ctx context.Context, key store.ID) (label string, err
 	if err != nil {
 		return "", explain(what, err)
 	}
-	err = db.QueryRow(ctx, "SELECT key_label FROM {own}.audit_log "+
-		"WHERE key_id = $1 AND event = 'api_key.revoked' ORDER BY id DESC LIMIT 1", uuid(key)).Scan(&label)
+	err = db.QueryRow(ctx, "SELECT key_label FROM (VALUES ('api_key.revoked'), ('api_key.expired')) AS ends (event) CROSS JOIN LATERAL "+
+		"(SELECT id, key_label FROM {own}.audit_log a WHERE key_id = $1 AND a.event = ends.event ORDER BY id DESC LIMIT 1) AS newest "+
+		"ORDER BY id DESC LIMIT 1", uuid(key)).Scan(&label)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return "", nil
 	}

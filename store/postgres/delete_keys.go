@@ -8,7 +8,7 @@ import (
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
-// matching is the condition that a row matches the filter.
+// matching is the condition that a row matches the filter, and the order of the rows.
 func (s *statement) matching(filter *store.KeyFilter) string {
 	conditions := []string{"id <> ALL (" + s.bind(uuids(append([]store.ID{}, filter.Except...))) + "::uuid[])"}
 	if filter.CreatedBy != "" {
@@ -23,7 +23,14 @@ func (s *statement) matching(filter *store.KeyFilter) string {
 	if filter.Permission != "" {
 		conditions = append(conditions, s.bind(filter.Permission)+" = ANY (permissions)")
 	}
-	return strings.Join(conditions, " AND ")
+	if !filter.ExpiredBefore.IsZero() {
+		conditions = append(conditions, expiry+" < "+s.bind(filter.ExpiredBefore))
+	}
+	matching := strings.Join(conditions, " AND ") + " ORDER BY id"
+	if filter.Limit > 0 {
+		matching += " LIMIT " + s.bind(filter.Limit)
+	}
+	return matching
 }
 
 // MatchKeys implements [store.Store].
@@ -38,7 +45,7 @@ func (s *Store) MatchKeys(ctx context.Context, filter *store.KeyFilter) (_ []*st
 		return nil, err
 	}
 	var found statement
-	found.text = "SELECT " + columns + " FROM {keys} WHERE " + found.matching(filter) + " ORDER BY id"
+	found.text = "SELECT " + columns + " FROM {keys} WHERE " + found.matching(filter)
 	return collect(ctx, db, func(row sqlstore.Row) (*store.Key, error) { return scanKey(row) }, found.text, found.args...)
 }
 
@@ -67,7 +74,7 @@ func (s *Store) DeleteKeys(ctx context.Context, filter *store.KeyFilter, write *
 func deleteKeys(ctx context.Context, tx *database, filter *store.KeyFilter) ([]*store.Key, error) {
 	var deletion statement
 	deletion.text = "WITH locked AS MATERIALIZED (SELECT id AS locked_id FROM {keys} WHERE " + deletion.matching(filter) +
-		" ORDER BY id FOR UPDATE), deleted AS (DELETE FROM {keys} USING locked WHERE id = locked_id AND " + durable +
+		" FOR UPDATE), deleted AS (DELETE FROM {keys} USING locked WHERE id = locked_id AND " + durable +
 		" RETURNING " + columns + ", " + watched + " AS logged) SELECT " + columns + ", logged FROM deleted ORDER BY id"
 	logged := true // by the triggers; see deleteKey
 	keys, err := collect(ctx, tx, func(row sqlstore.Row) (*store.Key, error) { return scanKey(row, &logged) },

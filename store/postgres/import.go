@@ -18,7 +18,7 @@ import (
 
 const (
 	selectKnown   = "SELECT " + keyColumns + " FROM {keys} WHERE id = ANY ($1)"
-	selectRevoked = "SELECT DISTINCT key_id FROM {own}.audit_log WHERE key_id = ANY ($1) AND event = $2 AND NOT (actor_type = 'sql' AND actor = 'import')"
+	selectRevoked = "SELECT DISTINCT key_id FROM {own}.audit_log WHERE key_id = ANY ($1) AND event = ANY ($2) AND NOT (actor_type = 'sql' AND actor = 'import')"
 )
 
 // KnownKeys implements [store.Moving].
@@ -38,7 +38,7 @@ func (s *Store) KnownKeys(ctx context.Context, ids []store.ID) (keys []store.Key
 	revoked, err = collect(ctx, db, func(row sqlstore.Row) (id store.ID, err error) {
 		err = row.Scan(sqlstore.ID(&id))
 		return id, err
-	}, selectRevoked, all, string(store.AuditRevoked))
+	}, selectRevoked, all, []string{string(store.AuditRevoked), string(store.AuditExpired)})
 	if err != nil {
 		return nil, nil, err
 	}

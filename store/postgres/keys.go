@@ -42,57 +42,39 @@ func (s *Store) page(ctx context.Context, query *store.KeyQuery) (page *store.Ke
 		return &store.KeyPage{}, nil, ctx.Err()
 	}
 	db, err := s.database(ctx)
-	switch {
-	case err != nil:
+	if err != nil {
 		return nil, nil, err
-	case query.Search == "" && query.UnusedSince.IsZero():
-		return unfiltered(ctx, db, query)
 	}
-	page = &store.KeyPage{}
+	var kept, hidden, counters int
 	count := countStatement(query)
-	if err := db.QueryRow(ctx, count.text, count.args...).Scan(&page.Total); err != nil || page.Total == 0 {
-		return page, nil, err
-	}
-	list := pageStatement(query, accessFor(query, page.Total))
-	rows, _ := db.Query(ctx, list.text, list.args...) // the rows return its error
-	page.Keys, ranks, err = collectKeys(rows)
-	return page, ranks, err
-}
-
-// accessFor returns the access for a list whose filters keep this many keys.
-func accessFor(query *store.KeyQuery, total int) access {
-	// The index of the filter has the order of the list, so there is nothing to sort.
-	inOrder := query.Search == "" && query.Sort == store.SortLastUsedAt
-	if total <= sqlstore.MaxSorted && !inOrder {
-		return gather
-	}
-	return walk
-}
-
-// unfiltered reads a page and the counter in one round trip.
-func unfiltered(
-	ctx context.Context, db *database, query *store.KeyQuery,
-) (page *store.KeyPage, ranks []string, err error) {
-	page = &store.KeyPage{}
-	counters := 0
-	var batch pgx.Batch
-	// The page comes first: TRUNCATE locks the tables in this order.
-	list := pageStatement(query, walk)
-	batch.Queue(db.sql(list.text), list.args...).Query(func(rows pgx.Rows) (err error) {
-		page.Keys, ranks, err = collectKeys(rows)
-		return err
-	})
-	batch.Queue(db.sql("SELECT coalesce(sum(delta), 0)::bigint, count(*) FROM {own}.key_count")).QueryRow(func(row pgx.Row) error {
-		return row.Scan(&page.Total, &counters)
-	})
-	if err := db.SendBatch(ctx, &batch).Close(); err != nil {
+	if err := db.QueryRow(ctx, count.text, count.args...).Scan(&kept, &hidden, &counters); err != nil {
 		return nil, nil, err
 	}
 	if counters > maxCounters {
 		// If it fails, the next list tries again.
 		_, _ = db.Exec(ctx, compactCount, db.compaction())
 	}
-	return page, ranks, nil
+	page = &store.KeyPage{Total: kept - hidden}
+	if page.Total == 0 {
+		return page, nil, nil
+	}
+	list := pageStatement(query, accessFor(query, page.Total, hidden))
+	rows, _ := db.Query(ctx, list.text, list.args...) // the rows return its error
+	page.Keys, ranks, err = collectKeys(rows)
+	return page, ranks, err
+}
+
+// accessFor returns the access for a list of this many keys, from which so many are hidden
+// since they have expired.
+func accessFor(query *store.KeyQuery, total, hidden int) access {
+	unused, expiring := !query.UnusedSince.IsZero(), !query.ExpiringBefore.IsZero()
+	// Nothing is filtered, or the index of the filter has the order of the list. So a walk
+	// passes over hidden keys alone.
+	inOrder := query.Search == "" && (!unused || query.Sort == store.SortLastUsedAt) && (!expiring || query.Sort == store.SortExpiresAt)
+	if total > sqlstore.MaxSorted || inOrder && hidden <= sqlstore.MaxSorted {
+		return walk
+	}
+	return gather
 }
 
 // collectKeys reads the rows of one page, and their ranks.

@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -48,11 +49,12 @@ func large(tb testing.TB) *Store {
 	ctx := context.WithoutCancel(tb.Context())
 	s := empty(tb)
 	_, err := s.pool.Exec(ctx, `
-INSERT INTO system_keys (id, label, permissions, key_hash, created_at, last_used_at)
+INSERT INTO system_keys (id, label, permissions, key_hash, created_at, last_used_at, expires_at)
 SELECT gen_random_uuid(), format('service %s worker %s', i % 1000, lpad(to_hex(i), 8, '0')),
     CASE WHEN i % 10 = 0 THEN '{}' ELSE ARRAY[format('area-%s:read', i % 1000), format('area-%s:write', i % 1000)] END,
     '$argon2id$v=19$m=19456,t=2,p=1$c2FsdHNhbHQ$' || md5(i::text), $2::timestamptz + i * interval '1 second',
-    CASE WHEN i % 1000 <> 0 THEN $2::timestamptz + i * 7919::bigint % $1 * interval '1 second' END
+    CASE WHEN i % 1000 <> 0 THEN $2::timestamptz + i * 7919::bigint % $1 * interval '1 second' END,
+    CASE WHEN i % 10 <> 0 THEN $2::timestamptz + i * 7907::bigint % $1 * interval '1 second' END
 FROM generate_series(0, $1::int - 1) AS i`, storetest.LargeRows(), storetest.LargeEpoch)
 	if err != nil {
 		tb.Fatal(err)
@@ -74,20 +76,22 @@ func TestLargeListsUseTheirIndexes(t *testing.T) {
 		store.SortCreatedAt:  "using system_keys_by_created_at ",
 		store.SortLabel:      "using system_keys_by_label ",
 		store.SortLastUsedAt: "using system_keys_by_last_used_at ",
+		store.SortExpiresAt:  "using system_keys_by_expires_at ",
 	}
+	atCursor := regexp.MustCompile(`Index Cond: .*\(ROW\(`)
 	for _, q := range storetest.LargeQueries() {
-		how, total := walk, 0
-		if q.Query.Search != "" || !q.Query.UnusedSince.IsZero() {
-			count := countStatement(&q.Query)
-			if err := names(t, s).QueryRow(t.Context(), count.text, count.args...).Scan(&total); err != nil {
-				t.Fatal(err)
-			}
-			if plan := explainPlan(t, s, count); !q.Scans && strings.Contains(plan, "Seq Scan") {
-				t.Errorf("%s: scans a table to count:\n%s", q.Name, plan)
-			}
-			how = accessFor(&q.Query, total)
+		var kept, hidden, counters int
+		count := countStatement(&q.Query)
+		if err := names(t, s).QueryRow(t.Context(), count.text, count.args...).Scan(&kept, &hidden, &counters); err != nil {
+			t.Fatal(err)
 		}
-		plan := explainPlan(t, s, pageStatement(&q.Query, how))
+		plan := strings.ReplaceAll(explainPlan(t, s, count), "Seq Scan on key_count", "")
+		if !q.Scans && strings.Contains(plan, "Seq Scan") {
+			t.Errorf("%s: scans a table to count:\n%s", q.Name, plan)
+		}
+		total := kept - hidden
+		how := accessFor(&q.Query, total, hidden)
+		plan = explainPlan(t, s, pageStatement(&q.Query, how))
 		switch {
 		case q.Unindexed() && how == walk:
 			if strings.Count(plan, "system_keys") != 1 || strings.Count(plan, "Sort") != 2 {
@@ -99,7 +103,7 @@ func TestLargeListsUseTheirIndexes(t *testing.T) {
 			t.Errorf("%s: does not walk the index of its order:\n%s", q.Name, plan)
 		case how == walk && strings.Contains(plan, "Sort"):
 			t.Errorf("%s: sorts:\n%s", q.Name, plan)
-		case how == walk && q.Query.After != nil && !strings.Contains(plan, "Index Cond: (ROW("):
+		case how == walk && q.Query.After != nil && !atCursor.MatchString(plan):
 			t.Errorf("%s: does not begin at the cursor:\n%s", q.Name, plan)
 		case how == gather && total > sqlstore.MaxSorted:
 			t.Errorf("%s: sorts %d keys:\n%s", q.Name, total, plan)

@@ -25,6 +25,9 @@ const (
 // lastUse orders the keys that were never used before all others.
 const lastUse = "coalesce(last_used_at, '-infinity'::timestamptz)"
 
+// expiry orders the keys that never expire after all others.
+const expiry = "coalesce(expires_at, 'infinity'::timestamptz)"
+
 // joinedPermissions is a row's permissions with commas between them.
 const joinedPermissions = `array_to_string(permissions, ',') COLLATE "C"`
 
@@ -33,6 +36,7 @@ var order = map[store.SortField]string{
 	store.SortCreatedAt:   "created_at",
 	store.SortLabel:       `lower(label COLLATE "C")`,
 	store.SortLastUsedAt:  lastUse,
+	store.SortExpiresAt:   expiry,
 	store.SortPermissions: joinedPermissions,
 }
 
@@ -69,7 +73,7 @@ func pageStatement(query *store.KeyQuery, how access) *statement {
 			place = "lower(" + s.bind(after.Label) + `::text COLLATE "C")`
 		case store.SortPermissions:
 			place = s.bind(after.Permissions) + `::text COLLATE "C"`
-		case store.SortCreatedAt, store.SortLastUsedAt:
+		case store.SortCreatedAt, store.SortLastUsedAt, store.SortExpiresAt:
 			place = s.bind(cursorTime(after))
 		}
 		conditions = append(conditions, "("+by+", id) "+beyond+" ("+place+", "+s.bind(uuid(after.ID))+")")
@@ -83,19 +87,43 @@ func pageStatement(query *store.KeyQuery, how access) *statement {
 	return s
 }
 
-// countStatement counts the rows that the filters keep.
+// countStatement counts the rows that the filters keep, those among them that have expired
+// and are left out, and the rows of key_count. Nearly no row has expired, so it takes less
+// time to count these than to look at the expiry of all others.
+//
+// It names system_keys first: TRUNCATE locks the tables in this order.
 func countStatement(query *store.KeyQuery) *statement {
 	s := &statement{}
-	if query.UnusedSince.IsZero() {
-		s.text = "SELECT count(*) FROM {own}.label_search WHERE " + s.contains(query.Search)
-	} else {
-		s.text = "SELECT count(*) FROM {keys}" + sqlstore.Where(s.filters(query, gather))
+	kept, hidden := *query, "SELECT 0::bigint"
+	if !query.LiveAt.IsZero() && query.ExpiringBefore.IsZero() {
+		kept.LiveAt = time.Time{}
+		expired := kept
+		expired.Sort, expired.After = store.SortExpiresAt, nil
+		hidden = "SELECT count(*) FROM {keys}" + sqlstore.Where(append(s.filters(&expired, walk), expiry+" <= "+s.bind(query.LiveAt)))
 	}
+	var all string
+	switch {
+	case !kept.UnusedSince.IsZero() || !kept.ExpiringBefore.IsZero():
+		all = "SELECT count(*) FROM {keys}" + sqlstore.Where(s.filters(&kept, gather))
+	case kept.Search != "":
+		all = "SELECT count(*) FROM {own}.label_search WHERE " + s.contains(kept.Search)
+	default:
+		all = "SELECT coalesce(sum(delta), 0)::bigint FROM {own}.key_count"
+	}
+	s.text = "SELECT kept.n, hidden.n, (SELECT count(*) FROM {own}.key_count) FROM (" + hidden + ") AS hidden (n), (" + all + ") AS kept (n)"
 	return s
 }
 
 // filters returns the conditions of the query's filters.
 func (s *statement) filters(query *store.KeyQuery, how access) (conditions []string) {
+	// A walk reads the index of the order, from the cursor on if there is one. So the
+	// condition that the cursor implies must not be where the walk begins.
+	condition := func(text string, of store.SortField, implied bool) {
+		if how == walk && (query.Sort != of || implied) {
+			text = "(" + text + ") IS TRUE" // a form that no index serves
+		}
+		conditions = append(conditions, text)
+	}
 	if query.Search != "" {
 		if how == gather {
 			conditions = append(conditions,
@@ -107,11 +135,13 @@ func (s *statement) filters(query *store.KeyQuery, how access) (conditions []str
 	}
 	if !query.UnusedSince.IsZero() {
 		// The time is rounded up to microseconds, as in the column.
-		unused := lastUse + " < " + s.bind(query.UnusedSince.Add(time.Microsecond-1))
-		if how == walk && query.Sort != store.SortLastUsedAt {
-			unused = "(" + unused + ") IS TRUE" // a form that no index serves
-		}
-		conditions = append(conditions, unused)
+		condition(lastUse+" < "+s.bind(query.UnusedSince.Add(time.Microsecond-1)), store.SortLastUsedAt, false)
+	}
+	if !query.ExpiringBefore.IsZero() {
+		condition(expiry+" < "+s.bind(query.ExpiringBefore.Add(time.Microsecond-1)), store.SortExpiresAt, query.After != nil && query.Desc)
+	}
+	if !query.LiveAt.IsZero() {
+		condition(expiry+" > "+s.bind(query.LiveAt), store.SortExpiresAt, query.After != nil && !query.Desc)
 	}
 	return conditions
 }
@@ -132,8 +162,11 @@ func (s *statement) contains(needle string) string {
 
 // cursorTime returns the cursor's place in a column of times.
 func cursorTime(c *store.Cursor) pgtype.Timestamptz {
-	if c.Sort == store.SortLastUsedAt && c.At == 0 {
+	switch {
+	case c.Sort == store.SortLastUsedAt && c.At == 0:
 		return pgtype.Timestamptz{InfinityModifier: pgtype.NegativeInfinity, Valid: true}
+	case c.At == store.NeverExpires:
+		return pgtype.Timestamptz{InfinityModifier: pgtype.Infinity, Valid: true}
 	}
 	return pgtype.Timestamptz{Time: time.UnixMicro(c.At), Valid: true}
 }

@@ -49,7 +49,8 @@ const chores = `, chores AS (
         EXISTS (
             SELECT FROM {own}.audit_log WHERE chain IS NULL AND actor_type IN ('cli', 'sql')
                 AND at NOT BETWEEN clock_timestamp() - interval '1 second' AND clock_timestamp()
-        ) AS unsealed
+        ) AS unsealed,
+        EXISTS (SELECT FROM {keys} WHERE ` + expiry + ` < $7) AS expired
     FROM (
         SELECT *, id <> $1 AND abs(extract(epoch FROM clock_timestamp() - seen_at)) * 1000 > 0.3 * ttl_ms AS silent FROM {own}.member
     ) AS m
@@ -58,7 +59,7 @@ const chores = `, chores AS (
 // noChores stands for chores in a view without them.
 const noChores = `, chores AS (
     SELECT 0 AS longest, '{}'::uuid[] AS ids, '{}'::bigint[] AS beats, '{}'::integer[] AS ttls, '{}'::text[] AS names,
-        false AS unsealed
+        false AS unsealed, false AS expired
 )`
 
 // viewColumns are the columns of a view, and their tables. Changes and members are arrays,
@@ -66,7 +67,7 @@ const noChores = `, chores AS (
 const viewColumns = `
 , (SELECT known FROM place), pg_is_in_recovery(), current_setting('synchronous_standby_names'), ` + watched + `, ` + following + `,
     head.rev, head.tag, log.revs, log.tags, log.ops, log.keys, log.times,
-    chores.longest, chores.ids, chores.beats, chores.ttls, chores.names, chores.unsealed
+    chores.longest, chores.ids, chores.beats, chores.ttls, chores.names, chores.unsealed, chores.expired
 FROM chores, (SELECT rev, tag FROM {own}.change_log ORDER BY rev DESC LIMIT 1) AS head, (
     SELECT coalesce(array_agg(rev ORDER BY rev), '{}') AS revs, coalesce(array_agg(tag ORDER BY rev), '{}') AS tags,
         coalesce(array_agg(op ORDER BY rev), '{}') AS ops, coalesce(array_agg(key_id ORDER BY rev), '{}') AS keys,
@@ -85,7 +86,7 @@ func (f *feed) Renew(ctx context.Context, turn *store.Turn) (*store.View, error)
 	}
 	standbys := watchStandbys(f.conn)
 	view, err := f.view(ctx, "WITH "+withPlace+renewMember+chores+" SELECT EXISTS (SELECT FROM renewed)",
-		append(arguments(turn), revs, requests)...)
+		append(arguments(turn), revs, requests, instant(turn.ExpiredBefore))...)
 	if err == nil {
 		err = standbys.err()
 	}
@@ -134,7 +135,7 @@ func (f *feed) view(ctx context.Context, member string, args ...any) (*store.Vie
 		var carried *bool
 		err := row.Scan(&view.Member, &view.Origin, &view.InLog, &view.Standby, &standby, &view.Watched, &carried,
 			&view.Head.Rev, &view.Head.Tag, &revs, &tags, &ops, &keys, &times,
-			&longest, &silent.ids, &silent.heartbeats, &silent.ttls, &silent.names, &view.Unsealed)
+			&longest, &silent.ids, &silent.heartbeats, &silent.ttls, &silent.names, &view.Unsealed, &view.Expired)
 		if err == nil && standby != f.standby {
 			err = errors.New("the server's synchronous_standby_names were changed")
 		}

@@ -121,7 +121,7 @@ func auditUnion(query *store.AuditQuery, span *sqlstore.AuditSpan, limit int, or
 // AuditLabel implements [store.AuditLog].
 func (s *Store) AuditLabel(ctx context.Context, key store.ID) (string, error) {
 	return result(ctx, s.read, "look up a label", func(tx *sql.Tx) (label string, err error) {
-		err = tx.QueryRowContext(ctx, "SELECT key_label FROM audit_log WHERE key_id = ? AND event = 'api_key.revoked' "+
+		err = tx.QueryRowContext(ctx, "SELECT key_label FROM audit_log WHERE key_id = ? AND event IN ('api_key.revoked', 'api_key.expired') "+
 			"ORDER BY id DESC LIMIT 1", key.String()).Scan(&label)
 		if errors.Is(err, sql.ErrNoRows) {
 			err = nil

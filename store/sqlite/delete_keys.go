@@ -9,7 +9,8 @@ import (
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
-// matching returns the condition that a row matches the filter, and its arguments.
+// matching returns the condition that a row matches the filter with the order of the rows, and
+// its arguments.
 func matching(filter *store.KeyFilter) (condition string, args []any) {
 	conditions, args := []string{"id NOT IN (SELECT value FROM json_each(?))"}, []any{jsonIDs(filter.Except)}
 	add := func(set bool, condition string, arg any) {
@@ -22,7 +23,12 @@ func matching(filter *store.KeyFilter) (condition string, args []any) {
 	// No LIKE and no GLOB, so no character of the prefix has a meaning.
 	add(filter.LabelPrefix != "", "instr(label, ?) = 1", filter.LabelPrefix)
 	add(filter.Permission != "", "EXISTS (SELECT 1 FROM json_each(permissions) WHERE value = ?)", filter.Permission)
-	return strings.Join(conditions, " AND "), args
+	add(!filter.ExpiredBefore.IsZero(), "ends_at < ?", filter.ExpiredBefore.UnixMicro())
+	condition = strings.Join(conditions, " AND ") + " ORDER BY id"
+	if filter.Limit > 0 {
+		condition, args = condition+" LIMIT ?", append(args, filter.Limit)
+	}
+	return condition, args
 }
 
 // MatchKeys implements [store.Store].
@@ -38,7 +44,7 @@ func (s *Store) MatchKeys(ctx context.Context, filter *store.KeyFilter) (_ []*st
 func matchKeys(ctx context.Context, tx *sql.Tx, filter *store.KeyFilter) ([]*store.Key, error) {
 	condition, args := matching(filter)
 	scan := func(row sqlstore.Row) (*store.Key, error) { return scanKey(row) }
-	return collect(ctx, tx, scan, "SELECT "+columns+" FROM system_keys WHERE "+condition+" ORDER BY id", args...)
+	return collect(ctx, tx, scan, "SELECT "+columns+" FROM system_keys WHERE "+condition, args...)
 }
 
 // DeleteKeys implements [store.Store].

@@ -18,6 +18,8 @@ const (
 	walk access = iota
 	// byLastUse finds the rows in the index by last use, then sorts them.
 	byLastUse
+	// byExpiry finds the rows in the index by expiry, then sorts them.
+	byExpiry
 	// byTrigrams finds the rows in the index of trigrams, then sorts them.
 	byTrigrams
 )
@@ -28,6 +30,8 @@ func selective(query *store.KeyQuery) access {
 	switch {
 	case utf8.RuneCountInString(query.Search) >= 3:
 		return byTrigrams
+	case !query.ExpiringBefore.IsZero():
+		return byExpiry
 	case query.Search == "" && !query.UnusedSince.IsZero():
 		return byLastUse
 	}
@@ -43,6 +47,7 @@ var order = map[store.SortField]struct{ expression, index string }{
 	store.SortCreatedAt:   {"created_at", "system_keys_by_created_at"},
 	store.SortLabel:       {"folded", "system_keys_by_label"},
 	store.SortLastUsedAt:  {"last_used_at", "system_keys_by_last_used_at"},
+	store.SortExpiresAt:   {"ends_at", "system_keys_by_expires_at"},
 	store.SortPermissions: {joinedPermissions, ""},
 }
 
@@ -56,7 +61,7 @@ type statement struct {
 // and the rank for [store.KeyPage.Cut].
 func pageStatement(query *store.KeyQuery, how access) statement {
 	by := order[query.Sort]
-	if how == byLastUse && query.Sort == store.SortLastUsedAt {
+	if how == byLastUse && query.Sort == store.SortLastUsedAt || how == byExpiry && query.Sort == store.SortExpiresAt {
 		how = walk // the same index, and nothing to sort
 	}
 	direction, beyond := "", ">"
@@ -76,7 +81,7 @@ func pageStatement(query *store.KeyQuery, how access) statement {
 			place, value = "lower(?)", after.Label
 		case store.SortPermissions:
 			value = after.Permissions
-		case store.SortCreatedAt, store.SortLastUsedAt:
+		case store.SortCreatedAt, store.SortLastUsedAt, store.SortExpiresAt:
 		}
 		where = append(where, "("+by.expression+", id) "+beyond+" ("+place+", ?)")
 		args = append(args, value, after.ID.String())
@@ -99,6 +104,16 @@ func countStatement(query *store.KeyQuery, how access, atMost int) statement {
 		index = "system_keys_by_last_used_at"
 	}
 	from, where, args := filters(query, how, index)
+	return counting(from, where, args, atMost)
+}
+
+// hiddenStatement counts the rows that the filters keep, and that have expired at a time.
+func hiddenStatement(query *store.KeyQuery, at time.Time) statement {
+	from, where, args := filters(query, byExpiry, "")
+	return counting(from, append(where, "ends_at <= ?"), append(args, at.UnixMicro()), 0)
+}
+
+func counting(from string, where []string, args []any, atMost int) statement {
 	text := "SELECT 1 FROM " + from + sqlstore.Where(where)
 	if atMost > 0 {
 		text += " LIMIT ?"
@@ -120,6 +135,8 @@ func filters(query *store.KeyQuery, how access, index string) (from string, wher
 		args = append(args, `"`+strings.ReplaceAll(query.Search, `"`, `""`)+`"`)
 	case byLastUse:
 		from = "system_keys INDEXED BY system_keys_by_last_used_at"
+	case byExpiry:
+		from = "system_keys INDEXED BY system_keys_by_expires_at"
 	case walk:
 		from = "system_keys NOT INDEXED" // the whole table is read
 		if index != "" {
@@ -135,6 +152,22 @@ func filters(query *store.KeyQuery, how access, index string) (from string, wher
 		// The time is rounded up to microseconds, as in the column. It is at least 1, so
 		// that a key that was never used (0) is always kept.
 		args = append(args, max(1, query.UnusedSince.Add(time.Microsecond-1).UnixMicro()))
+	}
+	// A walk begins at the cursor, if there is one, and not at what the cursor implies. The
+	// unary plus is as in pageStatement.
+	ends := func(implied bool) string {
+		if implied && query.After != nil {
+			return "+ends_at"
+		}
+		return "ends_at"
+	}
+	if !query.ExpiringBefore.IsZero() {
+		where = append(where, ends(query.Desc)+" < ?")
+		args = append(args, query.ExpiringBefore.Add(time.Microsecond-1).UnixMicro())
+	}
+	if !query.LiveAt.IsZero() {
+		where = append(where, ends(!query.Desc)+" > ?")
+		args = append(args, query.LiveAt.UnixMicro())
 	}
 	return from, where, args
 }

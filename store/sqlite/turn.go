@@ -20,7 +20,7 @@ func (f *feed) Renew(ctx context.Context, turn *store.Turn) (*store.View, error)
 		if err != nil || !view.Member {
 			return view, err
 		}
-		if err := readChores(ctx, tx, turn.Member, view); err != nil {
+		if err := readChores(ctx, tx, turn, view); err != nil {
 			return nil, err
 		}
 		return view, renew(ctx, tx, turn, view.InLog)
@@ -80,19 +80,19 @@ ON CONFLICT DO UPDATE SET requests = excluded.requests`, turn.Member.String(), c
 
 // readChores reads what is left to do for any instance. A member that lives is silent for a
 // quarter of its ttl at most. The clock may have been set back.
-func readChores(ctx context.Context, tx *sql.Tx, me store.ID, view *store.View) error {
+func readChores(ctx context.Context, tx *sql.Tx, turn *store.Turn, view *store.View) error {
 	var longest int64
 	err := tx.QueryRowContext(ctx, `
 SELECT max(ttl_ms), EXISTS (
     SELECT 1 FROM audit_log WHERE chain IS NULL AND actor_type IN ('cli', 'sql')
         AND at NOT BETWEEN unixepoch('subsec') * 1000000 - 1000000 AND unixepoch('subsec') * 1000000
-) FROM member`).Scan(&longest, &view.Unsealed)
+), EXISTS (SELECT 1 FROM system_keys WHERE ends_at < ?) FROM member`, micros(turn.ExpiredBefore)).Scan(&longest, &view.Unsealed, &view.Expired)
 	if err != nil {
 		return err
 	}
 	view.LongestTTL = time.Duration(longest) * time.Millisecond
 	view.Silent, err = collect(ctx, tx, func(row sqlstore.Row) (store.Member, error) { return sqlstore.ScanMember(row) },
-		"SELECT "+sqlstore.MemberColumns+" FROM member m WHERE id <> ? AND abs(unixepoch('subsec') * 1000000 - seen_at) > ttl_ms * 300", me.String())
+		"SELECT "+sqlstore.MemberColumns+" FROM member m WHERE id <> ? AND abs(unixepoch('subsec') * 1000000 - seen_at) > ttl_ms * 300", turn.Member.String())
 	return err
 }
 

@@ -3,6 +3,7 @@ package storetest
 import (
 	"slices"
 	"testing"
+	"time"
 
 	gocmp "github.com/google/go-cmp/cmp"
 
@@ -70,6 +71,10 @@ func testBackwards(t *testing.T, fresh func(tb testing.TB) *Backend) {
 				query.Search = "alpha"
 				walk(t, s, query)
 				query.Search, query.UnusedSince = "", epoch.Add(2)
+				walk(t, s, query)
+				query.UnusedSince, query.LiveAt = time.Time{}, epoch.Add(time.Microsecond)
+				walk(t, s, query)
+				query.ExpiringBefore = epoch.Add(5 * time.Microsecond)
 				walk(t, s, query)
 			})
 		},

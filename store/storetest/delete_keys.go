@@ -30,6 +30,9 @@ func crowd(t *testing.T, s store.Store) []*store.Key {
 	add(`c\-7`, "user:eve", -time.Hour)
 	add("*-8", "c%", 0, "bots:read")
 	add("日本語", "user:eve", 0)
+	for i, key := range keys[:6] {
+		key.ExpiresAt = epoch.Add(time.Duration(i) * time.Microsecond)
+	}
 	return create(t, s, keys...)
 }
 
@@ -39,7 +42,8 @@ func matchesFilter(f *store.KeyFilter, key *store.Key) bool {
 		(f.CreatedBy == "" || key.CreatedBy == f.CreatedBy) &&
 		(f.CreatedSince.IsZero() || !key.CreatedAt.Before(f.CreatedSince)) &&
 		bytes.HasPrefix([]byte(key.Label), []byte(f.LabelPrefix)) &&
-		(f.Permission == "" || slices.Contains(key.Permissions, f.Permission))
+		(f.Permission == "" || slices.Contains(key.Permissions, f.Permission)) &&
+		(f.ExpiredBefore.IsZero() || !key.ExpiresAt.IsZero() && key.ExpiresAt.Before(f.ExpiredBefore))
 }
 
 func testDeleteKeys(t *testing.T, fresh func(tb testing.TB) *Backend) {
@@ -69,6 +73,13 @@ func testDeleteKeys(t *testing.T, fresh func(tb testing.TB) *Backend) {
 				{CreatedBy: "user:eve", LabelPrefix: "c", Permission: "bots:read"},
 				{CreatedBy: "user:eve", CreatedSince: epoch.Add(time.Minute)},
 				{LabelPrefix: "'); DROP TABLE system_keys; --"},
+				{ExpiredBefore: epoch},
+				{ExpiredBefore: epoch.Add(4 * time.Microsecond)},
+				{ExpiredBefore: epoch.Add(time.Hour)},
+				{ExpiredBefore: epoch.Add(time.Hour), CreatedBy: "user:eve"},
+				{ExpiredBefore: epoch.Add(time.Hour), Limit: 2},
+				{CreatedBy: "user:eve", Limit: 3},
+				{CreatedBy: "user:eve", Limit: 100},
 			} {
 				keys := crowd(t, s)
 				filter.Except = []store.ID{keys[1].ID, newID()}
@@ -81,6 +92,9 @@ func testDeleteKeys(t *testing.T, fresh func(tb testing.TB) *Backend) {
 					}
 				}
 				slices.SortFunc(want, func(a, b store.ID) int { return bytes.Compare(a[:], b[:]) })
+				if filter.Limit > 0 && len(want) > filter.Limit {
+					left, want = append(left, want[filter.Limit:]...), want[:filter.Limit]
+				}
 				matched, err := s.MatchKeys(t.Context(), &filter)
 				must(t, err)
 				total(t, s, len(keys))
@@ -134,6 +148,42 @@ func testDeleteKeys(t *testing.T, fresh func(tb testing.TB) *Backend) {
 			}
 			if len(deleted) != 5 || len(keys) != 9 {
 				t.Errorf("%d of %d keys went", len(deleted), len(keys))
+			}
+		},
+		"an expired key is deleted by one, with one record": func(t *testing.T, b *Backend) {
+			one, other := migrated(t, b), migrated(t, b)
+			keys := crowd(t, one)
+			filter := &store.KeyFilter{ExpiredBefore: epoch.Add(time.Hour), Limit: 1}
+			var group errgroup.Group
+			for _, s := range []store.Store{one, other} {
+				group.Go(func() error {
+					for range keys {
+						if _, err := s.DeleteKeys(t.Context(), filter, recorded(store.AuditExpired, sealer{})); err != nil {
+							return err
+						}
+					}
+					return nil
+				})
+			}
+			must(t, group.Wait())
+			total(t, one, 3)
+			events(t, one, slices.Repeat([]store.AuditEvent{store.AuditExpired}, 6)...)
+			gone := map[store.ID]bool{}
+			for _, r := range audit(t, one, store.AuditQuery{Event: store.AuditExpired}).Records {
+				gone[r.Key.ID] = true
+				if r.Link.Seq == 0 {
+					t.Errorf("the record is not sealed: %+v", r)
+				}
+			}
+			if len(gone) != 6 {
+				t.Errorf("%d keys have a record", len(gone))
+			}
+			if label, err := one.AuditLabel(t.Context(), keys[0].ID); label != keys[0].Label || err != nil {
+				t.Errorf("AuditLabel = %q, %v", label, err)
+			}
+			_, revoked, err := one.KnownKeys(t.Context(), []store.ID{keys[0].ID, keys[8].ID})
+			if must(t, err); !slices.Equal(revoked, []store.ID{keys[0].ID}) {
+				t.Errorf("the log knows %v as gone", revoked)
 			}
 		},
 		"without a trigger each deletion is in the log too": func(t *testing.T, b *Backend) {

@@ -15,7 +15,9 @@ import (
 // matches says which keys a list with the query's filters holds.
 func matches(query *store.KeyQuery, key *store.Key) bool {
 	return strings.Contains(foldASCII(key.Label), foldASCII(query.Search)) &&
-		(query.UnusedSince.IsZero() || key.LastUsedAt.Before(query.UnusedSince))
+		(query.UnusedSince.IsZero() || key.LastUsedAt.Before(query.UnusedSince)) &&
+		(query.ExpiringBefore.IsZero() || !key.ExpiresAt.IsZero() && key.ExpiresAt.Before(query.ExpiringBefore)) &&
+		(query.LiveAt.IsZero() || key.ExpiresAt.IsZero() || key.ExpiresAt.After(query.LiveAt))
 }
 
 // matching are the keys that the query's filters keep.
@@ -28,10 +30,10 @@ func testFilters(t *testing.T, fresh func(tb testing.TB) *Backend) {
 		t.Helper()
 		kept := matching(&query, keys)
 		if got := one(t, s, &query).Total; got != len(kept) {
-			t.Errorf("search %q unused since %v: total = %d, want %d", query.Search, query.UnusedSince, got, len(kept))
+			t.Errorf("%+v: total = %d, want %d", query, got, len(kept))
 		}
 		if diff := cmp.Diff(ids(kept, query.Sort, query.Desc), idsOf(all(t, s, query))); diff != "" {
-			t.Errorf("search %q unused since %v differs (-want +got):\n%s", query.Search, query.UnusedSince, diff)
+			t.Errorf("%+v differs (-want +got):\n%s", query, diff)
 		}
 	}
 	run(t, fresh, map[string]func(*testing.T, *Backend){
@@ -68,14 +70,43 @@ func testFilters(t *testing.T, fresh func(tb testing.TB) *Backend) {
 				check(t, s, keys, query)
 			})
 		},
+		"a list of keys that expire holds none that never does": func(t *testing.T, b *Backend) {
+			s := migrated(t, b)
+			keys := create(t, s, tied(40)...)
+			times := []time.Time{{}, time.Date(1, 1, 2, 0, 0, 0, 0, time.UTC), time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC)}
+			for _, offset := range []time.Duration{
+				-time.Hour, 0, time.Nanosecond, time.Microsecond, 2500 * time.Nanosecond, 4 * time.Microsecond, time.Hour,
+			} {
+				times = append(times, epoch.Add(offset))
+			}
+			everyOrder(t, func(t *testing.T, query store.KeyQuery) {
+				for _, query.ExpiringBefore = range times {
+					for _, query.LiveAt = range times {
+						check(t, s, keys, query)
+					}
+				}
+			})
+		},
+		"an expiry at the beginning of the epoch is no end of the list": func(t *testing.T, b *Backend) {
+			s := migrated(t, b)
+			keys := tied(9)
+			keys[0].ExpiresAt, keys[1].ExpiresAt = time.UnixMicro(1).UTC(), time.UnixMicro(-1).UTC()
+			create(t, s, keys...)
+			check(t, s, keys, store.KeyQuery{Limit: 1, Sort: store.SortExpiresAt})
+			check(t, s, keys, store.KeyQuery{Limit: 1, Sort: store.SortExpiresAt, Desc: true, LiveAt: time.Unix(0, 0)})
+		},
 		"filters narrow each other": func(t *testing.T, b *Backend) {
 			s := migrated(t, b)
 			keys := create(t, s, tied(40)...)
 			everyOrder(t, func(t *testing.T, query store.KeyQuery) {
 				query.Limit = 2
 				query.UnusedSince = epoch.Add(2 * time.Microsecond)
-				for _, query.Search = range []string{"a", "alpha", "zeb", "nothing"} {
-					check(t, s, keys, query)
+				for _, query.Search = range []string{"", "a", "alpha", "zeb", "nothing"} {
+					for _, query.ExpiringBefore = range []time.Time{{}, epoch.Add(3 * time.Microsecond)} {
+						for _, query.LiveAt = range []time.Time{{}, epoch.Add(time.Microsecond)} {
+							check(t, s, keys, query)
+						}
+					}
 				}
 			})
 		},

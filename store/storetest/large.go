@@ -20,6 +20,8 @@ import (
 //   - was created i seconds after [LargeEpoch],
 //   - holds no permission if i mod 10 is 0, else "area-M:read" and "area-M:write",
 //   - was never used if i mod 1000 is 0, else (i × 7919 mod LargeRows) seconds
+//     after [LargeEpoch],
+//   - never expires if i mod 10 is 0, else (i × 7907 mod LargeRows) seconds
 //     after [LargeEpoch].
 func LargeRows() int {
 	if os.Getenv("SOAK") == "1" {
@@ -46,6 +48,23 @@ func LargeQueries() []LargeQuery {
 	rows := LargeRows()
 	at := func(i int) int64 { return LargeEpoch.Add(time.Duration(i) * time.Second).UnixMicro() }
 	half := time.UnixMicro(at(rows / 2))
+	soon, late := time.UnixMicro(at(rows/20)), time.UnixMicro(at(rows-rows/20))
+	ending := func(from, before time.Time) (n int) { // how many expire after one time and before another
+		for i := range rows {
+			if expires := at(i * 7907 % rows); i%10 != 0 && expires > from.UnixMicro() && expires < before.UnixMicro() {
+				n++
+			}
+		}
+		return n
+	}
+	end := time.UnixMicro(at(rows))
+	live := map[time.Time]int{soon: rows/10 + ending(soon, end), late: rows/10 + ending(late, end)}
+	expiring, unused := ending(half, late), 0
+	for i := range rows {
+		if (i%10 == 0 || at(i*7907%rows) > soon.UnixMicro()) && (i%1000 == 0 || at(i*7919%rows) < half.UnixMicro()) {
+			unused++
+		}
+	}
 	var queries []LargeQuery
 	for _, by := range sorts {
 		for _, desc := range []bool{false, true} {
@@ -67,7 +86,7 @@ func LargeQueries() []LargeQuery {
 					q.After.Label = "service 5"
 				case store.SortPermissions:
 					q.After.Permissions = "area-5"
-				case store.SortCreatedAt, store.SortLastUsedAt:
+				case store.SortCreatedAt, store.SortLastUsedAt, store.SortExpiresAt:
 					q.After.At = at(rows / 2)
 				}
 			})
@@ -97,6 +116,23 @@ func LargeQueries() []LargeQuery {
 			add("search for none", 0, false, func(q *store.KeyQuery) { q.Search = "no such label" })
 			add("search for one, unused", 1, false, func(q *store.KeyQuery) {
 				q.Search, q.UnusedSince = "worker 000007d0", half // key 2000 was never used
+			})
+			add("few are hidden", live[soon], false, func(q *store.KeyQuery) { q.LiveAt = soon })
+			add("most are hidden", live[late], true, func(q *store.KeyQuery) { q.LiveAt = late })
+			add("few are hidden, of a search for all", live[soon], true, func(q *store.KeyQuery) { q.LiveAt, q.Search = soon, "worker" })
+			add("few are hidden, of those unused", unused, false, func(q *store.KeyQuery) { q.LiveAt, q.UnusedSince = soon, half })
+			add("expiring", expiring, false, func(q *store.KeyQuery) { q.LiveAt, q.ExpiringBefore = half, late })
+			add("expiring, middle page", expiring, false, func(q *store.KeyQuery) {
+				q.LiveAt, q.ExpiringBefore = half, late
+				q.After = &store.Cursor{Sort: by, Desc: desc}
+				switch by {
+				case store.SortLabel:
+					q.After.Label = "service 5"
+				case store.SortPermissions:
+					q.After.Permissions = "area-5"
+				case store.SortCreatedAt, store.SortLastUsedAt, store.SortExpiresAt:
+					q.After.At = at(rows * 3 / 4)
+				}
 			})
 		}
 	}

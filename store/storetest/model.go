@@ -54,6 +54,9 @@ func testModel(t *testing.T, fresh func(tb testing.TB) *Backend) {
 				key := newKey(rapid.StringMatching(`[aAbB%_ é]{1,6}`).Draw(t, "label"))
 				key.ID = m.draw(t)
 				key.CreatedAt = drawTime(t, "created")
+				if rapid.Bool().Draw(t, "ends") {
+					key.ExpiresAt = drawTime(t, "expires")
+				}
 				key.Permissions = rapid.SampledFrom([][]string{{}, {"a:b"}, {"a:b", "c:d"}, {"a:b-c"}}).Draw(t, "permissions")
 				err := s.CreateKey(ctx, key, nil)
 				if _, taken := m[key.ID]; taken {
@@ -108,6 +111,12 @@ func testModel(t *testing.T, fresh func(tb testing.TB) *Backend) {
 				}
 				if rapid.Bool().Draw(t, "unused") {
 					query.UnusedSince = drawTime(t, "since")
+				}
+				if rapid.Bool().Draw(t, "expiring") {
+					query.ExpiringBefore = drawTime(t, "before")
+				}
+				if rapid.Bool().Draw(t, "live") {
+					query.LiveAt = drawTime(t, "now")
 				}
 				kept := matching(&query, m.keys())
 				if got := one(t, s, &query).Total; got != len(kept) {

@@ -1,6 +1,7 @@
 package storetest
 
 import (
+	"bytes"
 	"cmp"
 	"fmt"
 	"slices"
@@ -13,7 +14,7 @@ import (
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
-var sorts = []store.SortField{store.SortCreatedAt, store.SortLabel, store.SortLastUsedAt, store.SortPermissions}
+var sorts = []store.SortField{store.SortCreatedAt, store.SortLabel, store.SortLastUsedAt, store.SortExpiresAt, store.SortPermissions}
 
 // foldASCII is lower case for A to Z alone.
 func foldASCII(s string) string {
@@ -33,12 +34,22 @@ func compare(by store.SortField, a, b *store.Key) int {
 		c = cmp.Compare(foldASCII(a.Label), foldASCII(b.Label))
 	case store.SortLastUsedAt:
 		c = a.LastUsedAt.Compare(b.LastUsedAt)
+	case store.SortExpiresAt:
+		c = ending(a).Compare(ending(b))
 	case store.SortCreatedAt:
 		c = a.CreatedAt.Compare(b.CreatedAt)
 	case store.SortPermissions:
 		c = cmp.Compare(strings.Join(a.Permissions, ","), strings.Join(b.Permissions, ","))
 	}
 	return cmp.Or(c, cmp.Compare(string(a.ID[:]), string(b.ID[:])))
+}
+
+// ending is a time after all others if the key never expires.
+func ending(key *store.Key) time.Time {
+	if key.ExpiresAt.IsZero() {
+		return time.Date(10_000, 1, 1, 0, 0, 0, 0, time.UTC)
+	}
+	return key.ExpiresAt
 }
 
 // ids are the keys' ids in the order of a list.
@@ -78,6 +89,9 @@ func tied(n int) []*store.Key {
 		key.Permissions = permissions[i%len(permissions)]
 		if i%3 != 0 {
 			key.LastUsedAt = epoch.Add(time.Duration(i%5) * time.Microsecond)
+		}
+		if i%4 != 1 {
+			key.ExpiresAt = epoch.Add(time.Duration(i%6) * time.Microsecond)
 		}
 		keys[i] = key
 	}
@@ -222,6 +236,9 @@ func testPages(t *testing.T, fresh func(tb testing.TB) *Backend) {
 				{store.Cursor{Sort: store.SortCreatedAt, At: 1 << 57}, 0},
 				{store.Cursor{Sort: store.SortLastUsedAt}, len(keys)},
 				{store.Cursor{Sort: store.SortLastUsedAt, At: 1 << 57}, 0},
+				{store.Cursor{Sort: store.SortExpiresAt}, len(keys)},
+				{store.Cursor{Sort: store.SortExpiresAt, At: 1 << 57}, 3},
+				{store.Cursor{Sort: store.SortExpiresAt, At: store.NeverExpires, ID: store.ID(bytes.Repeat([]byte{0xff}, 16))}, 0},
 				{store.Cursor{Sort: store.SortPermissions}, len(keys)},
 				{store.Cursor{Sort: store.SortPermissions, Permissions: `'); DROP TABLE system_keys; --`}, withSome(keys)},
 				{store.Cursor{Sort: store.SortPermissions, Permissions: strings.Repeat("z:z,", 1600)}, 0},

@@ -79,6 +79,24 @@ func testTurns(t *testing.T, fresh func(tb testing.TB) *Backend) {
 				t.Errorf("to pull has written: %s", diff)
 			}
 		},
+		"a turn shows whether keys have expired before a time": func(t *testing.T, b *Backend) {
+			s := migrated(t, b)
+			feed := follow(t, s)
+			me := join(t, feed)
+			key := newKey("ends")
+			key.ExpiresAt = epoch
+			create(t, s, newKey("stays"), key)
+			for before, want := range map[time.Time]bool{{}: false, epoch: false, epoch.Add(time.Microsecond): true} {
+				if got := renew(t, feed, store.Turn{Member: me, ExpiredBefore: before}).Expired; got != want {
+					t.Errorf("before %v: %t", before, got)
+				}
+			}
+			_, err := s.DeleteKey(t.Context(), key.ID, nil)
+			must(t, err)
+			if renew(t, feed, store.Turn{Member: me, ExpiredBefore: epoch.Add(time.Hour)}).Expired {
+				t.Error("an expired key is there after it was deleted")
+			}
+		},
 		"a turn shows who else is silent, and the longest ttl": func(t *testing.T, b *Backend) {
 			s := migrated(t, b)
 			feed := follow(t, s)

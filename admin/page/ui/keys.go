@@ -8,6 +8,12 @@ const PageSize = 25
 // UnusedDays is what "unused for a while" means.
 const UnusedDays = 90
 
+// Values of [State.Expiry]: keys that expire within [SoonDays], and keys that have expired.
+const (
+	ExpirySoon = "soon"
+	ExpiryOver = "over"
+)
+
 // Key is a row of the list of keys.
 type Key struct {
 	*store.Key
@@ -40,7 +46,9 @@ func (k Keys) Pages() int { return max(1, (k.Total+PageSize-1)/PageSize) }
 func (k Keys) Number() int { return min(max(1, k.State.Page), k.Pages()) }
 
 // Filtered reports whether a filter hides some keys.
-func (k Keys) Filtered() bool { return k.State.Search != "" || k.State.Unused != 0 }
+func (k Keys) Filtered() bool {
+	return k.State.Search != "" || k.State.Unused != 0 || k.State.Expiry != ""
+}
 
 // NextURL leads to the next page.
 func (k Keys) NextURL() string {
@@ -62,7 +70,7 @@ func (k Keys) PrevURL() string {
 // AllURL is the list without filters.
 func (k Keys) AllURL() string {
 	s := k.State.first()
-	s.Search, s.Unused = "", 0
+	s.Search, s.Unused, s.Expiry = "", 0, ""
 	return s.URL()
 }
 

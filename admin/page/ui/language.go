@@ -91,22 +91,39 @@ type Moment struct {
 	// ISO is for programs. Relative is for people, and Exact for people who want to
 	// know more.
 	ISO, Exact, Relative string
-	// Past says that the time is over.
-	Past bool
+	// Past says that the time is over, and Soon that it will be within [SoonDays].
+	Past, Soon bool
 }
 
-// units are the units of relative times, the largest first.
-var units = []struct {
-	name string
-	size time.Duration
-}{
-	{"year", 365 * 24 * time.Hour},
-	{"month", 30 * 24 * time.Hour},
-	{"day", 24 * time.Hour},
-	{"hour", time.Hour},
-	{"minute", time.Minute},
-	{"second", time.Second},
+// SoonDays is what "soon" means.
+const SoonDays = 7
+
+// unit is a unit of relative times. It is used from a distance of least on.
+type unit struct {
+	name        string
+	size, least time.Duration
 }
+
+const day = 24 * time.Hour
+
+// The units of the past and of the future, the largest first. What lies ahead is to be
+// planned for, so it is told in days however many they are.
+var (
+	unitsAgo = []unit{
+		{"year", 365 * day, 365 * day},
+		{"month", 30 * day, 30 * day},
+		{"day", day, day},
+		{"hour", time.Hour, time.Hour},
+		{"minute", time.Minute, time.Minute},
+		{"second", time.Second, 0},
+	}
+	unitsAhead = []unit{
+		{"day", day, 2*day - justNow},
+		{"hour", time.Hour, time.Hour - justNow},
+		{"minute", time.Minute, time.Minute - justNow},
+		{"second", time.Second, 0},
+	}
+)
 
 // justNow is the distance below which seconds are not counted.
 const justNow = 10 * time.Second
@@ -115,9 +132,10 @@ const justNow = 10 * time.Second
 func (w words) moment(now, at time.Time) (Moment, error) {
 	at = at.UTC()
 	m := Moment{ISO: at.Format(time.RFC3339), Exact: at.Format("2006-01-02 15:04:05 UTC"), Past: !at.After(now)}
-	distance, direction := now.Sub(at), "ago"
+	distance, direction, units := now.Sub(at), "ago", unitsAgo
 	if distance < 0 {
-		distance, direction = -distance, "in"
+		distance, direction, units = -distance, "in", unitsAhead
+		m.Soon = distance <= SoonDays*day
 	}
 	var err error
 	if distance < justNow {
@@ -125,7 +143,11 @@ func (w words) moment(now, at time.Time) (Moment, error) {
 		return m, err
 	}
 	for _, unit := range units {
-		if n := int(distance / unit.size); n > 0 {
+		if distance >= unit.least {
+			n := int(distance / unit.size)
+			if direction == "in" { // a key for 90 days has 90 days a moment later too
+				n = int((distance + unit.size/2) / unit.size)
+			}
 			number := "many"
 			if n == 1 {
 				number = "one"

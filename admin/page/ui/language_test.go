@@ -113,8 +113,14 @@ func TestTimesAreRelativeWithTheExactOneBehind(t *testing.T) {
 		{24 * time.Hour, "1 day ago", "vor 1 Tag"},
 		{60 * 24 * time.Hour, "2 months ago", "vor 2 Monaten"},
 		{800 * 24 * time.Hour, "2 years ago", "vor 2 Jahren"},
+		{-time.Minute, "in 1 minute", "in 1 Minute"},
 		{-time.Hour, "in 1 hour", "in 1 Stunde"},
-		{-40 * 24 * time.Hour, "in 1 month", "in 1 Monat"},
+		{-24 * time.Hour, "in 24 hours", "in 24 Stunden"},
+		{-47 * time.Hour, "in 47 hours", "in 47 Stunden"},
+		{-48 * time.Hour, "in 2 days", "in 2 Tagen"},
+		{-90 * 24 * time.Hour, "in 90 days", "in 90 Tagen"},
+		{time.Second - 90*24*time.Hour, "in 90 days", "in 90 Tagen"},
+		{-800 * 24 * time.Hour, "in 800 days", "in 800 Tagen"},
 	} {
 		at := now.Add(-c.ago)
 		key := ui.Key{Key: &store.Key{Label: "y", CreatedAt: at, LastUsedAt: at}}
@@ -123,6 +129,29 @@ func TestTimesAreRelativeWithTheExactOneBehind(t *testing.T) {
 			want = `<time datetime="` + at.Format(time.RFC3339) + `" title="` + at.Format("2006-01-02 15:04:05") + ` UTC">` + want + `</time>`
 			if text := draw(t, language, body, true); strings.Count(text, want) != 2 {
 				t.Errorf("%v ago in %s: %q is not there in\n%s", c.ago, language, want, text)
+			}
+		}
+	}
+}
+
+func TestWhatExpiresSoonAndWhatIsOverHasABadge(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		in              time.Duration
+		class           string
+		english, german string
+	}{
+		{8 * 24 * time.Hour, "expiry", "expires", "läuft ab"},
+		{7 * 24 * time.Hour, "expiry soon", "expires", "läuft ab"},
+		{time.Second, "expiry soon", "expires", "läuft ab"},
+		{0, "expiry over", "expired", "abgelaufen"},
+		{-90 * 24 * time.Hour, "expiry over", "expired", "abgelaufen"},
+	} {
+		body := ui.Keys{Keys: []ui.Key{{Key: &store.Key{Label: "y", ExpiresAt: now.Add(c.in)}}}, Total: 1, MayRead: true}
+		for language, want := range map[ui.Language]string{ui.English: c.english, ui.German: c.german} {
+			want = `<span class="` + c.class + `">` + want + ` <time`
+			if text := draw(t, language, body, true); !strings.Contains(text, want) {
+				t.Errorf("in %v: %q is not there in\n%s", c.in, want, text)
 			}
 		}
 	}

@@ -13,6 +13,9 @@ type State struct {
 	Search string
 	// Unused shows only keys that were not used for so many days. 0 shows all keys.
 	Unused int
+	// Expiry is one of [ExpirySoon] and [ExpiryOver], or empty for all keys that have not
+	// expired.
+	Expiry string
 	// Page is the number of the page of keys, from 1, behind After or before Before.
 	Page          int
 	After, Before string
@@ -29,6 +32,7 @@ const (
 	ParamSort     = "sort"
 	ParamSearch   = "q"
 	ParamUnused   = "unused"
+	ParamExpiry   = "expiry"
 	ParamPage     = "page"
 	ParamAfter    = "after"
 	ParamBefore   = "before"
@@ -53,6 +57,7 @@ func (s State) parameters() []Parameter {
 	add(ParamSort, s.Sort, DefaultSort)
 	add(ParamSearch, s.Search, "")
 	add(ParamUnused, strconv.Itoa(s.Unused), "0")
+	add(ParamExpiry, s.Expiry, "")
 	add(ParamPage, strconv.Itoa(s.Page), "1")
 	add(ParamAfter, s.After, "")
 	add(ParamBefore, s.Before, "")
@@ -74,7 +79,7 @@ func (s State) URL() string {
 // Kept are the parameters that the filter form of the keys keeps as hidden fields.
 func (s State) Kept() []Parameter {
 	s = s.first()
-	s.Search, s.Unused = "", 0
+	s.Search, s.Unused, s.Expiry = "", 0, ""
 	return s.parameters()
 }
 

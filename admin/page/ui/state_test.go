@@ -34,22 +34,22 @@ func same(t *testing.T, what string, address string, want map[string]string) {
 func TestLinksKeepWhatIsLookedAt(t *testing.T) {
 	t.Parallel()
 	keys := ui.Keys{
-		State: ui.State{Sort: "label", Search: "bot", Unused: ui.UnusedDays, Page: 3, After: "c", Activity: "k", Event: "e", Older: "o"},
+		State: ui.State{Sort: "label", Search: "bot", Unused: ui.UnusedDays, Expiry: ui.ExpirySoon, Page: 3, After: "c", Activity: "k", Event: "e", Older: "o"},
 		Total: 87, Next: "n", Prev: "p",
 	}
 	same(t, "next", keys.NextURL(), map[string]string{
-		"sort": "label", "q": "bot", "unused": "90", "page": "4", "after": "n", "activity": "k", "event": "e", "older": "o",
+		"sort": "label", "q": "bot", "unused": "90", "expiry": "soon", "page": "4", "after": "n", "activity": "k", "event": "e", "older": "o",
 	})
 	same(t, "previous", keys.PrevURL(), map[string]string{
-		"sort": "label", "q": "bot", "unused": "90", "page": "2", "before": "p", "activity": "k", "event": "e", "older": "o",
+		"sort": "label", "q": "bot", "unused": "90", "expiry": "soon", "page": "2", "before": "p", "activity": "k", "event": "e", "older": "o",
 	})
 	same(t, "all", keys.AllURL(), map[string]string{"sort": "label", "activity": "k", "event": "e", "older": "o"})
 	same(t, "activity", keys.ActivityURL(store.ID{0xAB}), map[string]string{
-		"sort": "label", "q": "bot", "unused": "90", "page": "3", "after": "c", "activity": "ab000000-0000-0000-0000-000000000000",
+		"sort": "label", "q": "bot", "unused": "90", "expiry": "soon", "page": "3", "after": "c", "activity": "ab000000-0000-0000-0000-000000000000",
 	})
 	keys.State.Page = 2
 	same(t, "the first page has no cursor", keys.PrevURL(), map[string]string{
-		"sort": "label", "q": "bot", "unused": "90", "activity": "k", "event": "e", "older": "o",
+		"sort": "label", "q": "bot", "unused": "90", "expiry": "soon", "activity": "k", "event": "e", "older": "o",
 	})
 }
 

@@ -38,6 +38,7 @@ func bodies() map[string]ui.Body {
 		{Event: "api_key.created", Key: store.AuditKey{ID: store.ID{2}}, Actor: store.AuditActor{ID: "cli"}},
 		{Event: "api_key.revoked", Actor: store.AuditActor{ID: "sql"}},
 		{Event: "api_key.denied", Actor: store.AuditActor{ID: "sql"}},
+		{Event: "api_key.expired", Actor: store.AuditActor{ID: "server"}},
 		{Event: "api_key.audit_gap", Actor: store.AuditActor{ID: "server"}, Details: []byte(`{"dropped":7}`)},
 	} {
 		r.At = now

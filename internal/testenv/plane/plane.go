@@ -109,7 +109,7 @@ func start(tb testing.TB, options *Options) *engine.Live {
 	tb.Helper()
 	settings := engine.Settings{
 		Argon2id: phc.Params{Memory: 64, Iterations: 1, Parallelism: 1}, HashMemory: 64 << 10,
-		Lease: options.Lease, LastUsedInterval: time.Minute, AuditRetention: 24 * time.Hour,
+		Lease: options.Lease, LastUsedInterval: time.Minute, AuditRetention: 24 * time.Hour, ExpiredRetention: 24 * time.Hour,
 	}
 	if settings.Lease == 0 {
 		settings.Lease = store.MaxTTL

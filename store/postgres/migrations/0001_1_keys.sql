@@ -52,10 +52,12 @@ CREATE TABLE {keys} (
 -- and compares bytes, whatever the database's locale.
 CREATE INDEX system_keys_by_created_at ON {keys} (created_at, id);
 CREATE INDEX system_keys_by_label ON {keys} (lower(label COLLATE "C"), id);
--- The column beside its own expression is what lets the planner count in the
+-- The columns beside the expressions are what lets the planner count in the
 -- index alone.
 CREATE INDEX system_keys_by_last_used_at ON {keys}
     (coalesce(last_used_at, '-infinity'::timestamptz), id) INCLUDE (last_used_at);
+CREATE INDEX system_keys_by_expires_at ON {keys}
+    (coalesce(expires_at, 'infinity'::timestamptz), id) INCLUDE (expires_at);
 CREATE INDEX system_keys_foreign ON {keys} (created_at, id) WHERE NOT minted;
 
 -- The number of rows is the sum of these. A single counter would make every

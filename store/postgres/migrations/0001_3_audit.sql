@@ -67,9 +67,9 @@ DECLARE
 BEGIN
     IF NOT EXISTS (
         SELECT FROM {own}.audit_log
-        -- The subquery hides the event from the planner. By statistics from before a
+        -- The subquery hides the events from the planner. By statistics from before a
         -- transaction that revokes many, nothing is revoked, so the index by event looks best.
-        WHERE key_id = OLD.id AND event = (SELECT 'api_key.revoked') AND (xmin = pg_current_xact_id()::xid
+        WHERE key_id = OLD.id AND event = ANY ((SELECT ARRAY['api_key.revoked', 'api_key.expired'])::text[]) AND (xmin = pg_current_xact_id()::xid
             -- In a savepoint of a service whose table is followed it has another xmin.
             OR actor_type = 'sql' AND actor = 'import' AND audit_log.at >= transaction_timestamp())
     ) THEN

@@ -164,7 +164,7 @@ CREATE FUNCTION {own}.revoked_here(key uuid) RETURNS boolean
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
     SELECT EXISTS (
         SELECT FROM {own}.audit_log
-        WHERE key_id = key AND event = 'api_key.revoked' AND NOT (actor_type = 'sql' AND actor = 'import')
+        WHERE key_id = key AND event IN ('api_key.revoked', 'api_key.expired') AND NOT (actor_type = 'sql' AND actor = 'import')
     )
 $$;
 

@@ -26,13 +26,16 @@ CREATE TABLE system_keys (
         AND json_array_length(networks) <= 16),
     -- lower() folds ASCII letters alone. A column, as the planner does not find
     -- a place (folded, id) in an index by an expression.
-    folded       TEXT GENERATED ALWAYS AS (lower(label)) VIRTUAL
+    folded       TEXT GENERATED ALWAYS AS (lower(label)) VIRTUAL,
+    -- After every time if the key never expires.
+    ends_at      INTEGER GENERATED ALWAYS AS (CASE expires_at WHEN 0 THEN 9223372036854775807 ELSE expires_at END) VIRTUAL
 ) STRICT;
 
 -- One index for each order of a list.
 CREATE INDEX system_keys_by_created_at ON system_keys (created_at, id);
 CREATE INDEX system_keys_by_label ON system_keys (folded, id);
 CREATE INDEX system_keys_by_last_used_at ON system_keys (last_used_at, id);
+CREATE INDEX system_keys_by_expires_at ON system_keys (ends_at, id);
 
 -- The number of rows, kept so that no list has to count them.
 CREATE TABLE key_count (

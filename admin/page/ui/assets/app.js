@@ -112,7 +112,7 @@
 
   // What each card looks at is in the URL; a link of one card knows nothing of what
   // the other has become since.
-  const parameters = { keys: ["sort", "q", "unused", "page", "after", "before"], audit: ["activity", "event", "older"] };
+  const parameters = { keys: ["sort", "q", "unused", "expiry", "page", "after", "before"], audit: ["activity", "event", "older"] };
 
   async function go(card, url, push) {
     const query = new URLSearchParams(location.search);
@@ -295,6 +295,7 @@
       if ("reset" in dataset) document.querySelectorAll("#keys .filter").forEach((f) => {
         f.querySelector("#search").value = "";
         f.querySelector("[name=unused]").checked = false;
+        f.querySelector("[name=expiry]").value = "";
       });
       go("keys", target.getAttribute("href"), true);
     } else if ("activity" in dataset) {
@@ -345,7 +346,7 @@
 
   addEventListener("popstate", () => {
     const query = new URLSearchParams(location.search);
-    for (const field of document.querySelectorAll("#keys .filter [name=q], #keys .filter [name=unused]")) {
+    for (const field of document.querySelectorAll("#keys .filter :is([name=q], [name=unused], [name=expiry])")) {
       if (field.type === "checkbox") field.checked = query.has(field.name);
       else field.value = query.get(field.name) ?? "";
     }
