@@ -9,14 +9,11 @@ import (
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
-// sortOrders are the values of --sort, which are also accepted in a shorter spelling. Keys
-// that need attention come first.
+// sortOrders are the values of --sort. Keys that need attention come first.
 var sortOrders = map[string]store.KeyQuery{
 	"created_at":   {Sort: store.SortCreatedAt, Desc: true},
-	"created":      {Sort: store.SortCreatedAt, Desc: true},
 	"label":        {Sort: store.SortLabel},
 	"last_used_at": {Sort: store.SortLastUsedAt},
-	"last-used":    {Sort: store.SortLastUsedAt},
 	"expires_at":   {Sort: store.SortExpiresAt},
 }
 
