@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"net/netip"
+	"slices"
 	"time"
 )
 
@@ -89,6 +90,20 @@ type NetworkUse struct {
 type AskedPermission struct {
 	Permission string
 	LastAt     time.Time
+}
+
+// Unused returns the permissions of the key that are not among those that were asked of it. If
+// none was ever asked, nothing can be said, and it returns nil: nobody may tell what is asked.
+func (k *Key) Unused(asked []string) (unused []string) {
+	if len(asked) == 0 {
+		return nil
+	}
+	for _, permission := range k.Permissions {
+		if !slices.Contains(asked, permission) {
+			unused = append(unused, permission)
+		}
+	}
+	return unused
 }
 
 // NetworkReport is about the networks from which a key was used, and which were new.

@@ -1,6 +1,8 @@
 package command
 
 import (
+	"context"
+
 	"github.com/spf13/cobra"
 
 	"github.com/lumio-vision/caddy-system-keys/admin"
@@ -16,18 +18,23 @@ var sortOrders = map[string]store.KeyQuery{
 
 func listCommand() *cobra.Command {
 	cmd := &cobra.Command{
-		Use:   "list [--json] [--sort created|label|last-used] [--unused-for DURATION]",
+		Use:   "list [--json] [--sort created|label|last-used] [--unused-for DURATION] [--unused-permissions]",
 		Short: "Lists the keys",
 		Long: `
 Prints a table, or with --json the objects of the API, one a line. Sorted by
 creation the newest key comes first; by last use the one that is idle longest,
-with those never used before all others.`,
+with those never used before all others.
+
+With --unused-permissions only keys that hold permissions which nobody has asked
+for, and those permissions in place of all. A key of which no permission was ever
+asked is left out: nothing can be said of it.`,
 		Args: cobra.NoArgs,
 		RunE: onStore(readList),
 	}
 	cmd.Flags().Bool("json", false, "Print the objects of the API, one a line")
 	cmd.Flags().String("sort", "created", "Order: created, label or last-used")
 	cmd.Flags().String("unused-for", "", "Only keys that were not used for so long, such as 90d")
+	cmd.Flags().Bool("unused-permissions", false, "Only keys that hold permissions nobody asked for, with those")
 	return cmd
 }
 
@@ -43,6 +50,7 @@ func readList(cmd *cobra.Command, _ []string) (action, error) {
 	if err != nil {
 		return nil, err
 	}
+	unused, _ := cmd.Flags().GetBool("unused-permissions")
 	p := keyTable(cmd.OutOrStdout())
 	if asJSON, _ := cmd.Flags().GetBool("json"); asJSON {
 		p = jsonLines(cmd.OutOrStdout(), admin.ShowKey)
@@ -51,17 +59,39 @@ func readList(cmd *cobra.Command, _ []string) (action, error) {
 		if cmd.Flags().Changed("unused-for") {
 			query.UnusedSince = t.now().Add(-unusedFor)
 		}
-		return printKeys(cmd, t, &query, p)
+		return printKeys(cmd, t, &query, p, unused)
 	}, nil
 }
 
-// printKeys prints every page.
-func printKeys(cmd *cobra.Command, t *target, query *store.KeyQuery, p printer[store.Key]) error {
-	service := t.service()
+// unusedOf returns the keys that hold permissions nobody has asked of them, with those alone.
+func unusedOf(ctx context.Context, s store.Store, keys []store.Key) (kept []store.Key, err error) {
+	ids := make([]store.ID, 0, len(keys))
+	for i := range keys {
+		ids = append(ids, keys[i].ID)
+	}
+	asked, err := s.Asked(ctx, ids)
+	for _, key := range keys {
+		if key.Permissions = key.Unused(asked[key.ID]); len(key.Permissions) > 0 {
+			kept = append(kept, key)
+		}
+	}
+	return kept, err
+}
+
+// printKeys prints every page. Unused says that only keys with unused permissions count.
+func printKeys(cmd *cobra.Command, t *target, query *store.KeyQuery, p printer[store.Key], unused bool) error {
+	service, n := t.service(), 0
 	for {
 		page, err := service.List(cmd.Context(), admin.CLI(), query)
 		if err != nil {
 			return err
+		}
+		if unused {
+			if page.Keys, err = unusedOf(cmd.Context(), service.Store, page.Keys); err != nil {
+				return err
+			}
+			n += len(page.Keys)
+			page.Total = n
 		}
 		for i := range page.Keys {
 			if err := p.print(&page.Keys[i]); err != nil {
