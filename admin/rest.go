@@ -78,7 +78,7 @@ func AuditCursor(page *store.AuditPage) string {
 // CreateKey mints a key from a JSON body. The answer shows the key in clear, for the
 // only time.
 func CreateKey(w http.ResponseWriter, r *http.Request, x *Exchange) error {
-	if err := x.Actor.May(PermissionCreate); err != nil {
+	if err := x.Service.Allow(x.Actor, PermissionCreate); err != nil {
 		return err // before the body is read
 	}
 	body, err := ReadJSON(w, r, maxBody)

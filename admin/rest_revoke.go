@@ -27,7 +27,7 @@ func RevokeKey(w http.ResponseWriter, r *http.Request, x *Exchange) error {
 // revokeKeys is [RevokeKey] for all keys that the query names. With dry_run it only lists
 // them.
 func revokeKeys(w http.ResponseWriter, r *http.Request, x *Exchange) error {
-	if err := x.Actor.May(PermissionDelete); err != nil {
+	if err := x.Service.Allow(x.Actor, PermissionDelete); err != nil {
 		return err // whoever may not do it learns nothing about the query
 	}
 	filter, dryRun, err := revokeQuery(r.URL.RawQuery)

@@ -60,7 +60,7 @@ func (r *Revoked) Awaited() []string {
 // that the outcome is unknown, never that it was hidden.
 func (s *Service) Revoke(ctx context.Context, actor Actor, id store.ID) (*Revocation, error) {
 	mayDelete := func(a Actor) error { return a.May(PermissionDelete) }
-	if err := mayDelete(actor); err != nil {
+	if err := s.Allow(actor, PermissionDelete); err != nil {
 		return nil, err
 	}
 	before, err := s.Store.Key(ctx, id)

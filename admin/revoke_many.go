@@ -14,7 +14,7 @@ import (
 // the wait makes sure that none that matched before is accepted any more.
 func (s *Service) RevokeMany(ctx context.Context, actor Actor, filter *store.KeyFilter) (*Revocation, error) {
 	mayDelete := func(a Actor) error { return a.May(PermissionDelete) }
-	if err := mayDelete(actor); err != nil {
+	if err := s.Allow(actor, PermissionDelete); err != nil {
 		return nil, err
 	}
 	filter = sparing(actor, filter)
@@ -72,7 +72,7 @@ func (s *Service) deleteAgain(
 
 // Matching returns the keys that [Service.RevokeMany] would delete.
 func (s *Service) Matching(ctx context.Context, actor Actor, filter *store.KeyFilter) ([]store.AuditKey, error) {
-	if err := actor.May(PermissionDelete); err != nil {
+	if err := s.Allow(actor, PermissionDelete); err != nil {
 		return nil, err
 	}
 	keys, err := s.Store.MatchKeys(ctx, sparing(actor, filter))

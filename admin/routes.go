@@ -82,6 +82,9 @@ func (h *Handler) route(escaped string) (*Route, store.ID, bool) {
 	if id, ok := keyOf(escaped); ok {
 		return KeyRoute, id, true
 	}
+	if id, ok := activityOf(escaped); ok {
+		return activityRoute, id, true
+	}
 	for _, surface := range h.surfaces {
 		if route, id, ok := surface.Route(escaped); ok {
 			return route, id, true

@@ -21,7 +21,7 @@ import (
 )
 
 // Service mints, lists and revokes keys for an [Actor], and shows the audit log.
-// All fields are required but Forget and Sealer.
+// All fields are required but Forget, Sealer and Asked.
 type Service struct {
 	Store store.Store
 	// Minter is needed only where keys are created.
@@ -35,7 +35,18 @@ type Service struct {
 	// Sealer chains the audit records of changes. It is nil if the secret is not known
 	// here: a server on the same store seals them then.
 	Sealer store.Sealer
-	Now    func() time.Time
+	// Asked notes that a permission was asked of an acting key. Nil where nobody keeps it.
+	Asked func(key store.ID, permission string, at time.Time)
+	Now   func() time.Time
+}
+
+// Allow returns nil if the actor may make calls that need the permission, and notes that it
+// was asked of the acting key.
+func (s *Service) Allow(actor Actor, permission string) error {
+	if s.Asked != nil && actor.Key != (store.ID{}) {
+		s.Asked(actor.Key, permission, s.Now())
+	}
+	return actor.May(permission)
 }
 
 // NewKey is what a caller says of the key that it wants.
@@ -100,7 +111,7 @@ func (s *Service) Check(actor Actor, want NewKey) error {
 // not create. The permission to create comes first: a caller without it learns nothing
 // about the fields.
 func (s *Service) newRow(actor Actor, want NewKey) (*store.Key, error) {
-	if err := actor.May(PermissionCreate); err != nil {
+	if err := s.Allow(actor, PermissionCreate); err != nil {
 		return nil, err
 	}
 	label, labelErr := CleanLabel(want.Label)
@@ -157,15 +168,26 @@ func cleanExpiry(expires, now time.Time) (time.Time, error) {
 
 // Get returns one key, or [store.ErrNotFound].
 func (s *Service) Get(ctx context.Context, actor Actor, id store.ID) (*store.Key, error) {
-	if err := actor.May(PermissionRead); err != nil {
+	if err := s.Allow(actor, PermissionRead); err != nil {
 		return nil, err
 	}
 	return s.Store.Key(ctx, id)
 }
 
+// Activity returns what a key is used for, and the key. The error is [store.ErrNotFound] if
+// there is no such key.
+func (s *Service) Activity(ctx context.Context, actor Actor, id store.ID) (*store.Key, *store.Activity, error) {
+	key, err := s.Get(ctx, actor, id)
+	if err != nil {
+		return nil, nil, err
+	}
+	activity, err := s.Store.Activity(ctx, id)
+	return key, activity, err
+}
+
 // List returns one page of keys.
 func (s *Service) List(ctx context.Context, actor Actor, query *store.KeyQuery) (*store.KeyPage, error) {
-	if err := actor.May(PermissionRead); err != nil {
+	if err := s.Allow(actor, PermissionRead); err != nil {
 		return nil, err
 	}
 	return s.Store.Keys(ctx, query)
@@ -173,7 +195,7 @@ func (s *Service) List(ctx context.Context, actor Actor, query *store.KeyQuery) 
 
 // AuditLog returns one page of the audit log.
 func (s *Service) AuditLog(ctx context.Context, actor Actor, query *store.AuditQuery) (*store.AuditPage, error) {
-	if err := actor.May(PermissionAudit); err != nil {
+	if err := s.Allow(actor, PermissionAudit); err != nil {
 		return nil, err
 	}
 	return s.Store.Audit(ctx, query)

@@ -111,8 +111,11 @@ func (a *Admin) Provision(ctx caddy.Context) error {
 		Identities: a.identities(),
 		Describe:   auditRequest,
 		Denied: func(record store.AuditRecord) {
-			if w := app.auditWriter(); w != nil {
-				w.Deny(record)
+			if live := app.parts(); live != nil {
+				live.Audit.Deny(record)
+				if record.Key.ID != (store.ID{}) { // its request was noted as a use
+					live.Recorder.Deny(record.Key.ID, record.At, true)
+				}
 			}
 		},
 		Now:                time.Now, //nolint:forbidigo // the real clock is wired here
@@ -170,6 +173,7 @@ func serviceOn(live *engine.Live) *admin.Service {
 		Forget:  live.Verifier.Forget,
 		Revoker: timedRevoker{live.Revoker, now},
 		Sealer:  live.Sealer,
+		Asked:   live.Recorder.Ask,
 		Now:     now,
 	}
 }

@@ -8,19 +8,19 @@ import (
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
-	"github.com/lumio-vision/caddy-system-keys/internal/audit"
 	"github.com/lumio-vision/caddy-system-keys/internal/cut"
+	"github.com/lumio-vision/caddy-system-keys/internal/engine"
 	"github.com/lumio-vision/caddy-system-keys/internal/gate"
 	"github.com/lumio-vision/caddy-system-keys/internal/token"
 	"github.com/lumio-vision/caddy-system-keys/internal/verify"
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
-// auditWriter returns the writer of audit records, or nil while the store is not open.
-func (a *App) auditWriter() *audit.Writer {
+// parts returns those of the engine, or nil while the store is not open.
+func (a *App) parts() *engine.Live {
 	if e := a.engine.Load(); e != nil {
 		if live, err := e.Live(); err == nil {
-			return live.Audit
+			return live
 		}
 	}
 	return nil
@@ -45,8 +45,8 @@ func (a *App) records(r *http.Request) bool {
 // recordUse records a request that was let through, after its end. If the request was cut,
 // cutBy is the answer to it, else nil.
 func (a *App) recordUse(r *http.Request, identity *verify.Identity, outcome cut.Outcome, cutBy *gate.Refusal, err error) {
-	w := a.auditWriter()
-	if w == nil {
+	live := a.parts()
+	if live == nil {
 		return
 	}
 	request := auditRequest(r)
@@ -55,7 +55,7 @@ func (a *App) recordUse(r *http.Request, identity *verify.Identity, outcome cut.
 	if cutBy != nil {
 		details = json.RawMessage(`{"cut":true}`)
 	}
-	w.Add(newRecord(store.AuditUsed, identity.ID, identity.Label, request, details))
+	live.Audit.Add(newRecord(store.AuditUsed, identity.ID, identity.Label, request, details))
 }
 
 // statusOf returns the status that the client has got, or is about to get.
@@ -78,16 +78,20 @@ func statusOf(outcome cut.Outcome, cutBy *gate.Refusal, err error) int {
 // permission, or was used from outside of its networks. It records no other refusals.
 func (a *App) recordDenial(r *http.Request, d *gate.Decision, status int) {
 	reason, label := string(d.Refusal.Reason), ""
+	used := false
 	switch d.Refusal.Reason {
 	case gate.DeniedRevoked, gate.DeniedExpired:
 	case gate.DeniedPermission, gate.DeniedNetwork:
-		reason, label = d.Refusal.Code, d.Identity.Label
+		reason, label, used = d.Refusal.Code, d.Identity.Label, d.Refusal.Reason == gate.DeniedPermission
 	default:
 		return
 	}
-	w := a.auditWriter()
-	if w == nil {
+	live := a.parts()
+	if live == nil {
 		return
+	}
+	if d.Refusal.Reason != gate.DeniedRevoked { // which has no activity any more
+		live.Recorder.Deny(d.KeyID, time.Now(), used) //nolint:forbidigo // the real clock is wired here
 	}
 	request := auditRequest(r)
 	request.Status = status
@@ -95,7 +99,7 @@ func (a *App) recordDenial(r *http.Request, d *gate.Decision, status int) {
 	if err != nil { // strings always encode
 		panic(err)
 	}
-	w.Deny(newRecord(store.AuditDenied, d.KeyID, label, request, details))
+	live.Audit.Deny(newRecord(store.AuditDenied, d.KeyID, label, request, details))
 }
 
 func newRecord(

@@ -32,6 +32,10 @@ const DefaultHeaderPrefix = "X-Lumio-"
 // `X-Lumio-Permissions` | Its permissions, sorted, separated by commas
 // `X-Lumio-Assertion` | With `assertion`: all of this, signed
 //
+// An upstream may say in its answer which permissions it has asked of the key, as
+// `X-Lumio-Required: bots:read,bots:write`. The field is removed from the answer, and shown in
+// the activity of the key, as those of `require` are.
+//
 // Header fields that a client sends under the same prefix are removed from every
 // request, in any spelling. They can neither reach the upstream nor remove the fields
 // that are set here.
@@ -185,11 +189,11 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 		h.refuser.answer(w, r, refusal)
 		return nil
 	}
-	pass := &passage{app: h.app, w: w, r: r}
+	pass := &passage{app: h.app, gate: h.gate, w: w, r: r}
 	pass.inFlight.Client, _ = vars[caddyhttp.ClientIPVarKey].(string)
 	defer pass.inFlight.Leave()
 	replaced := earlier.restoreKey(r)
-	d := pass.decide(h.gate, earlier.identityInFlight())
+	d := pass.decide(earlier.identityInFlight())
 	restoreCredential(r, replaced)
 	if d.Refusal != nil {
 		return h.refuse(w, r, &pass.caller, earlier)
@@ -206,7 +210,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	default:
 		return next.ServeHTTP(w, r)
 	}
-	refusal, err := pass.serve(next, h.gate)
+	refusal, err := pass.serve(next)
 	if refusal != nil {
 		// Error routes do not get it. One of them may be a proxy, and the upstream's
 		// answer would hide from the client that its key has ended.

@@ -20,6 +20,7 @@ import (
 // checked, a revocation can cut it.
 type passage struct {
 	app      *App
+	gate     *gate.Gate
 	w        http.ResponseWriter
 	r        *http.Request
 	engine   *engine.Engine // the one that has admitted the key
@@ -30,15 +31,15 @@ type passage struct {
 
 // decide decides on the request. Earlier is the identity that an earlier handler has let
 // through, or nil.
-func (p *passage) decide(g *gate.Gate, earlier *verify.Identity) *gate.Decision {
+func (p *passage) decide(earlier *verify.Identity) *gate.Decision {
 	d := &p.caller.Decision
-	*d = g.Read(p.r)
+	*d = p.gate.Read(p.r)
 	if d.Key != "" {
 		d.Admitted(p.admit(d.Key))
 	} else {
 		d.Earlier(earlier)
 	}
-	g.Decide(p.r, d)
+	p.gate.Decide(p.r, d)
 	return d
 }
 
@@ -49,6 +50,7 @@ func (p *passage) admit(key string) (id store.ID, identity *verify.Identity, err
 		return id, nil, err
 	}
 	p.exchange.Begin(p.w, p.r)
+	p.exchange.Answering = p
 	p.inFlight.Exchange = &p.exchange
 	if id, identity, err = p.engine.Admit(ctx, key, p.inFlight.Client, &p.inFlight); err == nil {
 		p.caller.stage = stageInFlight
@@ -63,12 +65,12 @@ func (p *passage) admit(key string) (id store.ID, identity *verify.Identity, err
 // If the request was cut before anything was sent, serve returns the refusal. If it was
 // cut later, serve panics with [http.ErrAbortHandler]. The server then closes the
 // connection or resets the stream, so that a part of the answer does not pass for all.
-func (p *passage) serve(next caddyhttp.Handler, g *gate.Gate) (refusal *gate.Refusal, err error) {
+func (p *passage) serve(next caddyhttp.Handler) (refusal *gate.Refusal, err error) {
 	recorded := p.app.records(p.r)
 	answered := false // stays false if next panics
 	defer func() {
 		outcome := p.exchange.Finish()
-		g.Withdraw(p.r)
+		p.gate.Withdraw(p.r)
 		p.caller.withdraw(answered && outcome.Cause == nil)
 		cutBy := refusalOf(outcome.Cause)
 		if cutBy != nil {
@@ -94,6 +96,10 @@ func (p *passage) serve(next caddyhttp.Handler, g *gate.Gate) (refusal *gate.Ref
 	answered = err == nil
 	return nil, err
 }
+
+// Answering implements [cut.Answering]. Nobody but this handler is told what the upstream has
+// asked of the key.
+func (p *passage) Answering(answer http.Header) { p.gate.TakeRequired(answer, p.caller.Identity) }
 
 // refusalOf counts a request that was cut, and returns the answer to it. Without a cause
 // it returns nil.

@@ -33,7 +33,7 @@ var labelValues = map[string][]string{
 	},
 	"path": {"memory", "row", "proof", "argon2id"},
 	"operation": {
-		"key", "keys", "granted", "create_key", "delete_key", "delete_keys", "match_keys", "rehash_key", "adopted", "adopt", "unadopted", "record_use", "progress", "append_audit", "audit", "session",
+		"key", "keys", "granted", "create_key", "delete_key", "delete_keys", "match_keys", "rehash_key", "adopted", "adopt", "unadopted", "record_use", "activity", "asked", "report_networks", "progress", "append_audit", "audit", "session",
 		"create_session", "end_session", "spend_nonce", "signing_keys", "get", "set",
 	},
 	"outcome": {"memory", "index", "search", "none", "waiting", "busy", "failed"},

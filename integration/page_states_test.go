@@ -109,6 +109,35 @@ func (s *pageSite) use(tb testing.TB, key *store.Key, ago time.Duration) {
 	}
 }
 
+// wear has a key used for 90 days, as a worker is that has moved a week ago.
+func (s *pageSite) wear(tb testing.TB, key *store.Key) {
+	tb.Helper()
+	now := time.Now()
+	use := store.Use{ID: key.ID, First: now.AddDate(0, -6, 0), At: now.Add(-time.Minute)}
+	for i := range store.Day(store.ActivityDays) {
+		day := store.DayUse{Day: store.DayOf(now) - i, Requests: 400 + int64(i*37%211)}
+		if (day.Day.Start().Weekday()+1)%7 < 2 {
+			day.Requests /= 4
+		}
+		if i == 20 {
+			day.Denied = 180
+		}
+		use.Days = append(use.Days, day)
+	}
+	for address, ages := range map[string][2]int{"192.0.2.7": {180, 6}, "2001:db8:85a3::1": {6, 0}} {
+		use.Networks = append(use.Networks, store.NetworkUse{
+			Network: store.NetworkOf(address), FirstAt: now.AddDate(0, 0, -ages[0]), LastAt: now.AddDate(0, 0, -ages[1]).Add(-time.Minute),
+			Requests: int64(400 * (ages[0] - ages[1])),
+		})
+	}
+	for _, permission := range key.Permissions[:3] {
+		use.Asked = append(use.Asked, store.AskedPermission{Permission: permission, LastAt: now.Add(-time.Minute)})
+	}
+	if err := s.keys.Store.RecordUse(tb.Context(), []store.Use{use}); err != nil {
+		tb.Fatal(err)
+	}
+}
+
 func signInStates(t *testing.T) (*tab, []state) {
 	t.Helper()
 	s := newPageSite(t, onSQLite(t), "")
@@ -229,6 +258,18 @@ func listStates(t *testing.T) (*tab, []state) {
 			b.sees("#audit", "Denied")
 			b.sees("#audit .chip", "Stream deck")
 		}},
+		{"activity-used", func(b *tab) {
+			s.wear(b.t, keys["Transcoder worker"])
+			listed(b)
+			b.click(in(keys["Transcoder worker"], "a.quiet"))
+			b.sees("[data-use]", "holds 4 permissions, 3 were asked for")
+			b.sees("[data-use]", "new")
+			b.until("document.querySelectorAll('.bars .bar').length > 80")
+		}},
+		{"activity-used-phone", func(b *tab) {
+			b.width(360)
+			b.sees("[data-use]", "Never asked for")
+		}},
 		{"loading", func(b *tab) {
 			listed(b)
 			link.Slow(15 * time.Second)
@@ -241,6 +282,11 @@ func listStates(t *testing.T) (*tab, []state) {
 			b.choose("nav a", "Deutsch")
 			b.sees("#keys h2", "System-API-Schlüssel")
 			b.sees(".expiry.soon", "läuft ab in 3 Tagen")
+		}},
+		{"activity-used-german", func(b *tab) {
+			listed(b)
+			b.click(in(keys["Transcoder worker"], "a.quiet"))
+			b.sees("[data-use]", "hat 4 Berechtigungen, 3 davon wurden verlangt")
 		}},
 	}
 }

@@ -26,12 +26,15 @@ const (
 	// AuditDenied is a request with a key that is not valid any more, or that lacks a
 	// permission.
 	AuditDenied AuditEvent = "api_key.denied"
+	// AuditNewNetwork is a use from a network that was new. Its details say which, and how
+	// many there were.
+	AuditNewNetwork AuditEvent = "api_key.new_network"
 	// AuditGap says that records had to be dropped. Its details say how many.
 	AuditGap AuditEvent = "api_key.audit_gap"
 )
 
 // AuditEvents are all events.
-var AuditEvents = []AuditEvent{AuditCreated, AuditRevoked, AuditExpired, AuditUsed, AuditDenied, AuditGap}
+var AuditEvents = []AuditEvent{AuditCreated, AuditRevoked, AuditExpired, AuditUsed, AuditDenied, AuditNewNetwork, AuditGap}
 
 // The kinds of [AuditActor].
 const (

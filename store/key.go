@@ -144,12 +144,6 @@ func (k *Key) Expired(now time.Time) bool {
 	return !k.ExpiresAt.IsZero() && !now.Before(k.ExpiresAt)
 }
 
-// Use says when a key was last used. See [Store.RecordUse].
-type Use struct {
-	ID ID
-	At time.Time
-}
-
 // MaxLabel is the length of the longest label, in characters (code points).
 const MaxLabel = 100
 

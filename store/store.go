@@ -135,10 +135,11 @@ type Store interface {
 	// hash by now, and [ErrNotFound] if it does not exist any more.
 	RehashKey(ctx context.Context, id ID, old, renewed Hash) error
 
-	// RecordUse sets the last use of each key, if the new time is later. So the order of
-	// calls does not matter. A time that is more than a second ahead of the store's own clock
-	// is cut to one second ahead. Keys that do not exist any more are skipped. One call is
-	// one transaction.
+	// RecordUse adds what was counted of each key to its [Activity], and sets its last use, if
+	// the new time is later. So the order of calls does not matter. A time that is more than a
+	// second ahead of the store's own clock is cut to one second ahead. Keys that do not exist
+	// any more are skipped. One call is one transaction. If the store cannot say whether it was
+	// committed, the caller tries again, and the increments may be there twice.
 	RecordUse(ctx context.Context, uses []Use) error
 
 	// Follow opens a session on the change log. The instance has not joined yet. [Store.Close]
@@ -163,6 +164,8 @@ type Store interface {
 	// Prune removes the oldest entries of the change log, with their cuts. Keep is how many
 	// entries are left. At least one always is.
 	Prune(ctx context.Context, keep int) error
+
+	Activities
 
 	AuditLog
 

@@ -26,6 +26,9 @@ func (e *InsufficientError) Error() string {
 // permissions. Without permissions any key will do. A request without a valid
 // assertion gets 401, one that lacks a permission 403. While the public keys cannot be
 // read, the answer is 503 with Retry-After.
+//
+// The answers say which permissions were asked of the key (X-Lumio-Required). The proxy takes
+// that out, and shows it in the activity of the key. It never reaches a client.
 func (v *Verifier) Require(permissions ...string) func(next http.Handler) http.Handler {
 	return func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -33,6 +36,10 @@ func (v *Verifier) Require(permissions ...string) func(next http.Handler) http.H
 			if err != nil {
 				v.refuse(w, r, err)
 				return
+			}
+			if len(permissions) > 0 {
+				// The proxy takes it out of the answer, and shows with the key what is asked of it.
+				w.Header().Add(v.prefix+"Required", strings.Join(permissions, ","))
 			}
 			for _, permission := range permissions {
 				if !identity.Has(permission) {

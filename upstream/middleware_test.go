@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 
@@ -99,6 +100,28 @@ func TestAnswers(t *testing.T) {
 				t.Errorf("the body is %s", w.Body)
 			}
 		})
+	}
+}
+
+// TestAnAnswerSaysWhatWasAsked, to the proxy. Who has not come through it learns nothing.
+func TestAnAnswerSaysWhatWasAsked(t *testing.T) {
+	t.Parallel()
+	verifier, good := verifierOf(makeVectors()), http.Header{"X-Lumio-Assertion": {goodAssertion()}}
+	handler := http.HandlerFunc(who)
+	for name, test := range map[string]struct {
+		handler http.Handler
+		header  http.Header
+		want    []string
+	}{
+		"what the key has":   {verifier.Require("bots:read", "bots:write")(handler), good, []string{"bots:read,bots:write"}},
+		"what the key lacks": {verifier.Require("bots:delete")(handler), good, []string{"bots:delete"}},
+		"one after another":  {verifier.Require("bots:read")(verifier.Require("bots:write")(handler)), good, []string{"bots:read", "bots:write"}},
+		"nothing":            {verifier.Require()(handler), good, nil},
+		"of nobody":          {verifier.Require("bots:read")(handler), http.Header{}, nil},
+	} {
+		if got := serve(test.handler, test.header, "/bots/17").Header().Values("X-Lumio-Required"); !slices.Equal(got, test.want) {
+			t.Errorf("%s: %q, want %q", name, got, test.want)
+		}
 	}
 }
 

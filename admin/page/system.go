@@ -1,6 +1,7 @@
 package page
 
 import (
+	"errors"
 	"net/http"
 	"slices"
 
@@ -139,6 +140,15 @@ func (p *Page) auditCard(r *http.Request, x *exchange, state ui.State) (ui.Audit
 	}
 	if state.Activity == "" {
 		return card, nil
+	}
+	if x.Actor.May(admin.PermissionRead) == nil {
+		key, activity, err := x.Service.Activity(ctx, x.Actor, query.Key)
+		switch {
+		case err == nil:
+			card.Use = &ui.Use{Key: key, Activity: activity, Now: p.config.Now()}
+		case !errors.Is(err, store.ErrNotFound): // the records of a key outlive it
+			return card, err
+		}
 	}
 	// The card names the key whose records it shows: by a record, or else by the row.
 	for _, record := range card.Records {

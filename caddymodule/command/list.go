@@ -1,6 +1,7 @@
 package command
 
 import (
+	"context"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -19,14 +20,18 @@ var sortOrders = map[string]store.KeyQuery{
 
 func listCommand() *cobra.Command {
 	cmd := &cobra.Command{
-		Use:   "list [--json] [--sort created_at|label|last_used_at|expires_at] [--unused-for DURATION] [--expiring-within DURATION] [--expired]",
+		Use:   "list [--json] [--sort created_at|label|last_used_at|expires_at] [--unused-for DURATION] [--expiring-within DURATION] [--expired] [--unused-permissions]",
 		Short: "Lists the keys",
 		Long: `
 Prints a table, or with --json the objects of the API, one a line. Sorted by
 creation the newest key comes first; by last use the one that is idle longest,
 with those never used before all others; by expiry the one that expires next,
 with those that never expire after all others. Keys that have expired are left
-out without --expired.`,
+out without --expired.
+
+With --unused-permissions only keys that hold permissions which nobody has asked
+for, and those permissions in place of all. A key of which no permission was ever
+asked is left out: nothing can be said of it.`,
 		Args: cobra.NoArgs,
 		RunE: onStore(readList),
 	}
@@ -35,6 +40,7 @@ out without --expired.`,
 	cmd.Flags().String("unused-for", "", "Only keys that were not used for so long, such as 90d")
 	cmd.Flags().String("expiring-within", "", "Only keys that expire within this time, such as 14d")
 	cmd.Flags().Bool("expired", false, "Keys that have expired too")
+	cmd.Flags().Bool("unused-permissions", false, "Only keys that hold permissions nobody asked for, with those")
 	return cmd
 }
 
@@ -54,6 +60,7 @@ func readList(cmd *cobra.Command, _ []string) (action, error) {
 	if err != nil {
 		return nil, err
 	}
+	unused, _ := cmd.Flags().GetBool("unused-permissions")
 	p := keyTable(cmd.OutOrStdout())
 	if asJSON, _ := cmd.Flags().GetBool("json"); asJSON {
 		p = jsonLines(cmd.OutOrStdout(), admin.ShowKey)
@@ -68,17 +75,39 @@ func readList(cmd *cobra.Command, _ []string) (action, error) {
 		if expired, _ := cmd.Flags().GetBool("expired"); !expired {
 			query.LiveAt = t.now()
 		}
-		return printKeys(cmd, t, &query, p)
+		return printKeys(cmd, t, &query, p, unused)
 	}, nil
 }
 
-// printKeys prints every page.
-func printKeys(cmd *cobra.Command, t *target, query *store.KeyQuery, p printer[store.Key]) error {
-	service := t.service()
+// unusedOf returns the keys that hold permissions nobody has asked of them, with those alone.
+func unusedOf(ctx context.Context, s store.Store, keys []store.Key) (kept []store.Key, err error) {
+	ids := make([]store.ID, 0, len(keys))
+	for i := range keys {
+		ids = append(ids, keys[i].ID)
+	}
+	asked, err := s.Asked(ctx, ids)
+	for _, key := range keys {
+		if key.Permissions = key.Unused(asked[key.ID]); len(key.Permissions) > 0 {
+			kept = append(kept, key)
+		}
+	}
+	return kept, err
+}
+
+// printKeys prints every page. Unused says that only keys with unused permissions count.
+func printKeys(cmd *cobra.Command, t *target, query *store.KeyQuery, p printer[store.Key], unused bool) error {
+	service, n := t.service(), 0
 	for {
 		page, err := service.List(cmd.Context(), admin.CLI(), query)
 		if err != nil {
 			return err
+		}
+		if unused {
+			if page.Keys, err = unusedOf(cmd.Context(), service.Store, page.Keys); err != nil {
+				return err
+			}
+			n += len(page.Keys)
+			page.Total = n
 		}
 		for i := range page.Keys {
 			if err := p.print(&page.Keys[i]); err != nil {

@@ -29,10 +29,15 @@ type Exchange struct {
 	request  *http.Request
 	http1    bool
 
+	// Answering is called with the header of the answer before it leaves, unless it is nil: once
+	// for each informational answer, and once or more for the final one. Set it before Wrap.
+	Answering Answering
+
 	connection    *connection // whose context is canceled; nil for one of the request's own
 	alive         func() error
 	headerAtWrap  []field  // the answer's header at Wrap, to go back to
 	headerStorage [2]field // for a short headerAtWrap, without an allocation
+	begun         bool     // the final answer has begun; of the handler's goroutine alone
 	writer        writer
 	body          body
 
@@ -46,6 +51,12 @@ type Exchange struct {
 	hijacked net.Conn                // nil unless the handler has taken over the connection
 	unblocks *time.Timer             // calls unblock again; nil until the first call
 	finished bool
+}
+
+// Answering may change the header of an answer that is about to leave. It is no function, so
+// that a request need not allocate one.
+type Answering interface {
+	Answering(header http.Header)
 }
 
 // field is a line of a header.
@@ -213,6 +224,10 @@ func (x *Exchange) check() error {
 func (x *Exchange) beginSend(status int) error {
 	if err := x.check(); err != nil {
 		return err
+	}
+	if !x.begun && x.Answering != nil {
+		x.begun = true
+		x.Answering.Answering(x.response.Header())
 	}
 	x.mu.Lock()
 	defer x.mu.Unlock()

@@ -23,7 +23,9 @@ func (w *writer) Unwrap() http.ResponseWriter { return w.x.response }
 func (w *writer) WriteHeader(status int) {
 	var cause error
 	if status < http.StatusOK && status != http.StatusSwitchingProtocols {
-		cause = w.x.check()
+		if cause = w.x.check(); cause == nil && w.x.Answering != nil {
+			w.x.Answering.Answering(w.x.response.Header())
+		}
 	} else {
 		cause = w.x.beginSend(status)
 	}

@@ -194,7 +194,6 @@ func (e *Engine) assemble(s store.Store, minter *token.Minter) *Live {
 		Store:    s,
 		Minter:   minter,
 		Slots:    verify.NewSlots(e.config.Argon2id, e.config.HashMemory),
-		Recorder: usage.Start(s, e.config.LastUsedInterval, e.logger),
 		Lease:    coherence.NewLease(e.config.Lease, now),
 		InFlight: coherence.NewInFlight(now),
 	}
@@ -203,6 +202,9 @@ func (e *Engine) assemble(s store.Store, minter *token.Minter) *Live {
 		secret = e.config.Secrets[0]
 	}
 	l.Sealer = audit.NewSealer(secret)
+	l.Recorder = usage.Start(s, e.config.LastUsedInterval, e.logger, func(ctx context.Context) error {
+		return s.ReportNetworks(ctx, audit.NewNetwork, l.Sealer)
+	})
 	log := audit.Config{Log: s, Sealer: l.Sealer, Logger: e.logger, Now: now, Name: e.config.Name}
 	l.Audit, l.keeper = audit.Start(log), audit.Keep(log, e.config.AuditRetention)
 	l.pruner = session.Prune(s, now, e.logger)

@@ -9,12 +9,14 @@ import (
 	"errors"
 	"net/http"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/lumio-vision/caddy-system-keys/internal/header"
 	"github.com/lumio-vision/caddy-system-keys/internal/session"
 	"github.com/lumio-vision/caddy-system-keys/internal/token"
 	"github.com/lumio-vision/caddy-system-keys/internal/verify"
+	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
 // Config says what a [Gate] does.
@@ -144,6 +146,21 @@ func (g *Gate) strip(r *http.Request) (misplaced string) {
 func (g *Gate) Withdraw(r *http.Request) {
 	g.owner.Remove(r.Header)
 	dropKey(r)
+}
+
+// TakeRequired takes out of an answer which permissions the upstream has asked of the key, and
+// notes them for the key. What is no permission is passed over.
+func (g *Gate) TakeRequired(answer http.Header, identity *verify.Identity) {
+	noted := 0
+	for _, line := range g.owner.TakeRequired(answer) {
+		for permission := range strings.SplitSeq(line, ",") {
+			permission = strings.Trim(permission, " \t")
+			if noted < store.MaxPermissions && store.ValidPermission(permission) {
+				identity.Asked(permission)
+				noted++
+			}
+		}
+	}
 }
 
 // dropKey removes a system key from the Authorization field. It leaves other credentials

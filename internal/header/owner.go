@@ -35,6 +35,7 @@ const (
 	keyLabel    = "Key-Label"
 	permissions = "Permissions"
 	assertion   = "Assertion"
+	required    = "Required" // in an answer
 )
 
 // Owner owns one header prefix. It is made once from the configuration. It is immutable and
@@ -44,6 +45,7 @@ type Owner struct {
 	// names are the canonical field names for the texts in [Values], in the same order.
 	names     [fields]string
 	assertion string
+	required  string
 }
 
 // New returns the owner of all field names that begin with prefix, such as "X-Lumio-". A
@@ -60,6 +62,7 @@ func New(prefix string) (*Owner, error) {
 		prefix:    fold(prefix),
 		names:     [fields]string{name(authType), name(keyID), name(keyLabel), name(permissions)},
 		assertion: name(assertion),
+		required:  name(required),
 	}, nil
 }
 
@@ -104,6 +107,16 @@ func (o *Owner) Remove(h http.Header) {
 			delete(h, name)
 		}
 	}
+}
+
+// TakeRequired removes the field of an answer by which an upstream says which permissions it
+// has asked of the key, and returns its lines. They have the permissions between commas.
+func (o *Owner) TakeRequired(answer http.Header) []string {
+	lines, found := answer[o.required]
+	if found {
+		delete(answer, o.required)
+	}
+	return lines
 }
 
 // protects reports whether the client must not remove a field with this name, nor send a

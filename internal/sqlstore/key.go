@@ -30,10 +30,7 @@ func ScanKey(
 		ID(&key.ID), &label, permissions, &isSystem, (*instant)(&key.CreatedAt), &createdBy,
 		(*optionalInstant)(&key.ExpiresAt), (*optionalInstant)(&key.LastUsedAt), &minted, networks,
 	}, more...)...)
-	if errors.Is(err, sql.ErrNoRows) { // pgx.ErrNoRows matches it too
-		return nil, store.ErrNotFound
-	}
-	if err != nil {
+	if err = notFound(err); err != nil {
 		return nil, err
 	}
 	key.Label, key.CreatedBy = label.String, createdBy.String
@@ -44,6 +41,14 @@ func ScanKey(
 	slices.Sort(key.Permissions)
 	key.Permissions = append([]string{}, slices.Compact(key.Permissions)...)
 	return &key, nil
+}
+
+// notFound turns the error that there is no row into that of the contract.
+func notFound(err error) error {
+	if errors.Is(err, sql.ErrNoRows) { // pgx.ErrNoRows matches it too
+		return store.ErrNotFound
+	}
+	return err
 }
 
 // WithHash reads a key by scan, and its hash from the column after KeyColumns.

@@ -1,8 +1,9 @@
-// Package usage writes when each key was last used. It writes behind the requests.
+// Package usage counts what keys are used for, and writes it behind the requests.
 //
-// A request pays one atomic store. A [Recorder] collects the last-use marks that changed,
-// and writes them in one batch per interval. A crash loses one interval at most. A single
-// use is never lost to throttling.
+// A request pays a few atomic writes. A [Mark] counts the uses of one key: by day, by
+// network, and which permissions were asked of it. A [Recorder] collects the marks that
+// changed, and writes them in one batch per interval, with the last uses. A crash loses one
+// interval at most. A single use of a key is never lost to throttling.
 package usage
 
 import (
@@ -21,50 +22,99 @@ import (
 // flushTimeout bounds one write, so that a store that hangs delays a shutdown no longer.
 const flushTimeout = 5 * time.Second
 
-// Sink takes a batch of last uses; [store.Store] is one.
+// maxKeys is how many keys are counted by their id alone between two writes. If there are
+// more, a write is asked for, and refusals of others are not counted until then.
+const maxKeys = 100_000
+
+// Sink takes a batch of uses; [store.Store] is one.
 type Sink interface {
 	RecordUse(ctx context.Context, uses []store.Use) error
 }
 
-// Recorder writes last-use marks behind. It is safe for concurrent use. It keeps the uses
-// that could not be written, one per key, and tries them again.
+// Recorder writes behind what marks have counted. It is safe for concurrent use. It keeps
+// what could not be written, one entry per key, and tries it again.
 type Recorder struct {
-	sink Sink
+	sink   Sink
+	report func(ctx context.Context) error // or nil
+
+	details atomic.Int64 // the room that all marks have taken
 
 	mu    sync.Mutex // guards the fields up to pendingKeys
-	queue []*LastUse
+	queue []*Mark
+	byID  map[store.ID]*store.Use // what was counted without a mark
 	// oldestQueued is the first use in the queue, and oldestPending that of the uses that a
 	// flush has taken. Both are zero for none.
 	oldestQueued, oldestPending time.Time
 	pendingKeys                 int // the length of pending, for Stats
 
-	flushing sync.Mutex
-	pending  map[store.ID]time.Time // taken and not written yet; guarded by flushing
+	flushing       sync.Mutex
+	pending        map[store.ID]*store.Use // taken and not written yet; guarded by flushing
+	pendingDetails int
 
 	worker *worker.Worker
 }
 
-// Start makes a recorder that flushes every interval until [Recorder.Close].
-func Start(sink Sink, interval time.Duration, logger *slog.Logger) *Recorder {
-	r := &Recorder{sink: sink, pending: make(map[store.ID]time.Time)}
+// Start makes a recorder that flushes every interval until [Recorder.Close]. Report is called
+// after each write, unless it is nil.
+func Start(sink Sink, interval time.Duration, logger *slog.Logger, report func(ctx context.Context) error) *Recorder {
+	r := &Recorder{
+		sink: sink, report: report,
+		byID: make(map[store.ID]*store.Use), pending: make(map[store.ID]*store.Use),
+	}
 	r.worker = worker.Start(worker.Work{
-		Turn:      r.Flush,
-		Every:     interval,
-		Later:     true,
-		Failing:   func(err error) { logger.Error("last use not written, will be tried again", slog.Any("error", err)) },
-		Recovered: func() { logger.Info("last use is written again") },
+		Turn:  r.Flush,
+		Every: interval,
+		Later: true,
+		Failing: func(err error) {
+			logger.Error("uses of keys not written or not reported, will be tried again", slog.Any("error", err))
+		},
+		Recovered: func() { logger.Info("uses of keys are written again") },
 	})
 	return r
 }
 
-// Touch notes that the key of the mark was used at this time. A nil recorder does nothing.
-func (r *Recorder) Touch(m *LastUse, at time.Time) {
-	if r == nil || !m.raise(at) {
+// Mark makes a mark for a key. That of a nil recorder counts nothing.
+func (r *Recorder) Mark(id store.ID) *Mark { return &Mark{recorder: r, id: id} }
+
+// Deny notes that a request with this key was refused. Used says that the request was noted
+// as a use before.
+func (r *Recorder) Deny(id store.ID, at time.Time, used bool) {
+	day := store.DayUse{Day: store.DayOf(at), Denied: 1}
+	if !used {
+		day.Requests = 1
+	}
+	r.note(id, func(use *store.Use) { addDay(use, day) })
+}
+
+// Ask notes that the permission was asked of a key that has no mark here.
+func (r *Recorder) Ask(id store.ID, permission string, at time.Time) {
+	r.note(id, func(use *store.Use) { addAsked(use, store.AskedPermission{Permission: permission, LastAt: at}) })
+}
+
+// note adds to what was counted of a key without its mark.
+func (r *Recorder) note(id store.ID, add func(use *store.Use)) {
+	if r == nil {
 		return
 	}
 	r.mu.Lock()
+	defer r.mu.Unlock()
+	use := r.byID[id]
+	if use == nil {
+		if len(r.byID) >= maxKeys {
+			r.worker.Wake()
+			return
+		}
+		use = &store.Use{ID: id}
+		r.byID[id] = use
+	}
+	add(use)
+}
+
+// enqueue puts a mark before the next flush.
+func (r *Recorder) enqueue(m *Mark) {
+	r.mu.Lock()
 	if len(r.queue) == 0 {
-		r.oldestQueued = at
+		r.oldestQueued = instant(m.last.Load())
 	}
 	r.queue = append(r.queue, m)
 	r.mu.Unlock()
@@ -97,28 +147,30 @@ func (r *Recorder) Flush(ctx context.Context) error {
 	defer r.flushing.Unlock()
 
 	r.mu.Lock()
-	queue := r.queue
+	queue, byID := r.queue, r.byID
 	r.queue = nil
+	if len(byID) > 0 {
+		r.byID = make(map[store.ID]*store.Use)
+	}
 	if r.oldestPending.IsZero() {
 		r.oldestPending = r.oldestQueued
 	}
 	r.oldestQueued = time.Time{}
 	r.mu.Unlock()
 
-	// A key that was used since a write has failed has one entry all the same, the later one.
 	for _, m := range queue {
-		use := m.take()
-		if use.At.After(r.pending[use.ID]) {
-			r.pending[use.ID] = use.At
-		}
+		r.add(m.take())
+	}
+	for _, use := range byID {
+		r.add(use)
 	}
 	r.setPendingKeys(len(r.pending))
 	if len(r.pending) == 0 {
 		return nil
 	}
 	batch := make([]store.Use, 0, len(r.pending))
-	for id, at := range r.pending {
-		batch = append(batch, store.Use{ID: id, At: at})
+	for _, use := range r.pending {
+		batch = append(batch, *use)
 	}
 	// Instances that lock rows in the same order cannot deadlock each other.
 	slices.SortFunc(batch, func(a, b store.Use) int { return bytes.Compare(a.ID[:], b.ID[:]) })
@@ -129,8 +181,83 @@ func (r *Recorder) Flush(ctx context.Context) error {
 		return err
 	}
 	clear(r.pending)
+	r.pendingDetails = 0
 	r.setPendingKeys(0)
+	if r.report != nil {
+		return r.report(ctx)
+	}
 	return nil
+}
+
+// add adds to what is to be written. A key that was used since a write has failed has one
+// entry all the same. While the store is down, days and last uses go on to be counted, and
+// networks and permissions as long as there is room.
+func (r *Recorder) add(use *store.Use) {
+	if details := len(use.Networks) + len(use.Asked); r.pendingDetails+details > maxDetails {
+		use.Networks, use.Asked = nil, nil
+	} else {
+		r.pendingDetails += details
+	}
+	before := r.pending[use.ID]
+	if before == nil {
+		r.pending[use.ID] = use
+		return
+	}
+	if before.First.IsZero() || !use.First.IsZero() && use.First.Before(before.First) {
+		before.First = use.First
+	}
+	if use.At.After(before.At) {
+		before.At = use.At
+	}
+	for _, day := range use.Days {
+		addDay(before, day)
+	}
+	for _, network := range use.Networks {
+		addNetwork(before, network)
+	}
+	for _, asked := range use.Asked {
+		addAsked(before, asked)
+	}
+}
+
+func addDay(use *store.Use, day store.DayUse) {
+	for i := range use.Days {
+		if known := &use.Days[i]; known.Day == day.Day {
+			known.Requests, known.Denied = known.Requests+day.Requests, known.Denied+day.Denied
+			return
+		}
+	}
+	use.Days = append(use.Days, day)
+}
+
+func addNetwork(use *store.Use, network store.NetworkUse) {
+	for i := range use.Networks {
+		known := &use.Networks[i]
+		if known.Network != network.Network {
+			continue
+		}
+		known.Requests += network.Requests
+		if network.FirstAt.Before(known.FirstAt) {
+			known.FirstAt = network.FirstAt
+		}
+		if network.LastAt.After(known.LastAt) {
+			known.LastAt = network.LastAt
+		}
+		return
+	}
+	use.Networks = append(use.Networks, network)
+}
+
+func addAsked(use *store.Use, asked store.AskedPermission) {
+	for i := range use.Asked {
+		if known := &use.Asked[i]; known.Permission == asked.Permission {
+			if asked.LastAt.After(known.LastAt) {
+				known.LastAt = asked.LastAt
+			}
+			return
+		}
+	}
+	use.Asked = append(use.Asked, asked)
 }
 
 // setPendingKeys tells [Recorder.Stats] how many uses the flush has taken.
@@ -148,34 +275,4 @@ func (r *Recorder) setPendingKeys(n int) {
 func (r *Recorder) Close(ctx context.Context) error {
 	r.worker.Close()
 	return r.Flush(ctx)
-}
-
-// LastUse is the last-use mark of one key. It is a part of the key's slot in memory, and
-// outlives the slot while it waits to be written.
-type LastUse struct {
-	id    store.ID
-	last  atomic.Int64 // microseconds since the Unix epoch
-	dirty atomic.Bool  // it is queued
-}
-
-// NewLastUse makes a mark for a key that was not used yet.
-func NewLastUse(id store.ID) *LastUse { return &LastUse{id: id} }
-
-// raise moves the last use forward to at. It reports whether the mark was clean, so that
-// the caller has to queue it.
-func (m *LastUse) raise(at time.Time) bool {
-	us := at.UnixMicro()
-	for last := m.last.Load(); us > last; last = m.last.Load() {
-		if m.last.CompareAndSwap(last, us) {
-			break
-		}
-	}
-	return !m.dirty.Load() && m.dirty.CompareAndSwap(false, true)
-}
-
-// take returns the use to write. It makes the mark clean before it reads the time, so that
-// a use between the two steps is queued again and not lost.
-func (m *LastUse) take() store.Use {
-	m.dirty.Store(false)
-	return store.Use{ID: m.id, At: time.UnixMicro(m.last.Load()).UTC()}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"net/netip"
 	"sync"
 	"testing"
 	"time"
@@ -17,13 +18,32 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// sink keeps the newest use of each key, and can be failed.
+// sink keeps the newest use of each key and adds up the rest, and can be failed.
 type sink struct {
 	mu      sync.Mutex
 	batches int
 	uses    map[store.ID]time.Time
+	first   map[store.ID]time.Time
+	days    map[day]store.DayUse
+	from    map[from]store.NetworkUse
+	asked   map[question]time.Time
 	fail    error
 }
+
+type (
+	day struct {
+		id  store.ID
+		day store.Day
+	}
+	from struct {
+		id      store.ID
+		network netip.Prefix
+	}
+	question struct {
+		id         store.ID
+		permission string
+	}
+)
 
 func (s *sink) RecordUse(_ context.Context, uses []store.Use) error {
 	s.mu.Lock()
@@ -38,6 +58,20 @@ func (s *sink) RecordUse(_ context.Context, uses []store.Use) error {
 		}
 		if u.At.After(s.uses[u.ID]) {
 			s.uses[u.ID] = u.At
+		}
+		if first, there := s.first[u.ID]; !u.First.IsZero() && (!there || u.First.Before(first)) {
+			s.first[u.ID] = u.First
+		}
+		for _, d := range u.Days {
+			sum := s.days[day{u.ID, d.Day}]
+			s.days[day{u.ID, d.Day}] = store.DayUse{Day: d.Day, Requests: sum.Requests + d.Requests, Denied: sum.Denied + d.Denied}
+		}
+		for _, n := range u.Networks {
+			n.Requests += s.from[from{u.ID, n.Network}].Requests
+			s.from[from{u.ID, n.Network}] = n
+		}
+		for _, a := range u.Asked {
+			s.asked[question{u.ID, a.Permission}] = a.LastAt
 		}
 	}
 	return nil
@@ -57,8 +91,11 @@ func (s *sink) at(id store.ID) time.Time {
 
 func start(t *testing.T, interval time.Duration) (*sink, *usage.Recorder) {
 	t.Helper()
-	s := &sink{uses: make(map[store.ID]time.Time)}
-	return s, usage.Start(s, interval, slog.New(slog.DiscardHandler))
+	s := &sink{
+		uses: make(map[store.ID]time.Time), first: make(map[store.ID]time.Time), days: make(map[day]store.DayUse),
+		from: make(map[from]store.NetworkUse), asked: make(map[question]time.Time),
+	}
+	return s, usage.Start(s, interval, slog.New(slog.DiscardHandler), nil)
 }
 
 var noon = time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
@@ -67,7 +104,7 @@ func TestASingleUseIsWrittenAtTheEnd(t *testing.T) {
 	t.Parallel()
 	s, r := start(t, time.Hour)
 	id := store.ID{1}
-	r.Touch(usage.NewLastUse(id), noon)
+	r.Mark(id).Use("", noon)
 	if err := r.Close(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -81,10 +118,10 @@ func TestUsesAreWrittenEveryInterval(t *testing.T) {
 	s, r := start(t, time.Millisecond)
 	defer func() { _ = r.Close(t.Context()) }()
 	id := store.ID{1}
-	mark := usage.NewLastUse(id)
+	mark := r.Mark(id)
 	for i := range 3 {
 		at := noon.Add(time.Duration(i) * time.Second)
-		r.Touch(mark, at)
+		mark.Use("", at)
 		for !s.at(id).Equal(at) {
 			time.Sleep(100 * time.Microsecond)
 		}
@@ -95,10 +132,10 @@ func TestTheNewestUseWinsWhateverTheOrder(t *testing.T) {
 	t.Parallel()
 	s, r := start(t, time.Hour)
 	id := store.ID{1}
-	first, second := usage.NewLastUse(id), usage.NewLastUse(id) // a slot that was evicted and came back
-	r.Touch(first, noon.Add(time.Minute))
-	r.Touch(first, noon)
-	r.Touch(second, noon.Add(time.Second))
+	first, second := r.Mark(id), r.Mark(id) // a slot that was evicted and came back
+	first.Use("", noon.Add(time.Minute))
+	first.Use("", noon)
+	second.Use("", noon.Add(time.Second))
 	if err := r.Close(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -113,12 +150,12 @@ func TestWhatTheStoreDidNotTakeIsTriedAgain(t *testing.T) {
 	id, other := store.ID{1}, store.ID{2}
 	down := errors.New("connection refused")
 	s.setFail(down)
-	r.Touch(usage.NewLastUse(id), noon)
+	r.Mark(id).Use("", noon)
 	if err := r.Flush(t.Context()); !errors.Is(err, down) {
 		t.Fatalf("got %v", err)
 	}
 	s.setFail(nil)
-	r.Touch(usage.NewLastUse(other), noon.Add(time.Second))
+	r.Mark(other).Use("", noon.Add(time.Second))
 	if err := r.Close(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -144,7 +181,7 @@ func TestNothingIsWrittenWhenNothingWasUsed(t *testing.T) {
 func TestAUseIsWrittenOnce(t *testing.T) {
 	t.Parallel()
 	s, r := start(t, time.Hour)
-	r.Touch(usage.NewLastUse(store.ID{1}), noon)
+	r.Mark(store.ID{1}).Use("", noon)
 	for range 3 {
 		if err := r.Flush(t.Context()); err != nil {
 			t.Fatal(err)
@@ -165,11 +202,11 @@ func TestNoUseIsLost(t *testing.T) {
 	const keys, touches = 10, 500
 	var wg sync.WaitGroup
 	for k := range keys {
-		mark := usage.NewLastUse(store.ID{byte(k)})
+		mark := r.Mark(store.ID{byte(k)})
 		for g := range 2 {
 			wg.Go(func() {
 				for i := range touches {
-					r.Touch(mark, noon.Add(time.Duration(2*i+g)*time.Microsecond))
+					mark.Use("", noon.Add(time.Duration(2*i+g)*time.Microsecond))
 				}
 			})
 		}
@@ -196,11 +233,11 @@ func TestTheOldestUnwrittenUse(t *testing.T) {
 			t.Errorf("%s (-want +got):\n%s", when, diff)
 		}
 	}
-	first, second := usage.NewLastUse(store.ID{1}), usage.NewLastUse(store.ID{2})
+	first, second := r.Mark(store.ID{1}), r.Mark(store.ID{2})
 	want("at first", 0, time.Time{})
-	r.Touch(first, noon)
-	r.Touch(first, noon.Add(time.Second))
-	r.Touch(second, noon.Add(2*time.Second))
+	first.Use("", noon)
+	first.Use("", noon.Add(time.Second))
+	second.Use("", noon.Add(2*time.Second))
 	want("two keys were used", 2, noon)
 
 	s.setFail(errors.New("down"))
@@ -208,7 +245,7 @@ func TestTheOldestUnwrittenUse(t *testing.T) {
 		t.Fatal("the store is down")
 	}
 	want("the store is down", 2, noon)
-	r.Touch(usage.NewLastUse(store.ID{3}), noon.Add(time.Minute))
+	r.Mark(store.ID{3}).Use("", noon.Add(time.Minute))
 	want("a third was used meanwhile", 3, noon)
 	_ = r.Flush(t.Context())
 	want("it is down still", 3, noon)
@@ -218,7 +255,7 @@ func TestTheOldestUnwrittenUse(t *testing.T) {
 		t.Fatal(err)
 	}
 	want("all was written", 0, time.Time{})
-	r.Touch(first, noon.Add(time.Hour))
+	first.Use("", noon.Add(time.Hour))
 	want("used again", 1, noon.Add(time.Hour))
 	if err := r.Close(t.Context()); err != nil {
 		t.Fatal(err)

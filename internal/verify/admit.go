@@ -225,7 +225,8 @@ func (v *Verifier) direct(ctx context.Context, p *presented, request *coherence.
 		request.Leave()
 		return identity, ErrNetwork
 	}
-	v.config.Uses.Touch(v.l1.lastUse(p.id), now)
+	identity.uses = v.l1.mark(p.id)
+	identity.uses.Use(p.client, now)
 	return identity, nil
 }
 
@@ -258,7 +259,7 @@ func (v *Verifier) recall(p *presented, request *coherence.Request) (_ *Identity
 		request.Leave()
 		return e.identity, now, ErrNetwork
 	}
-	v.config.Uses.Touch(s.lastUse, now)
+	s.uses.Use(p.client, now)
 	return e.identity, now, nil
 }
 

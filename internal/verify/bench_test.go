@@ -19,7 +19,7 @@ func (nowhere) RecordUse(context.Context, []store.Use) error { return nil }
 // withRecorder has last uses recorded for real.
 func withRecorder(b *testing.B) func(*verify.Config) {
 	b.Helper()
-	recorder := usage.Start(nowhere{}, time.Second, slog.New(slog.DiscardHandler))
+	recorder := usage.Start(nowhere{}, time.Second, slog.New(slog.DiscardHandler), nil)
 	b.Cleanup(func() { _ = recorder.Close(b.Context()) })
 	return func(c *verify.Config) { c.Uses = recorder }
 }

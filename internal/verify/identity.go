@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/lumio-vision/caddy-system-keys/internal/header"
+	"github.com/lumio-vision/caddy-system-keys/internal/usage"
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
@@ -25,6 +26,8 @@ type Identity struct {
 	// Boxed are the values of Caddy's placeholders. They are made interface values once per
 	// key, so that setting a placeholder costs a request no allocation.
 	Boxed Boxed
+
+	uses *usage.Mark // nil counts nothing
 }
 
 // Boxed holds the identity's texts as interface values.
@@ -32,12 +35,17 @@ type Boxed struct {
 	ID, Label, Permissions any
 }
 
-// Has reports whether the key itself has the permission. IsSystem does not count, since it
-// is for the admin plane alone.
+// Has reports whether the key itself has the permission, and notes that it was asked of the
+// key. IsSystem does not count, since it is for the admin plane alone.
 func (id *Identity) Has(permission string) bool {
+	id.Asked(permission)
 	_, found := slices.BinarySearch(id.Permissions, permission)
 	return found
 }
+
+// Asked notes that the permission was asked of the key. It costs no allocation, but for the
+// first time in a while.
+func (id *Identity) Asked(permission string) { id.uses.Ask(permission) }
 
 func (id *Identity) expired(now time.Time) bool {
 	return !id.ExpiresAt.IsZero() && !now.Before(id.ExpiresAt)

@@ -48,11 +48,11 @@ func newEntry(digest [32]byte, row *store.Key, until time.Time) *entry {
 }
 
 // slot is the place of one key in L1. When its entry runs out the slot stays, and is filled
-// again. So the key's last-use mark stays too.
+// again. So what was counted of the key stays too.
 type slot struct {
 	id      store.ID
 	entry   atomic.Pointer[entry]
-	lastUse *usage.LastUse
+	uses    *usage.Mark
 	visited atomic.Bool // since the hand last came by
 
 	// These fields are guarded by l1.mu.
@@ -80,6 +80,7 @@ type l1 struct {
 	slots      *xsync.Map[store.ID, *slot]
 	maxEntries int
 	maxBytes   int64
+	recorder   *usage.Recorder // makes the marks of the slots; nil for marks that count nothing
 
 	// generations count how often a key was forgotten, by stripe of ids. A fill stores its
 	// entry only if the count is still the same as before the row was read. Two ids that
@@ -95,8 +96,9 @@ type l1 struct {
 	bytes int64 // the sum of the sizes
 }
 
-func newL1(maxEntries int, maxBytes int64) *l1 {
+func newL1(maxEntries int, maxBytes int64, recorder *usage.Recorder) *l1 {
 	return &l1{
+		recorder:   recorder,
 		slots:      xsync.NewMap[store.ID, *slot](),
 		maxEntries: maxEntries,
 		maxBytes:   maxBytes,
@@ -148,13 +150,13 @@ func (c *l1) put(g generation, e *entry) bool {
 			return s, xsync.CancelOp
 		}
 		stored = true
-		if loaded {
-			s.entry.Store(e)
-			return s, xsync.CancelOp
+		op := xsync.CancelOp
+		if !loaded {
+			s, op = c.newSlot(id), xsync.UpdateOp
 		}
-		s = newSlot(id)
+		e.identity.uses = s.uses
 		s.entry.Store(e)
-		return s, xsync.UpdateOp
+		return s, op
 	})
 	if stored {
 		c.setSize(s, e.size)
@@ -162,17 +164,16 @@ func (c *l1) put(g generation, e *entry) bool {
 	return stored
 }
 
-// lastUse returns the key's last-use mark. If the key has no slot, lastUse makes a slot
-// without an entry.
-func (c *l1) lastUse(id store.ID) *usage.LastUse {
-	s, loaded := c.slots.LoadOrCompute(id, func() (*slot, bool) { return newSlot(id), false })
+// mark returns the key's mark. If the key has no slot, mark makes a slot without an entry.
+func (c *l1) mark(id store.ID) *usage.Mark {
+	s, loaded := c.slots.LoadOrCompute(id, func() (*slot, bool) { return c.newSlot(id), false })
 	if !loaded {
 		c.setSize(s, entryOverhead)
 	}
-	return s.lastUse
+	return s.uses
 }
 
-func newSlot(id store.ID) *slot { return &slot{id: id, lastUse: usage.NewLastUse(id)} }
+func (c *l1) newSlot(id store.ID) *slot { return &slot{id: id, uses: c.recorder.Mark(id)} }
 
 // forget drops the entry, and voids every fill of it that is under way.
 func (c *l1) forget(id store.ID) {

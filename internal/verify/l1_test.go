@@ -24,7 +24,7 @@ func testEntry(i int, label string) *entry {
 // they are evicted: no revocation would find them any more.
 func TestL1EvictsWhatIsInHands(t *testing.T) {
 	t.Parallel()
-	c := newL1(1, 1<<30)
+	c := newL1(1, 1<<30, nil)
 	c.put(c.generation(testID(1)), testEntry(1, ""))
 	s, e := c.get(testID(1))
 	c.put(c.generation(testID(2)), testEntry(2, ""))
@@ -38,7 +38,7 @@ func TestL1EvictsWhatIsInHands(t *testing.T) {
 
 func TestL1ForgetsEverythingAtOnce(t *testing.T) {
 	t.Parallel()
-	c := newL1(100, 1<<30)
+	c := newL1(100, 1<<30, nil)
 	c.put(c.generation(testID(1)), testEntry(1, ""))
 	s, e := c.get(testID(1))
 	before := c.generation(testID(2))
@@ -58,14 +58,14 @@ func TestL1ForgetsEverythingAtOnce(t *testing.T) {
 
 func TestL1MarksAreKeptOnceAKey(t *testing.T) {
 	t.Parallel()
-	c := newL1(10, 1<<30)
-	first := c.lastUse(testID(1))
+	c := newL1(10, 1<<30, nil)
+	first := c.mark(testID(1))
 	c.put(c.generation(testID(1)), testEntry(1, ""))
-	if s, e := c.get(testID(1)); e == nil || s.lastUse != first || c.lastUse(testID(1)) != first {
+	if s, e := c.get(testID(1)); e == nil || s.uses != first || c.mark(testID(1)) != first {
 		t.Error("the key has another mark")
 	}
 	for i := range 100 {
-		c.lastUse(testID(i))
+		c.mark(testID(i))
 	}
 	if c.len() != 10 {
 		t.Errorf("%d slots", c.len())
@@ -74,7 +74,7 @@ func TestL1MarksAreKeptOnceAKey(t *testing.T) {
 
 func TestL1IsBoundedByEntries(t *testing.T) {
 	t.Parallel()
-	c := newL1(100, 1<<30)
+	c := newL1(100, 1<<30, nil)
 	for i := range 1000 {
 		if !c.put(c.generation(testID(i)), testEntry(i, "")) {
 			t.Fatal("not stored")
@@ -90,7 +90,7 @@ func TestL1IsBoundedByEntries(t *testing.T) {
 
 func TestL1IsBoundedByBytes(t *testing.T) {
 	t.Parallel()
-	c := newL1(1<<20, 10*testEntry(0, "").size)
+	c := newL1(1<<20, 10*testEntry(0, "").size, nil)
 	for i := range 1000 {
 		c.put(c.generation(testID(i)), testEntry(i, ""))
 	}
@@ -101,7 +101,7 @@ func TestL1IsBoundedByBytes(t *testing.T) {
 
 func TestL1KeepsWhatIsUsed(t *testing.T) {
 	t.Parallel()
-	c := newL1(100, 1<<30)
+	c := newL1(100, 1<<30, nil)
 	for i := range 5000 {
 		c.put(c.generation(testID(i)), testEntry(i, ""))
 		s, _ := c.get(testID(0))
@@ -114,7 +114,7 @@ func TestL1KeepsWhatIsUsed(t *testing.T) {
 
 func TestL1RefusesAFillFromBeforeAForget(t *testing.T) {
 	t.Parallel()
-	c := newL1(100, 1<<30)
+	c := newL1(100, 1<<30, nil)
 	for _, present := range []bool{false, true} {
 		generation := c.generation(testID(1))
 		if present {
@@ -134,7 +134,7 @@ func TestL1RefusesAFillFromBeforeAForget(t *testing.T) {
 // then compares the books with what is there.
 func TestL1AccountsForEverything(t *testing.T) {
 	t.Parallel()
-	c := newL1(50, 1<<30)
+	c := newL1(50, 1<<30, nil)
 	var wg sync.WaitGroup
 	for range 8 {
 		wg.Go(func() {

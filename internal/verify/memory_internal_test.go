@@ -47,7 +47,7 @@ func fill(cache *l1, proofs *localProofs, n int, key store.Key) {
 // perKey measures what n keys take on the heap, and what the bound counts for them.
 func perKey(n int, key store.Key) (taken, counted float64) {
 	before := heap()
-	cache, proofs := newL1(n, 1<<40), newLocalProofs(n)
+	cache, proofs := newL1(n, 1<<40, nil), newLocalProofs(n)
 	fill(cache, proofs, n, key)
 	taken = float64(heap()-before) / float64(n)
 	counted = float64(cache.bytes) / float64(n)
@@ -107,7 +107,7 @@ func TestKeyMemoryBoundsProofsToo(t *testing.T) {
 		bytes   int64
 	}{{100_000, 64 << 10}, {20, 1 << 30}, {1, 1}} {
 		config := Config{MaxEntries: c.entries, MaxBytes: c.bytes}
-		cache, proofs := newL1(config.MaxEntries, config.MaxBytes), newLocalProofs(config.mostKeys())
+		cache, proofs := newL1(config.MaxEntries, config.MaxBytes, nil), newLocalProofs(config.mostKeys())
 		fill(cache, proofs, 1000, sizes["a usual label and two permissions"])
 		most := max(1, min(c.entries, int(c.bytes/entryOverhead)))
 		if cache.len() > most || proofs.proofs.Len() > most || cache.len() == 0 || proofs.proofs.Len() == 0 {

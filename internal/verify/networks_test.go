@@ -22,7 +22,7 @@ func (unwritten) RecordUse(context.Context, []store.Use) error { return nil }
 // fencedFixture has a verifier that notes uses, and a key for 192.0.2.0/24 and 2001:db8::/32.
 func fencedFixture(tb testing.TB) (*fixture, *usage.Recorder, store.ID, string) {
 	tb.Helper()
-	uses := usage.Start(unwritten{}, time.Hour, slog.New(slog.DiscardHandler))
+	uses := usage.Start(unwritten{}, time.Hour, slog.New(slog.DiscardHandler), nil)
 	tb.Cleanup(func() { _ = uses.Close(context.Background()) })
 	f := newFixture(tb, func(c *verify.Config) { c.Uses = uses })
 	networks, err := store.ParseNetworks([]string{"192.0.2.0/24", "2001:db8::/32"})

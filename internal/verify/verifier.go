@@ -74,7 +74,7 @@ func New(config Config) *Verifier {
 	}
 	v := &Verifier{
 		config:    config,
-		l1:        newL1(config.MaxEntries, config.MaxBytes),
+		l1:        newL1(config.MaxEntries, config.MaxBytes, config.Uses),
 		negatives: newNegativeCache(),
 		local:     newLocalProofs(config.mostKeys()),
 		shared:    newSharedProofs(config.Proofs, config.Secrets, config.Logger),

@@ -39,6 +39,10 @@ var grants = map[string][]struct{ rights, on string }{
 		{"SELECT, INSERT, UPDATE (chain, seq, mac), DELETE", "{own}.audit_log"},
 		{"SELECT, INSERT, UPDATE (seq, mac, signature, anchor_seq, anchor_mac, anchor_signature)", "{own}.audit_chain"},
 		{"SELECT, INSERT, UPDATE (expires_at), DELETE", "{own}.session, {own}.nonce, {own}.signing_key"},
+		{"SELECT, INSERT, UPDATE (first_at, reported_at)", "{own}.key_activity"},
+		{"SELECT, INSERT, UPDATE (requests, denied), DELETE", "{own}.key_day"},
+		{"SELECT, INSERT, UPDATE (first_at, last_at, requests, unreported), DELETE", "{own}.key_network"},
+		{"SELECT, INSERT, UPDATE (last_at), DELETE", "{own}.key_asked"},
 		{"EXECUTE", "FUNCTION {own}.append(uuid, text), {own}.random_tag(), {own}.flow_back(uuid[])"},
 	},
 	ForRevoking: {
@@ -48,7 +52,8 @@ var grants = map[string][]struct{ rights, on string }{
 	},
 	ForReading: {
 		{"SELECT (" + columns + ")", "{keys}"},
-		{"SELECT", "{own}.schema_migrations, {own}.key_count, {own}.label_search, {own}.audit_log, {own}.audit_chain"},
+		{"SELECT", "{own}.schema_migrations, {own}.key_count, {own}.label_search, {own}.audit_log, {own}.audit_chain, " +
+			"{own}.key_activity, {own}.key_day, {own}.key_network, {own}.key_asked"},
 	},
 }
 

@@ -3,7 +3,6 @@ package postgres
 import (
 	"context"
 	"errors"
-	"log/slog"
 	"net/netip"
 	"time"
 
@@ -197,52 +196,4 @@ func allow(ctx context.Context, tx *database, acting *store.Acting, lock string)
 	}
 	key, err := scanKey(tx.QueryRow(ctx, "SELECT "+columns+" FROM {keys} WHERE id = $1"+lock, uuid(acting.ID)))
 	return sqlstore.Allow(acting, key, err)
-}
-
-// recordUse locks the rows in the order of their ids, so that two batches never wait for each
-// other in a circle. When the server has the lock it reads the row again. So the condition
-// and greatest see what an earlier batch has written.
-const recordUse = `
-WITH uses AS MATERIALIZED (
-    SELECT id, least(max(at), clock_timestamp() + interval '1 second') AS at
-    FROM unnest($1::uuid[], $2::timestamptz[]) AS u (id, at)
-    GROUP BY id
-), locked AS MATERIALIZED (
-    SELECT k.id, uses.at
-    FROM uses JOIN {keys} k ON k.id = uses.id
-    WHERE coalesce(k.last_used_at, '-infinity') < uses.at
-    ORDER BY k.id
-    FOR NO KEY UPDATE OF k
-)
-UPDATE {keys} k
-SET last_used_at = greatest(k.last_used_at, locked.at)
-FROM locked
-WHERE k.id = locked.id`
-
-// RecordUse implements [store.Store].
-func (s *Store) RecordUse(ctx context.Context, uses []store.Use) (err error) {
-	ctx, end := s.call(ctx, "record_use", "record use")
-	defer end(&err)
-	ids := make([]pgtype.UUID, 0, len(uses))
-	times := make([]time.Time, 0, len(uses))
-	for _, use := range uses {
-		if use.At.UnixMicro() <= 0 {
-			continue // no key can have been used then
-		}
-		ids = append(ids, uuid(use.ID))
-		times = append(times, use.At)
-	}
-	if _, err = s.exec(ctx, recordUse, ids, times); err == nil && s.follows.Load() {
-		s.flowBack(ctx, ids)
-	}
-	return err
-}
-
-// flowBack moves the last use on in the table that is followed. If that fails, it is made up
-// for at the next use.
-func (s *Store) flowBack(ctx context.Context, ids []pgtype.UUID) {
-	_, err := s.exec(ctx, "SELECT {own}.flow_back($1)", ids)
-	if err = explain("write last uses to the table that is followed", err); err != nil {
-		s.backlog.Do(func() { s.logger.Warn("last uses do not flow back", slog.Any("error", err)) })
-	}
 }

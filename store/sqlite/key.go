@@ -218,37 +218,6 @@ func allow(ctx context.Context, tx *sql.Tx, acting *store.Acting) error {
 	return sqlstore.Allow(acting, key, err)
 }
 
-// maxAhead is how far the time of a use may be ahead of the store's clock.
-const maxAhead = time.Second
-
-// recordUse takes a JSON object from id to microseconds.
-const recordUse = `
-UPDATE system_keys SET last_used_at = uses.value
-FROM json_each(?) AS uses
-WHERE system_keys.id = uses.key AND system_keys.last_used_at < uses.value`
-
-// RecordUse implements [store.Store].
-func (s *Store) RecordUse(ctx context.Context, uses []store.Use) (err error) {
-	ctx, end := s.calls.Begin(ctx, "record_use")
-	defer end(&err)
-	latest := make(map[store.ID]int64, len(uses))
-	limit := s.now().Add(maxAhead).UnixMicro()
-	for _, use := range uses {
-		if at := min(use.At.UnixMicro(), limit); at > latest[use.ID] { // and so after 1970
-			latest[use.ID] = at
-		}
-	}
-	if len(latest) == 0 {
-		return s.ping(ctx)
-	}
-	batch, err := json.Marshal(latest)
-	if err != nil {
-		return fmt.Errorf("record use: %w", err)
-	}
-	_, err = s.exec(ctx, "record use", recordUse, string(batch))
-	return err
-}
-
 // ping is a call that has nothing to do. It fails if the store is closed.
 func (s *Store) ping(ctx context.Context) error {
 	if err := s.begin(); err != nil {

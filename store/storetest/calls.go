@@ -41,6 +41,11 @@ func calls(key *store.Key) map[string]call {
 		"RecordUse": func(ctx context.Context, s store.Store) error {
 			return s.RecordUse(ctx, []store.Use{{ID: key.ID, At: epoch}})
 		},
+		"Activity": func(ctx context.Context, s store.Store) error { _, err := s.Activity(ctx, key.ID); return err },
+		"Asked":    func(ctx context.Context, s store.Store) error { _, err := s.Asked(ctx, []store.ID{key.ID}); return err },
+		"ReportNetworks": func(ctx context.Context, s store.Store) error {
+			return s.ReportNetworks(ctx, newNetwork, sealer{})
+		},
 		"Follow": func(ctx context.Context, s store.Store) error {
 			feed, err := s.Follow(ctx)
 			if err == nil {
@@ -117,6 +122,7 @@ var shown = map[string]string{
 	"DeleteKeys": "delete_keys", "MatchKeys": "match_keys",
 	"RehashKey": "rehash_key", "Adopted": "adopted", "Adopt": "adopt", "Unadopted": "unadopted",
 	"RecordUse": "record_use", "RecordUse of nothing": "record_use", "Progress": "progress",
+	"Activity": "activity", "Asked": "asked", "ReportNetworks": "report_networks",
 	"AppendAudit": "append_audit", "Audit": "audit", "Session": "session", "CreateSession": "create_session",
 	"EndSession": "end_session", "SpendNonce": "spend_nonce", "SigningKeys": "signing_keys",
 }

@@ -44,6 +44,8 @@ func Run(t *testing.T, fresh func(tb testing.TB) *Backend) {
 		{"deleting many", testDeleteKeys},
 		{"rehash", testRehash},
 		{"use", testUse},
+		{"activity", testActivity},
+		{"new networks", testNewNetworks},
 		{"pages", testPages},
 		{"filters", testFilters},
 		{"labels", testLabels},

@@ -40,6 +40,25 @@ func (r Record) Missing() int64 {
 	return gap.Dropped
 }
 
+// News is what the record of a new network says.
+type News struct {
+	Network string `json:"network"`
+	Count   int    `json:"count"`
+}
+
+// More is how many other networks the record stands for.
+func (n News) More() int { return n.Count - 1 }
+
+// News returns nil if the record is about no new network.
+func (r Record) News() *News {
+	if r.Event != store.AuditNewNetwork {
+		return nil
+	}
+	news := new(News)
+	_ = json.Unmarshal(r.Details, news) // what is missing stays empty
+	return news
+}
+
 // Audit is the card with the newest audit records.
 type Audit struct {
 	State   State
@@ -53,7 +72,9 @@ type Audit struct {
 	// Next is the cursor of the next page, or empty.
 	Next string
 	// Label is the label of the key whose records are shown, if they are of one key.
-	Label   string
+	Label string
+	// Use is what that key is used for. It is nil if the key is gone, or may not be read.
+	Use     *Use
 	MayRead bool
 	// Fault is as in [Keys].
 	Fault string

@@ -39,6 +39,7 @@ func bodies() map[string]ui.Body {
 		{Event: "api_key.revoked", Actor: store.AuditActor{ID: "sql"}},
 		{Event: "api_key.denied", Actor: store.AuditActor{ID: "sql"}},
 		{Event: "api_key.expired", Actor: store.AuditActor{ID: "server"}},
+		{Event: "api_key.new_network", Key: store.AuditKey{ID: store.ID{2}}, Details: []byte(`{"network":"192.0.2.0/24","count":3}`)},
 		{Event: "api_key.audit_gap", Actor: store.AuditActor{ID: "server"}, Details: []byte(`{"dropped":7}`)},
 	} {
 		r.At = now
@@ -46,6 +47,9 @@ func bodies() map[string]ui.Body {
 	}
 	log := ui.Audit{State: state, Records: records, Events: []store.AuditEvent{"api_key.used"}, Total: 9, More: true, Next: "o", Label: hostile, MayRead: true}
 	log.State.Older = "o"
+	log.Use = used()
+	unused := log
+	unused.Use = &ui.Use{Key: &store.Key{Label: hostile}, Activity: new(store.Activity), Now: now}
 	bodies := map[string]ui.Body{
 		"sign in":         ui.SignIn{},
 		"the page":        ui.System{Keys: all, Audit: log},
@@ -57,6 +61,7 @@ func bodies() map[string]ui.Body {
 		"no match":        ui.Keys{State: state, MayRead: true},
 		"keys":            all,
 		"audit":           log,
+		"never used":      unused,
 		"create":          ui.Create{Today: now},
 		"reveal":          ui.Reveal{Label: hostile, Key: "lm_sys_x", URL: "https://api.example.com/"},
 		"revoke":          ui.Revoke{Key: row()},

@@ -149,6 +149,8 @@ export function requirePermissions(verify, ...permissions) {
       // Of several fields Node joins the values, and the result is no assertion.
       const assertion = req.headers['x-lumio-assertion']
       const caller = await verify({ assertion, method: req.method, path: req.originalUrl ?? req.url })
+      // The proxy takes it out of the answer, and shows with the key what is asked of it.
+      if (permissions.length > 0) res.setHeader('X-Lumio-Required', permissions.join(','))
       if (!permissions.every((p) => caller.permissions.includes(p))) throw new Refused(403, 'a permission is missing')
       for (const name of Object.keys(req.headers)) { // unsigned: nobody shall read them
         if (name.replace(/[^a-z0-9]/g, '-').startsWith('x-lumio-')) delete req.headers[name]

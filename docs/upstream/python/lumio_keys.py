@@ -213,12 +213,19 @@ class Verifier:
 def wsgi(app, verifier, *permissions):
     """Wraps a WSGI application (Flask, Django): environ["lumio.caller"] is who called."""
 
-    def wrapped(environ, start_response):
+    def wrapped(environ, start):
+        asked = []
+
+        def start_response(status, headers, *more):
+            return start(status, list(headers) + asked, *more)
+
         path = environ.get("RAW_URI") or environ.get("REQUEST_URI")  # gunicorn, uWSGI: as it was sent
         try:
             if not path:
                 raise Refused(503, "the server does not say what was asked for")
             caller = verifier.verify(environ.get("HTTP_X_LUMIO_ASSERTION"), environ["REQUEST_METHOD"], path)
+            if permissions:  # the proxy takes it out of the answer, and shows with the key what is asked of it
+                asked.append(("X-Lumio-Required", ",".join(permissions)))
             if not set(permissions) <= set(caller.permissions):
                 raise Refused(403, "a permission is missing")
         except Refused as refused:

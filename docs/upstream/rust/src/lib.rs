@@ -152,8 +152,10 @@ pub async fn require(
         return Err(Refused::Invalid("there is not one assertion"));
     };
     let caller = verifier.verify(assertion, request.method().as_str(), uri.path()).await?;
+    // The proxy takes it out of the answer, and shows with the key what is asked of it.
+    let required = [(HeaderName::from_static("x-lumio-required"), permissions.join(","))];
     if !permissions.iter().all(|p| caller.permissions.iter().any(|held| held == p)) {
-        return Err(Refused::Insufficient);
+        return Ok((required, Refused::Insufficient).into_response());
     }
     let unsigned: Vec<HeaderName> = request.headers().keys()
         .filter(|name| name.as_str().replace(|c: char| !c.is_ascii_alphanumeric(), "-").starts_with("x-lumio-"))
@@ -163,5 +165,6 @@ pub async fn require(
         request.headers_mut().remove(name); // nobody shall read them
     }
     request.extensions_mut().insert(caller);
-    Ok(next.run(request).await)
+    let answer = next.run(request).await;
+    Ok(if permissions.is_empty() { answer } else { (required, answer).into_response() })
 }

@@ -1,0 +1,278 @@
+package postgres
+
+import (
+	"context"
+	"log/slog"
+	"net/netip"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgtype"
+
+	"github.com/lumio-vision/caddy-system-keys/internal/sqlstore"
+	"github.com/lumio-vision/caddy-system-keys/store"
+)
+
+// lockUsed locks the rows of the keys in the order of their ids, so that two batches never
+// wait for each other in a circle. Until the transaction ends no key is deleted, and its
+// activity belongs to who has the lock. It returns the keys that there are. When the server
+// has the lock it reads the row again, so that the last use is what an earlier batch has
+// written.
+const lockUsed = `SELECT id, last_used_at FROM {keys} WHERE id = ANY ($1::uuid[]) ORDER BY id FOR NO KEY UPDATE`
+
+// recordLastUse is after lockUsed, so that no row is in the hands of others.
+const recordLastUse = `
+UPDATE {keys} k SET last_used_at = u.at
+FROM (SELECT id, max(at) AS at FROM unnest($1::uuid[], $2::timestamptz[]) AS u (id, at) GROUP BY id) AS u
+WHERE k.id = u.id AND coalesce(k.last_used_at, '-infinity') < u.at`
+
+const recordFirstUse = `
+INSERT INTO {own}.key_activity AS a (key_id, first_at)
+SELECT id, min(at) FROM unnest($1::uuid[], $2::timestamptz[]) AS u (id, at) GROUP BY id
+ON CONFLICT (key_id) DO UPDATE SET first_at = excluded.first_at WHERE excluded.first_at < a.first_at`
+
+const recordDays = `
+INSERT INTO {own}.key_day AS d (key_id, day, requests, denied)
+SELECT id, date 'epoch' + day, sum(requests), sum(denied)
+FROM unnest($1::uuid[], $2::int[], $3::bigint[], $4::bigint[]) AS u (id, day, requests, denied)
+GROUP BY 1, 2
+ON CONFLICT (key_id, day) DO UPDATE SET requests = d.requests + excluded.requests, denied = d.denied + excluded.denied`
+
+const endDays = `DELETE FROM {own}.key_day WHERE key_id = ANY ($1::uuid[]) AND day < date 'epoch' + $2::int`
+
+// recordNetworks takes the time after which a network is new again. The very first network
+// of a key is not new.
+const recordNetworks = `
+INSERT INTO {own}.key_network AS n (key_id, network, first_at, last_at, requests, unreported)
+SELECT id, network, min(first), max(last), sum(requests),
+    row_number() OVER (PARTITION BY id ORDER BY min(first), network) > 1
+        OR EXISTS (SELECT FROM {own}.key_network o WHERE o.key_id = id)
+FROM unnest($1::uuid[], $2::cidr[], $3::timestamptz[], $4::timestamptz[], $5::bigint[]) AS u (id, network, first, last, requests)
+GROUP BY id, network
+ON CONFLICT (key_id, network) DO UPDATE SET
+    unreported = n.unreported OR excluded.first_at - n.last_at > $6,
+    first_at = least(n.first_at, excluded.first_at), last_at = greatest(n.last_at, excluded.last_at),
+    requests = n.requests + excluded.requests`
+
+const recordAsked = `
+INSERT INTO {own}.key_asked AS a (key_id, permission, last_at)
+SELECT id, permission, max(at) FROM unnest($1::uuid[], $2::text[], $3::timestamptz[]) AS u (id, permission, at)
+GROUP BY 1, 2
+ON CONFLICT (key_id, permission) DO UPDATE SET last_at = greatest(a.last_at, excluded.last_at)`
+
+// These take how many rows of a key are kept.
+const (
+	endNetworks = `
+DELETE FROM {own}.key_network n USING (
+    SELECT key_id, network, row_number() OVER (PARTITION BY key_id ORDER BY last_at DESC, network) AS place
+    FROM {own}.key_network WHERE key_id = ANY ($1::uuid[])
+) AS p WHERE place > $2 AND n.key_id = p.key_id AND n.network = p.network`
+	endAsked = `
+DELETE FROM {own}.key_asked a USING (
+    SELECT key_id, permission, row_number() OVER (PARTITION BY key_id ORDER BY last_at DESC, permission) AS place
+    FROM {own}.key_asked WHERE key_id = ANY ($1::uuid[])
+) AS p WHERE place > $2 AND a.key_id = p.key_id AND a.permission = p.permission`
+)
+
+// RecordUse implements [store.Store].
+func (s *Store) RecordUse(ctx context.Context, uses []store.Use) (err error) {
+	ctx, end := s.call(ctx, "record_use", "record use")
+	defer end(&err)
+	var used []pgtype.UUID
+	err = s.transact(ctx, func(tx *database) error {
+		ids := make([]pgtype.UUID, 0, len(uses))
+		for i := range uses {
+			ids = append(ids, uuid(uses[i].ID))
+		}
+		var now time.Time
+		if err := tx.QueryRow(ctx, "SELECT clock_timestamp()").Scan(&now); err != nil {
+			return err
+		}
+		earlier := make(map[store.ID]time.Time, len(uses))
+		_, err := collect(ctx, tx, func(row sqlstore.Row) (id store.ID, err error) {
+			var at pgtype.Timestamptz
+			err = row.Scan(sqlstore.ID(&id), &at)
+			earlier[id] = at.Time
+			return id, err
+		}, lockUsed, ids)
+		if err != nil || len(earlier) == 0 {
+			return err
+		}
+		batch := newBatch(sqlstore.UsesOf(uses, now), earlier)
+		used = batch.used
+		return batch.write(ctx, tx, sqlstore.Oldest(now))
+	})
+	if err == nil && s.follows.Load() {
+		s.flowBack(ctx, used)
+	}
+	return err
+}
+
+// useBatch has the columns of the rows to write, as arrays.
+type useBatch struct {
+	used              []pgtype.UUID
+	first, last       []time.Time
+	dayKeys           []pgtype.UUID
+	days              []int32
+	requests, denied  []int64
+	networkKeys       []pgtype.UUID
+	networks          []netip.Prefix
+	firstFrom, lastOf []time.Time
+	from              []int64
+	askedKeys         []pgtype.UUID
+	permissions       []string
+	askedAt           []time.Time
+}
+
+// newBatch takes the rows of the keys that there are. Earlier is when each was used last. For
+// a key that was used before its activity was kept, that is the first use that is known.
+func newBatch(rows *sqlstore.Uses, earlier map[store.ID]time.Time) *useBatch {
+	b := new(useBatch)
+	for _, r := range rows.Keys {
+		before, there := earlier[r.ID]
+		if !there || r.At.IsZero() {
+			continue
+		}
+		if !before.IsZero() && before.Before(r.First) {
+			r.First = before
+		}
+		b.used, b.first, b.last = append(b.used, uuid(r.ID)), append(b.first, r.First), append(b.last, r.At)
+	}
+	for _, r := range rows.Days {
+		if _, there := earlier[r.ID]; there {
+			b.dayKeys, b.days = append(b.dayKeys, uuid(r.ID)), append(b.days, int32(r.Day))
+			b.requests, b.denied = append(b.requests, r.Requests), append(b.denied, r.Denied)
+		}
+	}
+	for _, r := range rows.Networks {
+		if _, there := earlier[r.ID]; there {
+			b.networkKeys, b.networks = append(b.networkKeys, uuid(r.ID)), append(b.networks, r.Network)
+			b.firstFrom, b.lastOf = append(b.firstFrom, r.FirstAt), append(b.lastOf, r.LastAt)
+			b.from = append(b.from, r.Requests)
+		}
+	}
+	for _, r := range rows.Asked {
+		if _, there := earlier[r.ID]; there {
+			b.askedKeys, b.permissions = append(b.askedKeys, uuid(r.ID)), append(b.permissions, r.Permission)
+			b.askedAt = append(b.askedAt, r.LastAt)
+		}
+	}
+	return b
+}
+
+// write runs the statements that have rows. Oldest is the first day that is kept.
+func (b *useBatch) write(ctx context.Context, tx *database, oldest store.Day) error {
+	for _, step := range []struct {
+		rows      int
+		statement string
+		args      []any
+	}{
+		{len(b.used), recordFirstUse, []any{b.used, b.first}},
+		{len(b.used), recordLastUse, []any{b.used, b.last}},
+		{len(b.dayKeys), recordDays, []any{b.dayKeys, b.days, b.requests, b.denied}},
+		{len(b.dayKeys), endDays, []any{b.dayKeys, int32(oldest)}},
+		{len(b.networkKeys), recordNetworks, []any{
+			b.networkKeys, b.networks, b.firstFrom, b.lastOf, b.from, store.NetworkForgotten,
+		}},
+		{len(b.networkKeys), endNetworks, []any{b.networkKeys, store.MaxActivity}},
+		{len(b.askedKeys), recordAsked, []any{b.askedKeys, b.permissions, b.askedAt}},
+		{len(b.askedKeys), endAsked, []any{b.askedKeys, store.MaxActivity}},
+	} {
+		if step.rows == 0 {
+			continue
+		}
+		if _, err := tx.Exec(ctx, step.statement, step.args...); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// flowBack moves the last use on in the table that is followed. If that fails, it is made up
+// for at the next use.
+func (s *Store) flowBack(ctx context.Context, ids []pgtype.UUID) {
+	_, err := s.exec(ctx, "SELECT {own}.flow_back($1)", ids)
+	if err = explain("write last uses to the table that is followed", err); err != nil {
+		s.backlog.Do(func() { s.logger.Warn("last uses do not flow back", slog.Any("error", err)) })
+	}
+}
+
+// Activity implements [store.Activities].
+func (s *Store) Activity(ctx context.Context, id store.ID) (_ *store.Activity, err error) {
+	ctx, end := s.call(ctx, "activity", "read the activity of a key")
+	defer end(&err)
+	db, err := s.database(ctx)
+	if err != nil {
+		return nil, err
+	}
+	a, err := sqlstore.ScanUsed(db.QueryRow(ctx,
+		"SELECT first_at, last_used_at FROM {keys} LEFT JOIN {own}.key_activity ON key_id = id WHERE id = $1", uuid(id)))
+	if err != nil {
+		return nil, err
+	}
+	a.Days, err = collect(ctx, db, sqlstore.ScanDay, "SELECT day - date 'epoch', requests, denied FROM {own}.key_day "+
+		"WHERE key_id = $1 AND day > (clock_timestamp() AT TIME ZONE 'UTC')::date - $2::int ORDER BY day", uuid(id), store.ActivityDays)
+	if err != nil {
+		return nil, err
+	}
+	a.Networks, err = collect(ctx, db, sqlstore.ScanNetwork, "SELECT network::text, first_at, last_at, requests FROM {own}.key_network "+
+		"WHERE key_id = $1 ORDER BY last_at DESC, network LIMIT $2", uuid(id), store.ActivityNetworks)
+	if err != nil {
+		return nil, err
+	}
+	a.Asked, err = collect(ctx, db, sqlstore.ScanAsked, "SELECT permission, last_at FROM {own}.key_asked "+
+		"WHERE key_id = $1 ORDER BY permission", uuid(id))
+	return a, err
+}
+
+// Asked implements [store.Activities].
+func (s *Store) Asked(ctx context.Context, ids []store.ID) (_ map[store.ID][]string, err error) {
+	ctx, end := s.call(ctx, "asked", "read what was asked of keys")
+	defer end(&err)
+	db, err := s.database(ctx)
+	if err != nil {
+		return nil, err
+	}
+	asked := make(map[store.ID][]string)
+	_, err = collect(ctx, db, func(row sqlstore.Row) (id store.ID, err error) {
+		var permission string
+		if err = row.Scan(sqlstore.ID(&id), &permission); err == nil {
+			asked[id] = append(asked[id], permission)
+		}
+		return id, err
+	}, "SELECT key_id, permission FROM {own}.key_asked WHERE key_id = ANY ($1)", uuids(append([]store.ID{}, ids...)))
+	return asked, err
+}
+
+// reportNetworks has the rows that [sqlstore.Report] reads. It waits for nobody, so that it
+// never waits in a circle with a deletion: the key's row of key_activity stands for all its
+// rows, and the deletion takes that first.
+const reportNetworks = `
+WITH due AS MATERIALIZED (
+    SELECT a.key_id FROM {own}.key_activity a
+    WHERE a.key_id IN (SELECT key_id FROM {own}.key_network WHERE unreported)
+        AND coalesce(a.reported_at, '-infinity') <= clock_timestamp() - $1::interval
+        AND (SELECT count(*) FROM {own}.key_network o WHERE o.key_id = a.key_id) < $2
+    FOR UPDATE SKIP LOCKED
+), reported AS (
+    UPDATE {own}.key_activity a SET reported_at = clock_timestamp() FROM due WHERE a.key_id = due.key_id
+), told AS (
+    UPDATE {own}.key_network n SET unreported = false FROM due WHERE n.key_id = due.key_id AND n.unreported
+    RETURNING n.key_id, n.network, n.last_at
+)
+SELECT key_id, label, network::text, last_at FROM told JOIN {keys} ON id = key_id ORDER BY key_id, last_at DESC, network`
+
+// ReportNetworks implements [store.Activities].
+func (s *Store) ReportNetworks(
+	ctx context.Context, record func(*store.NetworkReport) store.AuditRecord, sealer store.Sealer,
+) (err error) {
+	ctx, end := s.call(ctx, "report_networks", "report new networks")
+	defer end(&err)
+	return s.transact(ctx, func(tx *database) error {
+		var report sqlstore.Report
+		_, err := collect(ctx, tx, report.Scan, reportNetworks, store.NetworkReports, store.MaxActivity)
+		if err != nil || len(report.Keys()) == 0 {
+			return err
+		}
+		return appendAudit(ctx, tx, store.SharedChain, report.Records(record), sealer)
+	})
+}
