@@ -269,6 +269,7 @@ func listStates(t *testing.T) (*tab, []state) {
 		{"activity-used-phone", func(b *tab) {
 			b.width(360)
 			b.sees("[data-use]", "Never asked for")
+			b.until("document.querySelector('#audit').scrollIntoView() === undefined")
 		}},
 		{"loading", func(b *tab) {
 			listed(b)

@@ -33,7 +33,9 @@ func TestNothingIsClaimedWhereNobodyAsks(t *testing.T) {
 	t.Parallel()
 	key := store.Key{Permissions: []string{"a:read", "b:read", "c:read"}}
 	for _, c := range []struct{ asked, want []string }{
-		{nil, nil}, {[]string{"b:read", "x:y"}, []string{"a:read", "c:read"}}, {[]string{"c:read", "a:read", "b:read"}, nil},
+		{nil, nil},
+		{[]string{"b:read", "x:y"}, []string{"a:read", "c:read"}},
+		{[]string{"c:read", "a:read", "b:read"}, nil},
 		{[]string{"x:y"}, key.Permissions},
 	} {
 		if got := key.Unused(c.asked); !slices.Equal(got, c.want) {

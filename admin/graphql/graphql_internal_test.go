@@ -194,3 +194,21 @@ func TestAPanicTellsNobodyWhy(t *testing.T) {
 		t.Errorf("the panic's value is told: %s %s", answer, log.String())
 	}
 }
+
+// TestTheFieldsOfTheSchemaAreOurs: what is not among them would go on to another API under
+// graphql_passthrough.
+func TestTheFieldsOfTheSchemaAreOurs(t *testing.T) {
+	t.Parallel()
+	schema := graphql.MustParseSchema(string(sdl), &resolvers{}, graphql.UseFieldResolvers()).Inspect()
+	n := 0
+	for _, root := range []*introspection.Type{schema.QueryType(), schema.MutationType()} {
+		for _, field := range *root.Fields(&struct{ IncludeDeprecated bool }{true}) {
+			if n++; !ourFields[field.Name()] {
+				t.Errorf("%s would be handed on", field.Name())
+			}
+		}
+	}
+	if n != len(ourFields) {
+		t.Errorf("the schema has %d fields, and %d are ours", n, len(ourFields))
+	}
+}

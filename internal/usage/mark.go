@@ -3,6 +3,7 @@ package usage
 import (
 	"math"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -161,7 +162,7 @@ func (m *Mark) count(address string, us int64) {
 	if found == nil {
 		found = &cell{network: network, day: day, first: us}
 		found.last.Store(us)
-		cells := append(c.all()[:len(c.all()):len(c.all())], found)
+		cells := append(slices.Clip(c.all()), found)
 		c.cells.Store(&cells)
 	}
 	if known := &c.clients[place(address)]; known.Load() == nil && found.network == network && m.room(c, 0) {
@@ -187,7 +188,7 @@ func (m *Mark) ask(permission string, us int64) {
 	}
 	q := &question{permission: strings.Clone(permission)}
 	q.last.Store(us)
-	after := append(before[:len(before):len(before)], q)
+	after := append(slices.Clip(before), q)
 	c.asked.Store(&after)
 }
 

@@ -81,9 +81,6 @@ func (u *Use) sum(of func(store.DayUse) int64) int {
 	return int(sum)
 }
 
-// Start is the first day of the picture.
-func (u *Use) Start() time.Time { return u.Now.AddDate(0, 0, 1-store.ActivityDays) }
-
 // Held is how many permissions the key holds.
 func (u *Use) Held() int { return len(u.Key.Permissions) }
 
