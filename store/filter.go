@@ -16,6 +16,9 @@ type KeyFilter struct {
 	Permission string
 	// ExpiredBefore keeps keys whose expiry is before this time.
 	ExpiredBefore time.Time
+	// Retired keeps keys that were replaced, and whose expiry is longer ago than the longest
+	// lease in force, by the store's clock.
+	Retired bool
 	// Limit is how many keys match at most, those with the lowest ids. Zero is no limit. It
 	// is no filter.
 	Limit int
@@ -25,8 +28,12 @@ type KeyFilter struct {
 
 // Any reports whether a filter is set. Without one, every key would match.
 func (f *KeyFilter) Any() bool {
-	return f.CreatedBy != "" || !f.CreatedSince.IsZero() || f.LabelPrefix != "" || f.Permission != "" || !f.ExpiredBefore.IsZero()
+	return f.CreatedBy != "" || !f.CreatedSince.IsZero() || f.LabelPrefix != "" || f.Permission != "" || f.Ended()
 }
+
+// Ended reports whether the filter keeps none but keys that have ended. To delete these is to
+// clean up, and no revocation: what comes from them lives on.
+func (f *KeyFilter) Ended() bool { return f.Retired || !f.ExpiredBefore.IsZero() }
 
 // Check returns an error if no filter is set, or if no row could hold one of the texts.
 func (f *KeyFilter) Check() error {

@@ -130,6 +130,21 @@ type Key struct {
 	Foreign bool
 	// LastUsedAt is zero for a key that was never used.
 	LastUsedAt time.Time
+	// Replaces is the key whose successor this one is, or zero. That key may be gone.
+	Replaces ID
+	// ReplacedBy is the newest successor of this key, or zero. The key ends at its expiry,
+	// and is deleted soon after that; see [KeyFilter.Retired].
+	ReplacedBy ID
+
+	// Only the calls that move keys, and rotations, know the fields below.
+
+	// PlannedExpiry is ExpiresAt as it was before the key was replaced, and Grace is how long
+	// the key lives on after the first use of its successor.
+	PlannedExpiry time.Time
+	Grace         time.Duration
+	// Ancestors are the keys from which this one comes by rotations that each key has made
+	// of itself, the oldest first. It ends with each of them.
+	Ancestors []ID
 }
 
 // Imported is what a key has in CreatedBy if it came from a table of another service.

@@ -117,17 +117,28 @@ type Store interface {
 	// durable in the change log, no matter who has deleted the row before. So is the audit
 	// record, if the write has one. The acting key is as for CreateKey, and may delete
 	// itself. After any other error the key may be deleted or not.
+	//
+	// The keys that have it among their [Key.Ancestors] are deleted with it, whether the key
+	// itself is there or not. Each has its record.
 	DeleteKey(ctx context.Context, id ID, write *Write) (*Key, error)
 
 	// DeleteKeys deletes all keys that match the filter, and returns them as they were, without
 	// their hashes, in the order of their ids. That is one transaction with their records, as
 	// for DeleteKey: all keys are deleted or none is. If no key matches, nothing happens, and
 	// there is no error. The caller names the acting key in [KeyFilter.Except]; it is not
-	// spared otherwise.
+	// spared otherwise. Keys that come from those that are deleted are deleted with them, and
+	// returned too, but for those of Except. These come from nobody then.
 	DeleteKeys(ctx context.Context, filter *KeyFilter, write *Write) ([]*Key, error)
 
 	// MatchKeys returns the keys that DeleteKeys would delete now.
 	MatchKeys(ctx context.Context, filter *KeyFilter) ([]*Key, error)
+
+	// RotateKey replaces a key by a successor, in one transaction. If the key was replaced
+	// before, and that successor was never used, the successor is deleted first. The write
+	// records the successor and each key that is deleted. The error is [ErrNotFound] if there
+	// is no such key, [ErrEnded] if it has expired, a [*ReplacedError] if its successor is in
+	// use, an [*InvalidError] of [Rotation.Check], or one of the acting key as for CreateKey.
+	RotateKey(ctx context.Context, rotation *Rotation, write *Write) (*Rotated, error)
 
 	// RehashKey replaces a key's hash by another hash of the same key, if the hash is still
 	// the old one. Nothing else about the key changes, and its users notice nothing. The
@@ -138,7 +149,8 @@ type Store interface {
 	// RecordUse adds what was counted of each key to its [Activity], and sets its last use, if
 	// the new time is later. So the order of calls does not matter. A time that is more than a
 	// second ahead of the store's own clock is cut to one second ahead. Keys that do not exist
-	// any more are skipped. One call is one transaction. If the store cannot say whether it was
+	// any more are skipped. The first use of a successor ends the key that it replaces after
+	// its [Key.Grace]. One call is one transaction. If the store cannot say whether it was
 	// committed, the caller tries again, and the increments may be there twice.
 	RecordUse(ctx context.Context, uses []Use) error
 
