@@ -95,8 +95,8 @@ func (g *groundTruth) send(requests int) {
 	for range 8 {
 		group.Go(func() {
 			for next.Add(1) <= int64(requests) {
-				at := g.fleet.instances[rand.N(len(g.fleet.instances))] //nolint:gosec // any
-				key := &g.keys[rand.N(len(g.keys))]                     //nolint:gosec // any
+				at := g.fleet.instances[rand.N(len(g.fleet.instances))]
+				key := &g.keys[rand.N(len(g.keys))]
 				status, _ := at.get("/ok", key.plain)
 				g.sent.Add(1)
 				switch status {

@@ -107,7 +107,7 @@ func (f *fleet) rotateAll(t *testing.T, chains []*chain, victim *instance, step 
 	}
 	if passed := steps[step]; passed != nil {
 		passed.Wait()
-		time.Sleep(rand.N(20 * time.Millisecond)) //nolint:gosec // a moment
+		time.Sleep(rand.N(20 * time.Millisecond))
 		kill()
 	}
 	group.Wait()
