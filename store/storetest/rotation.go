@@ -376,9 +376,11 @@ func testHeirs(t *testing.T, fresh func(tb testing.TB) *Backend) {
 					}
 					return err
 				})
-				_, err := one.DeleteKey(t.Context(), ids[rand.N(2)], nil)
+				revoked := rand.N(2)
+				_, err := one.DeleteKey(t.Context(), ids[revoked], nil)
 				must(t, err)
 				must(t, group.Wait())
+				total(t, one, revoked) // what is left is what it came from
 				_, err = one.DeleteKey(t.Context(), ids[0], nil)
 				if err != nil && !errors.Is(err, store.ErrNotFound) {
 					t.Fatal(err)
