@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -141,7 +142,7 @@ func deleteKey(ctx context.Context, tx *database, id store.ID) ([]*store.Key, er
 		unlogged = nil
 	}
 	if sqlstore.KeyOf(keys, id) == nil {
-		unlogged = append(unlogged[:len(unlogged):len(unlogged)], &store.Key{ID: id})
+		unlogged = append(slices.Clip(unlogged), &store.Key{ID: id})
 	}
 	return keys, logDeletions(ctx, tx, unlogged)
 }

@@ -36,7 +36,7 @@ func calls(key *store.Key) map[string]call {
 			return err
 		},
 		"RotateKey": func(ctx context.Context, s store.Store) error {
-			_, err := s.RotateKey(ctx, &store.Rotation{ID: key.ID}, nil)
+			_, err := s.RotateKey(ctx, successorOf(key.ID, "cli"), nil)
 			return err
 		},
 		"RehashKey": func(ctx context.Context, s store.Store) error {
