@@ -53,8 +53,9 @@ type KeyQuery struct {
 	Desc bool
 	// After is the place after which the page starts, or nil for the first page.
 	After *Cursor
-	// Search keeps keys whose label contains this text. The case of ASCII letters does not
-	// matter. An empty text keeps all keys.
+	// Search keeps keys whose label contains this text, or whose id does; see
+	// [KeyQuery.SearchesIDs]. The case of ASCII letters does not matter. An empty text keeps
+	// all keys.
 	Search string
 	// UnusedSince keeps keys that were not used at or after this time, or never. Zero keeps
 	// all keys.
@@ -74,6 +75,16 @@ func (q *KeyQuery) Check() error {
 		return fmt.Errorf("there is no order by %q", string(q.Sort))
 	}
 	return nil
+}
+
+// minIDPart is how long a part of an id must be to find it. Shorter ones are in the ids of
+// many keys: whoever looks for the label "bot 7" by its number would find all of them.
+const minIDPart = 4
+
+// SearchesIDs reports whether the search text is looked for in ids too, beside labels. That
+// is any text of at least four characters that an id could contain.
+func (q *KeyQuery) SearchesIDs() bool {
+	return len(q.Search) >= minIDPart && strings.Trim(q.Search, "0123456789abcdefABCDEF-") == ""
 }
 
 // Possible reports whether a label could contain the search text. A database may refuse to

@@ -50,7 +50,7 @@ func large(tb testing.TB) *Store {
 	s := empty(tb)
 	_, err := s.pool.Exec(ctx, `
 INSERT INTO system_keys (id, label, permissions, key_hash, created_at, last_used_at, expires_at)
-SELECT gen_random_uuid(), format('service %s worker %s', i % 1000, lpad(to_hex(i), 8, '0')),
+SELECT ('019b' || substr(gen_random_uuid()::text, 5, 20) || lpad(to_hex((i + 1) * 2688698572773 % (1::bigint << 48)), 12, '0'))::uuid, format('service %s worker %s', i % 1000, lpad(to_hex(i), 8, '0')),
     CASE WHEN i % 10 = 0 THEN '{}' ELSE ARRAY[format('area-%s:read', i % 1000), format('area-%s:write', i % 1000)] END,
     '$argon2id$v=19$m=19456,t=2,p=1$c2FsdHNhbHQ$' || md5(i::text), $2::timestamptz + i * interval '1 second',
     CASE WHEN i % 1000 <> 0 THEN $2::timestamptz + i * 7919::bigint % $1 * interval '1 second' END,

@@ -106,7 +106,7 @@ func countStatement(query *store.KeyQuery) *statement {
 	case !kept.UnusedSince.IsZero() || !kept.ExpiringBefore.IsZero():
 		all = "SELECT count(*) FROM {keys}" + sqlstore.Where(s.filters(&kept, gather))
 	case kept.Search != "":
-		all = "SELECT count(*) FROM {own}.label_search WHERE " + s.contains(kept.Search)
+		all = "SELECT count(*) FROM {own}.label_search WHERE " + s.contains(&kept)
 	default:
 		all = "SELECT coalesce(sum(delta), 0)::bigint FROM {own}.key_count"
 	}
@@ -127,10 +127,14 @@ func (s *statement) filters(query *store.KeyQuery, how access) (conditions []str
 	if query.Search != "" {
 		if how == gather {
 			conditions = append(conditions,
-				"id IN (SELECT id FROM {own}.label_search WHERE "+s.contains(query.Search)+")")
+				"id IN (SELECT id FROM {own}.label_search WHERE "+s.contains(query)+")")
 		} else {
-			conditions = append(conditions,
-				`strpos(lower(label COLLATE "C"), lower(`+s.bind(query.Search)+`::text COLLATE "C")) > 0`)
+			needle := "lower(" + s.bind(query.Search) + `::text COLLATE "C")`
+			found := `strpos(lower(label COLLATE "C"), ` + needle + ") > 0"
+			if query.SearchesIDs() {
+				found = "(" + found + " OR strpos(" + idText + ", " + needle + ") > 0)"
+			}
+			conditions = append(conditions, found)
 		}
 	}
 	if !query.UnusedSince.IsZero() {
@@ -146,18 +150,26 @@ func (s *statement) filters(query *store.KeyQuery, how access) (conditions []str
 	return conditions
 }
 
-// contains returns the condition that a folded label contains the needle.
+// idText is an id as text. Label_search has an index of its trigrams.
+const idText = `(id::text COLLATE "C")`
+
+// contains returns the condition that a row of label_search contains the search text.
 //
 // In some locales the lower case of a letter depends on the letters around it (ICU and the
 // Greek sigma). Then the trigrams of a part of a label may not be among those of the label.
 // ASCII has no such letters. So a needle with other characters is searched without the
 // index.
-func (s *statement) contains(needle string) string {
+func (s *statement) contains(query *store.KeyQuery) string {
+	needle := query.Search
 	if strings.ContainsFunc(needle, func(r rune) bool { return r >= 0x80 }) {
 		return "strpos(folded, lower(" + s.bind(needle) + `::text COLLATE "C")) > 0`
 	}
 	literal := strings.NewReplacer(`\`, `\\`, `%`, `\%`, `_`, `\_`).Replace(strings.ToLower(needle))
-	return "folded LIKE " + s.bind("%"+literal+"%")
+	pattern := s.bind("%" + literal + "%")
+	if query.SearchesIDs() {
+		return "(folded LIKE " + pattern + " OR " + idText + " LIKE " + pattern + ")"
+	}
+	return "folded LIKE " + pattern
 }
 
 // cursorTime returns the cursor's place in a column of times.

@@ -132,7 +132,11 @@ func filters(query *store.KeyQuery, how access, index string) (from string, wher
 		from = "(SELECT rowid AS match FROM label_search WHERE label_search MATCH ?) CROSS JOIN system_keys ON rid = match"
 		// This is one string in the syntax of https://sqlite.org/fts5.html section
 		// 3.1. The index folds the case of all letters, so it finds a superset.
-		args = append(args, `"`+strings.ReplaceAll(query.Search, `"`, `""`)+`"`)
+		match := `"` + strings.ReplaceAll(query.Search, `"`, `""`) + `"`
+		if !query.SearchesIDs() {
+			match = "label : " + match
+		}
+		args = append(args, match)
 	case byLastUse:
 		from = "system_keys INDEXED BY system_keys_by_last_used_at"
 	case byExpiry:
@@ -144,8 +148,13 @@ func filters(query *store.KeyQuery, how access, index string) (from string, wher
 		}
 	}
 	if query.Search != "" {
-		where = append(where, "instr(folded, lower(?)) > 0")
+		found := "instr(folded, lower(?)) > 0"
 		args = append(args, query.Search)
+		if query.SearchesIDs() {
+			found = "(" + found + " OR instr(id, lower(?)) > 0)"
+			args = append(args, query.Search)
+		}
+		where = append(where, found)
 	}
 	if !query.UnusedSince.IsZero() {
 		where = append(where, "last_used_at < ?")

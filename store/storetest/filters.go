@@ -14,7 +14,8 @@ import (
 
 // matches says which keys a list with the query's filters holds.
 func matches(query *store.KeyQuery, key *store.Key) bool {
-	return strings.Contains(foldASCII(key.Label), foldASCII(query.Search)) &&
+	needle := foldASCII(query.Search)
+	return (strings.Contains(foldASCII(key.Label), needle) || len(needle) >= 4 && strings.Contains(key.ID.String(), needle)) &&
 		(query.UnusedSince.IsZero() || key.LastUsedAt.Before(query.UnusedSince)) &&
 		(query.ExpiringBefore.IsZero() || !key.ExpiresAt.IsZero() && key.ExpiresAt.Before(query.ExpiringBefore)) &&
 		(query.LiveAt.IsZero() || key.ExpiresAt.IsZero() || key.ExpiresAt.After(query.LiveAt))
@@ -55,6 +56,38 @@ func testFilters(t *testing.T, fresh func(tb testing.TB) *Backend) {
 					check(t, s, keys, query)
 				}
 			})
+		},
+		"a search finds ids, whole or in part": func(t *testing.T, b *Backend) {
+			s := migrated(t, b)
+			keys := create(t, s, tied(12)...)
+			id := keys[7].ID.String()
+			last := id[24:]
+			keys = append(keys, create(t, s, newKey("was "+last+" before"), newKey("face"), newKey("42"))...)
+			everyOrder(t, func(t *testing.T, query store.KeyQuery) {
+				query.Limit = 2
+				for _, query.Search = range []string{
+					id, strings.ToUpper(id), id[:8], id[:9], id[:20], id[1:], id[9:23], id[12:16], id[30:], id[32:], id[33:], id[:3],
+					last, strings.ToUpper(last), id + "0", " " + id, strings.ReplaceAll(id, "-", ""), "face", "42", "-", "----", "%" + last, id[:4] + "_",
+				} {
+					check(t, s, keys, query)
+				}
+				query.Search, query.UnusedSince, query.LiveAt = id[:8], epoch.Add(2*time.Microsecond), epoch.Add(time.Microsecond)
+				check(t, s, keys, query)
+			})
+			query := store.KeyQuery{Limit: 2, Sort: store.SortLabel, Search: last}
+			_, err := s.DeleteKey(t.Context(), keys[7].ID, nil)
+			must(t, err)
+			keys = slices.Delete(keys, 7, 8)
+			check(t, s, keys, query)
+			face := keys[len(keys)-2]
+			for range 2 { // the old id is not found any more
+				query.Search = face.ID.String()
+				face.ID = newID()
+				b.Exec(t, fmt.Sprintf("UPDATE system_keys SET id = '%s' WHERE label = 'face'", face.ID))
+				check(t, s, keys, query)
+				query.Search = face.ID.String()
+				check(t, s, keys, query)
+			}
 		},
 		"a list of unused keys holds those never used too": func(t *testing.T, b *Backend) {
 			s := migrated(t, b)

@@ -15,6 +15,7 @@ import (
 // 20,000, or a million where the environment has SOAK=1.
 //
 // The driver makes them in SQL, so that key i, counted from 0:
+//   - has an id that begins with 019b, and ends as [LargeIDEnd] says,
 //   - is called "service M worker X", with M = i mod 1000 and X = i as eight
 //     hex digits in lower case,
 //   - was created i seconds after [LargeEpoch],
@@ -30,10 +31,15 @@ func LargeRows() int {
 	return 20_000
 }
 
+// LargeIDEnd is how the id of key i ends: (i + 1) × 2688698572773 mod 2^48, as twelve hex
+// digits in lower case.
+func LargeIDEnd(i int) string { return fmt.Sprintf("%012x", (i+1)*2688698572773%(1<<48)) }
+
 // LargeEpoch is when the first key of a large list was created.
 var LargeEpoch = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 
-// LargeQuery is a query to put to a large list, and how many keys it counts.
+// LargeQuery is a query to put to a large list, and how many keys it counts. Below zero, that
+// depends on the ids.
 type LargeQuery struct {
 	Name  string
 	Query store.KeyQuery
@@ -113,6 +119,12 @@ func LargeQueries() []LargeQuery {
 			add("search for a thousandth", rows/1000, false, func(q *store.KeyQuery) { q.Search = "vice 777 w" })
 			add("search for all", rows, true, func(q *store.KeyQuery) { q.Search = "worker" })
 			add("search by two letters", rows, true, func(q *store.KeyQuery) { q.Search = "se" })
+			add("search for an id", 1, false, func(q *store.KeyQuery) { q.Search = strings.ToUpper(LargeIDEnd(4711)) })
+			add("search for a few digits of ids", -1, false, func(q *store.KeyQuery) { q.Search = LargeIDEnd(4711)[3:8] })
+			add("search for how all ids begin", rows, true, func(q *store.KeyQuery) { q.Search = "019b" })
+			add("search for an id, unused", 1, false, func(q *store.KeyQuery) {
+				q.Search, q.UnusedSince = LargeIDEnd(2000)[1:], half
+			})
 			add("search for none", 0, false, func(q *store.KeyQuery) { q.Search = "no such label" })
 			add("search for one, unused", 1, false, func(q *store.KeyQuery) {
 				q.Search, q.UnusedSince = "worker 000007d0", half // key 2000 was never used

@@ -81,7 +81,7 @@ CREATE TABLE {own}.key_count (
     inserted boolean NOT NULL DEFAULT false
 );
 
--- The labels, folded, for substring search. They are apart from system_keys
+-- The labels, folded, and the ids, for substring search. They are apart from system_keys
 -- because every update of last_used_at writes to all indexes of its table, and
 -- an index by trigrams has some twenty entries for each row.
 CREATE TABLE {own}.label_search (
@@ -104,7 +104,8 @@ BEGIN
             NULL; -- another store of this database has just made it
     END;
     SELECT n.nspname INTO home FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace WHERE extname = 'pg_trgm';
-    EXECUTE format('CREATE INDEX label_search_trigrams ON %s.label_search USING gin (folded %I.gin_trgm_ops)', '{own}', home);
+    EXECUTE format('CREATE INDEX label_search_trigrams ON %1$s.label_search
+        USING gin (folded %2$I.gin_trgm_ops, (id::text COLLATE "C") %2$I.gin_trgm_ops)', '{own}', home);
 EXCEPTION
     WHEN insufficient_privilege OR undefined_file OR undefined_object OR feature_not_supported THEN
         RAISE NOTICE 'label search goes without an index: %', SQLERRM;

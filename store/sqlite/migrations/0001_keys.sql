@@ -47,23 +47,23 @@ CREATE TABLE key_count (
 ) STRICT;
 INSERT INTO key_count VALUES (1, 0, 0);
 
--- An index of the labels by trigrams, for substring search. It refers to the
--- rows of system_keys instead of holding a copy of the labels.
+-- An index of the labels and ids by trigrams, for substring search. It refers to
+-- the rows of system_keys instead of holding a copy of them.
 CREATE VIRTUAL TABLE label_search USING fts5 (
-    label, content = 'system_keys', content_rowid = 'rid', tokenize = 'trigram'
+    label, id, content = 'system_keys', content_rowid = 'rid', tokenize = 'trigram'
 );
 
 CREATE TRIGGER system_keys_insert AFTER INSERT ON system_keys BEGIN
     UPDATE key_count SET n = n + 1, inserted = 1;
-    INSERT INTO label_search (rowid, label) VALUES (new.rid, new.label);
+    INSERT INTO label_search (rowid, label, id) VALUES (new.rid, new.label, new.id);
 END;
 
 CREATE TRIGGER system_keys_delete AFTER DELETE ON system_keys BEGIN
     UPDATE key_count SET n = n - 1;
-    INSERT INTO label_search (label_search, rowid, label) VALUES ('delete', old.rid, old.label);
+    INSERT INTO label_search (label_search, rowid, label, id) VALUES ('delete', old.rid, old.label, old.id);
 END;
 
-CREATE TRIGGER system_keys_relabel AFTER UPDATE OF label, rid ON system_keys BEGIN
-    INSERT INTO label_search (label_search, rowid, label) VALUES ('delete', old.rid, old.label);
-    INSERT INTO label_search (rowid, label) VALUES (new.rid, new.label);
+CREATE TRIGGER system_keys_relabel AFTER UPDATE OF label, id, rid ON system_keys BEGIN
+    INSERT INTO label_search (label_search, rowid, label, id) VALUES ('delete', old.rid, old.label, old.id);
+    INSERT INTO label_search (rowid, label, id) VALUES (new.rid, new.label, new.id);
 END;
