@@ -5,7 +5,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/lumio-vision/caddy-system-keys/internal/gate"
@@ -269,13 +271,12 @@ func (r *rotating) recall(ctx context.Context, first *successor, second error) (
 // ended are all keys that were tried. Those that are known to be deleted come last; see
 // [Revoker].
 func (r *rotating) ended(rotated *store.Rotated) []store.AuditKey {
-	var keys, last []store.AuditKey
 	for _, key := range rotated.Ended {
-		last = append(last, store.AuditKey{ID: key.ID, Label: key.Label})
 		delete(r.tried, key.ID)
 	}
-	for _, key := range r.tried {
-		keys = append(keys, key)
+	keys := slices.Collect(maps.Values(r.tried))
+	for _, key := range rotated.Ended {
+		keys = append(keys, store.AuditKey{ID: key.ID, Label: key.Label})
 	}
-	return append(keys, last...)
+	return keys
 }
