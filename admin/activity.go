@@ -3,7 +3,6 @@ package admin
 import (
 	"net/http"
 	"net/netip"
-	"strings"
 	"time"
 
 	"github.com/lumio-vision/caddy-system-keys/store"
@@ -63,15 +62,6 @@ func ShowActivity(a *store.Activity) ActivityJSON {
 var activityRoute = &Route{
 	Calls: authenticated(map[string]Call{http.MethodGet: getActivity, http.MethodHead: getActivity}),
 	Only:  "the activity of a key can be read", Produces: []string{MediaJSON},
-}
-
-// activityOf returns the id of the key whose activity a path names.
-func activityOf(escaped string) (id store.ID, ok bool) {
-	key, found := strings.CutSuffix(escaped, "/activity")
-	if !found {
-		return store.ID{}, false
-	}
-	return keyOf(key)
 }
 
 func getActivity(w http.ResponseWriter, r *http.Request, x *Exchange) error {

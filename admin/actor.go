@@ -18,6 +18,8 @@ const (
 	PermissionCreate = "system-keys:create"
 	PermissionDelete = "system-keys:delete"
 	PermissionAudit  = "audit-log:read"
+	// PermissionRotate lets a key rotate itself, and nothing else.
+	PermissionRotate = "system-keys:rotate"
 	// PermissionAccess is needed for the System page, beside the permission for each
 	// call.
 	PermissionAccess = "admin:access"

@@ -124,7 +124,7 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request, x *Exchange) err
 			Header: http.Header{"Allow": {strings.Join(x.Route.methods(), ", ")}},
 		}
 	}
-	if err := checkContentType(r); err != nil && (!x.Route.Form || !IsForm(r)) {
+	if err := checkContentType(r); err != nil && (!x.Route.Form || !IsForm(r)) && (!x.Route.NoBody || !hasNoBody(r)) {
 		return err
 	}
 	return call(w, r, x)

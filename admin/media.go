@@ -27,6 +27,11 @@ func checkContentType(r *http.Request) error {
 	return nil
 }
 
+// hasNoBody reports whether a request has no body, and does not say that it has one.
+func hasNoBody(r *http.Request) bool {
+	return r.ContentLength == 0 && len(r.Header["Content-Type"]) == 0
+}
+
 // IsForm reports whether the body of a request is that of an HTML form.
 func IsForm(r *http.Request) bool {
 	mediaType, _ := mediaTypeOf(r)

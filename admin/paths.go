@@ -13,6 +13,7 @@ const (
 	keysPath    = "/v1/admin/system-keys"
 	auditPath   = "/v1/admin/audit-log"
 	openAPIPath = keysPath + "/openapi.json"
+	selfPath    = keysPath + "/self"
 	// GraphQLPath takes documents. SchemaPath shows the schema.
 	GraphQLPath = "/v1/gql"
 	SchemaPath  = keysPath + "/schema.graphql"
@@ -97,12 +98,13 @@ func IsBelow(p, of string) bool {
 	return len(p) >= len(of) && strings.EqualFold(p[:len(of)], of) && (len(p) == len(of) || p[len(of)] == '/')
 }
 
-// keyOf returns the id of the key that a path below the collection names.
-func keyOf(escaped string) (id store.ID, ok bool) {
+// keyOf returns the id of the key that a path below the collection names, and what stands
+// behind the id.
+func keyOf(escaped string) (id store.ID, below string, ok bool) {
 	text, found := strings.CutPrefix(escaped, keysPath+"/")
-	if !found {
-		return store.ID{}, false
+	if end := strings.IndexByte(text, '/'); end >= 0 {
+		text, below = text[:end], text[end:]
 	}
 	id, err := store.ParseKeyID(text)
-	return id, err == nil
+	return id, below, found && err == nil
 }

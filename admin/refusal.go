@@ -41,6 +41,9 @@ func RefusalOf(err error) *gate.Refusal {
 			Message: strings.Join(reasons, "; "), Fields: fields,
 		}
 	}
+	if _, replaced := errors.AsType[*store.ReplacedError](err); replaced || errors.Is(err, store.ErrEnded) {
+		return &gate.Refusal{Status: http.StatusConflict, Code: "conflict", Message: err.Error()}
+	}
 	switch {
 	case errors.Is(err, store.ErrActorGone):
 		return gate.Invalid(gate.DeniedRevoked)

@@ -99,11 +99,7 @@ func CreateKey(w http.ResponseWriter, r *http.Request, x *Exchange) error {
 	if err != nil {
 		return err
 	}
-	shown := ShowKey(key)
-	shown.Key = plain
-	href := keysPath + "/" + key.ID.String()
-	w.Header().Set("Location", href)
-	WriteJSON(w, http.StatusCreated, keyAnswer(shown, href))
+	answerNewKey(w, key, plain)
 	return nil
 }
 

@@ -2,6 +2,7 @@ package admin
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -22,20 +23,25 @@ type Revoker interface {
 // Revocation is the deletion of an id, or of many keys at once. Instances may still accept
 // the keys until [Revocation.Wait] has returned.
 type Revocation struct {
-	service   *Service
-	id        store.ID
-	label     string
-	keys      []store.AuditKey // of [Service.RevokeMany]
-	at        time.Time        // zero: neither the rows nor the audit log know the id
-	committed time.Time
+	service *Service
+	id      store.ID
+	label   string
+	// keys are those of [Service.RevokeMany], or those that were deleted with the id.
+	keys       []store.AuditKey
+	replacedBy store.AuditKey
+	at         time.Time // zero: neither the rows nor the audit log know the id
+	committed  time.Time
 }
 
 // Revoked is the answer to a revocation.
 type Revoked struct {
 	ID    store.ID
 	Label string
-	// Keys are those of [Service.RevokeMany], which has no ID and no Label.
+	// Keys are those of [Service.RevokeMany], which has no ID and no Label. Beside an ID they
+	// are the keys that come from it, and that were revoked with it.
 	Keys []store.AuditKey
+	// ReplacedBy is the successor of the key, if it is accepted still. Otherwise it is zero.
+	ReplacedBy store.AuditKey
 	// At is when the key was revoked, as the audit log has it: the last one of many. It is
 	// zero while some instance may accept a key.
 	At     time.Time
@@ -51,7 +57,9 @@ func (r *Revoked) Awaited() []string {
 	return names
 }
 
-// Revoke deletes a key for ever. This process refuses the key when Revoke returns. The
+// Revoke deletes a key for ever, with the successors that it has minted of itself, and those
+// that these have minted: whoever has stolen the key may have one of them. This process
+// refuses the keys when Revoke returns. The
 // other instances refuse it at the end of the wait. An id without a row is logged and
 // waited for in the same way: whoever deleted the row may not have waited, and the
 // store may have been set back to before the key was minted.
@@ -68,10 +76,22 @@ func (s *Service) Revoke(ctx context.Context, actor Actor, id store.ID) (*Revoca
 		return nil, err
 	}
 	r := &Revocation{service: s, id: id}
+	var at time.Time // the same in all records of the transaction; see recall
 	write := &store.Write{Acting: actor.acting(s.Now, mayDelete), Sealer: s.Sealer}
 	write.Record = func(key *store.Key) store.AuditRecord {
-		record := actor.record(store.AuditRevoked, key, s.Now(), http.StatusOK, revokedDetails(key)).Clean()
-		r.label, r.at = key.Label, record.At
+		if at.IsZero() {
+			at = s.Now()
+		}
+		details := revokedDetails(key)
+		if key.ID != id {
+			details["reason"], details["revoked_with"] = "minted by a revoked key", id
+		}
+		record := actor.record(store.AuditRevoked, key, at, http.StatusOK, details).Clean()
+		if r.at = record.At; key.ID == id {
+			r.label = key.Label
+		} else {
+			r.add(record.Key)
+		}
 		return record
 	}
 	key, err := s.Store.DeleteKey(ctx, id, write)
@@ -85,38 +105,136 @@ func (s *Service) Revoke(ctx context.Context, actor Actor, id store.ID) (*Revoca
 	}
 	r.committed = s.Now()
 	if s.Forget != nil {
-		// Forget the key whatever the store said: the row may be gone, and the answer
+		// Forget the keys whatever the store said: the row may be gone, and the answer
 		// may be lost.
-		s.Forget(id)
-	}
-	if errors.Is(err, store.ErrNotFound) {
-		if key, r.at, err = s.Revoked(ctx, id); key == nil && before != nil {
-			key, r.at = before, r.committed // deleted meanwhile, and not recorded
+		for _, key := range r.ids() {
+			s.Forget(key)
 		}
+	}
+	if gone := errors.Is(err, store.ErrActorGone) && r.has(actor.Key); gone || errors.Is(err, store.ErrNotFound) {
+		// The first attempt may have deleted the acting key with the other one.
+		key, err = r.recall(ctx, before, err)
+	}
+	if err == nil {
+		err = r.describe(ctx, key)
 	}
 	if err != nil {
 		return nil, err
 	}
-	if key != nil {
-		r.label = key.Label
-	}
 	return r, nil
+}
+
+// add notes that a key was deleted with the id. A second attempt may meet it again.
+func (r *Revocation) add(key store.AuditKey) {
+	if !r.has(key.ID) {
+		r.keys = append(r.keys, key)
+	}
+}
+
+// has reports whether a key was deleted with the id.
+func (r *Revocation) has(id store.ID) bool {
+	return slices.ContainsFunc(r.keys, func(key store.AuditKey) bool { return key.ID == id })
+}
+
+// recall finds out what is known of an id that has no row. Before is the row as it was read
+// at first, or nil, and answer is the answer to the deletion. The key is nil if nobody knows
+// the id.
+func (r *Revocation) recall(ctx context.Context, before *store.Key, answer error) (*store.Key, error) {
+	made := r.at
+	r.at = time.Time{}
+	record, err := r.service.revokedBefore(ctx, r.id)
+	switch {
+	case err != nil:
+		return nil, err
+	case record != nil:
+		r.at = record.At
+		key := &store.Key{ID: r.id, Label: record.Key.Label, ReplacedBy: detailsOf(record).ReplacedBy}
+		return key, r.recallOthers(ctx)
+	case errors.Is(answer, store.ErrActorGone):
+		return nil, answer // nothing was deleted
+	case before != nil:
+		r.at = r.committed // deleted meanwhile, and not recorded
+		return before, nil
+	case len(r.keys) > 0:
+		r.at = made // known by those that come from it
+		return &store.Key{ID: r.id, Label: r.keys[0].Label}, nil
+	}
+	return nil, nil
+}
+
+// recallOthers finds the keys that were deleted with the id. Their records are of the same
+// time as that of the id.
+func (r *Revocation) recallOthers(ctx context.Context) error {
+	page, err := r.service.Store.Audit(ctx, &store.AuditQuery{
+		Limit: store.MaxAuditLimit, Event: store.AuditRevoked, Since: r.at, Until: r.at.Add(time.Microsecond),
+	})
+	if err != nil {
+		return err
+	}
+	for i := range page.Records {
+		if record := &page.Records[i]; detailsOf(record).RevokedWith == r.id {
+			r.add(record.Key)
+		}
+	}
+	return nil
+}
+
+// recordedDetails are those details of a revocation that are read again.
+type recordedDetails struct {
+	ReplacedBy  store.ID `json:"replaced_by"`
+	RevokedWith store.ID `json:"revoked_with"`
+}
+
+// detailsOf reads the details of a record. Those that another program has written may be of
+// another form, and say nothing.
+func detailsOf(record *store.AuditRecord) (details recordedDetails) {
+	if json.Unmarshal(record.Details, &details) != nil {
+		return recordedDetails{}
+	}
+	return details
+}
+
+// describe notes the label of the key, and its successor if that is accepted still.
+func (r *Revocation) describe(ctx context.Context, key *store.Key) error {
+	if key == nil {
+		return nil
+	}
+	r.label = key.Label
+	if key.ReplacedBy == (store.ID{}) || r.has(key.ReplacedBy) {
+		return nil
+	}
+	next, err := r.service.Store.Key(ctx, key.ReplacedBy)
+	if errors.Is(err, store.ErrNotFound) {
+		return nil
+	}
+	if err == nil && !next.Expired(r.service.Now()) {
+		r.replacedBy = store.AuditKey{ID: next.ID, Label: next.Label}
+	}
+	return err
 }
 
 // Revoked returns the id and the label of a key that was revoked, or deleted after its
 // expiry, and when that was, as the audit log has it. The key is nil if the audit log does not know the id.
 func (s *Service) Revoked(ctx context.Context, id store.ID) (*store.Key, time.Time, error) {
+	record, err := s.revokedBefore(ctx, id)
+	if record == nil {
+		return nil, time.Time{}, err
+	}
+	return &store.Key{ID: id, Label: record.Key.Label}, record.At, nil
+}
+
+// revokedBefore returns the record of the deletion of a key, or nil.
+func (s *Service) revokedBefore(ctx context.Context, id store.ID) (*store.AuditRecord, error) {
 	for _, event := range []store.AuditEvent{store.AuditRevoked, store.AuditExpired} {
 		page, err := s.Store.Audit(ctx, &store.AuditQuery{Limit: 1, Key: id, Event: event})
 		if err != nil {
-			return nil, time.Time{}, err
+			return nil, err
 		}
 		if len(page.Records) > 0 {
-			record := &page.Records[0]
-			return &store.Key{ID: id, Label: record.Key.Label}, record.At, nil
+			return &page.Records[0], nil
 		}
 	}
-	return nil, time.Time{}, nil
+	return nil, nil
 }
 
 // revokedDetails are the details of a revocation: they describe the deleted key.
@@ -126,15 +244,21 @@ func revokedDetails(key *store.Key) map[string]any {
 	if !key.LastUsedAt.IsZero() {
 		details["last_used_at"] = key.LastUsedAt
 	}
+	if key.ReplacedBy != (store.ID{}) {
+		details["replaced_by"] = key.ReplacedBy
+	}
 	return details
 }
 
-// Settled reports whether the error says that nothing was deleted.
+// Settled reports whether the error says that nothing was changed.
 func Settled(err error) bool {
 	answers := []error{
-		store.ErrNotFound, store.ErrActorGone, store.ErrClosed, store.ErrStandby, store.ErrOtherHistory, ErrForbidden, gate.OtherNetwork(),
+		store.ErrNotFound, store.ErrActorGone, store.ErrClosed, store.ErrStandby, store.ErrOtherHistory, store.ErrEnded,
+		ErrForbidden, ErrEscalation, gate.OtherNetwork(),
 	}
-	return slices.ContainsFunc(answers, func(answer error) bool { return errors.Is(err, answer) })
+	_, replaced := errors.AsType[*store.ReplacedError](err)
+	_, invalid := errors.AsType[*store.InvalidError](err)
+	return replaced || invalid || slices.ContainsFunc(answers, func(answer error) bool { return errors.Is(err, answer) })
 }
 
 // Known reports whether the rows or the audit log know the id.
@@ -159,5 +283,5 @@ func (r *Revocation) Wait(ctx context.Context, watch func(coherence.Report)) (*R
 
 // SoFar is the answer to a caller that does not wait for the end.
 func (r *Revocation) SoFar(report coherence.Report) *Revoked {
-	return &Revoked{ID: r.id, Label: r.label, Keys: r.keys, Report: report}
+	return &Revoked{ID: r.id, Label: r.label, Keys: r.keys, ReplacedBy: r.replacedBy, Report: report}
 }

@@ -96,12 +96,13 @@ func sparing(actor Actor, filter *store.KeyFilter) *store.KeyFilter {
 	return &spared
 }
 
-// ids are the deleted keys, the last one at last.
+// ids are the deleted keys, the last one at last. Those that were deleted with an id come
+// after it: its own row may have been gone long before.
 func (r *Revocation) ids() []store.ID {
+	ids := make([]store.ID, 0, len(r.keys)+1)
 	if r.id != (store.ID{}) {
-		return []store.ID{r.id}
+		ids = append(ids, r.id)
 	}
-	ids := make([]store.ID, 0, len(r.keys))
 	for _, key := range r.keys {
 		ids = append(ids, key.ID)
 	}

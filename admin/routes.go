@@ -17,8 +17,8 @@ type Route struct {
 	Calls map[string]Call
 	// Only tells a client that tries another method what can be done.
 	Only string
-	// Form says that the body may be that of a form.
-	Form bool
+	// Form says that the body may be that of a form, and NoBody that there may be none.
+	Form, NoBody bool
 	// Produces are the media types of the answer. The first is for a client without a
 	// preference.
 	Produces []string
@@ -69,6 +69,9 @@ var (
 	}
 )
 
+// keyRoutes are the routes of one key, by what stands behind its id.
+var keyRoutes = map[string]*Route{"": KeyRoute, "/activity": activityRoute, "/rotate": rotateRoute}
+
 // route finds what a path names. The path must be spelled exactly.
 func (h *Handler) route(escaped string) (*Route, store.ID, bool) {
 	switch escaped {
@@ -78,12 +81,14 @@ func (h *Handler) route(escaped string) (*Route, store.ID, bool) {
 		return auditRoute, store.ID{}, true
 	case openAPIPath:
 		return openAPIRoute, store.ID{}, true
+	case selfPath:
+		return selfRoute, store.ID{}, true
+	case selfPath + "/rotate":
+		return rotateSelfRoute, store.ID{}, true
 	}
-	if id, ok := keyOf(escaped); ok {
-		return KeyRoute, id, true
-	}
-	if id, ok := activityOf(escaped); ok {
-		return activityRoute, id, true
+	if id, below, ok := keyOf(escaped); ok {
+		route, found := keyRoutes[below]
+		return route, id, found
 	}
 	for _, surface := range h.surfaces {
 		if route, id, ok := surface.Route(escaped); ok {

@@ -70,11 +70,9 @@ func (s *Service) Create(ctx context.Context, actor Actor, want NewKey) (*store.
 	if err != nil {
 		return nil, "", err
 	}
-	var secret [32]byte
-	_, _ = rand.Read(secret[:]) // never fails: crypto/rand
-	plain := s.Minter.Mint(key.ID, secret)
-	if key.Hash, err = s.Hash(ctx, plain); err != nil {
-		return nil, "", fmt.Errorf("hash key: %w", err)
+	plain, err := s.mint(ctx, key)
+	if err != nil {
+		return nil, "", err
 	}
 	// The store checks the actor again when it writes the row. Hashing takes a while,
 	// and the body may have taken any time.
@@ -89,6 +87,17 @@ func (s *Service) Create(ctx context.Context, actor Actor, want NewKey) (*store.
 	return key, plain, nil
 }
 
+// mint makes the key in clear for a row, and puts its hash into the row.
+func (s *Service) mint(ctx context.Context, row *store.Key) (plain string, err error) {
+	var secret [32]byte
+	_, _ = rand.Read(secret[:]) // never fails: crypto/rand
+	plain = s.Minter.Mint(row.ID, secret)
+	if row.Hash, err = s.Hash(ctx, plain); err != nil {
+		return "", fmt.Errorf("hash key: %w", err)
+	}
+	return plain, nil
+}
+
 // granted are the details of a key's creation.
 func granted(key *store.Key) map[string]any {
 	details := map[string]any{"permissions": key.Permissions, "is_system": key.IsSystem}
@@ -97,6 +106,9 @@ func granted(key *store.Key) map[string]any {
 	}
 	if len(key.Networks) > 0 {
 		details["networks"] = key.Networks.Strings()
+	}
+	if key.Replaces != (store.ID{}) {
+		details["replaces"] = key.Replaces
 	}
 	return details
 }
@@ -116,27 +128,29 @@ func (s *Service) newRow(actor Actor, want NewKey) (*store.Key, error) {
 	}
 	label, labelErr := CleanLabel(want.Label)
 	permissions, permissionsErr := store.CleanPermissions(want.Permissions)
-	now := s.Now().UTC().Truncate(time.Microsecond)
-	expires, expiresErr := cleanExpiry(want.ExpiresAt, now)
+	key, err := s.emptyRow(actor)
+	if err != nil {
+		return nil, err
+	}
+	expires, expiresErr := cleanExpiry(want.ExpiresAt, key.CreatedAt)
 	networks, networksErr := store.ParseNetworks(want.Networks)
 	if err := errors.Join(labelErr, permissionsErr, expiresErr, networksErr); err != nil {
 		return nil, err
 	}
+	key.Label, key.Permissions, key.IsSystem = label, permissions, want.IsSystem
+	key.Networks, key.ExpiresAt = networks, expires
+	return key, actor.mayCreate(key)
+}
+
+// emptyRow is the row of a key that the actor creates now, without what the key is for.
+func (s *Service) emptyRow(actor Actor) (*store.Key, error) {
 	id, err := uuid.NewV7()
 	if err != nil {
 		return nil, fmt.Errorf("make id: %w", err)
 	}
-	key := &store.Key{
-		ID:          store.ID(id),
-		Label:       label,
-		Permissions: permissions,
-		IsSystem:    want.IsSystem,
-		Networks:    networks,
-		CreatedAt:   now,
-		CreatedBy:   actor.creator(),
-		ExpiresAt:   expires,
-	}
-	return key, actor.mayCreate(key)
+	return &store.Key{
+		ID: store.ID(id), CreatedAt: s.Now().UTC().Truncate(time.Microsecond), CreatedBy: actor.creator(),
+	}, nil
 }
 
 // CleanLabel is [store.CleanLabel]. It also refuses a label that holds a system key,

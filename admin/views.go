@@ -20,6 +20,8 @@ type KeyJSON struct {
 	ExpiresAt   *time.Time `json:"expires_at"`
 	LastUsedAt  *time.Time `json:"last_used_at"`
 	Networks    []string   `json:"networks"`
+	Replaces    *store.ID  `json:"replaces"`
+	ReplacedBy  *store.ID  `json:"replaced_by"`
 	// Key is the key in clear, in the answer to its creation alone.
 	Key string `json:"key,omitempty"`
 }
@@ -29,6 +31,11 @@ type RevokedJSON struct {
 	ID    store.ID `json:"id"`
 	Label string   `json:"label"`
 	OutcomeJSON
+	// AlsoRevoked are the successors that the key has minted of itself, and those that they
+	// have minted.
+	AlsoRevoked []NamedKeyJSON `json:"also_revoked"`
+	// ReplacedBy is the successor of the key, if it is accepted still.
+	ReplacedBy *store.ID `json:"replaced_by"`
 }
 
 // RevokedKeysJSON is the revocation of many keys, or what it would be: then there is no
@@ -79,6 +86,8 @@ func ShowKey(k *store.Key) KeyJSON {
 		ExpiresAt:   orNull(k.ExpiresAt),
 		LastUsedAt:  orNull(k.LastUsedAt),
 		Networks:    k.Networks.Strings(),
+		Replaces:    idOrNull(k.Replaces),
+		ReplacedBy:  idOrNull(k.ReplacedBy),
 	}
 	if shown.Permissions == nil { // a list is never null
 		shown.Permissions = []string{}
@@ -91,7 +100,10 @@ func ShowKey(k *store.Key) KeyJSON {
 
 // ShowRevoked gives the public form of a revocation.
 func ShowRevoked(r *Revoked) RevokedJSON {
-	return RevokedJSON{ID: r.ID, Label: r.Label, OutcomeJSON: showOutcome(r)}
+	return RevokedJSON{
+		ID: r.ID, Label: r.Label, OutcomeJSON: showOutcome(r),
+		AlsoRevoked: showNames(r.Keys), ReplacedBy: idOrNull(r.ReplacedBy.ID),
+	}
 }
 
 // ShowRevokedKeys gives the public form of the revocation of many keys.
@@ -103,9 +115,14 @@ func ShowRevokedKeys(r *Revoked) RevokedKeysJSON {
 
 // ShowMatching gives the public form of the keys that would be revoked.
 func ShowMatching(keys []store.AuditKey) RevokedKeysJSON {
-	shown := RevokedKeysJSON{Keys: make([]NamedKeyJSON, 0, len(keys)), Total: int32(len(keys))}
+	return RevokedKeysJSON{Keys: showNames(keys), Total: int32(len(keys))}
+}
+
+// showNames gives the public form of a list of keys, which is never null.
+func showNames(keys []store.AuditKey) []NamedKeyJSON {
+	shown := make([]NamedKeyJSON, 0, len(keys))
 	for _, key := range keys {
-		shown.Keys = append(shown.Keys, NamedKeyJSON{ID: key.ID, Label: key.Label})
+		shown = append(shown, NamedKeyJSON{ID: key.ID, Label: key.Label})
 	}
 	return shown
 }
@@ -127,6 +144,14 @@ func orNull(t time.Time) *time.Time {
 		return nil
 	}
 	return &t
+}
+
+// idOrNull makes null of the zero id.
+func idOrNull(id store.ID) *store.ID {
+	if id == (store.ID{}) {
+		return nil
+	}
+	return &id
 }
 
 // link is a link of the envelope, without scheme and host.

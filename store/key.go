@@ -135,9 +135,6 @@ type Key struct {
 	// ReplacedBy is the newest successor of this key, or zero. The key ends at its expiry,
 	// and is deleted soon after that; see [KeyFilter.Retired].
 	ReplacedBy ID
-
-	// Only the calls that move keys, and rotations, know the fields below.
-
 	// PlannedExpiry is ExpiresAt as it was before the key was replaced, and Grace is how long
 	// the key lives on after the first use of its successor.
 	PlannedExpiry time.Time

@@ -26,7 +26,7 @@ type Rotation struct {
 
 // Rotated is what a [Rotation] has changed.
 type Rotated struct {
-	// Old is the old key with its end, and New its successor, both without their hashes.
+	// Old is the old key with its end, without its hash, and New its successor.
 	Old, New *Key
 	// Ended are the keys that were deleted: an unused successor of an earlier rotation, and
 	// the old key itself with [Rotation.Now].
@@ -102,7 +102,7 @@ func (k *Key) planned() time.Time {
 func (r *Rotation) Replace(old, successor *Key, now time.Time) {
 	old.PlannedExpiry = old.planned()
 	old.ReplacedBy, old.Grace = successor.ID, r.Grace
-	if deadline := now.Add(r.Deadline); old.ExpiresAt.IsZero() || deadline.Before(old.ExpiresAt) {
+	if deadline := now.Add(r.Deadline).UTC().Truncate(time.Microsecond); old.ExpiresAt.IsZero() || deadline.Before(old.ExpiresAt) {
 		old.ExpiresAt = deadline
 	}
 }

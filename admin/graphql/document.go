@@ -26,7 +26,7 @@ const (
 // ourFields are the root fields that are answered here.
 var ourFields = map[string]bool{
 	"adminSystemKeys": true, "adminSystemKeyActivity": true, "adminAuditLog": true, "adminCreateSystemKey": true, "adminDeleteSystemKey": true,
-	"adminDeleteSystemKeys": true,
+	"adminDeleteSystemKeys": true, "adminRotateSystemKey": true,
 }
 
 // document counts what a GraphQL document asks for, with its fragments expanded.

@@ -8,6 +8,7 @@ import (
 	"github.com/graph-gophers/graphql-go"
 
 	"github.com/lumio-vision/caddy-system-keys/admin"
+	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
 // The types of schema.graphql. Each is the view of the REST API. Its methods give the
@@ -19,6 +20,8 @@ func (k key) ID() graphql.ID            { return graphql.ID(k.KeyJSON.ID.String(
 func (k key) CreatedAt() graphql.Time   { return graphql.Time{Time: k.KeyJSON.CreatedAt} }
 func (k key) ExpiresAt() *graphql.Time  { return timeOrNull(k.KeyJSON.ExpiresAt) }
 func (k key) LastUsedAt() *graphql.Time { return timeOrNull(k.KeyJSON.LastUsedAt) }
+func (k key) Replaces() *graphql.ID     { return idOrNull(k.KeyJSON.Replaces) }
+func (k key) ReplacedBy() *graphql.ID   { return idOrNull(k.KeyJSON.ReplacedBy) }
 
 // keyList is a page of keys. Next is the cursor of the next page, or null.
 type keyList struct {
@@ -31,17 +34,13 @@ type revocation struct{ admin.RevokedJSON }
 
 func (r revocation) ID() graphql.ID          { return graphql.ID(r.RevokedJSON.ID.String()) }
 func (r revocation) RevokedAt() graphql.Time { return graphql.Time{Time: r.RevokedJSON.RevokedAt} }
+func (r revocation) AlsoRevoked() []namedKey { return namedKeys(r.RevokedJSON.AlsoRevoked) }
+func (r revocation) ReplacedBy() *graphql.ID { return idOrNull(r.RevokedJSON.ReplacedBy) }
 
 // revocations is the revocation of many keys. After a dry run it has no outcome.
 type revocations struct{ shown admin.RevokedKeysJSON }
 
-func (r revocations) Keys() []namedKey {
-	keys := make([]namedKey, 0, len(r.shown.Keys))
-	for _, key := range r.shown.Keys {
-		keys = append(keys, namedKey{key})
-	}
-	return keys
-}
+func (r revocations) Keys() []namedKey { return namedKeys(r.shown.Keys) }
 
 func (r revocations) Total() int32 { return r.shown.Total }
 
@@ -67,6 +66,14 @@ func (r revocations) RequestsCut() *int32 {
 }
 
 type namedKey struct{ admin.NamedKeyJSON }
+
+func namedKeys(shown []admin.NamedKeyJSON) []namedKey {
+	keys := make([]namedKey, 0, len(shown))
+	for _, key := range shown {
+		keys = append(keys, namedKey{key})
+	}
+	return keys
+}
 
 func (k namedKey) ID() graphql.ID { return graphql.ID(k.NamedKeyJSON.ID.String()) }
 
@@ -153,6 +160,14 @@ func timeOrNull(t *time.Time) *graphql.Time {
 		return nil
 	}
 	return &graphql.Time{Time: *t}
+}
+
+func idOrNull(id *store.ID) *graphql.ID {
+	if id == nil {
+		return nil
+	}
+	text := graphql.ID(id.String())
+	return &text
 }
 
 // jsonObject is the scalar JSON.

@@ -123,7 +123,7 @@ func (f *fleet) use(s store.Store) {
 		Revoker: coherence.NewRevoker(s, time.Now, slog.New(slog.DiscardHandler)),
 		Now:     time.Now,
 	}
-	_, f.adminKey = f.mint("admin", "admin:access", "system-keys:delete", "system-keys:read")
+	_, f.adminKey = f.mint("admin", "admin:access", "system-keys:create", "system-keys:delete", "system-keys:read")
 }
 
 func (f *fleet) mint(label string, permissions ...string) (*store.Key, string) {
@@ -206,22 +206,7 @@ http://%s {
 	if err := os.WriteFile(i.config, []byte(caddyfile), 0o600); err != nil {
 		f.tb.Fatal(err)
 	}
-	log, err := os.Create(i.log)
-	if err != nil {
-		f.tb.Fatal(err)
-	}
-	defer func() { _ = log.Close() }()
-	i.process = exec.Command(caddy, "run", "--config", i.config, "--adapter", "caddyfile")
-	i.process.Env = append(os.Environ(), "XDG_DATA_HOME="+folder, "XDG_CONFIG_HOME="+folder)
-	i.process.Stdout, i.process.Stderr = log, log
-	if err := i.process.Start(); err != nil {
-		f.tb.Fatal(err)
-	}
-	i.ended = make(chan struct{})
-	go func() {
-		_ = i.process.Wait()
-		close(i.ended)
-	}()
+	i.launch()
 	f.tb.Cleanup(func() {
 		i.signal(syscall.SIGCONT)
 		i.signal(syscall.SIGTERM)
@@ -242,6 +227,29 @@ http://%s {
 		return status == http.StatusOK
 	})
 	return i
+}
+
+// launch starts the process of a server that has its configuration.
+func (i *instance) launch() {
+	tb, folder := i.fleet.tb, filepath.Dir(i.config)
+	tb.Helper()
+	log, err := os.OpenFile(i.log, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	defer func() { _ = log.Close() }()
+	process := exec.Command(caddy, "run", "--config", i.config, "--adapter", "caddyfile")
+	process.Env = append(os.Environ(), "XDG_DATA_HOME="+folder, "XDG_CONFIG_HOME="+folder)
+	process.Stdout, process.Stderr = log, log
+	if err := process.Start(); err != nil {
+		tb.Fatal(err)
+	}
+	ended := make(chan struct{})
+	go func() {
+		_ = process.Wait()
+		close(ended)
+	}()
+	i.process, i.ended = process, ended
 }
 
 func (i *instance) signal(s syscall.Signal) { _ = i.process.Process.Signal(s) }

@@ -3,6 +3,7 @@ package sqlstore
 import (
 	"database/sql"
 	"errors"
+	"fmt"
 	"net/netip"
 	"slices"
 	"time"
@@ -12,23 +13,25 @@ import (
 
 // KeyColumns are the columns of a key without its hash, in the order in which ScanKey
 // reads them.
-const KeyColumns = "id, label, permissions, is_system, created_at, created_by, expires_at, last_used_at, minted, networks"
+const KeyColumns = "id, label, permissions, is_system, created_at, created_by, expires_at, last_used_at, minted, networks, " +
+	"replaces, replaced_by, planned_expiry, grace_ms, ancestors"
 
 // ScanKey reads a key from a row of KeyColumns. More are the destinations of the columns
-// after those. If all columns are NULL, the key is zero. Lists turns the slices into
-// destinations for the columns of permissions and networks. If there is no row, the error is
-// [store.ErrNotFound].
+// after those. If all columns are NULL, the key is zero. Texts and networks turn slices into
+// destinations for columns of lists. If there is no row, the error is [store.ErrNotFound].
 func ScanKey(
-	row Row, lists func(permissions *[]string, networks *[]netip.Prefix) (any, any), more ...any,
+	row Row, texts func(*[]string) any, networks func(*[]netip.Prefix) any, more ...any,
 ) (*store.Key, error) {
 	var key store.Key
 	var prefixes []netip.Prefix
-	permissions, networks := lists(&key.Permissions, &prefixes)
+	var ancestors []string
 	var label, createdBy sql.NullString
 	var isSystem, minted sql.NullBool
+	var grace sql.NullInt64
 	err := row.Scan(append([]any{
-		ID(&key.ID), &label, permissions, &isSystem, (*instant)(&key.CreatedAt), &createdBy,
-		(*optionalInstant)(&key.ExpiresAt), (*optionalInstant)(&key.LastUsedAt), &minted, networks,
+		ID(&key.ID), &label, texts(&key.Permissions), &isSystem, (*instant)(&key.CreatedAt), &createdBy,
+		(*optionalInstant)(&key.ExpiresAt), (*optionalInstant)(&key.LastUsedAt), &minted, networks(&prefixes),
+		ID(&key.Replaces), ID(&key.ReplacedBy), (*optionalInstant)(&key.PlannedExpiry), &grace, texts(&ancestors),
 	}, more...)...)
 	if err = notFound(err); err != nil {
 		return nil, err
@@ -36,6 +39,14 @@ func ScanKey(
 	key.Label, key.CreatedBy = label.String, createdBy.String
 	key.IsSystem, key.Foreign = isSystem.Bool, !minted.Bool
 	key.Networks = store.NewNetworks(prefixes)
+	key.Grace = time.Duration(grace.Int64) * time.Millisecond
+	for _, text := range ancestors {
+		id, err := store.ParseID(text)
+		if err != nil {
+			return nil, fmt.Errorf("column ancestors: %w", err)
+		}
+		key.Ancestors = append(key.Ancestors, id)
+	}
 	// Another service may have written the row. A key without permissions has an empty
 	// list, not nil.
 	slices.Sort(key.Permissions)
@@ -49,6 +60,15 @@ func notFound(err error) error {
 		return store.ErrNotFound
 	}
 	return err
+}
+
+// KeyOf returns the key with this id, or nil if it is not among the keys.
+func KeyOf(keys []*store.Key, id store.ID) *store.Key {
+	at := slices.IndexFunc(keys, func(key *store.Key) bool { return key.ID == id })
+	if at < 0 {
+		return nil
+	}
+	return keys[at]
 }
 
 // WithHash reads a key by scan, and its hash from the column after KeyColumns.
@@ -91,6 +111,21 @@ func Allow(acting *store.Acting, key *store.Key, err error) error {
 		return err
 	}
 	return acting.Allow(key)
+}
+
+// Replaceable checks that a key which has a successor can be replaced again: the successor is
+// gone, or was never used. Successor and err are what reading its row gave.
+func Replaceable(successor *store.Key, err error) error {
+	switch {
+	case errors.Is(err, store.ErrNotFound):
+		return nil
+	case err != nil:
+		return err
+	case !successor.LastUsedAt.IsZero() || successor.ReplacedBy != (store.ID{}):
+		// To replace itself is a use that may not be written yet.
+		return &store.ReplacedError{By: successor.ID}
+	}
+	return nil
 }
 
 // Adoptable checks that a key can be adopted. Row has the hash of the stored key, and

@@ -124,7 +124,7 @@ func (r rowOf) Scan(dest ...any) error {
 
 func TestATimeOfAKeyMayBeMissing(t *testing.T) {
 	t.Parallel()
-	list := func(permissions *[]string, networks *[]netip.Prefix) (any, any) { return permissions, networks }
+	texts, prefixes := func(texts *[]string) any { return texts }, func(networks *[]netip.Prefix) any { return networks }
 	fence := []netip.Prefix{netip.MustParsePrefix("::ffff:10.0.0.1/104"), netip.MustParsePrefix("10.0.0.0/8")}
 	at := time.UnixMicro(1_800_000_000_000_000).UTC()
 	for name, c := range map[string]struct {
@@ -134,7 +134,7 @@ func TestATimeOfAKeyMayBeMissing(t *testing.T) {
 		"NULL": {nil, time.Time{}}, "0": {int64(0), time.Time{}}, "without end": {"infinity", time.Time{}},
 		"microseconds": {at.UnixMicro(), at}, "a time": {at.Local(), at},
 	} {
-		key, err := sqlstore.ScanKey(rowOf{nil, "bot", []string{"b:x", "a:x", "b:x"}, int64(1), int64(0), "cli", c.value, c.value, int64(1), fence}, list)
+		key, err := sqlstore.ScanKey(rowOf{nil, "bot", []string{"b:x", "a:x", "b:x"}, int64(1), int64(0), "cli", c.value, c.value, int64(1), fence, nil, nil, nil, nil, []string(nil)}, texts, prefixes)
 		if err != nil {
 			t.Errorf("%s: %v", name, err)
 			continue
@@ -148,11 +148,11 @@ func TestATimeOfAKeyMayBeMissing(t *testing.T) {
 		}
 	}
 	for _, bad := range []any{"2026-01-01", 1.5, []byte("infinity")} { // which must not mean that a key has no end
-		if _, err := sqlstore.ScanKey(rowOf{nil, "bot", nil, false, int64(0), "cli", bad, nil, true, nil}, list); err == nil {
+		if _, err := sqlstore.ScanKey(rowOf{nil, "bot", nil, false, int64(0), "cli", bad, nil, true, nil, nil, nil, nil, nil, nil}, texts, prefixes); err == nil {
 			t.Errorf("%v is a time", bad)
 		}
 	}
-	if key, err := sqlstore.ScanKey(rowOf{nil, nil, nil, nil, nil, nil, nil, nil, nil, nil}, list); err != nil || key.Permissions == nil || key.Networks != nil {
+	if key, err := sqlstore.ScanKey(rowOf(make([]any, 15)), texts, prefixes); err != nil || key.Permissions == nil || key.Networks != nil {
 		t.Errorf("a row of NULL: %+v, %v", key, err)
 	}
 }

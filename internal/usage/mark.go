@@ -22,6 +22,7 @@ type Mark struct {
 	id       store.ID
 	last     atomic.Int64 // microseconds since the Unix epoch
 	dirty    atomic.Bool  // it is queued
+	urgent   atomic.Bool  // the next use is to be written at once
 
 	// counts are those since the last write, or nil. They are made, grow, and are taken under
 	// the lock.
@@ -97,6 +98,9 @@ func (m *Mark) Use(address string, at time.Time) {
 	}
 }
 
+// Hurry makes the next use be written at once, and not with those of an interval.
+func (m *Mark) Hurry() { m.urgent.Store(true) }
+
 // Ask notes that the permission was asked of the key, by a request that was just noted.
 func (m *Mark) Ask(permission string) {
 	if m == nil || m.recorder == nil {
@@ -117,6 +121,9 @@ func (m *Mark) Ask(permission string) {
 func (m *Mark) queue() {
 	if m.dirty.CompareAndSwap(false, true) {
 		m.recorder.enqueue(m)
+		if m.urgent.Swap(false) {
+			m.recorder.worker.Wake()
+		}
 	}
 }
 

@@ -262,3 +262,24 @@ func TestTheOldestUnwrittenUse(t *testing.T) {
 	}
 	want("at the end", 0, time.Time{})
 }
+
+// TestAHurriedUseIsWrittenAtOnce, and the uses after it wait for the interval.
+func TestAHurriedUseIsWrittenAtOnce(t *testing.T) {
+	t.Parallel()
+	s, r := start(t, time.Hour)
+	mark := r.Mark(store.ID{1})
+	mark.Hurry()
+	mark.Use("192.0.2.1", noon)
+	for began := time.Now(); !s.at(store.ID{1}).Equal(noon); time.Sleep(time.Millisecond) {
+		if time.Since(began) > time.Minute {
+			t.Fatal("the use is not written")
+		}
+	}
+	mark.Use("192.0.2.1", noon.Add(time.Second))
+	if n := r.Stats().Waiting; n != 1 {
+		t.Errorf("%d keys wait, want one", n)
+	}
+	if err := r.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+}

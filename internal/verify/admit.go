@@ -226,6 +226,9 @@ func (v *Verifier) direct(ctx context.Context, p *presented, request *coherence.
 		return identity, ErrNetwork
 	}
 	identity.uses = v.l1.mark(p.id)
+	if begins(reread) {
+		identity.uses.Hurry()
+	}
 	identity.uses.Use(p.client, now)
 	return identity, nil
 }

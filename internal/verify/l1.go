@@ -23,6 +23,7 @@ type entry struct {
 	claim    *coherence.Claim
 	until    time.Time // how long the entry is believed; not the expiry of the key
 	epoch    uint64    // of l1, from before the row was read
+	begins   bool      // the first use of the key, which ends the key that it replaces, is to come
 	size     int64     // bytes, roughly
 }
 
@@ -44,8 +45,11 @@ func newEntry(digest [32]byte, row *store.Key, until time.Time) *entry {
 	if fence != nil {
 		size += int64(fenceSize + networkSize*len(row.Networks))
 	}
-	return &entry{digest: digest, identity: identity, fence: fence, claim: coherence.ClaimOf(row), until: until, size: size}
+	return &entry{digest: digest, identity: identity, fence: fence, claim: coherence.ClaimOf(row), until: until, size: size, begins: begins(row)}
 }
+
+// begins reports whether the first use of a successor is still to come.
+func begins(row *store.Key) bool { return row.Replaces != (store.ID{}) && row.LastUsedAt.IsZero() }
 
 // slot is the place of one key in L1. When its entry runs out the slot stays, and is filled
 // again. So what was counted of the key stays too.
@@ -155,6 +159,9 @@ func (c *l1) put(g generation, e *entry) bool {
 			s, op = c.newSlot(id), xsync.UpdateOp
 		}
 		e.identity.uses = s.uses
+		if e.begins {
+			s.uses.Hurry()
+		}
 		s.entry.Store(e)
 		return s, op
 	})

@@ -60,6 +60,45 @@ func TestAUseCountsFromWhereItCame(t *testing.T) {
 	}
 }
 
+// signal tells of each batch.
+type signal chan []store.Use
+
+func (s signal) RecordUse(_ context.Context, batch []store.Use) error {
+	s <- batch
+	return nil
+}
+
+// TestTheFirstUseOfASuccessorIsWrittenAtOnce, since it ends the key that it replaces. A
+// request from elsewhere is no use.
+func TestTheFirstUseOfASuccessorIsWrittenAtOnce(t *testing.T) {
+	t.Parallel()
+	for _, state := range []coherence.LeaseState{coherence.LeaseCached, coherence.LeaseDirect} {
+		sink := make(signal, 10)
+		recorder := usage.Start(sink, time.Hour, slog.New(slog.DiscardHandler), nil)
+		f := newFixture(t, func(c *verify.Config) { c.Uses = recorder })
+		f.lease.set(state)
+		networks, _ := store.ParseNetworks([]string{"192.0.2.0/24"})
+		id, key := f.mintHashed(t, cheap, store.Key{Label: "successor", Replaces: store.ID{1}, Networks: networks})
+		if _, _, err := f.verifier.Admit(t.Context(), key, "198.51.100.1", nil); !errors.Is(err, verify.ErrNetwork) {
+			t.Error(err)
+		}
+		if _, _, err := f.verifier.Admit(t.Context(), key, "192.0.2.7", nil); err != nil {
+			t.Fatal(err)
+		}
+		select {
+		case batch := <-sink:
+			if len(batch) != 1 || batch[0].ID != id || batch[0].At.IsZero() {
+				t.Errorf("written is %+v", batch)
+			}
+		case <-time.After(time.Minute):
+			t.Fatal("the use is not written")
+		}
+		if err := recorder.Close(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 // TestAskingAllocatesNothing on the way that every request goes.
 func TestAskingAllocatesNothing(t *testing.T) {
 	recorder := usage.Start(new(uses), time.Hour, slog.New(slog.DiscardHandler), nil)

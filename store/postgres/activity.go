@@ -17,7 +17,15 @@ import (
 // activity belongs to who has the lock. It returns the keys that there are. When the server
 // has the lock it reads the row again, so that the last use is what an earlier batch has
 // written.
-const lockUsed = `SELECT id, last_used_at FROM {keys} WHERE id = ANY ($1::uuid[]) ORDER BY id FOR NO KEY UPDATE`
+const lockUsed = `SELECT id, last_used_at, replaces FROM {keys}
+WHERE id = ANY ($1::uuid[] || ARRAY(SELECT replaces FROM {keys} WHERE id = ANY ($1::uuid[]) AND last_used_at IS NULL AND replaces IS NOT NULL))
+ORDER BY id FOR NO KEY UPDATE`
+
+// endReplaced ends the keys whose successors were used for the first time.
+const endReplaced = `
+UPDATE {keys} old SET expires_at = least(old.expires_at, clock_timestamp() + old.grace_ms * interval '1 millisecond')
+FROM {keys} successor
+WHERE successor.id = ANY ($1::uuid[]) AND old.id = successor.replaces AND old.replaced_by = successor.id`
 
 // recordLastUse is after lockUsed, so that no row is in the hands of others.
 const recordLastUse = `
@@ -87,17 +95,18 @@ func (s *Store) RecordUse(ctx context.Context, uses []store.Use) (err error) {
 		if err := tx.QueryRow(ctx, "SELECT clock_timestamp()").Scan(&now); err != nil {
 			return err
 		}
-		earlier := make(map[store.ID]time.Time, len(uses))
+		earlier, successors := make(map[store.ID]time.Time, len(uses)), make(map[store.ID]bool)
 		_, err := collect(ctx, tx, func(row sqlstore.Row) (id store.ID, err error) {
 			var at pgtype.Timestamptz
-			err = row.Scan(sqlstore.ID(&id), &at)
-			earlier[id] = at.Time
+			var replaces pgtype.UUID
+			err = row.Scan(sqlstore.ID(&id), &at, &replaces)
+			earlier[id], successors[id] = at.Time, replaces.Valid && !at.Valid
 			return id, err
 		}, lockUsed, ids)
 		if err != nil || len(earlier) == 0 {
 			return err
 		}
-		batch := newBatch(sqlstore.UsesOf(uses, now), earlier)
+		batch := newBatch(sqlstore.UsesOf(uses, now), earlier, successors)
 		used = batch.used
 		return batch.write(ctx, tx, sqlstore.Oldest(now))
 	})
@@ -109,7 +118,7 @@ func (s *Store) RecordUse(ctx context.Context, uses []store.Use) (err error) {
 
 // useBatch has the columns of the rows to write, as arrays.
 type useBatch struct {
-	used              []pgtype.UUID
+	used, begun       []pgtype.UUID // begun are the successors that were used for the first time
 	first, last       []time.Time
 	dayKeys           []pgtype.UUID
 	days              []int32
@@ -125,7 +134,7 @@ type useBatch struct {
 
 // newBatch takes the rows of the keys that there are. Earlier is when each was used last. For
 // a key that was used before its activity was kept, that is the first use that is known.
-func newBatch(rows *sqlstore.Uses, earlier map[store.ID]time.Time) *useBatch {
+func newBatch(rows *sqlstore.Uses, earlier map[store.ID]time.Time, successors map[store.ID]bool) *useBatch {
 	b := new(useBatch)
 	for _, r := range rows.Keys {
 		before, there := earlier[r.ID]
@@ -134,6 +143,9 @@ func newBatch(rows *sqlstore.Uses, earlier map[store.ID]time.Time) *useBatch {
 		}
 		if !before.IsZero() && before.Before(r.First) {
 			r.First = before
+		}
+		if successors[r.ID] {
+			b.begun = append(b.begun, uuid(r.ID))
 		}
 		b.used, b.first, b.last = append(b.used, uuid(r.ID)), append(b.first, r.First), append(b.last, r.At)
 	}
@@ -168,6 +180,7 @@ func (b *useBatch) write(ctx context.Context, tx *database, oldest store.Day) er
 	}{
 		{len(b.used), recordFirstUse, []any{b.used, b.first}},
 		{len(b.used), recordLastUse, []any{b.used, b.last}},
+		{len(b.begun), endReplaced, []any{b.begun}},
 		{len(b.dayKeys), recordDays, []any{b.dayKeys, b.days, b.requests, b.denied}},
 		{len(b.dayKeys), endDays, []any{b.dayKeys, int32(oldest)}},
 		{len(b.networkKeys), recordNetworks, []any{

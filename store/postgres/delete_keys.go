@@ -8,6 +8,15 @@ import (
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
+// These are conditions on a row. It was replaced, and whoever has not heard of its end has no
+// lease any more:
+const retired = `replaced_by IS NOT NULL AND expires_at < clock_timestamp() - (
+    SELECT coalesce(max(ttl_ms), 0) FROM {own}.member
+) * interval '1 millisecond'`
+
+// It comes from one of the keys in the array behind the condition:
+const descends = "ancestors <> '{}' AND ancestors && "
+
 // matching is the condition that a row matches the filter, and the order of the rows.
 func (s *statement) matching(filter *store.KeyFilter) string {
 	conditions := []string{"id <> ALL (" + s.bind(uuids(append([]store.ID{}, filter.Except...))) + "::uuid[])"}
@@ -25,6 +34,9 @@ func (s *statement) matching(filter *store.KeyFilter) string {
 	}
 	if !filter.ExpiredBefore.IsZero() {
 		conditions = append(conditions, expiry+" < "+s.bind(filter.ExpiredBefore))
+	}
+	if filter.Retired {
+		conditions = append(conditions, retired)
 	}
 	matching := strings.Join(conditions, " AND ") + " ORDER BY id"
 	if filter.Limit > 0 {
@@ -60,6 +72,9 @@ func (s *Store) DeleteKeys(ctx context.Context, filter *store.KeyFilter, write *
 		if err := allow(ctx, tx, write.By(), forDeletion); err != nil {
 			return nil, err
 		}
+		if err := spare(ctx, tx, filter); err != nil {
+			return nil, err
+		}
 		keys, err := deleteKeys(ctx, tx, filter)
 		if err != nil {
 			return nil, err
@@ -68,13 +83,31 @@ func (s *Store) DeleteKeys(ctx context.Context, filter *store.KeyFilter, write *
 	})
 }
 
+// spare makes the keys that are kept come from nobody, if they come from a key that matches.
+func spare(ctx context.Context, tx *database, filter *store.KeyFilter) error {
+	if len(filter.Except) == 0 || filter.Ended() {
+		return nil
+	}
+	var update statement
+	update.text = "UPDATE {keys} SET ancestors = '{}' WHERE id = ANY (" + update.bind(uuids(filter.Except)) + ") AND " +
+		descends + "ARRAY(SELECT id FROM {keys} WHERE " + update.matching(filter) + ")"
+	_, err := tx.Exec(ctx, update.text, update.args...)
+	return err
+}
+
 // deleteKeys locks the rows in the order of their ids, as recordUse does, so that the two
 // never wait for each other in a circle. A row that was changed meanwhile is looked at again
 // once it is locked.
 func deleteKeys(ctx context.Context, tx *database, filter *store.KeyFilter) ([]*store.Key, error) {
 	var deletion statement
-	deletion.text = "WITH locked AS MATERIALIZED (SELECT id AS locked_id FROM {keys} WHERE " + deletion.matching(filter) +
-		" FOR UPDATE), deleted AS (DELETE FROM {keys} USING locked WHERE id = locked_id AND " + durable +
+	deletion.text = "WITH locked AS MATERIALIZED (SELECT id AS locked_id FROM {keys} WHERE " + deletion.matching(filter) + " FOR UPDATE)"
+	if !filter.Ended() {
+		deletion.text += ", doomed AS MATERIALIZED (SELECT locked_id FROM locked UNION SELECT id FROM {keys} WHERE " + descends +
+			"(SELECT array_agg(locked_id) FROM locked) AND id <> ALL (" + deletion.bind(uuids(append([]store.ID{}, filter.Except...))) + "::uuid[]))"
+	} else {
+		deletion.text += ", doomed AS (SELECT locked_id FROM locked)"
+	}
+	deletion.text += ", deleted AS (DELETE FROM {keys} USING doomed WHERE id = locked_id AND " + durable +
 		" RETURNING " + columns + ", " + watched + " AS logged) SELECT " + columns + ", logged FROM deleted ORDER BY id"
 	logged := true // by the triggers; see deleteKey
 	keys, err := collect(ctx, tx, func(row sqlstore.Row) (*store.Key, error) { return scanKey(row, &logged) },
@@ -82,10 +115,5 @@ func deleteKeys(ctx context.Context, tx *database, filter *store.KeyFilter) ([]*
 	if err != nil || logged {
 		return keys, err
 	}
-	ids := make([]store.ID, 0, len(keys))
-	for _, key := range keys {
-		ids = append(ids, key.ID)
-	}
-	_, err = tx.Exec(ctx, "SELECT {own}.append(id, 'd') FROM unnest($1::uuid[]) AS deleted (id)", uuids(ids))
-	return keys, err
+	return keys, logDeletions(ctx, tx, keys)
 }

@@ -30,7 +30,7 @@ var Purposes = []string{ForServer, ForRevoking, ForReading}
 // with the rights of their owner.
 var grants = map[string][]struct{ rights, on string }{
 	ForServer: {
-		{"SELECT, INSERT, UPDATE (key_hash, last_used_at), DELETE", "{keys}"},
+		{"SELECT, INSERT, UPDATE (key_hash, last_used_at, expires_at, replaced_by, planned_expiry, grace_ms, ancestors), DELETE", "{keys}"},
 		{"SELECT", "{own}.schema_migrations, {own}.mint_key, {own}.label_search, {own}.follow, {own}.follow_unfit"},
 		{"SELECT, INSERT, DELETE", "{own}.key_count, {own}.adopted_key"},
 		{"SELECT, DELETE", "{own}.change_log"},

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -25,7 +26,7 @@ const durable = `(SELECT CASE current_setting('synchronous_commit')
 // keyColumns are the columns whose values keyRow returns.
 const keyColumns = columns + ", key_hash"
 
-const insertKey = "INSERT INTO {keys} (" + keyColumns + ") SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11 WHERE " + durable
+const insertKey = "INSERT INTO {keys} (" + keyColumns + ") SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16 WHERE " + durable
 
 // CreateKey implements [store.Store].
 func (s *Store) CreateKey(ctx context.Context, key *store.Key, write *store.Write) (err error) {
@@ -48,6 +49,7 @@ func keyRow(key *store.Key) []any {
 	return []any{
 		uuid(key.ID), key.Label, append([]string{}, key.Permissions...), key.IsSystem, key.CreatedAt, key.CreatedBy,
 		instant(key.ExpiresAt), instant(key.LastUsedAt), !key.Foreign, append([]netip.Prefix{}, key.Networks...),
+		orNull(key.Replaces), orNull(key.ReplacedBy), instant(key.PlannedExpiry), key.Grace.Milliseconds(), append([]pgtype.UUID{}, uuids(key.Ancestors)...),
 		string(key.Hash), // as a store.Hash, pgx would send what its String method returns
 	}
 }
@@ -106,11 +108,11 @@ func (s *Store) DeleteKey(ctx context.Context, id store.ID, write *store.Write) 
 		if err := allow(ctx, tx, write.By(), forDeletion); err != nil {
 			return nil, err
 		}
-		key, err := deleteKey(ctx, tx, id)
-		if err != nil || key == nil {
+		keys, err := deleteKey(ctx, tx, id)
+		if err != nil {
 			return nil, err
 		}
-		return key, record(ctx, tx, key, write)
+		return sqlstore.KeyOf(keys, id), recordAll(ctx, tx, keys, write)
 	})
 	if err == nil && key == nil {
 		err = store.ErrNotFound
@@ -118,21 +120,44 @@ func (s *Store) DeleteKey(ctx context.Context, id store.ID, write *store.Write) 
 	return key, err
 }
 
-// deleteKey deletes the key and returns it, or nil if there was none. In both cases the
-// deletion gets into the change log.
-func deleteKey(ctx context.Context, tx *database, id store.ID) (*store.Key, error) {
-	// The statement locks the table before it reads the triggers. Nobody can change them
+// deleteKey deletes the key and those that come from it, and returns them. It gets the
+// deletion of the key into the change log even if there is no such key.
+func deleteKey(ctx context.Context, tx *database, id store.ID) ([]*store.Key, error) {
+	// The lock comes first, so that the next statement sees what a rotation has minted that
+	// had the lock before.
+	if _, err := tx.Exec(ctx, "SELECT FROM {keys} WHERE id = $1 FOR UPDATE", uuid(id)); err != nil {
+		return nil, err
+	}
+	// The deletion locks the table before it reads the triggers. Nobody can change them
 	// until the transaction ends.
-	var logged bool
-	key, err := scanKey(tx.QueryRow(ctx, "DELETE FROM {keys} WHERE id = $1 AND "+durable+
-		" RETURNING "+columns+", "+watched, uuid(id)), &logged)
-	if err == nil && logged {
-		return key, nil
+	logged := true
+	keys, err := collect(ctx, tx, func(row sqlstore.Row) (*store.Key, error) { return scanKey(row, &logged) },
+		"DELETE FROM {keys} WHERE id = ANY (ARRAY(SELECT id FROM {keys} WHERE "+descends+" ARRAY[$1::uuid]) || $1::uuid) AND "+durable+
+			" RETURNING "+columns+", "+watched, uuid(id))
+	if err != nil {
+		return nil, err
 	}
-	if err == nil || errors.Is(err, store.ErrNotFound) {
-		_, err = tx.Exec(ctx, "SELECT {own}.append($1, 'd')", uuid(id))
+	unlogged := keys
+	if logged {
+		unlogged = nil
 	}
-	return key, err
+	if sqlstore.KeyOf(keys, id) == nil {
+		unlogged = append(slices.Clip(unlogged), &store.Key{ID: id})
+	}
+	return keys, logDeletions(ctx, tx, unlogged)
+}
+
+// logDeletions enters deletions into the change log, for triggers that do not.
+func logDeletions(ctx context.Context, tx *database, keys []*store.Key) error {
+	if len(keys) == 0 {
+		return nil
+	}
+	ids := make([]store.ID, 0, len(keys))
+	for _, key := range keys {
+		ids = append(ids, key.ID)
+	}
+	_, err := tx.Exec(ctx, "SELECT {own}.append(id, 'd') FROM unnest($1::uuid[]) AS deleted (id)", uuids(ids))
+	return err
 }
 
 // rehash replaces a hash. It tells the trigger that logs the change that the new hash
@@ -158,12 +183,13 @@ func (s *Store) RehashKey(ctx context.Context, id store.ID, old, renewed store.H
 // scanKey reads a key from a row of columns. More are the destinations of the columns after
 // those. If all columns are NULL, the key is zero.
 func scanKey(row sqlstore.Row, more ...any) (*store.Key, error) {
-	return sqlstore.ScanKey(row, func(permissions *[]string, networks *[]netip.Prefix) (any, any) {
-		return permissions, networks
-	}, more...)
+	return sqlstore.ScanKey(row, func(texts *[]string) any { return texts }, func(networks *[]netip.Prefix) any { return networks }, more...)
 }
 
 func uuid(id store.ID) pgtype.UUID { return pgtype.UUID{Bytes: id, Valid: true} }
+
+// orNull is uuid, with NULL for the zero id.
+func orNull(id store.ID) pgtype.UUID { return pgtype.UUID{Bytes: id, Valid: id != (store.ID{})} }
 
 // uuids returns nil, which is NULL, for nil alone.
 func uuids(ids []store.ID) (all []pgtype.UUID) {

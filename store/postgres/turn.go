@@ -50,7 +50,8 @@ const chores = `, chores AS (
             SELECT FROM {own}.audit_log WHERE chain IS NULL AND actor_type IN ('cli', 'sql')
                 AND at NOT BETWEEN clock_timestamp() - interval '1 second' AND clock_timestamp()
         ) AS unsealed,
-        EXISTS (SELECT FROM {keys} WHERE ` + expiry + ` < $7) AS expired
+        EXISTS (SELECT FROM {keys} WHERE ` + expiry + ` < $7)
+            OR EXISTS (SELECT FROM {keys} WHERE ` + retired + `) AS expired
     FROM (
         SELECT *, id <> $1 AND abs(extract(epoch FROM clock_timestamp() - seen_at)) * 1000 > 0.3 * ttl_ms AS silent FROM {own}.member
     ) AS m

@@ -29,6 +29,13 @@ UPDATE system_keys SET last_used_at = uses.at
 FROM (SELECT value ->> 0 AS id, max(value ->> 2) AS at FROM json_each(?1) GROUP BY 1) AS uses
 WHERE system_keys.id = uses.id AND system_keys.last_used_at < uses.at`
 
+	// endReplaced comes before recordLastUse. It ends the keys whose successors were used for
+	// the first time. ?2 is the time now.
+	endReplaced = `
+UPDATE system_keys AS old SET expires_at = min(old.ends_at, ?2 + 1000 * old.grace_ms)
+FROM json_each(?1) AS u JOIN system_keys AS successor ON successor.id = u.value ->> 0
+WHERE successor.last_used_at = 0 AND old.id = successor.replaces AND old.replaced_by = successor.id`
+
 	recordDays = `
 INSERT INTO key_day (key_id, day, requests, denied)
 SELECT value ->> 0, value ->> 1, sum(value ->> 2), sum(value ->> 3)` + living + `
@@ -102,6 +109,7 @@ func (s *Store) RecordUse(ctx context.Context, uses []store.Use) (err error) {
 			args      []any
 		}{
 			{keys, recordFirstUse, nil},
+			{keys, endReplaced, []any{now.UnixMicro()}},
 			{keys, recordLastUse, nil},
 			{days, recordDays, nil},
 			{days, endDays, []any{int32(sqlstore.Oldest(now))}},

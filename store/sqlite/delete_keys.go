@@ -9,6 +9,11 @@ import (
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
+// retired is a condition: the row was replaced, and whoever has not heard of its end has no
+// lease any more.
+const retired = `replaced_by IS NOT NULL AND expires_at < CAST(unixepoch('subsec') * 1000000 AS INTEGER)
+    - 1000 * (SELECT coalesce(max(ttl_ms), 0) FROM member)`
+
 // matching returns the condition that a row matches the filter with the order of the rows, and
 // its arguments.
 func matching(filter *store.KeyFilter) (condition string, args []any) {
@@ -24,6 +29,9 @@ func matching(filter *store.KeyFilter) (condition string, args []any) {
 	add(filter.LabelPrefix != "", "instr(label, ?) = 1", filter.LabelPrefix)
 	add(filter.Permission != "", "EXISTS (SELECT 1 FROM json_each(permissions) WHERE value = ?)", filter.Permission)
 	add(!filter.ExpiredBefore.IsZero(), "ends_at < ?", filter.ExpiredBefore.UnixMicro())
+	if filter.Retired {
+		conditions = append(conditions, retired)
+	}
 	condition = strings.Join(conditions, " AND ") + " ORDER BY id"
 	if filter.Limit > 0 {
 		condition, args = condition+" LIMIT ?", append(args, filter.Limit)
@@ -69,17 +77,35 @@ func (s *Store) DeleteKeys(ctx context.Context, filter *store.KeyFilter, write *
 // deleteKeys is [deleteKey] for all keys that match. Nobody else writes in this transaction,
 // so the keys that were read are those that are deleted.
 func deleteKeys(ctx context.Context, tx *sql.Tx, filter *store.KeyFilter, write *store.Write) ([]*store.Key, error) {
-	_, logged, err := head(ctx, tx)
-	if err != nil {
-		return nil, err
-	}
 	keys, err := matchKeys(ctx, tx, filter)
 	if err != nil {
 		return nil, err
 	}
-	ids := make([]store.ID, 0, len(keys))
-	for _, key := range keys {
-		ids = append(ids, key.ID)
+	if !filter.Ended() {
+		ids, except := jsonIDs(idsOf(keys)), jsonIDs(filter.Except)
+		_, err = tx.ExecContext(ctx, "UPDATE system_keys SET ancestors = '[]' WHERE id IN (SELECT value FROM json_each(?2)) AND "+
+			descends+"(SELECT value FROM json_each(?1)))", ids, except)
+		if err != nil {
+			return nil, err
+		}
+		keys, err = collect(ctx, tx, func(row sqlstore.Row) (*store.Key, error) { return scanKey(row) },
+			"SELECT "+columns+" FROM system_keys WHERE id IN (SELECT value FROM json_each(?1)) OR "+
+				descends+"(SELECT value FROM json_each(?1))) ORDER BY id", ids)
+		if err != nil {
+			return nil, err
+		}
+	}
+	return keys, deleteRows(ctx, tx, keys, write)
+}
+
+// descends is a condition: the row comes from one of the keys in the list behind it.
+const descends = "ancestors <> '[]' AND EXISTS (SELECT 1 FROM json_each(ancestors) AS ancestor WHERE ancestor.value IN "
+
+// deleteRows deletes keys, and gets that into the change log.
+func deleteRows(ctx context.Context, tx *sql.Tx, keys []*store.Key, write *store.Write) error {
+	_, logged, err := head(ctx, tx)
+	if err != nil {
+		return err
 	}
 	statements := []string{"DELETE FROM system_keys WHERE id IN (SELECT value FROM json_each(?))"}
 	if write != nil && write.Record != nil { // tells the trigger not to write audit records
@@ -92,9 +118,17 @@ func deleteKeys(ctx context.Context, tx *sql.Tx, filter *store.KeyFilter, write 
 		statements = append(statements, "INSERT INTO change_log (key_id, op) SELECT value, 'd' FROM json_each(?)")
 	}
 	for _, statement := range statements {
-		if _, err := tx.ExecContext(ctx, statement, jsonIDs(ids)); err != nil {
-			return nil, err
+		if _, err := tx.ExecContext(ctx, statement, jsonIDs(idsOf(keys))); err != nil {
+			return err
 		}
 	}
-	return keys, nil
+	return nil
+}
+
+func idsOf(keys []*store.Key) []store.ID {
+	ids := make([]store.ID, 0, len(keys))
+	for _, key := range keys {
+		ids = append(ids, key.ID)
+	}
+	return ids
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"database/sql"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"net/netip"
 	"time"
@@ -17,7 +16,7 @@ import (
 const columns = sqlstore.KeyColumns
 
 // insertKey takes the values that keyRow returns.
-const insertKey = "INSERT INTO system_keys (" + columns + ", key_hash) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+const insertKey = "INSERT INTO system_keys (" + columns + ", key_hash) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 
 // CreateKey implements [store.Store].
 func (s *Store) CreateKey(ctx context.Context, key *store.Key, write *store.Write) (err error) {
@@ -58,11 +57,11 @@ func (s *Store) DeleteKey(ctx context.Context, id store.ID, write *store.Write) 
 		if err := allow(ctx, tx, write.By()); err != nil {
 			return nil, err
 		}
-		key, err := deleteKey(ctx, tx, id, write)
-		if err != nil || key == nil {
+		keys, err := deleteKey(ctx, tx, id, write)
+		if err != nil {
 			return nil, err
 		}
-		return key, record(ctx, tx, key, write)
+		return sqlstore.KeyOf(keys, id), recordAll(ctx, tx, keys, write)
 	})
 	if err == nil && key == nil {
 		err = fmt.Errorf("%s: %w", what, store.ErrNotFound)
@@ -70,33 +69,21 @@ func (s *Store) DeleteKey(ctx context.Context, id store.ID, write *store.Write) 
 	return key, err
 }
 
-// deleteKey deletes the key and returns it, or nil if there was none. In both cases it
-// enters the deletion into the change log.
-func deleteKey(ctx context.Context, tx *sql.Tx, id store.ID, write *store.Write) (*store.Key, error) {
-	_, logged, err := head(ctx, tx)
+// deleteKey deletes the key and those that come from it, and returns them. It enters the
+// deletion of the key into the change log even if there is no such key.
+func deleteKey(ctx context.Context, tx *sql.Tx, id store.ID, write *store.Write) ([]*store.Key, error) {
+	keys, err := collect(ctx, tx, func(row sqlstore.Row) (*store.Key, error) { return scanKey(row) },
+		"SELECT "+columns+" FROM system_keys WHERE id = ?1 OR "+descends+"(?1))", id.String())
 	if err != nil {
 		return nil, err
 	}
-	recorded := write != nil && write.Record != nil
-	if recorded { // tells the trigger not to write an audit record
-		if _, err := tx.ExecContext(ctx, "INSERT INTO auditing (id) VALUES (?)", id.String()); err != nil {
-			return nil, err
-		}
-	}
-	key, err := scanKey(tx.QueryRowContext(ctx, "DELETE FROM system_keys WHERE id = ? RETURNING "+columns, id.String()))
-	if err != nil && !errors.Is(err, store.ErrNotFound) {
+	if err := deleteRows(ctx, tx, keys, write); err != nil {
 		return nil, err
 	}
-	if recorded {
-		if _, err := tx.ExecContext(ctx, "DELETE FROM auditing"); err != nil {
-			return nil, err
-		}
+	if sqlstore.KeyOf(keys, id) == nil {
+		_, err = tx.ExecContext(ctx, "INSERT INTO change_log (key_id, op) VALUES (?, 'd')", id.String())
 	}
-	if key != nil && logged {
-		return key, nil
-	}
-	_, err = tx.ExecContext(ctx, "INSERT INTO change_log (key_id, op) VALUES (?, 'd')", id.String())
-	return key, err
+	return keys, err
 }
 
 // RehashKey implements [store.Store].
@@ -136,9 +123,8 @@ func (s *Store) RehashKey(ctx context.Context, id store.ID, old, renewed store.H
 // scanKey reads a key from a row of columns. More are the destinations of the columns after
 // those.
 func scanKey(row sqlstore.Row, more ...any) (*store.Key, error) {
-	return sqlstore.ScanKey(row, func(permissions *[]string, networks *[]netip.Prefix) (any, any) {
-		return (*jsonList)(permissions), (*jsonNetworks)(networks)
-	}, more...)
+	return sqlstore.ScanKey(row, func(texts *[]string) any { return (*jsonList)(texts) },
+		func(networks *[]netip.Prefix) any { return (*jsonNetworks)(networks) }, more...)
 }
 
 // jsonList is the destination of a column with a JSON array of strings.
@@ -186,8 +172,17 @@ func keyRow(key *store.Key) ([]any, error) {
 	}
 	return []any{
 		key.ID.String(), key.Label, string(permissions), key.IsSystem, micros(key.CreatedAt), key.CreatedBy,
-		micros(key.ExpiresAt), micros(key.LastUsedAt), !key.Foreign, string(networks), string(key.Hash),
+		micros(key.ExpiresAt), micros(key.LastUsedAt), !key.Foreign, string(networks),
+		orNull(key.Replaces), orNull(key.ReplacedBy), micros(key.PlannedExpiry), key.Grace.Milliseconds(), jsonIDs(key.Ancestors), string(key.Hash),
 	}, nil
+}
+
+// orNull returns an id as it is stored, and NULL for the zero id.
+func orNull(id store.ID) any {
+	if id == (store.ID{}) {
+		return nil
+	}
+	return id.String()
 }
 
 // jsonIDs returns ids as a JSON array, which a statement reads by json_each.

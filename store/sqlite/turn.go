@@ -86,7 +86,7 @@ func readChores(ctx context.Context, tx *sql.Tx, turn *store.Turn, view *store.V
 SELECT max(ttl_ms), EXISTS (
     SELECT 1 FROM audit_log WHERE chain IS NULL AND actor_type IN ('cli', 'sql')
         AND at NOT BETWEEN unixepoch('subsec') * 1000000 - 1000000 AND unixepoch('subsec') * 1000000
-), EXISTS (SELECT 1 FROM system_keys WHERE ends_at < ?) FROM member`, micros(turn.ExpiredBefore)).Scan(&longest, &view.Unsealed, &view.Expired)
+), EXISTS (SELECT 1 FROM system_keys WHERE ends_at < ?) OR EXISTS (SELECT 1 FROM system_keys WHERE `+retired+`) FROM member`, micros(turn.ExpiredBefore)).Scan(&longest, &view.Unsealed, &view.Expired)
 	if err != nil {
 		return err
 	}

@@ -35,6 +35,10 @@ func calls(key *store.Key) map[string]call {
 			_, err := s.MatchKeys(ctx, &store.KeyFilter{LabelPrefix: key.Label})
 			return err
 		},
+		"RotateKey": func(ctx context.Context, s store.Store) error {
+			_, err := s.RotateKey(ctx, successorOf(key.ID, "cli"), nil)
+			return err
+		},
 		"RehashKey": func(ctx context.Context, s store.Store) error {
 			return s.RehashKey(ctx, key.ID, key.Hash, newHash())
 		},
@@ -119,7 +123,7 @@ func calls(key *store.Key) map[string]call {
 // shown are the calls that a meter is told of, by what it calls them.
 var shown = map[string]string{
 	"Key": "key", "Keys": "keys", "Granted": "granted", "CreateKey": "create_key", "DeleteKey": "delete_key",
-	"DeleteKeys": "delete_keys", "MatchKeys": "match_keys",
+	"DeleteKeys": "delete_keys", "MatchKeys": "match_keys", "RotateKey": "rotate_key",
 	"RehashKey": "rehash_key", "Adopted": "adopted", "Adopt": "adopt", "Unadopted": "unadopted",
 	"RecordUse": "record_use", "RecordUse of nothing": "record_use", "Progress": "progress",
 	"Activity": "activity", "Asked": "asked", "ReportNetworks": "report_networks",

@@ -48,6 +48,8 @@ func testKeys(t *testing.T, fresh func(tb testing.TB) *Backend) {
 			key.Networks = networks(t, "10.0.0.0/8", "192.0.2.7", "2001:db8::/32")
 			key.ExpiresAt = epoch.Add(24*time.Hour + time.Microsecond)
 			key.LastUsedAt = epoch.Add(time.Hour - time.Microsecond)
+			key.Replaces, key.ReplacedBy, key.Ancestors = newID(), newID(), []store.ID{newID(), newID()}
+			key.PlannedExpiry, key.Grace = epoch.Add(48*time.Hour), 1500*time.Millisecond
 			create(t, s, key)
 			same(t, read(t, s, key.ID), key)
 			if page := one(t, s, &store.KeyQuery{Limit: 1, Sort: store.SortLabel}); len(page.Keys) == 1 {

@@ -165,6 +165,8 @@ func furnish(t *testing.T, s store.Store) {
 	full := newKey("every field %\U0001F511")
 	full.Permissions, full.IsSystem, full.Networks = []string{"bots:read", "bots:write"}, true, networks(t, "10.0.0.0/8", "::1")
 	full.ExpiresAt, full.LastUsedAt = epoch.Add(time.Hour+time.Microsecond), epoch.Add(time.Minute)
+	full.Replaces, full.ReplacedBy, full.Ancestors = newID(), newID(), []store.ID{newID(), newID()}
+	full.PlannedExpiry, full.Grace = epoch.Add(2*time.Hour), 90*time.Millisecond
 	must(t, s.CreateKey(t.Context(), full, recorded(store.AuditCreated, sealer{})))
 	create(t, s, foreign("somebody else's"))
 	gone := newKey("gone")

@@ -42,6 +42,8 @@ func Run(t *testing.T, fresh func(tb testing.TB) *Backend) {
 		{"keys", testKeys},
 		{"acting", testActing},
 		{"deleting many", testDeleteKeys},
+		{"rotation", testRotation},
+		{"heirs", testHeirs},
 		{"rehash", testRehash},
 		{"use", testUse},
 		{"activity", testActivity},

@@ -25,6 +25,17 @@ CREATE TABLE {keys} (
     minted       boolean NOT NULL DEFAULT false,
     -- From where the key may be used. Empty: from anywhere.
     networks     cidr[] NOT NULL DEFAULT '{}',
+    -- The key whose successor this one is, and the newest successor. No foreign keys: rows
+    -- go without waiting for one another.
+    replaces     uuid,
+    replaced_by  uuid,
+    -- Of a key that was replaced: when it was to expire, and how long it lives on after the
+    -- first use of its successor.
+    planned_expiry timestamptz,
+    grace_ms     bigint NOT NULL DEFAULT 0,
+    -- From which keys this one comes by rotations that each has made of itself. It ends with
+    -- each of them.
+    ancestors    uuid[] NOT NULL DEFAULT '{}',
 
     CONSTRAINT label_is_1_to_100_characters CHECK (char_length(label) BETWEEN 1 AND 100),
     CONSTRAINT label_has_no_control_characters CHECK (label COLLATE "C" !~ '[\x01-\x1f\x7f]'),
@@ -58,6 +69,8 @@ CREATE INDEX system_keys_by_last_used_at ON {keys}
     (coalesce(last_used_at, '-infinity'::timestamptz), id) INCLUDE (last_used_at);
 CREATE INDEX system_keys_by_expires_at ON {keys}
     (coalesce(expires_at, 'infinity'::timestamptz), id) INCLUDE (expires_at);
+CREATE INDEX system_keys_replaced ON {keys} (expires_at) WHERE replaced_by IS NOT NULL;
+CREATE INDEX system_keys_by_ancestor ON {keys} USING gin (ancestors) WHERE ancestors <> '{}';
 CREATE INDEX system_keys_foreign ON {keys} (created_at, id) WHERE NOT minted;
 
 -- The number of rows is the sum of these. A single counter would make every
@@ -122,7 +135,18 @@ CREATE FUNCTION {own}.keys_deleted() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     n bigint;
+    revoked uuid[];
+    heirs uuid[];
 BEGIN
+    -- A key ends with those that it comes from, whoever deletes them. To delete a key that
+    -- has expired ends nothing.
+    IF EXISTS (SELECT FROM {keys} WHERE ancestors <> '{}') THEN
+        SELECT array_agg(id) INTO revoked FROM old_rows WHERE coalesce(expires_at > clock_timestamp(), true);
+        SELECT array_agg(id) INTO heirs FROM {keys} WHERE ancestors <> '{}' AND ancestors && revoked;
+        IF heirs IS NOT NULL THEN
+            DELETE FROM {keys} WHERE id = ANY (heirs);
+        END IF;
+    END IF;
     DELETE FROM {own}.label_search s USING old_rows o WHERE s.id = o.id;
     GET DIAGNOSTICS n = ROW_COUNT;
     IF n > 0 THEN
