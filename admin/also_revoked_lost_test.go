@@ -76,7 +76,10 @@ func TestWhatWasRevokedWithAKeyIsNotLost(t *testing.T) {
 		{"the heir acts, and the answer is lost", lossyHeirs{lossy: lossy{lost: 1}}, true, []string{"delete", "delete", "forget", "forget", "wait"}, nil},
 		{
 			"the heir acts, the first attempt is rolled back, and the heir is revoked by another",
-			lossyHeirs{rolledBack: true, actorGone: true}, true, []string{"delete", "delete", "forget", "forget"}, store.ErrActorGone,
+			lossyHeirs{rolledBack: true, actorGone: true},
+			true,
+			[]string{"delete", "delete", "forget", "forget"},
+			store.ErrActorGone,
 		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
