@@ -5,9 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"net/http"
-	"slices"
 	"time"
 
 	"github.com/lumio-vision/caddy-system-keys/internal/gate"
@@ -271,12 +269,14 @@ func (r *rotating) recall(ctx context.Context, first *successor, second error) (
 // ended are all keys that were tried. Those that are known to be deleted come last; see
 // [Revoker].
 func (r *rotating) ended(rotated *store.Rotated) []store.AuditKey {
+	var keys []store.AuditKey
+	last := make([]store.AuditKey, 0, len(rotated.Ended))
 	for _, key := range rotated.Ended {
+		last = append(last, store.AuditKey{ID: key.ID, Label: key.Label})
 		delete(r.tried, key.ID)
 	}
-	keys := slices.Collect(maps.Values(r.tried))
-	for _, key := range rotated.Ended {
-		keys = append(keys, store.AuditKey{ID: key.ID, Label: key.Label})
+	for _, key := range r.tried {
+		keys = append(keys, key)
 	}
-	return keys
+	return append(keys, last...)
 }

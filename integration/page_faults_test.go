@@ -46,7 +46,6 @@ func faultStates(t *testing.T) (*tab, []state) {
 		{"permission-lost-to-create", func(b *tab) {
 			b.choose("a", "Create Key")
 			b.fill("#label", "Twitch Bot Key")
-			b.click("summary")
 			b.fill("#permissions", "bots:read")
 			runSQL(b.t, backend, "UPDATE system_keys SET permissions = '{admin:access,system-keys:read,system-keys:create}'")
 			b.choose("dialog button", "Create Key")

@@ -77,6 +77,7 @@ func (s *pageSite) demoKeys(tb testing.TB) map[string]*store.Key {
 		{"Discord Bot Key", []string{"bots:read", "chat:write"}, 0, 14 * 24 * time.Hour, 26 * time.Hour},
 		{"Release pipeline", []string{"catalog:write"}, 75 * time.Hour, 30 * 24 * time.Hour, 5 * time.Hour},
 		{"Summer campaign", []string{"chat:write"}, -50 * time.Hour, 30 * 24 * time.Hour, 51 * time.Hour},
+		{"Everything robot", everything(), 90 * 24 * time.Hour, 6 * 24 * time.Hour, 30 * time.Hour},
 		{"Twitch Bot Key", []string{"bots:read", "bots:write", "chat:write"}, 0, 3 * 24 * time.Hour, 95 * time.Minute},
 	} {
 		// Minted when they were minted: by a service whose clock goes after.
@@ -99,6 +100,16 @@ func (s *pageSite) demoKeys(tb testing.TB) map[string]*store.Key {
 		keys[k.label] = key
 	}
 	return keys
+}
+
+// everything are 50 permissions.
+func everything() (all []string) {
+	for _, resource := range []string{"bots", "catalog", "chat", "jobs", "media", "metrics", "payouts", "reports", "streams", "users"} {
+		for _, action := range []string{"create", "delete", "list", "read", "write"} {
+			all = append(all, resource+":"+action)
+		}
+	}
+	return all
 }
 
 // use says that a key was last used so long ago.
@@ -217,6 +228,39 @@ func listStates(t *testing.T) (*tab, []state) {
 			listed(b)
 			b.width(360)
 		}},
+		{"list-wide", func(b *tab) {
+			listed(b)
+			b.width(1440)
+			b.sees("thead", "Networks")
+			b.sees("thead", "Expires")
+			b.sees("td[data-column=expires_at] .expiry", "in 3 days")
+			b.gone(".along")
+		}},
+		{"list-tablet", func(b *tab) {
+			listed(b)
+			b.width(820)
+		}},
+		{"list-phone-networks", func(b *tab) {
+			b.open("/system?sort=created_at")
+			b.width(360)
+			eval[chromedp.Void](b, "(document.querySelector("+js(in(keys["Transcoder worker"], ""))+").scrollIntoView(), undefined)")
+		}},
+		{"list-unfolded", func(b *tab) {
+			listed(b)
+			row := in(keys["Everything robot"], "")
+			if height := eval[int](b, "document.querySelector("+js(row)+").offsetHeight"); height > 200 {
+				b.t.Errorf("the row is %d pixels high", height)
+			}
+			b.choose("tbody summary", "+46 more")
+			b.sees(row, "users:write")
+		}},
+		{"list-found-by-id", func(b *tab) {
+			listed(b)
+			id := keys["Grafana"].ID.String()
+			b.fill("#search", strings.ToUpper(id[20:]))
+			b.sees("#keys .count", "1 key(s)")
+			b.sees("tbody", id)
+		}},
 		{"list-none", func(b *tab) {
 			listed(b)
 			b.fill("#search", "nobody")
@@ -269,7 +313,7 @@ func listStates(t *testing.T) (*tab, []state) {
 		{"activity-used-phone", func(b *tab) {
 			b.width(360)
 			b.sees("[data-use]", "Never asked for")
-			b.until("document.querySelector('#audit').scrollIntoView() === undefined")
+			eval[chromedp.Void](b, "(document.querySelector('#audit').scrollIntoView(), undefined)")
 		}},
 		{"loading", func(b *tab) {
 			listed(b)
@@ -283,6 +327,16 @@ func listStates(t *testing.T) (*tab, []state) {
 			b.choose("nav a", "Deutsch")
 			b.sees("#keys h2", "System-API-Schlüssel")
 			b.sees(".expiry.soon", "läuft ab in 3 Tagen")
+			for _, width := range []int{320, 360, 767, 1023, 1024, 1343, 1344, 1100} {
+				b.width(width)
+				if needed := eval[int](b, "document.documentElement.scrollWidth"); needed > width {
+					beyond := eval[[]string](b, fmt.Sprintf("[...document.querySelectorAll('main *')].filter(e => e.getBoundingClientRect().right > %d).map(e => e.outerHTML.slice(0, 100))", width))
+					b.t.Errorf("the list needs %d pixels of %d: %q", needed, width, beyond)
+				}
+				if tall := eval[int](b, "Math.max(...[...document.querySelectorAll('code[id^=id-]')].map(e => e.getClientRects().length))"); tall != 1 {
+					b.t.Errorf("an id has %d lines at %d pixels", tall, width)
+				}
+			}
 		}},
 		{"activity-used-german", func(b *tab) {
 			listed(b)
@@ -337,6 +391,7 @@ func dialogStates(t *testing.T) (*tab, []state) {
 	}
 	created := func(b *tab) {
 		b.fill("#label", "Twitch Bot Key")
+		b.fill("#permissions", "bots:read")
 		b.choose("dialog button", "Create Key")
 		b.state("reveal")
 		// Not a real one in a picture.
@@ -347,7 +402,6 @@ func dialogStates(t *testing.T) (*tab, []state) {
 		{"create-more", func(b *tab) {
 			create(b)
 			b.fill("#label", "Twitch Bot Key")
-			b.click("summary")
 			b.choose(".suggestions button", "bots:read")
 			b.choose(".suggestions button", "chat:write")
 			if typed := eval[string](b, "document.querySelector('#permissions').value"); typed != "bots:read chat:write " {
@@ -357,8 +411,15 @@ func dialogStates(t *testing.T) (*tab, []state) {
 		{"create-wrong", func(b *tab) {
 			create(b)
 			b.fill("#label", "   ")
+			b.fill("#permissions", "bots:read")
 			b.choose("dialog button", "Create Key")
 			b.sees("dialog", "A label has 1 to 100 characters")
+		}},
+		{"create-none", func(b *tab) {
+			create(b)
+			b.fill("#label", "Twitch Bot Key")
+			b.choose("dialog button", "Create Key")
+			b.sees("dialog", "This key would hold no permission.")
 		}},
 		{"reveal", func(b *tab) {
 			create(b)
@@ -403,6 +464,15 @@ func dialogStates(t *testing.T) (*tab, []state) {
 			b.choose("dialog button", "Revoke")
 			b.sees("dialog", "2 of 3 instances refuse it")
 			b.sees("dialog", "api-2.lumio.example")
+		}},
+		{"create-none-german-phone", func(b *tab) {
+			b.open("/system?lang=de")
+			b.width(360)
+			b.choose("a", "Schlüssel erstellen")
+			b.fill("#label", "Twitch Bot Key")
+			b.choose("dialog button", "Schlüssel erstellen")
+			b.sees("dialog", "Ohne Berechtigungen erstellen")
+			b.width(360)
 		}},
 	}
 }

@@ -186,7 +186,7 @@ func usePage(t *testing.T, p *product) {
 	}
 	form("/api/system-keys", cookie, url.Values{"nonce": {nonce()}, "label": {p.live}})
 	form("/api/system-keys", cookie, url.Values{"nonce": {p.live}, "label": {"x"}})
-	if a := form("/api/system-keys", cookie, url.Values{"nonce": {nonce()}, "label": {"by form"}}); a.Status != http.StatusCreated {
+	if a := form("/api/system-keys", cookie, url.Values{"nonce": {nonce()}, "label": {"by form"}, "permissions": {"bots:read"}}); a.Status != http.StatusCreated {
 		t.Fatalf("create got %d", a.Status)
 	}
 	form("/api/system-keys/"+p.liveID+"/revoke", cookie, url.Values{"nonce": {nonce()}, "confirm": {p.live}})

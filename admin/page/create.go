@@ -64,7 +64,7 @@ func (p *Page) suggestions(r *http.Request, actor admin.Actor, service *admin.Se
 
 // createKey creates a key from a form, and shows it once.
 func (p *Page) createKey(w http.ResponseWriter, r *http.Request, x *exchange) error {
-	fields, err := admin.ReadForm(w, r, "nonce", "label", "permissions", "networks", "expires_on", "is_system")
+	fields, err := admin.ReadForm(w, r, "nonce", "label", "permissions", "networks", "expires_on", "is_system", "without")
 	if err != nil {
 		return err
 	}
@@ -73,7 +73,7 @@ func (p *Page) createKey(w http.ResponseWriter, r *http.Request, x *exchange) er
 	}
 	form := ui.Create{
 		Label: fields["label"], Permissions: fields["permissions"], Networks: fields["networks"], Expires: fields["expires_on"],
-		IsSystem: fields["is_system"] == "true", Errors: map[string]string{},
+		IsSystem: fields["is_system"] == "true", Without: fields["without"] == "true", Errors: map[string]string{},
 	}
 	want := readFields(&form)
 	if len(form.Errors) == 0 {
@@ -130,6 +130,10 @@ func readFields(form *ui.Create) admin.NewKey {
 	}
 	if token.Holds(form.Label) {
 		form.Label, form.Errors["label"] = "", "secret"
+	}
+	// A key without permissions is seldom what an admin means who has left the field empty.
+	if len(want.Permissions) == 0 && !form.IsSystem && !form.Without {
+		form.Errors["permissions"] = "none"
 	}
 	if form.Expires != "" {
 		day, err := time.Parse(time.DateOnly, form.Expires)

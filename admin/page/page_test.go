@@ -107,9 +107,9 @@ func TestTheFormsGrantNoMoreThanTheAdminHolds(t *testing.T) {
 	v.Post("/api/system-keys", "nonce", nonce, "label", "x", "permissions", "users:delete").Is(t, "more", http.StatusForbidden, "that you hold yourself")
 	v.Post("/api/system-keys", "nonce", nonce, "label", "x", "is_system", "true").Is(t, "all", http.StatusForbidden, "that you hold yourself")
 	v.Post("/api/system-keys", "nonce", nonce, "label", "x", "permissions", "Bots").Is(t, "no permission", http.StatusUnprocessableEntity, "resource:action")
-	v.Post("/api/system-keys", "nonce", nonce, "label", "x", "networks", "10.0.0.0/8 office").
+	v.Post("/api/system-keys", "nonce", nonce, "label", "x", "permissions", "bots:read", "networks", "10.0.0.0/8 office").
 		Is(t, "no network", http.StatusUnprocessableEntity, "an IP address or a prefix")
-	v.Post("/api/system-keys", "nonce", nonce, "label", "x", "expires_on", "2020-01-01").Is(t, "a day that is over", http.StatusUnprocessableEntity, "today or later")
+	v.Post("/api/system-keys", "nonce", nonce, "label", "x", "permissions", "bots:read", "expires_on", "2020-01-01").Is(t, "a day that is over", http.StatusUnprocessableEntity, "today or later")
 	v.Post("/api/system-keys", "nonce", nonce, "label", "x", "label", "y").Is(t, "a field twice", http.StatusBadRequest, "cannot be understood")
 	v.Post("/api/system-keys", "nonce", nonce, "label", "x", "permissions", "bots:read\nbots:read,", "networks", "2001:db8::1, 192.0.2.0/24\n192.0.2.0/24", "expires_on", "2030-06-01").
 		Is(t, "no more than that", http.StatusCreated, "lm_sys_")
@@ -117,6 +117,32 @@ func TestTheFormsGrantNoMoreThanTheAdminHolds(t *testing.T) {
 	if err != nil || page.Total != 3 || page.Keys[0].ExpiresAt.String() != "2030-06-02 00:00:00 +0000 UTC" || !slices.Equal(page.Keys[0].Permissions, []string{"bots:read"}) ||
 		!slices.Equal(page.Keys[0].Networks.Strings(), []string{"192.0.2.0/24", "2001:db8::1/128"}) {
 		t.Errorf("created %+v (%v)", page.Keys, err)
+	}
+}
+
+// TestAKeyWithoutPermissionsIsAskedFor: the form refuses one that nobody has asked for. A
+// system admin needs none.
+func TestAKeyWithoutPermissionsIsAskedFor(t *testing.T) {
+	t.Parallel()
+	p := plane.New(t, plane.Options{})
+	_, plain := p.MintAdmin(t)
+	v := plane.Visit(t, p.URL)
+	v.SignIn(plain)
+	create := func(fields ...string) plane.Reply {
+		t.Helper()
+		form := v.Get("/system/create")
+		if strings.Contains(form.Body, `name="without"`) {
+			t.Error("the form offers a key without permissions before it is asked for one")
+		}
+		return v.Post("/api/system-keys", append([]string{"nonce", form.Nonce(t, "/api/system-keys"), "label", "bare"}, fields...)...)
+	}
+	create("permissions", " , ").Is(t, "none", http.StatusUnprocessableEntity, `name="without"`)
+	create("permissions", "", "without", "no").Is(t, "another word", http.StatusUnprocessableEntity, "would hold no permission")
+	create("without", "true").Is(t, "none, as was asked", http.StatusCreated, "lm_sys_")
+	create("is_system", "true").Is(t, "a system admin", http.StatusCreated, "lm_sys_")
+	page, err := p.Keys.List(t.Context(), admin.CLI(), &store.KeyQuery{Limit: 5, Sort: store.SortCreatedAt, Search: "bare"})
+	if err != nil || page.Total != 2 || len(page.Keys[0].Permissions) != 0 || page.Keys[0].IsSystem || !page.Keys[1].IsSystem {
+		t.Errorf("created %+v (%v)", page, err)
 	}
 }
 

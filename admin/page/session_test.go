@@ -155,12 +155,12 @@ func TestAdminsSignInByThemselves(t *testing.T) {
 			t.Errorf("%s: there is nothing to sign out of", name)
 		}
 		nonce := v.Get("/system/create").Nonce(t, "/api/system-keys")
-		v.Post("/api/system-keys", "nonce", nonce, "label", "by form").Is(t, name, http.StatusCreated, "lm_sys_")
+		v.Post("/api/system-keys", "nonce", nonce, "label", "by form", "permissions", "bots:read").Is(t, name, http.StatusCreated, "lm_sys_")
 		other := plane.Visit(t, c.base) // another browser of the same admin
 		other.Header = c.header
 		other.Get("/system")
 		nonce = v.Get("/system/create").Nonce(t, "/api/system-keys")
-		other.Post("/api/system-keys", "nonce", nonce, "label", "x").Is(t, name+", in another browser", http.StatusForbidden, "Open the form again")
+		other.Post("/api/system-keys", "nonce", nonce, "label", "x", "permissions", "bots:read").Is(t, name+", in another browser", http.StatusForbidden, "Open the form again")
 	}
 }
 

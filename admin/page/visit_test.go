@@ -19,13 +19,13 @@ func TestANonceIsGoodForOnce(t *testing.T) {
 			v := plane.Visit(t, p.URL)
 			v.SignIn(plain)
 			nonce := v.Get("/system/create").Nonce(t, "/api/system-keys")
-			v.Post("/api/system-keys", "nonce", nonce, "label", "\x01").Is(t, "a mistake", http.StatusUnprocessableEntity, "1 to 100 characters")
-			v.Post("/api/system-keys", "nonce", nonce, "label", "first").Is(t, "the same nonce after the mistake", http.StatusCreated, "lm_sys_")
-			v.Post("/api/system-keys", "nonce", nonce, "label", "second").Is(t, "the same nonce again", http.StatusConflict, "sent before")
+			v.Post("/api/system-keys", "nonce", nonce, "label", "\x01", "permissions", "bots:read").Is(t, "a mistake", http.StatusUnprocessableEntity, "1 to 100 characters")
+			v.Post("/api/system-keys", "nonce", nonce, "label", "first", "permissions", "bots:read").Is(t, "the same nonce after the mistake", http.StatusCreated, "lm_sys_")
+			v.Post("/api/system-keys", "nonce", nonce, "label", "second", "permissions", "bots:read").Is(t, "the same nonce again", http.StatusConflict, "sent before")
 			another := plane.Visit(t, p.URL)
 			another.SignIn(plain)
 			fresh := v.Get("/system/create").Nonce(t, "/api/system-keys")
-			another.Post("/api/system-keys", "nonce", fresh, "label", "third").Is(t, "of another session", http.StatusForbidden, "Open the form again")
+			another.Post("/api/system-keys", "nonce", fresh, "label", "third", "permissions", "bots:read").Is(t, "of another session", http.StatusForbidden, "Open the form again")
 			if n := p.Total(t); n != 2 {
 				t.Errorf("there are %d keys, want 2", n)
 			}
@@ -47,7 +47,7 @@ func TestWhatAnotherSiteMakesABrowserSendIsRefused(t *testing.T) {
 	for name, form := range map[string][]string{
 		"sign in":  {"/system/session", "key", plain},
 		"sign out": {"/system/session/end", "nonce", home.Nonce(t, "/system/session/end")},
-		"create":   {"/api/system-keys", "nonce", create, "label", "forged"},
+		"create":   {"/api/system-keys", "nonce", create, "label", "forged", "permissions", "bots:read"},
 		"revoke":   {revoke, "nonce", ask},
 	} {
 		for _, header := range [][]string{
@@ -86,7 +86,7 @@ func TestForgedCallsOfThePagesAPIAreRefused(t *testing.T) {
 	for _, mediaType := range []string{"text/plain", "text/plain; application/json", "multipart/form-data; boundary=x", ""} {
 		v.Send(http.MethodPost, keys, mediaType, body).Is(t, "JSON as "+mediaType, http.StatusUnsupportedMediaType, "unsupported_media_type")
 	}
-	v.Post(keys, "label", "forged").Is(t, "a form without a nonce", http.StatusForbidden, "Open the form again")
+	v.Post(keys, "label", "forged", "permissions", "bots:read").Is(t, "a form without a nonce", http.StatusForbidden, "Open the form again")
 	v.Send(http.MethodPost, key, form, "_method=DELETE").Is(t, "a form in the place of a deletion", http.StatusMethodNotAllowed, "method_not_allowed")
 	for _, path := range []string{keys, key} {
 		for _, method := range []string{http.MethodPost, http.MethodDelete} {

@@ -27,7 +27,8 @@ Prints a table, or with --json the objects of the API, one a line. Sorted by
 creation the newest key comes first; by last use the one that is idle longest,
 with those never used before all others; by expiry the one that expires next,
 with those that never expire after all others. Keys that have expired are left
-out without --expired.
+out without --expired. On a terminal long lists of permissions are cut, and columns
+for which there is no room are left out; through a pipe the table has all.
 
 With --unused-permissions only keys that hold permissions which nobody has asked
 for, and those permissions in place of all. A key of which no permission was ever
@@ -61,7 +62,7 @@ func readList(cmd *cobra.Command, _ []string) (action, error) {
 		return nil, err
 	}
 	unused, _ := cmd.Flags().GetBool("unused-permissions")
-	p := keyTable(cmd.OutOrStdout())
+	p := keyTable(cmd.OutOrStdout(), terminalWidth(cmd.OutOrStdout()))
 	if asJSON, _ := cmd.Flags().GetBool("json"); asJSON {
 		p = jsonLines(cmd.OutOrStdout(), admin.ShowKey)
 	}

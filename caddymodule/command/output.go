@@ -40,28 +40,6 @@ func newEncoder(w io.Writer) *json.Encoder {
 	return encoder
 }
 
-// keyTable prints keys as a table for people. Cells with text of other programs are made
-// printable.
-func keyTable(w io.Writer) printer[store.Key] {
-	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(table, "ID\tLABEL\tPERMISSIONS\tNETWORKS\tCREATED\tLAST USED\tEXPIRES")
-	return printer[store.Key]{
-		print: func(k *store.Key) error {
-			permissions := strings.Join(k.Permissions, ",")
-			if k.IsSystem {
-				permissions = strings.TrimSuffix("system admin,"+permissions, ",")
-			}
-			_, err := fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", k.ID, printable(k.Label), printable(orDash(permissions)),
-				orDash(strings.Join(k.Networks.Strings(), ",")), minuteOf(k.CreatedAt), minuteOf(k.LastUsedAt), minuteOf(k.ExpiresAt))
-			return err
-		},
-		end: func(total int) error {
-			fmt.Fprintf(table, "%d key(s)\n", total)
-			return table.Flush()
-		},
-	}
-}
-
 // recordPrinter prints audit records in the format that the flags name.
 func recordPrinter(cmd *cobra.Command) printer[store.AuditRecord] {
 	out := cmd.OutOrStdout()

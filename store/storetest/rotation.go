@@ -213,6 +213,23 @@ func testRotation(t *testing.T, fresh func(tb testing.TB) *Backend) {
 			same(t, read(t, s, good.ID), good)
 			same(t, read(t, s, expired.ID), expired)
 		},
+		"a key that was replaced is not missed when it expires": func(t *testing.T, b *Backend) {
+			s := migrated(t, b)
+			replaced, other := newKey("replaced"), newKey("other")
+			other.ExpiresAt = time.Now().UTC().Truncate(time.Microsecond).Add(time.Hour)
+			create(t, s, replaced, other)
+			rotate(t, s, successorOf(replaced.ID, "cli"))
+			for unreplaced, want := range map[bool]int{false: 2, true: 1} {
+				for _, sort := range []store.SortField{store.SortExpiresAt, store.SortLabel} {
+					page := one(t, s, &store.KeyQuery{
+						Limit: 5, Sort: sort, LiveAt: time.Now(), ExpiringBefore: time.Now().Add(2 * time.Hour), Unreplaced: unreplaced,
+					})
+					if page.Total != want || len(page.Keys) != want {
+						t.Errorf("%d keys of %d expire, want %d", len(page.Keys), page.Total, want)
+					}
+				}
+			}
+		},
 		"a retired key is deleted when no lease is left from before its end": func(t *testing.T, b *Backend) {
 			s := migrated(t, b)
 			feed := follow(t, s)

@@ -32,6 +32,8 @@ type Create struct {
 	// Label, Permissions, Networks, Expires and IsSystem are what the admin has typed.
 	Label, Permissions, Networks, Expires string
 	IsSystem                              bool
+	// Without says that the key is to hold no permissions.
+	Without bool
 	// MayGrantSystem offers to make a system admin.
 	MayGrantSystem bool
 	// Suggestions are permissions that the admin may grant.
@@ -45,11 +47,8 @@ type Create struct {
 func (Create) template() string { return "create" }
 func (Create) title() string    { return "title.create" }
 
-// Open says that "More" is unfolded, since there is something behind it.
-func (c Create) Open() bool {
-	return c.Permissions != "" || c.Networks != "" || c.Expires != "" || c.IsSystem ||
-		c.Errors["permissions"] != "" || c.Errors["networks"] != "" || c.Errors["expires_at"] != "" || c.Errors["is_system"] != ""
-}
+// Open says that the networks are unfolded, since there is something behind them.
+func (c Create) Open() bool { return c.Networks != "" || c.Errors["networks"] != "" }
 
 // Dates are common expiries.
 func (c Create) Dates() []string {

@@ -21,6 +21,25 @@ type Key struct {
 	Own bool
 }
 
+// Folded is a list of which a row shows the beginning. The admin unfolds the rest.
+type Folded struct{ Shown, More []string }
+
+// maxShown is how many elements are shown, "and 2 more" being one of them.
+const maxShown = 5
+
+func fold(all []string) Folded {
+	if len(all) <= maxShown {
+		return Folded{Shown: all}
+	}
+	return Folded{all[:maxShown-1], all[maxShown-1:]}
+}
+
+// FoldedPermissions are the permissions of the key.
+func (k Key) FoldedPermissions() Folded { return fold(k.Permissions) }
+
+// FoldedNetworks are the networks of the key.
+func (k Key) FoldedNetworks() Folded { return fold(k.Networks.Strings()) }
+
 // Keys is the card with the list of keys.
 type Keys struct {
 	State State
@@ -85,16 +104,21 @@ func (k Keys) ActivityURL(id store.ID) string {
 type Column struct {
 	// Name is the column's name in the API.
 	Name string
-	URL  string
+	// URL is the list sorted by the column. It is empty if the list cannot be.
+	URL string
 	// Sorted is the direction of aria-sort, or empty.
 	Sorted string
 }
 
-// Columns are the columns that the list can be sorted by, in their order.
+// Columns are the columns of the list, in their order.
 func (k Keys) Columns() []Column {
-	columns := make([]Column, 0, 4)
-	for _, name := range []string{"label", "permissions", "created_at", "last_used_at"} {
-		c := Column{Name: name, URL: k.State.sorted(name).URL()}
+	names := []string{"label", "permissions", "networks", "created_at", "last_used_at", "expires_at"}
+	columns := make([]Column, 0, len(names))
+	for _, name := range names {
+		c := Column{Name: name}
+		if name != "networks" {
+			c.URL = k.State.sorted(name).URL()
+		}
 		switch k.State.Sort {
 		case name:
 			c.Sorted = "ascending"

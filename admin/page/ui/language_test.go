@@ -141,11 +141,11 @@ func TestWhatExpiresSoonAndWhatIsOverHasABadge(t *testing.T) {
 		class           string
 		english, german string
 	}{
-		{8 * 24 * time.Hour, "expiry", "expires", "läuft ab"},
-		{7 * 24 * time.Hour, "expiry soon", "expires", "läuft ab"},
-		{time.Second, "expiry soon", "expires", "läuft ab"},
-		{0, "expiry over", "expired", "abgelaufen"},
-		{-90 * 24 * time.Hour, "expiry over", "expired", "abgelaufen"},
+		{8 * 24 * time.Hour, "along expiry", "expires", "läuft ab"},
+		{7 * 24 * time.Hour, "along expiry soon", "expires", "läuft ab"},
+		{time.Second, "along expiry soon", "expires", "läuft ab"},
+		{0, "along expiry over", "expired", "abgelaufen"},
+		{-90 * 24 * time.Hour, "along expiry over", "expired", "abgelaufen"},
 	} {
 		body := ui.Keys{Keys: []ui.Key{{Key: &store.Key{Label: "y", ExpiresAt: now.Add(c.in)}}}, Total: 1, MayRead: true}
 		for language, want := range map[ui.Language]string{ui.English: c.english, ui.German: c.german} {

@@ -2,6 +2,8 @@ package ui_test
 
 import (
 	"bytes"
+	"fmt"
+	"net/netip"
 	"strings"
 	"testing"
 	"time"
@@ -25,10 +27,22 @@ func row() ui.Key {
 	}}
 }
 
+// wide is a key that holds 50 permissions, and is bound to 16 networks.
+func wide() ui.Key {
+	key := &store.Key{ID: store.ID{3}, Label: "wide"}
+	for i := range 50 {
+		key.Permissions = append(key.Permissions, fmt.Sprintf("area-%02d:read", i))
+	}
+	for i := range 16 {
+		key.Networks = append(key.Networks, netip.PrefixFrom(netip.AddrFrom4([4]byte{10, byte(i)}), 16))
+	}
+	return ui.Key{Key: key}
+}
+
 // bodies are one of every kind, in every state that a template tells apart.
 func bodies() map[string]ui.Body {
 	state := ui.State{Sort: ui.DefaultSort, Page: 2, Search: hostile, Unused: ui.UnusedDays, Activity: "0199d3f0-0000-7000-8000-000000000001"}
-	all := ui.Keys{State: state, Keys: []ui.Key{row(), {Key: &store.Key{ID: store.ID{2}, Label: "y"}}}, Total: 87, Next: "n", Prev: "p", MayRead: true, MayCreate: true, MayRevoke: true, MayAudit: true}
+	all := ui.Keys{State: state, Keys: []ui.Key{row(), {Key: &store.Key{ID: store.ID{2}, Label: "y"}}, wide()}, Total: 87, Next: "n", Prev: "p", MayRead: true, MayCreate: true, MayRevoke: true, MayAudit: true}
 	var records []ui.Record
 	for _, r := range []store.AuditRecord{
 		{
@@ -77,7 +91,7 @@ func bodies() map[string]ui.Body {
 		bodies["problem "+code] = ui.Problem{Code: code}
 	}
 	for field, reasons := range map[string][]string{
-		"form": {"spent", "unavailable", "unknown"}, "label": {"label", "secret"}, "permissions": {"permissions", "escalation"},
+		"form": {"spent", "unavailable", "unknown"}, "label": {"label", "secret"}, "permissions": {"permissions", "escalation", "none"},
 		"expires_at": {"expires_at"}, "networks": {"networks"}, "is_system": {"escalation"},
 	} {
 		for _, reason := range reasons {
@@ -164,6 +178,32 @@ func checkMarkup(t *testing.T, name, text string, fragment bool) {
 		// The title of the dialog is in what is put into it.
 		if !ids[id] && id != "dialog-title" && !fragment {
 			t.Errorf("%s: something points to %q, which is not there", name, id)
+		}
+	}
+}
+
+func TestLongListsAreFolded(t *testing.T) {
+	t.Parallel()
+	key := wide()
+	for _, c := range []struct{ all, shown, folded int }{{0, 0, 0}, {1, 1, 0}, {5, 5, 0}, {6, 4, 2}, {50, 4, 46}} {
+		short := *key.Key
+		short.Permissions, short.Networks = short.Permissions[:c.all], nil
+		text := draw(t, ui.English, ui.Keys{Keys: []ui.Key{{Key: &short}}, MayRead: true}, true)
+		shown, folded := 0, 0
+		elements(t, text, func(node *html.Node, attributes map[string]string) {
+			if attributes["class"] != "tag" {
+				return
+			}
+			for above := range node.Ancestors() {
+				if above.Data == "details" {
+					folded++
+					return
+				}
+			}
+			shown++
+		})
+		if shown != c.shown || folded != c.folded || strings.Contains(text, fmt.Sprintf("&#43;%d more", folded)) != (folded > 0) {
+			t.Errorf("of %d permissions %d are shown, and %d folded:\n%s", c.all, shown, folded, text)
 		}
 	}
 }

@@ -177,7 +177,7 @@
     // A key that was not saved is not to be lost by a key press.
     dialog.setAttribute("closedby", dialog.hasAttribute("data-hold") ? "none" : "closerequest");
     if (!dialog.open) dialog.showModal();
-    (dialog.querySelector("[aria-invalid], [autofocus]") ?? dialog.querySelector("input, button, a"))?.focus();
+    (dialog.querySelector("[aria-invalid]") ?? dialog.querySelector("[autofocus]") ?? dialog.querySelector("input, button, a"))?.focus();
   }
 
   async function open(link) {
