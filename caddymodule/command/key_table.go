@@ -52,7 +52,7 @@ func keyTable(w io.Writer, width int) printer[store.Key] {
 			return nil
 		},
 		end: func(total int) error {
-			left := ""
+			var left []string
 			for _, name := range dispensable {
 				if width == 0 || tableWidth(rows) <= width {
 					break
@@ -61,15 +61,15 @@ func keyTable(w io.Writer, width int) printer[store.Key] {
 				for i := range rows {
 					rows[i] = slices.Delete(rows[i], column, column+1)
 				}
-				left += ", " + strings.ToLower(name)
+				left = append(left, strings.ToLower(name))
 			}
 			table := tabwriter.NewWriter(w, 0, 0, columnGap, ' ', 0)
 			for _, row := range rows {
 				fmt.Fprintln(table, strings.Join(row, "\t"))
 			}
 			fmt.Fprintf(table, "%d key(s)", total)
-			if left != "" {
-				fmt.Fprintf(table, "; left out on this terminal: %s", left[2:])
+			if len(left) > 0 {
+				fmt.Fprintf(table, "; left out on this terminal: %s", strings.Join(left, ", "))
 			}
 			fmt.Fprintln(table)
 			return table.Flush()

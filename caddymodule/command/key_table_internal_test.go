@@ -52,12 +52,12 @@ func TestTheTableOfKeysFitsTheTerminal(t *testing.T) {
 				t.Errorf("a line has %d characters of %d: %q", n, c.width, line)
 			}
 		}
-		for _, word := range strings.Fields(c.has + " " + keys[0].ID.String() + " Überall many 2 key(s)") {
+		for word := range strings.FieldsSeq(c.has + " " + keys[0].ID.String() + " Überall many 2 key(s)") {
 			if !strings.Contains(text, word) {
 				t.Errorf("at %d there is no %q in\n%s", c.width, word, text)
 			}
 		}
-		for _, word := range strings.Fields(c.lacks) {
+		for word := range strings.FieldsSeq(c.lacks) {
 			if strings.Contains(text, word) {
 				t.Errorf("at %d there is %q in\n%s", c.width, word, text)
 			}

@@ -40,7 +40,7 @@ func large(tb testing.TB) *Store {
 		_, err := tx.ExecContext(ctx, `
 WITH RECURSIVE n (i) AS (VALUES (0) UNION ALL SELECT i + 1 FROM n WHERE i + 1 < ?1)
 INSERT INTO system_keys (id, label, permissions, key_hash, created_at, last_used_at, expires_at)
-SELECT lower(format('019b%s-%s-7%s-8%s-%012x', hex(randomblob(2)), hex(randomblob(2)), substr(hex(randomblob(2)), 2),
+SELECT lower(format('019b%s-7%s-8%s-%012x', substr(hex(randomblob(4)), 1, 4) || '-' || hex(randomblob(2)), substr(hex(randomblob(2)), 2),
         substr(hex(randomblob(2)), 2), (i + 1) * 2688698572773 % (1 << 48))),
     format('service %d worker %08x', i % 1000, i),
     iif(i % 10 = 0, '[]', format('["area-%d:read","area-%d:write"]', i % 1000, i % 1000)),
