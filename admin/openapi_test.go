@@ -26,6 +26,16 @@ func TestEveryDocumentedStatus(t *testing.T) {
 	root, stranger, powerless := p.ByKey(t, true), p.As(nil), p.ByKey(t, false, "bots:read")
 	victim, _ := p.Mint(t, "victim")
 	one := plane.KeysPath + "/" + victim.ID.String()
+	rotatedOnce, _ := p.Mint(t, "rotated")
+	used := rotated(t, root, plane.KeysPath+"/"+rotatedOnce.ID.String(), "").Data.ID
+	use(t, p, used)
+	_, endless, err := p.Keys.Create(t.Context(), admin.CLI(), admin.NewKey{Label: "endless", Permissions: []string{admin.PermissionRotate}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	bot := p.As(plane.Bearer(endless))
+	use(t, p, rotated(t, bot, selfPath, "").Data.ID)
+	ask(t, bot, "POST", selfPath+"/rotate", "", 409, "conflict")
 
 	for _, a := range []struct {
 		method, path, body string
@@ -36,6 +46,15 @@ func TestEveryDocumentedStatus(t *testing.T) {
 		{"POST", plane.KeysPath, `{"label":"x"}`, 201, ""},
 		{"GET", one, "", 200, ""},
 		{"GET", one + "/activity", "", 200, ""},
+		{"GET", selfPath, "", 200, ""},
+		{"POST", selfPath + "/rotate", `{"grace":"90m"}`, 201, ""},
+		{"POST", one + "/rotate", `{"deadline":"1.5d","now":null}`, 201, ""},
+		{"POST", plane.KeysPath + "/" + rotatedOnce.ID.String() + "/rotate", "", 409, "conflict"},
+		{"POST", plane.NobodyPath + "/rotate", "", 404, "not_found"},
+		{"POST", one + "/rotate", `{"grace":"1s"}`, 422, "validation_failed"},
+		{"POST", selfPath + "/rotate", `{"grace":"1s"}`, 422, "validation_failed"},
+		{"POST", one + "/rotate", `{"grace":"` + strings.Repeat("1", 64<<10) + `"}`, 413, "too_large"},
+		{"POST", selfPath + "/rotate", `{"grace":"` + strings.Repeat("1", 64<<10) + `"}`, 413, "too_large"},
 		{"GET", plane.AuditPath, "", 200, ""},
 		{"GET", plane.OpenAPIPath, "", 200, ""},
 		{"GET", admin.SchemaPath, "", 200, ""},
@@ -67,6 +86,9 @@ func TestEveryDocumentedStatus(t *testing.T) {
 		{"DELETE", plane.KeysPath, ""},
 		{"GET", one, ""},
 		{"GET", one + "/activity", ""},
+		{"POST", one + "/rotate", ""},
+		{"GET", selfPath, ""},
+		{"POST", selfPath + "/rotate", ""},
 		{"DELETE", one, ""},
 		{"GET", plane.AuditPath, ""},
 		{"POST", admin.GraphQLPath, total},
@@ -75,10 +97,18 @@ func TestEveryDocumentedStatus(t *testing.T) {
 		ask(t, root, o.method, o.path, o.body, 406, "not_acceptable", "Accept", "text/html")
 		ask(t, root, o.method, o.path, o.body, 415, "unsupported_media_type", "Content-Type", "text/plain")
 		ask(t, root, o.method, o.path+"?token=lm_sys_x", o.body, 400, "invalid_request")
-		if o.path != admin.GraphQLPath {
+		if o.path != admin.GraphQLPath && o.path != selfPath {
 			ask(t, powerless, o.method, o.path, o.body, 403, "forbidden")
 		}
 	}
+	person := p.ByToken(true)
+	ask(t, person, "GET", selfPath, "", 404, "not_found")
+	ask(t, person, "POST", selfPath+"/rotate", "", 404, "not_found")
+	_, fenced, err := p.Keys.Create(t.Context(), admin.CLI(), admin.NewKey{Label: "fenced", Networks: []string{"192.0.2.0/24"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ask(t, p.As(plane.Bearer(fenced)), "GET", selfPath, "", 403, "network_not_allowed")
 	ask(t, root, "POST", admin.GraphQLPath, total, 403, "cross_origin", "Origin", "https://evil.example")
 	for _, path := range []string{plane.OpenAPIPath, admin.SchemaPath} {
 		ask(t, stranger, "GET", path, "", 415, "unsupported_media_type", "Content-Type", "text/plain")
@@ -146,6 +176,9 @@ func unavailable(t *testing.T, api *plane.OpenAPI) {
 		{"POST", plane.KeysPath, `{"label":"x"}`},
 		{"GET", one, ""},
 		{"GET", one + "/activity", ""},
+		{"POST", one + "/rotate", ""},
+		{"GET", selfPath, ""},
+		{"POST", selfPath + "/rotate", ""},
 		{"DELETE", one, ""},
 		{"DELETE", plane.KeysPath + "?label_prefix=bot", ""},
 		{"GET", plane.AuditPath, ""},

@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -196,6 +197,7 @@ func detailsOf(record *store.AuditRecord) (details recordedDetails) {
 
 // describe notes the label of the key, and its successor if that is accepted still.
 func (r *Revocation) describe(ctx context.Context, key *store.Key) error {
+	slices.SortFunc(r.keys, func(a, b store.AuditKey) int { return bytes.Compare(a.ID[:], b.ID[:]) })
 	if key == nil {
 		return nil
 	}

@@ -269,7 +269,8 @@ func (r *rotating) recall(ctx context.Context, first *successor, second error) (
 // ended are all keys that were tried. Those that are known to be deleted come last; see
 // [Revoker].
 func (r *rotating) ended(rotated *store.Rotated) []store.AuditKey {
-	var keys, last []store.AuditKey
+	var keys []store.AuditKey
+	last := make([]store.AuditKey, 0, len(rotated.Ended))
 	for _, key := range rotated.Ended {
 		last = append(last, store.AuditKey{ID: key.ID, Label: key.Label})
 		delete(r.tried, key.ID)

@@ -42,8 +42,8 @@ func init() {
 //
 // A caller presents a system key, or is a person whom a JWT or an earlier handler
 // identifies. A caller needs the permission for the call (`system-keys:read`,
-// `system-keys:create`, `system-keys:delete`, `audit-log:read`; the page also needs
-// `admin:access`) or must be a system admin. Only a system admin may grant a permission
+// `system-keys:create`, `system-keys:delete`, `audit-log:read`; `system-keys:rotate` for a
+// key that rotates itself; the page also needs `admin:access`) or must be a system admin. Only a system admin may grant a permission
 // that they do not hold.
 type Admin struct {
 	// The path of the System page, or `off`. The page asks for an admin's key once

@@ -62,6 +62,9 @@ type KeyQuery struct {
 	UnusedSince time.Time
 	// ExpiringBefore keeps keys that expire before this time. Zero keeps all keys.
 	ExpiringBefore time.Time
+	// Unreplaced leaves out, of the keys that expire before a time, those that have a
+	// successor. It counts only beside ExpiringBefore.
+	Unreplaced bool
 	// LiveAt keeps keys that have not expired at this time. Zero keeps all keys.
 	LiveAt time.Time
 }

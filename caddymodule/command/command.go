@@ -15,7 +15,7 @@ import (
 func init() {
 	caddycmd.RegisterCommand(caddycmd.Command{
 		Name:  "system-keys",
-		Short: "Mints, lists and revokes system keys, and shows what was done with them",
+		Short: "Mints, lists, rotates and revokes system keys, and shows what was done with them",
 		Long: `
 Works on the store that the configuration names, or on the one given by --store
 (sqlite:///absolute/file.db or postgres://…), beside a running server or without
@@ -52,7 +52,7 @@ func addSubcommands(cmd *cobra.Command) {
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
 	Strict(cmd)
 	for _, sub := range []*cobra.Command{
-		createCommand(), listCommand(), revokeCommand(), auditCommand(), statusCommand(), migrateCommand(), importCommand(), adoptCommand(),
+		createCommand(), listCommand(), revokeCommand(), rotateCommand(), auditCommand(), statusCommand(), migrateCommand(), importCommand(), adoptCommand(),
 		grantsCommand(), scanCommand(),
 	} {
 		addStoreFlags(sub)

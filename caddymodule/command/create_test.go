@@ -73,3 +73,31 @@ func systemKeys(t *testing.T, stdout, stderr io.Writer, args ...string) error {
 	cmd.Stdout, cmd.Stderr = stdout, stderr
 	return cmd.Run()
 }
+
+// TestASuccessorThatCannotBePrintedIsRevoked, and the old key ends all the same.
+func TestASuccessorThatCannotBePrintedIsRevoked(t *testing.T) {
+	t.Parallel()
+	for _, now := range []bool{false, true} {
+		store := "sqlite://" + filepath.Join(t.TempDir(), "keys.db")
+		var created, said, list bytes.Buffer
+		if err := systemKeys(t, &created, nil, "create", "--label", "bot", "--json", "--store", store); err != nil {
+			t.Fatal(err)
+		}
+		out, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = out.Close() }()
+		args, want, left := []string{"rotate", strings.Split(created.String(), `"`)[3], "--store", store}, "all the same: rotate it again", "1 key(s)"
+		if now {
+			args, want, left = append(args, "--now"), "the old key has ended too: create another", "0 key(s)"
+		}
+		err = systemKeys(t, out, &said, args...)
+		if exit, ok := errors.AsType[*exec.ExitError](err); !ok || exit.ExitCode() != 1 || !strings.Contains(said.String(), want) {
+			t.Errorf("it ended with %v and said %q", err, &said)
+		}
+		if err := systemKeys(t, &list, nil, "list", "--store", store); err != nil || !strings.Contains(list.String(), left) {
+			t.Errorf("the list is, with %v,\n%s", err, &list)
+		}
+	}
+}

@@ -29,7 +29,7 @@ func revokeCommand() *cobra.Command {
   caddy system-keys revoke --label-prefix ci- --except 0199d3f0-0000-7000-8000-000000000001`,
 		Long: `
 Deletes the keys, and returns when no server that runs on the same store accepts
-them any more. A server that does not answer is waited for until its lease has
+them any more. The successors that a key has minted of itself end with it. A server that does not answer is waited for until its lease has
 run out. Asks before it does so on a terminal; elsewhere --yes is needed.
 
 Interrupted while it waits, the keys are deleted, and servers may accept them
@@ -127,8 +127,19 @@ func revokeAll(cmd *cobra.Command, t *target, ids []store.ID, asJSON bool) error
 			}
 		}
 		progress.end(fmt.Sprintf("%q (%s)", printable(revoked.Label), id), revoked)
+		printSuccessors(cmd.ErrOrStderr(), revoked)
 	}
 	return errors.Join(errs...)
+}
+
+// printSuccessors names the keys that were revoked with a key, and the one that replaces it.
+func printSuccessors(w io.Writer, revoked *admin.Revoked) {
+	for _, key := range revoked.Keys {
+		fmt.Fprintf(w, "Revoked with it, since it has minted it of itself: %q (%s)\n", printable(key.Label), key.ID)
+	}
+	if by := revoked.ReplacedBy; by.ID != (store.ID{}) {
+		fmt.Fprintf(w, "It was replaced by %s (%s), which is still accepted.\n", by.ID, printable(by.Label))
+	}
 }
 
 // askBeforeRevoking shows the keys. Without a yes it returns an error.

@@ -33,7 +33,7 @@ type counts struct {
 }
 
 // Expiring returns how many live keys expire within each of the [Windows], and whether the
-// store says so. Rev is the newest change of a key that this instance has seen. The store is
+// store says so. Keys that were replaced are meant to end, and do not count. Rev is the newest change of a key that this instance has seen. The store is
 // asked only if that has changed, or if the counts are old. So a store at rest is hardly ever
 // asked, however often the metrics are read.
 func (k *Keeper) Expiring(rev int64) ([]int, bool) {
@@ -49,7 +49,7 @@ func (k *Keeper) Expiring(rev int64) ([]int, bool) {
 	known := make([]int, 0, len(Windows))
 	for _, window := range Windows {
 		page, err := k.config.Store.Keys(ctx, &store.KeyQuery{
-			Limit: 1, Sort: store.SortExpiresAt, LiveAt: now, ExpiringBefore: now.Add(window.Length),
+			Limit: 1, Sort: store.SortExpiresAt, LiveAt: now, ExpiringBefore: now.Add(window.Length), Unreplaced: true,
 		})
 		if err != nil {
 			return nil, false

@@ -1,5 +1,6 @@
 // Package expiry looks after keys that end by themselves. A [Keeper] deletes them some time
-// after their expiry, and counts those that expire soon.
+// after their expiry, and counts those that expire soon. Keys that were replaced it deletes
+// as soon as nobody can have missed their end.
 package expiry
 
 import (
@@ -40,8 +41,8 @@ type Config struct {
 	Retention time.Duration
 }
 
-// Keeper deletes keys whose expiry is [Config.Retention] ago, when [Keeper.Delete] says that
-// there are some. Any number of instances may do so at the same time: each key is deleted,
+// Keeper deletes keys whose expiry is [Config.Retention] ago, and keys that are
+// [store.KeyFilter.Retired], when [Keeper.Delete] says that there are some. Any number of instances may do so at the same time: each key is deleted,
 // and recorded, by one of them. It is safe for concurrent use.
 type Keeper struct {
 	config Config
@@ -85,28 +86,41 @@ func (k *Keeper) Delete() {
 // Close ends the work, and waits for the call that is running.
 func (k *Keeper) Close() { k.worker.Close() }
 
-// delete deletes some keys with their records, in one transaction.
+// delete deletes some keys of each kind with their records, in one transaction each.
 func (k *Keeper) delete(ctx context.Context) (more bool, err error) {
-	filter := &store.KeyFilter{ExpiredBefore: k.Before(), Limit: deleteLimit}
-	keys, err := k.config.Store.DeleteKeys(ctx, filter, &store.Write{Record: k.record, Sealer: k.config.Sealer})
-	if len(keys) > 0 {
-		k.config.Logger.Info("expired keys were deleted", slog.Int("keys", len(keys)))
+	for _, filter := range []*store.KeyFilter{
+		{Retired: true, Limit: deleteLimit}, {ExpiredBefore: k.Before(), Limit: deleteLimit},
+	} {
+		keys, err := k.config.Store.DeleteKeys(ctx, filter, &store.Write{Record: k.record, Sealer: k.config.Sealer})
+		if err != nil {
+			return false, err
+		}
+		if len(keys) > 0 {
+			k.config.Logger.Info("keys that have ended were deleted", slog.Int("keys", len(keys)))
+		}
+		more = more || len(keys) == deleteLimit
 	}
-	return len(keys) == deleteLimit, err
+	return more, nil
 }
 
-// record is the record of a deletion.
+// record is the record of a deletion. A key that was replaced was retired by that, even if it
+// is deleted as one that has expired: then the retention is shorter than a lease.
 func (k *Keeper) record(key *store.Key) store.AuditRecord {
+	event := store.AuditExpired
 	details := map[string]any{"expires_at": key.ExpiresAt, "created_by": key.CreatedBy, "created_at": key.CreatedAt}
 	if !key.LastUsedAt.IsZero() {
 		details["last_used_at"] = key.LastUsedAt
+	}
+	if key.ReplacedBy != (store.ID{}) {
+		event = store.AuditRevoked
+		details["reason"], details["replaced_by"] = "rotated", key.ReplacedBy
 	}
 	text, err := json.Marshal(details)
 	if err != nil { // cannot happen with texts and times of four-digit years
 		text = nil
 	}
 	return store.AuditRecord{
-		Event:   store.AuditExpired,
+		Event:   event,
 		At:      k.config.Now(),
 		Actor:   store.AuditActor{Type: store.ActorServer, ID: k.config.Name},
 		Key:     store.AuditKey{ID: key.ID, Label: key.Label},

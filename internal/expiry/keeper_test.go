@@ -19,6 +19,7 @@ type asked struct {
 	filters  []store.KeyFilter
 	records  []store.AuditRecord
 	left     int // expired keys
+	retired  int // keys that were replaced, and have ended
 	failures int // of the next calls
 	counts   int
 }
@@ -31,11 +32,18 @@ func (s *asked) DeleteKeys(_ context.Context, filter *store.KeyFilter, write *st
 		return nil, errors.New("down")
 	}
 	s.filters = append(s.filters, *filter)
-	for range min(s.left, filter.Limit) {
-		key := &store.Key{ID: store.ID{byte(s.left)}, Label: "ended", ExpiresAt: filter.ExpiredBefore.Add(-time.Second)}
-		record, _ := write.Records(key)
-		keys, s.records = append(keys, key), append(s.records, record)
-		s.left--
+	ended, left := store.Key{Label: "ended", ExpiresAt: filter.ExpiredBefore.Add(-time.Second)}, &s.left
+	if filter.Retired {
+		ended, left = store.Key{Label: "retired", ExpiresAt: time.Date(2026, 4, 30, 23, 0, 0, 0, time.UTC), ReplacedBy: store.ID{9}}, &s.retired
+	}
+	for range min(*left, filter.Limit) {
+		key := ended
+		if key.ID = (store.ID{byte(*left)}); *left == 1 {
+			key.ReplacedBy = store.ID{9} // of each kind, the last one was replaced
+		}
+		record, _ := write.Records(&key)
+		keys, s.records = append(keys, &key), append(s.records, record)
+		*left--
 	}
 	return keys, nil
 }
@@ -65,17 +73,17 @@ func start(t *testing.T, s *asked, now func() time.Time) *expiry.Keeper {
 	return k
 }
 
-func TestExpiredKeysAreDeletedUntilNoneIsLeft(t *testing.T) {
+func TestKeysThatHaveEndedAreDeletedUntilNoneIsLeft(t *testing.T) {
 	t.Parallel()
 	now := time.Date(2026, 5, 1, 0, 0, 0, 0, time.UTC)
-	s := &asked{left: 2500}
+	s := &asked{left: 2500, retired: 1500}
 	k := start(t, s, func() time.Time { return now })
 	k.Delete()
 	for began := time.Now(); ; time.Sleep(time.Millisecond) {
 		s.mu.Lock()
-		left, calls := s.left, len(s.filters)
+		left, calls := s.left+s.retired, len(s.filters)
 		s.mu.Unlock()
-		if left == 0 && calls == 3 {
+		if left == 0 && calls == 6 {
 			break
 		}
 		if time.Since(began) > time.Minute {
@@ -83,15 +91,25 @@ func TestExpiredKeysAreDeletedUntilNoneIsLeft(t *testing.T) {
 		}
 	}
 	k.Close()
-	for _, filter := range s.filters {
-		if !filter.ExpiredBefore.Equal(now.Add(-24*time.Hour)) || filter.Limit < 1 {
+	for i, filter := range s.filters {
+		if retired := i%2 == 0; filter.Retired != retired || filter.ExpiredBefore.Equal(now.Add(-24*time.Hour)) == retired || filter.Limit < 1 {
 			t.Errorf("the filter is %+v", filter)
 		}
 	}
-	const details = `{"created_at":"0001-01-01T00:00:00Z","created_by":"","expires_at":"2026-04-29T23:59:59Z"}`
-	if r := s.records[0]; r.Event != store.AuditExpired || !r.At.Equal(now) || r.Actor != (store.AuditActor{Type: store.ActorServer, ID: "here"}) ||
-		r.Key.Label != "ended" || string(r.Details) != details {
-		t.Errorf("the record is %+v, %s", r, r.Details)
+	const replaced = `,"reason":"rotated","replaced_by":"09000000-0000-0000-0000-000000000000"}`
+	for i, want := range map[int]struct {
+		event          store.AuditEvent
+		label, details string
+	}{
+		0:                  {store.AuditRevoked, "retired", `{"created_at":"0001-01-01T00:00:00Z","created_by":"","expires_at":"2026-04-30T23:00:00Z"` + replaced},
+		1000:               {store.AuditExpired, "ended", `{"created_at":"0001-01-01T00:00:00Z","created_by":"","expires_at":"2026-04-29T23:59:59Z"}`},
+		len(s.records) - 1: {store.AuditRevoked, "ended", `{"created_at":"0001-01-01T00:00:00Z","created_by":"","expires_at":"2026-04-29T23:59:59Z"` + replaced},
+	} {
+		r := s.records[i]
+		if r.Event != want.event || !r.At.Equal(now) || r.Actor != (store.AuditActor{Type: store.ActorServer, ID: "here"}) ||
+			r.Key.Label != want.label || string(r.Details) != want.details {
+			t.Errorf("the record is %+v, %s", r, r.Details)
+		}
 	}
 }
 

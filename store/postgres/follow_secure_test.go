@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -277,4 +278,32 @@ func TestTheServiceWritesOnDuringTheBatches(t *testing.T) {
 	f.run("ALTER TABLE keys DISABLE TRIGGER ALL; DELETE FROM keys WHERE label < 'key 2'; UPDATE keys SET permissions = '{e:f}' WHERE label < 'key 4'")
 	f.mustFollow()
 	f.same("after the triggers were put back")
+}
+
+// TestAKeyThatWasReplacedEndsAsItWasTo: their rows have expiries of their own, and know
+// nothing of the successor here.
+func TestAKeyThatWasReplacedEndsAsItWasTo(t *testing.T) {
+	t.Parallel()
+	f := following(t, theirTable)
+	f.run(theirRow("bot"))
+	var old store.ID
+	if err := f.theirs.QueryRow(t.Context(), "SELECT id FROM keys").Scan((*[16]byte)(&old)); err != nil {
+		t.Fatal(err)
+	}
+	_, err := f.s.RotateKey(t.Context(), &store.Rotation{
+		ID: old, Deadline: time.Hour, Grace: time.Minute,
+		Successor: func(old *store.Key) (*store.Key, error) {
+			return &store.Key{ID: store.ID{1}, Label: old.Label, Hash: hash, CreatedAt: time.Now(), CreatedBy: "cli"}, nil
+		},
+	}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const soon = "SELECT count(*) FROM own.system_keys WHERE label = 'other' AND expires_at < now() + interval '2 hours'"
+	f.run("UPDATE keys SET label = 'other'")
+	f.is(soon, "1")
+	f.run("UPDATE keys SET expires_at = now() + interval '1 year'")
+	f.is(soon, "1")
+	f.run("UPDATE keys SET expires_at = now() + interval '1 minute'")
+	f.is("SELECT count(*) FROM own.system_keys WHERE expires_at < now() + interval '2 minutes'", "1")
 }

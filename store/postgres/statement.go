@@ -143,6 +143,9 @@ func (s *statement) filters(query *store.KeyQuery, how access) (conditions []str
 	}
 	if !query.ExpiringBefore.IsZero() {
 		condition(expiry+" < "+s.bind(query.ExpiringBefore.Add(time.Microsecond-1)), store.SortExpiresAt, query.After != nil && query.Desc)
+		if query.Unreplaced {
+			conditions = append(conditions, "replaced_by IS NULL")
+		}
 	}
 	if !query.LiveAt.IsZero() {
 		condition(expiry+" > "+s.bind(query.LiveAt), store.SortExpiresAt, query.After != nil && !query.Desc)

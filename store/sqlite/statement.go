@@ -173,6 +173,9 @@ func filters(query *store.KeyQuery, how access, index string) (from string, wher
 	if !query.ExpiringBefore.IsZero() {
 		where = append(where, ends(query.Desc)+" < ?")
 		args = append(args, query.ExpiringBefore.Add(time.Microsecond-1).UnixMicro())
+		if query.Unreplaced {
+			where = append(where, "replaced_by IS NULL")
+		}
 	}
 	if !query.LiveAt.IsZero() {
 		where = append(where, ends(!query.Desc)+" > ?")

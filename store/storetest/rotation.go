@@ -2,9 +2,12 @@ package storetest
 
 import (
 	"errors"
+	"math/rand/v2"
 	"slices"
 	"testing"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
@@ -210,6 +213,23 @@ func testRotation(t *testing.T, fresh func(tb testing.TB) *Backend) {
 			same(t, read(t, s, good.ID), good)
 			same(t, read(t, s, expired.ID), expired)
 		},
+		"a key that was replaced is not missed when it expires": func(t *testing.T, b *Backend) {
+			s := migrated(t, b)
+			replaced, other := newKey("replaced"), newKey("other")
+			other.ExpiresAt = time.Now().UTC().Truncate(time.Microsecond).Add(time.Hour)
+			create(t, s, replaced, other)
+			rotate(t, s, successorOf(replaced.ID, "cli"))
+			for unreplaced, want := range map[bool]int{false: 2, true: 1} {
+				for _, sort := range []store.SortField{store.SortExpiresAt, store.SortLabel} {
+					page := one(t, s, &store.KeyQuery{
+						Limit: 5, Sort: sort, LiveAt: time.Now(), ExpiringBefore: time.Now().Add(2 * time.Hour), Unreplaced: unreplaced,
+					})
+					if page.Total != want || len(page.Keys) != want {
+						t.Errorf("%d keys of %d expire, want %d", len(page.Keys), page.Total, want)
+					}
+				}
+			}
+		},
 		"a retired key is deleted when no lease is left from before its end": func(t *testing.T, b *Backend) {
 			s := migrated(t, b)
 			feed := follow(t, s)
@@ -359,6 +379,30 @@ func testHeirs(t *testing.T, fresh func(tb testing.TB) *Backend) {
 			must(t, err)
 			if kept := read(t, s, ids[1]); !slices.Equal(kept.Ancestors, ids[:1]) {
 				t.Errorf("the key comes from %v", kept.Ancestors)
+			}
+		},
+		"a key that is revoked while it rotates itself leaves nothing": func(t *testing.T, b *Backend) {
+			one, other := migrated(t, b), migrated(t, b)
+			for range 20 {
+				ids := generations(t, one, 2)
+				var group errgroup.Group
+				group.Go(func() error {
+					_, err := other.RotateKey(t.Context(), successorOf(ids[1], ids[1].String()), nil)
+					if errors.Is(err, store.ErrNotFound) {
+						return nil
+					}
+					return err
+				})
+				revoked := rand.N(2)
+				_, err := one.DeleteKey(t.Context(), ids[revoked], nil)
+				must(t, err)
+				must(t, group.Wait())
+				total(t, one, revoked) // what is left is what it came from
+				_, err = one.DeleteKey(t.Context(), ids[0], nil)
+				if err != nil && !errors.Is(err, store.ErrNotFound) {
+					t.Fatal(err)
+				}
+				total(t, one, 0)
 			}
 		},
 		"a key that has too many ancestors does not rotate itself": func(t *testing.T, b *Backend) {

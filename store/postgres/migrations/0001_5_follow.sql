@@ -241,7 +241,9 @@ BEGIN
         -- First, so that a revocation which is under way is waited for, and seen then.
         UPDATE {keys} k
         SET label = r.name, key_hash = CASE WHEN keep_hash THEN k.key_hash ELSE their_hash END, permissions = r.granted,
-            created_at = coalesce(created, k.created_at), expires_at = expires
+            created_at = coalesce(created, k.created_at),
+            -- A key that was replaced ends no later than it was to.
+            expires_at = CASE WHEN k.replaced_by IS NULL THEN expires ELSE least(k.expires_at, expires) END
         WHERE k.id = r.key AND k.created_by = 'import' AND NOT k.minted;
         why := NULL;
         EXIT WHEN FOUND;
