@@ -430,6 +430,46 @@ func dialogStates(t *testing.T) (*tab, []state) {
 			b.width(360)
 			created(b)
 		}},
+		{"rotate", func(b *tab) {
+			b.open("/system")
+			b.choose("tbody a", "Rotate Discord Bot Key")
+			b.state("rotate")
+		}},
+		{"rotated", func(b *tab) {
+			b.choose("dialog button", "Rotate")
+			b.state("reveal")
+			b.sees("dialog", "The old key ends in 7 days, or 1 hour after the first use of this one")
+			eval[chromedp.Void](b, "(document.getElementById('new-key').textContent = 'lm_sys_' + 'Example0'.repeat(9) + 'Exam', undefined)")
+		}},
+		{"list-rotated", func(b *tab) {
+			b.open("/system?q=discord")
+			b.sees("tbody", "replaced by …")
+			b.sees("tbody", "ends in 7 days")
+			b.sees("tbody", "replaces …")
+		}},
+		{"list-rotated-phone", func(b *tab) {
+			b.open("/system?q=discord")
+			b.width(360)
+			b.until("document.documentElement.scrollWidth <= 360")
+		}},
+		{"activity-rotated", func(b *tab) {
+			old, err := s.keys.Get(b.t.Context(), admin.CLI(), keys["Discord Bot Key"].ID)
+			if err != nil {
+				b.t.Fatal(err)
+			}
+			s.use(b.t, &store.Key{ID: old.ReplacedBy}, 30*time.Minute)
+			at := time.Now().Add(-4 * time.Minute)
+			err = s.keys.Store.RecordUse(b.t.Context(), []store.Use{{
+				ID: old.ID, First: at, At: at, Days: []store.DayUse{{Day: store.DayOf(at), Requests: 37}},
+				Networks: []store.NetworkUse{{Network: store.NetworkOf("192.0.2.7"), FirstAt: at, LastAt: at, Requests: 37}},
+			}})
+			if err != nil {
+				b.t.Fatal(err)
+			}
+			b.open("/system?activity=" + old.ID.String() + "#audit")
+			b.sees("[data-use]", "requests with this key")
+			b.sees("[data-use]", "192.0.2.0/24 last 4 minutes ago")
+		}},
 		{"revoke", func(b *tab) {
 			b.open("/system")
 			b.click(in(keys["Old importer"], "a.danger"))
@@ -464,6 +504,12 @@ func dialogStates(t *testing.T) (*tab, []state) {
 			b.choose("dialog button", "Revoke")
 			b.sees("dialog", "2 of 3 instances refuse it")
 			b.sees("dialog", "api-2.lumio.example")
+		}},
+		{"rotate-german-phone", func(b *tab) {
+			b.open("/system?lang=de")
+			b.width(360)
+			b.choose("tbody a", "Twitch Bot Key ersetzen")
+			b.sees("dialog", "Diesen Schlüssel ersetzen?")
 		}},
 		{"create-none-german-phone", func(b *tab) {
 			b.open("/system?lang=de")

@@ -18,8 +18,9 @@ type Page struct {
 	base   string
 	ui     *ui.UI
 	routes map[string]*admin.Route
-	// key, ask and revoke are the routes of one key, and asset that of all assets.
-	key, ask, revoke, asset *admin.Route
+	// key, ask, revoke, askRotation and rotation are the routes of one key, and asset that of
+	// all assets.
+	key, ask, revoke, askRotation, rotation, asset *admin.Route
 	// pages are the routes whose errors are pages.
 	pages map[*admin.Route]bool
 }
@@ -59,6 +60,11 @@ func New(config admin.Config) *Page {
 	}
 	p.ask = html("the form to revoke a key can be read", map[string]call{http.MethodGet: p.askRevoke})
 	p.revoke = html("a key is revoked here", map[string]call{http.MethodPost: p.revokeKey})
+	p.askRotation = html("the form to rotate a key can be read", map[string]call{http.MethodGet: p.askRotate})
+	p.rotation = &admin.Route{
+		Calls: map[string]admin.Call{http.MethodPost: p.rotate},
+		Only:  "a key is rotated here", Produces: admin.KeyRoute.Produces, Form: true, NoBody: true,
+	}
 	p.asset = html("assets can be read", map[string]call{http.MethodGet: p.serveAsset, http.MethodHead: p.serveAsset})
 	return p
 }
@@ -88,7 +94,7 @@ func (p *Page) html(do call) admin.Call {
 // whose errors are pages, for a form, and for a path below the page that names nothing.
 func (p *Page) Fail(w http.ResponseWriter, r *http.Request, x *admin.Exchange, refusal *gate.Refusal) bool {
 	switch {
-	case x.Route == nil && admin.IsBelow(r.URL.Path, p.base), p.pages[x.Route], x.Route == p.routes[admin.APIPath] && admin.IsForm(r):
+	case x.Route == nil && admin.IsBelow(r.URL.Path, p.base), p.pages[x.Route], (x.Route == p.routes[admin.APIPath] || x.Route == p.rotation) && admin.IsForm(r):
 		p.fail(w, r, &exchange{Exchange: x, page: p}, refusal)
 		return true
 	}
@@ -115,6 +121,12 @@ func (p *Page) Route(escaped string) (*admin.Route, store.ID, bool) {
 	}
 	if id, ok := below(admin.APIPath, "/revoke"); ok {
 		return p.revoke, id, true
+	}
+	if id, ok := below(p.base+"/keys", "/rotate"); ok {
+		return p.askRotation, id, true
+	}
+	if id, ok := below(admin.APIPath, "/rotate"); ok {
+		return p.rotation, id, true
 	}
 	id, ok := below(admin.APIPath, "")
 	return p.key, id, ok

@@ -1,6 +1,7 @@
 package page
 
 import (
+	"context"
 	"errors"
 	"net/http"
 	"slices"
@@ -115,6 +116,9 @@ func (p *Page) keysCard(r *http.Request, x *exchange, state ui.State) (ui.Keys, 
 	for i := range page.Keys {
 		card.Keys = append(card.Keys, ui.Key{Key: &page.Keys[i], Own: page.Keys[i].ID == x.Actor.Key})
 	}
+	if err := p.relate(ctx, x, card.Keys); err != nil {
+		return card, err
+	}
 	card.Next, card.Prev = admin.CursorText(next), admin.CursorText(prev)
 	return card, nil
 }
@@ -146,6 +150,9 @@ func (p *Page) auditCard(r *http.Request, x *exchange, state ui.State) (ui.Audit
 		switch {
 		case err == nil:
 			card.Use = &ui.Use{Key: key, Activity: activity, Now: p.config.Now()}
+			if card.Use.Successor, err = successorUse(ctx, x, key); err != nil {
+				return card, err
+			}
 		case !errors.Is(err, store.ErrNotFound): // the records of a key outlive it
 			return card, err
 		}
@@ -160,4 +167,17 @@ func (p *Page) auditCard(r *http.Request, x *exchange, state ui.State) (ui.Audit
 		card.Label = key.Label // of a key that was never used, created by plain SQL
 	}
 	return card, nil
+}
+
+// successorUse is what the successor of a key is used for. It is nil if there is none, or none
+// any more.
+func successorUse(ctx context.Context, x *exchange, key *store.Key) (*store.Activity, error) {
+	if key.ReplacedBy == (store.ID{}) {
+		return nil, nil
+	}
+	_, activity, err := x.Service.Activity(ctx, x.Actor, key.ReplacedBy)
+	if errors.Is(err, store.ErrNotFound) {
+		return nil, nil
+	}
+	return activity, err
 }

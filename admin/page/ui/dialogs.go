@@ -1,6 +1,10 @@
 package ui
 
-import "time"
+import (
+	"time"
+
+	"github.com/lumio-vision/caddy-system-keys/store"
+)
 
 // SignIn asks for a key.
 type SignIn struct {
@@ -67,6 +71,12 @@ type Reveal struct {
 	Label, Key string
 	// URL is where the key can be tried.
 	URL string
+	// Old is the key that the new one replaces, or nil. It ends at its expiry, or a time
+	// after the first use of the new one: see [Rotate.Graces].
+	Old   *store.Key
+	Grace string
+	// Ended says how far the end of the old key has come, if it was ended at once.
+	Ended *Revoked
 }
 
 func (Reveal) template() string { return "reveal" }

@@ -19,6 +19,11 @@ type Key struct {
 	*store.Key
 	// Own says that the admin is signed in by this key.
 	Own bool
+	// Successor is the key that has replaced this one, and Predecessor the one that this one
+	// replaces. They are nil if there is none, or none any more.
+	Successor, Predecessor *store.Key
+	// Rotatable says that the admin can rotate the key.
+	Rotatable bool
 }
 
 // Folded is a list of which a row shows the beginning. The admin unfolds the rest.

@@ -67,7 +67,7 @@ func TestNoTextIsLeftOver(t *testing.T) {
 	}
 	used := templates.String()
 	// These are put together; that each of them is drawn is tested elsewhere.
-	composed := []string{"time.", "title.", "event.", "problem.", "create.error.", "signin.notice.", "column."}
+	composed := []string{"time.", "title.", "event.", "problem.", "create.error.", "rotate.error.", "wait.", "signin.notice.", "column."}
 	for key := range words(t, ui.English) {
 		if !strings.Contains(used, `"`+strings.TrimSuffix(key, ".one")+`"`) && !slices.ContainsFunc(composed, func(p string) bool { return strings.HasPrefix(key, p) }) {
 			t.Errorf("nothing says %q", key)

@@ -32,7 +32,7 @@ func New(base string) *UI {
 			"moment": words.moment,
 			"path":   func(below string) string { return base + below },
 			"asset":  u.assetPath,
-			"card":   func(v view, card any) cardView { return cardView{v.Now, card} },
+			"card":   func(now time.Time, card any) cardView { return cardView{now, card} },
 			"others": func() []Language { return language.others() },
 		}).ParseFS(templates, "templates/*.html"))
 	}

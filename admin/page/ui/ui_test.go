@@ -27,6 +27,16 @@ func row() ui.Key {
 	}}
 }
 
+// rotated is a key with a successor, which is in use or not.
+func rotated(used bool) ui.Key {
+	key := row()
+	key.Successor = &store.Key{ID: store.ID{9}, Label: hostile, Replaces: key.ID}
+	if used {
+		key.Successor.LastUsedAt = now
+	}
+	return key
+}
+
 // wide is a key that holds 50 permissions, and is bound to 16 networks.
 func wide() ui.Key {
 	key := &store.Key{ID: store.ID{3}, Label: "wide"}
@@ -72,17 +82,29 @@ func bodies() map[string]ui.Body {
 		"a store that is down": ui.System{
 			Keys: ui.Keys{MayRead: true, Fault: "unavailable"}, Audit: ui.Audit{MayRead: true, Fault: "unavailable"},
 		},
-		"no match":        ui.Keys{State: state, MayRead: true},
-		"keys":            all,
-		"audit":           log,
-		"never used":      unused,
-		"create":          ui.Create{Today: now},
-		"reveal":          ui.Reveal{Label: hostile, Key: "lm_sys_x", URL: "https://api.example.com/"},
-		"revoke":          ui.Revoke{Key: row()},
-		"revoke recently": ui.Revoke{Key: row(), Confirm: true, Mismatch: true},
-		"revoking":        ui.Revoked{Label: hostile, Total: 3, Refusing: 1, Awaited: []string{"a", "b"}},
-		"revoked":         ui.Revoked{Label: hostile, Total: 3, Refusing: 3, Expired: 1, Cut: 2, Done: true},
-		"lack":            ui.Problem{Code: "forbidden", Missing: "admin:access", RequestID: "r"},
+		"no match":          ui.Keys{State: state, MayRead: true},
+		"keys":              all,
+		"audit":             log,
+		"never used":        unused,
+		"create":            ui.Create{Today: now},
+		"reveal":            ui.Reveal{Label: hostile, Key: "lm_sys_x", URL: "https://api.example.com/"},
+		"revoke":            ui.Revoke{Key: row()},
+		"revoke recently":   ui.Revoke{Key: row(), Confirm: true, Mismatch: true},
+		"revoking":          ui.Revoked{Label: hostile, Total: 3, Refusing: 1, Awaited: []string{"a", "b"}},
+		"revoked":           ui.Revoked{Label: hostile, Total: 3, Refusing: 3, Expired: 1, Cut: 2, Done: true},
+		"rotate":            ui.Rotate{Key: row(), Deadline: "7d", Grace: "1h"},
+		"rotate again":      ui.Rotate{Key: rotated(false), Now: true},
+		"rotated":           ui.Reveal{Label: hostile, Key: "lm_sys_x", Old: rotated(false).Key, Grace: "1h"},
+		"rotated now":       ui.Reveal{Label: hostile, Key: "lm_sys_x", Old: row().Key, Ended: &ui.Revoked{Total: 3, Refusing: 2, Awaited: []string{"a"}}},
+		"rotated and ended": ui.Reveal{Label: hostile, Key: "lm_sys_x", Old: row().Key, Ended: &ui.Revoked{Total: 3, Refusing: 3, Done: true}},
+		"relations":         ui.Keys{Keys: []ui.Key{rotated(false), {Key: rotated(true).Successor, Predecessor: row().Key, Rotatable: true}}, MayRead: true, MayRevoke: true},
+		"lack":              ui.Problem{Code: "forbidden", Missing: "admin:access", RequestID: "r"},
+	}
+	for _, reason := range []string{"spent", "used", "ended", "escalation", "short", "unknown"} {
+		bodies["rotate with "+reason] = ui.Rotate{Key: rotated(true), Error: reason}
+	}
+	for _, choice := range append(ui.Rotate{}.Deadlines(), ui.Rotate{}.Graces()...) {
+		bodies["rotated after "+choice] = ui.Reveal{Old: row().Key, Grace: choice}
 	}
 	for _, notice := range []string{"ended", "bye", "wrong"} {
 		bodies["sign in "+notice] = ui.SignIn{Notice: notice, Failed: notice == "wrong"}

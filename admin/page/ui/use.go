@@ -1,6 +1,7 @@
 package ui
 
 import (
+	"slices"
 	"time"
 
 	"github.com/lumio-vision/caddy-system-keys/store"
@@ -11,6 +12,31 @@ type Use struct {
 	Key *store.Key
 	*store.Activity
 	Now time.Time
+	// Successor is the use of the key that has replaced this one, or nil.
+	Successor *store.Activity
+}
+
+// StillSince is the day on which the successor was first used. Requests are counted by the
+// day, so those of that day are counted from its beginning.
+func (u *Use) StillSince() store.Day { return store.DayOf(u.Successor.FirstUsedAt) }
+
+// StillSent reports whether the key was used after the first use of its successor.
+func (u *Use) StillSent() bool { return u.LastUsedAt.After(u.Successor.FirstUsedAt) }
+
+// StillRequests counts the requests since [Use.StillSince].
+func (u *Use) StillRequests() int {
+	return u.sum(func(d store.DayUse) int64 {
+		if d.Day < u.StillSince() {
+			return 0
+		}
+		return d.Requests
+	})
+}
+
+// StillFrom are the networks from which the key was used after the first use of its
+// successor.
+func (u *Use) StillFrom() []From {
+	return slices.DeleteFunc(u.From(), func(f From) bool { return !f.LastAt.After(u.Successor.FirstUsedAt) })
 }
 
 // The picture has a bar for each day. A bar is barWidth wide, with a gap of one.

@@ -75,3 +75,26 @@ func TestTheCardSaysWhatAKeyHoldsForNothing(t *testing.T) {
 		t.Error("something is claimed of a key that nobody asked anything")
 	}
 }
+
+// TestTheCardSaysWhoSendsTheOldKeyStill since its successor is used: networks exactly, and
+// requests by the day.
+func TestTheCardSaysWhoSendsTheOldKeyStill(t *testing.T) {
+	t.Parallel()
+	use := used()
+	use.LastUsedAt, use.Networks[1].LastAt = now.Add(-time.Hour), now.Add(-3*time.Hour)
+	for _, c := range []struct {
+		first    time.Time
+		sent     bool
+		requests int
+		from     int
+	}{
+		{now.Add(-2 * time.Hour), true, 500, 1},
+		{now.Add(-13 * time.Hour), true, 1500, 2}, // yesterday
+		{now.Add(-time.Minute), false, 500, 1},
+	} {
+		use.Successor = &store.Activity{FirstUsedAt: c.first}
+		if use.StillSent() != c.sent || use.StillRequests() != c.requests || len(use.StillFrom()) != c.from {
+			t.Errorf("since %s: %t, %d requests from %v", c.first, use.StillSent(), use.StillRequests(), use.StillFrom())
+		}
+	}
+}
