@@ -154,8 +154,9 @@ func (r *rotating) run(ctx context.Context) (*Rotation, error) {
 		if next, err = r.mint(ctx); err == nil {
 			rotated, err = r.attempt(ctx, next)
 		}
-		if errors.Is(err, store.ErrNotFound) || errors.Is(err, store.ErrActorGone) {
-			// The first attempt may have ended the old key, or the acting one.
+		if err != nil && Settled(err) {
+			// The first attempt may have ended the old key, or the acting one. Whatever the
+			// second one found, if the first successor is there, that is the answer.
 			next = first
 			rotated, err = r.recall(ctx, first, err)
 		}
@@ -249,7 +250,7 @@ func (r *rotating) recordOf(id store.ID) func(key *store.Key) store.AuditRecord 
 	}
 }
 
-// recall is for a second attempt that has found the old key, or the acting one, gone. If the
+// recall is for a second attempt that was refused. If the
 // first successor is there, the first attempt was committed, and has its answer. Otherwise the
 // answer is that of the second attempt.
 func (r *rotating) recall(ctx context.Context, first *successor, second error) (*store.Rotated, error) {

@@ -1,6 +1,9 @@
 package store
 
-import "time"
+import (
+	"fmt"
+	"time"
+)
 
 // KeyFilter says which keys [Store.DeleteKeys] deletes. A key must match every filter that
 // is set, and at least one must be.
@@ -44,6 +47,11 @@ func (f *KeyFilter) Check() error {
 		return &InvalidError{Field: "filter", Reason: "must be UTF-8 without a zero byte"}
 	}
 	return nil
+}
+
+// KeptError is the error for a key that is to be kept, and would end with one that matches.
+func KeptError(kept ID) error {
+	return &InvalidError{Field: "except", Reason: fmt.Sprintf("keeps %s, which comes from a key that matches and would end with it: keep that one too", kept)}
 }
 
 // Since is CreatedSince, rounded up to microseconds, as in a row.

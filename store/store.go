@@ -127,7 +127,8 @@ type Store interface {
 	// for DeleteKey: all keys are deleted or none is. If no key matches, nothing happens, and
 	// there is no error. The caller names the acting key in [KeyFilter.Except]; it is not
 	// spared otherwise. Keys that come from those that are deleted are deleted with them, and
-	// returned too, but for those of Except. These come from nobody then.
+	// returned too. If one of these is to be kept, the error is an [*InvalidError], and nothing
+	// happens.
 	DeleteKeys(ctx context.Context, filter *KeyFilter, write *Write) ([]*Key, error)
 
 	// MatchKeys returns the keys that DeleteKeys would delete now.

@@ -113,19 +113,19 @@ func Allow(acting *store.Acting, key *store.Key, err error) error {
 	return acting.Allow(key)
 }
 
-// Replaceable checks that a key which has a successor can be replaced again: the successor is
-// gone, or was never used. Successor and err are what reading its row gave.
-func Replaceable(successor *store.Key, err error) error {
+// Unused returns the successor that has to end before its key can be replaced again, if it is
+// there. It must not have been used. Successor and err are what reading its row gave.
+func Unused(successor *store.Key, err error) ([]store.ID, error) {
 	switch {
 	case errors.Is(err, store.ErrNotFound):
-		return nil
+		return nil, nil
 	case err != nil:
-		return err
+		return nil, err
 	case !successor.LastUsedAt.IsZero() || successor.ReplacedBy != (store.ID{}):
 		// To replace itself is a use that may not be written yet.
-		return &store.ReplacedError{By: successor.ID}
+		return nil, &store.ReplacedError{By: successor.ID}
 	}
-	return nil
+	return []store.ID{successor.ID}, nil
 }
 
 // Adoptable checks that a key can be adopted. Row has the hash of the stored key, and

@@ -21,9 +21,12 @@ const lockUsed = `SELECT id, last_used_at, replaces FROM {keys}
 WHERE id = ANY ($1::uuid[] || ARRAY(SELECT replaces FROM {keys} WHERE id = ANY ($1::uuid[]) AND last_used_at IS NULL AND replaces IS NOT NULL))
 ORDER BY id FOR NO KEY UPDATE`
 
-// endReplaced ends the keys whose successors were used for the first time.
+// endReplaced ends the keys whose successors were used for the first time. An instance may
+// have joined since with a longer lease than the grace.
 const endReplaced = `
-UPDATE {keys} old SET expires_at = least(old.expires_at, clock_timestamp() + old.grace_ms * interval '1 millisecond')
+UPDATE {keys} old SET expires_at = least(old.expires_at, clock_timestamp() + greatest(
+    old.grace_ms, (SELECT max(ttl_ms) FROM {own}.member)
+) * interval '1 millisecond')
 FROM {keys} successor
 WHERE successor.id = ANY ($1::uuid[]) AND old.id = successor.replaces AND old.replaced_by = successor.id`
 

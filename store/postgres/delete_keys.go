@@ -2,20 +2,20 @@ package postgres
 
 import (
 	"context"
+	"errors"
 	"strings"
+
+	"github.com/jackc/pgx/v5"
 
 	"github.com/lumio-vision/caddy-system-keys/internal/sqlstore"
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
-// These are conditions on a row. It was replaced, and whoever has not heard of its end has no
-// lease any more:
-const retired = `replaced_by IS NOT NULL AND expires_at < clock_timestamp() - (
+// retired is a condition: the row was replaced, and whoever has not heard of its end has no
+// lease any more.
+const retired = `replaced_by IS NOT NULL AND expires_at < statement_timestamp() - (
     SELECT coalesce(max(ttl_ms), 0) FROM {own}.member
 ) * interval '1 millisecond'`
-
-// It comes from one of the keys in the array behind the condition:
-const descends = "ancestors <> '{}' AND ancestors && "
 
 // matching is the condition that a row matches the filter, and the order of the rows.
 func (s *statement) matching(filter *store.KeyFilter) string {
@@ -57,7 +57,8 @@ func (s *Store) MatchKeys(ctx context.Context, filter *store.KeyFilter) (_ []*st
 		return nil, err
 	}
 	var found statement
-	found.text = "SELECT " + columns + " FROM {keys} WHERE " + found.matching(filter)
+	found.text = "WITH matching AS MATERIALIZED (SELECT id FROM {keys} WHERE " + found.matching(filter) + ") SELECT " + columns +
+		" FROM {keys} WHERE id IN (SELECT id FROM matching UNION SELECT unnest({own}.heirs((SELECT array_agg(id) FROM matching)))) ORDER BY id"
 	return collect(ctx, db, func(row sqlstore.Row) (*store.Key, error) { return scanKey(row) }, found.text, found.args...)
 }
 
@@ -72,27 +73,40 @@ func (s *Store) DeleteKeys(ctx context.Context, filter *store.KeyFilter, write *
 		if err := allow(ctx, tx, write.By(), forDeletion); err != nil {
 			return nil, err
 		}
-		if err := spare(ctx, tx, filter); err != nil {
+		if err := checkKept(ctx, tx, filter); err != nil {
 			return nil, err
 		}
 		keys, err := deleteKeys(ctx, tx, filter)
 		if err != nil {
 			return nil, err
 		}
+		for _, key := range keys {
+			if filter.Retired && key.Replaces != (store.ID{}) {
+				if _, err := tx.Exec(ctx, passOn, uuid(key.ID), uuid(key.ReplacedBy)); err != nil {
+					return nil, err
+				}
+			}
+		}
 		return keys, recordAll(ctx, tx, keys, write)
 	})
 }
 
-// spare makes the keys that are kept come from nobody, if they come from a key that matches.
-func spare(ctx context.Context, tx *database, filter *store.KeyFilter) error {
+// checkKept returns an error if a key that is kept comes from one that matches.
+func checkKept(ctx context.Context, tx *database, filter *store.KeyFilter) error {
 	if len(filter.Except) == 0 || filter.Ended() {
 		return nil
 	}
-	var update statement
-	update.text = "UPDATE {keys} SET ancestors = '{}' WHERE id = ANY (" + update.bind(uuids(filter.Except)) + ") AND " +
-		descends + "ARRAY(SELECT id FROM {keys} WHERE " + update.matching(filter) + ")"
-	_, err := tx.Exec(ctx, update.text, update.args...)
-	return err
+	var query statement
+	query.text = "SELECT id FROM {keys} WHERE id = ANY (" + query.bind(uuids(filter.Except)) + ") AND ancestors <> '{}' " +
+		"AND id = ANY ({own}.heirs(ARRAY(SELECT id FROM {keys} WHERE " + query.matching(filter) + "))) LIMIT 1"
+	var kept store.ID
+	switch err := tx.QueryRow(ctx, query.text, query.args...).Scan(sqlstore.ID(&kept)); {
+	case errors.Is(err, pgx.ErrNoRows):
+		return nil
+	case err != nil:
+		return err
+	}
+	return store.KeptError(kept)
 }
 
 // deleteKeys locks the rows in the order of their ids, as recordUse does, so that the two
@@ -100,13 +114,12 @@ func spare(ctx context.Context, tx *database, filter *store.KeyFilter) error {
 // once it is locked.
 func deleteKeys(ctx context.Context, tx *database, filter *store.KeyFilter) ([]*store.Key, error) {
 	var deletion statement
-	deletion.text = "WITH locked AS MATERIALIZED (SELECT id AS locked_id FROM {keys} WHERE " + deletion.matching(filter) + " FOR UPDATE)"
+	deletion.text = "WITH locked AS MATERIALIZED (SELECT id AS locked_id FROM {keys} WHERE " + deletion.matching(filter) + " FOR UPDATE)" +
+		", doomed AS (SELECT locked_id FROM locked"
 	if !filter.Ended() {
-		deletion.text += ", doomed AS MATERIALIZED (SELECT locked_id FROM locked UNION SELECT id FROM {keys} WHERE " + descends +
-			"(SELECT array_agg(locked_id) FROM locked) AND id <> ALL (" + deletion.bind(uuids(append([]store.ID{}, filter.Except...))) + "::uuid[]))"
-	} else {
-		deletion.text += ", doomed AS (SELECT locked_id FROM locked)"
+		deletion.text += " UNION SELECT unnest({own}.heirs((SELECT array_agg(locked_id) FROM locked)))"
 	}
+	deletion.text += ")"
 	deletion.text += ", deleted AS (DELETE FROM {keys} USING doomed WHERE id = locked_id AND " + durable +
 		" RETURNING " + columns + ", " + watched + " AS logged) SELECT " + columns + ", logged FROM deleted ORDER BY id"
 	logged := true // by the triggers; see deleteKey

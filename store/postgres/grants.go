@@ -30,7 +30,7 @@ var Purposes = []string{ForServer, ForRevoking, ForReading}
 // with the rights of their owner.
 var grants = map[string][]struct{ rights, on string }{
 	ForServer: {
-		{"SELECT, INSERT, UPDATE (key_hash, last_used_at, expires_at, replaced_by, planned_expiry, grace_ms, ancestors), DELETE", "{keys}"},
+		{"SELECT, INSERT, UPDATE (key_hash, last_used_at, expires_at, replaced_by, planned_expiry, grace_ms), DELETE", "{keys}"},
 		{"SELECT", "{own}.schema_migrations, {own}.mint_key, {own}.label_search, {own}.follow, {own}.follow_unfit"},
 		{"SELECT, INSERT, DELETE", "{own}.key_count, {own}.adopted_key"},
 		{"SELECT, DELETE", "{own}.change_log"},
@@ -43,11 +43,11 @@ var grants = map[string][]struct{ rights, on string }{
 		{"SELECT, INSERT, UPDATE (requests, denied), DELETE", "{own}.key_day"},
 		{"SELECT, INSERT, UPDATE (first_at, last_at, requests, unreported), DELETE", "{own}.key_network"},
 		{"SELECT, INSERT, UPDATE (last_at), DELETE", "{own}.key_asked"},
-		{"EXECUTE", "FUNCTION {own}.append(uuid, text), {own}.random_tag(), {own}.flow_back(uuid[])"},
+		{"EXECUTE", "FUNCTION {own}.append(uuid, text), {own}.random_tag(), {own}.flow_back(uuid[]), {own}.heirs(uuid[])"},
 	},
 	ForRevoking: {
 		{"SELECT (id), DELETE", "{keys}"},
-		{"EXECUTE", "FUNCTION {own}.enter_deletion(uuid), {own}.enter_barrier(), {own}.longest_silent(bigint)"},
+		{"EXECUTE", "FUNCTION {own}.enter_deletion(uuid), {own}.enter_barrier(), {own}.longest_silent(bigint), {own}.heirs(uuid[])"},
 		{"EXECUTE", "PROCEDURE {own}.revoke(uuid), {own}.barrier(), {own}.await(bigint)"},
 	},
 	ForReading: {

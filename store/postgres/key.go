@@ -123,17 +123,17 @@ func (s *Store) DeleteKey(ctx context.Context, id store.ID, write *store.Write) 
 // deleteKey deletes the key and those that come from it, and returns them. It gets the
 // deletion of the key into the change log even if there is no such key.
 func deleteKey(ctx context.Context, tx *database, id store.ID) ([]*store.Key, error) {
-	// The lock comes first, so that the next statement sees what a rotation has minted that
-	// had the lock before.
-	if _, err := tx.Exec(ctx, "SELECT FROM {keys} WHERE id = $1 FOR UPDATE", uuid(id)); err != nil {
+	// The locks come first, so that the next statement sees what a rotation has minted that
+	// had a lock before.
+	const doomed = "id = ANY ({own}.heirs(ARRAY[$1::uuid]) || $1::uuid)"
+	if _, err := tx.Exec(ctx, "SELECT FROM {keys} WHERE "+doomed+" ORDER BY id FOR UPDATE", uuid(id)); err != nil {
 		return nil, err
 	}
 	// The deletion locks the table before it reads the triggers. Nobody can change them
 	// until the transaction ends.
 	logged := true
 	keys, err := collect(ctx, tx, func(row sqlstore.Row) (*store.Key, error) { return scanKey(row, &logged) },
-		"DELETE FROM {keys} WHERE id = ANY (ARRAY(SELECT id FROM {keys} WHERE "+descends+" ARRAY[$1::uuid]) || $1::uuid) AND "+durable+
-			" RETURNING "+columns+", "+watched, uuid(id))
+		"DELETE FROM {keys} WHERE "+doomed+" AND "+durable+" RETURNING "+columns+", "+watched, uuid(id))
 	if err != nil {
 		return nil, err
 	}

@@ -28,7 +28,9 @@ const (
 	// lockKey returns the key with the server's time after it has the lock.
 	lockKey      = "WITH locked AS MATERIALIZED (SELECT " + columns + " FROM {keys} WHERE id = $1 FOR UPDATE) SELECT " + columns + ", clock_timestamp() FROM locked"
 	longestLease = "SELECT coalesce(max(ttl_ms), 0) FROM {own}.member"
-	replaceKey   = "UPDATE {keys} SET replaced_by = $2, planned_expiry = $3, grace_ms = $4, expires_at = $5 WHERE id = $1"
+	// passOn is for a key that goes while the one that it has replaced is there.
+	passOn     = "UPDATE {keys} SET replaced_by = $2 WHERE replaced_by = $1"
+	replaceKey = "UPDATE {keys} SET replaced_by = $2, planned_expiry = $3, grace_ms = $4, expires_at = $5 WHERE id = $1"
 )
 
 func rotate(ctx context.Context, tx *database, rotation *store.Rotation) (*store.Rotated, error) {
@@ -40,10 +42,9 @@ func rotate(ctx context.Context, tx *database, rotation *store.Rotation) (*store
 	var end []store.ID
 	if old.ReplacedBy != (store.ID{}) {
 		before, err := scanKey(tx.QueryRow(ctx, lockKey, uuid(old.ReplacedBy)), new(time.Time))
-		if err = sqlstore.Replaceable(before, err); err != nil {
+		if end, err = sqlstore.Unused(before, err); err != nil {
 			return nil, err
 		}
-		end = append(end, old.ReplacedBy)
 	}
 	if rotation.Now {
 		end = append(end, old.ID)
@@ -67,7 +68,11 @@ func rotate(ctx context.Context, tx *database, rotation *store.Rotation) (*store
 		}
 		r.Ended = append(r.Ended, ended...)
 	}
-	if _, err := tx.Exec(ctx, insertKey, keyRow(r.New)...); err != nil || rotation.Now {
+	if _, err := tx.Exec(ctx, insertKey, keyRow(r.New)...); err != nil {
+		return nil, err
+	}
+	if rotation.Now {
+		_, err := tx.Exec(ctx, passOn, uuid(old.ID), uuid(r.New.ID))
 		return r, err
 	}
 	rotation.Replace(old, r.New, now)

@@ -11,12 +11,13 @@ import (
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
-// watched is a condition: all changes of the table system_keys get into the log.
+// watched is a condition: all changes of the table system_keys get into the log, and what comes
+// of a key ends with it.
 const watched = `(
-    SELECT count(*) = 5 FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid
+    SELECT count(*) = 6 FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid
     WHERE t.tgenabled = 'A' AND p.pronamespace = to_regnamespace('{own}') AND (
         t.tgrelid = to_regclass('{keys}')
-            AND t.tgname IN ('sidecar_log_delete', 'sidecar_log_update', 'sidecar_log_truncate', 'sidecar_insert')
+            AND t.tgname IN ('sidecar_log_delete', 'sidecar_log_update', 'sidecar_log_truncate', 'sidecar_insert', 'sidecar_delete')
         OR t.tgrelid = to_regclass('{own}.key_count') AND t.tgname = 'sidecar_log_insert'
     )
 )`

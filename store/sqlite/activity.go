@@ -32,7 +32,7 @@ WHERE system_keys.id = uses.id AND system_keys.last_used_at < uses.at`
 	// endReplaced comes before recordLastUse. It ends the keys whose successors were used for
 	// the first time. ?2 is the time now.
 	endReplaced = `
-UPDATE system_keys AS old SET expires_at = min(old.ends_at, ?2 + 1000 * old.grace_ms)
+UPDATE system_keys AS old SET expires_at = min(old.ends_at, ?2 + 1000 * max(old.grace_ms, (SELECT coalesce(max(ttl_ms), 0) FROM member)))
 FROM json_each(?1) AS u JOIN system_keys AS successor ON successor.id = u.value ->> 0
 WHERE successor.last_used_at = 0 AND old.id = successor.replaces AND old.replaced_by = successor.id`
 

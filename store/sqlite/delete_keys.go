@@ -49,10 +49,16 @@ func (s *Store) MatchKeys(ctx context.Context, filter *store.KeyFilter) (_ []*st
 	return result(ctx, s.read, "find keys", func(tx *sql.Tx) ([]*store.Key, error) { return matchKeys(ctx, tx, filter) })
 }
 
+// matchKeys returns the keys that match, and those that come from them.
 func matchKeys(ctx context.Context, tx *sql.Tx, filter *store.KeyFilter) ([]*store.Key, error) {
 	condition, args := matching(filter)
 	scan := func(row sqlstore.Row) (*store.Key, error) { return scanKey(row) }
-	return collect(ctx, tx, scan, "SELECT "+columns+" FROM system_keys WHERE "+condition, args...)
+	keys, err := collect(ctx, tx, scan, "SELECT "+columns+" FROM system_keys WHERE "+condition, args...)
+	if err != nil || filter.Ended() {
+		return keys, err
+	}
+	return collect(ctx, tx, scan, "SELECT "+columns+" FROM system_keys WHERE id IN (SELECT value FROM json_each(?1)) OR "+
+		descends+"(SELECT value FROM json_each(?1))) ORDER BY id", jsonIDs(idsOf(keys)))
 }
 
 // DeleteKeys implements [store.Store].
@@ -70,6 +76,13 @@ func (s *Store) DeleteKeys(ctx context.Context, filter *store.KeyFilter, write *
 		if err != nil {
 			return nil, err
 		}
+		for _, key := range keys {
+			if filter.Retired && key.Replaces != (store.ID{}) {
+				if _, err := tx.ExecContext(ctx, passOn, key.ID.String(), key.ReplacedBy.String()); err != nil {
+					return nil, err
+				}
+			}
+		}
 		return keys, recordAll(ctx, tx, keys, write)
 	})
 }
@@ -81,18 +94,9 @@ func deleteKeys(ctx context.Context, tx *sql.Tx, filter *store.KeyFilter, write 
 	if err != nil {
 		return nil, err
 	}
-	if !filter.Ended() {
-		ids, except := jsonIDs(idsOf(keys)), jsonIDs(filter.Except)
-		_, err = tx.ExecContext(ctx, "UPDATE system_keys SET ancestors = '[]' WHERE id IN (SELECT value FROM json_each(?2)) AND "+
-			descends+"(SELECT value FROM json_each(?1)))", ids, except)
-		if err != nil {
-			return nil, err
-		}
-		keys, err = collect(ctx, tx, func(row sqlstore.Row) (*store.Key, error) { return scanKey(row) },
-			"SELECT "+columns+" FROM system_keys WHERE id IN (SELECT value FROM json_each(?1)) OR "+
-				descends+"(SELECT value FROM json_each(?1))) ORDER BY id", ids)
-		if err != nil {
-			return nil, err
+	for _, id := range filter.Except {
+		if sqlstore.KeyOf(keys, id) != nil {
+			return nil, store.KeptError(id)
 		}
 	}
 	return keys, deleteRows(ctx, tx, keys, write)

@@ -28,7 +28,9 @@ func (s *Store) RotateKey(ctx context.Context, rotation *store.Rotation, write *
 const (
 	selectRow    = "SELECT " + columns + " FROM system_keys WHERE id = ?"
 	longestLease = "SELECT coalesce(max(ttl_ms), 0) FROM member"
-	replaceKey   = "UPDATE system_keys SET replaced_by = ?, planned_expiry = ?, grace_ms = ?, expires_at = ? WHERE id = ?"
+	// passOn is for a key that goes while the one that it has replaced is there.
+	passOn     = "UPDATE system_keys SET replaced_by = ?2 WHERE replaced_by = ?1"
+	replaceKey = "UPDATE system_keys SET replaced_by = ?, planned_expiry = ?, grace_ms = ?, expires_at = ? WHERE id = ?"
 )
 
 func rotate(ctx context.Context, tx *sql.Tx, rotation *store.Rotation, write *store.Write, now time.Time) (*store.Rotated, error) {
@@ -39,10 +41,9 @@ func rotate(ctx context.Context, tx *sql.Tx, rotation *store.Rotation, write *st
 	var end []store.ID
 	if old.ReplacedBy != (store.ID{}) {
 		before, err := scanKey(tx.QueryRowContext(ctx, selectRow, old.ReplacedBy.String()))
-		if err = sqlstore.Replaceable(before, err); err != nil {
+		if end, err = sqlstore.Unused(before, err); err != nil {
 			return nil, err
 		}
-		end = append(end, old.ReplacedBy)
 	}
 	if rotation.Now {
 		end = append(end, old.ID)
@@ -70,7 +71,11 @@ func rotate(ctx context.Context, tx *sql.Tx, rotation *store.Rotation, write *st
 	if err != nil {
 		return nil, err
 	}
-	if _, err := tx.ExecContext(ctx, insertKey, row...); err != nil || rotation.Now {
+	if _, err := tx.ExecContext(ctx, insertKey, row...); err != nil {
+		return nil, err
+	}
+	if rotation.Now {
+		_, err := tx.ExecContext(ctx, passOn, old.ID.String(), r.New.ID.String())
 		return r, err
 	}
 	rotation.Replace(old, r.New, now)

@@ -117,7 +117,7 @@ SELECT EXISTS (SELECT 1 FROM member WHERE id = ?), EXISTS (SELECT 1 FROM change_
 const origin = "sqlite"
 
 // logTriggers is how many triggers on system_keys take part in logging changes.
-const logTriggers = 4
+const logTriggers = 5
 
 // head returns the newest place in the log, and whether all changes get there.
 func head(ctx context.Context, tx *sql.Tx) (head store.Position, watched bool, err error) {

@@ -359,17 +359,55 @@ func testHeirs(t *testing.T, fresh func(tb testing.TB) *Backend) {
 			}
 			there(t, s, map[store.ID]bool{ids[1]: false, ids[2]: false})
 		},
-		"a key that is kept comes from nobody": func(t *testing.T, b *Backend) {
+		"a key that is kept is not made to come from nobody": func(t *testing.T, b *Backend) {
 			s := migrated(t, b)
 			ids := generations(t, s, 3)
-			keys, err := s.DeleteKeys(t.Context(), &store.KeyFilter{LabelPrefix: "fir", Except: []store.ID{ids[1]}}, nil)
-			if must(t, err); len(keys) != 2 {
-				t.Errorf("deleted are %v", idsOfKeys(keys))
+			b.Exec(t, "UPDATE system_keys SET label = 'this' WHERE id = '"+ids[1].String()+"'")
+			for _, c := range []struct {
+				prefix string
+				kept   store.ID
+			}{{"first", ids[1]}, {"this", ids[2]}} {
+				filter := &store.KeyFilter{LabelPrefix: c.prefix, Except: []store.ID{c.kept}}
+				if _, err := s.DeleteKeys(t.Context(), filter, nil); !isInvalid("except")(err) {
+					t.Errorf("DeleteKeys = %v", err)
+				}
 			}
-			there(t, s, map[store.ID]bool{ids[0]: false, ids[1]: true, ids[2]: false})
-			if kept := read(t, s, ids[1]); kept.Ancestors != nil {
-				t.Errorf("the key comes from %v", kept.Ancestors)
+			there(t, s, map[store.ID]bool{ids[0]: true, ids[1]: true, ids[2]: true})
+			filter := &store.KeyFilter{LabelPrefix: "this"}
+			matched, err := s.MatchKeys(t.Context(), filter)
+			must(t, err)
+			deleted, err := s.DeleteKeys(t.Context(), filter, nil)
+			if must(t, err); len(deleted) != 2 || !slices.Equal(idsOfKeys(matched), idsOfKeys(deleted)) {
+				t.Errorf("%v match, and %v were deleted", idsOfKeys(matched), idsOfKeys(deleted))
 			}
+		},
+		"a key in its grace ends nothing of what came of it": func(t *testing.T, b *Backend) {
+			s := migrated(t, b)
+			ids := generations(t, s, 2)
+			use(t, s, ids[1])
+			at := successorOf(ids[1], ids[1].String())
+			at.Now = true
+			next := rotate(t, s, at).New
+			use(t, s, next.ID)
+			for range 2 {
+				_, err := s.RotateKey(t.Context(), successorOf(ids[0], ids[0].String()), nil)
+				if replaced, ok := errors.AsType[*store.ReplacedError](err); !ok || replaced.By != next.ID {
+					t.Errorf("once the successor was replaced at once: %v", err)
+				}
+				there(t, s, map[store.ID]bool{ids[0]: true, next.ID: true})
+				// The same if the next key is retired.
+				last := rotateItself(t, s, next.ID)
+				use(t, s, last.ID)
+				b.Exec(t, "UPDATE system_keys SET expires_at = created_at WHERE id = '"+next.ID.String()+"'")
+				_, err = s.DeleteKeys(t.Context(), &store.KeyFilter{Retired: true}, nil)
+				must(t, err)
+				there(t, s, map[store.ID]bool{next.ID: false})
+				next = last
+			}
+			// What was revoked is no successor.
+			_, err := s.DeleteKey(t.Context(), next.ID, nil)
+			must(t, err)
+			rotate(t, s, successorOf(ids[0], "cli"))
 		},
 		"a key that is kept, and whose ancestors do not match, comes from them still": func(t *testing.T, b *Backend) {
 			s := migrated(t, b)

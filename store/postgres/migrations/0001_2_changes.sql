@@ -203,7 +203,7 @@ $$;
 -- For roles that may revoke keys and nothing else: to be granted.
 CREATE FUNCTION {own}.delete_key(key uuid) RETURNS void
     LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-    DELETE FROM {keys} WHERE id = key
+    DELETE FROM {keys} WHERE id = ANY ({own}.heirs(ARRAY[key]) || key)
 $$;
 
 -- Enters the deletion of a key whose row is not there: it was just deleted, maybe
@@ -220,7 +220,7 @@ DECLARE
     rev bigint;
 BEGIN
     IF pg_catalog.has_table_privilege('{keys}', 'DELETE') AND pg_catalog.has_column_privilege('{keys}', 'id', 'SELECT') THEN
-        DELETE FROM {keys} WHERE id = key;
+        DELETE FROM {keys} WHERE id = ANY ({own}.heirs(ARRAY[key]) || key);
     ELSE
         PERFORM {own}.delete_key(key);
     END IF;

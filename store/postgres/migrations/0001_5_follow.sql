@@ -201,6 +201,10 @@ BEGIN
     IF EXISTS (SELECT FROM {keys} k WHERE (k.id = one OR their_id IS NULL) AND k.created_by = 'import' AND NOT k.minted) THEN
         RAISE EXCEPTION 'a key that came from this table could not be deleted';
     END IF;
+    -- Of a key that has rotated itself and is gone, its row here says nothing.
+    IF NOT EXISTS (SELECT FROM {keys} k WHERE k.id = one) THEN
+        DELETE FROM {keys} WHERE id = ANY ({own}.heirs(ARRAY[one]));
+    END IF;
     IF current_setting('transaction_isolation') IN ('read committed', 'read uncommitted') THEN
         RETURN;
     END IF;

@@ -11,13 +11,15 @@ ALTER TABLE system_keys ADD COLUMN grace_ms INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE system_keys ADD COLUMN ancestors TEXT NOT NULL DEFAULT '[]'
     CHECK (json_valid(ancestors) AND json_type(ancestors) = 'array');
 
+CREATE INDEX system_keys_by_successor ON system_keys (replaced_by) WHERE replaced_by IS NOT NULL;
 CREATE INDEX system_keys_replaced ON system_keys (expires_at) WHERE replaced_by IS NOT NULL;
 CREATE INDEX system_keys_with_ancestors ON system_keys (id) WHERE ancestors <> '[]';
 
 -- A key ends with those that it comes from, whoever deletes them. To delete a key that has
--- expired ends nothing.
-CREATE TRIGGER system_keys_end_heirs AFTER DELETE ON system_keys
+-- expired ends nothing. Who records the deletion has ended them before.
+CREATE TRIGGER system_keys_log_heirs AFTER DELETE ON system_keys
 WHEN old.ends_at > CAST((julianday('now') - 2440587.5) * 86400000 + 0.5 AS INTEGER) * 1000
+    AND NOT EXISTS (SELECT 1 FROM auditing WHERE id = old.id)
     AND EXISTS (SELECT 1 FROM system_keys WHERE ancestors <> '[]')
 BEGIN
     DELETE FROM system_keys WHERE ancestors <> '[]'
