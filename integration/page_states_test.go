@@ -327,7 +327,7 @@ func listStates(t *testing.T) (*tab, []state) {
 			b.choose("nav a", "Deutsch")
 			b.sees("#keys h2", "System-API-Schlüssel")
 			b.sees(".expiry.soon", "läuft ab in 3 Tagen")
-			for _, width := range []int{320, 360, 767, 1023, 1024, 1343, 1344, 1100} {
+			for _, width := range []int{320, 360, 767, 1023, 1024, 1088, 1343, 1344, 1100} {
 				b.width(width)
 				if needed := eval[int](b, "document.documentElement.scrollWidth"); needed > width {
 					beyond := eval[[]string](b, fmt.Sprintf("[...document.querySelectorAll('main *')].filter(e => e.getBoundingClientRect().right > %d).map(e => e.outerHTML.slice(0, 100))", width))
