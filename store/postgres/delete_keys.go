@@ -82,7 +82,7 @@ func (s *Store) DeleteKeys(ctx context.Context, filter *store.KeyFilter, write *
 		}
 		for _, key := range keys {
 			if filter.Retired && key.Replaces != (store.ID{}) {
-				if _, err := tx.Exec(ctx, passOn, uuid(key.ID), uuid(key.ReplacedBy)); err != nil {
+				if _, err := tx.Exec(ctx, handOver, uuid(key.ID), uuid(key.ReplacedBy)); err != nil {
 					return nil, err
 				}
 			}

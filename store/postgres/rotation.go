@@ -28,8 +28,8 @@ const (
 	// lockKey returns the key with the server's time after it has the lock.
 	lockKey      = "WITH locked AS MATERIALIZED (SELECT " + columns + " FROM {keys} WHERE id = $1 FOR UPDATE) SELECT " + columns + ", clock_timestamp() FROM locked"
 	longestLease = "SELECT coalesce(max(ttl_ms), 0) FROM {own}.member"
-	// passOn is for a key that goes while the one that it has replaced is there.
-	passOn     = "UPDATE {keys} SET replaced_by = $2 WHERE replaced_by = $1"
+	// handOver is for a key that goes while the one that it has replaced is there.
+	handOver     = "UPDATE {keys} SET replaced_by = $2 WHERE replaced_by = $1"
 	replaceKey = "UPDATE {keys} SET replaced_by = $2, planned_expiry = $3, grace_ms = $4, expires_at = $5 WHERE id = $1"
 )
 
@@ -72,7 +72,7 @@ func rotate(ctx context.Context, tx *database, rotation *store.Rotation) (*store
 		return nil, err
 	}
 	if rotation.Now {
-		_, err := tx.Exec(ctx, passOn, uuid(old.ID), uuid(r.New.ID))
+		_, err := tx.Exec(ctx, handOver, uuid(old.ID), uuid(r.New.ID))
 		return r, err
 	}
 	rotation.Replace(old, r.New, now)

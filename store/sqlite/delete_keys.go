@@ -78,7 +78,7 @@ func (s *Store) DeleteKeys(ctx context.Context, filter *store.KeyFilter, write *
 		}
 		for _, key := range keys {
 			if filter.Retired && key.Replaces != (store.ID{}) {
-				if _, err := tx.ExecContext(ctx, passOn, key.ID.String(), key.ReplacedBy.String()); err != nil {
+				if _, err := tx.ExecContext(ctx, handOver, key.ID.String(), key.ReplacedBy.String()); err != nil {
 					return nil, err
 				}
 			}

@@ -28,8 +28,8 @@ func (s *Store) RotateKey(ctx context.Context, rotation *store.Rotation, write *
 const (
 	selectRow    = "SELECT " + columns + " FROM system_keys WHERE id = ?"
 	longestLease = "SELECT coalesce(max(ttl_ms), 0) FROM member"
-	// passOn is for a key that goes while the one that it has replaced is there.
-	passOn     = "UPDATE system_keys SET replaced_by = ?2 WHERE replaced_by = ?1"
+	// handOver is for a key that goes while the one that it has replaced is there.
+	handOver     = "UPDATE system_keys SET replaced_by = ?2 WHERE replaced_by = ?1"
 	replaceKey = "UPDATE system_keys SET replaced_by = ?, planned_expiry = ?, grace_ms = ?, expires_at = ? WHERE id = ?"
 )
 
@@ -75,7 +75,7 @@ func rotate(ctx context.Context, tx *sql.Tx, rotation *store.Rotation, write *st
 		return nil, err
 	}
 	if rotation.Now {
-		_, err := tx.ExecContext(ctx, passOn, old.ID.String(), r.New.ID.String())
+		_, err := tx.ExecContext(ctx, handOver, old.ID.String(), r.New.ID.String())
 		return r, err
 	}
 	rotation.Replace(old, r.New, now)
