@@ -29,7 +29,7 @@ const (
 	lockKey      = "WITH locked AS MATERIALIZED (SELECT " + columns + " FROM {keys} WHERE id = $1 FOR UPDATE) SELECT " + columns + ", clock_timestamp() FROM locked"
 	longestLease = "SELECT coalesce(max(ttl_ms), 0) FROM {own}.member"
 	// handOver is for a key that goes while the one that it has replaced is there.
-	handOver     = "UPDATE {keys} SET replaced_by = $2 WHERE replaced_by = $1"
+	handOver   = "UPDATE {keys} SET replaced_by = $2 WHERE replaced_by = $1"
 	replaceKey = "UPDATE {keys} SET replaced_by = $2, planned_expiry = $3, grace_ms = $4, expires_at = $5 WHERE id = $1"
 )
 

@@ -29,7 +29,7 @@ const (
 	selectRow    = "SELECT " + columns + " FROM system_keys WHERE id = ?"
 	longestLease = "SELECT coalesce(max(ttl_ms), 0) FROM member"
 	// handOver is for a key that goes while the one that it has replaced is there.
-	handOver     = "UPDATE system_keys SET replaced_by = ?2 WHERE replaced_by = ?1"
+	handOver   = "UPDATE system_keys SET replaced_by = ?2 WHERE replaced_by = ?1"
 	replaceKey = "UPDATE system_keys SET replaced_by = ?, planned_expiry = ?, grace_ms = ?, expires_at = ? WHERE id = ?"
 )
 
