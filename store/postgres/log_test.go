@@ -84,6 +84,8 @@ func TestWhatPlainSQLLogs(t *testing.T) {
 		{"the counter summed up", "WITH gone AS (DELETE FROM sidecar.key_count RETURNING delta) " +
 			"INSERT INTO sidecar.key_count (delta) SELECT sum(delta) FROM gone HAVING count(*) > 0", ""},
 		{"a revocation by procedure", insertOne + "\nDO $$ DECLARE key uuid := (SELECT id FROM system_keys LIMIT 1); BEGIN CALL sidecar.revoke(key); END $$", "idd"},
+		{"a revocation of a key that is gone and has rotated itself", insertOne + "\nUPDATE system_keys SET ancestors = '{0b2f7c7e-5d0c-4f0e-9d0a-3f6d6f1c2b3a}'\n" +
+			"CALL sidecar.revoke('0b2f7c7e-5d0c-4f0e-9d0a-3f6d6f1c2b3a')", "idd"},
 		{"a revocation of no key", "CALL sidecar.revoke(gen_random_uuid())", "d"},
 		{"a revocation without a trigger", insertOne + "\nALTER TABLE system_keys DISABLE TRIGGER sidecar_log_delete\n" +
 			"DO $$ DECLARE key uuid := (SELECT id FROM system_keys LIMIT 1); BEGIN CALL sidecar.revoke(key); END $$\nALTER TABLE system_keys ENABLE ALWAYS TRIGGER sidecar_log_delete", "id"},
@@ -326,6 +328,7 @@ func TestTriggersThatAreGoneAreNoticed(t *testing.T) {
 		{"ALTER TABLE system_keys DISABLE TRIGGER sidecar_log_truncate", "ALTER TABLE system_keys ENABLE ALWAYS TRIGGER sidecar_log_truncate"},
 		{"ALTER TABLE system_keys ENABLE TRIGGER sidecar_log_update", "ALTER TABLE system_keys ENABLE ALWAYS TRIGGER sidecar_log_update"}, // not for replicas
 		{"ALTER TABLE system_keys RENAME TO old; CREATE TABLE system_keys (LIKE old INCLUDING ALL)", "DROP TABLE system_keys; ALTER TABLE old RENAME TO system_keys"},
+		{"ALTER TABLE system_keys DISABLE TRIGGER sidecar_delete", "ALTER TABLE system_keys ENABLE ALWAYS TRIGGER sidecar_delete"},
 		{"ALTER TABLE system_keys DISABLE TRIGGER sidecar_insert", "ALTER TABLE system_keys ENABLE ALWAYS TRIGGER sidecar_insert"},
 		{"ALTER TABLE sidecar.key_count DISABLE TRIGGER sidecar_log_insert", "ALTER TABLE sidecar.key_count ENABLE ALWAYS TRIGGER sidecar_log_insert"},
 		{"DROP TRIGGER sidecar_log_delete ON system_keys", ""},

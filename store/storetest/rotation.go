@@ -106,6 +106,14 @@ func testRotation(t *testing.T, fresh func(tb testing.TB) *Backend) {
 				t.Errorf("the second use has moved the end from %v to %v", first.ExpiresAt, second.ExpiresAt)
 			}
 		},
+		"at the first use the longest lease counts if it is longer than the grace": func(t *testing.T, b *Backend) {
+			s := migrated(t, b)
+			old := create(t, s, newKey("bot"))[0]
+			next := rotate(t, s, successorOf(old.ID, "cli")).New
+			must(t, follow(t, s).Join(t.Context(), &store.Member{ID: newID(), Name: "test", TTL: 2 * time.Minute}))
+			use(t, s, next.ID)
+			ends(t, read(t, s, old.ID), 2*time.Minute)
+		},
 		"no end is put off, and no successor lives longer": func(t *testing.T, b *Backend) {
 			s := migrated(t, b)
 			old := newKey("bot")
