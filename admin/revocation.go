@@ -60,10 +60,9 @@ func (r *Revoked) Awaited() []string {
 
 // Revoke deletes a key for ever, with the successors that it has minted of itself, and those
 // that these have minted: whoever has stolen the key may have one of them. This process
-// refuses the keys when Revoke returns. The
-// other instances refuse it at the end of the wait. An id without a row is logged and
-// waited for in the same way: whoever deleted the row may not have waited, and the
-// store may have been set back to before the key was minted.
+// refuses the keys when Revoke returns. The other instances refuse them at the end of the
+// wait. An id without a row is logged and waited for in the same way: whoever deleted the row
+// may not have waited, and the store may have been set back to before the key was minted.
 //
 // If the database's answer is lost, the key is deleted once more. So an error means
 // that the outcome is unknown, never that it was hidden.

@@ -35,8 +35,8 @@ type Rotation struct {
 	Plain string
 	// Old is the old key, with its end.
 	Old *store.Key
-	// Ended is the revocation of the keys that were deleted: an unused successor of before, and the
-	// old key itself with [RotateOptions.Now]. It is nil if there was none.
+	// Ended is the revocation of the keys that were deleted: an unused successor of before,
+	// and the old key itself with [RotateOptions.Now]. It is nil if there was none.
 	Ended *Revocation
 }
 
@@ -250,9 +250,8 @@ func (r *rotating) recordOf(id store.ID) func(key *store.Key) store.AuditRecord 
 	}
 }
 
-// recall is for a second attempt that was refused. If the
-// first successor is there, the first attempt was committed, and has its answer. Otherwise the
-// answer is that of the second attempt.
+// recall is for a second attempt that was refused. If the first successor is there, the first
+// attempt was committed, and has its answer. Otherwise the answer is that of the second one.
 func (r *rotating) recall(ctx context.Context, first *successor, second error) (*store.Rotated, error) {
 	row, err := r.service.Store.Key(ctx, first.row.ID)
 	switch {

@@ -49,8 +49,8 @@ func (f *KeyFilter) Check() error {
 	return nil
 }
 
-// KeptError is the error for a key that is to be kept, and would end with one that matches.
-func KeptError(kept ID) error {
+// ErrKept returns the error for a key that is to be kept, and would end with one that matches.
+func ErrKept(kept ID) error {
 	return &InvalidError{Field: "except", Reason: fmt.Sprintf("keeps %s, which comes from a key that matches and would end with it: keep that one too", kept)}
 }
 

@@ -33,9 +33,10 @@ type counts struct {
 }
 
 // Expiring returns how many live keys expire within each of the [Windows], and whether the
-// store says so. Keys that were replaced are meant to end, and do not count. Rev is the newest change of a key that this instance has seen. The store is
-// asked only if that has changed, or if the counts are old. So a store at rest is hardly ever
-// asked, however often the metrics are read.
+// store says so. Keys that were replaced are meant to end, and do not count. Rev is the newest
+// change of a key that this instance has seen. The store is asked only if that has changed, or
+// if the counts are old. So a store at rest is hardly ever asked, however often the metrics
+// are read.
 func (k *Keeper) Expiring(rev int64) ([]int, bool) {
 	c := &k.counts
 	c.mu.Lock()

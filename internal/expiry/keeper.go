@@ -42,8 +42,9 @@ type Config struct {
 }
 
 // Keeper deletes keys whose expiry is [Config.Retention] ago, and keys that are
-// [store.KeyFilter.Retired], when [Keeper.Delete] says that there are some. Any number of instances may do so at the same time: each key is deleted,
-// and recorded, by one of them. It is safe for concurrent use.
+// [store.KeyFilter.Retired], when [Keeper.Delete] says that there are some. Any number of
+// instances may do so at the same time: each key is deleted, and recorded, by one of them. It
+// is safe for concurrent use.
 type Keeper struct {
 	config Config
 	worker *worker.Worker

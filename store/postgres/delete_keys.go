@@ -106,7 +106,7 @@ func checkKept(ctx context.Context, tx *database, filter *store.KeyFilter) error
 	case err != nil:
 		return err
 	}
-	return store.KeptError(kept)
+	return store.ErrKept(kept)
 }
 
 // deleteKeys locks the rows in the order of their ids, as recordUse does, so that the two
@@ -119,8 +119,7 @@ func deleteKeys(ctx context.Context, tx *database, filter *store.KeyFilter) ([]*
 	if !filter.Ended() {
 		deletion.text += " UNION SELECT unnest({own}.heirs((SELECT array_agg(locked_id) FROM locked)))"
 	}
-	deletion.text += ")"
-	deletion.text += ", deleted AS (DELETE FROM {keys} USING doomed WHERE id = locked_id AND " + durable +
+	deletion.text += "), deleted AS (DELETE FROM {keys} USING doomed WHERE id = locked_id AND " + durable +
 		" RETURNING " + columns + ", " + watched + " AS logged) SELECT " + columns + ", logged FROM deleted ORDER BY id"
 	logged := true // by the triggers; see deleteKey
 	keys, err := collect(ctx, tx, func(row sqlstore.Row) (*store.Key, error) { return scanKey(row, &logged) },

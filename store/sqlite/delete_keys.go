@@ -96,7 +96,7 @@ func deleteKeys(ctx context.Context, tx *sql.Tx, filter *store.KeyFilter, write 
 	}
 	for _, id := range filter.Except {
 		if sqlstore.KeyOf(keys, id) != nil {
-			return nil, store.KeptError(id)
+			return nil, store.ErrKept(id)
 		}
 	}
 	return keys, deleteRows(ctx, tx, keys, write)
