@@ -104,7 +104,7 @@ func TestRevokeProceduresOfOtherServices(t *testing.T) {
 	for _, refused := range []string{
 		"SET ROLE revoker; DELETE FROM system_keys", "SET ROLE revoker; SELECT id FROM system_keys",
 		"SET ROLE deleter; SELECT sidecar.delete_key('00000000-0000-0000-0000-000000000000')",
-		"SET ROLE revoker; SELECT sidecar.append(NULL, 'b')", "SET ROLE revoker; SELECT * FROM sidecar.change_log",
+		"SET ROLE revoker; SELECT sidecar.append(ARRAY[NULL]::uuid[], 'b')", "SET ROLE revoker; SELECT * FROM sidecar.change_log",
 		"SET ROLE revoker; SELECT * FROM sidecar.member", "SET ROLE revoker; DELETE FROM sidecar.member",
 	} {
 		out, err := f.psqlEach(strings.Split(refused, "; ")...)

@@ -43,7 +43,7 @@ func backend(tb testing.TB, dsn, schema string) *storetest.Backend {
 			execute(tb, dsn, "INSERT INTO "+own+".schema_migrations VALUES (9999, 'from the future')")
 		},
 		Exec:    func(tb testing.TB, statement string) { execute(tb, services, statement) },
-		Unwatch: "ALTER TABLE system_keys DISABLE TRIGGER sidecar_log_delete",
+		Unwatch: "ALTER TABLE system_keys DISABLE TRIGGER sidecar_delete",
 		Schema:  own + ".",
 	}
 }

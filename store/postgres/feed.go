@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
@@ -27,12 +28,13 @@ const (
 // feed is a [store.Feed] on a connection of its own. Turns and notifications use the same
 // connection, so each answered turn shows that notifications can arrive.
 type feed struct {
-	store   *Store
-	conn    *pgx.Conn
-	db      *database // on the connection
-	polls   bool      // no notifications arrive, as behind a pooler
-	standby string    // synchronous_standby_names when it was opened
-	close   func() error
+	store    *Store
+	conn     *pgx.Conn
+	db       *database // on the connection
+	polls    bool      // no notifications arrive, as behind a pooler
+	notified bool      // a notification has arrived since the last wait
+	standby  string    // synchronous_standby_names when it was opened
+	close    func() error
 }
 
 // Follow implements [store.Store].
@@ -53,7 +55,11 @@ func (s *Store) follow(ctx context.Context) (_ *feed, err error) {
 		return nil, err
 	}
 	f := &feed{store: s}
-	if f.conn, err = pgx.ConnectConfig(ctx, s.pool.Config().ConnConfig.Copy()); err != nil {
+	config := s.pool.Config().ConnConfig.Copy()
+	// One reading of the log serves all notifications that have arrived before it. 10,000 keys
+	// that are minted are 10,000 notifications.
+	config.OnNotification = func(*pgconn.PgConn, *pgconn.Notification) { f.notified = true }
+	if f.conn, err = pgx.ConnectConfig(ctx, config); err != nil {
 		return nil, err
 	}
 	f.db = db.on(f.conn)
@@ -121,7 +127,7 @@ func (f *feed) listen(ctx context.Context) error {
 	}
 	waiting, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	_, err := f.conn.WaitForNotification(waiting)
+	err := f.notification(waiting)
 	if err != nil && waiting.Err() != nil && ctx.Err() == nil {
 		f.polls = true
 		return nil
@@ -152,11 +158,21 @@ func (f *feed) Wait(ctx context.Context, patience time.Duration) error {
 	}
 	waiting, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	_, err := f.conn.WaitForNotification(waiting)
+	err := f.notification(waiting)
 	if err != nil && waiting.Err() != nil && !f.conn.IsClosed() {
 		return nil
 	}
 	return explain("wait for changes", err)
+}
+
+// notification waits for a notification, unless one has arrived since the last call. One that
+// arrives while a statement runs may be about a change that the statement does not see.
+func (f *feed) notification(ctx context.Context) (err error) {
+	if !f.notified {
+		err = f.conn.PgConn().WaitForNotification(ctx)
+	}
+	f.notified = false
+	return err
 }
 
 // Join implements [store.Feed].

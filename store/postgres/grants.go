@@ -43,7 +43,7 @@ var grants = map[string][]struct{ rights, on string }{
 		{"SELECT, INSERT, UPDATE (requests, denied), DELETE", "{own}.key_day"},
 		{"SELECT, INSERT, UPDATE (first_at, last_at, requests, unreported), DELETE", "{own}.key_network"},
 		{"SELECT, INSERT, UPDATE (last_at), DELETE", "{own}.key_asked"},
-		{"EXECUTE", "FUNCTION {own}.append(uuid, text), {own}.random_tag(), {own}.flow_back(uuid[]), {own}.heirs(uuid[])"},
+		{"EXECUTE", "FUNCTION {own}.append(uuid[], text), {own}.random_tag(), {own}.flow_back(uuid[]), {own}.heirs(uuid[])"},
 	},
 	ForRevoking: {
 		{"SELECT (id), DELETE", "{keys}"},

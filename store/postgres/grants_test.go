@@ -158,7 +158,7 @@ func forbids(tb testing.TB, dsn string, statements ...string) {
 func nobodys(own, keys string) []string {
 	return []string{
 		"CREATE TABLE " + own + "mine (n int)", "TRUNCATE " + keys,
-		"ALTER TABLE " + keys + " DISABLE TRIGGER sidecar_log_delete", "DROP TABLE " + own + "audit_log",
+		"ALTER TABLE " + keys + " DISABLE TRIGGER sidecar_delete", "DROP TABLE " + own + "audit_log",
 		"UPDATE " + keys + " SET is_system = true", "UPDATE " + keys + " SET minted = true", "UPDATE " + keys + " SET permissions = '{a:b}'",
 		"INSERT INTO " + own + "schema_migrations VALUES (9999, 'x')", "UPDATE " + own + "mint_key SET key = key",
 		"INSERT INTO " + own + "change_log (rev, tag, op) VALUES (1, 1, 'b')", "UPDATE " + own + "audit_log SET actor = 'x'",

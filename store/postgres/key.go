@@ -156,7 +156,7 @@ func logDeletions(ctx context.Context, tx *database, keys []*store.Key) error {
 	for _, key := range keys {
 		ids = append(ids, key.ID)
 	}
-	_, err := tx.Exec(ctx, "SELECT {own}.append(id, 'd') FROM unnest($1::uuid[]) AS deleted (id)", uuids(ids))
+	_, err := tx.Exec(ctx, "SELECT {own}.append($1::uuid[], 'd')", uuids(ids))
 	return err
 }
 

@@ -87,8 +87,8 @@ func TestWhatPlainSQLLogs(t *testing.T) {
 		{"a revocation of a key that is gone and has rotated itself", insertOne + "\nUPDATE system_keys SET ancestors = '{0b2f7c7e-5d0c-4f0e-9d0a-3f6d6f1c2b3a}'\n" +
 			"CALL sidecar.revoke('0b2f7c7e-5d0c-4f0e-9d0a-3f6d6f1c2b3a')", "idd"},
 		{"a revocation of no key", "CALL sidecar.revoke(gen_random_uuid())", "d"},
-		{"a revocation without a trigger", insertOne + "\nALTER TABLE system_keys DISABLE TRIGGER sidecar_log_delete\n" +
-			"DO $$ DECLARE key uuid := (SELECT id FROM system_keys LIMIT 1); BEGIN CALL sidecar.revoke(key); END $$\nALTER TABLE system_keys ENABLE ALWAYS TRIGGER sidecar_log_delete", "id"},
+		{"a revocation without a trigger", insertOne + "\nALTER TABLE sidecar.key_count DISABLE TRIGGER sidecar_log_delete\n" +
+			"DO $$ DECLARE key uuid := (SELECT id FROM system_keys LIMIT 1); BEGIN CALL sidecar.revoke(key); END $$\nALTER TABLE sidecar.key_count ENABLE ALWAYS TRIGGER sidecar_log_delete", "id"},
 	} {
 		if c.name == "a permission" {
 			for _, label := range []string{"one", "two", "three"} {
@@ -120,11 +120,11 @@ func TestLastUsesAreNotLogged(t *testing.T) {
 }
 
 // appendWithoutLock is append as it would be with a sequence alone.
-const appendWithoutLock = `CREATE OR REPLACE FUNCTION sidecar.append(key uuid, op text) RETURNS bigint
+const appendWithoutLock = `CREATE OR REPLACE FUNCTION sidecar.append(keys uuid[], op text) RETURNS bigint
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE drawn bigint := nextval('sidecar.rev_seq');
 BEGIN
-    INSERT INTO sidecar.change_log (rev, tag, key_id, op) VALUES (drawn, sidecar.random_tag(), key, op);
+    INSERT INTO sidecar.change_log (rev, tag, key_id, op) VALUES (drawn, sidecar.random_tag(), keys[1], op);
     RETURN drawn;
 END $$`
 
@@ -324,14 +324,17 @@ func TestTriggersThatAreGoneAreNoticed(t *testing.T) {
 		t.Fatal("a new store is not watched")
 	}
 	for _, c := range []struct{ broken, repaired string }{
-		{"ALTER TABLE system_keys DISABLE TRIGGER sidecar_log_delete", "ALTER TABLE system_keys ENABLE ALWAYS TRIGGER sidecar_log_delete"},
+		{"ALTER TABLE sidecar.key_count DISABLE TRIGGER sidecar_log_delete", "ALTER TABLE sidecar.key_count ENABLE ALWAYS TRIGGER sidecar_log_delete"},
 		{"ALTER TABLE system_keys DISABLE TRIGGER sidecar_log_truncate", "ALTER TABLE system_keys ENABLE ALWAYS TRIGGER sidecar_log_truncate"},
 		{"ALTER TABLE system_keys ENABLE TRIGGER sidecar_log_update", "ALTER TABLE system_keys ENABLE ALWAYS TRIGGER sidecar_log_update"}, // not for replicas
 		{"ALTER TABLE system_keys RENAME TO old; CREATE TABLE system_keys (LIKE old INCLUDING ALL)", "DROP TABLE system_keys; ALTER TABLE old RENAME TO system_keys"},
 		{"ALTER TABLE system_keys DISABLE TRIGGER sidecar_delete", "ALTER TABLE system_keys ENABLE ALWAYS TRIGGER sidecar_delete"},
 		{"ALTER TABLE system_keys DISABLE TRIGGER sidecar_insert", "ALTER TABLE system_keys ENABLE ALWAYS TRIGGER sidecar_insert"},
 		{"ALTER TABLE sidecar.key_count DISABLE TRIGGER sidecar_log_insert", "ALTER TABLE sidecar.key_count ENABLE ALWAYS TRIGGER sidecar_log_insert"},
-		{"DROP TRIGGER sidecar_log_delete ON system_keys", ""},
+		{"ALTER TABLE system_keys DISABLE TRIGGER sidecar_log_replicated", "ALTER TABLE system_keys ENABLE REPLICA TRIGGER sidecar_log_replicated"},
+		{"ALTER TABLE system_keys DISABLE TRIGGER USER", "ALTER TABLE system_keys ENABLE ALWAYS TRIGGER sidecar_insert, ENABLE ALWAYS TRIGGER sidecar_delete, " +
+			"ENABLE ALWAYS TRIGGER sidecar_log_update, ENABLE ALWAYS TRIGGER sidecar_log_truncate, ENABLE REPLICA TRIGGER sidecar_log_replicated"},
+		{"DROP TRIGGER sidecar_log_delete ON sidecar.key_count", ""},
 	} {
 		execute(t, dsn, c.broken)
 		if watched() {

@@ -32,7 +32,7 @@ func (s *Store) barrier(ctx context.Context) (rev int64, err error) {
 	defer conn.Release()
 	standbys := watchStandbys(conn.Conn())
 	var at string
-	err = db.on(conn).QueryRow(ctx, "SELECT {own}.append(NULL, 'b'), {origin} WHERE "+followed(1), s.seenArguments()...).
+	err = db.on(conn).QueryRow(ctx, "SELECT {own}.append(ARRAY[NULL]::uuid[], 'b'), {origin} WHERE "+followed(1), s.seenArguments()...).
 		Scan(&rev, &at)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return 0, store.ErrOtherHistory

@@ -12,13 +12,15 @@ import (
 )
 
 // watched is a condition: all changes of the table system_keys get into the log, and what comes
-// of a key ends with it.
+// of a key ends with it. The trigger that is for the rows of a replication alone is enabled for
+// these.
 const watched = `(
-    SELECT count(*) = 6 FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid
-    WHERE t.tgenabled = 'A' AND p.pronamespace = to_regnamespace('{own}') AND (
-        t.tgrelid = to_regclass('{keys}')
-            AND t.tgname IN ('sidecar_log_delete', 'sidecar_log_update', 'sidecar_log_truncate', 'sidecar_insert', 'sidecar_delete')
-        OR t.tgrelid = to_regclass('{own}.key_count') AND t.tgname = 'sidecar_log_insert'
+    SELECT count(*) = 7 FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid
+    WHERE p.pronamespace = to_regnamespace('{own}') AND (
+        t.tgrelid = to_regclass('{keys}') AND (t.tgenabled = 'A'
+            AND t.tgname IN ('sidecar_log_update', 'sidecar_log_truncate', 'sidecar_insert', 'sidecar_delete')
+            OR t.tgenabled IN ('A', 'R') AND t.tgname = 'sidecar_log_replicated')
+        OR t.tgrelid = to_regclass('{own}.key_count') AND t.tgenabled = 'A' AND t.tgname IN ('sidecar_log_insert', 'sidecar_log_delete')
     )
 )`
 

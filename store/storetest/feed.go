@@ -116,6 +116,27 @@ func testFeed(t *testing.T, fresh func(tb testing.TB) *Backend) {
 			}
 			must(t, <-deleted)
 		},
+		"a wait ends once for all changes that came before it": func(t *testing.T, b *Backend) {
+			s, other := migrated(t, b), open(t, b)
+			feed := follow(t, s)
+			const changes, patience = 60, 200 * time.Millisecond
+			for range changes {
+				_, err := other.Barrier(t.Context())
+				must(t, err)
+			}
+			waits := 0 // a notification may be late
+			for began := time.Now(); ; began = time.Now() {
+				must(t, feed.Wait(t.Context(), patience))
+				pull(t, feed, store.Position{})
+				if time.Since(began) >= patience {
+					break
+				}
+				waits++
+			}
+			if waits > changes/2 {
+				t.Errorf("%d changes end %d waits", changes, waits)
+			}
+		},
 		"a wait ends with its patience, and with its context": func(t *testing.T, b *Backend) {
 			feed := follow(t, migrated(t, b))
 			must(t, feed.Wait(t.Context(), time.Millisecond))

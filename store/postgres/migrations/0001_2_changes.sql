@@ -42,14 +42,15 @@ CREATE FUNCTION {own}.random_tag() RETURNS bigint
     SELECT ('x' || left(replace(gen_random_uuid()::text, '-', ''), 16))::bit(64)::bigint
 $$;
 
--- append enters a change. The lock is released after the commit is visible, so
+-- append enters a change of each of these keys, and returns the rev of the last one. The
+-- lock is released after the commit is visible, so
 -- that who sees a rev sees all before it: a sequence alone is committed out of
 -- order, and who reads on from the highest rev skips those that come late. A lock
 -- and no counter in a row, which would fail in a REPEATABLE READ transaction.
-CREATE FUNCTION {own}.append(key uuid, op text) RETURNS bigint
+CREATE FUNCTION {own}.append(keys uuid[], op text) RETURNS bigint
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-    drawn bigint;
+    last bigint;
 BEGIN
     -- A revocation that others were told of must not be lost in a crash, however
     -- the service that makes it is set. Inserts are lost with their entry.
@@ -57,27 +58,28 @@ BEGIN
         PERFORM set_config('synchronous_commit', 'on', true);
     END IF;
     PERFORM pg_advisory_xact_lock({lock}, 1);
-    drawn := nextval('{own}.rev_seq');
-    INSERT INTO {own}.change_log (rev, tag, key_id, op) VALUES (drawn, {own}.random_tag(), key, op);
+    WITH entered AS (
+        INSERT INTO {own}.change_log (rev, tag, key_id, op)
+        SELECT nextval('{own}.rev_seq'), {own}.random_tag(), key, append.op FROM unnest(keys) AS key
+        RETURNING rev
+    ) SELECT max(rev) INTO last FROM entered;
     PERFORM pg_notify('system_keys{mark}', '');
-    RETURN drawn;
+    RETURN last;
 END
 $$;
 
--- The trigger of DELETE and UPDATE, deferred to the end of the transaction, so
--- that the lock is held for the length of a commit and not of a transaction.
+-- The trigger of UPDATE, deferred to the end of the transaction, so that the lock is held
+-- for the length of a commit and not of a transaction.
 CREATE FUNCTION {own}.key_changed() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     gone bytea;
 BEGIN
-    IF TG_OP = 'DELETE' THEN
-        PERFORM {own}.append(OLD.id, 'd');
-    ELSIF OLD.id <> NEW.id THEN
-        PERFORM {own}.append(OLD.id, 'd');
-        PERFORM {own}.append(NEW.id, 'k');
+    IF OLD.id <> NEW.id THEN
+        PERFORM {own}.append(ARRAY[OLD.id], 'd');
+        PERFORM {own}.append(ARRAY[NEW.id], 'k');
     ELSIF OLD.key_hash = NEW.key_hash THEN
-        PERFORM {own}.append(NEW.id, 'u');
+        PERFORM {own}.append(ARRAY[NEW.id], 'u');
         -- A key that is not foreign any more is not adopted, and its sessions end. What
         -- is under way is looked at again, not cut.
         IF OLD.minted <> NEW.minted THEN
@@ -95,9 +97,9 @@ BEGIN
         -- What RehashKey says of itself. Who may update the table could say it too.
         AND current_setting('sidecar.rehashing{mark}', true)
             = NEW.id || ':' || encode(sha256(convert_to(NEW.key_hash, 'UTF8')), 'hex') THEN
-        PERFORM {own}.append(NEW.id, 'h');
+        PERFORM {own}.append(ARRAY[NEW.id], 'h');
     ELSE
-        PERFORM {own}.append(NEW.id, 'k');
+        PERFORM {own}.append(ARRAY[NEW.id], 'k');
     END IF;
     RETURN NULL;
 END
@@ -106,7 +108,7 @@ $$;
 CREATE FUNCTION {own}.all_changed() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-    PERFORM {own}.append(NULL, 'f');
+    PERFORM {own}.append(ARRAY[NULL]::uuid[], 'f');
     RETURN NULL;
 END
 $$;
@@ -116,7 +118,7 @@ $$;
 CREATE FUNCTION {own}.keys_moved() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-    PERFORM {own}.append(NULL, 'i');
+    PERFORM {own}.append(ARRAY[NULL]::uuid[], 'i');
     RETURN NULL;
 END
 $$;
@@ -131,8 +133,35 @@ CREATE CONSTRAINT TRIGGER sidecar_log_insert AFTER INSERT ON {own}.key_count
     EXECUTE FUNCTION {own}.keys_moved();
 ALTER TABLE {own}.key_count ENABLE ALWAYS TRIGGER sidecar_log_insert;
 
-CREATE CONSTRAINT TRIGGER sidecar_log_delete AFTER DELETE ON {keys}
-    DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION {own}.key_changed();
+-- What was deleted, deferred too. It is on the counter, whose row has all keys that a
+-- statement has deleted: a trigger for each of 10,000 keys would hold the lock for a second.
+CREATE FUNCTION {own}.keys_ended() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    PERFORM {own}.append(NEW.deleted, 'd');
+    PERFORM {own}.audit_deletions(NEW.deleted, NEW.labels);
+    RETURN NULL;
+END
+$$;
+
+CREATE CONSTRAINT TRIGGER sidecar_log_delete AFTER INSERT ON {own}.key_count
+    DEFERRABLE INITIALLY DEFERRED FOR EACH ROW WHEN (NEW.deleted IS NOT NULL) EXECUTE FUNCTION {own}.keys_ended();
+ALTER TABLE {own}.key_count ENABLE ALWAYS TRIGGER sidecar_log_delete;
+
+-- A subscriber of logical replication applies rows, and has no statements.
+CREATE FUNCTION {own}.key_ended() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    PERFORM {own}.append(ARRAY[OLD.id], 'd');
+    PERFORM {own}.audit_deletions(ARRAY[OLD.id], ARRAY[OLD.label]);
+    RETURN NULL;
+END
+$$;
+
+CREATE CONSTRAINT TRIGGER sidecar_log_replicated AFTER DELETE ON {keys}
+    DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION {own}.key_ended();
+ALTER TABLE {keys} ENABLE REPLICA TRIGGER sidecar_log_replicated;
+
 -- No column list: it would miss what a BEFORE trigger changes.
 CREATE CONSTRAINT TRIGGER sidecar_log_update AFTER UPDATE ON {keys}
     DEFERRABLE INITIALLY DEFERRED FOR EACH ROW
@@ -141,12 +170,11 @@ CREATE CONSTRAINT TRIGGER sidecar_log_update AFTER UPDATE ON {keys}
     EXECUTE FUNCTION {own}.key_changed();
 CREATE TRIGGER sidecar_log_truncate AFTER TRUNCATE ON {keys}
     FOR EACH STATEMENT EXECUTE FUNCTION {own}.all_changed();
-ALTER TABLE {keys} ENABLE ALWAYS TRIGGER sidecar_log_delete;
 ALTER TABLE {keys} ENABLE ALWAYS TRIGGER sidecar_log_update;
 ALTER TABLE {keys} ENABLE ALWAYS TRIGGER sidecar_log_truncate;
 
 -- The log is never empty.
-SELECT {own}.append(NULL, 'b');
+SELECT {own}.append(ARRAY[NULL]::uuid[], 'b');
 
 -- What other services call to revoke a key:
 --
@@ -164,7 +192,7 @@ SELECT {own}.append(NULL, 'b');
 
 CREATE FUNCTION {own}.enter_barrier() RETURNS bigint
     LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-    SELECT {own}.append(NULL, 'b')
+    SELECT {own}.append(ARRAY[NULL]::uuid[], 'b')
 $$;
 
 -- The longest lease, in milliseconds, among the instances that have not applied
@@ -212,7 +240,7 @@ $$;
 CREATE FUNCTION {own}.enter_deletion(key uuid) RETURNS bigint
     LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
     SELECT CASE WHEN EXISTS (SELECT FROM {keys} WHERE id = key)
-        THEN {own}.append(NULL, 'b') ELSE {own}.append(key, 'd') END
+        THEN {own}.append(ARRAY[NULL]::uuid[], 'b') ELSE {own}.append(ARRAY[key], 'd') END
 $$;
 
 CREATE PROCEDURE {own}.revoke(key uuid) LANGUAGE plpgsql AS $$
@@ -231,7 +259,8 @@ END
 $$;
 
 REVOKE ALL ON FUNCTION
-    {own}.random_tag(), {own}.append(uuid, text), {own}.key_changed(), {own}.all_changed(), {own}.keys_moved(),
+    {own}.random_tag(), {own}.append(uuid[], text), {own}.key_changed(), {own}.keys_ended(), {own}.key_ended(),
+    {own}.all_changed(), {own}.keys_moved(),
     {own}.enter_barrier(), {own}.enter_deletion(uuid), {own}.longest_silent(bigint), {own}.delete_key(uuid) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION
     {own}.enter_barrier(), {own}.enter_deletion(uuid), {own}.longest_silent(bigint) TO PUBLIC;

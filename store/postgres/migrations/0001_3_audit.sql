@@ -60,23 +60,23 @@ $$;
 
 -- At the end of a transaction: what was deleted and not recorded in it was
 -- deleted by plain SQL. There is no setting by which it could say that it was not.
-CREATE FUNCTION {own}.audit_deletion() RETURNS trigger
+CREATE FUNCTION {own}.audit_deletions(ids uuid[], labels text[]) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     now_at timestamptz := clock_timestamp();
 BEGIN
-    IF NOT EXISTS (
+    INSERT INTO {own}.audit_log (id, event, at, actor_type, actor, actor_label, key_id, key_label)
+    SELECT {own}.audit_id(now_at), 'api_key.revoked', now_at, 'sql', 'sql', session_user, gone.id, gone.label
+    FROM unnest(ids, labels) AS gone (id, label)
+    WHERE NOT EXISTS (
         SELECT FROM {own}.audit_log
         -- The subquery hides the events from the planner. By statistics from before a
         -- transaction that revokes many, nothing is revoked, so the index by event looks best.
-        WHERE key_id = OLD.id AND event = ANY ((SELECT ARRAY['api_key.revoked', 'api_key.expired'])::text[]) AND (xmin = pg_current_xact_id()::xid
+        WHERE key_id = gone.id AND event = ANY ((SELECT ARRAY['api_key.revoked', 'api_key.expired'])::text[]) AND (xmin = pg_current_xact_id()::xid
             -- In a savepoint of a service whose table is followed it has another xmin.
             OR actor_type = 'sql' AND actor = 'import' AND audit_log.at >= transaction_timestamp())
-    ) THEN
-        INSERT INTO {own}.audit_log (id, event, at, actor_type, actor, actor_label, key_id, key_label)
-        VALUES ({own}.audit_id(now_at), 'api_key.revoked', now_at, 'sql', 'sql', session_user, OLD.id, OLD.label);
-    END IF;
-    RETURN NULL;
+        OFFSET 0 -- keeps it apart, so that it is a search in the index for each key, and no scan of the log
+    );
 END
 $$;
 
@@ -91,12 +91,9 @@ BEGIN
 END
 $$;
 
-CREATE CONSTRAINT TRIGGER sidecar_audit_delete AFTER DELETE ON {keys}
-    DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION {own}.audit_deletion();
 CREATE TRIGGER sidecar_audit_truncate AFTER TRUNCATE ON {keys}
     FOR EACH STATEMENT EXECUTE FUNCTION {own}.audit_truncation();
-ALTER TABLE {keys} ENABLE ALWAYS TRIGGER sidecar_audit_delete;
 ALTER TABLE {keys} ENABLE ALWAYS TRIGGER sidecar_audit_truncate;
 
 REVOKE ALL ON FUNCTION
-    {own}.audit_id(timestamptz), {own}.audit_deletion(), {own}.audit_truncation() FROM PUBLIC;
+    {own}.audit_id(timestamptz), {own}.audit_deletions(uuid[], text[]), {own}.audit_truncation() FROM PUBLIC;
