@@ -1,6 +1,7 @@
 package postgres_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"testing"
@@ -8,6 +9,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/lumio-vision/caddy-system-keys/internal/testenv"
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
@@ -139,5 +141,50 @@ func cancelWait(tb testing.TB, control *pgx.Conn, call func() error) (cancelled 
 			tb.Fatal(err)
 		}
 		cancelled += n
+	}
+}
+
+// TestWhatASubscriberAppliesIsLogged deletes a key in another database, from which
+// PostgreSQL's logical replication applies it here: as a row, without a statement.
+func TestWhatASubscriberAppliesIsLogged(t *testing.T) {
+	t.Parallel()
+	server := testenv.StartPostgres(t, testenv.Setting("wal_level", "logical"))
+	theirs, ours := server.Database(), server.Database()
+	s := open(t, ours)
+	if err := s.Migrate(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	key := sample(t, s, "here and there")
+	execute(t, theirs, "CREATE TABLE system_keys (id uuid PRIMARY KEY); CREATE PUBLICATION keys FOR TABLE system_keys")
+	execute(t, theirs, "INSERT INTO system_keys VALUES ($1)", key.ID.String())
+	execute(t, theirs, "SELECT pg_create_logical_replication_slot('keys', 'pgoutput')")
+	// A subscription within one server cannot make its slot: it would wait for itself.
+	execute(t, ours, "CREATE SUBSCRIPTION keys CONNECTION '"+theirs+"' PUBLICATION keys WITH (create_slot = false, copy_data = false)")
+	t.Cleanup(func() {
+		conn, err := pgx.Connect(context.Background(), ours)
+		if err != nil {
+			return // the server has ended, and with it all this
+		}
+		_, _ = conn.Exec(context.Background(), "DROP SUBSCRIPTION keys")
+		_ = conn.Close(context.Background())
+	})
+	feed := follow(t, s)
+	head := pull(t, feed, store.Position{}).Head
+
+	execute(t, theirs, "DELETE FROM system_keys")
+	for began := time.Now(); kinds(t, feed, head) != "d"; {
+		if time.Since(began) > time.Minute {
+			t.Fatalf("the log has %q", kinds(t, feed, head))
+		}
+		if err := feed.Wait(t.Context(), time.Second); err != nil {
+			t.Fatal(err)
+		}
+	}
+	page, err := s.Audit(t.Context(), &store.AuditQuery{Key: key.ID, Limit: 10})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := len(page.Records); n != 1 || page.Records[0].Event != store.AuditRevoked {
+		t.Errorf("the audit log has %d records of the key: %+v", n, page.Records)
 	}
 }

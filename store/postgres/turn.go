@@ -53,8 +53,11 @@ const chores = `, chores AS (
             SELECT FROM {own}.audit_log WHERE chain IS NULL AND actor_type IN ('cli', 'sql')
                 AND at NOT BETWEEN clock_timestamp() - interval '1 second' AND clock_timestamp()
         ) AS unsealed,
-        EXISTS (SELECT FROM {keys} WHERE ` + expiry + ` < $7)
-            OR EXISTS (SELECT FROM {keys} WHERE ` + retired + `) AS expired
+        -- The first entry of an index each. To look whether there is one, a planner without
+        -- statistics would read the table.
+        coalesce((SELECT min(` + expiry + `) FROM {keys}) < $7, false)
+            OR coalesce((SELECT min(expires_at) FROM {keys} WHERE replaced_by IS NOT NULL)
+                < statement_timestamp() - coalesce(max(ttl_ms), 0) * interval '1 millisecond', false) AS expired
     FROM (
         SELECT *, id <> $1 AND abs(extract(epoch FROM clock_timestamp() - seen_at)) * 1000 > 0.3 * ttl_ms AS silent FROM {own}.member
     ) AS m
