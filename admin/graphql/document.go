@@ -42,7 +42,7 @@ type document struct {
 	selections int
 	// aliases are those of the operation that is being walked.
 	aliases   int
-	fragments           ast.FragmentDefinitionList
+	fragments ast.FragmentDefinitionList
 }
 
 // analyse reads a document. A document must hold an operation, and every fragment that its
