@@ -137,9 +137,9 @@ func answer(w http.ResponseWriter, _ *http.Request, err error) {
 	}
 	e, header := &body.Error, w.Header()
 	challenge := `Bearer realm="lumio"`
-	insufficient, isInsufficient := errors.AsType[*InsufficientError](err)
+	var insufficient *InsufficientError
 	switch {
-	case isInsufficient:
+	case errors.As(err, &insufficient): // errors.AsType needs Go 1.26, and a copy of this package does not
 		e.Status, e.Code, e.Message = http.StatusForbidden, "insufficient_scope", "the system key lacks a required permission"
 		challenge += `, error="insufficient_scope", scope="` + strings.Join(insufficient.Required, " ") + `"`
 	case errors.Is(err, ErrMissing):
