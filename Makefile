@@ -2,17 +2,18 @@ GO     ?= go
 LINT   := $(GO) run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 PKGS   ?= ./...
 FUZZTIME ?= 60s
+BIN    ?= bin/caddy
 # The race detector looks at everything but SQLite itself, which is C in the guise of Go
 # and takes three times as long under it.
 RACE   := -race -gcflags=modernc.org/sqlite/lib=-race=false -gcflags=modernc.org/libc/...=-race=false
 
-.PHONY: help build xcaddy deployments leaks test soak lint bench pgo memory abuse fuzz audit cover screenshots
+.PHONY: help build xcaddy deployments leaks clients reproducible test soak lint bench pgo memory abuse fuzz audit cover screenshots
 
 help: ## Show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
 
 build: ## Build Caddy with this plugin, without cgo, into bin/caddy
-	CGO_ENABLED=0 $(GO) build -trimpath -pgo=default.pgo -o bin/caddy ./cmd/caddy
+	CGO_ENABLED=0 $(GO) build -trimpath -pgo=default.pgo -o $(BIN) ./cmd/caddy
 
 pgo: ## Make default.pgo, the profile that builds are tuned by, from a mixed load
 	$(GO) run -trimpath ./bench profile
@@ -26,6 +27,12 @@ deployments: ## Check the manifests, the compose file, the Dockerfile and the al
 
 leaks: ## Run gitleaks with the rule that `caddy system-keys patterns` prints
 	.ci/gitleaks
+
+clients: ## Generate clients from the OpenAPI document, compile them, and call a server with them
+	.ci/clients/run
+
+reproducible: ## Build twice, in two folders, and compare the bytes
+	.ci/reproducible
 
 # The tests of these packages start servers and commands as processes of their own, which
 # have no race detector.
@@ -58,7 +65,7 @@ abuse: ## Measure floods of bad credentials, and the time that refusals take
 	$(GO) test -run '^$$' -bench Refusal ./integration
 
 audit: ## Look for known vulnerabilities in what the program uses
-	$(GO) run golang.org/x/vuln/cmd/govulncheck@v1.1.4 ./...
+	.ci/audit
 
 fuzz: ## Run every fuzz target for FUZZTIME
 	@for p in $$($(GO) list $(PKGS)); do \

@@ -50,35 +50,53 @@ func testsOf(t *testing.T) map[string]map[string]bool {
 	return found
 }
 
-// named are a folder and the names of its tests, as docs/security.md has them.
+// named are a folder and the names of its tests, as the documents about security have them.
 var named = regexp.MustCompile("`([a-z/]+)`((?: (?:Test|Fuzz)[A-Za-z0-9]+)+)")
 
-// TestEveryTestInTheSecurityDocumentExists looks for those that docs/security.md
-// names, and for tests of incidents and fuzz targets that it does not.
-func TestEveryTestInTheSecurityDocumentExists(t *testing.T) {
+// TestEveryTestInTheSecurityDocumentsExists looks for those that docs/security.md and
+// docs/asvs.md name, and for tests of incidents and fuzz targets that the former does not.
+func TestEveryTestInTheSecurityDocumentsExists(t *testing.T) {
+	t.Parallel()
+	tests, all := testsOf(t), make(map[string]bool)
+	for _, document := range []string{"docs/asvs.md", "docs/security.md"} {
+		text, err := os.ReadFile(document)
+		if err != nil {
+			t.Fatal(err)
+		}
+		seen := make(map[string]bool)
+		for _, group := range named.FindAllStringSubmatch(string(text), -1) {
+			for name := range strings.FieldsSeq(group[2]) {
+				if !tests[group[1]][name] {
+					t.Errorf("%s: there is no %s in %s", document, name, group[1])
+				}
+				seen[group[1]+" "+name] = true
+			}
+		}
+		if len(seen) < 50 {
+			t.Errorf("%s names only %d tests", document, len(seen))
+		}
+		all = seen // of docs/security.md, the last
+	}
+	for folder, names := range tests {
+		for name := range names {
+			if (strings.HasPrefix(name, "TestIncident") || strings.HasPrefix(name, "Fuzz")) && !all[folder+" "+name] {
+				t.Errorf("docs/security.md does not name %s in %s", name, folder)
+			}
+		}
+	}
+}
+
+// TestTheThreatModelNamesNoTest: it says what holds, and the tables say by which test.
+func TestTheThreatModelNamesNoTest(t *testing.T) {
 	t.Parallel()
 	text, err := os.ReadFile("docs/security.md")
 	if err != nil {
 		t.Fatal(err)
 	}
-	tests, seen := testsOf(t), make(map[string]bool)
-	for _, group := range named.FindAllStringSubmatch(string(text), -1) {
-		for name := range strings.FieldsSeq(group[2]) {
-			if !tests[group[1]][name] {
-				t.Errorf("there is no %s in %s", name, group[1])
-			}
-			seen[group[1]+" "+name] = true
-		}
-	}
-	for folder, names := range tests {
-		for name := range names {
-			if (strings.HasPrefix(name, "TestIncident") || strings.HasPrefix(name, "Fuzz")) && !seen[folder+" "+name] {
-				t.Errorf("docs/security.md does not name %s in %s", name, folder)
-			}
-		}
-	}
-	if len(seen) < 50 {
-		t.Errorf("only %d tests are named", len(seen))
+	_, model, _ := strings.Cut(string(text), "\n## Threat model\n")
+	model, _, found := strings.Cut(model, "\n## ")
+	if names := regexp.MustCompile(`\b(?:Test|Fuzz)[A-Z]\w+`).FindAllString(model, -1); !found || len(names) > 0 {
+		t.Errorf("the threat model names %v", names)
 	}
 }
 
@@ -112,7 +130,7 @@ func TestEveryClassOfIncidentHasAReferenceAndATest(t *testing.T) {
 func documents(t *testing.T) map[string]string {
 	t.Helper()
 	all := make(map[string]string)
-	for _, pattern := range []string{"*.md", "docs/*.md", "docs/*/*.md", "deploy/*.md"} {
+	for _, pattern := range []string{"*.md", "docs/*.md", "docs/*/*.md", "docs/*/*/*.md", "deploy/*.md"} {
 		names, err := filepath.Glob(pattern)
 		if err != nil {
 			t.Fatal(err)

@@ -5,6 +5,8 @@
 #	docker build -f xcaddy.Dockerfile --build-arg PLUGIN_VERSION=v1.0.0 -t lumio/caddy-system-keys:1.0.0 .
 #	docker build -f xcaddy.Dockerfile --target checkout -t lumio/caddy-system-keys:checkout .
 #
+# It has been checked and not built yet, where it was written: there was no container engine.
+#
 # The tag is the plugin's version. The binary says which Caddy it is (caddy version).
 ARG CADDY_VERSION=2.11.9
 

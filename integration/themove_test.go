@@ -36,34 +36,13 @@ type otherService struct {
 // is kept in the user's cache.
 func startService(t *testing.T, dsn string) *otherService {
 	t.Helper()
-	cache, err := os.UserCacheDir()
+	folder := testenv.NodePackages(t, filepath.Join("testdata", "service"), "service")
+	text, err := os.ReadFile(filepath.Join("testdata", "service", "service.mjs"))
+	if err == nil {
+		err = os.WriteFile(filepath.Join(folder, "service.mjs"), text, 0o600)
+	}
 	if err != nil {
 		t.Fatal(err)
-	}
-	folder := filepath.Join(cache, "caddy-system-keys-tests", "service")
-	if err := os.MkdirAll(folder, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	lock, renewed := filepath.Join(folder, "package-lock.json"), false
-	for _, name := range []string{"package.json", "package-lock.json", "service.mjs"} {
-		text, err := os.ReadFile(filepath.Join("testdata", "service", name))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if old, err := os.ReadFile(filepath.Join(folder, name)); name != "service.mjs" && (err != nil || string(old) != string(text)) {
-			renewed = true
-		}
-		if err := os.WriteFile(filepath.Join(folder, name), text, 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if _, err := os.Stat(filepath.Join(folder, "node_modules", "pg")); renewed || err != nil {
-		cmd := exec.CommandContext(t.Context(), "npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund")
-		cmd.Dir = folder
-		if output, err := cmd.CombinedOutput(); err != nil {
-			_ = os.Remove(lock)
-			t.Fatalf("npm cannot install the driver pg, which this test needs: %v\n%s", err, output)
-		}
 	}
 	cmd := exec.CommandContext(t.Context(), "node", filepath.Join(folder, "service.mjs"))
 	cmd.Env, cmd.Stderr = append(os.Environ(), "SERVICE_DSN="+dsn), os.Stderr

@@ -87,7 +87,7 @@ func TestAdminAPITranscript(t *testing.T) {
 	d.note("A person, by a token: `Bearer lm_` and a JWT.")
 	d.curl("lm_"+token, "", plane.AuditPath+"?label=Importer")
 
-	d.section("GraphQL", "One document with one operation. What fails of it has its code in `extensions`.")
+	d.section("GraphQL", "One document; of several operations, `operationName` says which is meant. What fails of it has its code in `extensions`.")
 	d.curl(root, `-d '{"query":"{ adminSystemKeys(limit: 1, sort: \"label\") { data { id label permissions } total next } }"}'`, admin.GraphQLPath)
 	d.curl(root, `-d '{"query":"mutation($in: CreateSystemKeyInput!) { adminCreateSystemKey(input: $in) { id label } }","variables":{"in":{"label":"From GraphQL"}}}'`, admin.GraphQLPath)
 	made := d.last(`"id":"([0-9a-f-]{36})"`)

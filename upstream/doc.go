@@ -46,5 +46,5 @@
 // used for an hour. If an assertion cannot be verified for want of keys, the answer is
 // 503 with Retry-After, and never 401.
 //
-// The package imports the standard library only.
+// The package imports the standard library only. A copy of it builds with Go 1.22.
 package upstream

@@ -51,8 +51,8 @@ func TestExamplesOfOtherLanguages(t *testing.T) {
 	}
 }
 
-// pythonWith finds an interpreter that has the package: the first on the path need not
-// be the one for which the system installs packages.
+// pythonWith finds an interpreter that has these packages, separated by commas: the first on
+// the path need not be the one for which the system installs packages.
 func pythonWith(t *testing.T, name string) string {
 	t.Helper()
 	for _, python := range []string{"python3", "/usr/bin/python3"} {
@@ -60,6 +60,6 @@ func pythonWith(t *testing.T, name string) string {
 			return python
 		}
 	}
-	t.Fatalf("no python3 has the package %s: apt-get install python3-%s", name, name)
+	t.Fatalf("no python3 has %s; .ci/needs installs them", name)
 	return ""
 }

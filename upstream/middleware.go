@@ -29,6 +29,9 @@ func (e *InsufficientError) Error() string {
 //
 // The answers say which permissions were asked of the key (X-Lumio-Required). The proxy takes
 // that out, and shows it in the activity of the key. It never reaches a client.
+//
+// The answers have Vary: X-Lumio-Key-Id and Cache-Control: private, so that no cache gives
+// the answer for one key to another. A handler that sets these fields itself replaces them.
 func (v *Verifier) Require(permissions ...string) func(next http.Handler) http.Handler {
 	return func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -37,6 +40,7 @@ func (v *Verifier) Require(permissions ...string) func(next http.Handler) http.H
 				v.refuse(w, r, err)
 				return
 			}
+			v.tellCaches(w, true)
 			if len(permissions) > 0 {
 				// The proxy takes it out of the answer, and shows with the key what is asked of it.
 				w.Header().Add(v.prefix+"Required", strings.Join(permissions, ","))
@@ -55,18 +59,36 @@ func (v *Verifier) Require(permissions ...string) func(next http.Handler) http.H
 // Identify lets a request through if the proxy has signed it. It also lets a request
 // through that carries no field under the prefix at all. [FromContext] has no identity
 // for such a request. Identify is for services that have other callers too.
+//
+// All answers have Vary: X-Lumio-Key-Id, as those of [Verifier.Require]. Only answers to
+// requests that were signed have Cache-Control: private.
 func (v *Verifier) Identify(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		signed, _, err := v.admit(r)
 		switch {
 		case err == nil:
+			v.tellCaches(w, true)
 			next.ServeHTTP(w, signed)
 		case errors.Is(err, ErrMissing) && !hasOwned(v.prefix, r.Header):
+			v.tellCaches(w, false)
 			next.ServeHTTP(w, r)
 		default:
 			v.refuse(w, r, err)
 		}
 	})
+}
+
+// tellCaches marks an answer as one for this key alone. The proxy has removed Authorization, so
+// a cache between the proxy and this service sees no other difference. An answer to nobody
+// in particular may be cached, but must not be given to a key.
+func (v *Verifier) tellCaches(w http.ResponseWriter, private bool) {
+	header, name := w.Header(), v.prefix+"Key-Id"
+	if !slices.Contains(header["Vary"], name) { // of an earlier handler of ours
+		header.Add("Vary", name)
+	}
+	if private && header["Cache-Control"] == nil {
+		header.Set("Cache-Control", "private")
+	}
 }
 
 // admit verifies a request. It returns the request with the identity in its context and
@@ -115,9 +137,9 @@ func answer(w http.ResponseWriter, _ *http.Request, err error) {
 	}
 	e, header := &body.Error, w.Header()
 	challenge := `Bearer realm="lumio"`
-	insufficient, isInsufficient := errors.AsType[*InsufficientError](err)
+	var insufficient *InsufficientError
 	switch {
-	case isInsufficient:
+	case errors.As(err, &insufficient): // errors.AsType needs Go 1.26, and a copy of this package does not
 		e.Status, e.Code, e.Message = http.StatusForbidden, "insufficient_scope", "the system key lacks a required permission"
 		challenge += `, error="insufficient_scope", scope="` + strings.Join(insufficient.Required, " ") + `"`
 	case errors.Is(err, ErrMissing):

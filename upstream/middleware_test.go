@@ -103,6 +103,43 @@ func TestAnswers(t *testing.T) {
 	}
 }
 
+// TestAnAnswerIsNotForOthers looks at what caches between the proxy and the service go by.
+func TestAnAnswerIsNotForOthers(t *testing.T) {
+	t.Parallel()
+	good, other := http.Header{"X-Lumio-Assertion": {goodAssertion()}}, http.Header{"X-Acme-Assertion": {goodAssertion()}}
+	verifier, renamed := verifierOf(makeVectors()), verifierOf(makeVectors(), upstream.WithHeaderPrefix("X-Acme-"))
+	handler := http.HandlerFunc(who)
+	public := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Cache-Control", "public, max-age=60")
+		w.Header().Add("Vary", "Accept")
+	})
+	for name, test := range map[string]struct {
+		handler       http.Handler
+		header        http.Header
+		vary, control []string
+	}{
+		"of a key":                  {verifier.Require()(handler), good, []string{"X-Lumio-Key-Id"}, []string{"private"}},
+		"through two handlers":      {verifier.Identify(verifier.Require()(handler)), good, []string{"X-Lumio-Key-Id"}, []string{"private"}},
+		"with another prefix":       {renamed.Require()(handler), other, []string{"X-Acme-Key-Id"}, []string{"private"}},
+		"the service says it":       {verifier.Require()(public), good, []string{"X-Lumio-Key-Id", "Accept"}, []string{"public, max-age=60"}},
+		"where none need be":        {verifier.Identify(handler), good, []string{"X-Lumio-Key-Id"}, []string{"private"}},
+		"nobody where none need be": {verifier.Identify(handler), http.Header{}, []string{"X-Lumio-Key-Id"}, nil},
+		"a permission is missing":   {verifier.Require("bots:delete")(handler), good, []string{"X-Lumio-Key-Id"}, []string{"no-store"}},
+		"nobody":                    {verifier.Require()(handler), http.Header{}, nil, []string{"no-store"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			header := serve(test.handler, test.header, "/bots/17").Header()
+			if diff := cmp.Diff(test.vary, header["Vary"]); diff != "" {
+				t.Errorf("Vary: %s", diff)
+			}
+			if diff := cmp.Diff(test.control, header["Cache-Control"]); diff != "" {
+				t.Errorf("Cache-Control: %s", diff)
+			}
+		})
+	}
+}
+
 // TestAnAnswerSaysWhatWasAsked, to the proxy. Who has not come through it learns nothing.
 func TestAnAnswerSaysWhatWasAsked(t *testing.T) {
 	t.Parallel()

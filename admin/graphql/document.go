@@ -29,7 +29,9 @@ var ourFields = map[string]bool{
 	"adminDeleteSystemKeys": true, "adminRotateSystemKey": true,
 }
 
-// document counts what a GraphQL document asks for, with its fragments expanded.
+// document counts what a GraphQL document asks for, with its fragments expanded. All its
+// operations count, whichever of them the request names: a server that reads the name in
+// another way executes nothing that was not seen.
 type document struct {
 	// ours counts the root fields that are answered here, others those of another
 	// schema, and meta those of introspection.
@@ -37,12 +39,14 @@ type document struct {
 	// other is the first of the others, for a message.
 	other string
 
-	aliases, selections int
-	fragments           ast.FragmentDefinitionList
+	selections int
+	// aliases are those of the operation that is being walked.
+	aliases   int
+	fragments ast.FragmentDefinitionList
 }
 
-// analyse reads a document. A document must hold one operation, and every fragment
-// that the operation uses.
+// analyse reads a document. A document must hold an operation, and every fragment that its
+// operations use. Which operation is meant is known when it is executed.
 func analyse(query string) (*document, error) {
 	if depthOf(query) > maxNesting {
 		return nil, admin.BadRequest(fmt.Sprintf("the document is nested more than %d deep", maxNesting))
@@ -51,8 +55,8 @@ func analyse(query string) (*document, error) {
 	if err != nil {
 		return nil, admin.BadRequest("malformed document: " + err.Error())
 	}
-	if len(parsed.Operations) != 1 {
-		return nil, admin.BadRequest(fmt.Sprintf("a document must hold one operation, and not %d", len(parsed.Operations)))
+	if len(parsed.Operations) == 0 {
+		return nil, admin.BadRequest("a document must hold an operation")
 	}
 	seen := make(map[string]bool)
 	for _, fragment := range parsed.Fragments {
@@ -62,14 +66,21 @@ func analyse(query string) (*document, error) {
 		seen[fragment.Name] = true
 	}
 	d := &document{fragments: parsed.Fragments}
-	if err := d.walk(parsed.Operations[0].SelectionSet, 1, nil); err != nil {
-		return nil, err
-	}
-	if d.ours+d.others+d.meta > maxRootFields {
-		return nil, admin.BadRequest(fmt.Sprintf("a document may have %d root fields at most", maxRootFields))
+	for _, operation := range parsed.Operations {
+		before := d.roots()
+		d.aliases = 0
+		if err := d.walk(operation.SelectionSet, 1, nil); err != nil {
+			return nil, err
+		}
+		if d.roots()-before > maxRootFields {
+			return nil, admin.BadRequest(fmt.Sprintf("an operation may have %d root fields at most", maxRootFields))
+		}
 	}
 	return d, nil
 }
+
+// roots counts the root fields.
+func (d *document) roots() int { return d.ours + d.others + d.meta }
 
 // walk looks at all selections. depth is the depth of fields. open are the fragments
 // that are being expanded.
@@ -101,7 +112,7 @@ func (d *document) field(f *ast.Field, depth int, open []string) error {
 	}
 	if f.Alias != f.Name {
 		if d.aliases++; d.aliases > maxAliases {
-			return admin.BadRequest(fmt.Sprintf("a document may have %d aliases at most", maxAliases))
+			return admin.BadRequest(fmt.Sprintf("an operation may have %d aliases at most", maxAliases))
 		}
 	}
 	if depth == 1 {

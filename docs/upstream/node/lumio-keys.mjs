@@ -15,6 +15,8 @@ export class Refused extends Error {
   }
 }
 
+const unavailable = (url, { message, cause }) =>
+  new Refused(503, `the keys at ${url} cannot be had: ${message}${cause ? `: ${cause.code ?? cause.message}` : ''}`)
 const invalid = (why) => new Refused(401, `the assertion is not valid: ${why}`)
 
 /** Decodes base64url, strictly: one text for the same bytes. */
@@ -80,7 +82,7 @@ export function keysAt(url, { fetch = globalThis.fetch, now = Date.now } = {}) {
         return key
       }
       if (fetching) await fetching
-      else if (failure && (next > now() || next - FLOOR >= arrived)) throw new Refused(503, `the keys cannot be had: ${failure.message}`)
+      else if (failure && (next > now() || next - FLOOR >= arrived)) throw unavailable(url, failure)
       else if (asked >= arrived) throw invalid('its key is not one of the proxy')
       else if (next > now()) await new Promise((resolve) => setTimeout(resolve, next - now()))
       else await ask()
@@ -149,6 +151,9 @@ export function requirePermissions(verify, ...permissions) {
       // Of several fields Node joins the values, and the result is no assertion.
       const assertion = req.headers['x-lumio-assertion']
       const caller = await verify({ assertion, method: req.method, path: req.originalUrl ?? req.url })
+      // Without these a cache may give the answer for one key to another. The service may say otherwise.
+      res.appendHeader('Vary', 'X-Lumio-Key-Id')
+      if (!res.hasHeader('Cache-Control')) res.setHeader('Cache-Control', 'private')
       // The proxy takes it out of the answer, and shows with the key what is asked of it.
       if (permissions.length > 0) res.setHeader('X-Lumio-Required', permissions.join(','))
       if (!permissions.every((p) => caller.permissions.includes(p))) throw new Refused(403, 'a permission is missing')
@@ -158,7 +163,10 @@ export function requirePermissions(verify, ...permissions) {
       req.caller = caller
     } catch (error) {
       const status = error instanceof Refused ? error.status : 500
-      res.writeHead(status, { 'Content-Type': 'application/json', ...(status === 503 && { 'Retry-After': '1' }) })
+      if (status >= 500) console.error(`lumio-keys: ${status}: ${error.message}`) // clients are not told what is missing
+      res.writeHead(status, {
+        'Content-Type': 'application/json', 'Cache-Control': 'no-store', ...(status === 503 && { 'Retry-After': '1' }),
+      })
       res.end(JSON.stringify({ error: { status, message: status === 503 ? 'try again' : 'refused' } }))
       return
     }

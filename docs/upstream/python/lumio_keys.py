@@ -4,14 +4,18 @@ Needs Python 3.9 and the package cryptography. What is checked, and why, is in
 ../README.md.
 """
 
+import asyncio
 import base64
 import hashlib
 import hmac
 import json
+import logging
+import re
 import threading
 import time
 import urllib.request
 from dataclasses import dataclass
+from http import HTTPStatus
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -104,7 +108,7 @@ class Keys:
             if key:
                 return key
             if self._failure:
-                raise Refused(503, "the keys cannot be had: %s" % self._failure)
+                raise Refused(503, "the keys at %s cannot be had: %s" % (self._url, self._failure))
             raise _invalid("its key is not one of the proxy")
 
     def _known(self, kid, age):
@@ -118,7 +122,7 @@ class Keys:
             with self._opener.open(request, timeout=5) as response:
                 old = int(response.headers.get("Age") or 0) > 0
                 self._keys, self._asked = read_keys(json.load(response)), began
-            self._failure = "the keys that are served are old ones" if old else None
+            self._failure = "those that are served are old ones" if old else None
         except (OSError, ValueError, Refused) as error:
             self._failure, self._next = error, time.monotonic() + FLOOR
 
@@ -210,31 +214,91 @@ class Verifier:
         return Caller(claims["sub"], of(str, "label"), tuple(of(list, "permissions")))
 
 
+_log = logging.getLogger("lumio_keys")
+
+
+def _admit(verifier, assertion, method, path, permissions):
+    """Returns who called, or None; the status of a refusal; and fields for the answer."""
+    try:
+        if not path:
+            raise Refused(503, "the server does not give the path as it was sent: WSGI needs RAW_URI (gunicorn)"
+                          " or REQUEST_URI (uWSGI, mod_wsgi), ASGI needs raw_path (uvicorn, hypercorn)")
+        caller = verifier.verify(assertion, method, path)
+    except Refused as refused:
+        if refused.status != 503:
+            return None, refused.status, []
+        _log.error("503: %s", refused)  # clients are not told what is missing
+        return None, 503, [("Retry-After", "1")]
+    more = [("Vary", "X-Lumio-Key-Id")]  # else a cache may give the answer for one key to another
+    if permissions:  # the proxy takes it out of the answer, and shows with the key what is asked of it
+        more.append(("X-Lumio-Required", ",".join(permissions)))
+    if not set(permissions) <= set(caller.permissions):
+        return None, 403, more
+    return caller, None, more
+
+
+def _refusal(status, more):
+    fields = [("Content-Type", "application/json"), ("Cache-Control", "no-store")] + more
+    return fields, json.dumps({"error": {"status": status}}).encode()
+
+
 def wsgi(app, verifier, *permissions):
     """Wraps a WSGI application (Flask, Django): environ["lumio.caller"] is who called."""
 
     def wrapped(environ, start):
-        asked = []
+        path = environ.get("RAW_URI") or environ.get("REQUEST_URI")  # as it was sent
+        assertion = environ.get("HTTP_X_LUMIO_ASSERTION")
+        caller, status, more = _admit(verifier, assertion, environ["REQUEST_METHOD"], path, permissions)
+        if caller is None:
+            fields, body = _refusal(status, more)
+            start("%d %s" % (status, HTTPStatus(status).phrase), fields)
+            return [body]
 
-        def start_response(status, headers, *more):
-            return start(status, list(headers) + asked, *more)
+        def start_response(line, fields, *rest):
+            private = [] if any(n.lower() == "cache-control" for n, _ in fields) else [("Cache-Control", "private")]
+            return start(line, list(fields) + private + more, *rest)
 
-        path = environ.get("RAW_URI") or environ.get("REQUEST_URI")  # gunicorn, uWSGI: as it was sent
-        try:
-            if not path:
-                raise Refused(503, "the server does not say what was asked for")
-            caller = verifier.verify(environ.get("HTTP_X_LUMIO_ASSERTION"), environ["REQUEST_METHOD"], path)
-            if permissions:  # the proxy takes it out of the answer, and shows with the key what is asked of it
-                asked.append(("X-Lumio-Required", ",".join(permissions)))
-            if not set(permissions) <= set(caller.permissions):
-                raise Refused(403, "a permission is missing")
-        except Refused as refused:
-            status = {401: "401 Unauthorized", 403: "403 Forbidden"}.get(refused.status, "503 Service Unavailable")
-            start_response(status, [("Content-Type", "application/json")] + [("Retry-After", "1")] * (refused.status == 503))
-            return [json.dumps({"error": {"status": refused.status}}).encode()]
         for name in [n for n in environ if n.startswith("HTTP_X_LUMIO_")]:
             del environ[name]  # unsigned: nobody shall read them
         environ["lumio.caller"] = caller
         return app(environ, start_response)
 
     return wrapped
+
+
+def asgi(app, verifier, *permissions):
+    """Wraps an ASGI application (FastAPI, Starlette, Django): scope["lumio.caller"] is who called."""
+
+    async def wrapped(scope, receive, send):
+        if scope["type"] not in ("http", "websocket"):
+            return await app(scope, receive, send)
+        values = [v.decode("latin-1") for n, v in scope["headers"] if n == b"x-lumio-assertion"]
+        assertion = values[0] if len(values) == 1 else None
+        path, method = (scope.get("raw_path") or b"").decode("latin-1"), scope.get("method", "GET")
+        # In a thread, since it may have to wait for the keys.
+        caller, status, more = await asyncio.to_thread(_admit, verifier, assertion, method, path, permissions)
+        if caller is None and scope["type"] == "websocket":
+            return await send({"type": "websocket.close", "code": 1008})
+        if caller is None:
+            fields, body = _refusal(status, more)
+            await send({"type": "http.response.start", "status": status, "headers": _encoded(fields)})
+            return await send({"type": "http.response.body", "body": body})
+
+        async def send_more(message):
+            if message["type"] == "http.response.start":
+                fields = list(message.get("headers", []))
+                private = [] if any(n.lower() == b"cache-control" for n, _ in fields) else [("Cache-Control", "private")]
+                message = {**message, "headers": fields + _encoded(private + more)}
+            await send(message)
+
+        signed = [(n, v) for n, v in scope["headers"] if not _OWNED.match(n)]  # the others: nobody shall read them
+        return await app({**scope, "headers": signed, "lumio.caller": caller}, receive, send_more)
+
+    return wrapped
+
+
+_OWNED = re.compile(rb"x[^a-z0-9]lumio[^a-z0-9]", re.IGNORECASE)
+
+
+def _encoded(fields):
+    return [(n.lower().encode(), v.encode()) for n, v in fields]

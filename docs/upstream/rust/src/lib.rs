@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use axum::extract::{OriginalUri, Request, State};
-use axum::http::{header, HeaderName, StatusCode};
+use axum::http::{header, HeaderName, HeaderValue, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use axum::RequestExt;
@@ -20,13 +20,17 @@ const FRESH: Duration = Duration::from_secs(5 * 60);
 const STALE: Duration = Duration::from_secs(60 * 60);
 const TIMEOUT: Duration = Duration::from_secs(5);
 
+const VARY: [(HeaderName, &str); 1] = [(header::VARY, "X-Lumio-Key-Id")];
+const NO_STORE: [(HeaderName, &str); 1] = [(header::CACHE_CONTROL, "no-store")];
+
 impl IntoResponse for Refused {
     fn into_response(self) -> Response {
         match self {
-            Refused::Invalid(_) => StatusCode::UNAUTHORIZED.into_response(),
-            Refused::Insufficient => StatusCode::FORBIDDEN.into_response(),
-            Refused::Unavailable(_) => {
-                (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, "1")]).into_response()
+            Refused::Invalid(_) => (StatusCode::UNAUTHORIZED, NO_STORE).into_response(),
+            Refused::Insufficient => (StatusCode::FORBIDDEN, NO_STORE).into_response(),
+            Refused::Unavailable(why) => {
+                eprintln!("lumio-keys: 503: {why}"); // clients are not told what is missing
+                (StatusCode::SERVICE_UNAVAILABLE, NO_STORE, [(header::RETRY_AFTER, "1")]).into_response()
             }
         }
     }
@@ -100,7 +104,7 @@ impl Keys {
                 }
             }
             Err(why) => {
-                known.failure = Some(why);
+                known.failure = Some(format!("the keys at {} cannot be had: {why}", self.url));
                 known.next = Some(Instant::now() + FLOOR);
             }
         }
@@ -155,7 +159,7 @@ pub async fn require(
     // The proxy takes it out of the answer, and shows with the key what is asked of it.
     let required = [(HeaderName::from_static("x-lumio-required"), permissions.join(","))];
     if !permissions.iter().all(|p| caller.permissions.iter().any(|held| held == p)) {
-        return Ok((required, Refused::Insufficient).into_response());
+        return Ok((required, VARY, Refused::Insufficient).into_response());
     }
     let unsigned: Vec<HeaderName> = request.headers().keys()
         .filter(|name| name.as_str().replace(|c: char| !c.is_ascii_alphanumeric(), "-").starts_with("x-lumio-"))
@@ -165,6 +169,10 @@ pub async fn require(
         request.headers_mut().remove(name); // nobody shall read them
     }
     request.extensions_mut().insert(caller);
-    let answer = next.run(request).await;
+    let mut answer = next.run(request).await;
+    // Without these a cache may give the answer for one key to another. The service may say otherwise.
+    let [(vary, name)] = VARY;
+    answer.headers_mut().append(vary, HeaderValue::from_static(name));
+    answer.headers_mut().entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("private"));
     Ok(if permissions.is_empty() { answer } else { (required, answer).into_response() })
 }
