@@ -98,7 +98,7 @@ func TestLogsNameTheCallerAndHoldNoKey(t *testing.T) {
 		t.Errorf("there are %d stack traces, or not one line for all that failed:\n%s", n, log)
 	}
 	for _, want := range []string{
-		`"user_id":"` + key.ID.String() + `"`, `"system_key_label":"Twitch Bot"`, "system key cannot be verified",
+		`"user_id":"` + key.ID.String() + `"`, `"system_key_label":"Twitch Bot"`, "requests get 503",
 	} {
 		if !strings.Contains(log, want) {
 			t.Errorf("%s is not in the log", want)

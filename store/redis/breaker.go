@@ -27,7 +27,7 @@ type breaker struct {
 	failures    atomic.Uint64
 	lastFailure atomic.Pointer[failure]
 	finding     atomic.Pointer[finding]
-	// changed is called when the finding has changed, and when a try has failed again.
+	// changed is called when the finding has changed.
 	changed func()
 }
 
@@ -103,10 +103,10 @@ func (b *breaker) stateChanged(_ string, _, to gobreaker.State) {
 	switch {
 	case to == gobreaker.StateClosed:
 		b.setFinding(OK, "")
-	case to == gobreaker.StateHalfOpen:
-		return
-	case found.condition != last.condition || found.text != last.text:
+	case to == gobreaker.StateOpen && (found.condition != last.condition || found.text != last.text):
 		b.setFinding(last.condition, last.text)
+	default:
+		return
 	}
 	b.changed()
 }

@@ -85,22 +85,23 @@ func (c *Cache) Check(ctx context.Context, address string) {
 			}
 		}
 	}
-	c.report()
+	c.report(true)
 }
 
 // logInterval is how often the log repeats that Redis does not work. It is a little less than a
 // minute, since an engine at rest checks each minute.
 const logInterval = 55 * time.Second
 
-// report logs how Redis works if that has changed, and once a minute while it does not. It does
-// not log the attempts in between, nor the same condition twice for reads and writes.
-func (c *Cache) report() {
+// report logs how Redis works if that has changed. With repeat it does so each minute while Redis
+// does not work. It does not log the attempts in between, nor the same condition twice for reads
+// and writes.
+func (c *Cache) report(repeat bool) {
 	c.reporting.Lock()
 	defer c.reporting.Unlock()
 	h, now := c.Health(), time.Now() //nolint:forbidigo // for display
 	before, logged := c.reported, c.logged
 	changed := h.Condition != before.Condition || h.Condition == Failing && h.Error != before.Error
-	if !changed && (h.Condition == OK || now.Sub(logged) < logInterval) {
+	if !changed && (!repeat || h.Condition == OK || now.Sub(logged) < logInterval) {
 		return
 	}
 	c.reported, c.logged = h, now

@@ -37,7 +37,7 @@ func TestTheLogRepeatsEachMinuteThatRedisIsAway(t *testing.T) {
 			c.whole.reads.setFinding(step.condition, step.text)
 		}
 		c.logged = c.logged.Add(-step.later)
-		c.report()
+		c.report(true)
 		if lines := strings.Count(log.String(), "\n"); lines != min(len(step.want), 1) || !strings.Contains(log.String(), step.want) {
 			t.Errorf("%v: the log is %q, want %q", step, log.String(), step.want)
 		}
