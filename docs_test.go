@@ -154,7 +154,6 @@ func documents(t *testing.T) map[string]string {
 func TestEveryLinkInTheDocumentsLeadsSomewhere(t *testing.T) {
 	t.Parallel()
 	links := regexp.MustCompile(`(?:\]\(|src="|srcset=")([^)"\s]+)`)
-	notInAnchor := regexp.MustCompile(`[^\p{L}\p{N}_ -]`)
 	all, followed := documents(t), 0
 	for name, text := range all {
 		for _, link := range links.FindAllStringSubmatch(text, -1) {
@@ -171,20 +170,64 @@ func TestEveryLinkInTheDocumentsLeadsSomewhere(t *testing.T) {
 				t.Errorf("%s: %s leads nowhere", name, link[1])
 				continue
 			}
-			found := target.Fragment == ""
-			for line := range strings.Lines(all[file]) {
-				if heading, ok := strings.CutPrefix(strings.TrimLeft(line, "#"), " "); ok && line[0] == '#' {
-					anchor := strings.ReplaceAll(notInAnchor.ReplaceAllString(strings.ToLower(strings.TrimSpace(heading)), ""), " ", "-")
-					found = found || anchor == target.Fragment
-				}
-			}
-			if !found {
+			if target.Fragment != "" && !anchorsOf(all[file])[target.Fragment] {
 				t.Errorf("%s: %s has no such heading", name, link[1])
 			}
 		}
 	}
 	if followed < 50 {
 		t.Errorf("%d links were followed", followed)
+	}
+}
+
+var notInAnchor = regexp.MustCompile(`[^\p{L}\p{N}_ -]`)
+
+// anchorsOf returns the headings of a document, as links name them.
+func anchorsOf(text string) map[string]bool {
+	anchors := make(map[string]bool)
+	for line := range strings.Lines(text) {
+		if heading, ok := strings.CutPrefix(strings.TrimLeft(line, "#"), " "); ok && line[0] == '#' {
+			anchors[strings.ReplaceAll(notInAnchor.ReplaceAllString(strings.ToLower(strings.TrimSpace(heading)), ""), " ", "-")] = true
+		}
+	}
+	return anchors
+}
+
+// TestEveryAlertHasARunbook follows the link of each alert, and looks there for its name, for
+// what to look at and for what to do.
+func TestEveryAlertHasARunbook(t *testing.T) {
+	t.Parallel()
+	const file = "docs/operations/runbooks.md"
+	runbooks := documents(t)[file]
+	anchors := anchorsOf(runbooks)
+	sections := make(map[string]string)
+	for _, section := range strings.Split(runbooks, "\n## ")[1:] {
+		heading, _, _ := strings.Cut(section, "\n")
+		for anchor := range anchorsOf("# " + heading) {
+			sections[anchor] = section
+		}
+	}
+	alerts, err := os.ReadFile("deploy/prometheus-alerts.yml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := strings.Split(string(alerts), "- alert: ")[1:]
+	for _, alert := range all {
+		name, _, _ := strings.Cut(alert, "\n")
+		_, link, _ := strings.Cut(alert, "runbook_url: https://github.com/lumio-vision/caddy-system-keys/blob/main/"+file+"#")
+		anchor, _, _ := strings.Cut(link, "\n")
+		section := sections[anchor]
+		if !anchors[anchor] || !strings.Contains(section, "`"+name+"`") {
+			t.Errorf("%s: the section %q is not there, or does not name it", name, anchor)
+		}
+		for _, part := range []string{"**Look at**", "**Do"} {
+			if !strings.Contains(section, part) {
+				t.Errorf("%s: its runbook has no %s", name, part)
+			}
+		}
+	}
+	if len(all) < 15 {
+		t.Errorf("there are %d alerts", len(all))
 	}
 }
 

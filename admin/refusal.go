@@ -124,8 +124,10 @@ func (x *Exchange) Report(r *http.Request, err error) *gate.Refusal {
 			err = refusal.Err
 		}
 		h.outages.Do(func() {
-			h.config.Logger.ErrorContext(r.Context(), "admin call failed",
-				slog.String("request_id", x.Request.ID), slog.Any("error", err))
+			// Without the context of the request: Caddy's logger of a request adds a stack trace
+			// to every error.
+			h.config.Logger.Error("admin call failed", slog.String("request_id", x.Request.ID), slog.Any("error", err),
+				slog.String("host", r.Host), slog.String("method", x.Request.Method), slog.String("path", x.Request.Path))
 		})
 	}
 	return refusal

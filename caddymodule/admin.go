@@ -141,7 +141,7 @@ func (a *Admin) identities() admin.Identities {
 		Announce: announce,
 		Refused: func(r *http.Request, d *gate.Decision) {
 			a.app.recordDenial(r, d, d.Refusal.Status)
-			logRefusal(r, d.Refusal.Reason)
+			logRefusal(r, d.Refusal.Reason, d.KeyID)
 		},
 	}
 	if a.JWT != nil {

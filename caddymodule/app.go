@@ -163,6 +163,7 @@ func (a *App) Provision(ctx caddy.Context) error {
 	a.signers = make(signers)
 	a.lifetime, a.end = context.WithCancel(context.Background())
 	a.setDefaults()
+	a.warnOfPassword()
 	return nil
 }
 

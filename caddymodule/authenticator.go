@@ -80,7 +80,7 @@ func (a *Authenticator) Authenticate(w http.ResponseWriter, r *http.Request) (ca
 		a.refuser.prepare(w, r, refusal)
 		a.app.recordDenial(r, &c.Decision, http.StatusUnauthorized)
 		meter.Decided(refusal.Reason)
-		logRefusal(r, refusal.Reason)
+		logRefusal(r, refusal.Reason, c.KeyID)
 		if refusal.Status >= http.StatusInternalServerError {
 			return caddyauth.User{}, false, refusal
 		}

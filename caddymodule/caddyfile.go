@@ -2,6 +2,7 @@ package caddymodule
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -17,7 +18,7 @@ type option func(d *caddyfile.Dispenser) error
 type options map[string]option
 
 // readDirective reads a directive or global option that has no arguments. Unknown is the
-// format of the error about an option that there is not.
+// format of the error about an option that there is not; the error lists the options.
 func (o options) readDirective(d *caddyfile.Dispenser, unknown string) error {
 	d.Next() // consume the name
 	if d.NextArg() {
@@ -36,7 +37,7 @@ func (o options) readBlock(d *caddyfile.Dispenser, unknown string, repeatable ..
 	for nesting := d.Nesting(); d.NextBlock(nesting); {
 		name := d.Val()
 		if seen[name] && !slices.Contains(repeatable, name) {
-			return d.Errf("%s is already specified", name)
+			return d.Errf("%s is already specified: write it once", name)
 		}
 		seen[name] = true
 		ahead := *d
@@ -45,9 +46,12 @@ func (o options) readBlock(d *caddyfile.Dispenser, unknown string, repeatable ..
 		}
 		read, ok := o[name]
 		if !ok {
-			return d.Errf(unknown, name)
+			return d.Errf(unknown+"; it must be one of %s", name, strings.Join(slices.Sorted(maps.Keys(o)), ", "))
 		}
 		if err := read(d); err != nil {
+			if !strings.Contains(err.Error(), name) { // an argument that does not know whose it is
+				err = fmt.Errorf("%s: %w", name, err)
+			}
 			return err
 		}
 	}

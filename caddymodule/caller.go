@@ -11,6 +11,7 @@ import (
 	"github.com/lumio-vision/caddy-system-keys/internal/gate"
 	"github.com/lumio-vision/caddy-system-keys/internal/header"
 	"github.com/lumio-vision/caddy-system-keys/internal/verify"
+	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
 // callerVar is the variable of a request that holds its [caller].
@@ -209,9 +210,15 @@ func (c *caller) forAccessLog() bool {
 	return known
 }
 
-// logRefusal adds to the access log why a request was refused or cut, in one word.
-func logRefusal(r *http.Request, reason gate.Reason) {
+// logRefusal adds to the access log why a request was refused or cut, in one word, the id of
+// its key if that is known, and the id of the request, which the answer and the audit log have
+// too.
+func logRefusal(r *http.Request, reason gate.Reason, key store.ID) {
 	logField(r, "system_key_refused", string(reason))
+	if key != (store.ID{}) {
+		logField(r, "system_key_id", key.String())
+	}
+	requestID(r) // Caddy adds it to the access log once somebody asks for it
 }
 
 // logField adds a field to the access log, if the request's server has one: the field

@@ -197,3 +197,15 @@ func TestTheUserOfARequestThatFailedIsForTheAccessLogAlone(t *testing.T) {
 		})
 	}
 }
+
+// TestTheAccessLogHasTheIDOfARefusedRequest also where error routes answer, which need not ask
+// for it.
+func TestTheAccessLogHasTheIDOfARefusedRequest(t *testing.T) {
+	t.Parallel()
+	w := httptest.NewRecorder()
+	r := caddyhttp.PrepareRequest(httptest.NewRequest(http.MethodGet, "/", http.NoBody), caddy.NewReplacer(), w, new(caddyhttp.Server))
+	logRefusal(r, gate.DeniedRevoked, store.ID{1})
+	if caddyhttp.GetVar(r.Context(), "uuid") == nil { // Caddy logs it from then on
+		t.Error("nobody has asked Caddy for it")
+	}
+}

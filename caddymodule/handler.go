@@ -50,7 +50,8 @@ const DefaultHeaderPrefix = "X-Lumio-"
 // `{http.auth.user.type}` | `system_key`
 //
 // Access logs have them as `user_id` and `system_key_label`. If a request was refused or
-// cut, `system_key_refused` says why in one word.
+// cut, `system_key_refused` says why in one word, `system_key_id` has the key's id if it is
+// known, and `uuid` is the `request_id` of the answer and of the audit log.
 //
 // A request with a system key in the wrong place (another header field, the name of
 // one, a cookie, the query, Basic credentials) is refused with 400, with `passthrough`
@@ -128,6 +129,9 @@ func (h *Handler) Provision(ctx caddy.Context) (err error) {
 	}
 	server, _ := ctx.Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server)
 	if server != nil { // else requests get contexts of their own
+		if err := checkReached(ctx, server); err != nil {
+			return err
+		}
 		h.app.watchConnections(server)
 	}
 	h.refuser = newRefuser(ctx.Slogger())
@@ -174,8 +178,8 @@ func appOf(ctx caddy.Context) (*App, error) {
 	return module.(*App), nil
 }
 
-var errNoApp = errors.New("system_keys is not configured, which says where the keys are: add the global option to the Caddyfile, " +
-	"or the app to the JSON (empty, it means a SQLite file in Caddy's data folder)")
+var errNoApp = errors.New("system_keys is not configured, which says where the keys are: write `system_keys` into the block { } at the " +
+	"top of the Caddyfile, or the app into the JSON (alone, it means a SQLite file in Caddy's data folder)")
 
 // ServeHTTP implements [caddyhttp.MiddlewareHandler].
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
@@ -226,7 +230,7 @@ func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, c, earlier *cal
 	refusal := h.failures.limit(r, c.Refusal)
 	h.app.recordDenial(r, &c.Decision, refusal.Status)
 	meter.Decided(refusal.Reason)
-	logRefusal(r, refusal.Reason)
+	logRefusal(r, refusal.Reason, c.KeyID)
 	if c.Key == "" && earlier != nil { // with a key, only that key counts
 		c = earlier
 	}

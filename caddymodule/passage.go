@@ -74,7 +74,7 @@ func (p *passage) serve(next caddyhttp.Handler) (refusal *gate.Refusal, err erro
 		p.caller.withdraw(answered && outcome.Cause == nil)
 		cutBy := refusalOf(outcome.Cause)
 		if cutBy != nil {
-			logRefusal(p.r, cutBy.Reason)
+			logRefusal(p.r, cutBy.Reason, p.caller.KeyID)
 		}
 		if recorded {
 			p.app.recordUse(p.r, p.caller.Identity, outcome, cutBy, err)

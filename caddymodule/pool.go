@@ -81,6 +81,7 @@ func newEngine(s *settings) (e *engine.Engine, err error) {
 		},
 		Embedded: s.Store.Embedded(),
 		Name:     instanceName(),
+		Where:    s.Store.String(),
 		Meter:    meter,
 	}
 	if s.Redis != nil {

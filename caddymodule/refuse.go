@@ -5,10 +5,10 @@ import (
 	"log/slog"
 	"net/http"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
-	"golang.org/x/time/rate"
 
 	"github.com/lumio-vision/caddy-system-keys/internal/gate"
 	"github.com/lumio-vision/caddy-system-keys/internal/token"
@@ -18,12 +18,45 @@ import (
 // routes.
 type refuser struct {
 	logger  *slog.Logger
-	outages rate.Sometimes
+	outages outages
 }
 
-// newRefuser makes a refuser that logs an outage at most once a second.
-func newRefuser(logger *slog.Logger) *refuser {
-	return &refuser{logger: logger, outages: rate.Sometimes{First: 1, Interval: time.Second}}
+// newRefuser makes a refuser that logs each reason of an outage once a minute.
+func newRefuser(logger *slog.Logger) *refuser { return &refuser{logger: logger} }
+
+// outageInterval is how often the log repeats why requests get 503. The access log has each.
+const outageInterval = time.Minute
+
+// outages count the requests that get 503, by reason.
+type outages struct {
+	mu    sync.Mutex
+	tally map[gate.Reason]*tally
+}
+
+// tally counts the requests since the last line in the log.
+type tally struct {
+	requests int
+	logged   time.Time
+}
+
+// add counts a request. It returns how many to log, or 0 if it is too early.
+func (o *outages) add(reason gate.Reason, now time.Time) (requests int) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.tally == nil {
+		o.tally = make(map[gate.Reason]*tally)
+	}
+	t := o.tally[reason]
+	if t == nil {
+		t = new(tally)
+		o.tally[reason] = t
+	}
+	t.requests++
+	if now.Sub(t.logged) < outageInterval {
+		return 0
+	}
+	requests, t.requests, t.logged = t.requests, 0, now
+	return requests
 }
 
 // refuse answers, or returns an error that the error routes answer. It sets the fields of
@@ -53,14 +86,24 @@ func (f *refuser) answer(w http.ResponseWriter, r *http.Request, refusal *gate.R
 // the client has gone away.
 func (f *refuser) prepare(w http.ResponseWriter, r *http.Request, refusal *gate.Refusal) {
 	if refusal.Status >= http.StatusInternalServerError && r.Context().Err() == nil {
-		f.outages.Do(func() {
-			f.logger.ErrorContext(r.Context(), "a request cannot be answered",
-				slog.String("because", refusal.Message), slog.Any("error", refusal.Err))
-		})
+		f.logOutage(r, refusal)
 	}
 	for name, values := range refusal.Header {
 		w.Header()[name] = slices.Clone(values)
 	}
+}
+
+// logOutage logs why requests get 503, with one of them as the example. The context of the
+// request is not passed on: Caddy's logger of a request adds a stack trace to every error.
+func (f *refuser) logOutage(r *http.Request, refusal *gate.Refusal) {
+	requests := f.outages.add(refusal.Reason, time.Now()) //nolint:forbidigo // the real clock is wired here
+	if requests == 0 {
+		return
+	}
+	method, sent := originalRequest(r)
+	f.logger.Error("requests get 503", slog.String("reason", string(refusal.Reason)), slog.Any("error", refusal.Err),
+		slog.Int("requests", requests), slog.String("request_id", requestID(r)), slog.String("host", r.Host),
+		slog.String("method", method), slog.String("path", token.Redact(sent.EscapedPath())))
 }
 
 // hasErrorRoutes reports whether an error of this request goes to error routes. If none of

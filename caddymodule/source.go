@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 
 	"github.com/caddyserver/caddy/v2"
@@ -179,4 +180,15 @@ func hasVariable(file string, line int) bool {
 	}
 	lines := bytes.SplitN(text, []byte("\n"), line+1)
 	return line > 0 && line <= len(lines) && bytes.Contains(lines[line-1], []byte("{$"))
+}
+
+// written matches a DSN with a password that is not a placeholder.
+var written = regexp.MustCompile(`(?i)://[^/?@{]*:[^@{]+@|[?&\s]password\s*=\s*[^{\s]|^password\s*=\s*[^{\s]`)
+
+// warnOfPassword logs that everybody who may read the configuration may read the password.
+func (a *App) warnOfPassword() {
+	if written.MatchString(a.Store.DSN) {
+		a.logger.Warn("store: the dsn has a password, which Caddy's admin endpoint shows under /config/: " +
+			"keep the dsn in a file or a variable, as {file./run/secrets/dsn} or {env.DATABASE_URL}")
+	}
 }

@@ -1,7 +1,9 @@
 package caddymodule
 
 import (
+	"bytes"
 	"encoding/json"
+	"log/slog"
 	"strings"
 	"testing"
 
@@ -42,5 +44,30 @@ func TestStoreThatIsLeftOutIsAFileOfCaddy(t *testing.T) {
 	location, err := app.Locate()
 	if err != nil || !location.MakeFolder || !strings.HasPrefix(location.Name, caddy.AppDataDir()) {
 		t.Errorf("%+v, %v", location, err)
+	}
+}
+
+// TestAPasswordInTheConfigurationIsWarnedOf in each form of a DSN, and the warning does not
+// repeat it.
+func TestAPasswordInTheConfigurationIsWarnedOf(t *testing.T) {
+	t.Parallel()
+	for dsn, want := range map[string]bool{
+		"":                                  false,
+		"{env.DATABASE_URL}":                false,
+		"postgres://app@db/lumio":           false,
+		"postgres://app:{file./run/pw}@db/": false,
+		"postgres://db:5432/lumio":          false,
+		"host=db password={env.PW}":         false,
+		"postgres://app:hunter2@db/lumio":   true,
+		"postgres://db/?password=hunter2":   true,
+		"host=db password=hunter2":          true,
+		"password = hunter2 host=db":        true,
+	} {
+		var log bytes.Buffer
+		app := &App{Store: &Store{DSN: dsn}, logger: slog.New(slog.NewTextHandler(&log, nil))}
+		app.warnOfPassword()
+		if got := strings.Contains(log.String(), "/config/"); got != want || strings.Contains(log.String(), "hunter2") {
+			t.Errorf("%q: the log is %q", dsn, log.String())
+		}
 	}
 }

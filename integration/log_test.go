@@ -94,8 +94,11 @@ func TestLogsNameTheCallerAndHoldNoKey(t *testing.T) {
 			t.Errorf("%s is in the log: …%s…", name, log[max(0, i-200):min(len(log), i+100)])
 		}
 	}
+	if n := strings.Count(log, `"stacktrace"`); n > 0 || strings.Count(log, `"msg":"requests get 503"`) != 1 || strings.Count(log, `"msg":"admin call failed"`) != 1 {
+		t.Errorf("there are %d stack traces, or not one line for all that failed:\n%s", n, log)
+	}
 	for _, want := range []string{
-		`"user_id":"` + key.ID.String() + `"`, `"system_key_label":"Twitch Bot"`, "system key cannot be verified",
+		`"user_id":"` + key.ID.String() + `"`, `"system_key_label":"Twitch Bot"`, "requests get 503",
 	} {
 		if !strings.Contains(log, want) {
 			t.Errorf("%s is not in the log", want)

@@ -3,6 +3,8 @@ package integration_test
 import (
 	"context"
 	"encoding/base64"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -16,6 +18,7 @@ import (
 	"time"
 
 	"github.com/lumio-vision/caddy-system-keys/admin"
+	"github.com/lumio-vision/caddy-system-keys/internal/gate"
 	"github.com/lumio-vision/caddy-system-keys/internal/testenv"
 	"github.com/lumio-vision/caddy-system-keys/internal/testenv/plane"
 	"github.com/lumio-vision/caddy-system-keys/store"
@@ -136,15 +139,18 @@ func TestAKeyInTheWrongPlaceReachesNobody(t *testing.T) {
 	}
 }
 
-// TestTheLogSaysWhyAKeyWasRefused has a key of each kind.
+// TestTheLogSaysWhyAKeyWasRefused has a key of each kind. The access log has the reason, the id
+// of the key if it is known, and the id of the request, as the answer and the audit log do.
 func TestTheLogSaysWhyAKeyWasRefused(t *testing.T) {
 	b := onSQLite(t)
 	keys := b.keys(t)
-	_, plain := mint(t, keys, "bot", "bots:read")
+	bot, plain := mint(t, keys, "bot", "bots:read")
 	gone, revoked := mint(t, keys, "gone")
 	if _, err := keys.Revoke(t.Context(), admin.CLI(), gone.ID); err != nil {
 		t.Fatal(err)
 	}
+	ids := map[string]string{"revoked": gone.ID.String(), "permission": bot.ID.String()}
+	var recorded []string // requests that the audit log has to know
 	log := filepath.Join(t.TempDir(), "log")
 	url := "http://" + run(t, b, "log {\noutput file "+log+"\nformat redact_system_keys\n}\nsystem_keys_admin\nsystem_key_auth {\nrequire bots:write\n}\nrespond ok")
 	for path, want := range map[string]map[string]string{
@@ -159,13 +165,42 @@ func TestTheLogSaysWhyAKeyWasRefused(t *testing.T) {
 			if err := os.Truncate(log, 0); err != nil {
 				t.Fatal(err)
 			}
-			get(t, url+path, authorization)
-			eventually(t, "the log says "+reason, func() bool {
-				written, err := os.ReadFile(log)
+			_, _, body := get(t, url+path, authorization)
+			var written []byte
+			eventually(t, "the log says "+reason, func() (logged bool) {
+				var err error
+				written, err = os.ReadFile(log)
 				return err == nil && strings.Contains(string(written), `"system_key_refused":"`+reason+`"`)
 			})
+			var line struct {
+				UUID string
+				ID   string `json:"system_key_id"`
+			}
+			var answer gate.Body
+			if err := errors.Join(json.Unmarshal(written, &line), json.Unmarshal([]byte(body), &answer)); err != nil {
+				t.Fatalf("%v in %s and %s", err, written, body)
+			}
+			if line.UUID == "" || line.UUID != answer.Error.RequestID || line.ID != ids[reason] {
+				t.Errorf("%s: the log has\n%s\nand the answer is %s", reason, written, body)
+			}
+			if reason == "revoked" {
+				recorded = append(recorded, line.UUID)
+			}
 		}
 	}
+	eventually(t, "the audit log has the same requests", func() bool {
+		page, err := keys.Store.Audit(t.Context(), &store.AuditQuery{Limit: store.MaxAuditLimit, Key: gone.ID, Event: store.AuditDenied})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var found []string
+		for _, record := range page.Records {
+			found = append(found, record.Request.ID)
+		}
+		slices.Sort(found)
+		slices.Sort(recorded)
+		return len(recorded) == 2 && slices.Equal(found, recorded)
+	})
 	// Searching for what keys begin with is fine.
 	_, root, err := keys.Create(t.Context(), admin.CLI(), admin.NewKey{Label: "root", IsSystem: true})
 	if err != nil {

@@ -98,7 +98,7 @@ func Start(config Config) *Writer {
 		Every: config.Interval,
 		Later: true,
 		Failing: func(err error) {
-			config.Logger.Error("audit records are not written, will be tried again", slog.Any("error", err))
+			config.Logger.Warn("audit records are not written, they wait in memory", slog.Any("error", err))
 		},
 		Recovered: func() { config.Logger.Info("audit records are written again") },
 	})

@@ -78,6 +78,8 @@ type Follower struct {
 	warnOrigin      sync.Once     // logs that the server does not name its history
 	callTimeout     time.Duration // longer while the link is slow
 
+	outage outage
+
 	mu    sync.Mutex // guards place, which the loop writes
 	place Place
 }
@@ -99,9 +101,7 @@ func Start(config Config) *Follower {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	f := &Follower{config: config, cancel: cancel, ready: make(chan struct{}), history: newHistory(config.Lease.ttl)}
-	if !config.KeepOnLapse {
-		config.Lease.callOnLapse(f.cutLapsed)
-	}
+	config.Lease.callOnLapse(f.lapsed)
 	f.ended.Go(func() { f.run(ctx) })
 	return f
 }
@@ -137,13 +137,6 @@ func (f *Follower) Close() error {
 	return f.config.Store.Leave(ctx, member)
 }
 
-// cutLapsed cuts the requests in flight after the lease has run out.
-func (f *Follower) cutLapsed() {
-	if n := f.config.InFlight.CutAll(cut.ErrLapsed); n > 0 {
-		f.config.Logger.Warn("the lease has run out, requests in flight were cut", slog.Int("requests", n))
-	}
-}
-
 // Bounds of the loop.
 const (
 	// The bounds of the timeout of a call on the database, unless the link is slow. It is how
@@ -167,10 +160,9 @@ func (f *Follower) baseTimeout() time.Duration {
 	return min(max(f.interval(), minTimeout), maxTimeout)
 }
 
-// run opens one session after the other until ctx ends. It logs the first failure in a row.
+// run opens one session after the other until ctx ends.
 func (f *Follower) run(ctx context.Context) {
 	pause := minPause
-	warned := false
 	for ctx.Err() == nil {
 		turns := 0
 		err := f.session(ctx, &turns)
@@ -182,12 +174,9 @@ func (f *Follower) run(ctx context.Context) {
 			f.config.Lease.drop()
 		}
 		if turns > 0 {
-			pause, warned = minPause, false
+			pause = minPause
 		}
-		if !warned {
-			warned = true
-			f.config.Logger.Warn("changes of keys cannot be followed, trying again", slog.Any("error", err))
-		}
+		f.failed(err)
 		if errors.Is(err, context.DeadlineExceeded) {
 			f.callTimeout = min(2*f.callTimeout, f.config.Lease.ttl/2) // the link may be slow
 		}

@@ -99,6 +99,16 @@ func (l *Lease) Lapsed() bool {
 	return g == nil || !g.covers(l.clock.split(l.clock.now()))
 }
 
+// sinceGrant returns how long ago the turn began that has extended the lease last, on both
+// clocks. Without one it returns zeros.
+func (l *Lease) sinceGrant() (mono, wall time.Duration) {
+	now, g := l.clock.split(l.clock.now()), l.latest.Load()
+	if g == nil {
+		return 0, 0
+	}
+	return now.mono - g.from.mono, now.wall - g.from.wall
+}
+
 // covers reports whether the grant is in force at an instant, on both clocks.
 func (g *grant) covers(at instant) bool {
 	mono, wall := at.mono-g.from.mono, at.wall-g.from.wall

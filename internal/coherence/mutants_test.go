@@ -84,7 +84,7 @@ var mutants = []mutant{
 	{
 		name: "an instance that was removed keeps its lease",
 		file: "turn.go",
-		old:  "f.config.Lease.drop()\n\t\tf.joined = false\n\t\treturn true, nil",
+		old:  "f.config.Lease.drop()\n\t\tf.joined = false\n\t\tf.failed(errRemoved)\n\t\treturn true, nil",
 		new:  "f.config.Lease.extend(t0, LeaseCached)\n\t\treturn false, nil",
 	},
 	{
@@ -111,7 +111,7 @@ var mutants = []mutant{
 	{
 		name:     "memory outlives a lease that has lapsed",
 		file:     "turn.go",
-		old:      "if f.config.Lease.Lapsed() {",
+		old:      "if lapsed {",
 		new:      "if false {",
 		directed: "TestMemoryDoesNotOutliveALapsedLease",
 	},

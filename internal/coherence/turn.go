@@ -40,6 +40,7 @@ func (f *Follower) renew(ctx context.Context, feed store.Feed) (again bool, err 
 		// coherent through the log.
 		f.config.Lease.drop()
 		f.joined = false
+		f.failed(errRemoved)
 		return true, nil
 	}
 	f.cuts = f.cuts[len(turn.Cuts):]
@@ -124,11 +125,13 @@ func (f *Follower) join(ctx context.Context, feed store.Feed) error {
 // first: revocations were answered because the lease had run out, and they may be missing
 // in the log that is there now.
 func (f *Follower) extend(ctx context.Context, view *store.View, t0 time.Time) error {
-	if f.config.Lease.Lapsed() {
+	lapsed := f.config.Lease.Lapsed()
+	if lapsed {
 		if err := f.flush(ctx, false); err != nil {
 			return err
 		}
 	}
+	f.recovered(lapsed)
 	state := LeaseCached
 	if !view.Watched {
 		state = LeaseDirect

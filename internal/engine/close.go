@@ -59,7 +59,8 @@ func (e *Engine) Close() error {
 		e.running.Wait()
 	}
 	var errs []error
-	if l := e.live.Swap(nil); l != nil {
+	l := e.live.Swap(nil)
+	if l != nil {
 		errs = append(errs, l.close())
 	}
 	if e.proofs != nil {
@@ -67,7 +68,11 @@ func (e *Engine) Close() error {
 			errs = append(errs, fmt.Errorf("close proof cache: %w", err))
 		}
 	}
-	return errors.Join(errs...)
+	err := errors.Join(errs...)
+	if err == nil && l != nil {
+		e.logger.Info("stopped")
+	}
+	return err
 }
 
 // cutAll cuts the requests in flight, and waits a moment for their handlers to return.

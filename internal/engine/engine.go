@@ -38,7 +38,7 @@ var ErrNotReady = errors.New("the store is not open yet")
 // since this package knows no Redis client.
 type Proofs interface {
 	verify.Cache
-	// Check reads and writes at an address, and logs what is wrong.
+	// Check reads and writes at an address, and logs how that goes if it is news.
 	Check(ctx context.Context, address string)
 	Close() error
 }
@@ -83,8 +83,9 @@ type Config struct {
 	Embedded bool
 	// Proofs makes the shared cache, without connecting to it. Nil for none.
 	Proofs func(logger *slog.Logger) (Proofs, error)
-	// Name is the name of this instance in lists of instances.
-	Name string
+	// Name is the name of this instance in lists of instances. Where says where the store
+	// is. It is for the log, and must not have a secret.
+	Name, Where string
 	// Meter measures how long calls and verifications take. Nil for no measurement.
 	Meter observe.Meter
 }

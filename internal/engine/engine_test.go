@@ -158,9 +158,11 @@ func TestAServerThatIsNotThereIsWaitedFor(t *testing.T) {
 	if err := e.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	for _, err := e.Live(); err != nil; _, err = e.Live() { // in the background
+	l, err := e.Live()
+	for ; err != nil; l, err = e.Live() { // in the background
 		time.Sleep(time.Millisecond)
 	}
+	<-l.Follower.Ready()
 	if _, _, err := e.Admit(t.Context(), "lm_sys_x", "", nil); !errors.Is(err, verify.ReasonUnminted) {
 		t.Errorf("with the store open: %v", err)
 	}
@@ -170,7 +172,8 @@ func TestAServerThatIsNotThereIsWaitedFor(t *testing.T) {
 	if s.opened.Load() != 1 || s.closed.Load() != 1 {
 		t.Errorf("opened %d times, closed %d times", s.opened.Load(), s.closed.Load())
 	}
-	if out := log.String(); strings.Count(out, "cannot be opened") != 1 || strings.Count(out, "store is open") != 1 {
+	if out := log.String(); strings.Count(out, "cannot be opened") != 1 || strings.Count(out, "store is open") != 1 ||
+		strings.Count(out, "ready, requests") != 1 || strings.Count(out, "msg=stopped") != 1 {
 		t.Errorf("logged\n%s", out)
 	}
 	if _, err := e.Live(); !errors.Is(err, store.ErrClosed) {

@@ -83,7 +83,7 @@ func (e *Engine) Start(ctx context.Context) error {
 	select {
 	case <-l.Follower.Ready():
 	case <-timer.C:
-		e.logger.Warn("this instance has no lease yet, requests get 503 until it has")
+		e.logger.Warn("no lease yet, requests with a key get 503")
 	case <-ctx.Done():
 		return ctx.Err()
 	}
@@ -103,18 +103,36 @@ func (e *Engine) startOpening() error {
 		background, e.cancel = context.WithCancel(context.Background())
 		e.running.Go(func() { e.keepOpening(background) })
 		if e.proofs != nil {
-			e.running.Go(func() { e.proofs.Check(background, verify.ProbeAddress) })
+			e.running.Go(func() { e.keepChecking(background) })
 		}
 	}
 	return nil
 }
 
+// checkInterval is how often the proof cache is checked, so that an instance at rest notices
+// too when it fails, and when it works again.
+const checkInterval = time.Minute
+
+// keepChecking checks the proof cache until ctx ends.
+func (e *Engine) keepChecking(ctx context.Context) {
+	tick := time.NewTicker(checkInterval)
+	defer tick.Stop()
+	for {
+		e.proofs.Check(ctx, verify.ProbeAddress)
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
 // keepOpening makes attempts until the store is open. It logs the first failure, then one
-// each minute, and the success after failures.
+// each minute, and the success.
 func (e *Engine) keepOpening(ctx context.Context) {
 	now := time.Now //nolint:forbidigo // the real clock is wired here
 	var logged time.Time
-	attempts := 0
+	began, attempts := now(), 0
 	open := func() (struct{}, error) {
 		attempts++
 		attempt, cancel := context.WithTimeout(ctx, openTimeout)
@@ -139,9 +157,14 @@ func (e *Engine) keepOpening(ctx context.Context) {
 	pauses := backoff.NewExponentialBackOff() // randomized, so that instances do not try in step
 	pauses.InitialInterval, pauses.Multiplier, pauses.MaxInterval = minPause, 2, maxPause
 	_, err := backoff.Retry(ctx, open, backoff.WithBackOff(pauses), backoff.WithMaxElapsedTime(0))
-	if err == nil && attempts > 1 {
-		e.logger.Info("store is open", slog.Int("attempts", attempts))
+	if err != nil {
+		return
 	}
+	details := []any{slog.String("store", e.config.Where), slog.String("instance", e.config.Name)}
+	if attempts > 1 {
+		details = append(details, slog.String("after", now().Sub(began).Round(time.Millisecond).String()))
+	}
+	e.logger.Info("store is open", details...)
 }
 
 // logFailure says why no key can be verified.
@@ -150,7 +173,7 @@ func (e *Engine) logFailure(failure *Failure) {
 	if failure.Final {
 		e.logger.Error("the database refuses this configuration", details...)
 	} else {
-		e.logger.Error("store cannot be opened, requests get 503 until it can", details...)
+		e.logger.Error("store cannot be opened, requests with a key get 503", details...)
 	}
 }
 

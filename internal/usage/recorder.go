@@ -66,9 +66,9 @@ func Start(sink Sink, interval time.Duration, logger *slog.Logger, report func(c
 		Every: interval,
 		Later: true,
 		Failing: func(err error) {
-			logger.Error("uses of keys not written or not reported, will be tried again", slog.Any("error", err))
+			logger.Warn("last uses of keys are not written, they wait in memory", slog.Any("error", err))
 		},
-		Recovered: func() { logger.Info("uses of keys are written again") },
+		Recovered: func() { logger.Info("last uses of keys are written again") },
 	})
 	return r
 }

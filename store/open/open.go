@@ -90,6 +90,18 @@ func (l Location) Open(ctx context.Context, o Options) (store.Store, error) {
 	return d.open(ctx, l, o)
 }
 
+// String says where the store is, without a secret.
+func (l Location) String() string {
+	if l.Driver != Postgres {
+		return l.Driver + " " + l.Name
+	}
+	where := l.Driver + " " + postgres.Server(l.Name)
+	if l.Schema != "" {
+		where += ", schema " + l.Schema
+	}
+	return where
+}
+
 // Embedded reports whether the database is part of this process.
 func (l Location) Embedded() bool { return drivers[l.Driver].embedded }
 

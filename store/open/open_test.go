@@ -70,3 +70,19 @@ func TestAnUnknownDriverIsAnError(t *testing.T) {
 		t.Error("it was opened")
 	}
 }
+
+// TestALocationSaysWhereTheStoreIsWithoutAPassword in the forms of a DSN.
+func TestALocationSaysWhereTheStoreIsWithoutAPassword(t *testing.T) {
+	t.Parallel()
+	for l, want := range map[open.Location]string{
+		{Driver: open.SQLite, Name: "/var/lib/keys.db"}:                                           "sqlite /var/lib/keys.db",
+		{Driver: open.Postgres, Name: "postgres://app:hunter2@db:5433/lumio", Schema: "keys"}:     "postgres db:5433/lumio, schema keys",
+		{Driver: open.Postgres, Name: "postgres://app:hunter2@a,b/lumio?sslmode=prefer"}:          "postgres a:5432,b:5432/lumio",
+		{Driver: open.Postgres, Name: "host=db port=5433 user=app dbname=lumio password=hunter2"}: "postgres db:5433/lumio",
+		{Driver: open.Postgres, Name: "postgres://app:hunt@er2@db/lumio"}:                         "postgres ",
+	} {
+		if got := l.String(); got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
+	}
+}

@@ -1,12 +1,17 @@
 package postgres
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"maps"
+	"net"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
+
+	"github.com/jackc/pgx/v5/pgconn"
 )
 
 // settings are the names that a DSN may set. pgx would send any other name to the server as a
@@ -191,6 +196,30 @@ func endOf(s, stop string) int {
 		}
 	}
 	return len(s)
+}
+
+// Server returns the servers and the database that a DSN leads to. It is for people, and has no
+// password. Of a DSN that [CheckDSN] refuses it returns nothing.
+func Server(dsn string) string {
+	if CheckDSN(dsn) != nil {
+		return ""
+	}
+	config, err := pgconn.ParseConfig(dsn)
+	if err != nil {
+		return ""
+	}
+	servers := []string{address(config.Host, config.Port)}
+	for _, fallback := range config.Fallbacks { // the same server without TLS is one too
+		if next := address(fallback.Host, fallback.Port); !slices.Contains(servers, next) {
+			servers = append(servers, next)
+		}
+	}
+	return strings.Join(servers, ",") + "/" + cmp.Or(config.Database, config.User)
+}
+
+// address joins a host or the folder of a unix socket, and a port.
+func address(host string, port uint16) string {
+	return net.JoinHostPort(host, strconv.Itoa(int(port)))
 }
 
 // complaints are the parts of pgx's errors about a DSN that quote nothing of it.

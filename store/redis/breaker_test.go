@@ -121,7 +121,7 @@ func TestTheLogSaysWhenRedisGoesAndComesBack(t *testing.T) {
 	}
 	server.obey.Store(true)
 	eventually(t, "an answer", func() bool { return ask(t.Context(), cache) == nil })
-	if got := strings.Count(log.String(), "redis answers again"); got != 1 {
+	if got := strings.Count(log.String(), "redis works again"); got != 1 {
 		t.Errorf("the log says %d times that Redis is back, want once:\n%s", got, log.String())
 	}
 }

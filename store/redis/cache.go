@@ -69,7 +69,8 @@ type Options struct {
 	// failed in a row. Each must have begun after the one before had failed. After the
 	// cooldown one call tries again. Zero means [DefaultCooldown].
 	Cooldown time.Duration
-	// Logger logs when Redis stops and starts to work. Nil logs nothing.
+	// Logger logs when Redis stops and starts to work, and each minute that it does not work.
+	// Nil logs nothing.
 	Logger *slog.Logger
 	// RootCAs are those that may have signed the certificates of the servers, in place of
 	// those of the system. Certificate is what this client shows to a server that asks for
@@ -117,8 +118,9 @@ type Cache struct {
 	mu      sync.Mutex // guards masters
 	masters map[string]*server
 
-	reporting sync.Mutex // guards reported
+	reporting sync.Mutex // guards reported and logged
 	reported  Health     // as it was logged last
+	logged    time.Time
 }
 
 // New makes a cache from the URLs of one node, of a cluster, or of sentinels. The package
@@ -157,7 +159,6 @@ func New(urls []string, opts Options) (*Cache, error) {
 
 		encrypted: t.scheme == "rediss",
 		masters:   make(map[string]*server),
-		reported:  Health{Condition: OK},
 	}
 	c.cluster, _ = client.(*redis.ClusterClient)
 	c.whole = c.newServer("", "")

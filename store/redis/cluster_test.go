@@ -78,7 +78,7 @@ func TestAReplicaTakesOver(t *testing.T) {
 	if h := cache.Health(); h.Condition != redis.OK || h.Error != "" {
 		t.Errorf("the health is %+v", h)
 	}
-	if text := log.String(); strings.Count(text, "does not answer") != 1 || strings.Count(text, "answers again") != 1 {
+	if text := log.String(); strings.Count(text, "does not answer") != 1 || strings.Count(text, "works again") != 1 {
 		t.Errorf("the log is\n%s", text)
 	}
 }

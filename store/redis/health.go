@@ -3,6 +3,7 @@ package redis
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"time"
 )
 
@@ -67,8 +68,8 @@ func worse(a, b Condition) Condition {
 	return b
 }
 
-// Check reads and writes the key address to find out how well Redis works. If something is
-// wrong, one line in the log says what.
+// Check reads and writes the key address to find out how well Redis works. The first time, and
+// if something is wrong or right again, one line in the log says so.
 func (c *Cache) Check(ctx context.Context, address string) {
 	read := func() error { _, err := c.get(ctx, address); return err }
 	write := func() error { return c.set(ctx, address, []byte{}, time.Second) }
@@ -84,29 +85,40 @@ func (c *Cache) Check(ctx context.Context, address string) {
 			}
 		}
 	}
+	c.report(true)
 }
 
-// report logs when Redis stops and when it starts to work. It does not log the attempts
-// in between, nor the same condition twice for reads and writes.
-func (c *Cache) report() {
+// logInterval is how often the log repeats that Redis does not work. It is a little less than a
+// minute, since an engine at rest checks each minute.
+const logInterval = 55 * time.Second
+
+// report logs how Redis works if that has changed. With repeat it does so each minute while Redis
+// does not work. It does not log the attempts in between, nor the same condition twice for reads
+// and writes.
+func (c *Cache) report(repeat bool) {
 	c.reporting.Lock()
 	defer c.reporting.Unlock()
-	h := c.Health()
-	if h.Condition == c.reported.Condition && (h.Condition != Failing || h.Error == c.reported.Error) {
+	h, now := c.Health(), time.Now() //nolint:forbidigo // for display
+	before, logged := c.reported, c.logged
+	changed := h.Condition != before.Condition || h.Condition == Failing && h.Error != before.Error
+	if !changed && (!repeat || h.Condition == OK || now.Sub(logged) < logInterval) {
 		return
 	}
-	c.reported = h
-	switch h.Condition {
-	case Unreachable:
-		c.log.Warn("redis does not answer and is left alone for a while", "error", h.Error)
-	case Failing:
+	c.reported, c.logged = h, now
+	since := slog.Time("since", h.Since)
+	switch {
+	case h.Condition == Unreachable:
+		c.log.Warn("redis does not answer, each instance verifies keys itself", "error", h.Error, since)
+	case h.Condition == Failing:
 		what := "writes"
 		if h.Reads != OK {
 			what = "reads"
 		}
-		c.log.Warn("redis answers with errors and is left alone for a while", "error", h.Error, "calls", what)
-	case OK:
-		c.log.Info("redis answers again")
+		c.log.Warn("redis answers with errors, each instance verifies keys itself", "error", h.Error, "calls", what, since)
+	case before.Condition == "":
+		c.log.Info("redis works")
+	default:
+		c.log.Info("redis works again", slog.String("after", now.Sub(before.Since).Round(time.Millisecond).String()))
 	}
 }
 

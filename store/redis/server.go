@@ -18,7 +18,8 @@ type server struct {
 }
 
 func (c *Cache) newServer(addr, key string) *server {
-	return &server{addr, key, newBreaker(c.cooldown, c.report), newBreaker(c.cooldown, c.report)}
+	changed := func() { c.report(false) }
+	return &server{addr, key, newBreaker(c.cooldown, changed), newBreaker(c.cooldown, changed)}
 }
 
 func (s *server) breaker(what operation) *breaker {
@@ -73,7 +74,7 @@ func (c *Cache) owner(ctx context.Context, what operation, key string) (*server,
 	}
 	c.mu.Unlock()
 	if !known {
-		c.report() // it may have taken the place of one that does not answer
+		c.report(false) // it may have taken the place of one that does not answer
 	}
 	return s, nil
 }
