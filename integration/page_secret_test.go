@@ -90,7 +90,7 @@ func TestARevealedKeyIsNowhereElse(t *testing.T) {
 				}
 				system_keys {
 					%s
-					argon2id 64KiB 1 1
+					argon2id 7MiB 1 1
 				}
 			}
 			http://%s {
