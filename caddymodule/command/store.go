@@ -47,7 +47,7 @@ type target struct {
 	app    *caddymodule.App // the configuration, not running; nil with --store
 	params phc.Params       // of new hashes
 	now    func() time.Time
-	raw    []byte           // the whole configuration, as JSON
+	raw    []byte // the whole configuration, as JSON
 	// adminEndpoint is the address of Caddy's admin endpoint in the configuration. It is
 	// empty if there is none.
 	adminEndpoint string
