@@ -71,6 +71,6 @@ func getActivity(w http.ResponseWriter, r *http.Request, x *Exchange) error {
 	if err != nil {
 		return err
 	}
-	WriteJSON(w, http.StatusOK, keyAnswer(ShowActivity(activity), keysPath+"/"+x.ID.String()+"/activity"))
+	WriteJSON(w, http.StatusOK, x.keyAnswer(ShowActivity(activity), "/"+x.ID.String()+"/activity"))
 	return nil
 }

@@ -35,6 +35,10 @@ type Config struct {
 	// Page is the path of the System page, without a slash at the end. It is empty if
 	// there is no page.
 	Page string
+	// Base is the path below which a request comes in for every path of the admin plane, the
+	// page's too. Mount is what a client has in front of them: Base, and what was taken away
+	// before. Both are without a slash at the end, and empty for the root.
+	Base, Mount string
 	// ForwardedTLS reports whether a trusted proxy has received the request over TLS.
 	// It may be nil.
 	ForwardedTLS func(r *http.Request) bool
@@ -112,8 +116,9 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request, x *Exchange) err
 	if err := h.checkHost(r); err != nil {
 		return err
 	}
-	found, id, ok := h.route(r.URL.EscapedPath())
-	if !ok {
+	escaped, below := strings.CutPrefix(r.URL.EscapedPath(), h.config.Base)
+	found, id, ok := h.route(escaped)
+	if !below || !ok {
 		return NotFound()
 	}
 	x.Route, x.ID = found, id

@@ -89,11 +89,16 @@ func (h *Handler) oursInAnyReading(p string) bool {
 
 // ours reports whether a cleaned path is one of ours, in ASCII letters of any case.
 func (h *Handler) ours(cleaned string) bool {
+	if !IsBelow(cleaned, h.config.Base) {
+		return false
+	}
+	cleaned = cleaned[len(h.config.Base):]
 	return IsBelow(cleaned, keysPath) || IsBelow(cleaned, auditPath) || IsBelow(cleaned, APIPath) ||
 		len(cleaned) == len(GraphQLPath) && IsBelow(cleaned, GraphQLPath) || h.config.Page != "" && IsBelow(cleaned, h.config.Page)
 }
 
-// IsBelow reports whether a path is the other one, or below it.
+// IsBelow reports whether a path is the other one, or below it. Every path is below the empty
+// one.
 func IsBelow(p, of string) bool {
 	return len(p) >= len(of) && strings.EqualFold(p[:len(of)], of) && (len(p) == len(of) || p[len(of)] == '/')
 }

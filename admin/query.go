@@ -177,9 +177,9 @@ func (p Parameters) limit() (int, error) {
 	return limit, nil
 }
 
-// sortFields are the columns that the API sorts by. Each has an index. The System page
+// SortFields are the columns that the API sorts by. Each has an index. The System page
 // has one more.
-var sortFields = []store.SortField{store.SortCreatedAt, store.SortLabel, store.SortLastUsedAt, store.SortExpiresAt}
+var SortFields = []store.SortField{store.SortCreatedAt, store.SortLabel, store.SortLastUsedAt, store.SortExpiresAt}
 
 // Sort reads a column. A hyphen in front means descending. By default the newest keys
 // come first.
@@ -189,7 +189,7 @@ func (p Parameters) Sort() (store.SortField, bool, error) {
 		return store.SortCreatedAt, true, nil
 	}
 	name, desc := strings.CutPrefix(text, "-")
-	if field := store.SortField(name); slices.Contains(sortFields, field) {
+	if field := store.SortField(name); slices.Contains(SortFields, field) {
 		return field, desc, nil
 	}
 	return "", false, &store.InvalidError{

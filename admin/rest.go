@@ -26,7 +26,7 @@ func ListKeys(w http.ResponseWriter, r *http.Request, x *Exchange) error {
 	for i := range page.Keys {
 		data = append(data, ShowKey(&page.Keys[i]))
 	}
-	WriteJSON(w, http.StatusOK, listAnswer(r, keysPath, data, meta{Total: page.Total}, CursorText(page.Next)))
+	WriteJSON(w, http.StatusOK, x.listAnswer(r, keysPath, data, meta{Total: page.Total}, CursorText(page.Next)))
 	return nil
 }
 
@@ -63,7 +63,7 @@ func listAudit(w http.ResponseWriter, r *http.Request, x *Exchange) error {
 	if page.More {
 		m.Relation = "gte"
 	}
-	WriteJSON(w, http.StatusOK, listAnswer(r, auditPath, data, m, AuditCursor(page)))
+	WriteJSON(w, http.StatusOK, x.listAnswer(r, auditPath, data, m, AuditCursor(page)))
 	return nil
 }
 
@@ -99,7 +99,7 @@ func CreateKey(w http.ResponseWriter, r *http.Request, x *Exchange) error {
 	if err != nil {
 		return err
 	}
-	answerNewKey(w, key, plain)
+	x.answerNewKey(w, key, plain)
 	return nil
 }
 
@@ -111,6 +111,6 @@ func GetKey(w http.ResponseWriter, r *http.Request, x *Exchange) error {
 	if err != nil {
 		return err
 	}
-	WriteJSON(w, http.StatusOK, keyAnswer(ShowKey(key), keysPath+"/"+x.ID.String()))
+	WriteJSON(w, http.StatusOK, x.keyAnswer(ShowKey(key), "/"+x.ID.String()))
 	return nil
 }

@@ -20,7 +20,7 @@ func RevokeKey(w http.ResponseWriter, r *http.Request, x *Exchange) error {
 		return err
 	}
 	return answerRevocation(w, r, revocation, func(revoked *Revoked) envelope {
-		return keyAnswer(ShowRevoked(revoked), keysPath+"/"+x.ID.String())
+		return x.keyAnswer(ShowRevoked(revoked), "/"+x.ID.String())
 	})
 }
 
@@ -34,7 +34,7 @@ func revokeKeys(w http.ResponseWriter, r *http.Request, x *Exchange) error {
 	if err != nil {
 		return err
 	}
-	href := keysPath + "?" + r.URL.RawQuery
+	query := "?" + r.URL.RawQuery
 	ctx, cancel := Detached(r.Context())
 	defer cancel()
 	if dryRun {
@@ -42,14 +42,14 @@ func revokeKeys(w http.ResponseWriter, r *http.Request, x *Exchange) error {
 		if err != nil {
 			return err
 		}
-		WriteJSON(w, http.StatusOK, keyAnswer(ShowMatching(keys), href))
+		WriteJSON(w, http.StatusOK, x.keyAnswer(ShowMatching(keys), query))
 		return nil
 	}
 	revocation, err := x.Service.RevokeMany(ctx, x.Actor, filter)
 	if err != nil {
 		return err
 	}
-	return answerRevocation(w, r, revocation, func(revoked *Revoked) envelope { return keyAnswer(ShowRevokedKeys(revoked), href) })
+	return answerRevocation(w, r, revocation, func(revoked *Revoked) envelope { return x.keyAnswer(ShowRevokedKeys(revoked), query) })
 }
 
 // answerRevocation waits for the end of a revocation. If the caller sets a limit

@@ -73,7 +73,7 @@ func RotateKey(w http.ResponseWriter, r *http.Request, x *Exchange) error {
 	if err := x.Service.mayRotate(x.Actor); err != nil {
 		return err // before the body is read
 	}
-	return rotate(w, r, func(ctx context.Context, want RotateOptions) (*Rotation, error) {
+	return x.rotate(w, r, func(ctx context.Context, want RotateOptions) (*Rotation, error) {
 		return x.Service.Rotate(ctx, x.Actor, x.ID, want)
 	})
 }
@@ -83,12 +83,12 @@ func rotateSelf(w http.ResponseWriter, r *http.Request, x *Exchange) error {
 	if err := x.Service.mayRotateSelf(x.Actor); err != nil {
 		return err
 	}
-	return rotate(w, r, func(ctx context.Context, want RotateOptions) (*Rotation, error) {
+	return x.rotate(w, r, func(ctx context.Context, want RotateOptions) (*Rotation, error) {
 		return x.Service.RotateSelf(ctx, x.Actor, want)
 	})
 }
 
-func rotate(w http.ResponseWriter, r *http.Request, do func(context.Context, RotateOptions) (*Rotation, error)) error {
+func (x *Exchange) rotate(w http.ResponseWriter, r *http.Request, do func(context.Context, RotateOptions) (*Rotation, error)) error {
 	body, err := ReadJSON(w, r, maxBody)
 	if err != nil {
 		return err
@@ -112,16 +112,16 @@ func rotate(w http.ResponseWriter, r *http.Request, do func(context.Context, Rot
 	if err := rotation.Wait(context.WithoutCancel(r.Context())); err != nil {
 		return err
 	}
-	answerNewKey(w, rotation.Key, rotation.Plain)
+	x.answerNewKey(w, rotation.Key, rotation.Plain)
 	return nil
 }
 
 // answerNewKey answers with a key in clear, for the only time.
-func answerNewKey(w http.ResponseWriter, key *store.Key, plain string) {
-	shown, href := ShowKey(key), keysPath+"/"+key.ID.String()
+func (x *Exchange) answerNewKey(w http.ResponseWriter, key *store.Key, plain string) {
+	shown, below := ShowKey(key), "/"+key.ID.String()
 	shown.Key = plain
-	w.Header().Set("Location", href)
-	WriteJSON(w, http.StatusCreated, keyAnswer(shown, href))
+	w.Header().Set("Location", x.keysLink(below).Href)
+	WriteJSON(w, http.StatusCreated, x.keyAnswer(shown, below))
 }
 
 // getSelf answers with the calling key.
@@ -132,6 +132,6 @@ func getSelf(w http.ResponseWriter, r *http.Request, x *Exchange) error {
 	if err != nil {
 		return err
 	}
-	WriteJSON(w, http.StatusOK, keyAnswer(ShowKey(key), keysPath+"/"+key.ID.String()))
+	WriteJSON(w, http.StatusOK, x.keyAnswer(ShowKey(key), "/"+key.ID.String()))
 	return nil
 }

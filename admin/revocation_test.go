@@ -154,7 +154,7 @@ func deletion(ctx context.Context, service *Service, prefer string) (*httptest.R
 		r.Header.Set("Prefer", prefer)
 	}
 	w := httptest.NewRecorder()
-	return w, RevokeKey(w, r, &Exchange{Service: service, Actor: CLI(), ID: store.ID{1}})
+	return w, RevokeKey(w, r, &Exchange{handler: new(Handler), Service: service, Actor: CLI(), ID: store.ID{1}})
 }
 
 func TestDeletionAnswersWhenItIsTrueOrWhenPatienceIsOver(t *testing.T) {

@@ -178,7 +178,7 @@ func TestARotationFailsWithItsWait(t *testing.T) {
 	for _, body := range []string{"", `{"now":true}`} {
 		r := httptest.NewRequest(http.MethodPost, "/v1/admin/system-keys/x/rotate", strings.NewReader(body))
 		w := httptest.NewRecorder()
-		err := RotateKey(w, r, &Exchange{Service: service, Actor: CLI(), ID: store.ID{1}})
+		err := RotateKey(w, r, &Exchange{handler: new(Handler), Service: service, Actor: CLI(), ID: store.ID{1}})
 		if body == "" && (err != nil || w.Code != http.StatusCreated) || body != "" && (RefusalOf(err).Status != http.StatusServiceUnavailable || w.Body.Len() > 0) {
 			t.Errorf("%q: %v, %d %s", body, err, w.Code, w.Body)
 		}

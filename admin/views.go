@@ -181,14 +181,21 @@ type envelope struct {
 	Meta  *meta `json:"meta,omitempty"`
 }
 
-// keyAnswer is the answer about one key.
-func keyAnswer(data any, href string) envelope {
-	return envelope{Data: data, Links: links{Self: link{href}, Collection: link{keysPath}}}
+// keysLink is the link of the keys, or of what is below or behind it.
+func (x *Exchange) keysLink(below string) link {
+	return link{x.handler.config.Mount + keysPath + below}
+}
+
+// keyAnswer is the answer about one key, or about several. Below is where it is, below the
+// path of the keys or behind it.
+func (x *Exchange) keyAnswer(data any, below string) envelope {
+	return envelope{Data: data, Links: links{Self: x.keysLink(below), Collection: x.keysLink("")}}
 }
 
 // listAnswer is the answer with a page of a list. cursor is that of the next page, or
 // empty.
-func listAnswer(r *http.Request, collection string, data any, m meta, cursor string) envelope {
+func (x *Exchange) listAnswer(r *http.Request, collection string, data any, m meta, cursor string) envelope {
+	collection = x.handler.config.Mount + collection
 	answer := envelope{Data: data, Links: links{Self: link{collection}, Collection: link{collection}}, Meta: &m}
 	if r.URL.RawQuery != "" {
 		answer.Links.Self.Href += "?" + r.URL.RawQuery

@@ -3,6 +3,7 @@ package caddymodule
 import (
 	"context"
 	"net/http"
+	"path"
 	"strings"
 	"time"
 
@@ -16,6 +17,7 @@ import (
 	"github.com/lumio-vision/caddy-system-keys/internal/engine"
 	"github.com/lumio-vision/caddy-system-keys/internal/gate"
 	"github.com/lumio-vision/caddy-system-keys/internal/jwtauth"
+	"github.com/lumio-vision/caddy-system-keys/internal/lru"
 	"github.com/lumio-vision/caddy-system-keys/internal/observe"
 	"github.com/lumio-vision/caddy-system-keys/internal/session"
 	"github.com/lumio-vision/caddy-system-keys/internal/verify"
@@ -50,6 +52,11 @@ type Admin struct {
 	// and gives the browser a session of eight hours. Default: `/system`.
 	UI string `json:"ui,omitempty"`
 
+	// The path below which everything is served, the page too, such as `/lumio`. A
+	// prefix that an earlier handler takes away (`handle_path`, `uri strip_prefix`) is
+	// found without it: leave it out then. Default: the root.
+	Base string `json:"base,omitempty"`
+
 	// JSON Web Tokens of people, sent as `Authorization: Bearer lm_` followed by
 	// the token. None by default.
 	JWT *JWT `json:"jwt,omitempty"`
@@ -70,8 +77,13 @@ type Admin struct {
 	app      *App
 	refuser  *refuser
 	verifier *jwtauth.Verifier // set before the app has started; nil without JWT
-	handler  *admin.Handler
+	config   admin.Config
+	owner    *admin.Handler                     // knows which paths are ours
+	handlers *lru.Cache[string, *admin.Handler] // by the prefix that was taken away
 }
+
+// maxMounts is how many prefixes a handler remembers. With `handle_path` there is one.
+const maxMounts = 8
 
 // CaddyModule returns the Caddy module information.
 func (*Admin) CaddyModule() caddy.ModuleInfo {
@@ -95,7 +107,7 @@ func (a *Admin) Provision(ctx caddy.Context) error {
 		app.whenStarted(func(*caddy.Replacer) error { return a.TrustAuthUser.checkMaps(ctx) })
 	}
 	a.refuser = newRefuser(ctx.Slogger())
-	config := admin.Config{
+	a.config = admin.Config{
 		Service: func(ctx context.Context) (*admin.Service, error) {
 			live, err := app.live(ctx)
 			if err != nil {
@@ -123,14 +135,43 @@ func (a *Admin) Provision(ctx caddy.Context) error {
 		AllowedHosts:       a.AllowedHosts,
 		GraphQLPassthrough: a.GraphQLPassthrough,
 		Page:               a.page(),
+		Base:               a.Base,
 		ForwardedTLS:       forwardedTLS,
 	}
+	a.handlers = lru.New[string, *admin.Handler](maxMounts)
+	a.owner = a.handler("")
+	return nil
+}
+
+// handler returns the handler for requests from whose path this prefix was taken away.
+func (a *Admin) handler(prefix string) *admin.Handler {
+	if h, ok := a.handlers.Get(prefix); ok {
+		return h
+	}
+	config := a.config
+	config.Mount = prefix + config.Base
 	surfaces := []admin.Surface{graphql.New(config)}
 	if config.Page != "" {
 		surfaces = append(surfaces, page.New(config))
 	}
-	a.handler = admin.NewHandler(config, surfaces...)
-	return nil
+	h := admin.NewHandler(config, surfaces...)
+	a.handlers.Add(prefix, h)
+	return h
+}
+
+// takenAway returns the prefix that earlier handlers have taken away from the path of a
+// request. It returns nothing if they have changed the path in another way, and if somebody
+// could read the prefix as something else, such as the host in "//host/system".
+func takenAway(r *http.Request) string {
+	sent, ok := r.Context().Value(caddyhttp.OriginalRequestCtxKey).(http.Request)
+	if !ok {
+		return ""
+	}
+	prefix, ok := strings.CutSuffix(sent.URL.EscapedPath(), r.URL.EscapedPath())
+	if !ok || !plainPath.MatchString(prefix) || path.Clean(prefix) != prefix {
+		return ""
+	}
+	return prefix
 }
 
 // identities returns the ways in which a request can show who is its admin.
@@ -207,8 +248,8 @@ func (a *Admin) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp
 	case wantsPublicKeys(r):
 		a.app.servePublicKeys(w, r, a.refuser)
 		return nil
-	case a.handler.Owns(r.URL.Path):
-		return a.handler.Serve(w, r, handOn)
+	case a.owner.Owns(r.URL.Path):
+		return a.handler(takenAway(r)).Serve(w, r, handOn)
 	}
 	return handOn(w, r)
 }

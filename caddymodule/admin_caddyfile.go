@@ -16,6 +16,7 @@ import (
 //
 //	system_keys_admin [<matcher>] {
 //		ui off|<path>
+//		base <path>
 //		jwt {
 //			jwks <url|file>
 //			key <public key in PEM form, or secret>
@@ -35,6 +36,7 @@ import (
 func (a *Admin) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	return options{
 		"ui":                  checked(readText(&a.UI), a.checkUI),
+		"base":                checked(readText(&a.Base), a.checkBase),
 		"jwt":                 a.unmarshalJWT,
 		"trust_auth_user":     a.unmarshalTrustAuthUser,
 		"allowed_hosts":       checked(readList(&a.AllowedHosts), a.checkHosts),
@@ -82,7 +84,7 @@ func (a *Admin) unmarshalTrustAuthUser(d *caddyfile.Dispenser) error {
 // check reports what is wrong with the settings, as far as that can be seen without
 // resolving a placeholder.
 func (a *Admin) check() error {
-	errs := []error{a.checkHosts(), a.checkUI()}
+	errs := []error{a.checkHosts(), a.checkUI(), a.checkBase()}
 	if a.JWT != nil {
 		errs = append(errs, a.JWT.config().Check())
 	}
@@ -115,14 +117,15 @@ func (a *Admin) page() string {
 	return a.UI
 }
 
-var uiPath = regexp.MustCompile(`^(/[A-Za-z0-9._~-]+)+$`)
+// plainPath matches a path that no program spells differently, once it is clean.
+var plainPath = regexp.MustCompile(`^(/[A-Za-z0-9._~-]+)+$`)
 
 // checkUI refuses a path that other programs may spell differently, and a path of an API.
 func (a *Admin) checkUI() error {
 	if a.UI == "" || a.UI == uiOff {
 		return nil
 	}
-	if !uiPath.MatchString(a.UI) || path.Clean(a.UI) != a.UI {
+	if !plainPath.MatchString(a.UI) || path.Clean(a.UI) != a.UI {
 		return fmt.Errorf("ui: off, or a path such as /system of letters, digits, and . _ ~ -, not %q", a.UI)
 	}
 	lower := strings.ToLower(a.UI)
@@ -130,6 +133,14 @@ func (a *Admin) checkUI() error {
 		if lower == taken || strings.HasPrefix(lower, taken+"/") {
 			return errors.New("ui: " + taken + " is for APIs: choose another path for the System page")
 		}
+	}
+	return nil
+}
+
+// checkBase refuses a path that other programs may spell differently.
+func (a *Admin) checkBase() error {
+	if a.Base != "" && (!plainPath.MatchString(a.Base) || path.Clean(a.Base) != a.Base) {
+		return fmt.Errorf("base: a path such as /lumio of letters, digits, and . _ ~ -, without a slash at the end, not %q", a.Base)
 	}
 	return nil
 }

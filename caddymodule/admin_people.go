@@ -42,11 +42,12 @@ type JWT struct {
 	Audience string `json:"audience,omitempty"`
 
 	// The claim that lists permissions, as an array of strings or as one string
-	// with blanks between them. Default: `permissions`.
+	// with blanks between them. If no claim has this very name, it is a path into nested
+	// claims, such as `realm_access.roles`. Default: `permissions`.
 	PermissionsClaim string `json:"permissions_claim,omitempty"`
 
-	// The claim that makes a system admin if it is the boolean true. Default:
-	// `is_system`.
+	// The claim that makes a system admin if it is the boolean true. It may be a path
+	// too. Default: `is_system`.
 	SystemClaim string `json:"system_claim,omitempty"`
 }
 

@@ -126,7 +126,7 @@ type App struct {
 
 // Argon2id is the cost of a hash (RFC 9106).
 type Argon2id struct {
-	// Memory in bytes, a multiple of 1024.
+	// Memory in bytes, a multiple of 1024, at least 7340032 (7 MiB).
 	Memory int64 `json:"memory,omitempty"`
 	// Passes over the memory.
 	Iterations int `json:"iterations,omitempty"`

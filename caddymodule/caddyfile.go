@@ -138,7 +138,7 @@ func parseDuration(arg string) (caddy.Duration, error) {
 func parseSize(arg string) (int64, error) {
 	size, err := humanize.ParseBytes(arg)
 	if err != nil || strings.Trim(arg, "0123456789., ") == "" || size == 0 || size > 1<<50 {
-		return 0, fmt.Errorf("not a size, such as 64MiB: %q", arg)
+		return 0, fmt.Errorf("not a size with a unit, such as 64MiB: %q", arg)
 	}
 	return int64(size), nil
 }

@@ -166,6 +166,16 @@ func (a *App) resolveRedis(repl *caddy.Replacer) (*redisSettings, error) {
 	return s, nil
 }
 
+// OpenRedis makes the cache of an app from [ReadApp], without connecting to it. It is nil if
+// there is none.
+func (a *App) OpenRedis() (*redis.Cache, error) {
+	s, err := a.resolveRedis(caddy.NewReplacer())
+	if s == nil || err != nil {
+		return nil, err
+	}
+	return s.newCache(a.logger)
+}
+
 // newCache makes the cache, without connecting to it.
 func (s *redisSettings) newCache(logger *slog.Logger) (*redis.Cache, error) {
 	opts := redis.Options{Timeout: s.Timeout, Logger: logger}

@@ -30,6 +30,10 @@ const (
 	minAuditRetention       = time.Hour
 	defaultExpiredRetention = 30 * 24 * time.Hour
 	minExpiredRetention     = time.Second
+
+	// minHashMemory is the least memory of a hash that OWASP recommends:
+	// https://cheatsheetseries.owasp.org/cheatsheets/Password_Storage_Cheat_Sheet.html#argon2id
+	minHashMemory = 7 << 20
 )
 
 // The values of `on_lapse`.
@@ -95,11 +99,15 @@ func (a *App) Validate() error {
 
 // Params returns the cost in the form that the hash function takes.
 func (c *Argon2id) Params() (phc.Params, error) {
+	if c.Memory < minHashMemory {
+		// A PHC string and many programs have the number in KiB.
+		return phc.Params{}, fmt.Errorf("argon2id: memory must be at least 7 MiB, not %d bytes", c.Memory)
+	}
 	if c.Memory%1024 != 0 {
 		return phc.Params{}, fmt.Errorf("argon2id: memory must be a multiple of 1 KiB, not %d bytes", c.Memory)
 	}
 	const limit int64 = 1 << 31
-	if c.Memory < 0 || c.Memory >= limit<<10 || c.Iterations < 0 || int64(c.Iterations) >= limit ||
+	if c.Memory >= limit<<10 || c.Iterations < 0 || int64(c.Iterations) >= limit ||
 		c.Parallelism < 0 || c.Parallelism > 255 {
 		return phc.Params{}, errors.New("argon2id: a parameter is far out of bounds")
 	}

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -53,6 +54,7 @@ func ReadApp(raw json.RawMessage) (*App, error) {
 	if err := caddy.StrictUnmarshalJSON(raw, app); err != nil {
 		return nil, err
 	}
+	app.logger = slog.New(slog.DiscardHandler)
 	app.setDefaults()
 	return app, nil
 }

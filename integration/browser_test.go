@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -53,6 +54,8 @@ type tab struct {
 	t    testing.TB
 	ctx  context.Context
 	base string
+	// asked counts the questions whether the page shall be left. They get a yes.
+	asked atomic.Int32
 }
 
 // patience is how long something that is bound to come may take.
@@ -82,6 +85,17 @@ func newTab(t testing.TB, base string, options ...chromedp.ContextOption) *tab {
 	t.Cleanup(end)
 	b := &tab{t: t, ctx: ctx, base: base}
 	if err := chromedp.Do(ctx); err != nil { // which opens it, without a deadline
+		t.Fatal(err)
+	}
+	err = chromedp.Listen(ctx, func(event any) {
+		if _, ok := event.(*page.EventJavascriptDialogOpening); ok {
+			b.asked.Add(1)
+			go func() { // the answer to a command comes by the same loop
+				_, _ = chromedp.Call(ctx, page.HandleJavaScriptDialog, page.HandleJavaScriptDialogParams{Accept: true})
+			}()
+		}
+	})
+	if err != nil {
 		t.Fatal(err)
 	}
 	b.do(chromedp.EmulateViewport(1100, 850))

@@ -173,7 +173,7 @@ func mint(tb testing.TB, keys *admin.Service, label string, permissions ...strin
 }
 
 // cheap are options that make a test's own hashes cheap.
-const cheap = "argon2id 64KiB 1 1\n"
+const cheap = "argon2id 7MiB 1 1\n"
 
 // run starts a Caddy with a site on a free port, and stops it with the test. It
 // returns the site's address.

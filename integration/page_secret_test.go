@@ -90,7 +90,7 @@ func TestARevealedKeyIsNowhereElse(t *testing.T) {
 				}
 				system_keys {
 					%s
-					argon2id 64KiB 1 1
+					argon2id 7MiB 1 1
 				}
 			}
 			http://%s {
@@ -168,6 +168,45 @@ func TestARevealedKeyIsNowhereElse(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestLeavingWithANewKeyAsks: until the key was copied. Copying is what the page leads to.
+func TestLeavingWithANewKeyAsks(t *testing.T) {
+	site := newPageSite(t, onSQLite(t), "")
+	b := site.signedIn(t)
+	b.grant("clipboard-read", "clipboard-write")
+	create := func() {
+		b.open("/system")
+		b.choose("a", "Create Key")
+		b.fill("#label", "canary")
+		b.fill("#permissions", "bots:read")
+		b.choose("dialog button", "Create Key")
+		b.state("reveal")
+	}
+	leave := func(what string, want int32) {
+		t.Helper()
+		before := b.asked.Load()
+		b.open("/system")
+		if got := b.asked.Load() - before; got != want {
+			t.Errorf("%s the page asked %d times, want %d", what, got, want)
+		}
+	}
+	create()
+	if primary := b.texts("dialog .primary"); len(primary) != 1 || primary[0] != "Copy Key" {
+		t.Errorf("the main button is %q", primary)
+	}
+	leave("with a key that was not copied", 1)
+	leave("without a key", 0)
+	create()
+	eval[chromedp.Void](b, "(document.querySelector('#new-key').focus(), getSelection().selectAllChildren(document.querySelector('#new-key')), document.execCommand('copy'), undefined)")
+	leave("with a key that was selected and copied", 0)
+	create()
+	b.choose("dialog button", "Copy Key")
+	b.until("document.querySelector('#new-key[data-safe]')")
+	leave("with a key that was copied", 0)
+	create()
+	b.choose("dialog a", "Dismiss")
+	leave("after Dismiss", 0)
 }
 
 // TestAKeyDoesNotOutliveItsTab: a tab that crashes while it shows a new key takes it

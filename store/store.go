@@ -88,6 +88,10 @@ type Store interface {
 	// error and changes nothing.
 	Migrate(ctx context.Context) error
 
+	// Inspect looks for what is wrong with the schema and with the rights of the role. It
+	// changes nothing, and needs no schema and no rights but to connect.
+	Inspect(ctx context.Context) (*Inspection, error)
+
 	// MintKey returns the mint key. It never changes in the life of a store.
 	MintKey(ctx context.Context) (MintKey, error)
 

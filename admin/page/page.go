@@ -28,7 +28,7 @@ type Page struct {
 // New makes the page at the path that the configuration names.
 func New(config admin.Config) *Page {
 	base := config.Page
-	p := &Page{config: config, base: base, ui: ui.New(base), pages: make(map[*admin.Route]bool)}
+	p := &Page{config: config, base: base, ui: ui.New(config.Mount, base), pages: make(map[*admin.Route]bool)}
 	html := func(only string, calls map[string]call) *admin.Route {
 		route := &admin.Route{Calls: make(map[string]admin.Call, len(calls)), Only: only, Form: true}
 		for method, do := range calls {
@@ -94,7 +94,7 @@ func (p *Page) html(do call) admin.Call {
 // whose errors are pages, for a form, and for a path below the page that names nothing.
 func (p *Page) Fail(w http.ResponseWriter, r *http.Request, x *admin.Exchange, refusal *gate.Refusal) bool {
 	switch {
-	case x.Route == nil && admin.IsBelow(r.URL.Path, p.base), p.pages[x.Route], (x.Route == p.routes[admin.APIPath] || x.Route == p.rotation) && admin.IsForm(r):
+	case x.Route == nil && admin.IsBelow(r.URL.Path, p.config.Base+p.base), p.pages[x.Route], (x.Route == p.routes[admin.APIPath] || x.Route == p.rotation) && admin.IsForm(r):
 		p.fail(w, r, &exchange{Exchange: x, page: p}, refusal)
 		return true
 	}
@@ -182,7 +182,7 @@ func (p *Page) render(w http.ResponseWriter, r *http.Request, x *exchange, statu
 
 // frame is what surrounds the content, by who is signed in.
 func (p *Page) frame(r *http.Request, x *exchange) ui.Frame {
-	frame := ui.Frame{Language: languageOf(r), Now: p.config.Now()}
+	frame := ui.Frame{Language: p.languageOf(r), Now: p.config.Now()}
 	if x.visit == nil {
 		return frame
 	}
@@ -197,10 +197,6 @@ func (p *Page) frame(r *http.Request, x *exchange) ui.Frame {
 
 // languageOf is the language that the browser has chosen on the page, or else the one
 // that it prefers.
-func languageOf(r *http.Request) ui.Language {
-	chosen := ""
-	if cookie, err := r.Cookie(session.CookieLanguage); err == nil {
-		chosen = cookie.Value
-	}
-	return ui.Choose(chosen, r.Header.Get("Accept-Language"))
+func (p *Page) languageOf(r *http.Request) ui.Language {
+	return ui.Choose(session.Language(r, p.scope(r)), r.Header.Get("Accept-Language"))
 }

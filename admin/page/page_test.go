@@ -1,6 +1,8 @@
 package page_test
 
 import (
+	"fmt"
+	"html"
 	"net/http"
 	"regexp"
 	"slices"
@@ -166,4 +168,54 @@ func TestThePageTakesIDsInCapitals(t *testing.T) {
 	other.Get("/v1/admin/system-keys", "Authorization", "Bearer "+plain).Is(t, "the key", http.StatusUnauthorized, "invalid_token")
 	nobody := store.NewAuditID(time.Now()).String()
 	v.Get("/system/keys/"+nobody+"/revoke").Is(t, "a form for nobody", http.StatusNotFound, "")
+}
+
+// TestTheListIsTurnedToItsEndAndBack: the last page has the rows that it has when it is
+// reached page by page, and so has each page on the way back.
+func TestTheListIsTurnedToItsEndAndBack(t *testing.T) {
+	t.Parallel()
+	p := plane.New(t, plane.Options{})
+	_, plain := p.MintAdmin(t)
+	for range 77 {
+		p.Mint(t, "bot", "bots:read")
+	}
+	v := plane.Visit(t, p.URL)
+	a := v.SignIn(plain)
+	rows := func() string {
+		var ids []string
+		for _, found := range regexp.MustCompile(`<tr[^>]* data-id="([^"]+)`).FindAllStringSubmatch(a.Body, -1) {
+			ids = append(ids, found[1])
+		}
+		return strings.Join(ids, "\n")
+	}
+	turn := func(text string) {
+		t.Helper()
+		found := regexp.MustCompile(`href="([^"]*)" data-list>` + text + `</a>`).FindStringSubmatch(a.Body)
+		if found == nil {
+			t.Fatalf("there is no %s in %s", text, a.Body)
+		}
+		a = v.Get(html.UnescapeString(found[1]))
+	}
+	pages := []string{rows()}
+	for range 3 {
+		turn("Next")
+		pages = append(pages, rows())
+	}
+	turn("First")
+	turn("Last")
+	for number := 4; ; number-- {
+		if !strings.Contains(a.Body, fmt.Sprintf("Page %d of 4", number)) {
+			t.Errorf("page %d does not say so", number)
+		}
+		if diff := cmp.Diff(pages[number-1], rows()); diff != "" || rows() == "" {
+			t.Errorf("page %d on the way back (-forth +back):\n%s", number, diff)
+		}
+		if number == 1 {
+			break
+		}
+		turn("Previous")
+	}
+	if n := strings.Count(pages[3], "\n") + 1; n != 3 {
+		t.Errorf("the last page has %d rows", n)
+	}
 }

@@ -64,8 +64,8 @@ func (p *Page) signIn(w http.ResponseWriter, r *http.Request, x *exchange) error
 	if err := p.endSession(r, x); err != nil { // the one before
 		return err
 	}
-	session.Set(w.Header(), token, p.secure(r))
-	p.seeOther(w, p.base)
+	session.Set(w.Header(), token, p.scope(r))
+	p.seeOther(w, p.config.Mount+p.base)
 	return nil
 }
 
@@ -88,7 +88,7 @@ func (p *Page) signOut(w http.ResponseWriter, r *http.Request, x *exchange) erro
 			return err
 		}
 	}
-	session.Clear(w.Header(), p.secure(r))
+	session.Clear(w.Header(), p.scope(r))
 	x.visit = nil
 	p.render(w, r, x, http.StatusOK, ui.SignIn{Notice: "bye"})
 	return nil
@@ -96,7 +96,7 @@ func (p *Page) signOut(w http.ResponseWriter, r *http.Request, x *exchange) erro
 
 // endSession ends the session of the request, if it has one.
 func (p *Page) endSession(r *http.Request, x *exchange) error {
-	token, hasCookie := session.Read(r, p.secure(r))
+	token, hasCookie := session.Read(r, p.scope(r))
 	if !hasCookie {
 		return nil
 	}
@@ -141,8 +141,7 @@ func (p *Page) fail(w http.ResponseWriter, r *http.Request, x *exchange, refusal
 
 // askToSignIn shows the sign-in form to a browser without a session.
 func (p *Page) askToSignIn(w http.ResponseWriter, r *http.Request, x *exchange) {
-	secure := p.secure(r)
-	_, hasCookie := session.Read(r, secure)
+	_, hasCookie := session.Read(r, p.scope(r))
 	if r.Header.Get(fragmentHeader) != "" {
 		p.render(w, r, x, http.StatusUnauthorized, ui.Problem{Code: "session", Status: http.StatusUnauthorized})
 		return
@@ -150,7 +149,7 @@ func (p *Page) askToSignIn(w http.ResponseWriter, r *http.Request, x *exchange) 
 	body, status := ui.SignIn{}, http.StatusOK
 	w.Header().Del("Www-Authenticate") // it is a form that is asked for
 	if hasCookie {
-		session.Clear(w.Header(), secure)
+		session.Clear(w.Header(), p.scope(r))
 		body.Notice = "ended"
 	}
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {

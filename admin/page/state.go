@@ -78,6 +78,9 @@ func keyQueryOf(state *ui.State, now time.Time) (query *store.KeyQuery, backward
 	}
 	var err error
 	switch {
+	case state.Before == ui.End:
+		query.Desc = !query.Desc
+		return query, true
 	case state.Before != "":
 		if query.After, err = store.DecodeCursor(state.Before, query.Sort, !query.Desc); err == nil {
 			query.Desc = !query.Desc

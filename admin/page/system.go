@@ -16,8 +16,8 @@ import (
 func (p *Page) system(w http.ResponseWriter, r *http.Request, x *exchange) error {
 	parameters := pageParameters(r)
 	if chosen, ok := parameters[ui.ParamLanguage]; ok {
-		session.SetLanguage(w.Header(), string(ui.Choose(chosen, "")), p.secure(r))
-		p.seeOther(w, p.base)
+		session.SetLanguage(w.Header(), string(ui.Choose(chosen, "")), p.scope(r))
+		p.seeOther(w, p.config.Mount+p.base)
 		return nil
 	}
 	if p.cameFromElsewhere(w, r) {
@@ -77,7 +77,7 @@ func (p *Page) renderBoth(w http.ResponseWriter, r *http.Request, x *exchange, s
 // again. The second request comes from this site, so that the browser sends the cookie
 // in spite of SameSite=Strict (RFC 6265bis, section 8.8.2).
 func (p *Page) cameFromElsewhere(w http.ResponseWriter, r *http.Request) bool {
-	if _, hasCookie := session.Read(r, p.secure(r)); hasCookie || r.Header.Get("Sec-Fetch-Site") != "cross-site" ||
+	if _, hasCookie := session.Read(r, p.scope(r)); hasCookie || r.Header.Get("Sec-Fetch-Site") != "cross-site" ||
 		r.Header.Get("Sec-Fetch-Mode") != "navigate" || r.Header.Get("Authorization") != "" {
 		return false
 	}
@@ -107,12 +107,18 @@ func (p *Page) keysCard(r *http.Request, x *exchange, state ui.State) (ui.Keys, 
 	if err != nil {
 		return card, err
 	}
+	card.Total = page.Total
+	if card.State.Before == ui.End { // the last page has as many rows as if it was reached by the others
+		card.State.Page = card.Pages()
+		if n := card.LastRows(); n < len(page.Keys) {
+			page.Keys, page.Next = page.Keys[:n], store.CursorAt(&page.Keys[n-1], query.Sort, query.Desc)
+		}
+	}
 	next, prev := page.Next, page.Prev
 	if backwards { // the rows come in reverse order
 		slices.Reverse(page.Keys)
 		next, prev = prev, next
 	}
-	card.Total = page.Total
 	for i := range page.Keys {
 		card.Keys = append(card.Keys, ui.Key{Key: &page.Keys[i], Own: page.Keys[i].ID == x.Actor.Key})
 	}

@@ -37,6 +37,11 @@ func (p *Page) secure(r *http.Request) bool {
 	return r.TLS != nil || p.config.ForwardedTLS != nil && p.config.ForwardedTLS(r)
 }
 
+// scope is what the browser reaches this page by.
+func (p *Page) scope(r *http.Request) session.Scope {
+	return session.Scope{Secure: p.secure(r), Mount: p.config.Mount}
+}
+
 // enter finds out whose browser it is, and refuses an admin who may not see the page.
 // An admin whom the request itself names needs no session. If nobody is signed in, the
 // error wraps errSignedOut.
@@ -52,7 +57,7 @@ func (x *exchange) enter(w http.ResponseWriter, r *http.Request) error {
 	if x.Service, err = p.config.Service(r.Context()); err != nil {
 		return err
 	}
-	token, hasCookie := session.Read(r, p.secure(r))
+	token, hasCookie := session.Read(r, p.scope(r))
 	if !named {
 		if !hasCookie {
 			return signedOut()
@@ -62,7 +67,7 @@ func (x *exchange) enter(w http.ResponseWriter, r *http.Request) error {
 		}
 	} else if !hasCookie { // forms of this admin need a token too
 		token = session.NewToken()
-		session.Set(w.Header(), token, p.secure(r))
+		session.Set(w.Header(), token, p.scope(r))
 	}
 	actor.Request = x.Request
 	x.Actor, x.visit = actor, &visit{token: token, session: !named}

@@ -191,7 +191,7 @@ func TestKeysAreAdoptedByThemselves(t *testing.T) {
 			t.Errorf("with a forged entry it said %s", out)
 		}
 		// Less memory, and a hash that needs more.
-		small := m.configure("argon2id 64KiB 1 1\n\t\thash_memory 100MiB")
+		small := m.configure("argon2id 7MiB 1 1\n\t\thash_memory 100MiB")
 		out, said = m.adopt(1, []string{id("lm_sys_large") + "\tlm_sys_large", "lm_sys_large"}, "--yes", "--config", small)
 		if strings.Count(out, "the hash needs more memory than hash_memory") != 1 || !strings.Contains(said, "2 row(s) are not tried") || !strings.Contains(said, "when the configuration has adopt_keys on") {
 			t.Errorf("of a large hash it said\n%s%s", out, said)

@@ -3,6 +3,7 @@ package command
 import (
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -38,6 +39,7 @@ elsewhere, it shows later whether the log was set back as a whole.`,
 	cmd.Flags().Bool("json", false, "Print the objects of the API, one a line")
 	cmd.Flags().Bool("csv", false, "Print comma-separated values")
 	cmd.Flags().Bool("verify", false, "Check that no record was changed or taken away")
+	complete(cmd, "event", strings.Split(store.AuditEventNames(), ", ")...)
 	return cmd
 }
 

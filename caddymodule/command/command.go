@@ -53,7 +53,7 @@ func addSubcommands(cmd *cobra.Command) {
 	Strict(cmd)
 	for _, sub := range []*cobra.Command{
 		createCommand(), listCommand(), revokeCommand(), rotateCommand(), auditCommand(), statusCommand(), migrateCommand(), importCommand(), adoptCommand(),
-		grantsCommand(), scanCommand(),
+		grantsCommand(), scanCommand(), doctorCommand(), backupCommand(),
 	} {
 		addStoreFlags(sub)
 		Strict(sub)

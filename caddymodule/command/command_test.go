@@ -40,6 +40,8 @@ func (m unraced) Run() int {
 // TestCommands runs the scripts under testdata/script against the real command.
 func TestCommands(t *testing.T) {
 	dsn, empty, unused := testenv.Database(t), testenv.Database(t), testenv.Database(t)
+	doctored, redis := testenv.Database(t), testenv.RedisURL(t)
+	replica := testenv.StartRedis(t, testenv.Setting("replicaof", "127.0.0.1 1"), testenv.Setting("replica-serve-stale-data", "yes"))
 	testscript.Run(t, testscript.Params{
 		Dir:  "testdata/script",
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){"exitcode": exitCode},
@@ -49,6 +51,9 @@ func TestCommands(t *testing.T) {
 			e.Setenv("DATABASE_URL", dsn)
 			e.Setenv("EMPTY_DATABASE_URL", empty) // for the one script that moves keys
 			e.Setenv("UNUSED_DATABASE_URL", unused)
+			e.Setenv("DOCTOR_DATABASE_URL", doctored)
+			e.Setenv("OK_REDIS_URL", redis)
+			e.Setenv("READONLY_REDIS_URL", replica.URL())
 			return nil
 		},
 	})

@@ -33,6 +33,7 @@ shown again.`,
 	cmd.Flags().Bool("system-admin", false, "Let the key do everything on the admin plane")
 	cmd.Flags().String("expires-in", "", "How long the key is good, such as 90d (default: for ever)")
 	cmd.Flags().Bool("json", false, "Print the object of the API, with the key in it")
+	completePermissions(cmd)
 	return cmd
 }
 

@@ -32,6 +32,7 @@ the configuration needs no rights for this command but to connect.`,
 	}
 	cmd.Flags().String("role", "", "The role, as PostgreSQL has its name (required)")
 	cmd.Flags().String("for", postgres.ForServer, "What the role is for: "+strings.Join(postgres.Purposes, ", "))
+	complete(cmd, "for", postgres.Purposes...)
 	return cmd
 }
 

@@ -7,7 +7,8 @@ import (
 	"strings"
 	"testing"
 	"time"
-	"unicode/utf8"
+
+	"github.com/rivo/uniseg"
 
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
@@ -48,7 +49,7 @@ func TestTheTableOfKeysFitsTheTerminal(t *testing.T) {
 		}
 		text := out.String()
 		for line := range strings.Lines(text) {
-			if n := utf8.RuneCountInString(strings.TrimRight(line, "\n")); c.width > 0 && n > c.width {
+			if n := uniseg.StringWidth(strings.TrimRight(line, "\n")); c.width > 0 && n > c.width {
 				t.Errorf("a line has %d characters of %d: %q", n, c.width, line)
 			}
 		}
@@ -62,5 +63,56 @@ func TestTheTableOfKeysFitsTheTerminal(t *testing.T) {
 				t.Errorf("at %d there is %q in\n%s", c.width, word, text)
 			}
 		}
+	}
+}
+
+// TestTextIsCutBetweenCharacters as a reader sees them: an emoji of seven code points stays
+// whole, and takes two columns.
+func TestTextIsCutBetweenCharacters(t *testing.T) {
+	t.Parallel()
+	const family, flag = "👨\u200d👩\u200d👧\u200d👦", "🏴󠁧󠁢󠁥󠁮󠁧󠁿"
+	for _, c := range []struct {
+		text  string
+		width int
+		want  string
+	}{
+		{"Twitch Bot", 10, "Twitch Bot"},
+		{"Twitch Bot Key", 10, "Twitch Bo…"},
+		{family + family, 4, family + family},
+		{family + family, 3, family + "…"},
+		{family + flag + "x", 4, family + "…"},
+		{"e\u0301e\u0301e\u0301", 2, "e\u0301…"},
+		{"漢字漢字", 5, "漢字…"},
+	} {
+		if got := cutTo(printable(c.text), c.width); got != c.want {
+			t.Errorf("%q cut to %d columns is %q, want %q", c.text, c.width, got, c.want)
+		}
+	}
+	if got := printable("a\x1b[31mb\u202ec"); got != "a�[31mb�c" {
+		t.Errorf("printable gave %q", got)
+	}
+}
+
+// TestALongLabelIsCut where the table would not fit: labels may have 100 characters.
+func TestALongLabelIsCut(t *testing.T) {
+	t.Parallel()
+	var out bytes.Buffer
+	p := keyTable(&out, 80)
+	for _, label := range []string{strings.Repeat("漢", 100), strings.Repeat("👨\u200d👩\u200d👧\u200d👦", 14), "short"} {
+		err := p.print(&store.Key{Label: label, Permissions: []string{"a-rather-long-resource:read", "a-rather-long-resource:write"}})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := p.end(3); err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(out.String()) {
+		if n := uniseg.StringWidth(strings.TrimRight(line, "\n")); n > 80 && !strings.Contains(line, "left out") {
+			t.Errorf("a line takes %d columns: %q", n, line)
+		}
+	}
+	if text := out.String(); !strings.Contains(text, "漢…") || strings.Contains(text, "\u200d…") {
+		t.Errorf("the table is\n%s", text)
 	}
 }

@@ -10,22 +10,15 @@ import (
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
-// sortOrders are the values of --sort. Keys that need attention come first.
-var sortOrders = map[string]store.KeyQuery{
-	"created_at":   {Sort: store.SortCreatedAt, Desc: true},
-	"label":        {Sort: store.SortLabel},
-	"last_used_at": {Sort: store.SortLastUsedAt},
-	"expires_at":   {Sort: store.SortExpiresAt},
-}
-
 func listCommand() *cobra.Command {
 	cmd := &cobra.Command{
-		Use:   "list [--json] [--sort created_at|label|last_used_at|expires_at] [--unused-for DURATION] [--expiring-within DURATION] [--expired] [--unused-permissions]",
+		Use:   "list [--json] [--sort [-]created_at|label|last_used_at|expires_at] [--unused-for DURATION] [--expiring-within DURATION] [--expired] [--unused-permissions]",
 		Short: "Lists the keys",
 		Long: `
-Prints a table, or with --json the objects of the API, one a line. Sorted by
-creation the newest key comes first; by last use the one that is idle longest,
-with those never used before all others; by expiry the one that expires next,
+Prints a table, or with --json the objects of the API, one a line. --sort is that
+of the API: a - in front means descending, and by default it is -created_at, the
+newest key first. By last_used_at the key that is idle longest comes first, with
+those never used before all others; by expires_at the one that expires next,
 with those that never expire after all others. Keys that have expired are left
 out without --expired. On a terminal long lists of permissions are cut, and columns
 for which there is no room are left out; through a pipe the table has all.
@@ -37,22 +30,23 @@ asked is left out: nothing can be said of it.`,
 		RunE: onStore(readList),
 	}
 	cmd.Flags().Bool("json", false, "Print the objects of the API, one a line")
-	cmd.Flags().String("sort", "created_at", "Order: created_at, label, last_used_at or expires_at")
+	cmd.Flags().String("sort", "-created_at", "Order: created_at, label, last_used_at or expires_at, with - in front for descending")
 	cmd.Flags().String("unused-for", "", "Only keys that were not used for so long, such as 90d")
 	cmd.Flags().String("expiring-within", "", "Only keys that expire within this time, such as 14d")
 	cmd.Flags().Bool("expired", false, "Keys that have expired too")
 	cmd.Flags().Bool("unused-permissions", false, "Only keys that hold permissions nobody asked for, with those")
+	complete(cmd, "sort", sorts()...)
 	return cmd
 }
 
 // readList reads and checks the flags.
 func readList(cmd *cobra.Command, _ []string) (action, error) {
 	sort, _ := cmd.Flags().GetString("sort")
-	query, ok := sortOrders[sort]
-	if !ok {
-		return nil, Usagef("--sort: must be created_at, label, last_used_at or expires_at, not %q", sort)
+	query := store.KeyQuery{Limit: store.MaxLimit}
+	var err error
+	if query.Sort, query.Desc, err = (admin.Parameters{"sort": sort}).Sort(); err != nil {
+		return nil, Usagef("--%w, not %q", err, sort)
 	}
-	query.Limit = store.MaxLimit
 	unusedFor, err := durationFlag(cmd, "unused-for", 0, "not a duration, such as 90d")
 	if err != nil {
 		return nil, err

@@ -8,7 +8,6 @@ import (
 	"io"
 	"strconv"
 	"strings"
-	"text/tabwriter"
 	"time"
 	"unicode"
 
@@ -49,29 +48,35 @@ func recordPrinter(cmd *cobra.Command) printer[store.AuditRecord] {
 	if asCSV, _ := cmd.Flags().GetBool("csv"); asCSV {
 		return recordCSV(out)
 	}
-	return recordTable(out)
+	return recordTable(out, terminalWidth(out))
 }
 
-// recordTable prints audit records as a table for people.
-func recordTable(w io.Writer) printer[store.AuditRecord] {
-	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(table, "AT\tEVENT\tKEY\tACTOR\tREQUEST\tSTATUS")
-	n := 0
+// recordTable prints audit records as a table for people, which fits a terminal of this
+// width.
+func recordTable(w io.Writer, width int) printer[store.AuditRecord] {
+	rows := [][]string{{"AT", "EVENT", "KEY", "ACTOR", "REQUEST", "STATUS"}}
+	const key, actor, request = 2, 3, 4
+	flush := func() error {
+		fit(rows, width, request, actor, key)
+		err := writeTable(w, rows)
+		rows = rows[:0]
+		return err
+	}
 	return printer[store.AuditRecord]{
 		print: func(r *store.AuditRecord) error {
-			if n++; n%store.MaxAuditLimit == 0 { // do not hold a table of a million lines in memory
-				if err := table.Flush(); err != nil {
-					return err
-				}
+			rows = append(rows, []string{
+				secondOf(r.At), string(r.Event), printable(orDash(r.Key.Label)), printable(r.Actor.Text()),
+				printable(orDash(strings.TrimSpace(r.Request.Method + " " + r.Request.Path))), orDash(statusText(r.Request.Status)),
+			})
+			if len(rows) >= store.MaxAuditLimit { // do not hold a table of a million lines in memory
+				return flush()
 			}
-			_, err := fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%s\n", secondOf(r.At), r.Event,
-				printable(orDash(r.Key.Label)), printable(r.Actor.Text()),
-				printable(orDash(strings.TrimSpace(r.Request.Method+" "+r.Request.Path))), orDash(statusText(r.Request.Status)))
-			return err
+			return nil
 		},
 		end: func(total int) error {
-			fmt.Fprintf(table, "%d record(s)\n", total)
-			return table.Flush()
+			err := flush()
+			fmt.Fprintf(w, "%d record(s)\n", total)
+			return err
 		},
 	}
 }
@@ -123,11 +128,19 @@ func statusText(status int) string {
 // timeLayout is the format of times in tables and messages.
 const timeLayout = "2006-01-02 15:04 MST"
 
+// Emoji of several code points have these between them: the zero-width joiner, and the tags
+// of flags (https://www.unicode.org/reports/tr51/).
+const (
+	joiner   = '\u200d'
+	firstTag = '\U000e0020'
+	lastTag  = '\U000e007f'
+)
+
 // printable replaces control characters. Other programs may have written them into the
 // store, and a terminal would obey them.
 func printable(s string) string {
 	return strings.Map(func(r rune) rune {
-		if unicode.IsPrint(r) {
+		if unicode.IsPrint(r) || r == joiner || r >= firstTag && r <= lastTag {
 			return r
 		}
 		return '�'

@@ -21,6 +21,7 @@ func addFilterFlags(cmd *cobra.Command) {
 	cmd.Flags().String("permission", "", "Only keys that hold this permission")
 	cmd.Flags().StringArray("except", nil, "The id of a key that is kept; may be repeated")
 	cmd.Flags().Bool("dry-run", false, "List the keys, and revoke none")
+	completePermissions(cmd)
 }
 
 // filtered reports whether a flag says which keys to revoke, in place of ids.

@@ -7,7 +7,6 @@ import (
 	"io"
 	"net/http"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
@@ -118,16 +117,17 @@ func askServer(address string) *metrics.Instance {
 func writeStatus(w io.Writer, s *metrics.Status) error {
 	if s.Servers != nil {
 		fmt.Fprintf(w, "Revocation epoch %d\n\n", s.RevocationEpoch)
-		table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-		fmt.Fprintln(table, "SERVER\tLEASE\tAPPLIED\tBEHIND\tJOINED\tLAST SEEN")
+		rows := [][]string{{"SERVER", "LEASE", "APPLIED", "BEHIND", "JOINED", "LAST SEEN"}}
 		for _, i := range s.Instances {
-			fmt.Fprintf(table, "%s\t%s\t%d\t%d\t%s\t%s\n", printable(i.Name), i.Lease, i.Applied, i.Behind,
-				minuteOf(i.JoinedAt), secondOf(i.SeenAt))
+			rows = append(rows, []string{
+				printable(i.Name), fmt.Sprint(i.Lease), fmt.Sprint(i.Applied), fmt.Sprint(i.Behind), minuteOf(i.JoinedAt), secondOf(i.SeenAt),
+			})
 		}
-		fmt.Fprintf(table, "%d server(s)\n", len(s.Instances))
-		if err := table.Flush(); err != nil {
+		fit(rows, terminalWidth(w), 0)
+		if err := writeTable(w, rows); err != nil {
 			return err
 		}
+		fmt.Fprintf(w, "%d server(s)\n", len(s.Instances))
 	}
 	if s.Servers != nil && !s.Named {
 		fmt.Fprintln(w, "The database server does not say which history it has, so a failover may be noticed late.")

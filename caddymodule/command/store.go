@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"os"
 	"os/user"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
@@ -29,6 +30,7 @@ import (
 	"github.com/lumio-vision/caddy-system-keys/internal/verify"
 	"github.com/lumio-vision/caddy-system-keys/store"
 	"github.com/lumio-vision/caddy-system-keys/store/open"
+	"github.com/lumio-vision/caddy-system-keys/store/sqlite"
 )
 
 // addStoreFlags adds the flags that name the store.
@@ -45,6 +47,7 @@ type target struct {
 	app    *caddymodule.App // the configuration, not running; nil with --store
 	params phc.Params       // of new hashes
 	now    func() time.Time
+	raw    []byte // the whole configuration, as JSON
 	// adminEndpoint is the address of Caddy's admin endpoint in the configuration. It is
 	// empty if there is none.
 	adminEndpoint string
@@ -113,7 +116,7 @@ func openMigrated(cmd *cobra.Command, location open.Location, mayCreateFile, may
 	ctx := cmd.Context()
 	s, err := location.Open(ctx, openOptions(cmd, mayCreateFile))
 	if err != nil {
-		return nil, err // begins with "open store"
+		return nil, missing(location, err)
 	}
 	if !mayCreate {
 		// Also a role that only lists keys may call this.
@@ -127,6 +130,17 @@ func openMigrated(cmd *cobra.Command, location open.Location, mayCreateFile, may
 		return nil, fmt.Errorf("migrate store: %w", err)
 	}
 	return s, nil
+}
+
+// missing says what to do if there is no database. It returns other errors of opening a store
+// as they are, which begin with "open store".
+func missing(location open.Location, err error) error {
+	if !errors.Is(err, sqlite.ErrNoDatabase) {
+		return err
+	}
+	file, _ := filepath.Abs(location.Name) // fails if there is no working folder
+	return fmt.Errorf("there is no database at %q yet: start the server, which makes it, "+
+		"or as its user run caddy system-keys migrate --store sqlite://%s", file, file)
 }
 
 // openOptions refuses a SQLite file of another user. If a file does not exist, it is
@@ -256,7 +270,7 @@ func (t *target) locateConfigured(cmd *cobra.Command) (open.Location, error) {
 	if t.params, err = app.Argon2id.Params(); err != nil {
 		return open.Location{}, err
 	}
-	t.app = app
+	t.app, t.raw = app, raw
 	return app.Locate()
 }
 

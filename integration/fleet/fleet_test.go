@@ -181,7 +181,7 @@ func (f *fleet) start() *instance {
 	system_keys {
 		store %s
 		lease %v
-		argon2id 64KiB 1 1
+		argon2id 7MiB 1 1
 		%s
 	}
 }

@@ -33,10 +33,11 @@ type Config struct {
 	Audience string
 	// PermissionsClaim names the claim that lists permissions. Its value is an array of
 	// strings, or one string with blanks between the permissions (RFC 8693 section 4.2).
-	// [DefaultPermissionsClaim] by default.
+	// If no claim has this very name, it is a path into nested claims, such as
+	// "realm_access.roles". [DefaultPermissionsClaim] by default.
 	PermissionsClaim string
-	// SystemClaim names the claim that makes a system admin if it is the boolean true.
-	// [DefaultSystemClaim] by default.
+	// SystemClaim names the claim that makes a system admin if it is the boolean true. It may
+	// be a path too. [DefaultSystemClaim] by default.
 	SystemClaim string
 	// Now is the clock, [time.Now] by default.
 	Now func() time.Time

@@ -246,9 +246,19 @@ func hasValidTimes(payload []byte) bool {
 // store NUL, and the replacement character stands for a character that is lost already.
 func isUnstorable(r rune) bool { return unicode.IsControl(r) || r == utf8.RuneError }
 
-// claim returns the value of a claim, or nil if the token does not have it.
-func claim(token jwt.Token, name string) (value any) {
+// claim returns the value of a claim, or nil if the token does not have it. If no claim has
+// this very name, it is a path through objects, with dots between their names.
+func claim(token jwt.Token, path string) (value any) {
+	name, rest, nested := strings.Cut(path, ".")
+	if token.Has(path) {
+		name, nested = path, false
+	}
 	_ = token.Get(name, &value) // fails if the claim is absent
+	for nested {
+		object, _ := value.(map[string]any) // nil, which has no members, if it is no object
+		name, rest, nested = strings.Cut(rest, ".")
+		value = object[name]
+	}
 	return value
 }
 

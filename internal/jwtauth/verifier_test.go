@@ -287,6 +287,40 @@ func TestWhatClaimsSay(t *testing.T) {
 	}
 }
 
+// TestClaimsOfKeycloak: its roles are nested. A claim of the very name comes first, whatever it
+// is.
+func TestClaimsOfKeycloak(t *testing.T) {
+	t.Parallel()
+	secret := []byte(strings.Repeat("s", 32))
+	c := config(secret, "HS256")
+	c.PermissionsClaim, c.SystemClaim = "realm_access.lumio.roles", "realm_access.admin"
+	v := newVerifier(t, c)
+	roles := map[string]any{"lumio": map[string]any{"roles": []string{"b:read", "a:read"}}, "admin": true}
+	for name, test := range map[string]struct {
+		claims      map[string]any
+		permissions []string
+		system      bool
+	}{
+		"nested":              {map[string]any{"realm_access": roles}, []string{"a:read", "b:read"}, true},
+		"the very name":       {map[string]any{"realm_access": roles, "realm_access.lumio.roles": "c:read", "realm_access.admin": false}, []string{"c:read"}, false},
+		"the very name, null": {map[string]any{"realm_access": roles, "realm_access.lumio.roles": json.RawMessage("null")}, nil, true},
+		"half of the path":    {map[string]any{"realm_access": map[string]any{"lumio": "a:read", "admin": map[string]any{"": true}}}, nil, false},
+		"a list on the way":   {map[string]any{"realm_access": []any{roles}}, nil, false},
+		"the last name alone": {map[string]any{"roles": "a:read", "admin": true}, nil, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			claims, err := v.Verify(t.Context(), sign(map[string]any{"alg": "HS256"}, with(test.claims), withSecret(secret)))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !slices.Equal(claims.Permissions, test.permissions) || claims.IsSystem != test.system {
+				t.Errorf("claims = %+v", claims)
+			}
+		})
+	}
+}
+
 func TestConfigurationsThatAreRefused(t *testing.T) {
 	t.Parallel()
 	key, err := rsa.GenerateKey(rand.Reader, 2048)

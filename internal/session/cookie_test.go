@@ -28,12 +28,12 @@ func TestATokenComesBackAsItWasSet(t *testing.T) {
 	t.Parallel()
 	for _, secure := range []bool{true, false} {
 		token, h := session.NewToken(), http.Header{}
-		session.Set(h, token, secure)
+		session.Set(h, token, session.Scope{Secure: secure})
 		r, cookie := browser(t, h)
-		if got, ok := session.Read(r, secure); !ok || got != token {
+		if got, ok := session.Read(r, session.Scope{Secure: secure}); !ok || got != token {
 			t.Errorf("secure %v: read %v", secure, ok)
 		}
-		if _, ok := session.Read(r, !secure); ok {
+		if _, ok := session.Read(r, session.Scope{Secure: !secure}); ok {
 			t.Errorf("secure %v: the cookie counts the other way too", secure)
 		}
 		if !cookie.HttpOnly || cookie.SameSite != http.SameSiteStrictMode || cookie.Path != "/" || cookie.Domain != "" ||
@@ -46,7 +46,7 @@ func TestATokenComesBackAsItWasSet(t *testing.T) {
 func TestWhatIsNoTokenIsNone(t *testing.T) {
 	t.Parallel()
 	h := http.Header{}
-	session.Set(h, session.NewToken(), true)
+	session.Set(h, session.NewToken(), session.Scope{Secure: true})
 	_, good := browser(t, h)
 	for name, cookie := range map[string]string{
 		"none":             "",
@@ -59,9 +59,32 @@ func TestWhatIsNoTokenIsNone(t *testing.T) {
 	} {
 		r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/", http.NoBody)
 		r.Header.Set("Cookie", cookie)
-		if _, ok := session.Read(r, true); ok {
+		if _, ok := session.Read(r, session.Scope{Secure: true}); ok {
 			t.Errorf("%s: is a token", name)
 		}
+	}
+}
+
+// TestPagesBelowDifferentMountsHaveTheirOwnCookies on one host. __Host- allows them no other
+// path than /.
+func TestPagesBelowDifferentMountsHaveTheirOwnCookies(t *testing.T) {
+	t.Parallel()
+	h := http.Header{}
+	mounted := session.Scope{Secure: true, Mount: "/lumio"}
+	session.Set(h, session.NewToken(), mounted)
+	_, cookie := browser(t, h)
+	if !strings.HasPrefix(cookie.Name, "__Host-system_keys_session_") || cookie.Path != "/" {
+		t.Errorf("the cookie is %+v", cookie)
+	}
+	r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/", http.NoBody)
+	r.AddCookie(cookie)
+	for name, scope := range map[string]session.Scope{"at the root": {Secure: true}, "below another mount": {Secure: true, Mount: "/other"}} {
+		if _, ok := session.Read(r, scope); ok {
+			t.Errorf("%s it is a token", name)
+		}
+	}
+	if _, ok := session.Read(r, mounted); !ok {
+		t.Error("below its mount it is none")
 	}
 }
 
@@ -69,7 +92,7 @@ func TestATokenDoesNotPrint(t *testing.T) {
 	t.Parallel()
 	token := session.NewToken()
 	h := http.Header{}
-	session.Set(h, token, true)
+	session.Set(h, token, session.Scope{Secure: true})
 	_, cookie := browser(t, h)
 	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q"} {
 		if text := fmt.Sprintf(verb, token); text != "[redacted]" && text != `"[redacted]"` || strings.Contains(text, cookie.Value) {
@@ -90,6 +113,7 @@ func TestStripLeavesTheCookiesOfOthers(t *testing.T) {
 		"in fields of their own":   {[]string{"a=1", "__Host-system_keys_session=x", "b=2"}, []string{"a=1", "b=2"}},
 		"twice":                    {[]string{"system_keys_session=x;system_keys_session=y;a=1"}, []string{"a=1"}},
 		"blanks around":            {[]string{"a=1 ;  system_keys_session =x"}, []string{"a=1"}},
+		"below a mount":            {[]string{"__Host-system_keys_session_1a2b3c4d=x; system_keys_language_1a2b3c4d=de; a=1"}, []string{"a=1"}},
 		"a name that is longer":    {[]string{"my_system_keys_session=x"}, []string{"my_system_keys_session=x"}},
 		"a value that mentions it": {[]string{"a=system_keys_session"}, []string{"a=system_keys_session"}},
 	} {

@@ -9,6 +9,7 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/binary"
+	"encoding/hex"
 	"log/slog"
 	"net/http"
 	"slices"
@@ -25,9 +26,36 @@ import (
 const (
 	cookieTLS   = "__Host-system_keys_session"
 	cookiePlain = "system_keys_session"
-	// CookieLanguage holds the language that the user has chosen. It is no secret.
-	CookieLanguage = "system_keys_language"
+	// cookieLanguage holds the language that the user has chosen. It is no secret.
+	cookieLanguage = "system_keys_language"
 )
+
+// Scope is what a browser reaches a System page by.
+type Scope struct {
+	// Secure says that the browser speaks TLS.
+	Secure bool
+	// Mount is the path below which the page is, without a slash at the end. It is empty for
+	// the root. The cookies of two pages on one host have different names, since __Host- does
+	// not allow them different paths.
+	Mount string
+}
+
+// name is the name of a cookie in this scope.
+func (s Scope) name(cookie string) string {
+	if s.Mount == "" {
+		return cookie
+	}
+	digest := sha256.Sum256([]byte(s.Mount))
+	return cookie + "_" + hex.EncodeToString(digest[:4])
+}
+
+// token is the name of the cookie that holds the token.
+func (s Scope) token() string {
+	if s.Secure {
+		return s.name(cookieTLS)
+	}
+	return s.name(cookiePlain)
+}
 
 // Lifetime is how long a session lasts.
 const Lifetime = 8 * time.Hour
@@ -52,10 +80,10 @@ func (Token) String() string { return "[redacted]" }
 // GoString hides the token under %#v.
 func (Token) GoString() string { return "[redacted]" }
 
-// Read returns the token of a request. Secure says that the client speaks TLS. If the
-// cookie is there twice, somebody has planted one of the two, and neither counts.
-func Read(r *http.Request, secure bool) (Token, bool) {
-	cookies := r.CookiesNamed(cookieName(secure))
+// Read returns the token of a request. If the cookie is there twice, somebody has planted
+// one of the two, and neither counts.
+func Read(r *http.Request, s Scope) (Token, bool) {
+	cookies := r.CookiesNamed(s.token())
 	if len(cookies) != 1 {
 		return Token{}, false
 	}
@@ -67,16 +95,25 @@ func Read(r *http.Request, secure bool) (Token, bool) {
 }
 
 // Set asks the browser to keep the token for [Lifetime].
-func Set(h http.Header, t Token, secure bool) {
-	setCookie(h, cookieName(secure), base64.RawURLEncoding.EncodeToString(t.bytes[:]), secure, int(Lifetime/time.Second))
+func Set(h http.Header, t Token, s Scope) {
+	setCookie(h, s.token(), base64.RawURLEncoding.EncodeToString(t.bytes[:]), s.Secure, int(Lifetime/time.Second))
 }
 
 // Clear asks the browser to forget the token.
-func Clear(h http.Header, secure bool) { setCookie(h, cookieName(secure), "", secure, -1) }
+func Clear(h http.Header, s Scope) { setCookie(h, s.token(), "", s.Secure, -1) }
+
+// Language returns the chosen language, or nothing.
+func Language(r *http.Request, s Scope) string {
+	cookie, err := r.Cookie(s.name(cookieLanguage))
+	if err != nil {
+		return ""
+	}
+	return cookie.Value
+}
 
 // SetLanguage asks the browser to keep the chosen language for a year.
-func SetLanguage(h http.Header, language string, secure bool) {
-	setCookie(h, CookieLanguage, language, secure, int(365*24*time.Hour/time.Second))
+func SetLanguage(h http.Header, language string, s Scope) {
+	setCookie(h, s.name(cookieLanguage), language, s.Secure, int(365*24*time.Hour/time.Second))
 }
 
 // setCookie sets a cookie for this host alone. Scripts cannot read it, and the browser
@@ -90,15 +127,17 @@ func setCookie(h http.Header, name, value string, secure bool, maxAge int) {
 	h.Add("Set-Cookie", cookie.String())
 }
 
-// cookieName is the name of the cookie that holds the token.
-func cookieName(secure bool) string {
-	if secure {
-		return cookieTLS
+// isOurs reports whether a cookie has one of our names, in any scope.
+func isOurs(cookie string) bool {
+	for _, name := range []string{cookieTLS, cookiePlain, cookieLanguage} {
+		if rest, found := strings.CutPrefix(cookie, name); found && (rest == "" || rest[0] == '_') {
+			return true
+		}
 	}
-	return cookiePlain
+	return false
 }
 
-// Strip takes the cookies of the System page out of a request that is handed on. No other
+// Strip takes the cookies of all System pages out of a request that is handed on. No other
 // service may see them. Other cookies stay as they are.
 func Strip(h http.Header) {
 	lines, ok := h["Cookie"]
@@ -110,7 +149,7 @@ func Strip(h http.Header) {
 		pairs := slices.DeleteFunc(strings.Split(line, ";"), func(pair string) bool {
 			name, _, _ := strings.Cut(strings.TrimSpace(pair), "=")
 			name = strings.TrimSpace(name)
-			return name == cookieTLS || name == cookiePlain || name == CookieLanguage
+			return isOurs(name)
 		})
 		if rest := strings.TrimSpace(strings.Join(pairs, ";")); rest != "" {
 			kept = append(kept, rest)

@@ -9,6 +9,8 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"regexp"
+	"slices"
 
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
@@ -76,6 +78,23 @@ func (m Migrations) Newest(version int) error {
 		return fmt.Errorf("the schema has version %d, not %d: bring it up to date first", version, len(m))
 	}
 	return nil
+}
+
+// triggerStatements are the statements of a script that make or drop a trigger.
+var triggerStatements = regexp.MustCompile(`(?m)^(CREATE|DROP)(?: CONSTRAINT)? TRIGGER (\w+)`)
+
+// Triggers returns the names of the triggers that a schema has after all migrations.
+func (m Migrations) Triggers() (names []string) {
+	for _, migration := range m {
+		for _, found := range triggerStatements.FindAllStringSubmatch(migration.Script, -1) {
+			if found[1] == "CREATE" {
+				names = append(names, found[2])
+			} else {
+				names = slices.DeleteFunc(names, func(name string) bool { return name == found[2] })
+			}
+		}
+	}
+	return names
 }
 
 // NewMintKey makes a random mint key. The driver stores it along with the first migration,

@@ -37,8 +37,8 @@ type Location struct {
 
 // Options say how a store is opened.
 type Options struct {
-	// MustExist and SameOwner are for a SQLite file: see [sqlite.Options].
-	MustExist, SameOwner bool
+	// MustExist, SameOwner and ReadOnly are for a SQLite file: see [sqlite.Options].
+	MustExist, SameOwner, ReadOnly bool
 	// Logger logs what opening changes in the files of the store, and how far a long
 	// migration is. Nil logs nothing.
 	Logger *slog.Logger
@@ -106,12 +106,12 @@ func (l Location) String() string {
 func (l Location) Embedded() bool { return drivers[l.Driver].embedded }
 
 func openSQLite(ctx context.Context, l Location, o Options) (store.Store, error) {
-	if l.MakeFolder && !o.MustExist {
+	if l.MakeFolder && !o.MustExist && !o.ReadOnly {
 		if err := os.MkdirAll(filepath.Dir(l.Name), 0o700); err != nil {
 			return nil, err
 		}
 	}
-	return sqlite.Open(ctx, l.Name, sqlite.Options{MustExist: o.MustExist, SameOwner: o.SameOwner, Logger: o.Logger})
+	return sqlite.Open(ctx, l.Name, sqlite.Options{MustExist: o.MustExist, SameOwner: o.SameOwner, ReadOnly: o.ReadOnly, Logger: o.Logger})
 }
 
 func checkPostgres(l Location) error {

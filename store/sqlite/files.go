@@ -90,6 +90,9 @@ func (f *files) check() error {
 
 func (f *files) compare() error {
 	for i, path := range f.paths {
+		if f.opened[i] == nil { // see [Options.ReadOnly]
+			continue
+		}
 		info, err := os.Stat(path)
 		switch {
 		case err == nil && os.SameFile(info, f.opened[i]):

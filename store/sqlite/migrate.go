@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"embed"
 	"fmt"
+	"slices"
 
 	"github.com/lumio-vision/caddy-system-keys/internal/sqlstore"
 	"github.com/lumio-vision/caddy-system-keys/store"
@@ -54,6 +55,23 @@ func schemaVersion(ctx context.Context, tx *sql.Tx) (version int, err error) {
 	}
 	err = tx.QueryRowContext(ctx, "SELECT coalesce(max(version), 0) FROM schema_migrations").Scan(&version)
 	return version, err
+}
+
+// Inspect implements [store.Store]. The clock of a file is that of this machine.
+func (s *Store) Inspect(ctx context.Context) (*store.Inspection, error) {
+	return result(ctx, s.read, "inspect", func(tx *sql.Tx) (*store.Inspection, error) {
+		found := &store.Inspection{Newest: len(migrations), Now: s.now()}
+		var err error
+		if found.Version, err = schemaVersion(ctx, tx); err != nil || found.Version != found.Newest {
+			return found, err
+		}
+		there, err := collect(ctx, tx, func(row sqlstore.Row) (name string, err error) {
+			err = row.Scan(&name)
+			return name, err
+		}, "SELECT name FROM sqlite_schema WHERE type = 'trigger'")
+		found.Triggers = slices.DeleteFunc(migrations.Triggers(), func(name string) bool { return slices.Contains(there, name) })
+		return found, err
+	})
 }
 
 // MintKey implements [store.Store].

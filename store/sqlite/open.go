@@ -35,12 +35,18 @@ type Options struct {
 	// leave -wal and -shm files that the file's owner cannot open. SameOwner has no
 	// effect on systems without user ids.
 	SameOwner bool
+	// ReadOnly changes nothing: neither the rights of the files, nor whether the database has
+	// a write-ahead log. Writes to the store fail. The file must exist.
+	ReadOnly bool
 	// Now is the store's clock, time.Now by default.
 	Now func() time.Time
 	// Logger logs that a file was created, and that other users lost their rights to it.
 	// Nil logs nothing.
 	Logger *slog.Logger
 }
+
+// ErrNoDatabase means that there is no file, and that the options forbid to create one.
+var ErrNoDatabase = errors.New("there is no database")
 
 // creating is held while a file is created. If a process closes any descriptor of a file,
 // POSIX drops all locks that the process has on that file, also those of SQLite
@@ -85,13 +91,19 @@ func open(ctx context.Context, path string, opts Options) (*Store, error) {
 		return nil, fmt.Errorf("open store: %w", err)
 	}
 	s := &Store{path: path, now: opts.Now, files: locateFiles(path), calls: observe.OfStore("sqlite", opts.Now)}
-	if err := errors.Join(s.files.restrict(opts.Logger), s.files.noteDatabase()); err != nil {
+	var err error
+	if !opts.ReadOnly {
+		err = s.files.restrict(opts.Logger)
+	}
+	if err = errors.Join(err, s.files.noteDatabase()); err != nil {
 		return nil, fmt.Errorf("open store: %w", err)
 	}
 	s.close = sync.OnceValue(s.closeAll)
-	var err error
 	// The driver applies pragmas to every new connection, busy_timeout first.
 	writer := url.Values{"_pragma": {"synchronous(FULL)"}, "_txlock": {"immediate"}}
+	if opts.ReadOnly {
+		writer.Add("_pragma", "query_only(1)")
+	}
 	if s.writer, err = connect(path, writer, 1); err != nil {
 		return nil, fmt.Errorf("open store %q: %w", path, err)
 	}
@@ -99,7 +111,13 @@ func open(ctx context.Context, path string, opts Options) (*Store, error) {
 	if s.readers, err = connect(path, reader, maxReaders); err != nil {
 		return nil, errors.Join(fmt.Errorf("open store %q: %w", path, err), s.writer.Close())
 	}
-	if err = s.useWAL(ctx); err == nil {
+	if !opts.ReadOnly {
+		err = s.useWAL(ctx)
+	}
+	if err == nil {
+		err = s.touch(ctx)
+	}
+	if err == nil && !opts.ReadOnly {
 		err = s.files.noteLog()
 	}
 	if err != nil {
@@ -115,8 +133,8 @@ func prepare(path string, opts Options) error {
 	defer creating.Unlock()
 	info, err := os.Stat(path)
 	switch {
-	case errors.Is(err, fs.ErrNotExist) && opts.MustExist:
-		return fmt.Errorf("there is no database at %q", path)
+	case errors.Is(err, fs.ErrNotExist) && (opts.MustExist || opts.ReadOnly):
+		return fmt.Errorf("%w at %q", ErrNoDatabase, path)
 	case errors.Is(err, fs.ErrNotExist):
 		return create(path, opts.Logger)
 	case err != nil:
@@ -166,8 +184,7 @@ func connect(path string, params url.Values, conns int) (*sql.DB, error) {
 	return db, nil
 }
 
-// useWAL switches the file to write-ahead logging for good. It also reads from the
-// database, so that a file that is no database is found now.
+// useWAL switches the file to write-ahead logging for good.
 func (s *Store) useWAL(ctx context.Context) error {
 	var mode string
 	patience := time.NewTimer(busyTimeout)
@@ -193,6 +210,11 @@ func (s *Store) useWAL(ctx context.Context) error {
 	if mode != "wal" {
 		return fmt.Errorf("%q cannot be put in WAL mode: its file system has no shared memory", s.path)
 	}
+	return nil
+}
+
+// touch reads from the database, so that a file that is no database is found now.
+func (s *Store) touch(ctx context.Context) error {
 	var tables int
 	return s.readers.QueryRowContext(ctx, "SELECT count(*) FROM sqlite_schema").Scan(&tables)
 }

@@ -69,6 +69,24 @@ func testMigrations(t *testing.T, fresh func(tb testing.TB) *Backend) {
 			}
 			same(t, read(t, s, key.ID), key)
 		},
+		"an inspection finds no schema, a sound one, and one of a newer program": func(t *testing.T, b *Backend) {
+			inspect := func() *store.Inspection {
+				found, err := open(t, b).Inspect(t.Context())
+				must(t, err)
+				return found
+			}
+			if found := inspect(); found.Version != 0 || found.Newest == 0 {
+				t.Errorf("without a schema: %+v", found)
+			}
+			migrated(t, b)
+			if found := inspect(); found.Version != found.Newest || len(found.Triggers)+len(found.Lacking) != 0 || found.Now.IsZero() {
+				t.Errorf("of a sound schema: %+v", found)
+			}
+			b.Outdate(t)
+			if found := inspect(); found.Version <= found.Newest {
+				t.Errorf("of a newer schema: %+v", found)
+			}
+		},
 		"without a schema every call is an error that is none of the answers": func(t *testing.T, b *Backend) {
 			s := open(t, b)
 			for name, call := range calls(newKey("nowhere")) {

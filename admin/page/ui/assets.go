@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"path"
 	"strings"
+	"sync"
 )
 
 //go:embed assets/*
@@ -29,7 +30,7 @@ var mediaTypes = map[string]string{
 }
 
 // loadAssets reads the assets, by the names that the templates use.
-func loadAssets() map[string]*asset {
+var loadAssets = sync.OnceValue(func() map[string]*asset {
 	entries, err := assetFiles.ReadDir("assets")
 	if err != nil { // is part of the program
 		panic(err)
@@ -49,7 +50,7 @@ func loadAssets() map[string]*asset {
 		}
 	}
 	return all
-}
+})
 
 // compressed is a text in gzip. It is made once and sent often, so it is made small.
 func compressed(text []byte) []byte {

@@ -19,7 +19,7 @@ const limit = 60 << 10
 
 func TestEveryAssetOfThePageIsServed(t *testing.T) {
 	t.Parallel()
-	u := ui.New("/system")
+	u := ui.New("", "/system")
 	total, found := 0, map[string]bool{}
 	elements(t, draw(t, ui.English, ui.SignIn{}, false), func(_ *html.Node, attributes map[string]string) {
 		for _, name := range []string{"src", "href"} {
@@ -62,7 +62,7 @@ func fetch(t *testing.T, u *ui.UI, address, accept string) *httptest.ResponseRec
 
 func TestAnAssetHasOneName(t *testing.T) {
 	t.Parallel()
-	u := ui.New("/system")
+	u := ui.New("", "/system")
 	for _, name := range []string{"app.js", "app.000000000000.js", "", "..", "frame.html"} {
 		r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/system/assets/x", http.NoBody)
 		if u.Asset(httptest.NewRecorder(), r, name) {

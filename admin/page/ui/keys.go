@@ -91,6 +91,22 @@ func (k Keys) PrevURL() string {
 	return s.URL()
 }
 
+// FirstURL leads to the first page.
+func (k Keys) FirstURL() string { return k.State.first().URL() }
+
+// LastURL leads to the last page.
+func (k Keys) LastURL() string {
+	s := k.State.first()
+	s.Page, s.Before = k.Pages(), End
+	return s.URL()
+}
+
+// FarFromEnd reports whether the last page is not the next one.
+func (k Keys) FarFromEnd() bool { return k.Next != "" && k.Number()+1 < k.Pages() }
+
+// LastRows is how many rows the last page has.
+func (k Keys) LastRows() int { return k.Total - (k.Pages()-1)*PageSize }
+
 // AllURL is the list without filters.
 func (k Keys) AllURL() string {
 	s := k.State.first()

@@ -27,6 +27,9 @@ type State struct {
 // DefaultSort shows the newest keys first.
 const DefaultSort = "-created_at"
 
+// End is the value of [State.Before] for the last page.
+const End = "end"
+
 // The names of the parameters.
 const (
 	ParamSort     = "sort"

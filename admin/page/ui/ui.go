@@ -16,21 +16,22 @@ var templates embed.FS
 
 // UI draws pages below one path. It is safe for concurrent use.
 type UI struct {
-	base   string
+	base   string // as a browser sees it
 	assets map[string]*asset
 	pages  map[Language]*template.Template
 }
 
 // New prepares the pages below base, a path without a slash at the end, such as
-// "/system".
-func New(base string) *UI {
-	u := &UI{base: base, assets: loadAssets(), pages: make(map[Language]*template.Template)}
+// "/system". Mount is what a browser has in front of every path, such as "/lumio", or empty.
+func New(mount, base string) *UI {
+	u := &UI{base: mount + base, assets: loadAssets(), pages: make(map[Language]*template.Template)}
 	for _, language := range Languages {
 		words := translations[language]
 		u.pages[language] = template.Must(template.New("").Funcs(template.FuncMap{
 			"t":      words.say,
 			"moment": words.moment,
-			"path":   func(below string) string { return base + below },
+			"path":   func(below string) string { return u.base + below },
+			"api":    func() string { return mount + "/api/system-keys" },
 			"asset":  u.assetPath,
 			"card":   func(now time.Time, card any) cardView { return cardView{now, card} },
 			"others": func() []Language { return language.others() },

@@ -127,7 +127,7 @@ func bodies() map[string]ui.Body {
 
 func draw(t *testing.T, language ui.Language, body ui.Body, fragment bool) string {
 	t.Helper()
-	u := ui.New("/system")
+	u := ui.New("", "/system")
 	frame := ui.Frame{Language: language, Who: hostile, SignOut: "nonce", Now: now}
 	var b bytes.Buffer
 	drawing := u.Page

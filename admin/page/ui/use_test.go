@@ -51,7 +51,7 @@ func TestTheCardSaysWhatAKeyHoldsForNothing(t *testing.T) {
 	drawn := func(language ui.Language, use *ui.Use) string {
 		var b bytes.Buffer
 		body := ui.Audit{State: ui.State{Activity: store.ID{2}.String()}, MayRead: true, Use: use}
-		if err := ui.New("/system").Page(&b, ui.Frame{Language: language, Now: now}, body); err != nil {
+		if err := ui.New("", "/system").Page(&b, ui.Frame{Language: language, Now: now}, body); err != nil {
 			t.Fatal(err)
 		}
 		return b.String()

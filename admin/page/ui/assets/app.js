@@ -195,12 +195,14 @@
   async function submit(form, submitter) {
     const buttons = form.querySelectorAll("button, a.button");
     submitter.disabled = true;
-    if (form.dataset.progress) submitter.textContent = form.dataset.progress;
+    form.setAttribute("aria-busy", "true");
+    if (form.dataset.progress ?? form.dataset.busy) submitter.textContent = form.dataset.progress ?? form.dataset.busy;
     buttons.forEach((b) => b.setAttribute("aria-disabled", "true"));
     const response = await ask(form.getAttribute("action"), "dialog", {
       method: "POST", body: new URLSearchParams(new FormData(form)),
     });
     submitter.disabled = false;
+    form.removeAttribute("aria-busy");
     buttons.forEach((b) => b.removeAttribute("aria-disabled"));
     if (!response) {
       dirty = true;
@@ -238,6 +240,7 @@
     const label = button.querySelector("svg") ? null : button.textContent;
     if (label) button.textContent = text.copied;
     button.setAttribute("data-copied", "");
+    source.setAttribute("data-safe", "");
     announce(text.copied);
     setTimeout(() => {
       if (label) button.textContent = label;
@@ -351,6 +354,13 @@
       else field.value = query.get(field.name) ?? "";
     }
     refreshAll();
+  });
+  // A key that was not copied is lost when the page is left. Browsers say so in their own words.
+  addEventListener("beforeunload", (event) => document.querySelector("#new-key:not([data-safe])") && event.preventDefault());
+  // Somebody may copy it without the button.
+  document.addEventListener("copy", () => {
+    const key = document.getElementById("new-key");
+    if (key && String(getSelection()).includes(key.textContent)) key.setAttribute("data-safe", "");
   });
   addEventListener("offline", () => say(text.offline));
   addEventListener("online", refresh);

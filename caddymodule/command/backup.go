@@ -1,0 +1,67 @@
+package command
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+
+	"github.com/lumio-vision/caddy-system-keys/store/open"
+	"github.com/lumio-vision/caddy-system-keys/store/sqlite"
+)
+
+func backupCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "backup FILE",
+		Short: "Copies a SQLite store to a file, while the server runs",
+		Long: `
+Copies the store as it is at one moment, with what is still in its write-ahead
+log. The file must not exist yet. Only the user who runs this can read it. It is
+checked before it gets its name: after an error there is no file.
+
+The copy has hashes of the keys and the mint key, and no key in clear. A schema
+that is not up to date stays as it is.
+
+Back up a store in PostgreSQL with pg_dump.`,
+		Example: `  caddy system-keys backup /backup/system-keys-$(date +%F).db`,
+		Args:    cobra.ExactArgs(1),
+		RunE:    backUp,
+	}
+}
+
+func backUp(cmd *cobra.Command, args []string) (err error) {
+	if args[0] == "" {
+		return Usagef("FILE must not be empty (is a variable not set?)")
+	}
+	file, err := filepath.Abs(args[0])
+	if err != nil {
+		return err
+	}
+	location, err := new(target).locate(cmd)
+	if err != nil {
+		return err
+	}
+	if location.Driver != open.SQLite {
+		return Usagef("only a store in SQLite is backed up by this command: use pg_dump --format=custom, as docs/operations/backup.md says")
+	}
+	if _, err := os.Lstat(file); !errors.Is(err, fs.ErrNotExist) {
+		if err == nil {
+			err = fmt.Errorf("%s exists, and is not overwritten: name another file", file)
+		}
+		return err
+	}
+	options := openOptions(cmd, false)
+	s, err := sqlite.Open(cmd.Context(), location.Name, sqlite.Options{MustExist: true, SameOwner: true, Logger: options.Logger})
+	if err != nil {
+		return missing(location, err)
+	}
+	defer func() { err = errors.Join(err, s.Close()) }()
+	if err := s.Backup(cmd.Context(), file); err != nil {
+		return err
+	}
+	fmt.Fprintf(cmd.ErrOrStderr(), "Backed up to %s, and checked.\n", file)
+	return nil
+}

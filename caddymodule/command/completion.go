@@ -1,0 +1,62 @@
+package command
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/lumio-vision/caddy-system-keys/admin"
+	"github.com/lumio-vision/caddy-system-keys/store/open"
+)
+
+// complete lets a shell complete the values of a flag. `caddy completion` prints what a shell
+// needs for it.
+func complete(cmd *cobra.Command, flag string, values ...string) {
+	completeBy(cmd, flag, cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp))
+}
+
+func completeBy(cmd *cobra.Command, flag string, values cobra.CompletionFunc) {
+	if err := cmd.RegisterFlagCompletionFunc(flag, values); err != nil {
+		panic(err) // there is no such flag
+	}
+}
+
+// sorts are the values of --sort.
+func sorts() (all []string) {
+	for _, field := range admin.SortFields {
+		all = append(all, string(field), "-"+string(field))
+	}
+	return all
+}
+
+// completePermissions completes --permission with those of the admin plane, and with those
+// that keys of the store hold if it can be read.
+func completePermissions(cmd *cobra.Command) {
+	completeBy(cmd, "permission", func(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
+		all := append(heldPermissions(cmd), admin.PermissionRead, admin.PermissionCreate, admin.PermissionDelete,
+			admin.PermissionAudit, admin.PermissionRotate, admin.PermissionAccess)
+		slices.Sort(all)
+		return slices.Compact(all), cobra.ShellCompDirectiveNoFileComp
+	})
+}
+
+// heldPermissions returns what the newest keys of the store hold. While a user types, an error
+// is no use to them.
+func heldPermissions(cmd *cobra.Command) []string {
+	location, err := new(target).locate(cmd)
+	if err != nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(cmd.Context(), 2*time.Second)
+	defer cancel()
+	s, err := location.Open(ctx, open.Options{ReadOnly: true, SameOwner: true})
+	if err != nil {
+		return nil
+	}
+	defer func() { _ = s.Close() }()
+	const keys = 1000
+	held, _ := s.Granted(ctx, keys)
+	return held
+}

@@ -1,0 +1,315 @@
+package command
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/lumio-vision/caddy-system-keys/internal/verify"
+	"github.com/lumio-vision/caddy-system-keys/store"
+	"github.com/lumio-vision/caddy-system-keys/store/open"
+	"github.com/lumio-vision/caddy-system-keys/store/postgres"
+	"github.com/lumio-vision/caddy-system-keys/store/redis"
+)
+
+func doctorCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "doctor [--json]",
+		Short: "Checks the configuration, the store and Redis, and says what to do",
+		Long: `
+Prints one line for each check: ok, or what is wrong and what to do. It fails if
+something is wrong. What depends on a check that has failed is left out.
+
+  configuration  the settings of system_keys, and whether its secrets are there
+  files          who can use the SQLite file, and replace it
+  store          whether the store answers
+  schema         its version
+  grants         the rights of the role in PostgreSQL
+  triggers       whether each is there, and enabled
+  members        the servers that hold a lease, and those that are dead
+  clock          the clock of the database server, beside the one of this machine
+  redis          a read and a write
+  proxies        whose word counts for the address of a client
+
+Run it as the user of the server and with its environment. The store is only read.
+In Redis it writes one key of its own, for a second.`,
+		Args: cobra.NoArgs,
+		RunE: runDoctor,
+	}
+	cmd.Flags().Bool("json", false, "Print a JSON object for each check, one a line")
+	return cmd
+}
+
+// diagnosis is what a check has found.
+type diagnosis struct {
+	Check string `json:"check"`
+	OK    bool   `json:"ok"`
+	// Message says what to do, or what is fine.
+	Message string `json:"message"`
+}
+
+// doctor runs the checks.
+type doctor struct {
+	target
+	report func(diagnosis)
+	sick   int // checks
+	// networks says that one of the newest keys may be used from some networks alone.
+	networks bool
+}
+
+// errSick means that a line on standard output says what is wrong.
+var errSick = errors.New("something is wrong")
+
+func runDoctor(cmd *cobra.Command, _ []string) error {
+	d := &doctor{target: target{now: time.Now}} //nolint:forbidigo // the real clock is wired here
+	out := cmd.OutOrStdout()
+	d.report = func(f diagnosis) {
+		state := "ok"
+		if !f.OK {
+			state = "wrong"
+		}
+		fmt.Fprintf(out, "%-13s  %-5s  %s\n", f.Check, state, printable(f.Message))
+	}
+	if asJSON, _ := cmd.Flags().GetBool("json"); asJSON {
+		encoder := newEncoder(out)
+		d.report = func(f diagnosis) { _ = encoder.Encode(f) }
+	}
+	location, err := d.locate(cmd)
+	if _, usage := errors.AsType[*usageError](err); usage {
+		return err
+	}
+	if d.check("configuration", d.checkConfiguration, err) {
+		d.checkStore(cmd.Context(), location)
+	}
+	if d.app != nil {
+		d.check("redis", func() (string, error) { return d.checkRedis(cmd.Context()) }, nil)
+		d.check("proxies", d.checkProxies, nil)
+	}
+	if d.sick > 0 {
+		return fmt.Errorf("%w: %d check(s) failed", errSick, d.sick)
+	}
+	return nil
+}
+
+// check runs a check, unless there is an error already, and reports what it has found.
+func (d *doctor) check(name string, run func() (string, error), err error) (ok bool) {
+	var message string
+	if err == nil {
+		message, err = run()
+	}
+	if err != nil {
+		d.sick++
+		message = err.Error()
+	}
+	d.report(diagnosis{Check: name, OK: err == nil, Message: message})
+	return err == nil
+}
+
+func (d *doctor) checkConfiguration() (string, error) {
+	if d.app == nil {
+		return "none: --store names the store", nil
+	}
+	if err := d.app.Validate(); err != nil {
+		return "", errors.New(strings.ReplaceAll(err.Error(), "\n", "; "))
+	}
+	if secrets, err := d.secrets(); err != nil {
+		return "", fmt.Errorf("%w: set it, or run this with the environment of the server", err)
+	} else if len(secrets) == 0 {
+		return "no secret: the audit log is chained without one", nil
+	}
+	return "", nil
+}
+
+// checkStore runs the checks of the store.
+func (d *doctor) checkStore(ctx context.Context, location open.Location) {
+	if location.Driver == open.SQLite {
+		d.check("files", func() (string, error) { return checkFiles(location.Name) }, nil)
+	}
+	var found *store.Inspection
+	var before, after time.Time
+	reached := d.check("store", func() (string, error) {
+		opened, err := location.Open(ctx, open.Options{ReadOnly: true, SameOwner: true})
+		if err != nil {
+			return "", missing(location, err)
+		}
+		d.store, before = opened, d.now()
+		found, err = d.store.Inspect(ctx)
+		after = d.now()
+		return location.Driver, err
+	}, nil)
+	if d.store != nil {
+		defer func() { _ = d.store.Close() }()
+	}
+	if !reached {
+		return
+	}
+	fits := d.check("schema", func() (string, error) { return checkSchema(found) }, nil)
+	if found.Role != "" && found.Version != 0 {
+		fits = d.check("grants", func() (string, error) { return checkGrants(found) }, nil) && fits
+		d.check("clock", func() (string, error) { return checkClock(found.Now, before, after) }, nil)
+	}
+	if !fits {
+		return
+	}
+	d.check("triggers", func() (string, error) { return d.checkTriggers(ctx, found) }, nil)
+	d.check("members", func() (string, error) { return d.checkMembers(ctx, found) }, nil)
+	page, err := d.store.Keys(ctx, &store.KeyQuery{Sort: store.SortCreatedAt, Desc: true, Limit: store.MaxLimit})
+	d.networks = err == nil && slices.ContainsFunc(page.Keys, func(k store.Key) bool { return len(k.Networks) > 0 })
+}
+
+// checkFiles looks at the rights on a SQLite file, on those beside it and on their folder.
+func checkFiles(path string) (string, error) {
+	if runtime.GOOS == "windows" {
+		return "not looked at on Windows", nil
+	}
+	for _, name := range []string{path, path + "-wal", path + "-shm"} {
+		info, err := os.Stat(name)
+		if err == nil && info.Mode()&0o007 != 0 {
+			return "", fmt.Errorf("every user of this machine can use %s (mode %04o): run chmod 600 %s", name, info.Mode().Perm(), name)
+		}
+	}
+	folder := filepath.Dir(path)
+	info, err := os.Stat(folder)
+	if err != nil {
+		return "", fmt.Errorf("%w: make the folder, for the user of the server", err)
+	}
+	if info.Mode()&0o002 != 0 && info.Mode()&os.ModeSticky == 0 {
+		return "", fmt.Errorf("every user of this machine can replace the files in %s (mode %04o): run chmod o-w %s", folder, info.Mode().Perm(), folder)
+	}
+	return "", nil
+}
+
+func checkSchema(found *store.Inspection) (string, error) {
+	const migrate = "run caddy system-keys migrate as the owner of the tables"
+	switch {
+	case found.Version == 0:
+		return "", fmt.Errorf("there is none: start a server, or %s", migrate)
+	case found.Version < 0:
+		return "not known: the role may not read it", nil // checkGrants says what to do
+	case found.Version < found.Newest:
+		return "", fmt.Errorf("it has version %d, and this program needs %d: start a server of this version, or %s", found.Version, found.Newest, migrate)
+	case found.Version > found.Newest:
+		return "", fmt.Errorf("it has version %d, and this program knows %d at most: use the program that has upgraded it", found.Version, found.Newest)
+	}
+	return fmt.Sprintf("version %d", found.Version), nil
+}
+
+func checkGrants(found *store.Inspection) (string, error) {
+	if len(found.Lacking) > 0 {
+		return "", fmt.Errorf("the role %q lacks %s: run caddy system-keys grants --role %s, and what it prints as the owner of the tables",
+			found.Role, firstOf(found.Lacking, 2), quoted(found.Role))
+	}
+	return fmt.Sprintf("the role %q may do what a server does", found.Role), nil
+}
+
+// firstOf lists the first elements, and says how many more there are.
+func firstOf(all []string, n int) string {
+	if len(all) <= n {
+		return strings.Join(all, ", ")
+	}
+	return fmt.Sprintf("%s +%d more", strings.Join(all[:n], ", "), len(all)-n)
+}
+
+// quoted quotes a word for a shell.
+func quoted(word string) string { return "'" + strings.ReplaceAll(word, "'", `'\''`) + "'" }
+
+func (d *doctor) checkTriggers(ctx context.Context, found *store.Inspection) (string, error) {
+	if len(found.Triggers) > 0 {
+		remedy := "stop the servers, and restore a backup of the file"
+		if found.Role != "" {
+			remedy = "as the owner of the table run ALTER TABLE … ENABLE ALWAYS TRIGGER " + found.Triggers[0] +
+				"; if it is not there any more, restore it from a dump of the schema"
+		}
+		return "", fmt.Errorf("missing or disabled: %s: %s", strings.Join(found.Triggers, ", "), remedy)
+	}
+	if in, ok := d.store.(*postgres.Store); ok {
+		followed, err := in.FollowedTable(ctx)
+		if err != nil {
+			return "", err
+		}
+		if followed != nil && !followed.Carried {
+			return "", errors.New("changes of the table that is followed do not all get here: run import --follow again")
+		}
+	}
+	return "", nil
+}
+
+func (d *doctor) checkMembers(ctx context.Context, found *store.Inspection) (string, error) {
+	progress, err := d.store.Progress(ctx, nil, nil)
+	if err != nil {
+		return "", err
+	}
+	if len(progress.Members) == 0 {
+		return "no server runs on the store", nil
+	}
+	var alive, dead []string
+	for _, m := range progress.Members {
+		name := printable(m.Name)
+		silent := found.Now.Sub(m.SeenAt).Round(time.Second)
+		if silent > m.TTL+time.Second {
+			dead = append(dead, fmt.Sprintf("%s, not seen for %s", name, silent))
+			continue
+		}
+		alive = append(alive, fmt.Sprintf("%s (lease %s)", name, m.TTL))
+	}
+	switch {
+	case len(dead) > 0 && len(alive) > 0:
+		return "", fmt.Errorf("dead: %s: look whether that server is up and reaches the store; the others remove it if not", strings.Join(dead, "; "))
+	case len(dead) > 0:
+		return "", fmt.Errorf("dead: %s, and no other server runs: start one, which removes those that are gone", strings.Join(dead, "; "))
+	}
+	return strings.Join(alive, ", "), nil
+}
+
+// maxClockDifference is how far the clocks may be apart. A last use that is further ahead is
+// cut: see [store.Store].
+const maxClockDifference = time.Second
+
+// checkClock compares the clock of the store with that of this machine, which was read before
+// and after.
+func checkClock(now, before, after time.Time) (string, error) {
+	var difference time.Duration
+	switch {
+	case now.Before(before):
+		difference = now.Sub(before)
+	case now.After(after):
+		difference = now.Sub(after)
+	}
+	switch {
+	case difference > maxClockDifference:
+		return "", fmt.Errorf("the clock of the database server is %s ahead of this machine's: let both follow NTP", difference.Round(time.Second/10))
+	case difference < -maxClockDifference:
+		return "", fmt.Errorf("the clock of the database server is %s behind this machine's: let both follow NTP", (-difference).Round(time.Second/10))
+	}
+	return "", nil
+}
+
+func (d *doctor) checkRedis(ctx context.Context) (string, error) {
+	cache, err := d.app.OpenRedis()
+	switch {
+	case err != nil:
+		return "", err
+	case cache == nil:
+		return "none is configured", nil
+	}
+	defer func() { _ = cache.Close() }()
+	cache.Check(ctx, verify.ProbeAddress)
+	health := cache.Health()
+	switch {
+	case health.Condition == redis.Unreachable:
+		return "", fmt.Errorf("it does not answer: %s: start it, or correct its URL; servers do without it meanwhile", health.Error)
+	case health.Reads != redis.OK:
+		return "", fmt.Errorf("reads fail: %s", health.Error)
+	case health.Writes != redis.OK:
+		return "", fmt.Errorf("writes fail: %s", health.Error)
+	}
+	return "", nil
+}

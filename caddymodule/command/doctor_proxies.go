@@ -1,0 +1,98 @@
+package command
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/caddyserver/caddy/v2"
+)
+
+// httpServer is what the check of proxies reads of a server of Caddy's.
+type httpServer struct {
+	Listen         []string `json:"listen"`
+	Routes         any      `json:"routes"`
+	TrustedProxies *struct {
+		Source string   `json:"source"`
+		Ranges []string `json:"ranges"`
+	} `json:"trusted_proxies"`
+	Strict int `json:"trusted_proxies_strict"`
+}
+
+// checkProxies looks at whose word counts for the address of a client. The networks of keys,
+// the limit of failures and the audit log go by that address.
+func (d *doctor) checkProxies() (string, error) {
+	var config struct {
+		Apps struct {
+			HTTP struct {
+				Servers map[string]httpServer `json:"servers"`
+			} `json:"http"`
+		} `json:"apps"`
+	}
+	if err := json.Unmarshal(d.raw, &config); err != nil {
+		return "", err
+	}
+	var loose []string
+	for _, name := range slices.Sorted(maps.Keys(config.Apps.HTTP.Servers)) {
+		server := config.Apps.HTTP.Servers[name]
+		if !handlesKeys(server.Routes) {
+			continue
+		}
+		listens := strings.Join(server.Listen, " ")
+		switch trusted := server.TrustedProxies; {
+		case trusted != nil && trusted.Source == "static" && slices.ContainsFunc(trusted.Ranges, isEverybody):
+			return "", fmt.Errorf("the server on %s trusts every address as a proxy, so that each client chooses its own: name the proxies alone in trusted_proxies", listens)
+		case trusted == nil && d.networks && !slices.ContainsFunc(server.Listen, isReachable):
+			return "", fmt.Errorf("there are keys with networks, the server on %s is reached from this machine alone, and it has no trusted_proxies: "+
+				"if a proxy is in front, every client has its address; set trusted_proxies static 127.0.0.0/8 ::1/128", listens)
+		case trusted != nil && server.Strict == 0:
+			loose = append(loose, listens)
+		}
+	}
+	if len(loose) > 0 {
+		return fmt.Sprintf("on %s the first address of X-Forwarded-For counts: the proxy must replace what clients send, or set trusted_proxies_strict",
+			strings.Join(loose, ", ")), nil
+	}
+	return "", nil
+}
+
+// handlesKeys reports whether a handler of ours is among the routes, at any depth.
+func handlesKeys(node any) bool {
+	switch node := node.(type) {
+	case map[string]any:
+		if handler, _ := node["handler"].(string); handler == "system_key_auth" || handler == "system_keys_admin" {
+			return true
+		}
+		for _, child := range node {
+			if handlesKeys(child) {
+				return true
+			}
+		}
+	case []any:
+		return slices.ContainsFunc(node, handlesKeys)
+	}
+	return false
+}
+
+// isEverybody reports whether a range of trusted_proxies has every address.
+func isEverybody(addresses string) bool {
+	prefix, err := netip.ParsePrefix(addresses)
+	return err == nil && prefix.Bits() == 0
+}
+
+// isReachable reports whether clients on other machines reach a listener. What is not known
+// counts as reachable.
+func isReachable(listener string) bool {
+	address, err := caddy.ParseNetworkAddress(listener)
+	if err != nil {
+		return true
+	}
+	if address.IsUnixNetwork() || address.Host == "localhost" {
+		return false
+	}
+	ip, err := netip.ParseAddr(address.Host)
+	return err != nil || !ip.IsLoopback()
+}

@@ -1,0 +1,107 @@
+package command
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"github.com/rivo/uniseg"
+	"golang.org/x/term"
+)
+
+// columnGap is how many blanks stand between two columns.
+const columnGap = 2
+
+// minColumn is how narrow [fit] may make a column.
+const minColumn = 8
+
+// terminalWidth is how many columns the terminal has. It is 0 if out is none.
+func terminalWidth(out io.Writer) int {
+	file, ok := out.(*os.File)
+	if !ok {
+		return 0
+	}
+	width, _, err := term.GetSize(int(file.Fd()))
+	if err != nil {
+		return 0
+	}
+	return width
+}
+
+// writeTable prints rows of equal length, column below column. Unlike text/tabwriter it knows
+// that a letter of some scripts, and most emoji, take two columns of a terminal.
+func writeTable(w io.Writer, rows [][]string) error {
+	var text strings.Builder
+	for _, row := range rows {
+		pad := 0
+		for i, cell := range row {
+			text.WriteString(strings.Repeat(" ", pad))
+			text.WriteString(cell)
+			pad = widest(rows, i) - uniseg.StringWidth(cell) + columnGap
+		}
+		text.WriteByte('\n')
+	}
+	_, err := io.WriteString(w, text.String())
+	return err
+}
+
+// tableWidth is how wide a table of these rows is.
+func tableWidth(rows [][]string) int {
+	width := -columnGap
+	for i := range rows[0] {
+		width += widest(rows, i) + columnGap
+	}
+	return width
+}
+
+func widest(rows [][]string, column int) int {
+	width := 0
+	for _, row := range rows {
+		width = max(width, uniseg.StringWidth(row[column]))
+	}
+	return width
+}
+
+// fit cuts cells of these columns, the first one first, until the table fits a terminal of
+// this width. Elsewhere, where the width is 0, it changes nothing.
+func fit(rows [][]string, width int, columns ...int) {
+	for _, column := range columns {
+		over := tableWidth(rows) - width
+		if width == 0 || over <= 0 {
+			return
+		}
+		most := max(minColumn, widest(rows, column)-over)
+		for _, row := range rows {
+			row[column] = cutTo(row[column], most)
+		}
+	}
+}
+
+// cutTo cuts a text to a width. It never cuts inside of what a reader sees as one character,
+// such as an emoji that several code points make.
+func cutTo(text string, width int) string {
+	if uniseg.StringWidth(text) <= width {
+		return text
+	}
+	kept, left, state := 0, width-1, -1
+	for rest := text; rest != ""; {
+		var cluster string
+		var wide int
+		cluster, rest, wide, state = uniseg.FirstGraphemeClusterInString(rest, state)
+		if left -= wide; left < 0 {
+			break
+		}
+		kept += len(cluster)
+	}
+	return text[:kept] + "…"
+}
+
+// listCell shows a list in a cell: all of it, or its beginning and how many more there are. A
+// negative number means all.
+func listCell(all []string, most int) string {
+	if most >= 0 && len(all) > most+1 {
+		return strings.TrimSpace(fmt.Sprintf("%s +%d more", strings.Join(all[:most], ","), len(all)-most))
+	}
+	return orDash(strings.Join(all, ","))
+}

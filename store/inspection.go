@@ -1,0 +1,19 @@
+package store
+
+import "time"
+
+// Inspection is what [Store.Inspect] finds.
+type Inspection struct {
+	// Version is the version of the schema. It is 0 if there is no schema, and -1 if the role
+	// may not read it. Newest is the version that this program works with.
+	Version, Newest int
+	// Triggers names the triggers of the schema that are missing or disabled. There are none
+	// unless the schema has the newest version.
+	Triggers []string
+	// Role is the role that the connection has, and Lacking the rights of a server that the
+	// role has not. A file has neither.
+	Role    string
+	Lacking []string
+	// Now is what the clock of the store says.
+	Now time.Time
+}

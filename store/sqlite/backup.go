@@ -1,0 +1,75 @@
+package sqlite
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/lumio-vision/caddy-system-keys/store"
+)
+
+// Backup copies the database, as it is at one moment, to a file that does not exist yet. Only
+// this user can read the file. Readers and writers of the database go on meanwhile. The copy
+// is checked and synced to disk before it gets its name, so after an error there is none.
+func (s *Store) Backup(ctx context.Context, file string) (err error) {
+	if err := s.begin(); err != nil {
+		return err
+	}
+	defer s.running.Done()
+	reserved, err := os.OpenFile(file, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return fmt.Errorf("back up: %w", err)
+	}
+	if err = errors.Join(reserved.Close(), s.copyTo(ctx, file)); err != nil {
+		return fmt.Errorf("back up: %w", errors.Join(err, os.Remove(file)))
+	}
+	return nil
+}
+
+// copyTo copies the database, and gives the copy the name of a file that is there.
+func (s *Store) copyTo(ctx context.Context, file string) error {
+	part, err := os.CreateTemp(filepath.Dir(file), filepath.Base(file)+".*.part") // with mode 0600
+	if err != nil {
+		return err
+	}
+	// The writer's connection can VACUUM, and takes no lock that a writer of another process
+	// waits for.
+	_, err = s.writer.ExecContext(ctx, "VACUUM INTO ?", part.Name())
+	if err = s.explain(ctx, err); err == nil {
+		err = errors.Join(s.files.check(), s.checkCopy(ctx, part.Name()), part.Sync())
+	}
+	if err = errors.Join(err, part.Close()); err == nil {
+		err = os.Rename(part.Name(), file)
+	}
+	if err != nil {
+		return errors.Join(err, os.Remove(part.Name()))
+	}
+	return nil
+}
+
+// checkCopy returns an error if a file is not a sound store with the same mint key.
+func (s *Store) checkCopy(ctx context.Context, path string) (err error) {
+	copied, err := Open(ctx, path, Options{ReadOnly: true, SameOwner: true})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, copied.Close()) }()
+	var verdict string
+	if err := copied.readers.QueryRowContext(ctx, "PRAGMA integrity_check").Scan(&verdict); err != nil {
+		return copied.explain(ctx, err)
+	}
+	if verdict != "ok" {
+		return fmt.Errorf("the copy is damaged, and so may be the store: %s", verdict)
+	}
+	mine, err := s.MintKey(ctx)
+	if err != nil {
+		return err
+	}
+	theirs, err := copied.MintKey(ctx)
+	if err == nil && theirs != mine {
+		err = store.ErrReplaced
+	}
+	return err
+}
