@@ -1,6 +1,7 @@
 package command
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -291,4 +292,10 @@ func (a *adopter) estimate(keys int, candidates []candidate) string {
 	workers := max(1, min(runtime.GOMAXPROCS(0), int(a.total/largest)))
 	longest := float64(unit) * all / work(&candidates[0]) * float64(keys) / float64(workers)
 	return estimate(keys, len(candidates), workers, unit, time.Duration(longest))
+}
+
+// estimate says in words how long a search takes at most.
+func estimate(keys, rows, workers int, unit, longest time.Duration) string {
+	return fmt.Sprintf("%d key(s) without an id are tried against %d row(s): up to %d hash(es), each some %s, %d at a time. That takes %s at most.",
+		keys, rows, keys*rows, unit.Round(time.Millisecond), workers, cmp.Or(longest.Round(time.Second), time.Second))
 }

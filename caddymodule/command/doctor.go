@@ -91,7 +91,7 @@ func runDoctor(cmd *cobra.Command, _ []string) error {
 	}
 	if d.app != nil {
 		d.check("redis", func() (string, error) { return d.checkRedis(cmd.Context()) }, nil)
-		d.check("proxies", d.checkProxies, nil)
+		d.check("proxies", func() (string, error) { return checkProxies(d.raw, d.networks) }, nil)
 	}
 	if d.sick > 0 {
 		return fmt.Errorf("%w: %d check(s) failed", errSick, d.sick)

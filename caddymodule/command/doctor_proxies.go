@@ -23,8 +23,9 @@ type httpServer struct {
 }
 
 // checkProxies looks at whose word counts for the address of a client. The networks of keys,
-// the limit of failures and the audit log go by that address.
-func (d *doctor) checkProxies() (string, error) {
+// the limit of failures and the audit log go by that address. Networks says whether keys have
+// any. Raw is the configuration.
+func checkProxies(raw json.RawMessage, networks bool) (string, error) {
 	var config struct {
 		Apps struct {
 			HTTP struct {
@@ -32,7 +33,7 @@ func (d *doctor) checkProxies() (string, error) {
 			} `json:"http"`
 		} `json:"apps"`
 	}
-	if err := json.Unmarshal(d.raw, &config); err != nil {
+	if err := json.Unmarshal(raw, &config); err != nil {
 		return "", err
 	}
 	var loose []string
@@ -45,7 +46,7 @@ func (d *doctor) checkProxies() (string, error) {
 		switch trusted := server.TrustedProxies; {
 		case trusted != nil && trusted.Source == "static" && slices.ContainsFunc(trusted.Ranges, isEverybody):
 			return "", fmt.Errorf("the server on %s trusts every address as a proxy, so that each client chooses its own: name the proxies alone in trusted_proxies", listens)
-		case trusted == nil && d.networks && !slices.ContainsFunc(server.Listen, isReachable):
+		case trusted == nil && networks && !slices.ContainsFunc(server.Listen, isReachable):
 			return "", fmt.Errorf("there are keys with networks, the server on %s is reached from this machine alone, and it has no trusted_proxies: "+
 				"if a proxy is in front, every client has its address; set trusted_proxies static 127.0.0.0/8 ::1/128", listens)
 		case trusted != nil && server.Strict == 0:

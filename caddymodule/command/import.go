@@ -3,13 +3,11 @@ package command
 import (
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/lumio-vision/caddy-system-keys/internal/movein"
-	"github.com/lumio-vision/caddy-system-keys/store"
 	"github.com/lumio-vision/caddy-system-keys/store/open"
 	"github.com/lumio-vision/caddy-system-keys/store/postgres"
 )
@@ -124,120 +122,20 @@ func readMap(pairs []string) (map[string]string, error) {
 	return mapped, nil
 }
 
-// printLayout says what is read, and names the columns that are not. One of those may say
-// that a row was revoked or has expired.
-func printLayout(cmd *cobra.Command, layout movein.Layout) {
-	var read []string
-	for _, c := range layout.Columns {
-		switch c.Theirs {
-		case "":
-			read = append(read, "no "+c.Ours)
-		case c.Ours:
-			read = append(read, c.Ours)
-		default:
-			read = append(read, c.Ours+" from "+c.Theirs)
-		}
+// unfollow ends what --follow has begun.
+func unfollow(cmd *cobra.Command, t *target) error {
+	s, ok := t.store.(*postgres.Store)
+	if !ok {
+		return errors.New("only a store in PostgreSQL can follow a table")
 	}
-	fmt.Fprintf(cmd.ErrOrStderr(), "Reads %s: %s.\n", printable(layout.Table), printable(strings.Join(read, ", ")))
-	if len(layout.Unread) > 0 {
-		fmt.Fprintf(cmd.ErrOrStderr(), "Not read: %s. If one of them says that a key has ended, read a view without such rows.\n",
-			printable(strings.Join(layout.Unread, ", ")))
+	table, err := s.UnfollowTable(cmd.Context())
+	switch {
+	case err != nil:
+		return err
+	case table == "":
+		fmt.Fprintln(cmd.ErrOrStderr(), "No table is followed.")
+	default:
+		fmt.Fprintf(cmd.ErrOrStderr(), "%s is not followed any more. The keys that came from it stay.\n", printable(table))
 	}
-}
-
-// importTotals are counts of rows.
-type importTotals struct {
-	Rows int `json:"rows"`
-	Fit  int `json:"fit"` // and are not there already
-	// Relabelled rows fit, with a label that was repaired.
-	Relabelled int `json:"relabelled"`
-	There      int `json:"there"`
-	Unfit      int `json:"unfit"`
-	// Problems are the rows that do not fit, by our name of a column. A row may have
-	// several problems.
-	Problems map[string]int `json:"problems"`
-}
-
-// count counts a row with problems.
-func (t *importTotals) count(problems []movein.Problem) {
-	t.Unfit++
-	var fields []string
-	for _, p := range problems {
-		if !slices.Contains(fields, p.Field) {
-			fields = append(fields, p.Field)
-			t.Problems[p.Field]++
-		}
-	}
-}
-
-func (t *importTotals) String() string {
-	text := fmt.Sprintf("%d row(s): %d fit", t.Rows, t.Fit)
-	if t.Relabelled > 0 {
-		text += fmt.Sprintf(" (%d of them with a repaired label)", t.Relabelled)
-	}
-	text += fmt.Sprintf(", %d are there already, %d do not fit", t.There, t.Unfit)
-	if t.Unfit > 0 {
-		counts := make([]string, 0, len(t.Problems))
-		for field, n := range t.Problems {
-			counts = append(counts, fmt.Sprintf("%s %d", field, n))
-		}
-		slices.Sort(counts)
-		text += " (" + strings.Join(counts, ", ") + ")"
-	}
-	return text
-}
-
-// unfitRow is a row that does not fit, as it is printed.
-type unfitRow struct {
-	ID       string           `json:"id"`
-	Label    string           `json:"label"`
-	Problems []movein.Problem `json:"problems"`
-}
-
-// maxShown is how many characters of a text of the other table are printed.
-const maxShown = 100
-
-// showUnfit takes keys and hashes out of the texts. A column that was taken for another one
-// may hold them.
-func showUnfit(row *movein.Row, problems []movein.Problem) *unfitRow {
-	show := func(s string) string {
-		if runes := []rune(movein.Redact(s)); len(runes) > maxShown {
-			return string(runes[:maxShown]) + "…"
-		}
-		return movein.Redact(s)
-	}
-	return &unfitRow{show(row.ID), show(row.Label), problems}
-}
-
-// reasons are the problems in one line.
-func (r *unfitRow) reasons() string {
-	all := make([]string, len(r.Problems))
-	for i, p := range r.Problems {
-		all[i] = p.Field + " " + p.Reason
-	}
-	return strings.Join(all, "; ")
-}
-
-// alreadyThere says of keys that fit which are there already, and why others cannot come:
-// the problem is nil for the former. Other keys are not in the answer. If the table is
-// followed, a key that came from it may differ: it is made like its row.
-func alreadyThere(keys []store.Key, stored []store.Key, revoked []store.ID, followed bool) map[store.ID]*movein.Problem {
-	found := make(map[store.ID]*movein.Problem)
-	for _, id := range revoked {
-		found[id] = &movein.Problem{Field: "id", Reason: "was revoked here"}
-	}
-	byID := make(map[store.ID]*store.Key, len(stored))
-	for i := range stored {
-		byID[stored[i].ID] = &stored[i]
-	}
-	for i := range keys {
-		switch known := byID[keys[i].ID]; {
-		case known == nil:
-		case followed && known.Foreign && known.CreatedBy == movein.CreatedBy:
-			found[known.ID] = nil
-		default:
-			found[known.ID] = movein.Compare(&keys[i], known)
-		}
-	}
-	return found
+	return nil
 }

@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -14,9 +12,6 @@ import (
 	"github.com/lumio-vision/caddy-system-keys/store"
 	"github.com/lumio-vision/caddy-system-keys/store/postgres"
 )
-
-// importBatch is how many rows are compared with the store, and written, at a time.
-const importBatch = 500
 
 // importer takes the rows of the other table to the store, batch by batch.
 type importer struct {
@@ -194,44 +189,75 @@ func (r *importRow) repaired() bool {
 	return err != nil || clean != r.key.Label
 }
 
-// importPrinter prints the rows that do not fit, and the totals at the end.
-type importPrinter struct {
-	print func(row *unfitRow) error
-	end   func(totals *importTotals) error
+// follow follows the table whose rows were looked at before. In a dry run it does so in a
+// transaction that is rolled back, and finds out whether it may.
+func (i *importer) follow(cmd *cobra.Command, t *target, layout movein.Layout) error {
+	s, ok := i.target.(*postgres.Store)
+	if !ok {
+		return errors.New("import: only a store in PostgreSQL can follow a table")
+	}
+	if i.dryRun {
+		if err := s.TryToFollow(cmd.Context(), layout, i.relabel); err != nil {
+			return fmt.Errorf("import: %w", err)
+		}
+		fmt.Fprintf(cmd.ErrOrStderr(), "Would put four triggers on %s, and then import %d row(s). Nothing was written.\n",
+			printable(layout.Table), i.totals.Fit)
+		return nil
+	}
+	added, err := s.FollowTable(cmd.Context(), layout, i.relabel, func(rows int) {
+		i.progress.show(fmt.Sprintf("%d row(s) carried over", rows))
+	})
+	i.progress.clear()
+	if err != nil {
+		return fmt.Errorf("import (run it again to go on): %w", err)
+	}
+	tellImported(cmd, t, added)
+	followed, err := s.FollowedTable(cmd.Context())
+	if err == nil && followed != nil {
+		fmt.Fprintln(cmd.ErrOrStderr(), followedLine(followed))
+	}
+	return err
 }
 
-func importReport(cmd *cobra.Command) importPrinter {
-	out := cmd.OutOrStdout()
-	if asJSON, _ := cmd.Flags().GetBool("json"); asJSON {
-		encoder := newEncoder(out)
-		return importPrinter{
-			print: func(row *unfitRow) error { return encoder.Encode(row) },
-			end:   func(totals *importTotals) error { return encoder.Encode(totals) },
+// tellFollowed says which table is followed. While one is, nothing else is imported: the keys
+// that are gone from that table could not be told from the keys of another one.
+func (i *importer) tellFollowed(cmd *cobra.Command) error {
+	s, ok := i.target.(*postgres.Store)
+	if !ok {
+		return nil // ReadTable refuses --follow
+	}
+	followed, err := s.FollowedTable(cmd.Context())
+	if err != nil || followed == nil {
+		return err
+	}
+	fmt.Fprintln(cmd.ErrOrStderr(), followedLine(followed))
+	if !i.from.Follow && !i.dryRun {
+		return fmt.Errorf("%s is followed: its changes come by themselves. For another table, end that by import --unfollow",
+			printable(followed.Table))
+	}
+	return nil
+}
+
+// alreadyThere says of keys that fit which are there already, and why others cannot come:
+// the problem is nil for the former. Other keys are not in the answer. If the table is
+// followed, a key that came from it may differ: it is made like its row.
+func alreadyThere(keys []store.Key, stored []store.Key, revoked []store.ID, followed bool) map[store.ID]*movein.Problem {
+	found := make(map[store.ID]*movein.Problem)
+	for _, id := range revoked {
+		found[id] = &movein.Problem{Field: "id", Reason: "was revoked here"}
+	}
+	byID := make(map[store.ID]*store.Key, len(stored))
+	for i := range stored {
+		byID[stored[i].ID] = &stored[i]
+	}
+	for i := range keys {
+		switch known := byID[keys[i].ID]; {
+		case known == nil:
+		case followed && known.Foreign && known.CreatedBy == movein.CreatedBy:
+			found[known.ID] = nil
+		default:
+			found[known.ID] = movein.Compare(&keys[i], known)
 		}
 	}
-	return importTable(out)
-}
-
-// importTable prints a table for people.
-func importTable(w io.Writer) importPrinter {
-	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	n := 0
-	return importPrinter{
-		print: func(row *unfitRow) error {
-			if n == 0 {
-				fmt.Fprintln(table, "ID\tLABEL\tWHY IT DOES NOT FIT")
-			}
-			if n++; n%importBatch == 0 { // do not hold a table of a million lines in memory
-				if err := table.Flush(); err != nil {
-					return err
-				}
-			}
-			_, err := fmt.Fprintf(table, "%s\t%s\t%s\n", printable(orDash(row.ID)), printable(orDash(row.Label)), printable(row.reasons()))
-			return err
-		},
-		end: func(totals *importTotals) error {
-			fmt.Fprintln(table, totals)
-			return table.Flush()
-		},
-	}
+	return found
 }

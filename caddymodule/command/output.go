@@ -147,14 +147,6 @@ func printable(s string) string {
 	}, s)
 }
 
-// orDash shows an empty cell as a dash.
-func orDash(s string) string {
-	if s == "" {
-		return "—"
-	}
-	return s
-}
-
 // minuteOf shows a time by which people plan.
 func minuteOf(t time.Time) string {
 	if t.IsZero() {

@@ -1,24 +1,15 @@
 package command
 
 import (
-	"bufio"
 	"errors"
 	"fmt"
 	"io"
-	"os"
-	"slices"
-	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/term"
 
 	"github.com/lumio-vision/caddy-system-keys/admin"
-	"github.com/lumio-vision/caddy-system-keys/internal/coherence"
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
-
-var errNoKeys = errors.New("name keys by id, or by --created-by, --since, --label-prefix or --permission")
 
 func revokeCommand() *cobra.Command {
 	cmd := &cobra.Command{
@@ -86,16 +77,6 @@ func readRevoke(cmd *cobra.Command, args []string) (action, error) {
 	}, nil
 }
 
-// agreed reports whether nobody is to be asked. If that is wanted, and cannot be done, it
-// returns an error.
-func agreed(cmd *cobra.Command, harmless bool) (bool, error) {
-	yes, _ := cmd.Flags().GetBool("yes")
-	if in, ok := cmd.InOrStdin().(*os.File); !yes && !harmless && (!ok || !term.IsTerminal(int(in.Fd()))) {
-		return false, Usagef("not a terminal, so nobody can be asked: use --yes")
-	}
-	return yes, nil
-}
-
 // revokeAll deletes every key before it waits for the first. If one fails, it goes on with
 // the others.
 func revokeAll(cmd *cobra.Command, t *target, ids []store.ID, asJSON bool) error {
@@ -156,88 +137,4 @@ func askBeforeRevoking(cmd *cobra.Command, t *target, ids []store.ID) error {
 		fmt.Fprintf(cmd.ErrOrStderr(), "%s  %s, last used: %s\n", id, printable(key.Label), minuteOf(key.LastUsedAt))
 	}
 	return ask(cmd, len(ids))
-}
-
-// ask returns an error without a yes.
-func ask(cmd *cobra.Command, keys int) error {
-	fmt.Fprintf(cmd.ErrOrStderr(), "Revoke %d key(s) for ever? [y/N] ", keys)
-	answer, _ := bufio.NewReader(cmd.InOrStdin()).ReadString('\n')
-	if answer = strings.ToLower(strings.TrimSpace(answer)); answer != "y" && answer != "yes" {
-		return errors.New("nothing was revoked")
-	}
-	return nil
-}
-
-const (
-	// progressAfter is how long a wait takes before it is reported.
-	progressAfter = time.Second
-	// progressEvery is how often the report is repeated.
-	progressEvery = 5 * time.Second
-)
-
-// revokeProgress reports which servers a revocation waits for, and why.
-type revokeProgress struct {
-	out     io.Writer
-	name    string // of what is revoked
-	now     func() time.Time
-	since   time.Time // when the wait began
-	printed time.Time // the last report, or zero
-}
-
-// watch is called again and again during the wait. It prints nothing if the wait is short,
-// or if no server is awaited any more.
-func (p *revokeProgress) watch(report coherence.Report) {
-	now := p.now()
-	if p.since.IsZero() {
-		p.since = now
-	}
-	early := now.Sub(p.since) < progressAfter
-	if !p.printed.IsZero() {
-		early = now.Sub(p.printed) < progressEvery
-	}
-	if early || report.Total > 0 && len(report.Awaited) == 0 {
-		return
-	}
-	p.printed = now
-	if report.Total == 0 {
-		fmt.Fprintf(p.out, "%s  deleted; the store does not say which servers there are, waiting for the longest lease\n", p.name)
-		return
-	}
-	fmt.Fprintf(p.out, "%s  deleted; %d of %d server(s) refuse it, waiting for %s\n", p.name,
-		report.Total-len(report.Awaited), report.Total, p.describe(report.Awaited, now))
-}
-
-// describe names members and the latest time at which their leases run out.
-func (p *revokeProgress) describe(members []store.Member, now time.Time) string {
-	all := make([]string, 0, len(members))
-	for _, m := range members {
-		left := max(0, m.TTL-now.Sub(p.since))
-		all = append(all, fmt.Sprintf("%s (has not answered, its lease runs out in %s at the latest)",
-			printable(m.Name), left.Round(time.Second)))
-	}
-	return strings.Join(all, ", ")
-}
-
-// end prints how many servers have acknowledged the revocation, which ones have not, and how
-// many requests were cut.
-func (p *revokeProgress) end(what string, revoked *admin.Revoked) {
-	report := revoked.Report
-	text := fmt.Sprintf("Revoked %s: %d of %d server(s) acknowledged", what, report.Acknowledged, report.Total)
-	if len(report.Expired) > 0 {
-		text += fmt.Sprintf(", %d did not answer until the lease had run out or left: %s",
-			len(report.Expired), strings.Join(namesOf(report.Expired), ", "))
-	}
-	if report.Cut > 0 {
-		text += fmt.Sprintf("; %d request(s) in flight were cut", report.Cut)
-	}
-	fmt.Fprintln(p.out, text)
-}
-
-func namesOf(members []store.Member) []string {
-	all := make([]string, 0, len(members))
-	for _, m := range members {
-		all = append(all, printable(m.Name))
-	}
-	slices.Sort(all)
-	return all
 }

@@ -1,6 +1,7 @@
 package command
 
 import (
+	"errors"
 	"fmt"
 	"io"
 
@@ -9,6 +10,8 @@ import (
 	"github.com/lumio-vision/caddy-system-keys/admin"
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
+
+var errNoKeys = errors.New("name keys by id, or by --created-by, --since, --label-prefix or --permission")
 
 // filterFlags are the flags that say which keys to revoke, with the names of the parameters
 // of the API.

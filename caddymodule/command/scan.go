@@ -1,7 +1,6 @@
 package command
 
 import (
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -10,7 +9,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/lumio-vision/caddy-system-keys/internal/lru"
-	"github.com/lumio-vision/caddy-system-keys/internal/token"
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
@@ -46,9 +44,6 @@ usage, 3 a key was found, also if something else could not be read.`,
 	cmd.Flags().Bool("json", false, "Print an object for each place, one a line")
 	return cmd
 }
-
-// standardInput is the argument that means standard input.
-const standardInput = "-"
 
 func readScan(cmd *cobra.Command, args []string) (action, error) {
 	for _, arg := range args {
@@ -91,113 +86,4 @@ func defaultPath(in io.Reader) string {
 		}
 	}
 	return "."
-}
-
-// scan is a search, and what it has found so far.
-type scan struct {
-	cmd    *cobra.Command
-	target *target
-	minter *token.Minter
-	show   func(*finding) error
-
-	states *lru.Cache[store.ID, keyState]
-	live   map[store.ID]bool // once each
-	order  []store.ID        // the same, as they were found
-
-	searched, places, unread int
-	failed                   error // the first line of the output that could not be written
-}
-
-// finding is a place with a key. Its fields are those of the JSON output.
-type finding struct {
-	File string   `json:"file"`
-	Line int      `json:"line"`
-	ID   store.ID `json:"id"`
-	keyState
-}
-
-// keyState is what the store says of a key.
-type keyState struct {
-	Label string `json:"label"`
-	State string `json:"state"`
-}
-
-// The states of a key.
-const (
-	keyLive    = "live"
-	keyExpired = "expired"
-	keyGone    = "gone"
-	keyUnknown = "unknown" // the store has not answered
-)
-
-// foundError says that a scan has found keys.
-type foundError struct{ places int }
-
-func (e *foundError) Error() string {
-	return fmt.Sprintf("%d place(s) have a key of this store", e.places)
-}
-
-// found shows a key.
-func (s *scan) found(file string, line int, id store.ID) {
-	s.places++
-	f := finding{File: file, Line: line, ID: id, keyState: s.stateOf(id)}
-	if err := s.show(&f); err != nil && s.failed == nil {
-		s.failed = fmt.Errorf("write the output: %w", err)
-	}
-	if f.State == keyLive && !s.live[id] {
-		s.live[id] = true
-		s.order = append(s.order, id)
-	}
-}
-
-// stateOf asks the store. If the store does not answer, the key is shown all the same.
-func (s *scan) stateOf(id store.ID) keyState {
-	if state, ok := s.states.Get(id); ok {
-		return state
-	}
-	state := keyState{State: keyLive}
-	key, err := s.target.store.Key(s.cmd.Context(), id)
-	switch {
-	case errors.Is(err, store.ErrNotFound):
-		state.State = keyGone
-		if key, _, err = s.target.service().Revoked(s.cmd.Context(), id); err != nil {
-			s.fail(fmt.Errorf("the label of %s: %w", id, err))
-		}
-	case err != nil:
-		s.fail(fmt.Errorf("%s: %w", id, err))
-		return keyState{State: keyUnknown}
-	case key.Expired(s.target.now()):
-		state.State = keyExpired
-	}
-	if key != nil {
-		state.Label = key.Label
-	}
-	s.states.Add(id, state)
-	return state
-}
-
-// fail says what could not be read. The search goes on.
-func (s *scan) fail(err error) {
-	s.unread++
-	fmt.Fprintf(s.cmd.ErrOrStderr(), "Error: %s\n", shown(err.Error()))
-}
-
-// shown is a text of the file system: without a key, and harmless to a terminal.
-func shown(text string) string { return printable(token.Redact(text)) }
-
-// end revokes the live keys, if that is wanted, and returns what the search has come to.
-func (s *scan) end(revoke bool) error {
-	if revoke && len(s.order) > 0 {
-		if err := revokeAll(s.cmd, s.target, s.order, false); err != nil {
-			return err
-		}
-	}
-	switch {
-	case s.places > 0:
-		return errors.Join(&foundError{s.places}, s.failed)
-	case s.unread > 0:
-		return fmt.Errorf("no key of this store was found, and %d thing(s) could not be read", s.unread)
-	}
-	fmt.Fprintf(s.cmd.ErrOrStderr(), "No key of this store was found in %d file(s)\n", s.searched)
-	return nil
 }

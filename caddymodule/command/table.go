@@ -105,3 +105,11 @@ func listCell(all []string, most int) string {
 	}
 	return orDash(strings.Join(all, ","))
 }
+
+// orDash shows an empty cell as a dash.
+func orDash(s string) string {
+	if s == "" {
+		return "—"
+	}
+	return s
+}

@@ -101,3 +101,10 @@ func durationFlag(cmd *cobra.Command, name string, least time.Duration, complain
 	}
 	return d, nil
 }
+
+// foundError says that a scan has found keys.
+type foundError struct{ places int }
+
+func (e *foundError) Error() string {
+	return fmt.Sprintf("%d place(s) have a key of this store", e.places)
+}

@@ -25,8 +25,6 @@ var (
 	ErrChanging = errors.New("the key changed while it was read")
 	// ErrNoLease says that no key may be accepted now; see [coherence.Lease].
 	ErrNoLease = errors.New("this instance has no lease: changes of keys may not have reached it")
-	// ErrUnfollowed says that the key came from a table whose changes do not get here.
-	ErrUnfollowed = errors.New("the table that the key came from is not followed any more, although it should be")
 )
 
 // ErrNetwork says that a key is good, and that its client is outside of the key's networks.

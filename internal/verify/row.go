@@ -14,6 +14,10 @@ import (
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
+// ErrUnfollowed is the cause of an [UnavailableError]: the key came from a table whose changes
+// do not get here.
+var ErrUnfollowed = errors.New("the table that the key came from is not followed any more, although it should be")
+
 // presented is a key as a request has sent it. It is made once and handed on.
 type presented struct {
 	id     store.ID

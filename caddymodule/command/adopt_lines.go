@@ -1,0 +1,127 @@
+package command
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/lumio-vision/caddy-system-keys/internal/token"
+	"github.com/lumio-vision/caddy-system-keys/store"
+)
+
+// Bounds of standard input. A longer line is malformed. More lines are an error.
+const (
+	maxKeyLine  = 36 + len("\t") + token.MaxForeign + len("\r\n")
+	maxKeyLines = 100_000
+)
+
+// keyLine is a line of standard input.
+type keyLine struct {
+	number int
+	id     store.ID // zero if the line has none
+	key    string   // empty if the line is malformed
+}
+
+// isSearched reports whether the line does not say which row is the key's.
+func (l keyLine) isSearched() bool { return l.key != "" && l.id == (store.ID{}) }
+
+// readKeyLines reads standard input. Empty lines are left out.
+func readKeyLines(in io.Reader) ([]keyLine, error) {
+	reader := bufio.NewReaderSize(in, maxKeyLine+1)
+	var lines []keyLine
+	for number := 1; ; number++ {
+		text, err := reader.ReadSlice('\n')
+		tooLong := errors.Is(err, bufio.ErrBufferFull)
+		malformed := tooLong
+		for tooLong && errors.Is(err, bufio.ErrBufferFull) {
+			_, err = reader.ReadSlice('\n')
+		}
+		if err != nil && !errors.Is(err, io.EOF) {
+			return nil, fmt.Errorf("read the keys: %w", err)
+		}
+		if text = bytes.TrimSpace(text); malformed || len(text) > 0 {
+			line := keyLine{number: number}
+			if !malformed {
+				line = parseKeyLine(number, string(text))
+			}
+			if lines = append(lines, line); len(lines) > maxKeyLines {
+				return nil, fmt.Errorf("more than %d lines: split the file", maxKeyLines)
+			}
+		}
+		if errors.Is(err, io.EOF) {
+			break
+		}
+	}
+	if len(lines) == 0 {
+		return nil, Usagef("standard input is empty: adopt reads the keys from there, one a line")
+	}
+	return lines, nil
+}
+
+// parseKeyLine reads a line. What is no key of another service can be nobody's.
+func parseKeyLine(number int, text string) keyLine {
+	line := keyLine{number: number}
+	id, key, found := strings.Cut(text, "\t")
+	if found {
+		var err error
+		if line.id, err = store.ParseKeyID(id); err != nil {
+			return line
+		}
+	} else {
+		key = id
+	}
+	if token.Foreign(key) {
+		line.key = key
+	}
+	return line
+}
+
+// The results of a line that was not adopted. They say nothing of its key.
+const (
+	resultAdopted   = "adopted"
+	resultBefore    = "adopted already"
+	resultMalformed = "malformed"
+	resultNoRow     = "no row"
+	resultOther     = "the row has the hash of another key"
+	resultUnusable  = "the row has a hash that cannot be used"
+	resultTooLarge  = "the hash needs more memory than hash_memory"
+	resultExpired   = "expired"
+	resultMinted    = "minted here"
+	resultChanged   = "the row was changed meanwhile"
+	resultUnasked   = "not searched for"
+)
+
+// adoptedLine is what became of a line.
+type adoptedLine struct {
+	Line   int    `json:"line"`
+	ID     string `json:"id,omitempty"`
+	Label  string `json:"label,omitempty"`
+	Result string `json:"result"`
+}
+
+// good reports whether servers find the key of the line from now on.
+func (r *adoptedLine) good() bool { return r.Result == resultAdopted || r.Result == resultBefore }
+
+// adoptedTable prints results as a table for people.
+func adoptedTable(w io.Writer) printer[adoptedLine] {
+	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(table, "LINE\tID\tLABEL\tRESULT")
+	good := 0
+	return printer[adoptedLine]{
+		print: func(r *adoptedLine) error {
+			if r.good() {
+				good++
+			}
+			fmt.Fprintf(table, "%d\t%s\t%s\t%s\n", r.Line, orDash(r.ID), printable(orDash(r.Label)), r.Result)
+			return nil
+		},
+		end: func(total int) error {
+			fmt.Fprintf(table, "%d line(s): %d adopted, now or before, %d not\n", total, good, total-good)
+			return table.Flush()
+		},
+	}
+}
