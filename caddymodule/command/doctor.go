@@ -7,7 +7,6 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
-	"slices"
 	"strings"
 	"time"
 
@@ -60,9 +59,8 @@ type diagnosis struct {
 type doctor struct {
 	target
 	report func(diagnosis)
-	sick   int // checks
-	// networks says that one of the newest keys may be used from some networks alone.
-	networks bool
+	sick   int  // checks
+	bound  bool // there are keys that may be used from some networks alone
 }
 
 // errSick means that a line on standard output says what is wrong.
@@ -161,8 +159,7 @@ func (d *doctor) checkStore(ctx context.Context, location open.Location) {
 	}
 	d.check("triggers", func() (string, error) { return d.checkTriggers(ctx, found) }, nil)
 	d.check("members", func() (string, error) { return d.checkMembers(ctx, found) }, nil)
-	page, err := d.store.Keys(ctx, &store.KeyQuery{Sort: store.SortCreatedAt, Desc: true, Limit: store.MaxLimit})
-	d.networks = err == nil && slices.ContainsFunc(page.Keys, func(k store.Key) bool { return len(k.Networks) > 0 })
+	d.bound = found.Bound
 }
 
 // checkFiles looks at the rights on a SQLite file, on those beside it and on their folder.

@@ -45,7 +45,7 @@ func (d *doctor) checkProxies() (string, error) {
 		switch trusted := server.TrustedProxies; {
 		case trusted != nil && trusted.Source == "static" && slices.ContainsFunc(trusted.Ranges, isEverybody):
 			return "", fmt.Errorf("the server on %s trusts every address as a proxy, so that each client chooses its own: name the proxies alone in trusted_proxies", listens)
-		case trusted == nil && d.networks && !slices.ContainsFunc(server.Listen, isReachable):
+		case trusted == nil && d.bound && !slices.ContainsFunc(server.Listen, isReachable):
 			return "", fmt.Errorf("there are keys with networks, the server on %s is reached from this machine alone, and it has no trusted_proxies: "+
 				"if a proxy is in front, every client has its address; set trusted_proxies static 127.0.0.0/8 ::1/128", listens)
 		case trusted != nil && server.Strict == 0:
