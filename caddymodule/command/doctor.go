@@ -141,7 +141,10 @@ func (d *doctor) checkStore(ctx context.Context, location open.Location) {
 		d.store, before = opened, d.now()
 		found, err = d.store.Inspect(ctx)
 		after = d.now()
-		return location.Driver, err
+		if err != nil {
+			return "", fmt.Errorf("%w: start the database server, or correct the DSN", err)
+		}
+		return location.Driver, nil
 	}, nil)
 	if d.store != nil {
 		defer func() { _ = d.store.Close() }()
@@ -304,9 +307,9 @@ func (d *doctor) checkRedis(ctx context.Context) (string, error) {
 	case health.Condition == redis.Unreachable:
 		return "", fmt.Errorf("it does not answer: %s: start it, or correct its URL; servers do without it meanwhile", health.Error)
 	case health.Reads != redis.OK:
-		return "", fmt.Errorf("reads fail: %s", health.Error)
+		return "", fmt.Errorf("reads fail: %s: give the user GET and SET on sk1:*", health.Error)
 	case health.Writes != redis.OK:
-		return "", fmt.Errorf("writes fail: %s", health.Error)
+		return "", fmt.Errorf("writes fail: %s: name the primary, and give the user GET and SET on sk1:*", health.Error)
 	}
 	return "", nil
 }
