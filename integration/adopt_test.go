@@ -90,7 +90,7 @@ func inserting(tb testing.TB, id store.ID, label, key string) string {
 
 func hashOf(tb testing.TB, key string) string {
 	tb.Helper()
-	hash, err := phc.Hash(key, phc.Params{Memory: 64, Iterations: 1, Parallelism: 1})
+	hash, err := phc.Hash(key, phc.Params{Memory: 7 << 10, Iterations: 1, Parallelism: 1})
 	if err != nil {
 		tb.Fatal(err)
 	}

@@ -14,6 +14,9 @@ type Inspection struct {
 	// role has not. A file has neither.
 	Role    string
 	Lacking []string
+	// Bound says that there are keys which may be used from some networks alone. It is false
+	// unless the schema has the newest version, and the role its rights.
+	Bound bool
 	// Now is what the clock of the store says.
 	Now time.Time
 }

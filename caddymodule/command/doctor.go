@@ -7,7 +7,6 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
-	"slices"
 	"strings"
 	"time"
 
@@ -60,9 +59,8 @@ type diagnosis struct {
 type doctor struct {
 	target
 	report func(diagnosis)
-	sick   int // checks
-	// networks says that one of the newest keys may be used from some networks alone.
-	networks bool
+	sick   int  // checks
+	bound  bool // there are keys that may be used from some networks alone
 }
 
 // errSick means that a line on standard output says what is wrong.
@@ -91,7 +89,7 @@ func runDoctor(cmd *cobra.Command, _ []string) error {
 	}
 	if d.app != nil {
 		d.check("redis", func() (string, error) { return d.checkRedis(cmd.Context()) }, nil)
-		d.check("proxies", func() (string, error) { return checkProxies(d.raw, d.networks) }, nil)
+		d.check("proxies", func() (string, error) { return checkProxies(d.raw, d.bound) }, nil)
 	}
 	if d.sick > 0 {
 		return fmt.Errorf("%w: %d check(s) failed", errSick, d.sick)
@@ -143,7 +141,10 @@ func (d *doctor) checkStore(ctx context.Context, location open.Location) {
 		d.store, before = opened, d.now()
 		found, err = d.store.Inspect(ctx)
 		after = d.now()
-		return location.Driver, err
+		if err != nil {
+			return "", fmt.Errorf("%w: start the database server, or correct the DSN", err)
+		}
+		return location.Driver, nil
 	}, nil)
 	if d.store != nil {
 		defer func() { _ = d.store.Close() }()
@@ -161,8 +162,7 @@ func (d *doctor) checkStore(ctx context.Context, location open.Location) {
 	}
 	d.check("triggers", func() (string, error) { return d.checkTriggers(ctx, found) }, nil)
 	d.check("members", func() (string, error) { return d.checkMembers(ctx, found) }, nil)
-	page, err := d.store.Keys(ctx, &store.KeyQuery{Sort: store.SortCreatedAt, Desc: true, Limit: store.MaxLimit})
-	d.networks = err == nil && slices.ContainsFunc(page.Keys, func(k store.Key) bool { return len(k.Networks) > 0 })
+	d.bound = found.Bound
 }
 
 // checkFiles looks at the rights on a SQLite file, on those beside it and on their folder.
@@ -307,9 +307,9 @@ func (d *doctor) checkRedis(ctx context.Context) (string, error) {
 	case health.Condition == redis.Unreachable:
 		return "", fmt.Errorf("it does not answer: %s: start it, or correct its URL; servers do without it meanwhile", health.Error)
 	case health.Reads != redis.OK:
-		return "", fmt.Errorf("reads fail: %s", health.Error)
+		return "", fmt.Errorf("reads fail: %s: give the user GET and SET on sk1:*", health.Error)
 	case health.Writes != redis.OK:
-		return "", fmt.Errorf("writes fail: %s", health.Error)
+		return "", fmt.Errorf("writes fail: %s: name the primary, and give the user GET and SET on sk1:*", health.Error)
 	}
 	return "", nil
 }

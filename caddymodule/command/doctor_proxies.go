@@ -23,9 +23,9 @@ type httpServer struct {
 }
 
 // checkProxies looks at whose word counts for the address of a client. The networks of keys,
-// the limit of failures and the audit log go by that address. Networks says whether keys have
-// any. Raw is the configuration.
-func checkProxies(raw json.RawMessage, networks bool) (string, error) {
+// the limit of failures and the audit log go by that address. Bound says whether keys have
+// networks. Raw is the configuration.
+func checkProxies(raw json.RawMessage, bound bool) (string, error) {
 	var config struct {
 		Apps struct {
 			HTTP struct {
@@ -46,7 +46,7 @@ func checkProxies(raw json.RawMessage, networks bool) (string, error) {
 		switch trusted := server.TrustedProxies; {
 		case trusted != nil && trusted.Source == "static" && slices.ContainsFunc(trusted.Ranges, isEverybody):
 			return "", fmt.Errorf("the server on %s trusts every address as a proxy, so that each client chooses its own: name the proxies alone in trusted_proxies", listens)
-		case trusted == nil && networks && !slices.ContainsFunc(server.Listen, isReachable):
+		case trusted == nil && bound && !slices.ContainsFunc(server.Listen, isReachable):
 			return "", fmt.Errorf("there are keys with networks, the server on %s is reached from this machine alone, and it has no trusted_proxies: "+
 				"if a proxy is in front, every client has its address; set trusted_proxies static 127.0.0.0/8 ::1/128", listens)
 		case trusted != nil && server.Strict == 0:

@@ -117,7 +117,8 @@ func askServer(address string) *metrics.Instance {
 func writeStatus(w io.Writer, s *metrics.Status) error {
 	if s.Servers != nil {
 		fmt.Fprintf(w, "Revocation epoch %d\n\n", s.RevocationEpoch)
-		rows := [][]string{{"SERVER", "LEASE", "APPLIED", "BEHIND", "JOINED", "LAST SEEN"}}
+		rows := make([][]string, 1, 1+len(s.Instances))
+		rows[0] = []string{"SERVER", "LEASE", "APPLIED", "BEHIND", "JOINED", "LAST SEEN"}
 		for _, i := range s.Instances {
 			rows = append(rows, []string{
 				printable(i.Name), fmt.Sprint(i.Lease), fmt.Sprint(i.Applied), fmt.Sprint(i.Behind), minuteOf(i.JoinedAt), secondOf(i.SeenAt),

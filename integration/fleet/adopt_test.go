@@ -14,7 +14,7 @@ import (
 // theirs writes the row of a key that another service has minted.
 func (f *fleet) theirs(label, plain string) *store.Key {
 	f.tb.Helper()
-	hash, err := phc.Hash(plain, phc.Params{Memory: 64, Iterations: 1, Parallelism: 1})
+	hash, err := phc.Hash(plain, phc.Params{Memory: 7 << 10, Iterations: 1, Parallelism: 1})
 	if err != nil {
 		f.tb.Fatal(err)
 	}

@@ -119,7 +119,7 @@ func (f *fleet) use(s store.Store) {
 	f.admin = &admin.Service{
 		Store:   s,
 		Minter:  token.New(mintKey),
-		Hash:    verify.NewSlots(phc.Params{Memory: 64, Iterations: 1, Parallelism: 1}, 64<<10).Hash,
+		Hash:    verify.NewSlots(phc.Params{Memory: 7 << 10, Iterations: 1, Parallelism: 1}, 7<<20).Hash,
 		Revoker: coherence.NewRevoker(s, time.Now, slog.New(slog.DiscardHandler)),
 		Now:     time.Now,
 	}

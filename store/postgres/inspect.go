@@ -71,7 +71,11 @@ func (s *Store) Inspect(ctx context.Context) (_ *store.Inspection, err error) {
 	if found.Version = state.version; err != nil || found.Version != found.Newest {
 		return found, err
 	}
-	found.Triggers, err = names(missingTriggers, s.migrations.Triggers(), s.ownSchema())
+	if found.Triggers, err = names(missingTriggers, s.migrations.Triggers(), s.ownSchema()); err != nil || len(found.Lacking) > 0 {
+		return found, err
+	}
+	where := newInstallation(s.ownSchema(), keys, "''")
+	err = s.pool.QueryRow(ctx, where.sql("SELECT EXISTS (SELECT FROM {keys} WHERE networks <> '{}')")).Scan(&found.Bound)
 	return found, err
 }
 

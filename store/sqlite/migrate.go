@@ -70,6 +70,10 @@ func (s *Store) Inspect(ctx context.Context) (*store.Inspection, error) {
 			return name, err
 		}, "SELECT name FROM sqlite_schema WHERE type = 'trigger'")
 		found.Triggers = slices.DeleteFunc(migrations.Triggers(), func(name string) bool { return slices.Contains(there, name) })
+		if err != nil {
+			return nil, err
+		}
+		err = tx.QueryRowContext(ctx, "SELECT EXISTS (SELECT 1 FROM system_keys WHERE networks <> '[]')").Scan(&found.Bound)
 		return found, err
 	})
 }

@@ -1,6 +1,7 @@
 package storetest
 
 import (
+	"net/netip"
 	"testing"
 
 	"golang.org/x/sync/errgroup"
@@ -79,8 +80,14 @@ func testMigrations(t *testing.T, fresh func(tb testing.TB) *Backend) {
 				t.Errorf("without a schema: %+v", found)
 			}
 			migrated(t, b)
-			if found := inspect(); found.Version != found.Newest || len(found.Triggers)+len(found.Lacking) != 0 || found.Now.IsZero() {
+			if found := inspect(); found.Version != found.Newest || len(found.Triggers)+len(found.Lacking) != 0 || found.Bound || found.Now.IsZero() {
 				t.Errorf("of a sound schema: %+v", found)
+			}
+			bound := newKey("bound")
+			bound.Networks = store.Networks{netip.MustParsePrefix("192.0.2.0/24")}
+			create(t, open(t, b), bound)
+			if found := inspect(); !found.Bound {
+				t.Errorf("of a store with a key for some networks: %+v", found)
 			}
 			b.Outdate(t)
 			if found := inspect(); found.Version <= found.Newest {
