@@ -21,8 +21,9 @@ pgo: ## Make default.pgo, the profile that builds are tuned by, from a mixed loa
 xcaddy: ## Build as xcaddy does, against this checkout, and play the quickstart with it
 	.ci/xcaddy
 
-deployments: ## Check the manifests, the compose file, the Dockerfile and the alerts as their readers do
+deployments: ## Check the manifests, the compose file, the Dockerfile and the alerts as their readers do, and play outages
 	$(GO) -C .ci/deployments vet ./...
+	$(GO) -C .ci/deployments test ./...
 	$(GO) -C .ci/deployments run . $(CURDIR)
 
 leaks: ## Run gitleaks with the rule that `caddy system-keys patterns` prints

@@ -1,7 +1,7 @@
 // Command deployments checks what is deployed with, against the schemas of those
 // who read it: manifests as Kubernetes decodes them, the compose file as Docker
 // Compose loads it, the Dockerfile with BuildKit's linter, and alerts and dashboard
-// with the parser of Prometheus. It is a module of its own, so that none of them is
+// with the parser of Prometheus. Its tests play outages to the alerts. It is a module of its own, so that none of them is
 // a dependency of the plugin.
 //
 //	deployments <root of the repository>

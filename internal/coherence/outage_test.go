@@ -130,3 +130,18 @@ func TestTheLogSaysWhyTheLeaseWasLostAndForHowLong(t *testing.T) {
 		}
 	}
 }
+
+// TestALapseCutsUnlessRequestsAreToBeKept has one in flight when the lease runs out.
+func TestALapseCutsUnlessRequestsAreToBeKept(t *testing.T) {
+	t.Parallel()
+	for _, keep := range []bool{false, true} {
+		f := newFixture(t)
+		f.config.KeepOnLapse = keep
+		f.settle(t, 1)
+		request := f.enter(rowOf(1))
+		f.lapsed()
+		if kept := request.reason() == nil; kept != keep {
+			t.Errorf("on_lapse keep is %t, and the request was kept: %t", keep, kept)
+		}
+	}
+}

@@ -1,8 +1,8 @@
 // Package worker repeats work in the background until it is stopped.
 //
 // A turn that fails is repeated at the next tick. The owner is told of the first failure
-// in a row, and of the success that ends the row. So a log does not fill while a store is
-// down.
+// in a row, again each minute, and of the success that ends the row. So a log does not fill
+// while a store is down.
 package worker
 
 import (
@@ -19,7 +19,8 @@ type Work struct {
 	Every time.Duration
 	// Later delays the first turn until the first tick. Otherwise the first turn is at once.
 	Later bool
-	// Failing is called with the first failure in a row. Required if Turn can fail.
+	// Failing is called with the first failure in a row, and then once a minute. Required if
+	// Turn can fail.
 	Failing func(err error)
 	// Recovered is called after the success that ends the row, unless it is nil.
 	Recovered func()
@@ -58,9 +59,9 @@ func (w *Worker) Close() {
 func (w *Worker) run(ctx context.Context, work Work) {
 	tick := time.NewTicker(work.Every)
 	defer tick.Stop()
-	failing := false
+	var told time.Time // of a failure; zero if the last turn has succeeded
 	if !work.Later {
-		failing = work.turn(ctx, failing)
+		told = work.turn(ctx, told)
 	}
 	for {
 		select {
@@ -68,25 +69,33 @@ func (w *Worker) run(ctx context.Context, work Work) {
 			return
 		case <-tick.C:
 		case <-w.wake:
-			if failing {
+			if !told.IsZero() {
 				continue
 			}
 		}
-		failing = work.turn(ctx, failing)
+		told = work.turn(ctx, told)
 	}
 }
 
-// turn does the work once, and reports whether it failed. The owner is not told of a
-// failure that comes of the stop.
-func (w *Work) turn(ctx context.Context, failing bool) bool {
+// tellInterval is how often the owner is told of failures in a row.
+const tellInterval = time.Minute
+
+// turn does the work once, and returns when the owner was told last that it fails. The owner is
+// not told of a failure that comes of the stop.
+func (w *Work) turn(ctx context.Context, told time.Time) time.Time {
 	err := w.Turn(ctx)
-	switch {
-	case err != nil && !failing && ctx.Err() == nil:
-		w.Failing(err)
-	case err == nil && failing && w.Recovered != nil:
-		w.Recovered()
+	if err == nil {
+		if !told.IsZero() && w.Recovered != nil {
+			w.Recovered()
+		}
+		return time.Time{}
 	}
-	return err != nil
+	now := time.Now() //nolint:forbidigo // how long ago that was
+	if now.Sub(told) < tellInterval || ctx.Err() != nil {
+		return told
+	}
+	w.Failing(err)
+	return now
 }
 
 // Repeat calls step as long as there is more to do. Each step has the whole timeout.

@@ -60,6 +60,24 @@ func TestAWorkerComplainsOnceAndSaysWhenItWorksAgain(t *testing.T) {
 	}
 }
 
+func TestAWorkerComplainsAgainEachMinute(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		began := time.Now()
+		var failing []time.Duration
+		w := worker.Start(worker.Work{
+			Every:   10 * time.Second,
+			Turn:    func(context.Context) error { return errors.New("down") },
+			Failing: func(error) { failing = append(failing, time.Since(began)) },
+		})
+		time.Sleep(3*time.Minute - time.Second)
+		w.Close()
+		if want := []time.Duration{0, time.Minute, 2 * time.Minute}; !slices.Equal(failing, want) {
+			t.Errorf("it complained after %v, want %v", failing, want)
+		}
+	})
+}
+
 func TestAWorkerIsWokenUnlessItFails(t *testing.T) {
 	t.Parallel()
 	if got := work(t, true, 12, 33, 52); !slices.Equal(got.turns, []int{10, 12, 20, 30, 40, 50, 52, 60}) {

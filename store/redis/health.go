@@ -108,13 +108,13 @@ func (c *Cache) report(repeat bool) {
 	since := slog.Time("since", h.Since)
 	switch {
 	case h.Condition == Unreachable:
-		c.log.Warn("redis does not answer, each instance verifies keys itself", "error", h.Error, since)
+		c.log.Warn("redis does not answer, each instance verifies keys itself", slog.String("error", h.Error), since)
 	case h.Condition == Failing:
 		what := "writes"
 		if h.Reads != OK {
 			what = "reads"
 		}
-		c.log.Warn("redis answers with errors, each instance verifies keys itself", "error", h.Error, "calls", what, since)
+		c.log.Warn("redis answers with errors, each instance verifies keys itself", slog.String("error", h.Error), slog.String("calls", what), since)
 	case before.Condition == "":
 		c.log.Info("redis works")
 	default:
