@@ -243,10 +243,10 @@ func TestEveryCaddyfileInTheDocumentsIsValid(t *testing.T) {
 			if formatted := string(caddyfile.Format([]byte(body))); formatted != body {
 				t.Errorf("%s: not formatted:\n%s\nbut:\n%s", name, body, formatted)
 			}
-			if strings.HasPrefix(body, "system_key") || strings.HasPrefix(body, "handle_errors") {
+			if regexp.MustCompile(`^(@|route|system_key|handle_errors)`).MatchString(body) {
 				body = "http://localhost:8080 {\n" + body + "}\n"
 			}
-			if !strings.Contains(body, "\tsystem_keys ") {
+			if !regexp.MustCompile(`(?m)^\tsystem_keys( |$)`).MatchString(body) {
 				body = "{\n\tsystem_keys\n}\n" + body
 			}
 			adapted, warnings, err := caddyconfig.GetAdapter("caddyfile").Adapt(caddyfile.Format([]byte(body)), nil)
