@@ -114,3 +114,26 @@ func (a *App) unmarshalKeyMemory(d *caddyfile.Dispenser) error {
 
 // Interface guard.
 var _ caddyfile.Unmarshaler = (*App)(nil)
+
+// unmarshalRedis takes an empty URL for no Redis: a variable that is not set leaves
+// nothing behind, not even quotes. Syntax:
+//
+//	redis [<url>...] {
+//		ca <file>
+//		cert <file> <key>
+//		timeout <duration>
+//	}
+func (a *App) unmarshalRedis(d *caddyfile.Dispenser) error {
+	r := &Redis{URL: d.RemainingArgs()}
+	line := *d // of the URLs
+	err := options{
+		"ca":      readText(&r.CA),
+		"cert":    r.unmarshalCert,
+		"timeout": checked(readDuration(&r.Timeout), r.checkTimeout),
+	}.readBlock(d, "redis: unrecognized option %q")
+	if err != nil || r.none() {
+		return err
+	}
+	a.Redis = r
+	return atLine(&line, r.check())
+}

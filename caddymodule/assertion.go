@@ -5,7 +5,6 @@ import (
 	"context"
 	"fmt"
 	"net/http"
-	"net/url"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -166,14 +165,6 @@ func lastOr(values []string, otherwise string) string {
 func fromTrustedProxy(r *http.Request) bool {
 	trusted, _ := caddyhttp.GetVar(r.Context(), caddyhttp.TrustedProxyVarKey).(bool)
 	return trusted
-}
-
-// originalRequest returns the request line as the client has sent it.
-func originalRequest(r *http.Request) (method string, target *url.URL) {
-	if o, ok := r.Context().Value(caddyhttp.OriginalRequestCtxKey).(http.Request); ok && o.URL != nil {
-		return o.Method, o.URL
-	}
-	return r.Method, r.URL
 }
 
 // wantsPublicKeys reports whether a request is for the public keys, as its client has sent

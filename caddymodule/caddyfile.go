@@ -5,6 +5,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
@@ -147,6 +148,27 @@ func parseSize(arg string) (int64, error) {
 func refuseBlock(d *caddyfile.Dispenser) error {
 	if d.NextBlock(d.Nesting()) {
 		return d.Errf("unrecognized option %q", d.Val())
+	}
+	return nil
+}
+
+// checkWord checks that a value is one of two words or more.
+func checkWord(name, value string, words ...string) error {
+	if slices.Contains(words, value) {
+		return nil
+	}
+	last := len(words) - 1
+	return fmt.Errorf("%s: must be %s or %s, not %q", name, strings.Join(words[:last], ", "), words[last], value)
+}
+
+// checkDuration checks the bounds of a duration. If most is 0 there is no upper bound.
+func checkDuration(name string, value caddy.Duration, least, most time.Duration) error {
+	d := time.Duration(value)
+	switch {
+	case most == 0 && d < least:
+		return fmt.Errorf("%s: must be at least %s, not %s", name, least, d)
+	case most > 0 && (d < least || d > most):
+		return fmt.Errorf("%s: must be from %s to %s, not %s", name, least, most, d)
 	}
 	return nil
 }

@@ -3,6 +3,7 @@ package caddymodule
 import (
 	"fmt"
 	"net/http"
+	"net/url"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
@@ -237,4 +238,22 @@ func logField(r *http.Request, name, value string) {
 func replacerOf(r *http.Request) *caddy.Replacer {
 	repl, _ := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
 	return repl
+}
+
+// originalRequest returns the request line as the client has sent it.
+func originalRequest(r *http.Request) (method string, target *url.URL) {
+	if o, ok := r.Context().Value(caddyhttp.OriginalRequestCtxKey).(http.Request); ok && o.URL != nil {
+		return o.Method, o.URL
+	}
+	return r.Method, r.URL
+}
+
+// requestID returns Caddy's {http.request.uuid}, which the access log has too.
+func requestID(r *http.Request) string {
+	repl := replacerOf(r)
+	if repl == nil {
+		return ""
+	}
+	id, _ := repl.GetString("http.request.uuid")
+	return id
 }

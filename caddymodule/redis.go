@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
 	"strings"
 	"time"
 
@@ -50,29 +49,6 @@ const (
 	minRedisTimeout = time.Millisecond
 	maxRedisTimeout = 10 * time.Second
 )
-
-// unmarshalRedis takes an empty URL for no Redis: a variable that is not set leaves
-// nothing behind, not even quotes. Syntax:
-//
-//	redis [<url>...] {
-//		ca <file>
-//		cert <file> <key>
-//		timeout <duration>
-//	}
-func (a *App) unmarshalRedis(d *caddyfile.Dispenser) error {
-	r := &Redis{URL: d.RemainingArgs()}
-	line := *d // of the URLs
-	err := options{
-		"ca":      readText(&r.CA),
-		"cert":    r.unmarshalCert,
-		"timeout": checked(readDuration(&r.Timeout), r.checkTimeout),
-	}.readBlock(d, "redis: unrecognized option %q")
-	if err != nil || r.none() {
-		return err
-	}
-	a.Redis = r
-	return atLine(&line, r.check())
-}
 
 func (r *Redis) unmarshalCert(d *caddyfile.Dispenser) error {
 	r.Cert = new(RedisCert)
@@ -125,55 +101,6 @@ type redisSettings struct {
 	Timeout time.Duration
 	// CA, Cert and Key are the contents of files.
 	CA, Cert, Key []byte
-}
-
-// resolveRedis replaces the placeholders, and reads the files. If all URLs are variables that
-// are empty, there is no Redis, and no file is read. A file that cannot be read is a mistake.
-func (a *App) resolveRedis(repl *caddy.Replacer) (*redisSettings, error) {
-	if a.Redis == nil {
-		return nil, nil
-	}
-	if isBlank(repl.WithoutFile().ReplaceKnown(strings.Join(a.Redis.URL, ""), "")) {
-		if len(a.Redis.URL) > 0 {
-			a.logger.Info("redis has no URL, since its variables are empty: servers do not share verifications")
-		}
-		return nil, nil
-	}
-	s := &redisSettings{Timeout: time.Duration(a.Redis.Timeout)}
-	var err error
-	if s.URLs, err = resolveAll(repl, "redis", a.Redis.URL); err != nil {
-		return nil, err
-	}
-	cert := a.Redis.Cert
-	if cert == nil {
-		cert = new(RedisCert)
-	}
-	for _, file := range []struct {
-		name, path string
-		content    *[]byte
-	}{{"ca", a.Redis.CA, &s.CA}, {"cert", cert.File, &s.Cert}, {"cert", cert.Key, &s.Key}} {
-		if file.path == "" {
-			continue
-		}
-		path, err := Resolve(repl, file.path)
-		if err == nil {
-			*file.content, err = os.ReadFile(path)
-		}
-		if err != nil {
-			return nil, fmt.Errorf("redis: %s: %w", file.name, err)
-		}
-	}
-	return s, nil
-}
-
-// OpenRedis makes the cache of an app from [ReadApp], without connecting to it. It is nil if
-// there is none.
-func (a *App) OpenRedis() (*redis.Cache, error) {
-	s, err := a.resolveRedis(caddy.NewReplacer())
-	if s == nil || err != nil {
-		return nil, err
-	}
-	return s.newCache(a.logger)
 }
 
 // newCache makes the cache, without connecting to it.

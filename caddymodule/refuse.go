@@ -115,13 +115,3 @@ func hasErrorRoutes(r *http.Request) bool {
 	return ok && server.Errors != nil && len(server.Errors.Routes) > 0 &&
 		r.Context().Value(caddyhttp.ErrorCtxKey) == nil
 }
-
-// requestID returns Caddy's {http.request.uuid}, which the access log has too.
-func requestID(r *http.Request) string {
-	repl := replacerOf(r)
-	if repl == nil {
-		return ""
-	}
-	id, _ := repl.GetString("http.request.uuid")
-	return id
-}

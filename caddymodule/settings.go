@@ -5,8 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"regexp"
-	"slices"
 	"strings"
 	"time"
 
@@ -161,27 +161,6 @@ func (a *App) checkExpiredRetention() error {
 	return checkDuration("expired_retention", a.ExpiredRetention, minExpiredRetention, 0)
 }
 
-// checkDuration checks the bounds of a duration. If most is 0 there is no upper bound.
-func checkDuration(name string, value caddy.Duration, least, most time.Duration) error {
-	d := time.Duration(value)
-	switch {
-	case most == 0 && d < least:
-		return fmt.Errorf("%s: must be at least %s, not %s", name, least, d)
-	case most > 0 && (d < least || d > most):
-		return fmt.Errorf("%s: must be from %s to %s, not %s", name, least, most, d)
-	}
-	return nil
-}
-
-// checkWord checks that a value is one of two words or more.
-func checkWord(name, value string, words ...string) error {
-	if slices.Contains(words, value) {
-		return nil
-	}
-	last := len(words) - 1
-	return fmt.Errorf("%s: must be %s or %s, not %q", name, strings.Join(words[:last], ", "), words[last], value)
-}
-
 // checkSecret checks that there is a secret if a setting needs one. Redis holds data that
 // anybody with access to it could forge. The store holds a digest of each adopted key,
 // and a weak key could be guessed from a digest without a secret.
@@ -325,4 +304,43 @@ func checkText(s string) error {
 		}
 	}
 	return nil
+}
+
+// resolveRedis replaces the placeholders, and reads the files. If all URLs are variables that
+// are empty, there is no Redis, and no file is read. A file that cannot be read is a mistake.
+func (a *App) resolveRedis(repl *caddy.Replacer) (*redisSettings, error) {
+	if a.Redis == nil {
+		return nil, nil
+	}
+	if isBlank(repl.WithoutFile().ReplaceKnown(strings.Join(a.Redis.URL, ""), "")) {
+		if len(a.Redis.URL) > 0 {
+			a.logger.Info("redis has no URL, since its variables are empty: servers do not share verifications")
+		}
+		return nil, nil
+	}
+	s := &redisSettings{Timeout: time.Duration(a.Redis.Timeout)}
+	var err error
+	if s.URLs, err = resolveAll(repl, "redis", a.Redis.URL); err != nil {
+		return nil, err
+	}
+	cert := a.Redis.Cert
+	if cert == nil {
+		cert = new(RedisCert)
+	}
+	for _, file := range []struct {
+		name, path string
+		content    *[]byte
+	}{{"ca", a.Redis.CA, &s.CA}, {"cert", cert.File, &s.Cert}, {"cert", cert.Key, &s.Key}} {
+		if file.path == "" {
+			continue
+		}
+		path, err := Resolve(repl, file.path)
+		if err == nil {
+			*file.content, err = os.ReadFile(path)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("redis: %s: %w", file.name, err)
+		}
+	}
+	return s, nil
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 
 	"github.com/lumio-vision/caddy-system-keys/store/open"
+	"github.com/lumio-vision/caddy-system-keys/store/redis"
 )
 
 // Store says where the keys are kept.
@@ -193,4 +194,14 @@ func (a *App) warnOfPassword() {
 		a.logger.Warn("store: the dsn has a password, which Caddy's admin endpoint shows under /config/: " +
 			"keep the dsn in a file or a variable, as {file./run/secrets/dsn} or {env.DATABASE_URL}")
 	}
+}
+
+// OpenRedis makes the cache of an app from [ReadApp], without connecting to it. It is nil if
+// there is none.
+func (a *App) OpenRedis() (*redis.Cache, error) {
+	s, err := a.resolveRedis(caddy.NewReplacer())
+	if s == nil || err != nil {
+		return nil, err
+	}
+	return s.newCache(a.logger)
 }
