@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"path"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -17,7 +18,6 @@ import (
 	"github.com/lumio-vision/caddy-system-keys/internal/engine"
 	"github.com/lumio-vision/caddy-system-keys/internal/gate"
 	"github.com/lumio-vision/caddy-system-keys/internal/jwtauth"
-	"github.com/lumio-vision/caddy-system-keys/internal/lru"
 	"github.com/lumio-vision/caddy-system-keys/internal/observe"
 	"github.com/lumio-vision/caddy-system-keys/internal/session"
 	"github.com/lumio-vision/caddy-system-keys/internal/verify"
@@ -78,11 +78,12 @@ type Admin struct {
 	refuser  *refuser
 	verifier *jwtauth.Verifier // set before the app has started; nil without JWT
 	config   admin.Config
-	owner    *admin.Handler                     // knows which paths are ours
-	handlers *lru.Cache[string, *admin.Handler] // by the prefix that was taken away
+	owner    *admin.Handler            // knows which paths are ours
+	mounts   sync.Mutex                // guards handlers
+	handlers map[string]*admin.Handler // by the prefix that was taken away, in small letters
 }
 
-// maxMounts is how many prefixes a handler remembers. With `handle_path` there is one.
+// maxMounts is how many prefixes there are handlers for. With `handle_path` there is one.
 const maxMounts = 8
 
 // CaddyModule returns the Caddy module information.
@@ -138,15 +139,24 @@ func (a *Admin) Provision(ctx caddy.Context) error {
 		Base:               a.Base,
 		ForwardedTLS:       forwardedTLS,
 	}
-	a.handlers = lru.New[string, *admin.Handler](maxMounts)
+	a.handlers = make(map[string]*admin.Handler)
 	a.owner = a.handler("")
 	return nil
 }
 
-// handler returns the handler for requests from whose path this prefix was taken away.
+// handler returns the handler for requests from whose path this prefix was taken away. Caddy
+// takes a prefix away in any case of its letters, and the spelling that comes first counts for
+// all. There are few handlers: where clients can choose the prefix, the later ones get the
+// links of a page at the root.
 func (a *Admin) handler(prefix string) *admin.Handler {
-	if h, ok := a.handlers.Get(prefix); ok {
+	a.mounts.Lock()
+	defer a.mounts.Unlock()
+	folded := strings.ToLower(prefix)
+	if h := a.handlers[folded]; h != nil {
 		return h
+	}
+	if len(a.handlers) >= maxMounts {
+		return a.owner
 	}
 	config := a.config
 	config.Mount = prefix + config.Base
@@ -154,9 +164,8 @@ func (a *Admin) handler(prefix string) *admin.Handler {
 	if config.Page != "" {
 		surfaces = append(surfaces, page.New(config))
 	}
-	h := admin.NewHandler(config, surfaces...)
-	a.handlers.Add(prefix, h)
-	return h
+	a.handlers[folded] = admin.NewHandler(config, surfaces...)
+	return a.handlers[folded]
 }
 
 // takenAway returns the prefix that earlier handlers have taken away from the path of a

@@ -51,15 +51,16 @@ func proxyBefore(handlers []json.RawMessage) bool {
 }
 
 // endsInProxy reports whether a proxy that hands no request on gets every request. One with
-// response handlers may hand it on: forward_auth is made of it.
+// response handlers may hand it on: forward_auth is made of it. So may a subroute that handles
+// errors. Of routes in a group only the first that matches runs.
 func endsInProxy(routes caddyhttp.RouteList) bool {
 	return slices.ContainsFunc(routes, func(route caddyhttp.Route) bool {
-		return len(route.MatcherSets) == 0 && slices.ContainsFunc(route.Handlers, func(handler caddyhttp.MiddlewareHandler) bool {
+		return len(route.MatcherSets) == 0 && route.Group == "" && slices.ContainsFunc(route.Handlers, func(handler caddyhttp.MiddlewareHandler) bool {
 			switch h := handler.(type) {
 			case *reverseproxy.Handler:
 				return len(h.HandleResponse) == 0
 			case *caddyhttp.Subroute:
-				return endsInProxy(h.Routes)
+				return h.Errors == nil && endsInProxy(h.Routes)
 			}
 			return false
 		})

@@ -37,6 +37,7 @@ type outages struct {
 type tally struct {
 	requests int
 	logged   time.Time
+	last     time.Time // the newest request
 }
 
 // add counts a request. It returns how many to log, or 0 if it is too early.
@@ -51,7 +52,10 @@ func (o *outages) add(reason gate.Reason, now time.Time) (requests int) {
 		t = new(tally)
 		o.tally[reason] = t
 	}
-	t.requests++
+	if now.Sub(t.last) >= outageInterval {
+		t.requests = 0 // they belong to an outage that is over
+	}
+	t.requests, t.last = t.requests+1, now
 	if now.Sub(t.logged) < outageInterval {
 		return 0
 	}

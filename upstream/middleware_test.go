@@ -177,6 +177,7 @@ func TestWhatAHandlerReads(t *testing.T) {
 		"Saw-X-Lumio-Assertion": {good}, "Saw-X-Lumio-Auth-Type": {"system_key"}, "Saw-X-Lumio-Key-Id": {vectorID},
 		"Saw-X-Lumio-Key-Label":   {"%C3%9Cn%C3%AFcode Bot %F0%9F%A4%96"},
 		"Saw-X-Lumio-Permissions": {"bots:read,bots:write"},
+		"Vary":                    {"X-Lumio-Key-Id"}, "Cache-Control": {"private"},
 	}
 	if diff := cmp.Diff(want, w.Header()); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)

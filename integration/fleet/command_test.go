@@ -59,7 +59,7 @@ func TestStatusCommand(t *testing.T) {
 	if read(); status.Epoch <= before {
 		t.Errorf("the epoch is %d after a revocation, and was %d", status.Epoch, before)
 	}
-	f.mustPSQL("ALTER TABLE sidecar.key_count DISABLE TRIGGER sidecar_log_delete")
+	f.mustPSQL("ALTER TABLE sidecar.deletion DISABLE TRIGGER sidecar_log_delete")
 	if out, errs, err := f.command("status"); err == nil || !strings.Contains(errs, "triggers") {
 		t.Errorf("without a trigger: %v\n%s%s", err, out, errs)
 	}
@@ -100,7 +100,7 @@ func TestMissingTriggers(t *testing.T) {
 	f := newFleet(t, 2, shortLease, "")
 	key, plain := f.mint("bot")
 	l := hammer(t, key, plain, f.instances...)
-	f.mustPSQL("ALTER TABLE sidecar.key_count DISABLE TRIGGER sidecar_log_delete")
+	f.mustPSQL("ALTER TABLE sidecar.deletion DISABLE TRIGGER sidecar_log_delete")
 	for _, i := range f.instances {
 		eventually(t, "it is said in the log", func() bool { return strings.Contains(i.tail(), "triggers on system_keys are missing") })
 	}
@@ -117,7 +117,7 @@ func TestMissingTriggers(t *testing.T) {
 	if took > shortLease+promptly {
 		t.Errorf("answered after %v: %s", took, body)
 	}
-	f.mustPSQL("ALTER TABLE sidecar.key_count ENABLE ALWAYS TRIGGER sidecar_log_delete")
+	f.mustPSQL("ALTER TABLE sidecar.deletion ENABLE ALWAYS TRIGGER sidecar_log_delete")
 	for _, i := range f.instances {
 		eventually(t, "they are back", func() bool { return strings.Contains(i.tail(), "in place again") })
 	}

@@ -213,7 +213,20 @@ func (f *Follower) session(ctx context.Context, turns *int) error {
 			return err
 		}
 	}
-	return ctx.Err()
+	return errors.Join(ctx.Err(), f.acknowledge(ctx, feed))
+}
+
+// acknowledge takes a last turn if there are requests that were cut and are not reported. A
+// process that ends when its last request does would leave without saying what it has cut, and
+// count as one that has not answered.
+func (f *Follower) acknowledge(ctx context.Context, feed store.Feed) error {
+	if len(f.cuts) == 0 {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), leaveTimeout)
+	defer cancel()
+	_, err := feed.Renew(ctx, f.newTurn())
+	return err
 }
 
 // wait returns when it is time for the next turn. If a change comes before, wait pulls it,

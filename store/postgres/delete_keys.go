@@ -114,7 +114,7 @@ func checkKept(ctx context.Context, tx *database, filter *store.KeyFilter) error
 // once it is locked.
 func deleteKeys(ctx context.Context, tx *database, filter *store.KeyFilter) ([]*store.Key, error) {
 	var deletion statement
-	deletion.text = "WITH locked AS MATERIALIZED (SELECT id AS locked_id FROM {keys} WHERE " + deletion.matching(filter) + " FOR UPDATE)" +
+	deletion.text = "WITH " + noChangeOfTriggers + ", locked AS MATERIALIZED (SELECT id AS locked_id FROM {keys} WHERE " + deletion.matching(filter) + " FOR UPDATE)" +
 		", doomed AS (SELECT locked_id FROM locked"
 	if !filter.Ended() {
 		deletion.text += " UNION SELECT unnest({own}.heirs((SELECT array_agg(locked_id) FROM locked)))"

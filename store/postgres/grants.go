@@ -34,6 +34,7 @@ var grants = map[string][]struct{ rights, on string }{
 		{"SELECT", "{own}.schema_migrations, {own}.mint_key, {own}.label_search, {own}.follow, {own}.follow_unfit"},
 		{"SELECT, INSERT, DELETE", "{own}.key_count, {own}.adopted_key"},
 		{"SELECT, DELETE", "{own}.change_log"},
+		{"DELETE", "{own}.deletion"},
 		{"SELECT, INSERT, UPDATE (requests)", "{own}.change_cut"},
 		{"SELECT, INSERT, UPDATE (beat, applied, seen_at), DELETE", "{own}.member"},
 		{"SELECT, INSERT, UPDATE (chain, seq, mac), DELETE", "{own}.audit_log"},

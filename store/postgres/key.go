@@ -120,6 +120,11 @@ func (s *Store) DeleteKey(ctx context.Context, id store.ID, write *store.Write) 
 	return key, err
 }
 
+// noChangeOfTriggers belongs to a statement that deletes keys. It deletes nothing, and locks the
+// table whose trigger logs the deletion, as the statement locks that of the keys. So nobody can
+// change the triggers between the look at them and the end of the transaction.
+const noChangeOfTriggers = "triggers AS (DELETE FROM {own}.deletion WHERE false)"
+
 // deleteKey deletes the key and those that come from it, and returns them. It gets the
 // deletion of the key into the change log even if there is no such key.
 func deleteKey(ctx context.Context, tx *database, id store.ID) ([]*store.Key, error) {
@@ -129,11 +134,9 @@ func deleteKey(ctx context.Context, tx *database, id store.ID) ([]*store.Key, er
 	if _, err := tx.Exec(ctx, "SELECT FROM {keys} WHERE "+doomed+" ORDER BY id FOR UPDATE", uuid(id)); err != nil {
 		return nil, err
 	}
-	// The deletion locks the table before it reads the triggers. Nobody can change them
-	// until the transaction ends.
 	logged := true
 	keys, err := collect(ctx, tx, func(row sqlstore.Row) (*store.Key, error) { return scanKey(row, &logged) },
-		"DELETE FROM {keys} WHERE "+doomed+" AND "+durable+" RETURNING "+columns+", "+watched, uuid(id))
+		"WITH "+noChangeOfTriggers+" DELETE FROM {keys} WHERE "+doomed+" AND "+durable+" RETURNING "+columns+", "+watched, uuid(id))
 	if err != nil {
 		return nil, err
 	}

@@ -87,8 +87,8 @@ func TestWhatPlainSQLLogs(t *testing.T) {
 		{"a revocation of a key that is gone and has rotated itself", insertOne + "\nUPDATE system_keys SET ancestors = '{0b2f7c7e-5d0c-4f0e-9d0a-3f6d6f1c2b3a}'\n" +
 			"CALL sidecar.revoke('0b2f7c7e-5d0c-4f0e-9d0a-3f6d6f1c2b3a')", "idd"},
 		{"a revocation of no key", "CALL sidecar.revoke(gen_random_uuid())", "d"},
-		{"a revocation without a trigger", insertOne + "\nALTER TABLE sidecar.key_count DISABLE TRIGGER sidecar_log_delete\n" +
-			"DO $$ DECLARE key uuid := (SELECT id FROM system_keys LIMIT 1); BEGIN CALL sidecar.revoke(key); END $$\nALTER TABLE sidecar.key_count ENABLE ALWAYS TRIGGER sidecar_log_delete", "id"},
+		{"a revocation without a trigger", insertOne + "\nALTER TABLE sidecar.deletion DISABLE TRIGGER sidecar_log_delete\n" +
+			"DO $$ DECLARE key uuid := (SELECT id FROM system_keys LIMIT 1); BEGIN CALL sidecar.revoke(key); END $$\nALTER TABLE sidecar.deletion ENABLE ALWAYS TRIGGER sidecar_log_delete", "id"},
 	} {
 		if c.name == "a permission" {
 			for _, label := range []string{"one", "two", "three"} {
@@ -324,7 +324,7 @@ func TestTriggersThatAreGoneAreNoticed(t *testing.T) {
 		t.Fatal("a new store is not watched")
 	}
 	for _, c := range []struct{ broken, repaired string }{
-		{"ALTER TABLE sidecar.key_count DISABLE TRIGGER sidecar_log_delete", "ALTER TABLE sidecar.key_count ENABLE ALWAYS TRIGGER sidecar_log_delete"},
+		{"ALTER TABLE sidecar.deletion DISABLE TRIGGER sidecar_log_delete", "ALTER TABLE sidecar.deletion ENABLE ALWAYS TRIGGER sidecar_log_delete"},
 		{"ALTER TABLE system_keys DISABLE TRIGGER sidecar_log_truncate", "ALTER TABLE system_keys ENABLE ALWAYS TRIGGER sidecar_log_truncate"},
 		{"ALTER TABLE system_keys ENABLE TRIGGER sidecar_log_update", "ALTER TABLE system_keys ENABLE ALWAYS TRIGGER sidecar_log_update"}, // not for replicas
 		{"ALTER TABLE system_keys RENAME TO old; CREATE TABLE system_keys (LIKE old INCLUDING ALL)", "DROP TABLE system_keys; ALTER TABLE old RENAME TO system_keys"},
@@ -334,7 +334,9 @@ func TestTriggersThatAreGoneAreNoticed(t *testing.T) {
 		{"ALTER TABLE system_keys DISABLE TRIGGER sidecar_log_replicated", "ALTER TABLE system_keys ENABLE REPLICA TRIGGER sidecar_log_replicated"},
 		{"ALTER TABLE system_keys DISABLE TRIGGER USER", "ALTER TABLE system_keys ENABLE ALWAYS TRIGGER sidecar_insert, ENABLE ALWAYS TRIGGER sidecar_delete, " +
 			"ENABLE ALWAYS TRIGGER sidecar_log_update, ENABLE ALWAYS TRIGGER sidecar_log_truncate, ENABLE REPLICA TRIGGER sidecar_log_replicated"},
-		{"DROP TRIGGER sidecar_log_delete ON sidecar.key_count", ""},
+		{"CREATE TABLE parent (LIKE system_keys INCLUDING ALL); ALTER TABLE system_keys INHERIT parent", "ALTER TABLE system_keys NO INHERIT parent"},
+		{"CREATE TABLE child () INHERITS (system_keys)", "DROP TABLE child"},
+		{"DROP TRIGGER sidecar_log_delete ON sidecar.deletion", ""},
 	} {
 		execute(t, dsn, c.broken)
 		if watched() {

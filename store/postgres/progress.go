@@ -91,6 +91,7 @@ func (s *Store) Reap(ctx context.Context, member store.ID, heartbeat int64) (boo
 // Prune implements [store.Store].
 func (s *Store) Prune(ctx context.Context, keep int) error {
 	_, err := s.exec(ctx, `
+WITH logged AS (DELETE FROM {own}.deletion)
 DELETE FROM {own}.change_log WHERE rev < (
     SELECT min(rev) FROM (SELECT rev FROM {own}.change_log ORDER BY rev DESC LIMIT $1) AS kept
 )`, max(1, keep))

@@ -13,15 +13,17 @@ import (
 
 // watched is a condition: all changes of the table system_keys get into the log, and what comes
 // of a key ends with it. The trigger that is for the rows of a replication alone is enabled for
-// these.
+// these. A statement on another table that this one is a part of, or the other way round, would
+// fire no trigger for statements here.
 const watched = `(
     SELECT count(*) = 7 FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid
     WHERE p.pronamespace = to_regnamespace('{own}') AND (
         t.tgrelid = to_regclass('{keys}') AND (t.tgenabled = 'A'
             AND t.tgname IN ('sidecar_log_update', 'sidecar_log_truncate', 'sidecar_insert', 'sidecar_delete')
             OR t.tgenabled IN ('A', 'R') AND t.tgname = 'sidecar_log_replicated')
-        OR t.tgrelid = to_regclass('{own}.key_count') AND t.tgenabled = 'A' AND t.tgname IN ('sidecar_log_insert', 'sidecar_log_delete')
-    )
+        OR t.tgrelid IN (to_regclass('{own}.key_count'), to_regclass('{own}.deletion')) AND t.tgenabled = 'A'
+            AND t.tgname IN ('sidecar_log_insert', 'sidecar_log_delete')
+    ) AND NOT EXISTS (SELECT FROM pg_inherits WHERE to_regclass('{keys}') IN (inhrelid, inhparent))
 )`
 
 // withPlace says whether the turn's place is in the log.

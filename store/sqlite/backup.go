@@ -13,27 +13,25 @@ import (
 // Backup copies the database, as it is at one moment, to a file that does not exist yet. Only
 // this user can read the file. Readers and writers of the database go on meanwhile. The copy
 // is checked and synced to disk before it gets its name, so after an error there is none.
-func (s *Store) Backup(ctx context.Context, file string) (err error) {
+func (s *Store) Backup(ctx context.Context, file string) error {
 	if err := s.begin(); err != nil {
 		return err
 	}
 	defer s.running.Done()
-	reserved, err := os.OpenFile(file, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if err != nil {
+	if err := s.copyTo(ctx, file); err != nil {
 		return fmt.Errorf("back up: %w", err)
-	}
-	if err = errors.Join(reserved.Close(), s.copyTo(ctx, file)); err != nil {
-		return fmt.Errorf("back up: %w", errors.Join(err, os.Remove(file)))
 	}
 	return nil
 }
 
-// copyTo copies the database, and gives the copy the name of a file that is there.
-func (s *Store) copyTo(ctx context.Context, file string) error {
+// copyTo copies the database to a file of another name first, which is left if the process is
+// killed.
+func (s *Store) copyTo(ctx context.Context, file string) (err error) {
 	part, err := os.CreateTemp(filepath.Dir(file), filepath.Base(file)+".*.part") // with mode 0600
 	if err != nil {
 		return err
 	}
+	defer func() { err = errors.Join(err, os.Remove(part.Name())) }()
 	// The writer's connection can VACUUM, and takes no lock that a writer of another process
 	// waits for.
 	_, err = s.writer.ExecContext(ctx, "VACUUM INTO ?", part.Name())
@@ -41,12 +39,21 @@ func (s *Store) copyTo(ctx context.Context, file string) error {
 		err = errors.Join(s.files.check(), s.checkCopy(ctx, part.Name()), part.Sync())
 	}
 	if err = errors.Join(err, part.Close()); err == nil {
-		err = os.Rename(part.Name(), file)
+		err = os.Link(part.Name(), file) // unlike Rename, it replaces nothing
 	}
 	if err != nil {
-		return errors.Join(err, os.Remove(part.Name()))
+		return err
 	}
-	return nil
+	return syncFolder(filepath.Dir(file))
+}
+
+// syncFolder makes the name of a new file survive a crash of the machine.
+func syncFolder(folder string) error {
+	f, err := os.Open(folder)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Sync(), f.Close())
 }
 
 // checkCopy returns an error if a file is not a sound store with the same mint key.

@@ -80,10 +80,14 @@ CREATE INDEX system_keys_foreign ON {keys} (created_at, id) WHERE NOT minted;
 CREATE TABLE {own}.key_count (
     delta    bigint NOT NULL,
     -- The row is that of a statement which has inserted keys.
-    inserted boolean NOT NULL DEFAULT false,
-    -- The keys that a statement has deleted. The trigger sidecar_log_delete enters them.
-    deleted  uuid[],
-    labels   text[]
+    inserted boolean NOT NULL DEFAULT false
+);
+
+-- The keys that a statement has deleted, for sidecar_log_delete. That is done when others see
+-- the row, so Prune deletes all that it sees.
+CREATE TABLE {own}.deletion (
+    ids    uuid[] NOT NULL,
+    labels text[] NOT NULL
 );
 
 -- The labels, folded, and the ids, for substring search. They are apart from system_keys
@@ -161,8 +165,11 @@ BEGIN
     END IF;
     DELETE FROM {own}.label_search s USING old_rows o WHERE s.id = o.id;
     GET DIAGNOSTICS n = ROW_COUNT;
-    INSERT INTO {own}.key_count (delta, deleted, labels)
-    SELECT -n, array_agg(id ORDER BY id), array_agg(label ORDER BY id) FROM old_rows HAVING count(*) > 0;
+    IF n > 0 THEN
+        INSERT INTO {own}.key_count (delta) VALUES (-n);
+    END IF;
+    INSERT INTO {own}.deletion (ids, labels)
+    SELECT array_agg(id ORDER BY id), array_agg(label ORDER BY id) FROM old_rows HAVING count(*) > 0;
     RETURN NULL;
 END
 $$;
@@ -179,7 +186,7 @@ CREATE FUNCTION {own}.keys_truncated() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     -- A table with deferred triggers to come cannot be truncated.
-    SET CONSTRAINTS {own}.sidecar_log_insert, {own}.sidecar_log_delete IMMEDIATE;
+    SET CONSTRAINTS {own}.sidecar_log_insert IMMEDIATE;
     -- Not DELETE: it would leave what a serializable snapshot does not see.
     TRUNCATE {own}.label_search, {own}.key_count;
     RETURN NULL;

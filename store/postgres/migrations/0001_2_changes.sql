@@ -133,20 +133,20 @@ CREATE CONSTRAINT TRIGGER sidecar_log_insert AFTER INSERT ON {own}.key_count
     EXECUTE FUNCTION {own}.keys_moved();
 ALTER TABLE {own}.key_count ENABLE ALWAYS TRIGGER sidecar_log_insert;
 
--- What was deleted, deferred too. It is on the counter, whose row has all keys that a
--- statement has deleted: a trigger for each of 10,000 keys would hold the lock for a second.
+-- What was deleted, deferred too. Its row has all keys that a statement has deleted: a trigger
+-- for each of 10,000 keys would hold the lock for a second.
 CREATE FUNCTION {own}.keys_ended() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-    PERFORM {own}.append(NEW.deleted, 'd');
-    PERFORM {own}.audit_deletions(NEW.deleted, NEW.labels);
+    PERFORM {own}.append(NEW.ids, 'd');
+    PERFORM {own}.audit_deletions(NEW.ids, NEW.labels);
     RETURN NULL;
 END
 $$;
 
-CREATE CONSTRAINT TRIGGER sidecar_log_delete AFTER INSERT ON {own}.key_count
-    DEFERRABLE INITIALLY DEFERRED FOR EACH ROW WHEN (NEW.deleted IS NOT NULL) EXECUTE FUNCTION {own}.keys_ended();
-ALTER TABLE {own}.key_count ENABLE ALWAYS TRIGGER sidecar_log_delete;
+CREATE CONSTRAINT TRIGGER sidecar_log_delete AFTER INSERT ON {own}.deletion
+    DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION {own}.keys_ended();
+ALTER TABLE {own}.deletion ENABLE ALWAYS TRIGGER sidecar_log_delete;
 
 -- A subscriber of logical replication applies rows, and has no statements.
 CREATE FUNCTION {own}.key_ended() RETURNS trigger
