@@ -327,8 +327,12 @@ func listStates(t *testing.T) (*tab, []state) {
 			b.choose("nav a", "Deutsch")
 			b.sees("#keys h2", "System-API-Schlüssel")
 			b.sees(".expiry.soon", "läuft ab in 3 Tagen")
-			for _, width := range []int{320, 360, 767, 1023, 1024, 1088, 1343, 1344, 1100} {
+			for _, width := range []int{320, 360, 767, 1023, 1024, 1087, 1088, 1120, 1343, 1344, 1407, 1408, 1100} {
 				b.width(width)
+				const beyond = "Math.max(...[...document.querySelectorAll('main table')].map(t => t.getBoundingClientRect().right - t.closest('section').getBoundingClientRect().right))"
+				if pixels := eval[float64](b, beyond); pixels > 0 {
+					b.t.Errorf("at %d pixels a table is %v pixels wider than its card", width, pixels)
+				}
 				if needed := eval[int](b, "document.documentElement.scrollWidth"); needed > width {
 					beyond := eval[[]string](b, fmt.Sprintf("[...document.querySelectorAll('main *')].filter(e => e.getBoundingClientRect().right > %d).map(e => e.outerHTML.slice(0, 100))", width))
 					b.t.Errorf("the list needs %d pixels of %d: %q", needed, width, beyond)
