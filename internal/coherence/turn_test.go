@@ -132,6 +132,30 @@ func TestCutsAreReportedUntilATurnIsAnswered(t *testing.T) {
 	}
 }
 
+// TestCutsAreReportedBeforeAnInstanceLeaves: an instance may end with the request that it has
+// cut.
+func TestCutsAreReportedBeforeAnInstanceLeaves(t *testing.T) {
+	f := newFixture(t)
+	f.settle(t, 1)
+	f.enter(rowOf(1))
+	ctx, end := context.WithCancel(t.Context())
+	f.cache.during = end
+	view := calm(2)
+	view.Changes = []store.Change{{Position: at(2), Kind: store.KeyDeleted, Key: testID(1)}}
+	var said []store.Turn
+	f.stub.renew = func(turn *store.Turn) (*store.View, error) {
+		said = append(said, *turn)
+		return view, nil
+	}
+	turns := 0
+	if err := f.session(ctx, &turns); !errors.Is(err, context.Canceled) {
+		t.Fatal(err)
+	}
+	if len(said) != 2 || said[1].Applied != at(2) || !slices.Equal(said[1].Cuts, []store.Cut{{Rev: 2, Requests: 1}}) {
+		t.Errorf("the turns say %+v", said)
+	}
+}
+
 func TestRemovedMemberJoinsUnderANewID(t *testing.T) {
 	f := newFixture(t)
 	var joined []store.ID
