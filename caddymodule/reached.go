@@ -52,17 +52,25 @@ func proxyBefore(handlers []json.RawMessage) bool {
 
 // endsInProxy reports whether a proxy that hands no request on gets every request. One with
 // response handlers may hand it on: forward_auth is made of it. So may a subroute that handles
-// errors. Of routes in a group only the first that matches runs.
+// errors. Of the routes in a group only the first that matches runs.
 func endsInProxy(routes caddyhttp.RouteList) bool {
-	return slices.ContainsFunc(routes, func(route caddyhttp.Route) bool {
-		return len(route.MatcherSets) == 0 && route.Group == "" && slices.ContainsFunc(route.Handlers, func(handler caddyhttp.MiddlewareHandler) bool {
-			switch h := handler.(type) {
-			case *reverseproxy.Handler:
-				return len(h.HandleResponse) == 0
-			case *caddyhttp.Subroute:
-				return h.Errors == nil && endsInProxy(h.Routes)
-			}
-			return false
-		})
-	})
+	groups := make(map[string]bool)
+	for _, route := range routes {
+		runs := len(route.MatcherSets) == 0 && (route.Group == "" || !groups[route.Group])
+		if runs && slices.ContainsFunc(route.Handlers, answersAll) {
+			return true
+		}
+		groups[route.Group] = true
+	}
+	return false
+}
+
+func answersAll(handler caddyhttp.MiddlewareHandler) bool {
+	switch h := handler.(type) {
+	case *reverseproxy.Handler:
+		return len(h.HandleResponse) == 0
+	case *caddyhttp.Subroute:
+		return h.Errors == nil && endsInProxy(h.Routes)
+	}
+	return false
 }
