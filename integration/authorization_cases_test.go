@@ -15,7 +15,7 @@ type attempt struct {
 
 func line(values ...string) attempt { return attempt{lines: values} }
 
-// attempts are what the table in docs/authorization.md shows, by group.
+// attempts are what the table in docs/appendix/credentials.md shows, by group.
 func attempts() []struct {
 	title string
 	cases []attempt

@@ -24,7 +24,7 @@ import (
 
 var update = flag.Bool("update", false, "write the files that tests generate")
 
-const authorizationTable = "../docs/authorization.md"
+const authorizationTable = "../docs/appendix/credentials.md"
 
 // TestAuthorizationTable sends every odd credential over a raw socket, to a
 // handler of its own and to one with passthrough, and compares what comes back
@@ -89,7 +89,7 @@ func TestAuthorizationTable(t *testing.T) {
 		t.Fatal(err)
 	}
 	if diff := cmp.Diff(string(want), table.String()); diff != "" {
-		t.Errorf("docs/authorization.md is not what was measured (-file +measured); -update writes it:\n%s", diff)
+		t.Errorf("docs/appendix/credentials.md is not what was measured (-file +measured); -update writes it:\n%s", diff)
 	}
 }
 

@@ -16,7 +16,7 @@ import (
 	"github.com/lumio-vision/caddy-system-keys/internal/testenv/plane"
 )
 
-const adminAPIDoc = "../docs/admin-api.md"
+const adminAPIDoc = "../docs/appendix/admin-api.md"
 
 // transcript is made of calls by curl and what they got.
 type transcript struct {
@@ -121,7 +121,7 @@ func TestAdminAPITranscript(t *testing.T) {
 		t.Fatal(err)
 	}
 	if diff := cmp.Diff(string(want), d.text.String()); diff != "" {
-		t.Errorf("docs/admin-api.md is not what was measured (-file +measured); -update writes it:\n%s", diff)
+		t.Errorf("docs/appendix/admin-api.md is not what was measured (-file +measured); -update writes it:\n%s", diff)
 	}
 }
 
