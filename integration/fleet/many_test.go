@@ -96,7 +96,7 @@ func (f *fleet) mintMany(prefix string, count int) []string {
 	return keys
 }
 
-// uses sends each key to each server once, and counts the statuses.
+// uses sends each key to each server, again after a 503, and counts the last statuses.
 func (f *fleet) uses(keys []string) map[int]int {
 	var mu sync.Mutex
 	statuses := make(map[int]int)
@@ -106,6 +106,10 @@ func (f *fleet) uses(keys []string) map[int]int {
 		for _, i := range f.instances {
 			group.Go(func() error {
 				status, _ := i.get("/ok", key)
+				for began := time.Now(); status == http.StatusServiceUnavailable && time.Since(began) < time.Minute; {
+					time.Sleep(100 * time.Millisecond)
+					status, _ = i.get("/ok", key)
+				}
 				mu.Lock()
 				defer mu.Unlock()
 				statuses[status]++

@@ -16,11 +16,12 @@ import (
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
-// The ends of the keys that [TestRotation] replaces. The grace is longer than a lease.
+// The ends of the keys that [TestRotation] replaces. The grace is longer than a lease. A busy
+// machine must be able to start a server again before the deadline.
 const (
-	rotationLease    = time.Second
-	rotationGrace    = 1500 * time.Millisecond
-	rotationDeadline = 4 * time.Second
+	rotationLease    = 2 * time.Second
+	rotationGrace    = 3 * time.Second
+	rotationDeadline = 12 * time.Second
 )
 
 // TestRotation rotates twenty keys five times, all at once, at three servers, while clients
@@ -174,7 +175,7 @@ func (c *chain) rotate(t *testing.T, at *instance, sending, answered, used, endi
 func (c *chain) mint(t *testing.T, at *instance, round *tally) (next rotatedKey) {
 	body := fmt.Sprintf(`{"grace":"%v","deadline":"%v"}`, rotationGrace, rotationDeadline)
 	path := "/v1/admin/system-keys/" + c.current.id.String() + "/rotate"
-	for attempt := range 50 {
+	for attempt, began := 0, time.Now(); time.Since(began) < rotationDeadline; attempt++ {
 		if attempt > 0 {
 			round.again.Add(1)
 			at = c.fleet.instances[attempt%len(c.fleet.instances)]

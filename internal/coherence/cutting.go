@@ -50,7 +50,7 @@ func (f *InFlight) Review(id store.ID, row *store.Key, rekeyed bool) int {
 // the locks and cuts them outside, because a request that ends takes the lock to leave.
 func (f *InFlight) cutIf(id store.ID, cause func(*Request) error) int {
 	type victim struct {
-		request Cutter
+		request *cut.Exchange
 		cause   error
 	}
 	var victims []victim

@@ -3,11 +3,14 @@ package coherence
 import (
 	"context"
 	"log/slog"
+	"net/http"
+	"net/http/httptest"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/lumio-vision/caddy-system-keys/internal/cut"
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
@@ -197,27 +200,19 @@ func (f *fixture) settle(t *testing.T, rev int64) {
 	}
 }
 
-// cutRequest is a request that notes why it was cut.
+// cutRequest is a request that tells why it was cut.
 type cutRequest struct {
-	mu    sync.Mutex
-	cause error
+	*cut.Exchange
+	ctx context.Context //nolint:containedctx // it is what a cut ends
 }
 
-func (r *cutRequest) Cut(cause error) bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.cause != nil {
-		return false
-	}
-	r.cause = cause
-	return true
+func newCutRequest() *cutRequest {
+	exchange := cut.New(httptest.NewRecorder(), httptest.NewRequest(http.MethodGet, "/", nil))
+	_, r := exchange.Wrap(nil)
+	return &cutRequest{exchange, r.Context()}
 }
 
-func (r *cutRequest) reason() error {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.cause
-}
+func (r *cutRequest) reason() error { return context.Cause(r.ctx) }
 
 // testID makes an id that ends in the byte.
 func testID(n byte) (id store.ID) {
@@ -232,7 +227,7 @@ func rowOf(n byte, permissions ...string) *store.Key {
 
 // enter lets a request in with the row's claim.
 func (f *fixture) enter(row *store.Key) *cutRequest {
-	r := new(cutRequest)
-	f.config.InFlight.Enter(&Request{Exchange: r}, ClaimOf(row))
+	r := newCutRequest()
+	f.config.InFlight.Enter(&Request{Exchange: r.Exchange}, ClaimOf(row))
 	return r
 }

@@ -12,20 +12,15 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/lumio-vision/caddy-system-keys/internal/cut"
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
-
-// Cutter ends a request. Cut reports whether this call has ended it, and does not wait for
-// the handler. See package cut.
-type Cutter interface {
-	Cut(cause error) bool
-}
 
 // Request is a request's place in [InFlight]. It is a field of the request, so that entering
 // allocates nothing. It is used once.
 type Request struct {
 	// Exchange is what a revocation cuts.
-	Exchange Cutter
+	Exchange *cut.Exchange
 	// Client is the address of the client, as text.
 	Client string
 

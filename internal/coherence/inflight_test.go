@@ -18,10 +18,10 @@ func TestFlightsKnowWhoIsIn(t *testing.T) {
 	claim, other := ClaimOf(rowOf(1)), ClaimOf(rowOf(1+shardsPerStripe)) // of the same shard
 	inFlight := make([]Request, 100)
 	for i := range inFlight {
-		inFlight[i].Exchange = new(cutRequest)
+		inFlight[i].Exchange = newCutRequest().Exchange
 		f.Enter(&inFlight[i], claim)
 	}
-	second := &Request{Exchange: new(cutRequest)}
+	second := &Request{Exchange: newCutRequest().Exchange}
 	f.Enter(second, other)
 	if f.Len() != 101 || len(f.Keys()) != 2 || !f.Has(claim.ID) || f.Has(testID(9)) {
 		t.Errorf("%d are in, of %v", f.Len(), f.Keys())
@@ -56,11 +56,11 @@ func TestFlightsAndChecksMissNoCut(t *testing.T) {
 	claim := ClaimOf(rowOf(1))
 	for range 2000 {
 		var forgotten atomic.Bool
-		request := new(cutRequest)
+		request := newCutRequest()
 		var letIn bool
 		var both sync.WaitGroup
 		both.Go(func() {
-			f.Enter(&Request{Exchange: request}, claim)
+			f.Enter(&Request{Exchange: request.Exchange}, claim)
 			letIn = !forgotten.Load()
 		})
 		both.Go(func() {
@@ -79,8 +79,8 @@ func TestFlightsEndWhenTheirKeyExpires(t *testing.T) {
 		f := NewInFlight(time.Now)
 		row := rowOf(1)
 		row.ExpiresAt = time.Now().Add(time.Second)
-		expiring, extended := new(cutRequest), new(cutRequest)
-		inFlight := []*Request{{Exchange: expiring}, {Exchange: extended}}
+		expiring, extended := newCutRequest(), newCutRequest()
+		inFlight := []*Request{{Exchange: expiring.Exchange}, {Exchange: extended.Exchange}}
 		f.Enter(inFlight[0], ClaimOf(row))
 		longer := rowOf(2)
 		longer.ExpiresAt = row.ExpiresAt
@@ -112,10 +112,10 @@ func TestFlightsOfAdoptedKeysNeedAForeignRow(t *testing.T) {
 	f := NewInFlight(time.Now)
 	row := rowOf(1)
 	row.Foreign = true
-	adopted, minted := new(cutRequest), new(cutRequest)
+	adopted, minted := newCutRequest(), newCutRequest()
 	claim := ClaimOf(row)
 	claim.Adopted = true
-	inFlight := []*Request{{Exchange: adopted}, {Exchange: minted}}
+	inFlight := []*Request{{Exchange: adopted.Exchange}, {Exchange: minted.Exchange}}
 	f.Enter(inFlight[0], claim)
 	f.Enter(inFlight[1], ClaimOf(row))
 	if n := f.Review(row.ID, row, true); n != 0 {
@@ -136,8 +136,8 @@ func TestFlightsAreCutFromOutsideOfTheNetworks(t *testing.T) {
 	row := rowOf(1, "bots:read")
 	var all []*Request
 	enter := func(client string) *cutRequest {
-		exchange := new(cutRequest)
-		all = append(all, &Request{Exchange: exchange, Client: client})
+		exchange := newCutRequest()
+		all = append(all, &Request{Exchange: exchange.Exchange, Client: client})
 		f.Enter(all[len(all)-1], ClaimOf(row))
 		return exchange
 	}
@@ -165,8 +165,8 @@ func TestFlightsAreCutFromOutsideOfTheNetworks(t *testing.T) {
 func TestFlightsGetAnExpiryLater(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := NewInFlight(time.Now)
-		row, exchange := rowOf(1), new(cutRequest)
-		request := &Request{Exchange: exchange}
+		row, exchange := rowOf(1), newCutRequest()
+		request := &Request{Exchange: exchange.Exchange}
 		f.Enter(request, ClaimOf(row))
 		row.ExpiresAt = time.Now().Add(time.Second)
 		f.Review(row.ID, row, false)

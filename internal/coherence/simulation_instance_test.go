@@ -5,12 +5,15 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"net/http"
+	"net/http/httptest"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/lumio-vision/caddy-system-keys/admin"
 	"github.com/lumio-vision/caddy-system-keys/internal/coherence"
+	"github.com/lumio-vision/caddy-system-keys/internal/cut"
 	"github.com/lumio-vision/caddy-system-keys/internal/phc"
 	"github.com/lumio-vision/caddy-system-keys/internal/token"
 	"github.com/lumio-vision/caddy-system-keys/internal/verify"
@@ -142,20 +145,13 @@ func (i *instance) stop() error {
 	return err
 }
 
-// request is what a client sees of one of its requests.
-type request struct {
-	cut atomic.Pointer[error]
-}
-
-func (r *request) Cut(cause error) bool { return r.cut.CompareAndSwap(nil, &cause) }
-
 // ask sends a request with the key, and if it is let through streams an answer for
 // so long. It notes in the history what the instance lets through, and when.
 func (s *simulation) ask(i *instance, key *simulatedKey, stream time.Duration) {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
-	r := new(request)
-	request := coherence.Request{Exchange: r}
+	request := coherence.Request{Exchange: cut.New(httptest.NewRecorder(), httptest.NewRequest(http.MethodGet, "/", nil))}
+	_, streamed := request.Exchange.Wrap(nil)
 	defer request.Leave()
 	_, _, err := i.verifier.Admit(ctx, key.plain, "", &request)
 	if i.dead.Load() {
@@ -172,8 +168,8 @@ func (s *simulation) ask(i *instance, key *simulatedKey, stream time.Duration) {
 		switch {
 		case i.dead.Load():
 			return
-		case r.cut.Load() != nil:
-			s.history.cut(i, key, *r.cut.Load())
+		case streamed.Context().Err() != nil:
+			s.history.cut(i, key, context.Cause(streamed.Context()))
 			return
 		case i.lease.Lapsed():
 			s.history.lapsed()

@@ -5,6 +5,8 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"net/http"
+	"net/http/httptest"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -298,30 +300,29 @@ func TestTheEndCutsWhatIsInFlightAtOnce(t *testing.T) {
 		t.Fatal(err)
 	}
 	var request coherence.Request
-	var cuts atomic.Int32
-	request.Exchange = cutter(func(cause error) bool {
-		cuts.Add(1)
+	request.Exchange = cut.New(httptest.NewRecorder(), httptest.NewRequest(http.MethodGet, "/", nil))
+	_, served := request.Exchange.Wrap(nil)
+	handler := make(chan struct{})
+	go func() {
+		defer close(handler)
+		<-served.Context().Done()
 		if _, err := e.Live(); err != nil || s.closed.Load() != 0 {
 			t.Errorf("it was cut too late: %v, the store was closed %d times", err, s.closed.Load())
 		}
-		if !errors.Is(cause, cut.ErrLapsed) {
+		if cause := context.Cause(served.Context()); !errors.Is(cause, cut.ErrLapsed) {
 			t.Errorf("it was cut because %v", cause)
 		}
-		go request.Leave()
-		return true
-	})
+		request.Leave()
+	}()
 	live.InFlight.Enter(&request, &coherence.Claim{ID: store.ID{1}})
 	if err := e.Close(); err != nil {
 		t.Error(err)
 	}
-	if cuts.Load() != 1 || live.InFlight.Len() != 0 {
-		t.Errorf("it was cut %d times, and %d are in flight", cuts.Load(), live.InFlight.Len())
+	<-handler
+	if n := live.InFlight.Len(); n != 0 {
+		t.Errorf("%d are in flight", n)
 	}
 }
-
-type cutter func(cause error) bool
-
-func (c cutter) Cut(cause error) bool { return c(cause) }
 
 // slow is a store that takes its time to close.
 type slow struct {

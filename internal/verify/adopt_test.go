@@ -240,7 +240,7 @@ func TestWhereThereAreTooManyCandidatesNoneIsRefusedAsUnknown(t *testing.T) {
 	f.foreign(t, shapes[0]) // the newest
 	f.clock.advance(nobodyTTL)
 	for range 2 {
-		_, err := f.verifier.Verify(t.Context(), shapes[0])
+		err := f.settled(t, shapes[0])
 		unavailable, ok := errors.AsType[*verify.UnavailableError](err)
 		if !ok || !errors.Is(err, adopt.ErrLater) || unavailable.RetryAfter != nobodyTTL {
 			t.Errorf("got %v", err)

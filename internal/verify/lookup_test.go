@@ -3,6 +3,8 @@ package verify_test
 import (
 	"errors"
 	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"sync"
 	"testing"
 
@@ -195,33 +197,25 @@ func TestRequestsOutliveTheirKeysEntry(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, func(c *verify.Config) { c.MaxEntries = 1 })
 	type sent struct {
-		id       store.ID
-		exchange exchange
-		request  coherence.Request
+		id      store.ID
+		request coherence.Request
 	}
 	all := make([]sent, 300)
 	for i := range all {
 		var key string
 		all[i].id, key = f.mint(t, fmt.Sprint(i))
-		all[i].request.Exchange = &all[i].exchange
+		all[i].request.Exchange = cut.New(httptest.NewRecorder(), httptest.NewRequest(http.MethodGet, "/", nil))
 		if _, _, err := f.verifier.Admit(t.Context(), key, "", &all[i].request); err != nil {
 			t.Fatal(err)
 		}
 	}
 	for i := range all {
 		f.verifier.Forget(all[i].id)
-		if n := f.inFlight.Cut(all[i].id, cut.ErrRevoked); n != 1 || !all[i].exchange.cut {
+		if n := f.inFlight.Cut(all[i].id, cut.ErrRevoked); n != 1 || all[i].request.Exchange.Finish().Cause == nil {
 			t.Fatalf("request %d: %d were cut", i, n)
 		}
 		all[i].request.Leave()
 	}
-}
-
-type exchange struct{ cut bool }
-
-func (x *exchange) Cut(error) bool {
-	x.cut = true
-	return true
 }
 
 // TestAnImportedKeyIsNotAcceptedWhileItsTableIsNotFollowed, as a stranger or from memory. The

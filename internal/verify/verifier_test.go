@@ -305,16 +305,28 @@ func TestAnExpiredKeyCostsNoArgon2id(t *testing.T) {
 
 func mustVerify(tb testing.TB, f *fixture, key string) {
 	tb.Helper()
-	if _, err := f.verifier.Verify(tb.Context(), key); err != nil {
+	if err := f.settled(tb, key); err != nil {
 		tb.Fatal(err)
 	}
 }
 
 func mustRefuse(tb testing.TB, f *fixture, key string, want verify.Reason) {
 	tb.Helper()
-	if _, err := f.verifier.Verify(tb.Context(), key); !errors.Is(err, want) {
+	if err := f.settled(tb, key); !errors.Is(err, want) {
 		tb.Fatalf("got %v, want %v", err, want)
 	}
+}
+
+// settled verifies a key. On a busy machine the search for another service's key outlasts a
+// request, and the key is verified again.
+func (f *fixture) settled(tb testing.TB, key string) (err error) {
+	tb.Helper()
+	for began := time.Now(); time.Since(began) < time.Minute; {
+		if _, err = f.verifier.Verify(tb.Context(), key); err == nil || !strings.Contains(err.Error(), "it is searched for") {
+			return err
+		}
+	}
+	return err
 }
 
 // TestAKeyThatGoesOnAfterItsHashWasReplaced costs one computation, not one a
