@@ -34,15 +34,6 @@ import (
 // ErrNotReady says that the store has not been opened yet.
 var ErrNotReady = errors.New("the store is not open yet")
 
-// Proofs is the proof cache that instances share. The engine closes it. It is an interface
-// since this package knows no Redis client.
-type Proofs interface {
-	verify.Cache
-	// Check reads and writes at an address, and logs how that goes if it is news.
-	Check(ctx context.Context, address string)
-	Close() error
-}
-
 // Settings are the part of a [Config] that a user chooses.
 type Settings struct {
 	// Secrets authenticate the proofs and the audit log. The first is used for
@@ -82,7 +73,7 @@ type Config struct {
 	// waiting does not help.
 	Embedded bool
 	// Proofs makes the shared cache, without connecting to it. Nil for none.
-	Proofs func(logger *slog.Logger) (Proofs, error)
+	Proofs func(logger *slog.Logger) (verify.Cache, error)
 	// Name is the name of this instance in lists of instances. Where says where the store
 	// is. It is for the log, and must not have a secret.
 	Name, Where string
@@ -95,7 +86,7 @@ type Engine struct {
 	config Config
 	relay  *relay
 	logger *slog.Logger
-	proofs Proofs // or nil
+	proofs verify.Cache // or nil
 	live   atomic.Pointer[Live]
 
 	// Alive returns [cut.ErrLapsed] if requests in flight may not go on: the lease has
@@ -180,7 +171,7 @@ func (e *Engine) Attach(logger *slog.Logger) (detach func()) {
 func (e *Engine) Logger() *slog.Logger { return e.logger }
 
 // Proofs returns the proof cache, or nil.
-func (e *Engine) Proofs() Proofs { return e.proofs }
+func (e *Engine) Proofs() verify.Cache { return e.proofs }
 
 // Live returns the parts of an open engine. Before the store is open it returns
 // [ErrNotReady], and after Close [store.ErrClosed].

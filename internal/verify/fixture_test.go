@@ -249,6 +249,9 @@ func (p *proofs) Get(_ context.Context, address string) ([]byte, error) {
 	return p.values[address], p.fail
 }
 
+func (*proofs) Check(context.Context, string) {}
+func (*proofs) Close() error                  { return nil }
+
 func (p *proofs) Set(_ context.Context, address string, value []byte, ttl time.Duration) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -87,12 +87,16 @@ func (p *localProofs) refute(fingerprint, digest [32]byte) { p.refuted.Add(diges
 
 // Cache is a cache that instances share, in practice Redis. It holds proofs only. So nothing
 // that it answers changes whether a key is accepted, only how long that takes. It must be
-// safe for concurrent use.
+// safe for concurrent use. It is an interface because this package knows no Redis client.
 type Cache interface {
 	// Get returns the value at the address, or nil if there is none.
 	Get(ctx context.Context, address string) ([]byte, error)
 	// Set keeps a value for the time ttl.
 	Set(ctx context.Context, address string, value []byte, ttl time.Duration) error
+	// Check reads and writes at an address, and logs how that goes if it is news. The engine
+	// calls it, and closes the cache.
+	Check(ctx context.Context, address string)
+	Close() error
 }
 
 // sharedProofs is the proof cache that instances share. It looks proofs up under every
