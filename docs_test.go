@@ -53,12 +53,15 @@ func testsOf(t *testing.T) map[string]map[string]bool {
 // named are a folder and the names of its tests, as the documents about security have them.
 var named = regexp.MustCompile("`([a-z/]+)`((?: (?:Test|Fuzz)[A-Za-z0-9]+)+)")
 
-// TestEveryTestInTheSecurityDocumentsExists looks for those that docs/security.md and
-// docs/asvs.md name, and for tests of incidents and fuzz targets that the former does not.
+// incidents has the tests for each class of incident, and the fuzz targets.
+const incidents = "docs/appendix/incidents.md"
+
+// TestEveryTestInTheSecurityDocumentsExists looks for those that the documents name, and for
+// tests of incidents and fuzz targets that docs/appendix/incidents.md does not.
 func TestEveryTestInTheSecurityDocumentsExists(t *testing.T) {
 	t.Parallel()
 	tests, all := testsOf(t), make(map[string]bool)
-	for _, document := range []string{"docs/asvs.md", "docs/security.md"} {
+	for _, document := range []string{"docs/asvs.md", incidents} {
 		text, err := os.ReadFile(document)
 		if err != nil {
 			t.Fatal(err)
@@ -75,12 +78,12 @@ func TestEveryTestInTheSecurityDocumentsExists(t *testing.T) {
 		if len(seen) < 50 {
 			t.Errorf("%s names only %d tests", document, len(seen))
 		}
-		all = seen // of docs/security.md, the last
+		all = seen // of incidents, the last
 	}
 	for folder, names := range tests {
 		for name := range names {
 			if (strings.HasPrefix(name, "TestIncident") || strings.HasPrefix(name, "Fuzz")) && !all[folder+" "+name] {
-				t.Errorf("docs/security.md does not name %s in %s", name, folder)
+				t.Errorf("%s does not name %s in %s", incidents, name, folder)
 			}
 		}
 	}
@@ -103,7 +106,7 @@ func TestTheThreatModelNamesNoTest(t *testing.T) {
 // TestEveryClassOfIncidentHasAReferenceAndATest reads the table of them.
 func TestEveryClassOfIncidentHasAReferenceAndATest(t *testing.T) {
 	t.Parallel()
-	text, err := os.ReadFile("docs/security.md")
+	text, err := os.ReadFile(incidents)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -21,7 +21,7 @@ import (
 
 // BenchmarkRecordSize is what an audit record of a request takes in the database, indexes
 // included. The records of one key that are written together share a row, so it depends on
-// how many a key makes in a second. docs/operations/capacity.md has the figures.
+// how many a key makes in a second. docs/appendix/benchmark.md has the figures.
 //
 //	go test ./internal/audit -run '^$' -bench RecordSize -benchtime 1x
 func BenchmarkRecordSize(b *testing.B) {
