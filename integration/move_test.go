@@ -31,7 +31,7 @@ func movedKeys() int {
 	if soak() {
 		return 10_000
 	}
-	return 1_200
+	return 600 // more than a batch
 }
 
 // moveSecret is the secret of both installations.

@@ -3,6 +3,7 @@ package command_test
 import (
 	"bytes"
 	"context"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -40,10 +41,10 @@ type terminal struct {
 	t           *testing.T
 	folder      string
 	environment []string
-	settings    string               // lines that count for all commands after them
-	ours        *strings.Replacer    // addresses of the documents → those of this test
-	ids         map[string]string    // ids of keys in the document → those that were printed
-	servers     map[*exec.Cmd]func() // → waits for its end
+	settings    string                     // lines that count for all commands after them
+	ours        *strings.Replacer          // addresses of the documents → those of this test
+	ids         map[string]string          // ids of keys in the document → those that were printed
+	servers     map[*exec.Cmd]<-chan error // → closed at its end
 }
 
 func newTerminal(t *testing.T) *terminal {
@@ -54,7 +55,7 @@ func newTerminal(t *testing.T) *terminal {
 	}
 	folder, first := t.TempDir(), port()
 	x := &terminal{
-		t: t, folder: folder, ids: make(map[string]string), servers: make(map[*exec.Cmd]func()),
+		t: t, folder: folder, ids: make(map[string]string), servers: make(map[*exec.Cmd]<-chan error),
 		environment: append(os.Environ(), "HOME="+folder+"/home", "XDG_DATA_HOME="+folder+"/data", "CADDY_ADMIN=localhost:"+port()),
 		ours: strings.NewReplacer("localhost:8000", "localhost:"+port(), "8080", first,
 			"8081", port(), "localhost:2020", "localhost:"+port(),
@@ -128,7 +129,7 @@ func (x *terminal) enter(line, expected string) {
 		x.t.Logf("$ %s\n%s", typed, &printed)
 		return
 	}
-	x.servers[command] = func() { <-ended }
+	x.servers[command] = ended
 	for !x.compare(pattern(expected), printed.String()) {
 		select {
 		case err := <-ended:
@@ -168,17 +169,15 @@ func (x *terminal) compare(pattern, text string) bool {
 			seen[example] = found[i]
 		}
 	}
-	for example, actual := range seen {
-		x.ids[example] = actual
-	}
+	maps.Copy(x.ids, seen)
 	return true
 }
 
 // stop ends what serves, as Ctrl-C does.
 func (x *terminal) stop() {
-	for server, wait := range x.servers {
+	for server, ended := range x.servers {
 		_ = server.Process.Signal(syscall.SIGINT)
-		wait()
+		_ = <-ended
 		delete(x.servers, server)
 	}
 }

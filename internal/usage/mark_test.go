@@ -223,10 +223,10 @@ func TestTheMemoryOfManyKeysIsBounded(t *testing.T) {
 			}
 			before := heap()
 			for c := range test.clients {
-				address := fmt.Sprintf("10.0.%d.%d", c, c)
+				address, permission := fmt.Sprintf("10.0.%d.%d", c, c), fmt.Sprintf("a:a%d", c)
 				for _, m := range marks {
 					m.Use(address, noon)
-					m.Ask(fmt.Sprintf("a:a%d", c))
+					m.Ask(permission)
 				}
 			}
 			taken := heap() - before

@@ -64,11 +64,12 @@ func auditOfOneKey(t *testing.T, b *Backend) {
 		for i, since := range times {
 			for _, until := range times {
 				query := filter
-				query.Limit, query.Since, query.Until = 1+(n+i)%4*40, since, until
+				query.Limit, query.Since, query.Until = 21+(n+i)%4*40, since, until
 				auditPages(t, s, records, query)
 			}
 		}
 	}
+	auditPages(t, s, records, store.AuditQuery{Limit: 1, Since: records[100].At, Label: "BOT"})
 }
 
 func auditPruningTogether(t *testing.T, b *Backend) {
