@@ -177,7 +177,8 @@ func (x *terminal) compare(pattern, text string) bool {
 func (x *terminal) stop() {
 	for server, ended := range x.servers {
 		_ = server.Process.Signal(syscall.SIGINT)
-		_ = <-ended
+		for range ended { // until it is closed
+		}
 		delete(x.servers, server)
 	}
 }
