@@ -7,7 +7,7 @@ BIN    ?= bin/caddy
 # takes three times as long under it, and the computations of Argon2id.
 RACE   := -race $(foreach p,modernc.org/sqlite/lib modernc.org/libc/... golang.org/x/crypto/argon2 golang.org/x/crypto/blake2b,-gcflags=$(p)=-race=false)
 
-.PHONY: help build xcaddy deployments leaks clients reproducible test soak lint bench pgo memory abuse fuzz audit cover screenshots
+.PHONY: help build xcaddy deployments recipes leaks clients reproducible test soak lint bench pgo memory abuse fuzz audit cover screenshots
 
 help: ## Show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
@@ -25,6 +25,10 @@ deployments: ## Check the manifests, the compose file, the Dockerfile and the al
 	$(GO) -C .ci/deployments vet ./...
 	$(GO) -C .ci/deployments test ./...
 	$(GO) -C .ci/deployments run . $(CURDIR)
+
+recipes: ## Play the recipes that need other plugins, with these plugins
+	$(GO) -C .ci/recipes vet ./...
+	$(GO) -C .ci/recipes test -count=1 ./...
 
 leaks: ## Run gitleaks with the rule that `caddy system-keys patterns` prints
 	.ci/gitleaks
