@@ -47,7 +47,7 @@ test: ## Run all tests with the race detector, on real databases (installs what 
 	@.ci/needs
 	@# The longest packages begin first. With -trimpath all clones of this repository share
 	@# what they have compiled, and so do all builds without the race detector.
-	@export GOFLAGS="-trimpath $$GOFLAGS"; \
+	@export GOFLAGS="-trimpath $$GOFLAGS" GORACE=atexit_sleep_ms=0; \
 	CGO_ENABLED=1 $(GO) test $(RACE) -timeout 25m $(TESTFLAGS) ./store/postgres ./integration \
 		$$($(GO) list ./... | grep -v $(APART:%=-e /%$$)); status=$$?; \
 	CGO_ENABLED=0 $(GO) test -timeout 25m $(TESTFLAGS) $(APART:%=./%) && exit $$status

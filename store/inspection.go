@@ -10,6 +10,9 @@ type Inspection struct {
 	// Triggers names the triggers of the schema that are missing or disabled. There are none
 	// unless the schema has the newest version.
 	Triggers []string
+	// Enable are the statements by which the owner of the tables enables those of Triggers that
+	// are there. SQLite has none.
+	Enable []string
 	// Role is the role that the connection has, and Lacking the rights of a server that the
 	// role has not. A file has neither.
 	Role    string

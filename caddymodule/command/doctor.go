@@ -225,8 +225,8 @@ func (d *doctor) checkTriggers(ctx context.Context, found *store.Inspection) (st
 	if len(found.Triggers) > 0 {
 		remedy := "stop the servers, and restore a backup of the file"
 		if found.Role != "" {
-			remedy = "as the owner of the table run ALTER TABLE … ENABLE ALWAYS TRIGGER " + found.Triggers[0] +
-				"; if it is not there any more, restore it from a dump of the schema"
+			remedy = "as the owner of the tables run " + strings.Join(found.Enable, " ") +
+				" Restore what is not there any more from a dump of the schema"
 		}
 		return "", fmt.Errorf("missing or disabled: %s: %s", strings.Join(found.Triggers, ", "), remedy)
 	}

@@ -3,6 +3,7 @@ package postgres
 import (
 	"context"
 	"errors"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -36,6 +37,9 @@ SELECT w.name FROM unnest($1::text[]) AS w (name) WHERE NOT EXISTS (
         JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
     WHERE n.nspname = $2 AND t.tgname = w.name AND t.tgenabled IN ('A', CASE w.name WHEN 'sidecar_log_replicated' THEN 'R' ELSE 'A' END)
 )`
+
+// enabling are the statements of the migrations that enable a trigger.
+var enabling = regexp.MustCompile(`(?m)^ALTER TABLE \S+ ENABLE \w+ TRIGGER (\w+);$`)
 
 // Inspect implements [store.Store].
 func (s *Store) Inspect(ctx context.Context) (_ *store.Inspection, err error) {
@@ -71,10 +75,20 @@ func (s *Store) Inspect(ctx context.Context) (_ *store.Inspection, err error) {
 	if found.Version = state.version; err != nil || found.Version != found.Newest {
 		return found, err
 	}
-	if found.Triggers, err = names(missingTriggers, s.migrations.Triggers(), s.ownSchema()); err != nil || len(found.Lacking) > 0 {
+	if found.Triggers, err = names(missingTriggers, s.migrations.Triggers(), s.ownSchema()); err != nil {
 		return found, err
 	}
 	where := newInstallation(s.ownSchema(), keys, "''")
+	for _, migration := range s.migrations {
+		for _, statement := range enabling.FindAllStringSubmatch(migration.Script, -1) {
+			if slices.Contains(found.Triggers, statement[1]) {
+				found.Enable = append(found.Enable, where.sql(statement[0]))
+			}
+		}
+	}
+	if len(found.Lacking) > 0 {
+		return found, nil
+	}
 	err = s.pool.QueryRow(ctx, where.sql("SELECT EXISTS (SELECT FROM {keys} WHERE networks <> '{}')")).Scan(&found.Bound)
 	return found, err
 }

@@ -1,5 +1,5 @@
 // Verifies the assertions of caddy-system-keys (X-Lumio-Assertion) with nothing but
-// what Node has built in (18 or later). What is checked, and why, is in ../README.md.
+// what Node has built in (18.3 or later). What is checked, and why, is in ../README.md.
 import { createHmac, createPublicKey, timingSafeEqual, verify } from 'node:crypto'
 
 const LEEWAY = 5 // seconds that clocks may differ by
