@@ -15,6 +15,8 @@ import (
 type httpServer struct {
 	Listen         []string `json:"listen"`
 	Routes         any      `json:"routes"`
+	Errors         any      `json:"errors"`
+	NamedRoutes    any      `json:"named_routes"`
 	TrustedProxies *struct {
 		Source string   `json:"source"`
 		Ranges []string `json:"ranges"`
@@ -39,7 +41,7 @@ func checkProxies(raw json.RawMessage, bound bool) (string, error) {
 	var loose []string
 	for _, name := range slices.Sorted(maps.Keys(config.Apps.HTTP.Servers)) {
 		server := config.Apps.HTTP.Servers[name]
-		if !handlesKeys(server.Routes) {
+		if !handlesKeys([]any{server.Routes, server.Errors, server.NamedRoutes}) {
 			continue
 		}
 		listens := strings.Join(server.Listen, " ")
