@@ -124,6 +124,7 @@ type rotating struct {
 	may   func(now Actor) error
 	grant func(now Actor, old *store.Key) error
 
+	known []store.ID                  // see [store.Rotation.Known]
 	old   store.Key                   // as the last attempt has found it
 	tried map[store.ID]store.AuditKey // what an attempt has deleted, committed or not
 	at    time.Time                   // of the last record of a deletion
@@ -144,6 +145,14 @@ func (r *rotating) run(ctx context.Context) (*Rotation, error) {
 	}
 	s := r.service
 	r.tried = make(map[store.ID]store.AuditKey)
+	// The key is read before the successor is minted, which may wait.
+	old, err := s.Store.Key(ctx, r.id)
+	switch {
+	case err == nil:
+		r.known = append(r.known, old.ReplacedBy)
+	case !errors.Is(err, store.ErrNotFound): // which the transaction tells from an acting key that is gone
+		return nil, err
+	}
 	next, err := r.mint(ctx)
 	if err != nil {
 		return nil, err
@@ -151,6 +160,7 @@ func (r *rotating) run(ctx context.Context) (*Rotation, error) {
 	rotated, err := r.attempt(ctx, next)
 	if err != nil && !Settled(err) {
 		first := next
+		r.known = append(r.known, first.row.ID)
 		if next, err = r.mint(ctx); err == nil {
 			rotated, err = r.attempt(ctx, next)
 		}
@@ -205,7 +215,7 @@ func (r *rotating) attempt(ctx context.Context, next *successor) (*store.Rotated
 		now = acting
 		return r.may(acting)
 	})
-	rotation := &store.Rotation{ID: r.id, Grace: r.want.Grace, Deadline: r.want.Deadline, Now: r.want.Now}
+	rotation := &store.Rotation{ID: r.id, Known: r.known, Grace: r.want.Grace, Deadline: r.want.Deadline, Now: r.want.Now}
 	if !r.want.Now {
 		rotation.Grace = cmp.Or(r.want.Grace, DefaultGrace)
 		rotation.Deadline = cmp.Or(r.want.Deadline, DefaultDeadline)

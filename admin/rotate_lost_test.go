@@ -6,6 +6,7 @@ import (
 	"maps"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -57,7 +58,9 @@ func (l *lossyRotation) RotateKey(_ context.Context, rotation *store.Rotation, w
 	}
 	l.attempts = append(l.attempts, next.ID)
 	r := &store.Rotated{Old: &changed, New: next}
-	if unused := l.keys[changed.ReplacedBy]; unused != nil {
+	if unused := l.keys[changed.ReplacedBy]; unused != nil && !slices.Contains(rotation.Known, unused.ID) {
+		return nil, &store.ReplacedError{By: unused.ID}
+	} else if unused != nil {
 		r.Ended = append(r.Ended, unused)
 	}
 	if rotation.Replace(&changed, next, time.Now()); rotation.Now {
@@ -182,5 +185,37 @@ func TestARotationFailsWithItsWait(t *testing.T) {
 		if body == "" && (err != nil || w.Code != http.StatusCreated) || body != "" && (RefusalOf(err).Status != http.StatusServiceUnavailable || w.Body.Len() > 0) {
 			t.Errorf("%q: %v, %d %s", body, err, w.Code, w.Body)
 		}
+	}
+}
+
+// TestARotationThatComesLateEndsNoSuccessor has a client give up while its request waits for
+// Argon2id, and rotate again. The successor that the client has got stays.
+func TestARotationThatComesLateEndsNoSuccessor(t *testing.T) {
+	t.Parallel()
+	bot := store.ID{1}
+	l := &lossyRotation{keys: map[store.ID]*store.Key{bot: {ID: bot, Label: "bot"}}}
+	waiting, release := make(chan struct{}), make(chan struct{})
+	service := func(hash func()) *Service {
+		return &Service{
+			Store: l, Revoker: l, Now: time.Now, Minter: token.New(store.MintKey{1}),
+			Hash: func(context.Context, string) (store.Hash, error) { hash(); return "x", nil },
+		}
+	}
+	late := make(chan error, 1)
+	go func() {
+		_, err := service(func() { close(waiting); <-release }).Rotate(t.Context(), CLI(), bot, RotateOptions{})
+		late <- err
+	}()
+	<-waiting
+	got, err := service(func() {}).Rotate(t.Context(), CLI(), bot, RotateOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	close(release)
+	if replaced, ok := errors.AsType[*store.ReplacedError](<-late); !ok || replaced.By != got.Key.ID {
+		t.Errorf("the late one: %v", replaced)
+	}
+	if l.keys[got.Key.ID] == nil {
+		t.Error("the successor is gone")
 	}
 }

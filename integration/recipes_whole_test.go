@@ -104,7 +104,7 @@ func TestTheRecipeOfAKeyThatRotatesItself(t *testing.T) {
 	folder := t.TempDir()
 	script = strings.NewReplacer("https://api.example.com", "http://"+address, "/etc/bot", folder, "systemctl reload bot", "touch "+folder+"/reloaded").Replace(script)
 	file := filepath.Join(folder, "key")
-	if err := os.WriteFile(file, []byte(plain), 0o640); err != nil { //nolint:gosec // the mode that is kept
+	if err := os.WriteFile(file, []byte(plain), 0o640); err != nil {
 		t.Fatal(err)
 	}
 	before := plain

@@ -11,6 +11,10 @@ import (
 type Rotation struct {
 	// ID is the key to replace.
 	ID ID
+	// Known are the successors of the key that were there when its caller asked. If the caller
+	// has given up and asked again, the first request may come last. It must not end the
+	// successor that the second one has answered.
+	Known []ID
 	// Successor makes the row of the new key, with its hash, from the row of the old one as
 	// it is in the transaction. It may be called more than once. Its error ends the
 	// transaction and is returned. The store sets [Key.Replaces] and [Key.ExpiresAt].
@@ -36,11 +40,18 @@ type Rotated struct {
 // ErrEnded means that a key has expired, so that it cannot be replaced.
 var ErrEnded = errors.New("the key has expired")
 
-// ReplacedError means that a key cannot be replaced again: its successor is in use.
-type ReplacedError struct{ By ID }
+// ReplacedError means that a key cannot be replaced again: its successor is in use, or is
+// none of [Rotation.Known].
+type ReplacedError struct {
+	By    ID
+	InUse bool
+}
 
 func (e *ReplacedError) Error() string {
-	return fmt.Sprintf("the key was replaced by %s, which is in use", e.By)
+	if e.InUse {
+		return fmt.Sprintf("the key was replaced by %s, which is in use", e.By)
+	}
+	return fmt.Sprintf("the key was replaced by %s meanwhile", e.By)
 }
 
 // maxAncestors bounds [Key.Ancestors]. A key that rotates itself each day reaches it after

@@ -141,8 +141,8 @@ type Store interface {
 	// RotateKey replaces a key by a successor, in one transaction. If the key was replaced
 	// before, and that successor was never used, the successor is deleted first. The write
 	// records the successor and each key that is deleted. The error is [ErrNotFound] if there
-	// is no such key, [ErrEnded] if it has expired, a [*ReplacedError] if its successor is in
-	// use, an [*InvalidError] of [Rotation.Check], or one of the acting key as for CreateKey.
+	// is no such key, [ErrEnded] if it has expired, a [*ReplacedError] if its successor has to
+	// stay, an [*InvalidError] of [Rotation.Check], or one of the acting key as for CreateKey.
 	RotateKey(ctx context.Context, rotation *Rotation, write *Write) (*Rotated, error)
 
 	// RehashKey replaces a key's hash by another hash of the same key, if the hash is still

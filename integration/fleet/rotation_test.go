@@ -181,7 +181,7 @@ func (c *chain) mint(t *testing.T, at *instance, round *tally) (next rotatedKey)
 			at = c.fleet.instances[attempt%len(c.fleet.instances)]
 			time.Sleep(20 * time.Millisecond)
 		}
-		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 		request, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+at.address+path, strings.NewReader(body))
 		if err != nil {
 			t.Error(err)
@@ -252,7 +252,7 @@ func (c *chain) use(key rotatedKey) *clients {
 				all.mu.Lock()
 				all.got = append(all.got, o)
 				all.mu.Unlock()
-				time.Sleep(10 * breath)
+				time.Sleep(20 * breath)
 			}
 		})
 	}

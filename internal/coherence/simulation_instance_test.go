@@ -150,7 +150,7 @@ func (i *instance) stop() error {
 func (s *simulation) ask(i *instance, key *simulatedKey, stream time.Duration) {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
-	request := coherence.Request{Exchange: cut.New(httptest.NewRecorder(), httptest.NewRequest(http.MethodGet, "/", nil))}
+	request := coherence.Request{Exchange: cut.New(httptest.NewRecorder(), new(http.Request))}
 	_, streamed := request.Exchange.Wrap(nil)
 	defer request.Leave()
 	_, _, err := i.verifier.Admit(ctx, key.plain, "", &request)

@@ -114,8 +114,9 @@ func Allow(acting *store.Acting, key *store.Key, err error) error {
 }
 
 // Unused returns the successor that has to end before its key can be replaced again, if it is
-// there. It must not have been used. Successor and err are what reading its row gave.
-func Unused(successor *store.Key, err error) ([]store.ID, error) {
+// there. It must not have been used, and the rotation must know it. Successor and err are what
+// reading its row gave.
+func Unused(rotation *store.Rotation, successor *store.Key, err error) ([]store.ID, error) {
 	switch {
 	case errors.Is(err, store.ErrNotFound):
 		return nil, nil
@@ -123,6 +124,8 @@ func Unused(successor *store.Key, err error) ([]store.ID, error) {
 		return nil, err
 	case !successor.LastUsedAt.IsZero() || successor.ReplacedBy != (store.ID{}):
 		// To replace itself is a use that may not be written yet.
+		return nil, &store.ReplacedError{By: successor.ID, InUse: true}
+	case !slices.Contains(rotation.Known, successor.ID):
 		return nil, &store.ReplacedError{By: successor.ID}
 	}
 	return []store.ID{successor.ID}, nil

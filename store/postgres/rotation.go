@@ -42,7 +42,7 @@ func rotate(ctx context.Context, tx *database, rotation *store.Rotation) (*store
 	var end []store.ID
 	if old.ReplacedBy != (store.ID{}) {
 		before, err := scanKey(tx.QueryRow(ctx, lockKey, uuid(old.ReplacedBy)), new(time.Time))
-		if end, err = sqlstore.Unused(before, err); err != nil {
+		if end, err = sqlstore.Unused(rotation, before, err); err != nil {
 			return nil, err
 		}
 	}

@@ -41,7 +41,7 @@ func rotate(ctx context.Context, tx *sql.Tx, rotation *store.Rotation, write *st
 	var end []store.ID
 	if old.ReplacedBy != (store.ID{}) {
 		before, err := scanKey(tx.QueryRowContext(ctx, selectRow, old.ReplacedBy.String()))
-		if end, err = sqlstore.Unused(before, err); err != nil {
+		if end, err = sqlstore.Unused(rotation, before, err); err != nil {
 			return nil, err
 		}
 	}

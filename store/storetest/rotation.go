@@ -25,9 +25,10 @@ func successorOf(id store.ID, by string) *store.Rotation {
 	}
 }
 
-// rotate replaces a key.
+// rotate replaces a key, by a caller who knows of its successor.
 func rotate(tb reporter, s store.Store, rotation *store.Rotation) *store.Rotated {
 	tb.Helper()
+	rotation.Known = []store.ID{read(tb, s, rotation.ID).ReplacedBy}
 	rotated, err := s.RotateKey(tb.Context(), rotation, recorded(store.AuditRevoked, sealer{}))
 	must(tb, err)
 	return rotated
@@ -159,6 +160,19 @@ func testRotation(t *testing.T, fresh func(tb testing.TB) *Backend) {
 			_, err = s.DeleteKey(t.Context(), again.New.ID, nil)
 			must(t, err)
 			rotate(t, s, successorOf(old.ID, "cli"))
+		},
+		"a rotation that comes late keeps the successor of another": func(t *testing.T, b *Backend) {
+			s := migrated(t, b)
+			old := create(t, s, newKey("bot"))[0]
+			first := rotate(t, s, successorOf(old.ID, "cli")).New
+			late := successorOf(old.ID, "cli")
+			late.Known = []store.ID{first.ID}
+			second := rotate(t, s, successorOf(old.ID, "cli")).New
+			_, err := s.RotateKey(t.Context(), late, nil)
+			if replaced, ok := errors.AsType[*store.ReplacedError](err); !ok || replaced.By != second.ID || replaced.InUse {
+				t.Errorf("the late one: %v", err)
+			}
+			there(t, s, map[store.ID]bool{old.ID: true, second.ID: true})
 		},
 		"a successor that was replaced is in use": func(t *testing.T, b *Backend) {
 			s := migrated(t, b)
