@@ -1,7 +1,6 @@
 package command_test
 
 import (
-	"bytes"
 	"context"
 	"maps"
 	"os"
@@ -9,7 +8,6 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -108,12 +106,23 @@ func (x *terminal) enter(line, expected string) {
 	}
 	ctx, cancel := context.WithTimeout(x.t.Context(), time.Minute)
 	defer cancel()
-	var printed output
+	file, err := os.CreateTemp(x.t.TempDir(), "printed")
+	if err != nil {
+		x.t.Fatal(err)
+	}
+	defer func() { _ = file.Close() }()
+	printed := func() string {
+		text, err := os.ReadFile(file.Name())
+		if err != nil {
+			x.t.Error(err)
+		}
+		return string(text)
+	}
 	command := exec.Command("bash", "-c", x.settings+"exec env "+typed)
 	if !serving.MatchString(typed + " ") {
 		command = exec.CommandContext(ctx, "bash", "-c", x.settings+typed)
 	}
-	command.Dir, command.Env, command.Stdout, command.Stderr = x.folder, x.environment, &printed, &printed
+	command.Dir, command.Env, command.Stdout, command.Stderr = x.folder, x.environment, file, file
 	if err := command.Start(); err != nil {
 		x.t.Fatal(err)
 	}
@@ -123,19 +132,19 @@ func (x *terminal) enter(line, expected string) {
 		close(ended)
 	}()
 	if !serving.MatchString(typed + " ") {
-		if err := <-ended; err != nil || !x.compare("^"+pattern(expected)+"$", printed.String()) {
-			x.t.Fatalf("$ %s\n%s\n(%v), expected:\n%s", typed, &printed, err, expected)
+		if err := <-ended; err != nil || !x.compare("^"+pattern(expected)+"$", printed()) {
+			x.t.Fatalf("$ %s\n%s\n(%v), expected:\n%s", typed, printed(), err, expected)
 		}
-		x.t.Logf("$ %s\n%s", typed, &printed)
+		x.t.Logf("$ %s\n%s", typed, printed())
 		return
 	}
 	x.servers[command] = ended
-	for !x.compare(pattern(expected), printed.String()) {
+	for !x.compare(pattern(expected), printed()) {
 		select {
 		case err := <-ended:
-			x.t.Fatalf("$ %s\n%s\nended (%v)", typed, &printed, err)
+			x.t.Fatalf("$ %s\n%s\nended (%v)", typed, printed(), err)
 		case <-ctx.Done():
-			x.t.Fatalf("$ %s\n%s\nexpected:\n%s", typed, &printed, expected)
+			x.t.Fatalf("$ %s\n%s\nexpected:\n%s", typed, printed(), expected)
 		case <-time.After(20 * time.Millisecond):
 		}
 	}
@@ -181,22 +190,4 @@ func (x *terminal) stop() {
 		}
 		delete(x.servers, server)
 	}
-}
-
-// output is what a command has printed so far.
-type output struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (o *output) Write(p []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.text.Write(p)
-}
-
-func (o *output) String() string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.text.String()
 }
