@@ -1,7 +1,26 @@
 // Package command is the command line `caddy system-keys …`.
 //
-// Each subcommand has a file. usage.go says what wrong usage is. store.go finds and opens the store that a subcommand works
-// on. output.go prints keys and audit records.
+// It is a client of the store, and not of the server. A command opens the store itself, with the
+// settings of the server or with --store. So it works beside a running server, and when no
+// server runs. Nothing here keeps a rule of its own about keys: package admin has them, for the
+// API as for the command line. The operator who can open the store needs no key, and is recorded
+// in the audit log by the name of the system user.
+//
+// Each subcommand has a file. The function …Command declares the flags and the help. A function
+// read… checks all flags and arguments, and returns an [action]. Only then is the store opened.
+// So a call that is not well formed changes nothing, and creates no file.
+//
+// # Output
+//
+// Standard output has the result alone, so that it can be piped: keys, tables, JSON. Questions,
+// warnings, progress and errors go to standard error. Text that other programs may have written
+// goes through [printable] before it reaches a terminal.
+//
+// # Files
+//
+// usage.go says what wrong usage is, and sets the exit status. store.go finds and opens the
+// store that a subcommand works on. output.go prints keys and audit records, and table.go and
+// key_table.go fit them to a terminal.
 package command
 
 import (
@@ -12,6 +31,8 @@ import (
 	"github.com/spf13/cobra"
 )
 
+// init registers the command with Caddy, which panics if another plugin has the name. The text
+// of Long is what `caddy help system-keys` prints, and docs/cli.md explains the rest.
 func init() {
 	caddycmd.RegisterCommand(caddycmd.Command{
 		Name:  "system-keys",
@@ -29,15 +50,17 @@ Exit status: 0 done, 1 failed, 2 wrong usage, 3 a scan has found a key.`,
 	})
 }
 
-// added are the subcommands of other packages.
+// added are the subcommands of other packages. Only init functions write it, so it has no lock.
 var added []caddycmd.Command
 
-// Add adds a subcommand of another package. Call it from an init function. The subcommand
-// gets no flags for a store.
+// Add adds a subcommand of another package. Call it from an init function: Caddy builds the
+// command tree after all of them, and a later call has no effect. The subcommand gets no flags
+// for a store. It must call [Strict] itself, if it wants the same exit status and errors.
 func Add(c caddycmd.Command) { added = append(added, c) }
 
-// addSubcommands builds the command. Without a subcommand it prints the help; an unknown one
-// is wrong usage.
+// addSubcommands builds the command. Without a subcommand it prints the help; an unknown one is
+// wrong usage. Cobra alone would take an unknown subcommand for an argument, print the help, and
+// end with status 0. A script with a typing error would believe that its key was revoked.
 func addSubcommands(cmd *cobra.Command) {
 	cmd.SuggestionsMinimumDistance = 2 // Cobra's own default, which it sets too late for Args
 	cmd.Args = func(cmd *cobra.Command, args []string) error {
@@ -50,6 +73,7 @@ func addSubcommands(cmd *cobra.Command) {
 		return fmt.Errorf("unknown command %q", args[0])
 	}
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
+	// RunE is set before Strict, which wraps it.
 	Strict(cmd)
 	for _, sub := range []*cobra.Command{
 		createCommand(), listCommand(), revokeCommand(), rotateCommand(), auditCommand(), statusCommand(), migrateCommand(), importCommand(), adoptCommand(),
@@ -59,6 +83,7 @@ func addSubcommands(cmd *cobra.Command) {
 		Strict(sub)
 		cmd.AddCommand(sub)
 	}
+	// The rule for scanners is the same for every store, so patterns gets no flags for one.
 	patterns := patternsCommand()
 	Strict(patterns)
 	cmd.AddCommand(patterns)

@@ -33,7 +33,8 @@ import (
 	"github.com/lumio-vision/caddy-system-keys/store/sqlite"
 )
 
-// addStoreFlags adds the flags that name the store.
+// addStoreFlags adds the flags that name the store. --config and --adapter are those of `caddy
+// run`, so an operator can copy the arguments of the server.
 func addStoreFlags(cmd *cobra.Command) {
 	cmd.Flags().StringP("config", "c", "", "Configuration file that names the store (default: Caddyfile in this folder)")
 	cmd.Flags().StringP("adapter", "a", "", "Name of the configuration adapter")
@@ -41,7 +42,8 @@ func addStoreFlags(cmd *cobra.Command) {
 	cmd.Flags().String("schema", "", "The schema of the PostgreSQL store that --store names, if it has one of its own")
 }
 
-// target is the store that a command works on.
+// target is the store that a command works on, and what the configuration says about it. A
+// target belongs to one call. Its store is open until the action has returned.
 type target struct {
 	store  store.Store
 	app    *caddymodule.App // the configuration, not running; nil with --store
@@ -53,8 +55,9 @@ type target struct {
 	adminEndpoint string
 }
 
-// secrets resolves the secrets of the configuration. Without a configuration there are
-// none.
+// secrets resolves the secrets of the configuration. Without a configuration there are none.
+// They are resolved only by the commands that need them, and then need the environment of the
+// server. The first secret is the one in use. The others are only accepted.
 func (t *target) secrets() ([][]byte, error) {
 	if t.app == nil {
 		return nil, nil
@@ -62,12 +65,12 @@ func (t *target) secrets() ([][]byte, error) {
 	return t.app.Secrets()
 }
 
-// action does the work of a command on an open store.
+// action does the work of a command on an open store. It must not close the store.
 type action func(cmd *cobra.Command, t *target) error
 
-// onStore makes the cobra function of a command. Read reads the flags and arguments and
-// returns the action. The store is opened, created and migrated only if the call is well
-// formed.
+// onStore makes the cobra function of a command. Read reads the flags and arguments and returns
+// the action. The store is opened, created and migrated only if the call is well formed. The
+// command fails too if the store cannot be closed.
 func onStore(read func(cmd *cobra.Command, args []string) (action, error)) func(*cobra.Command, []string) error {
 	return func(cmd *cobra.Command, args []string) error {
 		do, err := read(cmd, args)
@@ -82,8 +85,9 @@ func onStore(read func(cmd *cobra.Command, args []string) (action, error)) func(
 	}
 }
 
-// creators are the commands that may create a store. For every other command a store that
-// does not exist is an error, since the user meant another one.
+// creators are the commands that may create a store. For every other command a store that does
+// not exist is an error, since the user meant another one. A new store would be empty: a list
+// would say that there are no keys, and a revocation by flags would succeed and end none.
 var creators = []string{"create", "migrate"}
 
 // openTarget opens the store that the flags name, and brings its schema up to date. Only
@@ -99,7 +103,8 @@ func openTarget(cmd *cobra.Command) (*target, error) {
 	return t, err
 }
 
-// locate finds the store that the flags name.
+// locate finds the store that the flags name. It opens nothing. Flag --store wins: the
+// configuration is then not read, and --config has no effect.
 func (t *target) locate(cmd *cobra.Command) (open.Location, error) {
 	switch {
 	case cmd.Flags().Changed("store"):
@@ -111,7 +116,11 @@ func (t *target) locate(cmd *cobra.Command) (open.Location, error) {
 }
 
 // openMigrated opens a store and brings its schema up to date. Unless mayCreate is true, the
-// database must have the schema of system keys already.
+// database must have the schema of system keys already. MayCreateFile concerns SQLite alone. The
+// caller closes the store; after an error it is closed.
+//
+// A server does the same migrations when it starts. Here they save an operator from a command
+// that works on half of a schema after an upgrade.
 func openMigrated(cmd *cobra.Command, location open.Location, mayCreateFile, mayCreate bool) (store.Store, error) {
 	ctx := cmd.Context()
 	s, err := location.Open(ctx, openOptions(cmd, mayCreateFile))
@@ -125,6 +134,8 @@ func openMigrated(cmd *cobra.Command, location open.Location, mayCreateFile, may
 			return nil, fmt.Errorf("there is no store of system keys in this database, or it cannot be read: %w", err)
 		}
 	}
+	// The check stands before this: Migrate would put our tables into any database that it is
+	// given.
 	if err := s.Migrate(ctx); err != nil {
 		_ = s.Close()
 		return nil, fmt.Errorf("migrate store: %w", err)
@@ -132,8 +143,9 @@ func openMigrated(cmd *cobra.Command, location open.Location, mayCreateFile, may
 	return s, nil
 }
 
-// missing says what to do if there is no database. It returns other errors of opening a store
-// as they are, which begin with "open store".
+// missing says what to do if there is no database. It returns other errors of opening a store as
+// they are, which begin with "open store". The path in the advice is absolute: --store takes no
+// other.
 func missing(location open.Location, err error) error {
 	if !errors.Is(err, sqlite.ErrNoDatabase) {
 		return err
@@ -143,8 +155,11 @@ func missing(location open.Location, err error) error {
 		"or as its user run caddy system-keys migrate --store sqlite://%s", file, file)
 }
 
-// openOptions refuses a SQLite file of another user. If a file does not exist, it is
-// created only if mayCreateFile is true. Standard error shows what opening changes.
+// openOptions refuses a SQLite file of another user. If a file does not exist, it is created
+// only if mayCreateFile is true. Standard error shows what opening changes.
+//
+// Root could open the file of any user. The -wal and -shm files that SQLite then makes would be
+// root's, and the server could not open its own store any more.
 func openOptions(cmd *cobra.Command, mayCreateFile bool) open.Options {
 	level := slog.LevelWarn
 	if cmd.Name() == "migrate" {
@@ -152,6 +167,7 @@ func openOptions(cmd *cobra.Command, mayCreateFile bool) open.Options {
 	}
 	logger := slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), &slog.HandlerOptions{
 		Level: level,
+		// Whoever types a command knows the time. A log line of it needs none.
 		ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
 			if a.Key == slog.TimeKey {
 				return slog.Attr{}
@@ -162,7 +178,8 @@ func openOptions(cmd *cobra.Command, mayCreateFile bool) open.Options {
 	return open.Options{MustExist: !mayCreateFile, SameOwner: true, Logger: logger}
 }
 
-// locateFlags reads the flag that names a store, and the one that names its schema.
+// locateFlags reads the flag that names a store, and the one that names its schema. Both are
+// parameters, since migrate has two pairs of them. Each error is wrong usage.
 func locateFlags(cmd *cobra.Command, storeFlag, schemaFlag string) (open.Location, error) {
 	dsn, _ := cmd.Flags().GetString(storeFlag)
 	location, err := locateDSN("--"+storeFlag, dsn)
@@ -179,7 +196,9 @@ func locateFlags(cmd *cobra.Command, storeFlag, schemaFlag string) (open.Locatio
 	return location, nil
 }
 
-// locateDSN reads the value of a flag that names a store.
+// locateDSN reads the value of a flag that names a store. The password is looked for before the
+// placeholders are replaced: afterwards nobody could tell what was typed. Errors name the flag,
+// as the user has to type it. They do not repeat the DSN, which may hold a password.
 func locateDSN(flag, dsn string) (open.Location, error) {
 	if err := refusePassword(flag, dsn); err != nil {
 		return open.Location{}, err
@@ -199,13 +218,18 @@ func locateDSN(flag, dsn string) (open.Location, error) {
 var anyPlaceholder = regexp.MustCompile(`\{[^{}]*\}`)
 
 // refusePassword refuses a password in a flag as the user has typed it. The value of a
-// placeholder is not on the command line, so it may be a password.
+// placeholder is not on the command line, so it may be a password. Arguments are in the list of
+// processes, in the history of the shell, and often in the log of a CI job.
+//
+// A password stands in a URL before the @, or is the parameter password or sslpassword
+// (PostgreSQL, libpq, "Parameter Key Words").
 func refusePassword(flag, dsn string) error {
 	refused := Usagef("%s: a password on the command line can be read by every user of this machine: "+
 		"use PGPASSWORD, PGPASSFILE or %s '{env.DATABASE_URL}'", flag, flag)
 	if strings.HasPrefix(dsn, "sqlite://") {
 		return nil
 	}
+	// A placeholder has braces, which a URL may not have everywhere. So a word stands in for it.
 	const harmless = "placeholder"
 	typed := anyPlaceholder.ReplaceAllLiteralString(dsn, harmless)
 	parsed, err := url.Parse(typed)
@@ -227,8 +251,11 @@ func refusePassword(flag, dsn string) error {
 	return nil
 }
 
-// locateConfigured finds the store in the configuration. It resolves only the placeholders
-// of the store: the user of a command may not be allowed to read the secrets.
+// locateConfigured finds the store in the configuration. It resolves only the placeholders of
+// the store: the user of a command may not be allowed to read the secrets.
+//
+// It fills in the target as far as it comes. After an error, status may still ask the server at
+// the admin endpoint, and doctor may still check the rest of the settings.
 func (t *target) locateConfigured(cmd *cobra.Command) (open.Location, error) {
 	file, _ := cmd.Flags().GetString("config")
 	adapter, _ := cmd.Flags().GetString("adapter")
@@ -245,6 +272,7 @@ func (t *target) locateConfigured(cmd *cobra.Command) (open.Location, error) {
 	if err != nil {
 		return open.Location{}, fmt.Errorf("read configuration: %w", err)
 	}
+	// LoadConfig accepts a Caddyfile that is not there, as `caddy run` does.
 	if used == "" && len(raw) == 0 {
 		return open.Location{}, Usagef("there is no Caddyfile in this folder: name one with --config, or the store with --store")
 	}
@@ -257,6 +285,7 @@ func (t *target) locateConfigured(cmd *cobra.Command) (open.Location, error) {
 	if err := json.Unmarshal(raw, &config); err != nil {
 		return open.Location{}, fmt.Errorf("read configuration: %w", err)
 	}
+	// Caddy listens at its default address if the configuration names none.
 	if !config.Admin.Disabled {
 		t.adminEndpoint = caddy.NewReplacer().ReplaceAll(cmp.Or(config.Admin.Listen, caddy.DefaultAdminListen), "")
 	}
@@ -270,12 +299,13 @@ func (t *target) locateConfigured(cmd *cobra.Command) (open.Location, error) {
 	if t.params, err = app.Argon2id.Params(); err != nil {
 		return open.Location{}, err
 	}
+	// From here on the settings are known, even if the store is not found.
 	t.app, t.raw = app, raw
 	return app.Locate()
 }
 
-// minter reads the mint key. Only what mints or adopts keys needs it, and the role of another
-// command need not have the right to read it.
+// minter reads the mint key. Only what mints, adopts or finds keys needs it, and the role of
+// another command need not have the right to read it.
 func (t *target) minter(ctx context.Context) (*token.Minter, error) {
 	mintKey, err := t.store.MintKey(ctx)
 	if err != nil {
@@ -284,7 +314,12 @@ func (t *target) minter(ctx context.Context) (*token.Minter, error) {
 	return token.New(mintKey), nil
 }
 
-// service makes the service behind the admin plane, for the command line. It has no minter.
+// service makes the service behind the admin plane, for the command line. It has no minter:
+// create and rotate set it. It has no Forget and no Asked, since this process lets no requests
+// through.
+//
+// Hashing gets the memory of one hash, so that a command takes no more beside a running server.
+// The log of the revoker is discarded: the command prints the progress of the wait itself.
 func (t *target) service() *admin.Service {
 	service := &admin.Service{
 		Store:   t.store,
@@ -299,8 +334,9 @@ func (t *target) service() *admin.Service {
 	return service
 }
 
-// operator is the command line as an actor. Its label is the user of the system, and who
-// became that user by sudo. Anybody may set SUDO_USER: it is a help, no proof.
+// operator is the command line as an actor. Its label is the user of the system, and who became
+// that user by sudo. Anybody may set SUDO_USER: it is a help, no proof. There could be none:
+// whoever can write to the store can write any name into it.
 func operator() admin.Actor {
 	actor := admin.CLI()
 	if u, err := user.Current(); err == nil {
