@@ -8,6 +8,12 @@ import (
 	"github.com/spf13/cobra"
 )
 
+// adoptCommand is for an operator who still has the keys of another service in clear, such as in
+// a secret store. Without it a server finds the row of such a key at its first use, by hashing
+// it against every row that is left.
+//
+// The keys come from standard input. On the command line, other users of the machine could read
+// them.
 func adoptCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "adopt [--yes] [--json] < KEYS",
@@ -34,7 +40,8 @@ adopted, unless it was before.`,
 	return cmd
 }
 
-// readAdopt reads the flags and standard input.
+// readAdopt reads the flags and standard input. All of the input is read before the store is
+// opened, so that a long pipe holds no connection.
 func readAdopt(cmd *cobra.Command, _ []string) (action, error) {
 	if cmd.Flags().Changed("store") {
 		return nil, Usagef("--store: the secret is in the configuration, so name that with --config")

@@ -17,13 +17,18 @@ import (
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
-// printer prints keys or audit records one by one, and their number at the end.
+// printer prints keys or audit records one by one, and their number at the end. The table for
+// people, JSON and CSV are printers, so a command reads its pages in one way for all of them.
+// Not every format prints the number. After an error of print the caller stops, and does not
+// call end.
 type printer[T any] struct {
 	print func(*T) error
 	end   func(total int) error
 }
 
-// jsonLines prints the objects of the API, one a line.
+// jsonLines prints the objects of the API, one a line. Each line is written at once, so a reader
+// sees the first key before the last page is read. There is no enclosing list, and no total:
+// what was printed before an error is still valid.
 func jsonLines[T, Shown any](w io.Writer, show func(*T) Shown) printer[T] {
 	encoder := newEncoder(w)
 	return printer[T]{
@@ -32,14 +37,16 @@ func jsonLines[T, Shown any](w io.Writer, show func(*T) Shown) printer[T] {
 	}
 }
 
-// newEncoder encodes JSON like the API, which does not escape HTML.
+// newEncoder encodes JSON like the API, which does not escape HTML: & and < in a label stay what
+// they are.
 func newEncoder(w io.Writer) *json.Encoder {
 	encoder := json.NewEncoder(w)
 	encoder.SetEscapeHTML(false)
 	return encoder
 }
 
-// recordPrinter prints audit records in the format that the flags name.
+// recordPrinter prints audit records in the format that the flags name. [readAudit] has refused
+// more than one format.
 func recordPrinter(cmd *cobra.Command) printer[store.AuditRecord] {
 	out := cmd.OutOrStdout()
 	if asJSON, _ := cmd.Flags().GetBool("json"); asJSON {
@@ -51,8 +58,11 @@ func recordPrinter(cmd *cobra.Command) printer[store.AuditRecord] {
 	return recordTable(out, terminalWidth(out))
 }
 
-// recordTable prints audit records as a table for people, which fits a terminal of this
-// width.
+// recordTable prints audit records as a table for people, which fits a terminal of this width.
+// The request is cut first, since it is usually the longest.
+//
+// A log of more than a thousand records is printed in parts. Only the first one has the heads of
+// the columns, and each part has widths of its own.
 func recordTable(w io.Writer, width int) printer[store.AuditRecord] {
 	rows := [][]string{{"AT", "EVENT", "KEY", "ACTOR", "REQUEST", "STATUS"}}
 	const key, actor, request = 2, 3, 4
@@ -81,9 +91,11 @@ func recordTable(w io.Writer, width int) printer[store.AuditRecord] {
 	}
 }
 
-// recordCSV prints RFC 4180. Clients choose the text of some fields, and a spreadsheet runs
-// a field that begins like a formula. An apostrophe in front makes the field text
-// (https://owasp.org/www-community/attacks/CSV_Injection).
+// recordCSV prints RFC 4180, with a header (section 2, rule 3). Clients choose the text of some
+// fields, and a spreadsheet runs a field that begins like a formula. An apostrophe in front
+// makes the field text (https://owasp.org/www-community/attacks/CSV_Injection).
+//
+// The columns are an interface: scripts name them. Times have all digits that the store keeps.
 func recordCSV(w io.Writer) printer[store.AuditRecord] {
 	out := csv.NewWriter(w)
 	header := out.Write([]string{
@@ -92,6 +104,7 @@ func recordCSV(w io.Writer) printer[store.AuditRecord] {
 	})
 	return printer[store.AuditRecord]{
 		print: func(r *store.AuditRecord) error {
+			// The function that makes the printer returns no error, so print returns this one.
 			if header != nil {
 				return header
 			}
@@ -117,7 +130,7 @@ func recordCSV(w io.Writer) printer[store.AuditRecord] {
 	}
 }
 
-// statusText is empty for a record of no request.
+// statusText is empty for a record of no request: the command line and plain SQL have none.
 func statusText(status int) string {
 	if status == 0 {
 		return ""
@@ -125,7 +138,8 @@ func statusText(status int) string {
 	return strconv.Itoa(status)
 }
 
-// timeLayout is the format of times in tables and messages.
+// timeLayout is the format of times in tables and messages. It names the zone, since a server
+// and the terminal of its operator may be in different ones.
 const timeLayout = "2006-01-02 15:04 MST"
 
 // Emoji of several code points have these between them: the zero-width joiner, and the tags
@@ -136,8 +150,10 @@ const (
 	lastTag  = '\U000e007f'
 )
 
-// printable replaces control characters. Other programs may have written them into the
-// store, and a terminal would obey them.
+// printable replaces control characters. Other programs may have written them into the store,
+// and a terminal would obey them: an escape sequence can hide a line, or write one that looks
+// like ours. Characters that turn the direction of text, such as U+202E, are replaced too. Each
+// character becomes one U+FFFD, so that the reader sees that something was there.
 func printable(s string) string {
 	return strings.Map(func(r rune) rune {
 		if unicode.IsPrint(r) || r == joiner || r >= firstTag && r <= lastTag {
@@ -147,7 +163,7 @@ func printable(s string) string {
 	}, s)
 }
 
-// minuteOf shows a time by which people plan.
+// minuteOf shows a time by which people plan. No time is a dash: never used, or never expires.
 func minuteOf(t time.Time) string {
 	if t.IsZero() {
 		return "—"
@@ -155,5 +171,6 @@ func minuteOf(t time.Time) string {
 	return t.Format(timeLayout)
 }
 
-// secondOf shows a time by which people search for a cause.
+// secondOf shows a time by which people search for a cause. It must be compared with the lines
+// of other logs, which have seconds.
 func secondOf(t time.Time) string { return t.Format(time.DateTime + " MST") }

@@ -8,6 +8,8 @@ import (
 	"github.com/lumio-vision/caddy-system-keys/internal/token"
 )
 
+// patternsCommand is for scanners that have no access to the store: in a hook before a commit,
+// or in the CI of others. It has no flags for a store.
 func patternsCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "patterns [--format gitleaks]",
@@ -26,6 +28,9 @@ keys. Neither finds keys that another service has minted.`,
 	return cmd
 }
 
+// printPatterns prints the rule in the TOML of a configuration of gitleaks. It is printed to
+// standard output alone, as the examples append it to a file. Keywords lets gitleaks skip files
+// without the prefix before it runs the expression.
 func printPatterns(cmd *cobra.Command, _ []string) error {
 	if format, _ := cmd.Flags().GetString("format"); format != "gitleaks" {
 		return Usagef("--format: must be gitleaks, not %q", format)

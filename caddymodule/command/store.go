@@ -319,7 +319,8 @@ func (t *target) minter(ctx context.Context) (*token.Minter, error) {
 // through.
 //
 // Hashing gets the memory of one hash, so that a command takes no more beside a running server.
-// The log of the revoker is discarded: the command prints the progress of the wait itself.
+// The revoker would log only that a dead member cannot be removed. The wait names that member
+// anyway, so its log is discarded.
 func (t *target) service() *admin.Service {
 	service := &admin.Service{
 		Store:   t.store,

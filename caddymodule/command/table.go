@@ -13,10 +13,12 @@ import (
 // columnGap is how many blanks stand between two columns.
 const columnGap = 2
 
-// minColumn is how narrow [fit] may make a column.
+// minColumn is how narrow [fit] may make a column. In less room a label says nothing any more.
+// The table then stays too wide, and the terminal breaks its lines.
 const minColumn = 8
 
-// terminalWidth is how many columns the terminal has. It is 0 if out is none.
+// terminalWidth is how many columns the terminal has. It is 0 if out is none, such as a pipe or
+// the buffer of a test. The callers take 0 for a width without bounds.
 func terminalWidth(out io.Writer) int {
 	file, ok := out.(*os.File)
 	if !ok {
@@ -30,7 +32,9 @@ func terminalWidth(out io.Writer) int {
 }
 
 // writeTable prints rows of equal length, column below column. Unlike text/tabwriter it knows
-// that a letter of some scripts, and most emoji, take two columns of a terminal.
+// that a letter of some scripts, and most emoji, take two columns of a terminal (Unicode
+// Standard Annex 11). The last cell of a row gets no blanks behind it. It writes all rows at
+// once.
 func writeTable(w io.Writer, rows [][]string) error {
 	var text strings.Builder
 	for _, row := range rows {
@@ -46,7 +50,7 @@ func writeTable(w io.Writer, rows [][]string) error {
 	return err
 }
 
-// tableWidth is how wide a table of these rows is.
+// tableWidth is how wide a table of these rows is. There must be a row.
 func tableWidth(rows [][]string) int {
 	width := -columnGap
 	for i := range rows[0] {
@@ -55,6 +59,7 @@ func tableWidth(rows [][]string) int {
 	return width
 }
 
+// widest is the width of the widest cell of a column, its head included.
 func widest(rows [][]string, column int) int {
 	width := 0
 	for _, row := range rows {
@@ -63,8 +68,9 @@ func widest(rows [][]string, column int) int {
 	return width
 }
 
-// fit cuts cells of these columns, the first one first, until the table fits a terminal of
-// this width. Elsewhere, where the width is 0, it changes nothing.
+// fit cuts cells of these columns, the first one first, until the table fits a terminal of this
+// width. Elsewhere, where the width is 0, it changes no cell. Other columns, such as an id that
+// somebody wants to copy, are never cut. There must be a row.
 func fit(rows [][]string, width int, columns ...int) {
 	for _, column := range columns {
 		over := tableWidth(rows) - width
@@ -79,7 +85,8 @@ func fit(rows [][]string, width int, columns ...int) {
 }
 
 // cutTo cuts a text to a width. It never cuts inside of what a reader sees as one character,
-// such as an emoji that several code points make.
+// such as an emoji that several code points make (Unicode Standard Annex 29, grapheme clusters).
+// The ellipsis takes one column of the width.
 func cutTo(text string, width int) string {
 	if uniseg.StringWidth(text) <= width {
 		return text
@@ -89,6 +96,7 @@ func cutTo(text string, width int) string {
 		var cluster string
 		var wide int
 		cluster, rest, wide, state = uniseg.FirstGraphemeClusterInString(rest, state)
+		// A character of two columns may leave one column free.
 		if left -= wide; left < 0 {
 			break
 		}
@@ -98,7 +106,8 @@ func cutTo(text string, width int) string {
 }
 
 // listCell shows a list in a cell: all of it, or its beginning and how many more there are. A
-// negative number means all.
+// negative number means all. A list with one element too many is shown as it is: "+1 more" would
+// be about as long.
 func listCell(all []string, most int) string {
 	if most >= 0 && len(all) > most+1 {
 		return strings.TrimSpace(fmt.Sprintf("%s +%d more", strings.Join(all[:most], ","), len(all)-most))
