@@ -14,12 +14,17 @@ import (
 )
 
 // Bounds of standard input. A longer line is malformed. More lines are an error.
+//
+// The longest good line is a UUID, a tab and the longest key that servers accept. All lines are
+// in memory at once. A hundred thousand of them also bound the hashes of a search, which are
+// lines times rows.
 const (
 	maxKeyLine  = 36 + len("\t") + token.MaxForeign + len("\r\n")
 	maxKeyLines = 100_000
 )
 
-// keyLine is a line of standard input.
+// keyLine is a line of standard input. A line that is malformed is kept as well, without its
+// text: it has a number and a result like any other.
 type keyLine struct {
 	number int
 	id     store.ID // zero if the line has none
@@ -29,14 +34,19 @@ type keyLine struct {
 // isSearched reports whether the line does not say which row is the key's.
 func (l keyLine) isSearched() bool { return l.key != "" && l.id == (store.ID{}) }
 
-// readKeyLines reads standard input. Empty lines are left out.
+// readKeyLines reads standard input to its end. Empty lines are left out, and still count for
+// the numbers: line 7 is the one that an editor shows as 7. Line ends may be those of Windows.
+// No line at all is wrong usage, since the redirection is missing or the file is the wrong one.
 func readKeyLines(in io.Reader) ([]keyLine, error) {
+	// A scanner would end at the first line that is too long. The lines behind it are as good as
+	// others.
 	reader := bufio.NewReaderSize(in, maxKeyLine+1)
 	var lines []keyLine
 	for number := 1; ; number++ {
 		text, err := reader.ReadSlice('\n')
 		tooLong := errors.Is(err, bufio.ErrBufferFull)
 		malformed := tooLong
+		// The rest of the line is read and dropped. It could look like a key of its own.
 		for tooLong && errors.Is(err, bufio.ErrBufferFull) {
 			_, err = reader.ReadSlice('\n')
 		}
@@ -62,7 +72,8 @@ func readKeyLines(in io.Reader) ([]keyLine, error) {
 	return lines, nil
 }
 
-// parseKeyLine reads a line. What is no key of another service can be nobody's.
+// parseKeyLine reads a line. What is no key of another service can be nobody's. It returns a
+// malformed line rather than an error, so that one bad line does not stop the others.
 func parseKeyLine(number int, text string) keyLine {
 	line := keyLine{number: number}
 	id, key, found := strings.Cut(text, "\t")

@@ -20,7 +20,9 @@ import (
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
-// adopter matches keys with rows, and enters them as a server does that has found one.
+// adopter matches keys with rows, and enters them as a server does that has found one. It runs
+// beside servers: an entry that one of them makes meanwhile is as good. If it is interrupted,
+// what is entered stays, and the next run finds it.
 type adopter struct {
 	store   store.Store
 	minter  *token.Minter
@@ -38,6 +40,11 @@ type adopter struct {
 // hashMemoryUnit is the unit of the memory in phc.Params: KiB.
 const hashMemoryUnit = 1024
 
+// newAdopter needs the secret of the configuration: the digest of an entry is made with it. An
+// entry under a secret that the servers do not have would help none of them.
+//
+// Hashes get the memory that a server has for them, hash_memory. A server on the same machine
+// may need its own share at the same time.
 func newAdopter(cmd *cobra.Command, t *target) (*adopter, error) {
 	secrets, err := t.secrets()
 	if err != nil {
@@ -60,6 +67,10 @@ func newAdopter(cmd *cobra.Command, t *target) (*adopter, error) {
 
 // run adopts the lines and prints what became of each, in their order. Lines with an id come
 // first, since the rows that they are found for need not be searched.
+//
+// The results are printed at the end. After an error of the store nothing is printed, but what
+// was entered stays. The error is also of a line that was not adopted, so that the status says
+// whether all keys are known.
 func (a *adopter) run(cmd *cobra.Command, lines []keyLine, p printer[adoptedLine]) error {
 	ctx := cmd.Context()
 	results := make([]adoptedLine, len(lines))
@@ -96,7 +107,9 @@ func (a *adopter) run(cmd *cobra.Command, lines []keyLine, p printer[adoptedLine
 	return nil
 }
 
-// direct does all that takes no search. It reports whether the result is known.
+// direct does all that takes no search. It reports whether the result is known. A key that was
+// entered before needs no search, unless the entry turns out to be wrong. A key that this store
+// has minted names its row by itself, and is never entered.
 func (a *adopter) direct(ctx context.Context, line *keyLine, result *adoptedLine) (done bool, err error) {
 	result.Line = line.number
 	switch {
@@ -129,7 +142,11 @@ func (a *adopter) direct(ctx context.Context, line *keyLine, result *adoptedLine
 	return true, a.enter(ctx, line.id, line.key, result)
 }
 
-// enter verifies the key against a row, and enters it if it is the row's.
+// enter verifies the key against a row, and enters it if it is the row's. It writes what it has
+// found to the result. The error is one of the store: a row that does not fit is no error.
+//
+// The hash is computed last, since it takes the longest. Only a hash that matches is entered,
+// whatever id the line has.
 func (a *adopter) enter(ctx context.Context, id store.ID, key string, result *adoptedLine) error {
 	result.ID, result.Label = id.String(), ""
 	row, err := a.store.Key(ctx, id)
@@ -165,7 +182,8 @@ func (a *adopter) enter(ctx context.Context, id store.ID, key string, result *ad
 	return a.adopt(ctx, store.Candidate{ID: id, Hash: row.Hash}, key, result)
 }
 
-// adopt makes the entry by which every server finds the row.
+// adopt makes the entry by which every server finds the row. It names the hash that the key was
+// verified against. If the row has another hash by now, the store refuses the entry.
 func (a *adopter) adopt(ctx context.Context, row store.Candidate, key string, result *adoptedLine) error {
 	err := a.store.Adopt(ctx, &store.AdoptedKey{
 		Digest: token.ForeignDigests(a.secrets, key)[0], Era: token.ForeignEras(a.secrets)[0], Key: row.ID, Hash: row.Hash,
@@ -183,11 +201,14 @@ func (a *adopter) adopt(ctx context.Context, row store.Candidate, key string, re
 	return nil
 }
 
+// fitsMemory reports whether the hash can be computed at all. A semaphore would wait for ever
+// for more than it has.
 func (a *adopter) fitsMemory(hashed *phc.Hashed) bool {
 	return int64(hashed.Params().Memory) <= a.total
 }
 
-// verify waits until the memory of the hash is free.
+// verify waits until the memory of the hash is free. The hash must fit: see
+// [adopter.fitsMemory]. It is safe for concurrent use. The error is that of ctx.
 func (a *adopter) verify(ctx context.Context, hashed *phc.Hashed, key string) (bool, error) {
 	memory := int64(hashed.Params().Memory)
 	if err := a.memory.Acquire(ctx, memory); err != nil {
@@ -197,14 +218,19 @@ func (a *adopter) verify(ctx context.Context, hashed *phc.Hashed, key string) (b
 	return hashed.Verify(key), nil
 }
 
-// candidate is a row that no key was found for.
+// candidate is a row that no key was found for, with its hash as it was read once for all keys.
 type candidate struct {
 	store.Candidate
 
 	hashed *phc.Hashed
 }
 
-// search tries the keys of these lines against every candidate.
+// search tries the keys of these lines against every candidate. Searched has their places in
+// lines and results. The keys come one after the other, and the rows of each at the same time. A
+// row that is found is not tried again, since no two keys have one row.
+//
+// It takes keys times rows, so it asks before it begins. Without a yes the lines have the result
+// "not searched for".
 func (a *adopter) search(ctx context.Context, lines []keyLine, searched []int, results []adoptedLine) error {
 	rows, total, err := a.store.Unadopted(ctx, token.ForeignEras(a.secrets), a.now(), store.MaxUnadopted)
 	if err != nil {
@@ -253,7 +279,9 @@ func (a *adopter) search(ctx context.Context, lines []keyLine, searched []int, r
 	return nil
 }
 
-// find returns the index of the row of a key, or -1.
+// find returns the index of the row of a key, or -1. Hashes run on all processors, as far as
+// their memory allows. Once one has matched, at most one more is begun. Those that run are
+// waited for, so that the next key finds the memory free.
 func (a *adopter) find(ctx context.Context, candidates []candidate, key string) (int, error) {
 	var found atomic.Int64
 	found.Store(-1)
@@ -275,7 +303,9 @@ func (a *adopter) find(ctx context.Context, candidates []candidate, key string) 
 	return int(found.Load()), err
 }
 
-// estimate measures one hash, and takes all others to cost as much for their parameters.
+// estimate measures one hash, and takes all others to cost as much for their parameters: an
+// iteration of Argon2id is a pass over the memory (RFC 9106 section 3.1). It takes the largest
+// hash for the bound of how many run at a time.
 func (a *adopter) estimate(keys int, candidates []candidate) string {
 	work := func(c *candidate) float64 {
 		p := c.hashed.Params()
@@ -294,7 +324,9 @@ func (a *adopter) estimate(keys int, candidates []candidate) string {
 	return estimate(keys, len(candidates), workers, unit, time.Duration(longest))
 }
 
-// estimate says in words how long a search takes at most.
+// estimate says in words how long a search takes at most. A match ends the search for its key,
+// so a search for keys that are all there takes about half of that. Less than a second is said
+// to be one.
 func estimate(keys, rows, workers int, unit, longest time.Duration) string {
 	return fmt.Sprintf("%d key(s) without an id are tried against %d row(s): up to %d hash(es), each some %s, %d at a time. That takes %s at most.",
 		keys, rows, keys*rows, unit.Round(time.Millisecond), workers, cmp.Or(longest.Round(time.Second), time.Second))

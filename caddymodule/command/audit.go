@@ -12,6 +12,8 @@ import (
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
+// auditCommand reads the audit log, and is the only command that can verify its chains: the
+// admin plane has no call for that.
 func auditCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "audit [--key ID] [--label LABEL] [--event EVENT] [--actor ID] [--since DURATION] [--json | --csv]\n" +
@@ -43,7 +45,8 @@ elsewhere, it shows later whether the log was set back as a whole.`,
 	return cmd
 }
 
-// readAudit reads and checks the flags.
+// readAudit reads and checks the flags. An unknown event or a mistyped id is wrong usage: a
+// filter that matches nothing would look like a log without such records.
 func readAudit(cmd *cobra.Command, _ []string) (action, error) {
 	formats := 0
 	for _, name := range []string{"json", "csv", "verify"} {
@@ -81,6 +84,7 @@ func readAudit(cmd *cobra.Command, _ []string) (action, error) {
 	if err != nil {
 		return nil, err
 	}
+	// The clock is read when the command runs, as for every duration of these commands.
 	p := recordPrinter(cmd)
 	return func(cmd *cobra.Command, t *target) error {
 		if cmd.Flags().Changed("since") {
@@ -90,7 +94,9 @@ func readAudit(cmd *cobra.Command, _ []string) (action, error) {
 	}, nil
 }
 
-// printRecords prints every page.
+// printRecords prints every page. It reads one page at a time. Records that are written
+// meanwhile are newer than the first page, and are not printed. Reading the log is not recorded
+// in the log.
 func printRecords(cmd *cobra.Command, t *target, query *store.AuditQuery, p printer[store.AuditRecord]) error {
 	service := t.service()
 	n := 0
@@ -112,7 +118,11 @@ func printRecords(cmd *cobra.Command, t *target, query *store.AuditQuery, p prin
 	}
 }
 
-// verifyAudit runs `audit --verify`.
+// verifyAudit runs `audit --verify`. It prints all chains before it fails, as the report is what
+// somebody needs then. It changes nothing, and does not seal the records that wait.
+//
+// Without a secret everybody can compute the MACs. So a log that verifies without one shows that
+// nothing was damaged, and not that nobody has forged it.
 func verifyAudit(cmd *cobra.Command, t *target) error {
 	secrets, err := t.secrets()
 	if err != nil {
@@ -127,6 +137,8 @@ func verifyAudit(cmd *cobra.Command, t *target) error {
 		printChain(cmd, &report.Chains[i])
 	}
 	if report.Unsealed > 0 {
+		// The command line itself leaves records unsealed where it knows no secret. That is no
+		// fault.
 		fmt.Fprintf(out, "%d record(s) wait for a server to seal them\n", report.Unsealed-report.Foreign)
 	}
 	if report.Foreign > 0 {
@@ -145,8 +157,9 @@ func verifyAudit(cmd *cobra.Command, t *target) error {
 	return errors.New("the audit log does not verify")
 }
 
-// printChain prints one chain: its id, the numbers of its records, the MAC of the last one,
-// and what is wrong.
+// printChain prints one chain: its id, the numbers of its records, the MAC of the last one, and
+// what is wrong. Each server has a chain of its own for requests. All changes of keys are in one
+// chain, which has a name in place of its id.
 func printChain(cmd *cobra.Command, c *audit.ChainReport) {
 	out := cmd.OutOrStdout()
 	name := c.ID.String()

@@ -13,6 +13,8 @@ import (
 	"github.com/lumio-vision/caddy-system-keys/store/sqlite"
 )
 
+// backupCommand is for SQLite alone. A copy of the file by cp would lack what is in the
+// write-ahead log, and could be torn. PostgreSQL has tools of its own.
 func backupCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "backup FILE",
@@ -32,6 +34,9 @@ Back up a store in PostgreSQL with pg_dump.`,
 	}
 }
 
+// backUp opens the store without migrating it. A backup before an upgrade is to be the old one.
+//
+// The message goes to standard error, as for every command without a result.
 func backUp(cmd *cobra.Command, args []string) (err error) {
 	if args[0] == "" {
 		return Usagef("FILE must not be empty (is a variable not set?)")
@@ -47,6 +52,8 @@ func backUp(cmd *cobra.Command, args []string) (err error) {
 	if location.Driver != open.SQLite {
 		return Usagef("only a store in SQLite is backed up by this command: use pg_dump --format=custom, as docs/operations/backup.md says")
 	}
+	// Lstat also finds a link that leads nowhere. The store checks once more when the copy gets
+	// its name.
 	if _, err := os.Lstat(file); !errors.Is(err, fs.ErrNotExist) {
 		if err == nil {
 			err = fmt.Errorf("%s exists, and is not overwritten: name another file", file)

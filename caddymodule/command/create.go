@@ -15,6 +15,8 @@ import (
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
+// createCommand is also how the first system admin of a store comes into being: the API needs a
+// key, and the command line needs the store alone.
 func createCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "create --label LABEL [--permission RESOURCE:ACTION]... [--network PREFIX]... [--system-admin] [--expires-in DURATION] [--json]",
@@ -37,7 +39,8 @@ shown again.`,
 	return cmd
 }
 
-// readCreate reads and checks the flags, before a store is created.
+// readCreate reads and checks the flags, before a store is created. All mistakes in label,
+// permissions and networks are reported at once. The service checks them again with the actor.
 func readCreate(cmd *cobra.Command, _ []string) (action, error) {
 	// If the reader of standard output has gone, the write must fail, so that the key is
 	// revoked again. By default the signal would end the process and leave the key.
@@ -65,6 +68,8 @@ func readCreate(cmd *cobra.Command, _ []string) (action, error) {
 		if lifetime > 0 {
 			want.ExpiresAt = t.now().Add(lifetime)
 		}
+		// The key is in the store before it is printed. In the other order, a key could be
+		// copied that never comes into being.
 		service := t.service()
 		var err error
 		if service.Minter, err = t.minter(cmd.Context()); err != nil {
@@ -85,7 +90,8 @@ func readCreate(cmd *cobra.Command, _ []string) (action, error) {
 }
 
 // printNewKey prints the text of a new key to standard output, and its label, permissions,
-// networks and expiry to standard error.
+// networks and expiry to standard error. After an error the caller must revoke the key.
+// Otherwise it would stay live, and perhaps nobody would have it.
 func printNewKey(cmd *cobra.Command, key *store.Key, plain string, asJSON bool) error {
 	if isNullDevice(cmd.OutOrStdout()) {
 		return errors.New("standard output leads nowhere")
@@ -110,8 +116,9 @@ func printNewKey(cmd *cobra.Command, key *store.Key, plain string, asJSON bool) 
 	return err
 }
 
-// isNullDevice reports whether nobody can see the output. The Go runtime opens the null
-// device in place of a standard output that is closed.
+// isNullDevice reports whether nobody can see the output. The Go runtime opens the null device
+// in place of a standard output that is closed. So `create >/dev/null`, or a service manager
+// without a standard output, would lose the key without an error.
 func isNullDevice(w io.Writer) bool {
 	file, ok := w.(*os.File)
 	if !ok {

@@ -11,6 +11,8 @@ import (
 	"github.com/lumio-vision/caddy-system-keys/store/postgres"
 )
 
+// grantsCommand prints statements and runs none. The role of the configuration may not be the
+// owner of the tables, and the owner should see what they give away.
 func grantsCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "grants --role NAME [--for server|revoke|read]",
@@ -36,14 +38,16 @@ the configuration needs no rights for this command but to connect.`,
 	return cmd
 }
 
-// printGrants opens the store without the check of other commands, which the role may not
-// pass before it has its rights.
+// printGrants opens the store without the check of other commands, which the role may not pass
+// before it has its rights. Each statement ends with a semicolon and a line end, so that the
+// output can be piped into psql.
 func printGrants(cmd *cobra.Command, _ []string) (err error) {
 	if !cmd.Flags().Changed("role") {
 		return Usagef("--role is required")
 	}
 	role, _ := cmd.Flags().GetString("role")
 	purpose, _ := cmd.Flags().GetString("for")
+	// The role is checked before it becomes a part of a statement that an owner of tables runs.
 	if err := postgres.CheckGrant(role, purpose); err != nil {
 		return &usageError{err}
 	}

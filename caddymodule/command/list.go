@@ -10,6 +10,7 @@ import (
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
+// listCommand prints all keys that match, where the API has pages.
 func listCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "list [--json] [--sort [-]created_at|label|last_used_at|expires_at] [--unused-for DURATION] [--expiring-within DURATION] [--expired] [--unused-permissions]",
@@ -39,7 +40,8 @@ asked is left out: nothing can be said of it.`,
 	return cmd
 }
 
-// readList reads and checks the flags.
+// readList reads and checks the flags. The order is read as the API reads it, so that both have
+// the same words. The output is chosen before the store is opened.
 func readList(cmd *cobra.Command, _ []string) (action, error) {
 	sort, _ := cmd.Flags().GetString("sort")
 	query := store.KeyQuery{Limit: store.MaxLimit}
@@ -74,7 +76,8 @@ func readList(cmd *cobra.Command, _ []string) (action, error) {
 	}, nil
 }
 
-// unusedOf returns the keys that hold permissions nobody has asked of them, with those alone.
+// unusedOf returns the keys that hold permissions nobody has asked of them, with those alone. It
+// asks the store once for a whole page. After an error the keys mean nothing.
 func unusedOf(ctx context.Context, s store.Store, keys []store.Key) (kept []store.Key, err error) {
 	ids := make([]store.ID, 0, len(keys))
 	for i := range keys {
@@ -89,7 +92,8 @@ func unusedOf(ctx context.Context, s store.Store, keys []store.Key) (kept []stor
 	return kept, err
 }
 
-// printKeys prints every page. Unused says that only keys with unused permissions count.
+// printKeys prints every page. Unused says that only keys with unused permissions count. The
+// total is the one of the last page: keys come and go while the pages are read.
 func printKeys(cmd *cobra.Command, t *target, query *store.KeyQuery, p printer[store.Key], unused bool) error {
 	service, n := t.service(), 0
 	for {
@@ -102,6 +106,7 @@ func printKeys(cmd *cobra.Command, t *target, query *store.KeyQuery, p printer[s
 				return err
 			}
 			n += len(page.Keys)
+			// The store has counted the keys before they were sorted out.
 			page.Total = n
 		}
 		for i := range page.Keys {

@@ -12,6 +12,8 @@ import (
 	"github.com/lumio-vision/caddy-system-keys/store/open"
 )
 
+// migrateCommand has two jobs: with --from and --to it moves a store, and otherwise it brings
+// the schema of the store up to date.
 func migrateCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "migrate [--from DSN --to DSN]",
@@ -55,7 +57,12 @@ is made if need be. The old one's must be up to date.`,
 	return cmd
 }
 
-// moveKeys runs `migrate --from … --to …`.
+// moveKeys runs `migrate --from … --to …`. It checks all that can be checked before it writes,
+// and warns of servers on the old store. It does not refuse to run beside them: a server that
+// was killed stays in the list until another one removes it.
+//
+// If it is interrupted, the transaction is not committed, and the new store stays empty. Its
+// schema, and a file of SQLite, are left, and do not hinder the next attempt.
 func moveKeys(cmd *cobra.Command) (err error) {
 	source, destination, err := readEnds(cmd)
 	if err != nil {
@@ -92,7 +99,9 @@ func moveKeys(cmd *cobra.Command) (err error) {
 	return nil
 }
 
-// readEnds reads --from and --to.
+// readEnds reads --from and --to. The stores are named in full, and no configuration is read:
+// the server of a configuration has one store, and a move has two. That the same database has
+// two spellings is found later, since the new store must be empty.
 func readEnds(cmd *cobra.Command) (from, to open.Location, err error) {
 	for _, flag := range []string{"store", "schema", "config", "adapter"} {
 		if cmd.Flags().Changed(flag) {
@@ -116,7 +125,8 @@ func readEnds(cmd *cobra.Command) (from, to open.Location, err error) {
 	return from, to, nil
 }
 
-// copyStore copies one store into another, and counts keys and audit records.
+// copyStore copies one store into another, and counts keys and audit records. One batch at a
+// time is in memory.
 func copyStore(ctx context.Context, from, to store.Store) (*counter, error) {
 	var count counter
 	err := to.Import(ctx, func(r store.Recipient) error {
@@ -126,7 +136,8 @@ func copyStore(ctx context.Context, from, to store.Store) (*counter, error) {
 	return &count, err
 }
 
-// counter counts keys and audit records on their way to another recipient.
+// counter counts keys and audit records on their way to another recipient. What it does not
+// count, it passes on by embedding.
 type counter struct {
 	store.Recipient
 	keys, records int
