@@ -19,6 +19,10 @@ import (
 	"github.com/lumio-vision/caddy-system-keys/store/redis"
 )
 
+// doctorCommand is for an operator who sees 503 and does not know why. It looks at one part
+// after the other, in the order in which a server needs them, and each message names the next
+// step. Unlike other commands it does not migrate the store, and opens a SQLite file for reading
+// only.
 func doctorCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "doctor [--json]",
@@ -47,7 +51,7 @@ In Redis it writes one key of its own, for a second.`,
 	return cmd
 }
 
-// diagnosis is what a check has found.
+// diagnosis is what a check has found. Its fields are those of the JSON output.
 type diagnosis struct {
 	Check string `json:"check"`
 	OK    bool   `json:"ok"`
@@ -55,7 +59,8 @@ type diagnosis struct {
 	Message string `json:"message"`
 }
 
-// doctor runs the checks.
+// doctor runs the checks, one after the other. Its target has no store until the check of that
+// name has opened it.
 type doctor struct {
 	target
 	report func(diagnosis)
@@ -63,9 +68,12 @@ type doctor struct {
 	bound  bool // there are keys that may be used from some networks alone
 }
 
-// errSick means that a line on standard output says what is wrong.
+// errSick means that a line on standard output says what is wrong. It gives the command status
+// 1.
 var errSick = errors.New("something is wrong")
 
+// runDoctor prints a line for each check as soon as it is done: the next one may wait for a
+// database that does not answer. A flag that is wrong is no finding but wrong usage.
 func runDoctor(cmd *cobra.Command, _ []string) error {
 	d := &doctor{target: target{now: time.Now}} //nolint:forbidigo // the real clock is wired here
 	out := cmd.OutOrStdout()
@@ -87,6 +95,7 @@ func runDoctor(cmd *cobra.Command, _ []string) error {
 	if d.check("configuration", d.checkConfiguration, err) {
 		d.checkStore(cmd.Context(), location)
 	}
+	// These need the configuration alone, so they run even if the store is not found.
 	if d.app != nil {
 		d.check("redis", func() (string, error) { return d.checkRedis(cmd.Context()) }, nil)
 		d.check("proxies", func() (string, error) { return checkProxies(d.raw, d.bound) }, nil)
@@ -97,7 +106,9 @@ func runDoctor(cmd *cobra.Command, _ []string) error {
 	return nil
 }
 
-// check runs a check, unless there is an error already, and reports what it has found.
+// check runs a check, unless there is an error already, and reports what it has found. Run
+// returns a message for a check that went well, which may be empty, or what is wrong and what to
+// do.
 func (d *doctor) check(name string, run func() (string, error), err error) (ok bool) {
 	var message string
 	if err == nil {
@@ -111,10 +122,14 @@ func (d *doctor) check(name string, run func() (string, error), err error) (ok b
 	return err == nil
 }
 
+// checkConfiguration checks the settings of system_keys, and whether the secrets can be
+// resolved. Without the environment of the server they may be missing here and be there in the
+// server, which the message says. No secret at all is allowed.
 func (d *doctor) checkConfiguration() (string, error) {
 	if d.app == nil {
 		return "none: --store names the store", nil
 	}
+	// A check is one line, and Validate reports several mistakes on several lines.
 	if err := d.app.Validate(); err != nil {
 		return "", errors.New(strings.ReplaceAll(err.Error(), "\n", "; "))
 	}
@@ -126,7 +141,8 @@ func (d *doctor) checkConfiguration() (string, error) {
 	return "", nil
 }
 
-// checkStore runs the checks of the store.
+// checkStore runs the checks of the store. A check is left out if it could say nothing: no
+// schema without an answer, no triggers without the schema and the rights to read them.
 func (d *doctor) checkStore(ctx context.Context, location open.Location) {
 	if location.Driver == open.SQLite {
 		d.check("files", func() (string, error) { return checkFiles(location.Name) }, nil)
@@ -138,6 +154,7 @@ func (d *doctor) checkStore(ctx context.Context, location open.Location) {
 		if err != nil {
 			return "", missing(location, err)
 		}
+		// The answer was made between the two readings of this clock.
 		d.store, before = opened, d.now()
 		found, err = d.store.Inspect(ctx)
 		after = d.now()
@@ -165,7 +182,10 @@ func (d *doctor) checkStore(ctx context.Context, location open.Location) {
 	d.bound = found.Bound
 }
 
-// checkFiles looks at the rights on a SQLite file, on those beside it and on their folder.
+// checkFiles looks at the rights on a SQLite file, on those beside it and on their folder. The
+// file has the mint key, and whoever can write to it can make keys. Whoever can write to the
+// folder can put another file in its place, unless the sticky bit prevents that. Files that are
+// not there are skipped. The rights of the group are left to the operator.
 func checkFiles(path string) (string, error) {
 	if runtime.GOOS == "windows" {
 		return "not looked at on Windows", nil
@@ -187,6 +207,8 @@ func checkFiles(path string) (string, error) {
 	return "", nil
 }
 
+// checkSchema compares the version of the schema with the one that this program needs. A newer
+// one was made by a newer program, and no server of this version can use it.
 func checkSchema(found *store.Inspection) (string, error) {
 	const migrate = "run caddy system-keys migrate as the owner of the tables"
 	switch {
@@ -202,6 +224,7 @@ func checkSchema(found *store.Inspection) (string, error) {
 	return fmt.Sprintf("version %d", found.Version), nil
 }
 
+// checkGrants names the first rights that the role lacks. The remedy gives it all of them.
 func checkGrants(found *store.Inspection) (string, error) {
 	if len(found.Lacking) > 0 {
 		return "", fmt.Errorf("the role %q lacks %s: run caddy system-keys grants --role %s, and what it prints as the owner of the tables",
@@ -210,7 +233,7 @@ func checkGrants(found *store.Inspection) (string, error) {
 	return fmt.Sprintf("the role %q may do what a server does", found.Role), nil
 }
 
-// firstOf lists the first elements, and says how many more there are.
+// firstOf lists the first elements, and says how many more there are. A message is one line.
 func firstOf(all []string, n int) string {
 	if len(all) <= n {
 		return strings.Join(all, ", ")
@@ -218,9 +241,12 @@ func firstOf(all []string, n int) string {
 	return fmt.Sprintf("%s +%d more", strings.Join(all[:n], ", "), len(all)-n)
 }
 
-// quoted quotes a word for a shell.
+// quoted quotes a word for a POSIX shell. The name of a role may have blanks and quotes, and the
+// operator pastes the line.
 func quoted(word string) string { return "'" + strings.ReplaceAll(word, "'", `'\''`) + "'" }
 
+// checkTriggers looks for triggers that are missing or disabled, and at those of a followed
+// table. Without them changes of keys are not logged, and servers must read every key anew.
 func (d *doctor) checkTriggers(ctx context.Context, found *store.Inspection) (string, error) {
 	if len(found.Triggers) > 0 {
 		remedy := "stop the servers, and restore a backup of the file"
@@ -242,6 +268,9 @@ func (d *doctor) checkTriggers(ctx context.Context, found *store.Inspection) (st
 	return "", nil
 }
 
+// checkMembers lists the servers. One is dead if it was silent for longer than its lease, by the
+// clock of the store. The other servers remove a dead one, so that no revocation waits for it.
+// So one that stays in the list comes back again and again, or is the last one.
 func (d *doctor) checkMembers(ctx context.Context, found *store.Inspection) (string, error) {
 	progress, err := d.store.Progress(ctx, nil, nil)
 	if err != nil {
@@ -254,6 +283,7 @@ func (d *doctor) checkMembers(ctx context.Context, found *store.Inspection) (str
 	for _, m := range progress.Members {
 		name := printable(m.Name)
 		silent := found.Now.Sub(m.SeenAt).Round(time.Second)
+		// Times are rounded to a second, and a beat may be on its way.
 		if silent > m.TTL+time.Second {
 			dead = append(dead, fmt.Sprintf("%s, not seen for %s", name, silent))
 			continue
@@ -274,7 +304,8 @@ func (d *doctor) checkMembers(ctx context.Context, found *store.Inspection) (str
 const maxClockDifference = time.Second
 
 // checkClock compares the clock of the store with that of this machine, which was read before
-// and after.
+// and after. Only what the two readings do not explain counts, so a slow connection is no fault.
+// The clock of the server counts: run doctor on its machine.
 func checkClock(now, before, after time.Time) (string, error) {
 	var difference time.Duration
 	switch {
@@ -292,6 +323,8 @@ func checkClock(now, before, after time.Time) (string, error) {
 	return "", nil
 }
 
+// checkRedis reads and writes a key of its own. No proof is ever kept under that name, and it is
+// gone after a second. Redis that fails is wrong, but servers verify keys without it.
 func (d *doctor) checkRedis(ctx context.Context) (string, error) {
 	cache, err := d.app.OpenRedis()
 	switch {

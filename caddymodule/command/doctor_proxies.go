@@ -11,7 +11,9 @@ import (
 	"github.com/caddyserver/caddy/v2"
 )
 
-// httpServer is what the check of proxies reads of a server of Caddy's.
+// httpServer is what the check of proxies reads of a server of Caddy's. The names are those of
+// the JSON of caddyhttp.Server. Routes are looked at without their types: handlers of any plugin
+// may have routes inside.
 type httpServer struct {
 	Listen         []string `json:"listen"`
 	Routes         any      `json:"routes"`
@@ -24,9 +26,16 @@ type httpServer struct {
 	Strict int `json:"trusted_proxies_strict"`
 }
 
-// checkProxies looks at whose word counts for the address of a client. The networks of keys,
-// the limit of failures and the audit log go by that address. Bound says whether keys have
-// networks. Raw is the configuration.
+// checkProxies looks at whose word counts for the address of a client. The networks of keys, the
+// limit of failures and the audit log go by that address. Bound says whether keys have networks.
+// Raw is the configuration.
+//
+// Three things are found. If all addresses are proxies, each client can name its own address,
+// and networks protect nothing. If keys have networks, and a proxy in front is not named, every
+// client has the address of the proxy. If trusted_proxies_strict is not set, Caddy takes the
+// first address of X-Forwarded-For, which a client may have sent. The last is fine behind a
+// proxy that replaces the field, so it is a note and no fault. Sources of proxies other than
+// static are not looked into.
 func checkProxies(raw json.RawMessage, bound bool) (string, error) {
 	var config struct {
 		Apps struct {
@@ -39,6 +48,7 @@ func checkProxies(raw json.RawMessage, bound bool) (string, error) {
 		return "", err
 	}
 	var loose []string
+	// The same configuration must give the same line.
 	for _, name := range slices.Sorted(maps.Keys(config.Apps.HTTP.Servers)) {
 		server := config.Apps.HTTP.Servers[name]
 		if !handlesKeys([]any{server.Routes, server.Errors, server.NamedRoutes}) {
@@ -62,7 +72,8 @@ func checkProxies(raw json.RawMessage, bound bool) (string, error) {
 	return "", nil
 }
 
-// handlesKeys reports whether a handler of ours is among the routes, at any depth.
+// handlesKeys reports whether a handler of ours is among the routes, at any depth: in subroutes,
+// in handle_response of a proxy, in routes of other plugins.
 func handlesKeys(node any) bool {
 	switch node := node.(type) {
 	case map[string]any:
@@ -80,14 +91,15 @@ func handlesKeys(node any) bool {
 	return false
 }
 
-// isEverybody reports whether a range of trusted_proxies has every address.
+// isEverybody reports whether a range of trusted_proxies has every address of IPv4 or of IPv6. A
+// single address without a length is no range.
 func isEverybody(addresses string) bool {
 	prefix, err := netip.ParsePrefix(addresses)
 	return err == nil && prefix.Bits() == 0
 }
 
 // isReachable reports whether clients on other machines reach a listener. What is not known
-// counts as reachable.
+// counts as reachable, and gives no false alarm. Without a host, Caddy listens on all addresses.
 func isReachable(listener string) bool {
 	address, err := caddy.ParseNetworkAddress(listener)
 	if err != nil {

@@ -12,6 +12,8 @@ import (
 	"github.com/lumio-vision/caddy-system-keys/store/postgres"
 )
 
+// importCommand is for the move from another service with Argon2id hashes in PostgreSQL. The
+// keys stay as they are, and their holders notice nothing.
 func importCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "import --from DSN --table SCHEMA.TABLE [--map OURS=THEIRS,...]... [--follow]\n" +
@@ -58,7 +60,8 @@ triggers; the keys stay.`,
 	return cmd
 }
 
-// readImport reads and checks the flags.
+// readImport reads and checks the flags. The other database is opened only in the action, after
+// the store: if the store is missing, nobody has touched the other service.
 func readImport(cmd *cobra.Command, _ []string) (action, error) {
 	if end, _ := cmd.Flags().GetBool("unfollow"); end {
 		for _, other := range []string{"from", "table", "map", "dry-run", "relabel", "skip", "follow", "json"} {
@@ -81,6 +84,8 @@ func readImport(cmd *cobra.Command, _ []string) (action, error) {
 	if location.Driver != open.Postgres {
 		return nil, Usagef("--from: only a PostgreSQL database can be read (to move a store of ours: caddy system-keys migrate)")
 	}
+	// The table and its columns are found when they are read: a flag alone cannot be checked
+	// further.
 	from := &movein.Source{}
 	from.Table, _ = cmd.Flags().GetString("table")
 	pairs, _ := cmd.Flags().GetStringSlice("map")
@@ -106,7 +111,8 @@ func readImport(cmd *cobra.Command, _ []string) (action, error) {
 	}, nil
 }
 
-// readMap reads pairs such as hash=key_hash.
+// readMap reads pairs such as hash=key_hash. Our name comes first. An unknown one is found by
+// [movein.Columns].
 func readMap(pairs []string) (map[string]string, error) {
 	mapped := make(map[string]string, len(pairs))
 	for _, pair := range pairs {
@@ -122,7 +128,8 @@ func readMap(pairs []string) (map[string]string, error) {
 	return mapped, nil
 }
 
-// unfollow ends what --follow has begun.
+// unfollow ends what --follow has begun. To end it twice is no error, so a script can be run
+// again.
 func unfollow(cmd *cobra.Command, t *target) error {
 	s, ok := t.store.(*postgres.Store)
 	if !ok {

@@ -12,7 +12,8 @@ import (
 	"github.com/lumio-vision/caddy-system-keys/internal/movein"
 )
 
-// importTotals are counts of rows.
+// importTotals are counts of rows. Rows is the sum of Fit, There and Unfit. With --follow they
+// are of the look at the table that comes first.
 type importTotals struct {
 	Rows int `json:"rows"`
 	Fit  int `json:"fit"` // and are not there already
@@ -25,7 +26,7 @@ type importTotals struct {
 	Problems map[string]int `json:"problems"`
 }
 
-// count counts a row with problems.
+// count counts a row with problems. Two problems of one column count once for it.
 func (t *importTotals) count(problems []movein.Problem) {
 	t.Unfit++
 	var fields []string
@@ -37,6 +38,8 @@ func (t *importTotals) count(problems []movein.Problem) {
 	}
 }
 
+// String is the last line of the table. The columns are sorted by name, so that two runs can be
+// compared.
 func (t *importTotals) String() string {
 	text := fmt.Sprintf("%d row(s): %d fit", t.Rows, t.Fit)
 	if t.Relabelled > 0 {
@@ -64,8 +67,9 @@ type unfitRow struct {
 // maxShown is how many characters of a text of the other table are printed.
 const maxShown = 100
 
-// showUnfit takes keys and hashes out of the texts. A column that was taken for another one
-// may hold them.
+// showUnfit takes keys and hashes out of the texts. A column that was taken for another one may
+// hold them: --map label=key_hash would print every hash. The texts are redacted before they are
+// cut, since a part of a key is not recognized.
 func showUnfit(row *movein.Row, problems []movein.Problem) *unfitRow {
 	show := func(s string) string {
 		if runes := []rune(movein.Redact(s)); len(runes) > maxShown {
@@ -85,8 +89,9 @@ func (r *unfitRow) reasons() string {
 	return strings.Join(all, "; ")
 }
 
-// printLayout says what is read, and names the columns that are not. One of those may say
-// that a row was revoked or has expired.
+// printLayout says what is read, and names the columns that are not. One of those may say that a
+// row was revoked or has expired. Such a row would come to life here. Only the operator knows,
+// so the line comes before the first row is read, and --dry-run shows it too.
 func printLayout(cmd *cobra.Command, layout movein.Layout) {
 	var read []string
 	for _, c := range layout.Columns {
@@ -106,7 +111,8 @@ func printLayout(cmd *cobra.Command, layout movein.Layout) {
 	}
 }
 
-// followedLine says in one line what is followed.
+// followedLine says in one line what is followed. Keys that came from a table whose triggers are
+// gone are refused: a revocation there would not be noticed here.
 func followedLine(f *movein.Followed) string {
 	line := fmt.Sprintf("Follows %s since %s: %d of its row(s) do not fit.", printable(f.Table), minuteOf(f.Since), f.Unfit)
 	if !f.Carried {
@@ -115,12 +121,14 @@ func followedLine(f *movein.Followed) string {
 	return line
 }
 
-// importPrinter prints the rows that do not fit, and the totals at the end.
+// importPrinter prints the rows that do not fit, and the totals at the end. The totals go to
+// standard output with the rows. What was done with them goes to standard error.
 type importPrinter struct {
 	print func(row *unfitRow) error
 	end   func(totals *importTotals) error
 }
 
+// importReport is the printer that the flags name.
 func importReport(cmd *cobra.Command) importPrinter {
 	out := cmd.OutOrStdout()
 	if asJSON, _ := cmd.Flags().GetBool("json"); asJSON {
@@ -133,7 +141,8 @@ func importReport(cmd *cobra.Command) importPrinter {
 	return importTable(out)
 }
 
-// importTable prints a table for people.
+// importTable prints a table for people. If all rows fit, it has no heads of columns, and only
+// the totals are printed.
 func importTable(w io.Writer) importPrinter {
 	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	n := 0
@@ -157,5 +166,6 @@ func importTable(w io.Writer) importPrinter {
 	}
 }
 
-// importBatch is how many rows are compared with the store, and written, at a time.
+// importBatch is how many rows are compared with the store, and written, at a time. It bounds
+// the memory for a table of any size, and the number of questions to the store.
 const importBatch = 500

@@ -13,7 +13,8 @@ import (
 	"github.com/lumio-vision/caddy-system-keys/store/postgres"
 )
 
-// importer takes the rows of the other table to the store, batch by batch.
+// importer takes the rows of the other table to the store, batch by batch. Each row is judged by
+// package movein, then compared with the store. It serves one call.
 type importer struct {
 	from                  *movein.Source
 	dryRun, relabel, skip bool
@@ -28,18 +29,26 @@ type importer struct {
 	totals importTotals
 }
 
-// importRow is a row and what it becomes.
+// importRow is a row and what it becomes. The key counts only if there are no problems.
 type importRow struct {
 	row      movein.Row
 	key      store.Key
 	problems []movein.Problem
 }
 
-// errUnfit ends the transaction if there are rows that do not fit.
+// errUnfit ends the transaction if there are rows that do not fit. It is no failure to read, so
+// the totals are printed all the same.
 var errUnfit = errors.New("there are rows that do not fit")
 
+// run reads the whole table once. A plain import does so inside of the transaction in which it
+// writes, which is committed only if the rows fit. A dry run, and the first look of --follow,
+// read without a transaction of the store.
+//
+// With --follow the triggers come after the look. A table with rows that do not fit gets none,
+// unless --skip leaves those out.
 func (i *importer) run(cmd *cobra.Command, t *target, source *postgres.Store) error {
 	ctx := cmd.Context()
+	// The stores keep microseconds.
 	i.target, i.now = t.store, t.now().UTC().Truncate(time.Microsecond)
 	i.totals.Problems = make(map[string]int)
 	i.progress = newProgressLine(cmd.ErrOrStderr(), t.now)
@@ -72,7 +81,8 @@ func (i *importer) run(cmd *cobra.Command, t *target, source *postgres.Store) er
 	return i.conclude(cmd, t, err)
 }
 
-// conclude says what was done.
+// conclude says what was done. An error says whether something may have been imported, since
+// that is what the operator has to know before the next try.
 func (i *importer) conclude(cmd *cobra.Command, t *target, err error) error {
 	switch {
 	case errors.Is(err, errUnfit):
@@ -93,6 +103,8 @@ func (i *importer) conclude(cmd *cobra.Command, t *target, err error) error {
 	return nil
 }
 
+// tellImported says how many keys there are now that were not there before, and what is left to
+// do so that they work. With --store nobody knows the setting.
 func tellImported(cmd *cobra.Command, t *target, n int) {
 	fmt.Fprintf(cmd.ErrOrStderr(), "Imported %d key(s).\n", n)
 	if t.app != nil && !t.app.AdoptKeys {
@@ -100,7 +112,8 @@ func tellImported(cmd *cobra.Command, t *target, n int) {
 	}
 }
 
-// read takes all rows through the importer.
+// read takes all rows through the importer. It goes on behind a row that does not fit: the
+// operator wants the whole list, and not one row for each run.
 func (i *importer) read(ctx context.Context, source *postgres.Store) error {
 	err := source.ReadTable(ctx, i.from, func(row *movein.Row) error {
 		key, problems := row.Key(i.relabel)
@@ -119,6 +132,7 @@ func (i *importer) read(ctx context.Context, source *postgres.Store) error {
 }
 
 // stopped reports whether nothing is written any more. The rest of the rows is still judged.
+// What was written before is undone with the transaction.
 func (i *importer) stopped() bool { return !i.dryRun && !i.skip && i.totals.Unfit > 0 }
 
 // flush compares the rows of a batch with the store, prints those that do not fit, and
@@ -164,7 +178,8 @@ func (i *importer) flush(ctx context.Context) error {
 	return i.add(keys)
 }
 
-// look finds out which of the rows that fit are in the store already.
+// look finds out which of the rows that fit are in the store already, or were revoked there. A
+// key that was revoked here does not come back by an import.
 func (i *importer) look(ctx context.Context) (map[store.ID]*movein.Problem, error) {
 	var keys []store.Key
 	var ids []store.ID
@@ -183,14 +198,17 @@ func (i *importer) look(ctx context.Context) (map[store.ID]*movein.Problem, erro
 	return alreadyThere(keys, stored, revoked, i.from.Follow), nil
 }
 
-// repaired reports whether the label is not the one that the row has, blanks apart.
+// repaired reports whether the label is not the one that the row has, blanks apart. Blanks
+// around a label are trimmed from every label.
 func (r *importRow) repaired() bool {
 	clean, err := store.CleanLabel(r.row.Label)
 	return err != nil || clean != r.key.Label
 }
 
 // follow follows the table whose rows were looked at before. In a dry run it does so in a
-// transaction that is rolled back, and finds out whether it may.
+// transaction that is rolled back, and finds out whether it may. The triggers come first and the
+// rows after them, so no change is missed between the two. After an interruption the triggers
+// may be there, and some of the rows. The next run goes on.
 func (i *importer) follow(cmd *cobra.Command, t *target, layout movein.Layout) error {
 	s, ok := i.target.(*postgres.Store)
 	if !ok {
@@ -238,9 +256,10 @@ func (i *importer) tellFollowed(cmd *cobra.Command) error {
 	return nil
 }
 
-// alreadyThere says of keys that fit which are there already, and why others cannot come:
-// the problem is nil for the former. Other keys are not in the answer. If the table is
-// followed, a key that came from it may differ: it is made like its row.
+// alreadyThere says of keys that fit which are there already, and why others cannot come: the
+// problem is nil for the former. Other keys are not in the answer. If the table is followed, a
+// key that came from it may differ: it is made like its row. A key that was minted here is never
+// overwritten.
 func alreadyThere(keys []store.Key, stored []store.Key, revoked []store.ID, followed bool) map[store.ID]*movein.Problem {
 	found := make(map[store.ID]*movein.Problem)
 	for _, id := range revoked {

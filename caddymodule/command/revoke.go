@@ -11,6 +11,8 @@ import (
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
+// revokeCommand promises the same as the API: when it ends with status 0, no server accepts the
+// keys any more. That is why it may take as long as a lease.
 func revokeCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "revoke ID... [--yes] [--json]",
@@ -49,7 +51,8 @@ them.`,
 	return cmd
 }
 
-// readRevoke reads all ids before the first key is deleted.
+// readRevoke reads all ids before the first key is deleted. One that is mistyped is wrong usage,
+// and no key is revoked: the user must see what they have typed before a part of it is done.
 func readRevoke(cmd *cobra.Command, args []string) (action, error) {
 	if filtered(cmd) {
 		return readRevokeMany(cmd)
@@ -77,8 +80,13 @@ func readRevoke(cmd *cobra.Command, args []string) (action, error) {
 	}, nil
 }
 
-// revokeAll deletes every key before it waits for the first. If one fails, it goes on with
-// the others.
+// revokeAll deletes every key before it waits for the first. If one fails, it goes on with the
+// others. So keys in the hands of an attacker end together, and servers can apply all deletions
+// during the first wait. The error joins those of all ids. Standard output has an object for
+// each key with asJSON, and nothing without.
+//
+// If it is interrupted, the keys that were deleted stay deleted. The servers stop accepting
+// them, but nobody has waited for that.
 func revokeAll(cmd *cobra.Command, t *target, ids []store.ID, asJSON bool) error {
 	service := t.service()
 	var errs []error
@@ -103,6 +111,7 @@ func revokeAll(cmd *cobra.Command, t *target, ids []store.ID, asJSON bool) error
 			continue
 		}
 		if asJSON {
+			// The key is revoked, whether or not this can be written.
 			if err := newEncoder(cmd.OutOrStdout()).Encode(admin.ShowRevoked(revoked)); err != nil {
 				fail(id, err)
 			}
@@ -114,6 +123,7 @@ func revokeAll(cmd *cobra.Command, t *target, ids []store.ID, asJSON bool) error
 }
 
 // printSuccessors names the keys that were revoked with a key, and the one that replaces it.
+// Whoever revokes a stolen key has to know that the successor of a rotation is still good.
 func printSuccessors(w io.Writer, revoked *admin.Revoked) {
 	for _, key := range revoked.Keys {
 		fmt.Fprintf(w, "Revoked with it, since it has minted it of itself: %q (%s)\n", printable(key.Label), key.ID)
@@ -123,7 +133,9 @@ func printSuccessors(w io.Writer, revoked *admin.Revoked) {
 	}
 }
 
-// askBeforeRevoking shows the keys. Without a yes it returns an error.
+// askBeforeRevoking shows the keys. Without a yes it returns an error. The last use is the best
+// hint that an id is the wrong one. A key without a row may be revoked all the same: servers
+// that have not noticed its end are waited for.
 func askBeforeRevoking(cmd *cobra.Command, t *target, ids []store.ID) error {
 	for _, id := range ids {
 		key, err := t.store.Key(cmd.Context(), id)

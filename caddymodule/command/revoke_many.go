@@ -11,12 +11,15 @@ import (
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
+// errNoKeys is wrong usage. A call without a filter must not mean all keys.
 var errNoKeys = errors.New("name keys by id, or by --created-by, --since, --label-prefix or --permission")
 
-// filterFlags are the flags that say which keys to revoke, with the names of the parameters
-// of the API.
+// filterFlags are the flags that say which keys to revoke, with the names of the parameters of
+// the API. The values are read as the API reads them. --since differs: it is an age, and the API
+// has a time.
 var filterFlags = map[string]string{"created-by": "created_by", "label-prefix": "label_prefix", "permission": "permission"}
 
+// addFilterFlags adds the flags of revoke that stand in place of ids.
 func addFilterFlags(cmd *cobra.Command) {
 	cmd.Flags().String("created-by", "", "Only keys of this creator: the id of a key, user: and a name, or a word such as cli")
 	cmd.Flags().String("since", "", "Only keys that were created within so long, such as 24h")
@@ -27,7 +30,9 @@ func addFilterFlags(cmd *cobra.Command) {
 	completePermissions(cmd)
 }
 
-// filtered reports whether a flag says which keys to revoke, in place of ids.
+// filtered reports whether a flag says which keys to revoke, in place of ids. --except and
+// --dry-run count as well: beside ids they would be ignored, and the user would lose a key that
+// they wanted to keep.
 func filtered(cmd *cobra.Command) bool {
 	for _, name := range []string{"created-by", "since", "label-prefix", "permission", "except", "dry-run"} {
 		if cmd.Flags().Changed(name) {
@@ -37,7 +42,10 @@ func filtered(cmd *cobra.Command) bool {
 	return false
 }
 
-// readRevokeMany reads the flags for many keys.
+// readRevokeMany reads the flags for many keys. The order is: check the flags, show the keys,
+// ask, delete. The keys that match are found anew when they are deleted. One that is minted
+// after the question and matches is deleted too, as somebody who revokes all keys of an intruder
+// wants it.
 func readRevokeMany(cmd *cobra.Command) (action, error) {
 	p := admin.Parameters{}
 	for flag, name := range filterFlags {
@@ -71,6 +79,7 @@ func readRevokeMany(cmd *cobra.Command) (action, error) {
 		if since {
 			filter.CreatedSince = t.now().Add(-age)
 		}
+		// With --yes nobody looks at the list, so the store is not asked for it.
 		if dryRun || !yes {
 			keys, err := t.service().Matching(cmd.Context(), operator(), filter)
 			if err != nil {
@@ -88,7 +97,8 @@ func readRevokeMany(cmd *cobra.Command) (action, error) {
 	}, nil
 }
 
-// printMatching prints the keys that match.
+// printMatching prints the keys that match, or that were revoked. They go to standard output as
+// the result of the command, and to standard error as a part of the question.
 func printMatching(w io.Writer, keys []store.AuditKey, asJSON bool) error {
 	if asJSON {
 		return newEncoder(w).Encode(admin.ShowMatching(keys))
@@ -100,7 +110,9 @@ func printMatching(w io.Writer, keys []store.AuditKey, asJSON bool) error {
 	return err
 }
 
-// revokeMany revokes the keys that match, and waits for all of them together.
+// revokeMany revokes the keys that match, and waits for all of them together. No key that
+// matches is no error. If the wait fails, the keys are deleted, and their ids are in the audit
+// log.
 func revokeMany(cmd *cobra.Command, t *target, filter *store.KeyFilter, asJSON bool) error {
 	revocation, err := t.service().RevokeMany(cmd.Context(), operator(), filter)
 	if err != nil {

@@ -13,13 +13,16 @@ import (
 )
 
 const (
-	// progressAfter is how long a wait takes before it is reported.
+	// progressAfter is how long a wait takes before it is reported. Servers that are well
+	// acknowledge in less, so most revocations print no progress.
 	progressAfter = time.Second
-	// progressEvery is how often the report is repeated.
+	// progressEvery is how often the report is repeated. The lines stay, also in the log of a CI
+	// job, so there must not be many.
 	progressEvery = 5 * time.Second
 )
 
-// revokeProgress reports which servers a revocation waits for, and why.
+// revokeProgress reports which servers a revocation waits for, and why. It is for one wait, and
+// writes to standard error.
 type revokeProgress struct {
 	out     io.Writer
 	name    string // of what is revoked
@@ -28,13 +31,15 @@ type revokeProgress struct {
 	printed time.Time // the last report, or zero
 }
 
-// watch is called again and again during the wait. It prints nothing if the wait is short,
-// or if no server is awaited any more.
+// watch is called again and again during the wait. It prints nothing if the wait is short, or if
+// no server is awaited any more. The key is named as deleted in each line: whoever interrupts
+// the command must know that this cannot be undone.
 func (p *revokeProgress) watch(report coherence.Report) {
 	now := p.now()
 	if p.since.IsZero() {
 		p.since = now
 	}
+	// The first report comes after progressAfter, each further one after progressEvery.
 	early := now.Sub(p.since) < progressAfter
 	if !p.printed.IsZero() {
 		early = now.Sub(p.printed) < progressEvery
@@ -51,7 +56,9 @@ func (p *revokeProgress) watch(report coherence.Report) {
 		report.Total-len(report.Awaited), report.Total, p.describe(report.Awaited, now))
 }
 
-// describe names members and the latest time at which their leases run out.
+// describe names members and the latest time at which their leases run out. A member may have
+// renewed its lease just before the wait began, so the time is a bound. Members write their
+// names into the store themselves, so the names are made printable.
 func (p *revokeProgress) describe(members []store.Member, now time.Time) string {
 	all := make([]string, 0, len(members))
 	for _, m := range members {
@@ -63,7 +70,8 @@ func (p *revokeProgress) describe(members []store.Member, now time.Time) string 
 }
 
 // end prints how many servers have acknowledged the revocation, which ones have not, and how
-// many requests were cut.
+// many requests were cut. A server that has not acknowledged has no lease any more, so it
+// accepts nothing from memory. What is printable already.
 func (p *revokeProgress) end(what string, revoked *admin.Revoked) {
 	report := revoked.Report
 	text := fmt.Sprintf("Revoked %s: %d of %d server(s) acknowledged", what, report.Acknowledged, report.Total)
@@ -77,6 +85,7 @@ func (p *revokeProgress) end(what string, revoked *admin.Revoked) {
 	fmt.Fprintln(p.out, text)
 }
 
+// namesOf returns the names of members, sorted, so that the same state gives the same line.
 func namesOf(members []store.Member) []string {
 	all := make([]string, 0, len(members))
 	for _, m := range members {

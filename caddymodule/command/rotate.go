@@ -11,6 +11,8 @@ import (
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
+// rotateCommand replaces a key without a moment in which neither works: the holder gets the new
+// key while the old one is still good.
 func rotateCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "rotate ID [--now] [--grace DURATION] [--deadline DURATION] [--json]",
@@ -38,7 +40,8 @@ never used, it ends, and another one is made.`,
 	return cmd
 }
 
-// readRotate reads and checks the flags, before the store is opened.
+// readRotate reads and checks the flags, before the store is opened. The defaults are those of
+// the API, which zero stands for.
 func readRotate(cmd *cobra.Command, args []string) (action, error) {
 	signal.Ignore(syscall.SIGPIPE) // as in readCreate
 	id, err := store.ParseKeyID(args[0])
@@ -61,7 +64,8 @@ func readRotate(cmd *cobra.Command, args []string) (action, error) {
 }
 
 // rotate prints the new key before it waits for the end of the old one, so that a wait that is
-// interrupted does not lose it.
+// interrupted does not lose it. There is a wait with --now, and if an earlier successor was
+// never used and is replaced by this one.
 func rotate(cmd *cobra.Command, t *target, id store.ID, want admin.RotateOptions, asJSON bool) error {
 	service := t.service()
 	var err error
@@ -87,6 +91,7 @@ func rotate(cmd *cobra.Command, t *target, id store.ID, want admin.RotateOptions
 		return err
 	}
 	for _, key := range revoked.Keys {
+		// With --now both may end: the old key, and a successor of an earlier rotation.
 		what := "its successor that was never used"
 		if key.ID == id {
 			what = "the old key"
@@ -106,7 +111,8 @@ func endOf(old *store.Key) string {
 }
 
 // unprinted revokes a new key that nobody has seen. The old key is not given its life back:
-// whoever needs another key rotates it again.
+// whoever needs another key rotates it again. It does not wait until servers refuse the new key.
+// The error names the next step, since the holder of the old key has an end ahead.
 func unprinted(cmd *cobra.Command, service *admin.Service, rotation *admin.Rotation, now bool, err error) error {
 	next := fmt.Sprintf("the old key ends at %s all the same: rotate it again for another", minuteOf(rotation.Old.ExpiresAt))
 	if now {

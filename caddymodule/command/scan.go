@@ -12,6 +12,9 @@ import (
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
+// scanCommand finds keys that leaked, where somebody already has the files: a repository, a
+// folder of logs, a backup. The tag of a key makes it certain. So the exit status may stop a
+// build, and --revoke needs no question.
 func scanCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "scan [PATH...|-] [--revoke] [--json]",
@@ -45,6 +48,9 @@ usage, 3 a key was found, also if something else could not be read.`,
 	return cmd
 }
 
+// readScan reads the flags and paths. A path that is empty is wrong usage: `scan "$DIR"` must
+// not search this folder if the variable is not set. Each place is printed when it is found, in
+// the form file:line that editors know.
 func readScan(cmd *cobra.Command, args []string) (action, error) {
 	for _, arg := range args {
 		if strings.TrimSpace(arg) == "" {
@@ -68,6 +74,8 @@ func readScan(cmd *cobra.Command, args []string) (action, error) {
 		if err != nil {
 			return err
 		}
+		// A leaked key often stands in many places. The states are bounded, as files may hold
+		// any number.
 		s := &scan{cmd: cmd, target: t, minter: minter, show: show, states: lru.New[store.ID, keyState](10_000), live: make(map[store.ID]bool)}
 		for _, arg := range args {
 			s.path(arg)
@@ -76,8 +84,9 @@ func readScan(cmd *cobra.Command, args []string) (action, error) {
 	}, nil
 }
 
-// defaultPath is standard input if somebody has connected it, as ripgrep decides it, else
-// the working folder.
+// defaultPath is standard input if somebody has connected it, as ripgrep decides it, else the
+// working folder. A terminal and the null device are not searched: a service manager or cron
+// connects the latter, and an empty search would pass for a clean one.
 func defaultPath(in io.Reader) string {
 	if file, ok := in.(*os.File); ok {
 		info, err := file.Stat()

@@ -11,10 +11,11 @@ import (
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
-// standardInput is the argument that means standard input.
+// standardInput is the argument that means standard input (POSIX, Utility Syntax Guideline 13).
 const standardInput = "-"
 
-// scan is a search, and what it has found so far.
+// scan is a search, and what it has found so far. It reads one stream after the other. An error
+// that concerns one file or one key does not end it: the rest may have the key that matters.
 type scan struct {
 	cmd    *cobra.Command
 	target *target
@@ -29,7 +30,8 @@ type scan struct {
 	failed                   error // the first line of the output that could not be written
 }
 
-// finding is a place with a key. Its fields are those of the JSON output.
+// finding is a place with a key. Its fields are those of the JSON output. It has no part of the
+// key but the id, which is public.
 type finding struct {
 	File string   `json:"file"`
 	Line int      `json:"line"`
@@ -37,7 +39,7 @@ type finding struct {
 	keyState
 }
 
-// keyState is what the store says of a key.
+// keyState is what the store says of a key. The label is empty if nobody knows it any more.
 type keyState struct {
 	Label string `json:"label"`
 	State string `json:"state"`
@@ -51,7 +53,8 @@ const (
 	keyUnknown = "unknown" // the store has not answered
 )
 
-// found shows a key.
+// found shows a key. The same key in another place is shown again, and revoked once. If the
+// output cannot be written, the search goes on, since --revoke does not need it.
 func (s *scan) found(file string, line int, id store.ID) {
 	s.places++
 	f := finding{File: file, Line: line, ID: id, keyState: s.stateOf(id)}
@@ -64,7 +67,9 @@ func (s *scan) found(file string, line int, id store.ID) {
 	}
 }
 
-// stateOf asks the store. If the store does not answer, the key is shown all the same.
+// stateOf asks the store. If the store does not answer, the key is shown all the same. Such an
+// answer is not kept, so the next place asks again. A key without a row is gone. Its label comes
+// from the audit log.
 func (s *scan) stateOf(id store.ID) keyState {
 	if state, ok := s.states.Get(id); ok {
 		return state
@@ -90,16 +95,20 @@ func (s *scan) stateOf(id store.ID) keyState {
 	return state
 }
 
-// fail says what could not be read. The search goes on.
+// fail says what could not be read. The search goes on, and the exit status is 1 if no key was
+// found: nobody may take an unread file for a clean one.
 func (s *scan) fail(err error) {
 	s.unread++
 	fmt.Fprintf(s.cmd.ErrOrStderr(), "Error: %s\n", shown(err.Error()))
 }
 
-// shown is a text of the file system: without a key, and harmless to a terminal.
+// shown is a text of the file system: without a key, and harmless to a terminal. Names of files
+// and errors with names in them may hold keys, too.
 func shown(text string) string { return printable(token.Redact(text)) }
 
-// end revokes the live keys, if that is wanted, and returns what the search has come to.
+// end revokes the live keys, if that is wanted, and returns what the search has come to. It
+// revokes after the search, since each wait may take as long as a lease. The error of a
+// revocation goes before the finding, so that the status is 1: such a key is still live.
 func (s *scan) end(revoke bool) error {
 	if revoke && len(s.order) > 0 {
 		if err := revokeAll(s.cmd, s.target, s.order, false); err != nil {

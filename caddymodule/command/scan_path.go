@@ -9,7 +9,8 @@ import (
 	"strings"
 )
 
-// path searches what an argument names.
+// path searches what an argument names. Unlike a link in a folder, a link that is named is
+// followed: somebody has asked for it.
 func (s *scan) path(name string) {
 	if name == standardInput {
 		s.stream("stdin", s.cmd.InOrStdin())
@@ -26,8 +27,9 @@ func (s *scan) path(name string) {
 	}
 }
 
-// folder searches all regular files in a folder. Links in it are not followed: what they
-// lead to is in the folder too, or nobody has asked for it.
+// folder searches all regular files in a folder. Links in it are not followed: what they lead to
+// is in the folder too, or nobody has asked for it. That also excludes loops. Pipes, sockets and
+// devices are left out, as a read of them may never end.
 func (s *scan) folder(name string) {
 	// With a separator at its end, a link that was named is followed.
 	root := strings.TrimSuffix(name, string(filepath.Separator)) + string(filepath.Separator)
@@ -46,11 +48,13 @@ func (s *scan) folder(name string) {
 }
 
 // isGitObjects reports whether a folder has the objects of a git repository. They are
-// compressed.
+// compressed, so a search would find nothing there and seem to have looked. A bare repository
+// ends in .git too, by custom.
 func isGitObjects(path string) bool {
 	return filepath.Base(path) == "objects" && strings.HasSuffix(filepath.Base(filepath.Dir(path)), ".git")
 }
 
+// file searches a file, or a pipe that was named.
 func (s *scan) file(name string) {
 	file, err := os.Open(name)
 	if err != nil {
@@ -61,6 +65,8 @@ func (s *scan) file(name string) {
 	s.stream(name, file)
 }
 
+// stream searches a stream to its end, under the name that is shown. What was found before an
+// error of reading counts.
 func (s *scan) stream(name string, stream io.Reader) {
 	s.searched++
 	file := shown(name)

@@ -17,6 +17,8 @@ import (
 	"github.com/lumio-vision/caddy-system-keys/store/postgres"
 )
 
+// statusCommand shows what servers do now. For what is wrong with an installation there is
+// doctor.
 func statusCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "status [--json]",
@@ -41,7 +43,9 @@ table is followed (import --follow) and its triggers were.`,
 }
 
 // printStatus prints what the store knows of all servers, and what the server of the
-// configuration knows of itself. The server may still answer if the store does not.
+// configuration knows of itself. The server may still answer if the store does not. So it does
+// not use onStore: a store that cannot be opened is an error, but not before the server was
+// asked.
 func printStatus(cmd *cobra.Command, _ []string) error {
 	write := writeStatus
 	if asJSON, _ := cmd.Flags().GetBool("json"); asJSON {
@@ -58,7 +62,8 @@ func printStatus(cmd *cobra.Command, _ []string) error {
 	return errors.Join(printServers(cmd, t.store, answer, write), t.store.Close())
 }
 
-// printServers adds to the answer what the store knows, and prints it.
+// printServers adds to the answer what the store knows, and prints it. It prints before it fails
+// for triggers that are missing: the list is right, and shows which servers are concerned.
 func printServers(cmd *cobra.Command, s store.Store, answer *metrics.Status, write func(io.Writer, *metrics.Status) error) error {
 	progress, err := s.Progress(cmd.Context(), nil, nil)
 	if err != nil {
@@ -82,21 +87,25 @@ func printServers(cmd *cobra.Command, s store.Store, answer *metrics.Status, wri
 	return nil
 }
 
-// answerTimeout is how long the server may take to answer. It asks the store, for half of
-// that time at most.
+// answerTimeout is how long the server may take to answer. It asks the store, for half of that
+// time at most. So its answer comes even while its store hangs.
 const answerTimeout = 4 * time.Second
 
-// askServer asks the server of the configuration for its state. If no server answers, it
-// returns nil.
+// askServer asks the server of the configuration for its state. If no server answers, it returns
+// nil, which is no error: the command works without a server. So does a server without
+// system_keys. An empty address means that there is no admin endpoint.
 func askServer(address string) *metrics.Instance {
 	if address == "" {
 		return nil
 	}
+	// Caddy's request takes no context and has no timeout of ours. After the timeout the
+	// goroutine is left, and ends with the process. Its answer has room in the channel.
 	answered := make(chan *metrics.Instance, 1)
 	go func() {
 		var answer struct{ Instance *metrics.Instance }
 		response, err := caddycmd.AdminAPIRequest(address, http.MethodGet, "/system_keys/status", nil, nil)
 		if err == nil {
+			// Another program may listen there by now.
 			err = json.NewDecoder(io.LimitReader(response.Body, 1<<20)).Decode(&answer)
 			_ = response.Body.Close()
 		}
@@ -113,7 +122,9 @@ func askServer(address string) *metrics.Instance {
 	}
 }
 
-// writeStatus prints a status as text.
+// writeStatus prints a status as text. The parts that are not known are left out: the table
+// without a store, the server without an answer. Only the name of a server is cut on a narrow
+// terminal.
 func writeStatus(w io.Writer, s *metrics.Status) error {
 	if s.Servers != nil {
 		fmt.Fprintf(w, "Revocation epoch %d\n\n", s.RevocationEpoch)
@@ -142,7 +153,9 @@ func writeStatus(w io.Writer, s *metrics.Status) error {
 	return nil
 }
 
-// writeInstance prints the state of the server that was asked.
+// writeInstance prints the state of the server that was asked. The errors are texts of databases
+// and of the network, and are made printable. They are on the admin endpoint alone, so they may
+// name hosts.
 func writeInstance(w io.Writer, i *metrics.Instance) {
 	fmt.Fprintf(w, "\n%s\n", printable(i.Name))
 	if i.Ready {
