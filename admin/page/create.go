@@ -15,7 +15,8 @@ import (
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
-// create answers JSON as the REST API does, and a form with a page.
+// create answers JSON as the REST API does, and a form with a page. Both are under one path,
+// which the script and the form of the page use.
 func (p *Page) create(w http.ResponseWriter, r *http.Request, x *admin.Exchange) error {
 	if admin.IsForm(r) {
 		return p.html(p.createKey)(w, r, x)
@@ -23,7 +24,8 @@ func (p *Page) create(w http.ResponseWriter, r *http.Request, x *admin.Exchange)
 	return p.visited(admin.CreateKey)(w, r, x)
 }
 
-// askCreate shows the form for a new key.
+// askCreate shows the form for a new key. Whoever may not create one gets no form: it could only
+// fail.
 func (p *Page) askCreate(w http.ResponseWriter, r *http.Request, x *exchange) error {
 	if err := x.enter(w, r); err != nil {
 		return err
@@ -35,7 +37,8 @@ func (p *Page) askCreate(w http.ResponseWriter, r *http.Request, x *exchange) er
 	return nil
 }
 
-// createForm fills in what is the same in every form.
+// createForm fills in what is the same in every form. A form that is shown again has a new
+// nonce, since the old one may be spent.
 func (p *Page) createForm(r *http.Request, x *exchange, form ui.Create) ui.Create {
 	form.Nonce = x.nonce()
 	form.MayGrantSystem = x.Actor.IsSystem
@@ -44,8 +47,8 @@ func (p *Page) createForm(r *http.Request, x *exchange, form ui.Create) ui.Creat
 	return form
 }
 
-// suggestedFrom is how many of the newest keys are searched for permissions to
-// suggest.
+// suggestedFrom is how many of the newest keys are searched for permissions to suggest. The form
+// must not wait for a search of a million keys.
 const suggestedFrom = 1000
 
 // suggestions are the permissions in use that the actor may grant. The form also works
@@ -62,7 +65,9 @@ func (p *Page) suggestions(r *http.Request, actor admin.Actor, service *admin.Se
 	})
 }
 
-// createKey creates a key from a form, and shows it once.
+// createKey creates a key from a form, and shows it once. What is wrong with the form is shown
+// in the form, with all that was typed. The key is in the answer to the POST: a redirect would
+// need a place to keep it.
 func (p *Page) createKey(w http.ResponseWriter, r *http.Request, x *exchange) error {
 	fields, err := admin.ReadForm(w, r, "nonce", "label", "permissions", "networks", "expires_on", "is_system", "without")
 	if err != nil {
@@ -99,8 +104,9 @@ func (p *Page) createKey(w http.ResponseWriter, r *http.Request, x *exchange) er
 	return nil
 }
 
-// createOnce creates a key. It checks everything else before it spends the nonce, so
-// that an admin who has mistyped something can send the form again.
+// createOnce creates a key. It checks everything else before it spends the nonce, so that an
+// admin who has mistyped something can send the form again. The error wraps errUnknownOutcome if
+// the store may have the key, and is [store.ErrConflict] if the form was sent before.
 func (p *Page) createOnce(r *http.Request, x *exchange, nonce string, want admin.NewKey) (*store.Key, string, error) {
 	if err := x.Service.Check(x.Actor, want); err != nil {
 		return nil, "", err
@@ -117,10 +123,12 @@ func (p *Page) createOnce(r *http.Request, x *exchange, nonce string, want admin
 	return key, plain, err
 }
 
-// errUnknownOutcome says that a key may have been created. Nobody has seen the key.
+// errUnknownOutcome says that a key may have been created. Nobody has seen the key, so it can be
+// revoked without harm.
 var errUnknownOutcome = errors.New("the outcome cannot be learned")
 
-// readFields reads the fields of the form, and notes the wrong ones in the form.
+// readFields reads the fields of the form, and notes the wrong ones in the form. The values in
+// Errors are names of texts in the translations. The service checks the rest.
 func readFields(form *ui.Create) admin.NewKey {
 	want := admin.NewKey{
 		Label:       form.Label,
@@ -128,6 +136,7 @@ func readFields(form *ui.Create) admin.NewKey {
 		Networks:    listed(form.Networks),
 		IsSystem:    form.IsSystem,
 	}
+	// Somebody has pasted a key into the wrong field. The form must not show it again.
 	if token.Holds(form.Label) {
 		form.Label, form.Errors["label"] = "", "secret"
 	}
@@ -145,12 +154,13 @@ func readFields(form *ui.Create) admin.NewKey {
 	return want
 }
 
-// listed reads what stands between blanks and commas.
+// listed reads what stands between blanks and commas. Empty parts are left out.
 func listed(text string) []string {
 	return strings.FieldsFunc(text, func(c rune) bool { return strings.ContainsRune(" ,\t\r\n", c) })
 }
 
-// addErrors puts a refusal into the form, and reports whether it belongs there.
+// addErrors puts a refusal into the form, and reports whether it belongs there. It may change
+// the status of the refusal.
 func addErrors(form *ui.Create, refusal *gate.Refusal, err error) bool {
 	for field := range refusal.Fields {
 		form.Errors[field] = field
@@ -173,7 +183,8 @@ func addErrors(form *ui.Create, refusal *gate.Refusal, err error) bool {
 	return len(form.Errors) > 0
 }
 
-// siteURL is the URL of the site, as the browser sees it.
+// siteURL is the URL of the site, as the browser sees it. It is in the example of a call that
+// stands beside a new key. The host is what the client sent, so use it for nothing but that.
 func (p *Page) siteURL(r *http.Request) string {
 	if p.secure(r) {
 		return "https://" + r.Host + "/"

@@ -14,15 +14,19 @@ import (
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
-// recent is how long ago a key was used at most that counts as in use. An admin has to
-// type the label of such a key to revoke it.
+// recent is how long ago a key was used at most that counts as in use. An admin has to type the
+// label of such a key to revoke it. To end a key that a service uses now is an outage of that
+// service. The last use is written behind the requests, so it may be a little older than the
+// truth.
 const recent = time.Hour
 
-// pagePatience is how long a browser without scripts waits for a revocation. Then the
-// page shows how far it has come.
+// pagePatience is how long a browser without scripts waits for a revocation. Then the page shows
+// how far it has come. A person takes a page that loads longer for a broken one. The wait goes
+// on without the page.
 const pagePatience = 10 * time.Second
 
-// askRevoke shows the form that asks for confirmation.
+// askRevoke shows the form that asks for confirmation. It is shown for a revoked key as well: to
+// revoke it again waits again.
 func (p *Page) askRevoke(w http.ResponseWriter, r *http.Request, x *exchange) error {
 	if err := x.enter(w, r); err != nil {
 		return err
@@ -41,8 +45,9 @@ func (p *Page) askRevoke(w http.ResponseWriter, r *http.Request, x *exchange) er
 	return nil
 }
 
-// readKey returns the key. Of a revoked key it returns what the audit log has. It returns
-// nil for an unknown id.
+// readKey returns the key. Of a revoked key it returns what the audit log has. It returns nil
+// for an unknown id. The permission to read keys is needed, even to revoke one: the form shows
+// the label.
 func (p *Page) readKey(r *http.Request, x *exchange) (*store.Key, error) {
 	ctx, cancel := admin.Bounded(r.Context())
 	defer cancel()
@@ -53,7 +58,7 @@ func (p *Page) readKey(r *http.Request, x *exchange) (*store.Key, error) {
 	return key, err
 }
 
-// revokeForm is the form for a key.
+// revokeForm is the form for a key. An admin who revokes the key of the own session is warned.
 func (p *Page) revokeForm(x *exchange, key *store.Key) ui.Revoke {
 	return ui.Revoke{
 		Key: ui.Key{Key: key, Own: key.ID == x.Actor.Key}, Nonce: x.nonce(),
@@ -61,7 +66,8 @@ func (p *Page) revokeForm(x *exchange, key *store.Key) ui.Revoke {
 	}
 }
 
-// revokeKey revokes a key. The page's script gets a line for each step.
+// revokeKey revokes a key. The page's script gets a line for each step. The nonce is not spent,
+// since to revoke a key twice does no harm. The key is deleted even if the browser goes away.
 func (p *Page) revokeKey(w http.ResponseWriter, r *http.Request, x *exchange) error {
 	fields, err := admin.ReadForm(w, r, "nonce", "confirm")
 	if err != nil {
@@ -102,7 +108,8 @@ func (p *Page) revokeKey(w http.ResponseWriter, r *http.Request, x *exchange) er
 	return p.await(w, r, x, revocation)
 }
 
-// await answers a browser without scripts.
+// await answers a browser without scripts. Status 202 says that some instance may still accept
+// the key.
 func (p *Page) await(w http.ResponseWriter, r *http.Request, x *exchange, revocation *admin.Revocation) error {
 	wait := revocation.Begin(context.WithoutCancel(r.Context()))
 	timer := time.NewTimer(pagePatience)
@@ -120,7 +127,9 @@ func (p *Page) await(w http.ResponseWriter, r *http.Request, x *exchange, revoca
 	return nil
 }
 
-// follow writes a line for each step. Each line is complete in itself.
+// follow writes a line for each step. Each line is complete in itself, and the last one counts.
+// A line is written only if it says something new. The wait does not end with the request: the
+// revocation is as true if nobody looks.
 func (p *Page) follow(w http.ResponseWriter, r *http.Request, x *exchange, revocation *admin.Revocation) error {
 	lines := http.NewResponseController(w)
 	wrote := false
@@ -153,7 +162,8 @@ func (p *Page) follow(w http.ResponseWriter, r *http.Request, x *exchange, revoc
 	return nil
 }
 
-// showProgress is how far a revocation has come, as the page shows it.
+// showProgress is how far a revocation has come, as the page shows it. An instance without a
+// lease refuses the key like one that has acknowledged, so both are in one number.
 func showProgress(r *admin.Revoked, done bool) ui.Revoked {
 	expired := len(r.Report.Expired)
 	return ui.Revoked{

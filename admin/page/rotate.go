@@ -12,7 +12,8 @@ import (
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
-// mayRotate returns nil if the actor may rotate keys that hold no more than the actor does.
+// mayRotate returns nil if the actor may rotate keys that hold no more than the actor does. The
+// service checks it again. Here it decides whether a button and a form are shown.
 func mayRotate(actor admin.Actor) error {
 	if err := actor.May(admin.PermissionCreate); err != nil {
 		return err
@@ -20,7 +21,7 @@ func mayRotate(actor admin.Actor) error {
 	return actor.May(admin.PermissionDelete)
 }
 
-// rotate answers JSON as the REST API does, and a form with a page.
+// rotate answers JSON as the REST API does, and a form with a page, as create does.
 func (p *Page) rotate(w http.ResponseWriter, r *http.Request, x *admin.Exchange) error {
 	if admin.IsForm(r) {
 		return p.html(p.rotateKey)(w, r, x)
@@ -28,7 +29,7 @@ func (p *Page) rotate(w http.ResponseWriter, r *http.Request, x *admin.Exchange)
 	return p.visited(admin.RotateKey)(w, r, x)
 }
 
-// askRotate shows the form that asks how a key is to be rotated.
+// askRotate shows the form that asks how a key is to be rotated. It changes nothing.
 func (p *Page) askRotate(w http.ResponseWriter, r *http.Request, x *exchange) error {
 	if err := x.enter(w, r); err != nil {
 		return err
@@ -41,7 +42,8 @@ func (p *Page) askRotate(w http.ResponseWriter, r *http.Request, x *exchange) er
 	return nil
 }
 
-// rotateForm is the form for the key that the request names.
+// rotateForm is the form for the key that the request names, with the defaults in it. It also
+// checks what the actor may do.
 func (p *Page) rotateForm(r *http.Request, x *exchange) (ui.Rotate, error) {
 	if err := mayRotate(x.Actor); err != nil {
 		return ui.Rotate{}, err
@@ -59,7 +61,8 @@ func (p *Page) rotateForm(r *http.Request, x *exchange) (ui.Rotate, error) {
 	return ui.Rotate{Key: rows[0], Nonce: x.nonce(), Deadline: ui.DefaultDeadline, Grace: ui.DefaultGrace}, nil
 }
 
-// rotateKey rotates a key from a form, and shows the new one once.
+// rotateKey rotates a key from a form, and shows the new one once. The form offers a few times
+// for the end of the old key, and no others are taken.
 func (p *Page) rotateKey(w http.ResponseWriter, r *http.Request, x *exchange) error {
 	fields, err := admin.ReadForm(w, r, "nonce", "deadline", "grace", "now")
 	if err != nil {
@@ -108,7 +111,8 @@ func (p *Page) rotateKey(w http.ResponseWriter, r *http.Request, x *exchange) er
 	return nil
 }
 
-// rotateOnce spends the nonce, so that a form that is sent again rotates nothing.
+// rotateOnce spends the nonce, so that a form that is sent again rotates nothing. A second
+// rotation would end the successor that the admin has just copied.
 func (p *Page) rotateOnce(r *http.Request, x *exchange, nonce string, want admin.RotateOptions) (*admin.Rotation, error) {
 	if err := x.spendNonce(r, nonce); err != nil {
 		return nil, err
@@ -118,7 +122,8 @@ func (p *Page) rotateOnce(r *http.Request, x *exchange, nonce string, want admin
 	return x.Service.Rotate(ctx, x.Actor, x.ID, want)
 }
 
-// rotateError is the key of the text for an error that belongs into the form, or empty.
+// rotateError is the key of the text for an error that belongs into the form, or empty. A spent
+// nonce comes first: the table of refusals has no answer of its own for it.
 func rotateError(err error, status int) string {
 	_, replaced := errors.AsType[*store.ReplacedError](err)
 	switch {
@@ -138,8 +143,8 @@ func rotateError(err error, status int) string {
 	return ""
 }
 
-// ended waits for the end of the old key, but not for long: the new key must be shown,
-// whatever becomes of the wait.
+// ended waits for the end of the old key, but not for long: the new key must be shown, whatever
+// becomes of the wait. An error of the wait is shown as an end that is not reached.
 func (p *Page) ended(r *http.Request, rotation *admin.Rotation) *ui.Revoked {
 	wait := rotation.Ended.Begin(context.WithoutCancel(r.Context()))
 	timer := time.NewTimer(pagePatience)
@@ -156,7 +161,9 @@ func (p *Page) ended(r *http.Request, rotation *admin.Rotation) *ui.Revoked {
 	return &shown
 }
 
-// relate finds out by which keys the rows were replaced, and which ones they replace.
+// relate finds out by which keys the rows were replaced, and which ones they replace. It asks
+// the store once for all rows. A key that is gone is left out. It also says which rows get a
+// button to rotate them.
 func (p *Page) relate(ctx context.Context, x *exchange, rows []ui.Key) error {
 	var ids []store.ID
 	for _, row := range rows {

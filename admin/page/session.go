@@ -12,7 +12,13 @@ import (
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
-// signIn exchanges a key for a session.
+// signIn exchanges a key for a session. The key is not kept: the browser gets a random token,
+// and the store its digest. A wrong key, a malformed one and one that was revoked get the same
+// answer, which says nothing of the reason. A good key without the permission for the page is
+// told so.
+//
+// The form needs no nonce, since there is no session that another site could abuse.
+// [admin.Exchange.SameSite] keeps other sites from signing a browser in to a session of theirs.
 func (p *Page) signIn(w http.ResponseWriter, r *http.Request, x *exchange) error {
 	if err := x.SameSite(r); err != nil {
 		return err
@@ -30,11 +36,14 @@ func (p *Page) signIn(w http.ResponseWriter, r *http.Request, x *exchange) error
 	// a key.
 	presented := r.Clone(r.Context())
 	presented.Header = http.Header{"Authorization": {"Bearer " + key}}
+	// A key in the query would be refused as misplaced, for a form that is right.
 	presented.URL.RawQuery = ""
 	if found, refusal := gate.Credential(presented); refusal != nil || found == "" {
 		return wrong()
 	}
 	x.Actor, err = p.config.Identities.ByKey(r, key)
+	// Other refusals say more than that the key is wrong: too many failures, another network, no
+	// answer of the store.
 	if refusal, ok := errors.AsType[*gate.Refusal](err); ok && refusal.Status == http.StatusUnauthorized {
 		return wrong()
 	}
@@ -50,6 +59,8 @@ func (p *Page) signIn(w http.ResponseWriter, r *http.Request, x *exchange) error
 	}
 	_ = x.Service.Allow(x.Actor, admin.PermissionAccess) // which it may, as of above; this notes it
 	token := session.NewToken()
+	// The session is written even if the browser goes away. Then nobody has its token, and it
+	// expires.
 	ctx, cancel := admin.Detached(r.Context())
 	defer cancel()
 	err = x.Service.Store.CreateSession(ctx, &store.Session{
@@ -69,7 +80,12 @@ func (p *Page) signIn(w http.ResponseWriter, r *http.Request, x *exchange) error
 	return nil
 }
 
-// signOut ends a session. A browser without a session gets the same answer.
+// signOut ends a session. A browser without a session gets the same answer. It is a POST with a
+// nonce: a link or an image of another site must not sign an admin out.
+//
+// The session is ended in the store first, and the cookie cleared then: a copy of the cookie
+// must not work any more. If the store does not answer, the error is shown and the browser stays
+// signed in.
 func (p *Page) signOut(w http.ResponseWriter, r *http.Request, x *exchange) error {
 	form, err := admin.ReadForm(w, r, "nonce")
 	if err != nil {
@@ -94,7 +110,7 @@ func (p *Page) signOut(w http.ResponseWriter, r *http.Request, x *exchange) erro
 	return nil
 }
 
-// endSession ends the session of the request, if it has one.
+// endSession ends the session of the request, if it has one. The service must be known.
 func (p *Page) endSession(r *http.Request, x *exchange) error {
 	token, hasCookie := session.Read(r, p.scope(r))
 	if !hasCookie {
@@ -105,7 +121,8 @@ func (p *Page) endSession(r *http.Request, x *exchange) error {
 	return x.Service.Store.EndSession(ctx, token.Digest())
 }
 
-// seeOther redirects a browser to a GET, so that a reload sends nothing again.
+// seeOther redirects a browser to a GET, so that a reload sends nothing again (RFC 9110 section
+// 15.4.4). The location is a path of ours, and never text of the request.
 func (p *Page) seeOther(w http.ResponseWriter, location string) {
 	secured(w.Header())
 	w.Header().Set("Location", location)
@@ -113,7 +130,9 @@ func (p *Page) seeOther(w http.ResponseWriter, location string) {
 	w.WriteHeader(http.StatusSeeOther)
 }
 
-// fail answers with a page that says what is wrong.
+// fail answers with a page that says what is wrong. Nobody signed in is no error but a form to
+// sign in. The pages have texts for a few codes alone, so others are mapped to those by their
+// status. The message of a refusal is for programs, in English, and is not shown.
 func (p *Page) fail(w http.ResponseWriter, r *http.Request, x *exchange, refusal *gate.Refusal) {
 	admin.SetFields(w, refusal)
 	switch {
@@ -139,7 +158,9 @@ func (p *Page) fail(w http.ResponseWriter, r *http.Request, x *exchange, refusal
 	p.render(w, r, x, refusal.Status, body)
 }
 
-// askToSignIn shows the sign-in form to a browser without a session.
+// askToSignIn shows the sign-in form to a browser without a session. A visit without a cookie
+// gets status 200, as for any page. A form that was sent in vain gets 401, and the text says
+// that the session has ended. The page's script gets 401 as well, and asks the user itself.
 func (p *Page) askToSignIn(w http.ResponseWriter, r *http.Request, x *exchange) {
 	_, hasCookie := session.Read(r, p.scope(r))
 	if r.Header.Get(fragmentHeader) != "" {
@@ -148,6 +169,8 @@ func (p *Page) askToSignIn(w http.ResponseWriter, r *http.Request, x *exchange) 
 	}
 	body, status := ui.SignIn{}, http.StatusOK
 	w.Header().Del("Www-Authenticate") // it is a form that is asked for
+	// The session is over or its key is gone. Without this the browser would send the cookie
+	// again.
 	if hasCookie {
 		session.Clear(w.Header(), p.scope(r))
 		body.Notice = "ended"

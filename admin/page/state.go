@@ -11,14 +11,15 @@ import (
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
-// stateParameters are the parameters of the page.
+// stateParameters are the parameters of the page. What the lists show is in the URL, so a
+// reload, a bookmark and the back button show the same.
 var stateParameters = []string{
 	ui.ParamSort, ui.ParamSearch, ui.ParamUnused, ui.ParamExpiry, ui.ParamPage, ui.ParamAfter, ui.ParamBefore,
 	ui.ParamActivity, ui.ParamEvent, ui.ParamOlder, ui.ParamLanguage,
 }
 
-// pageParameters reads the parameters that the page knows. It ignores others: this is
-// a page and no API.
+// pageParameters reads the parameters that the page knows. It ignores others: this is a page and
+// no API. Of a parameter that is there twice the first one counts.
 func pageParameters(r *http.Request) admin.Parameters {
 	p, values := make(admin.Parameters), r.URL.Query()
 	for _, name := range stateParameters {
@@ -29,7 +30,9 @@ func pageParameters(r *http.Request) admin.Parameters {
 	return p
 }
 
-// stateOf reads what the admin is looking at. It ignores values that make no sense.
+// stateOf reads what the admin is looking at. It ignores values that make no sense, as an old
+// bookmark or a link that was cut may have them. What it returns can be put into links and
+// queries.
 func stateOf(p admin.Parameters) ui.State {
 	s := ui.State{
 		Sort: p[ui.ParamSort], Search: p[ui.ParamSearch], After: p[ui.ParamAfter], Before: p[ui.ParamBefore],
@@ -62,8 +65,11 @@ func stateOf(p admin.Parameters) ui.State {
 	return s
 }
 
-// keyQueryOf makes the query of a page of keys, and says whether its rows come
-// backwards. If a cursor does not fit, the list starts at its beginning.
+// keyQueryOf makes the query of a page of keys, and says whether its rows come backwards. If a
+// cursor does not fit, the list starts at its beginning, and the state then says so.
+//
+// The store only knows what comes after a cursor. So the page before one is what comes after it
+// in the other direction, and the last page is the first one in the other direction.
 func keyQueryOf(state *ui.State, now time.Time) (query *store.KeyQuery, backwards bool) {
 	query = &store.KeyQuery{Limit: ui.PageSize, Search: state.Search, LiveAt: now}
 	switch state.Expiry {
@@ -95,8 +101,9 @@ func keyQueryOf(state *ui.State, now time.Time) (query *store.KeyQuery, backward
 	return query, false
 }
 
-// pageSort is [admin.Parameters.Sort] with one more column. A list by permissions has
-// no index, so the API does not offer it.
+// pageSort is [admin.Parameters.Sort] with one more column. A list by permissions has no index,
+// so the API does not offer it. A person may wait a second or two for it; a program could ask
+// for it all the time.
 func pageSort(text string) (store.SortField, bool, bool) {
 	if desc := text == "-"+string(store.SortPermissions); desc || text == string(store.SortPermissions) {
 		return store.SortPermissions, desc, true

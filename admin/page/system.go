@@ -12,7 +12,9 @@ import (
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
-// system shows the page, or one of its cards.
+// system shows the page, or one of its cards. A parameter with a language sets a cookie, and a
+// redirect takes it out of the URL again. That needs nobody signed in: the form to sign in has
+// the choice, too.
 func (p *Page) system(w http.ResponseWriter, r *http.Request, x *exchange) error {
 	parameters := pageParameters(r)
 	if chosen, ok := parameters[ui.ParamLanguage]; ok {
@@ -44,8 +46,9 @@ func (p *Page) system(w http.ResponseWriter, r *http.Request, x *exchange) error
 	return nil
 }
 
-// renderBoth shows the page with both cards. A card that cannot be read says so in its
-// place.
+// renderBoth shows the page with both cards. A card that cannot be read says so in its place,
+// and the status is that of the fault. A refusal is no fault of a card, and is the answer as a
+// whole.
 func (p *Page) renderBoth(w http.ResponseWriter, r *http.Request, x *exchange, state ui.State) error {
 	status := http.StatusOK
 	fault := func(err error) (string, error) {
@@ -88,7 +91,8 @@ func (p *Page) cameFromElsewhere(w http.ResponseWriter, r *http.Request) bool {
 	return true
 }
 
-// keysCard reads the list of keys that the state asks for.
+// keysCard reads the list of keys that the state asks for. Without the permission to read keys
+// the card is empty and says so. After an error the card still has what the actor may do.
 func (p *Page) keysCard(r *http.Request, x *exchange, state ui.State) (ui.Keys, error) {
 	card := ui.Keys{
 		State:     state,
@@ -129,7 +133,8 @@ func (p *Page) keysCard(r *http.Request, x *exchange, state ui.State) (ui.Keys, 
 	return card, nil
 }
 
-// auditCard reads the newest records that the state asks for.
+// auditCard reads the newest records that the state asks for. If they are about one key, and the
+// actor may read keys, the card also has what that key is used for.
 func (p *Page) auditCard(r *http.Request, x *exchange, state ui.State) (ui.Audit, error) {
 	card := ui.Audit{State: state, Events: store.AuditEvents, MayRead: x.Actor.May(admin.PermissionAudit) == nil}
 	if !card.MayRead {
