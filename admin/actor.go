@@ -12,7 +12,7 @@ import (
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
-// The permissions of the admin plane.
+// The permissions of the admin plane. They are part of keys that exist, so they never change.
 const (
 	PermissionRead   = "system-keys:read"
 	PermissionCreate = "system-keys:create"
@@ -33,7 +33,8 @@ var (
 	ErrEscalation = errors.New("a grant beyond the caller's own permissions")
 )
 
-// Actor is who acts on the admin plane.
+// Actor is who acts on the admin plane. It is a copy, made for one request: a change of the
+// acting key shows only where the store reads that key again.
 type Actor struct {
 	// Key is the acting key, or zero if the actor is no key. A write reads this key
 	// again in its own transaction: it may have changed since the request came in.
@@ -55,7 +56,8 @@ type Actor struct {
 	Request store.AuditRequest
 }
 
-// CLI is the command line. Whoever runs it can read and write the store.
+// CLI is the command line. Whoever runs it can read and write the store, so there is nothing
+// that it could be refused.
 func CLI() Actor { return Command("cli") }
 
 // Command is a command of the program that acts under a name of its own.
@@ -82,7 +84,8 @@ func (a Actor) creator() string {
 	return a.Name
 }
 
-// record makes the audit record of what the actor does to a key.
+// record makes the audit record of what the actor does to a key. Status is that of the answer,
+// which is not sent yet. A record of no request has none.
 func (a Actor) record(event store.AuditEvent, key *store.Key, at time.Time, status int, details map[string]any) store.AuditRecord {
 	request := a.Request
 	if request != (store.AuditRequest{}) {
@@ -110,8 +113,9 @@ func encodeDetails(details map[string]any) json.RawMessage {
 	return b
 }
 
-// acting makes the store lock and read the acting key in the transaction of a write,
-// and check what the key may do at that moment.
+// acting makes the store lock and read the acting key in the transaction of a write, and check
+// what the key may do at that moment. It is nil for an actor without a key. The permissions of a
+// person are those of the request: there is no row to read.
 func (a Actor) acting(now func() time.Time, check func(Actor) error) *store.Acting {
 	if a.Key == (store.ID{}) {
 		return nil
@@ -135,7 +139,8 @@ func (a Actor) holds(permission string) bool {
 	return slices.Contains(a.Permissions, permission)
 }
 
-// May returns nil if the actor may make calls that need the permission.
+// May returns nil if the actor may make calls that need the permission. The error is a
+// [*LackError].
 func (a Actor) May(permission string) error {
 	if a.IsSystem || a.holds(permission) {
 		return nil
@@ -143,7 +148,8 @@ func (a Actor) May(permission string) error {
 	return &LackError{permission}
 }
 
-// LackError is [ErrForbidden] for want of a permission.
+// LackError is [ErrForbidden] for want of a permission. The caller is told which one, as that is
+// no secret: the documentation lists them.
 type LackError struct{ Permission string }
 
 // Error implements [error].
@@ -152,7 +158,8 @@ func (e *LackError) Error() string { return ErrForbidden.Error() + ": " + e.Perm
 // Unwrap returns [ErrForbidden].
 func (e *LackError) Unwrap() error { return ErrForbidden }
 
-// mayCreate returns nil if the actor may create this key.
+// mayCreate returns nil if the actor may create this key. It runs when the call comes in, and
+// once more in the transaction.
 func (a Actor) mayCreate(key *store.Key) error {
 	if err := a.May(PermissionCreate); err != nil {
 		return err
@@ -160,8 +167,9 @@ func (a Actor) mayCreate(key *store.Key) error {
 	return a.Grant(key.Permissions, key.IsSystem)
 }
 
-// Grant returns nil if the actor may grant these permissions. Nobody grants a
-// permission that they do not hold. A system admin may grant everything.
+// Grant returns nil if the actor may grant these permissions. Nobody grants a permission that
+// they do not hold. A system admin may grant everything. Without this rule, whoever may create
+// keys could create one that may do more, and use that. The error is [ErrEscalation].
 func (a Actor) Grant(permissions []string, isSystem bool) error {
 	if a.IsSystem {
 		return nil

@@ -13,7 +13,8 @@ import (
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
-// Person is somebody for whom another part of the server vouches.
+// Person is somebody for whom another part of the server vouches. The permissions are as that
+// part has them, and are cleaned before they count.
 type Person struct {
 	ID          string
 	Permissions []string
@@ -40,10 +41,11 @@ type Identities struct {
 	Refused  func(r *http.Request, d *gate.Decision)
 }
 
-// personPrefix is what the tokens of people begin with.
+// personPrefix is what the tokens of people begin with. System keys begin with lm_sys_, and are
+// looked for first.
 const personPrefix = "lm_"
 
-// actor finds out who calls, and refuses an anonymous caller.
+// actor finds out who calls, and refuses an anonymous caller with 401.
 func (i *Identities) actor(r *http.Request) (Actor, error) {
 	actor, named, err := i.Known(r)
 	if err == nil && !named {
@@ -52,9 +54,13 @@ func (i *Identities) actor(r *http.Request) (Actor, error) {
 	return actor, err
 }
 
-// Known finds out who calls, and whether the request says so. If a request carries a
-// credential, only that credential counts. A bad one is refused, even if another
-// handler has authenticated the user.
+// Known finds out who calls, and whether the request says so. If a request carries a credential,
+// only that credential counts. A bad one is refused, even if another handler has authenticated
+// the user. Otherwise a caller who believes to use one key would act under another name.
+//
+// The order is: the system key of the request, the token of a person, the identity that an
+// earlier handler of ours has let through, the person for whom another handler vouches. If there
+// is none of them, named is false and there is no error.
 func (i *Identities) Known(r *http.Request) (actor Actor, named bool, err error) {
 	key, refusal := gate.Credential(r)
 	if refusal != nil {
@@ -82,8 +88,9 @@ func (i *Identities) Known(r *http.Request) (actor Actor, named bool, err error)
 	return Actor{}, false, nil
 }
 
-// ByKey finds out whose key this is. Announce or Refused is told. The error is a
-// refusal.
+// ByKey finds out whose key this is. Announce or Refused is told. The error is a refusal. The
+// request says where the key comes from: its address counts for the networks of the key and for
+// the limit of failures.
 func (i *Identities) ByKey(r *http.Request, key string) (Actor, error) {
 	d := gate.Decision{Key: key}
 	d.Admitted(i.Admit(r, key))
@@ -94,8 +101,8 @@ func (i *Identities) ByKey(r *http.Request, key string) (Actor, error) {
 }
 
 // BySession finds out whose session this is: that of the key, whose row was read for this
-// request. Client is where the request comes from. Announce or Refused is told. The error is
-// a refusal.
+// request. Client is where the request comes from. Announce or Refused is told. The error is a
+// refusal. The caller has checked the expiry.
 func (i *Identities) BySession(r *http.Request, client string, key *store.Key) (Actor, error) {
 	d := gate.Decision{KeyID: key.ID, Identity: verify.IdentityOf(key)}
 	if !key.Networks.Allow(client) {
@@ -121,8 +128,9 @@ func (i *Identities) refuse(r *http.Request, d *gate.Decision) error {
 	return d.Refusal
 }
 
-// byToken finds out which person has this token. The message of a refusal speaks of a
-// token, where the gate's own speaks of a key.
+// byToken finds out which person has this token. The message of a refusal speaks of a token,
+// where the gate's own speaks of a key. A token that cannot be verified now gets 503 and not
+// 401: a client must not throw away a token that is good.
 func (i *Identities) byToken(ctx context.Context, token string) (Actor, error) {
 	claims, err := i.Token(ctx, token)
 	switch {
@@ -138,8 +146,8 @@ func (i *Identities) byToken(ctx context.Context, token string) (Actor, error) {
 	return personActor(claims.Subject, claims.Name, claims.Permissions, claims.IsSystem), nil
 }
 
-// personActor makes an actor of a person. It drops permissions that no key could hold:
-// nobody could grant them.
+// personActor makes an actor of a person. It drops permissions that no key could hold: nobody
+// could grant them. A person has no acting key, so writes are not bound to a row.
 func personActor(id, name string, permissions []string, isSystem bool) Actor {
 	actor := Actor{Type: store.ActorUser, Name: id, Label: name, IsSystem: isSystem}
 	for _, p := range permissions {
@@ -150,7 +158,8 @@ func personActor(id, name string, permissions []string, isSystem bool) Actor {
 	return actor
 }
 
-// personToken returns the JWT of a bearer token with the prefix of a person's token.
+// personToken returns the JWT of a bearer token with the prefix of a person's token. The scheme
+// may be in any case (RFC 9110 section 11.1).
 func personToken(r *http.Request) (string, bool) {
 	scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
 	if !strings.EqualFold(scheme, "Bearer") {

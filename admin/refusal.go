@@ -15,22 +15,25 @@ import (
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
-// NotFound is the answer under a path that names nothing.
+// NotFound is the answer under a path that names nothing. It says the same for every path.
 func NotFound() *gate.Refusal {
 	return &gate.Refusal{Status: http.StatusNotFound, Code: "not_found", Message: "there is nothing here"}
 }
 
-// BadRequest is the answer to a request that cannot be understood.
+// BadRequest is the answer to a request that cannot be understood. The client sees the message.
+// It may repeat what the client has sent: [gate.Refusal.Body] takes keys out of it.
 func BadRequest(message string) *gate.Refusal {
 	return &gate.Refusal{Status: http.StatusBadRequest, Code: "invalid_request", Message: message}
 }
 
-// RefusalOf is the one table that maps errors to answers. An error that is not in the
-// table is a fault of ours or of the store. Its text goes to the log alone.
+// RefusalOf is the one table that maps errors to answers. An error that is not in the table is a
+// fault of ours or of the store. Its text goes to the log alone: it may name hosts, roles and
+// files. The answer is then 503, since the store may be back in a moment.
 func RefusalOf(err error) *gate.Refusal {
 	if refusal, ok := errors.AsType[*gate.Refusal](err); ok {
 		return refusal
 	}
+	// The fields are sorted, so that the same mistakes give the same message.
 	if fields := invalidFields(err); len(fields) > 0 {
 		var reasons []string
 		for _, name := range slices.Sorted(maps.Keys(fields)) {
@@ -70,7 +73,9 @@ func Unavailable(message string) *gate.Refusal {
 	}
 }
 
-// invalidFields collects what is wrong with a value, field by field.
+// invalidFields collects what is wrong with a value, field by field. An error may join several.
+// A reason may repeat what the client has sent, such as a key in the wrong field, which is taken
+// out.
 func invalidFields(err error) map[string]string {
 	fields := make(map[string]string)
 	var collect func(err error)
@@ -90,7 +95,8 @@ func invalidFields(err error) map[string]string {
 	return fields
 }
 
-// fail answers with an error: in the form of a surface, or else as JSON.
+// fail answers with an error: in the form of a surface, or else as JSON. The first surface that
+// has a form for it answers.
 func (h *Handler) fail(w http.ResponseWriter, r *http.Request, x *Exchange, err error) {
 	refusal := x.Report(r, err)
 	for _, surface := range h.surfaces {
@@ -107,15 +113,17 @@ func Refuse(w http.ResponseWriter, refusal *gate.Refusal, body gate.Body) {
 	WriteJSON(w, refusal.Status, body)
 }
 
-// SetFields sets the header fields that go with a refusal.
+// SetFields sets the header fields that go with a refusal. The values are copied: refusals may
+// be shared by all requests, and a handler in front may change header fields of an answer.
 func SetFields(w http.ResponseWriter, refusal *gate.Refusal) {
 	for name, values := range refusal.Header {
 		w.Header()[name] = slices.Clone(values)
 	}
 }
 
-// Report maps an error to an answer. It records a call that was not allowed in the
-// audit log, and logs a fault.
+// Report maps an error to an answer. It records a call that was not allowed in the audit log,
+// and logs a fault. Call it once for an error. Of faults one a second is logged, since anybody
+// can cause as many as they like while the store is away.
 func (x *Exchange) Report(r *http.Request, err error) *gate.Refusal {
 	h, refusal := x.handler, RefusalOf(err)
 	x.denied(err, refusal)

@@ -34,7 +34,7 @@ type Revocation struct {
 	committed  time.Time
 }
 
-// Revoked is the answer to a revocation.
+// Revoked is the answer to a revocation, or what is known of one that is not at its end.
 type Revoked struct {
 	ID    store.ID
 	Label string
@@ -49,7 +49,7 @@ type Revoked struct {
 	Report coherence.Report
 }
 
-// Awaited names the instances that may still accept the key.
+// Awaited names the instances that may still accept the key. In a final answer there are none.
 func (r *Revoked) Awaited() []string {
 	names := make([]string, 0, len(r.Report.Awaited))
 	for _, m := range r.Report.Awaited {
@@ -124,7 +124,8 @@ func (s *Service) Revoke(ctx context.Context, actor Actor, id store.ID) (*Revoca
 	return r, nil
 }
 
-// add notes that a key was deleted with the id. A second attempt may meet it again.
+// add notes that a key was deleted with the id. A second attempt may meet it again, and must not
+// name it twice.
 func (r *Revocation) add(key store.AuditKey) {
 	if !r.has(key.ID) {
 		r.keys = append(r.keys, key)
@@ -186,7 +187,8 @@ type recordedDetails struct {
 }
 
 // detailsOf reads the details of a record. Those that another program has written may be of
-// another form, and say nothing.
+// another form, and say nothing. With an error, a revocation that was made would seem to have
+// failed.
 func detailsOf(record *store.AuditRecord) (details recordedDetails) {
 	if json.Unmarshal(record.Details, &details) != nil {
 		return recordedDetails{}
@@ -194,7 +196,9 @@ func detailsOf(record *store.AuditRecord) (details recordedDetails) {
 	return details
 }
 
-// describe notes the label of the key, and its successor if that is accepted still.
+// describe notes the label of the key, and its successor if that is accepted still. Keys that
+// were deleted with it are sorted by id, so that two answers are the same. Key is nil if nobody
+// knows the id.
 func (r *Revocation) describe(ctx context.Context, key *store.Key) error {
 	slices.SortFunc(r.keys, func(a, b store.AuditKey) int { return bytes.Compare(a.ID[:], b.ID[:]) })
 	if key == nil {
@@ -224,7 +228,9 @@ func (s *Service) Revoked(ctx context.Context, id store.ID) (*store.Key, time.Ti
 	return &store.Key{ID: id, Label: record.Key.Label}, record.At, nil
 }
 
-// revokedBefore returns the record of the deletion of a key, or nil.
+// revokedBefore returns the record of the deletion of a key, or nil. An admin has revoked it, or
+// it was deleted some time after its expiry. A revocation goes before an expiry, and the newest
+// record before others.
 func (s *Service) revokedBefore(ctx context.Context, id store.ID) (*store.AuditRecord, error) {
 	for _, event := range []store.AuditEvent{store.AuditRevoked, store.AuditExpired} {
 		page, err := s.Store.Audit(ctx, &store.AuditQuery{Limit: 1, Key: id, Event: event})
@@ -238,7 +244,8 @@ func (s *Service) revokedBefore(ctx context.Context, id store.ID) (*store.AuditR
 	return nil, nil
 }
 
-// revokedDetails are the details of a revocation: they describe the deleted key.
+// revokedDetails are the details of a revocation: they describe the deleted key. The row is
+// gone, so nothing else does.
 func revokedDetails(key *store.Key) map[string]any {
 	details := granted(key)
 	details["created_by"], details["created_at"] = key.CreatedBy, key.CreatedAt
@@ -251,7 +258,9 @@ func revokedDetails(key *store.Key) map[string]any {
 	return details
 }
 
-// Settled reports whether the error says that nothing was changed.
+// Settled reports whether the error says that nothing was changed. After any other error the
+// write may have taken effect. A caller that does not know which it was must not say that it
+// failed.
 func Settled(err error) bool {
 	answers := []error{
 		store.ErrNotFound, store.ErrActorGone, store.ErrClosed, store.ErrStandby, store.ErrOtherHistory, store.ErrEnded,
@@ -265,10 +274,12 @@ func Settled(err error) bool {
 // Known reports whether the rows or the audit log know the id.
 func (r *Revocation) Known() bool { return !r.at.IsZero() }
 
-// Wait returns when no instance accepts the key any more. It calls watch, which may be
-// nil, with each step. The error is [store.ErrNotFound] if nobody knows the id, the
-// error of ctx, or one of [coherence.Revoker.Wait] if a failover may have undone the
-// deletion.
+// Wait returns when no instance accepts the key any more. It calls watch, which may be nil, with
+// each step. The error is [store.ErrNotFound] if nobody knows the id, the error of ctx, or one
+// of [coherence.Revoker.Wait] if a failover may have undone the deletion.
+//
+// It waits for an unknown id as well, before it says so. The row may be gone while an instance
+// still accepts the key, and the answer 404 must be as safe as 200.
 func (r *Revocation) Wait(ctx context.Context, watch func(coherence.Report)) (*Revoked, error) {
 	report, err := r.service.Revoker.Wait(ctx, r.ids(), r.committed, watch)
 	if err != nil {

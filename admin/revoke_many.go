@@ -70,7 +70,8 @@ func (s *Service) deleteAgain(
 	return keys, err
 }
 
-// Matching returns the keys that [Service.RevokeMany] would delete.
+// Matching returns the keys that [Service.RevokeMany] would delete. It needs the permission to
+// delete and not the one to read, since the answer is that of a deletion which was not made.
 func (s *Service) Matching(ctx context.Context, actor Actor, filter *store.KeyFilter) ([]store.AuditKey, error) {
 	if err := s.Allow(actor, PermissionDelete); err != nil {
 		return nil, err

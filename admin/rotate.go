@@ -12,13 +12,14 @@ import (
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
-// The defaults of [RotateOptions].
+// The defaults of [RotateOptions]. docs/api.md promises them to every client.
 const (
 	DefaultGrace    = time.Hour
 	DefaultDeadline = 7 * 24 * time.Hour
 )
 
-// RotateOptions says when a key that is rotated ends.
+// RotateOptions says when a key that is rotated ends. The options never make a key live longer
+// than it would without them: an earlier expiry of the old key stays.
 type RotateOptions struct {
 	// Grace is after which time since the first use of the successor the old key ends, and
 	// Deadline after which time in any case. Zero is the default.
@@ -40,7 +41,8 @@ type Rotation struct {
 	Ended *Revocation
 }
 
-// Wait returns when no instance accepts a key that was ended, as [Revocation.Wait] does.
+// Wait returns when no instance accepts a key that was ended, as [Revocation.Wait] does. Without
+// such a key it returns at once.
 func (r *Rotation) Wait(ctx context.Context) error {
 	if r.Ended == nil {
 		return nil
@@ -66,7 +68,8 @@ func (s *Service) Rotate(ctx context.Context, actor Actor, id store.ID, want Rot
 	return r.run(ctx)
 }
 
-// mayRotate returns nil if the actor may rotate any key.
+// mayRotate returns nil if the actor may rotate any key. A rotation creates a key and ends one,
+// so it needs both permissions.
 func (s *Service) mayRotate(actor Actor) error {
 	return cmp.Or(s.Allow(actor, PermissionCreate), s.Allow(actor, PermissionDelete))
 }
@@ -88,7 +91,8 @@ func (s *Service) RotateSelf(ctx context.Context, actor Actor, want RotateOption
 	return r.run(ctx)
 }
 
-// mayRotateSelf returns nil if the actor is a key that may rotate itself.
+// mayRotateSelf returns nil if the actor is a key that may rotate itself. A person has no key,
+// and gets 404.
 func (s *Service) mayRotateSelf(actor Actor) error {
 	if actor.Key == (store.ID{}) {
 		return errNoKey
@@ -96,12 +100,14 @@ func (s *Service) mayRotateSelf(actor Actor) error {
 	return s.Allow(actor, PermissionRotate)
 }
 
-// errNoKey is the answer to a caller that is no system key and asks about itself.
+// errNoKey is the answer to a caller that is no system key and asks about itself. It is shared
+// by all requests, so nobody may change it.
 var errNoKey = &gate.Refusal{
 	Status: http.StatusNotFound, Code: "not_found", Message: "there is no calling key: the caller is no system key",
 }
 
-// Self returns the acting key. It needs no permission.
+// Self returns the acting key. It needs no permission: a key may know itself. If the row is
+// gone, the key was revoked after the request came in, and the answer is that of a revoked key.
 func (s *Service) Self(ctx context.Context, actor Actor) (*store.Key, error) {
 	if actor.Key == (store.ID{}) {
 		return nil, errNoKey
@@ -235,7 +241,7 @@ func (r *rotating) attempt(ctx context.Context, next *successor) (*store.Rotated
 }
 
 // succeed fills in the row of a successor. Another program may have written the old row, with
-// texts that no key may have.
+// texts that no key may have. The store sets the expiry, by the lifetime of the old key.
 func succeed(row store.Key, old *store.Key) (*store.Key, error) {
 	label, labelErr := CleanLabel(old.Label)
 	permissions, permissionsErr := store.CleanPermissions(old.Permissions)
@@ -277,7 +283,7 @@ func (r *rotating) recall(ctx context.Context, first *successor, second error) (
 }
 
 // ended are all keys that were tried. Those that are known to be deleted come last; see
-// [Revoker].
+// [Revoker]. It empties tried of those.
 func (r *rotating) ended(rotated *store.Rotated) []store.AuditKey {
 	var keys []store.AuditKey
 	last := make([]store.AuditKey, 0, len(rotated.Ended))

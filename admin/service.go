@@ -1,9 +1,14 @@
-// Package admin is the admin plane: minting, listing and revoking system keys, and
-// reading the audit log.
+// Package admin is the admin plane: minting, listing and revoking system keys, and reading the
+// audit log.
 //
-// [Service] holds the rules and knows no transport. [Handler] speaks REST over
-// net/http, and gives the paths that are not of the REST API to its surfaces:
-// admin/graphql and admin/page. No package here knows Caddy.
+// [Service] holds the rules and knows no transport. [Handler] speaks REST over net/http, and
+// gives the paths that are not of the REST API to its surfaces: admin/graphql and admin/page. No
+// package here knows Caddy.
+//
+// Three ideas run through it. Nobody grants more than they hold ([Actor.Grant]). What an actor
+// may do is checked twice: when the call comes in, and in the transaction of the write, since
+// the acting key may have been revoked meanwhile. A revocation or a rotation whose answer is
+// lost is tried once more, so that the caller learns how it ended.
 package admin
 
 import (
@@ -20,8 +25,8 @@ import (
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
-// Service mints, lists and revokes keys for an [Actor], and shows the audit log.
-// All fields are required but Forget, Sealer and Asked.
+// Service mints, lists and revokes keys for an [Actor], and shows the audit log. All fields are
+// required but Forget, Sealer and Asked. It is immutable, and safe for concurrent use.
 type Service struct {
 	Store store.Store
 	// Minter is needed only where keys are created.
@@ -40,8 +45,9 @@ type Service struct {
 	Now   func() time.Time
 }
 
-// Allow returns nil if the actor may make calls that need the permission, and notes that it
-// was asked of the acting key.
+// Allow returns nil if the actor may make calls that need the permission, and notes that it was
+// asked of the acting key. It is noted even if the key lacks it: an admin sees which permissions
+// a key would need. The error is [ErrForbidden].
 func (s *Service) Allow(actor Actor, permission string) error {
 	if s.Asked != nil && actor.Key != (store.ID{}) {
 		s.Asked(actor.Key, permission, s.Now())
@@ -49,7 +55,7 @@ func (s *Service) Allow(actor Actor, permission string) error {
 	return actor.May(permission)
 }
 
-// NewKey is what a caller says of the key that it wants.
+// NewKey is what a caller says of the key that it wants. Nothing of it has been checked.
 type NewKey struct {
 	Label       string
 	Permissions []string
@@ -61,10 +67,11 @@ type NewKey struct {
 	Networks []string
 }
 
-// Create mints a key. The key in clear is returned here and never again. The
-// error is [ErrForbidden], [ErrEscalation], one or more [*store.InvalidError],
-// or one of the store's: [store.ErrActorGone] if the acting key was revoked or
-// expired before the new one was written.
+// Create mints a key. The key in clear is returned here and never again. The error is
+// [ErrForbidden], [ErrEscalation], one or more [*store.InvalidError], or one of the store's:
+// [store.ErrActorGone] if the acting key was revoked or expired before the new one was written.
+// It may also be one of Hash, which waits for its turn. If the answer of the store is lost, the
+// key may exist. Nobody has seen it then.
 func (s *Service) Create(ctx context.Context, actor Actor, want NewKey) (*store.Key, string, error) {
 	key, err := s.newRow(actor, want)
 	if err != nil {
@@ -87,7 +94,8 @@ func (s *Service) Create(ctx context.Context, actor Actor, want NewKey) (*store.
 	return key, plain, nil
 }
 
-// mint makes the key in clear for a row, and puts its hash into the row.
+// mint makes the key in clear for a row, and puts its hash into the row. The row must have its
+// id, which is a part of the key.
 func (s *Service) mint(ctx context.Context, row *store.Key) (plain string, err error) {
 	var secret [32]byte
 	_, _ = rand.Read(secret[:]) // never fails: crypto/rand
@@ -98,7 +106,8 @@ func (s *Service) mint(ctx context.Context, row *store.Key) (plain string, err e
 	return plain, nil
 }
 
-// granted are the details of a key's creation.
+// granted are the details of a key's creation, as the audit log keeps them. Their names are
+// those of the API. What is not set is left out, so that a record stays short.
 func granted(key *store.Key) map[string]any {
 	details := map[string]any{"permissions": key.Permissions, "is_system": key.IsSystem}
 	if !key.ExpiresAt.IsZero() {
@@ -113,7 +122,8 @@ func granted(key *store.Key) map[string]any {
 	return details
 }
 
-// Check reports what [Service.Create] would refuse without asking the store.
+// Check reports what [Service.Create] would refuse without asking the store. The page calls it
+// before it spends a nonce.
 func (s *Service) Check(actor Actor, want NewKey) error {
 	_, err := s.newRow(actor, want)
 	return err
@@ -142,7 +152,9 @@ func (s *Service) newRow(actor Actor, want NewKey) (*store.Key, error) {
 	return key, actor.mayCreate(key)
 }
 
-// emptyRow is the row of a key that the actor creates now, without what the key is for.
+// emptyRow is the row of a key that the actor creates now, without what the key is for. The id
+// is a UUIDv7 (RFC 9562 section 5.7), so ids sort by their creation. Stores keep microseconds: a
+// time with more digits would differ from the row that is read back.
 func (s *Service) emptyRow(actor Actor) (*store.Key, error) {
 	id, err := uuid.NewV7()
 	if err != nil {
@@ -180,7 +192,8 @@ func cleanExpiry(expires, now time.Time) (time.Time, error) {
 	return expires, nil
 }
 
-// Get returns one key, or [store.ErrNotFound].
+// Get returns one key, or [store.ErrNotFound]. An actor without the permission gets
+// [ErrForbidden] whether or not there is such a key.
 func (s *Service) Get(ctx context.Context, actor Actor, id store.ID) (*store.Key, error) {
 	if err := s.Allow(actor, PermissionRead); err != nil {
 		return nil, err
@@ -199,7 +212,7 @@ func (s *Service) Activity(ctx context.Context, actor Actor, id store.ID) (*stor
 	return key, activity, err
 }
 
-// List returns one page of keys.
+// List returns one page of keys, without their hashes.
 func (s *Service) List(ctx context.Context, actor Actor, query *store.KeyQuery) (*store.KeyPage, error) {
 	if err := s.Allow(actor, PermissionRead); err != nil {
 		return nil, err
@@ -207,7 +220,8 @@ func (s *Service) List(ctx context.Context, actor Actor, query *store.KeyQuery) 
 	return s.Store.Keys(ctx, query)
 }
 
-// AuditLog returns one page of the audit log.
+// AuditLog returns one page of the audit log. To read it needs a permission of its own: it names
+// people and addresses.
 func (s *Service) AuditLog(ctx context.Context, actor Actor, query *store.AuditQuery) (*store.AuditPage, error) {
 	if err := s.Allow(actor, PermissionAudit); err != nil {
 		return nil, err

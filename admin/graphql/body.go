@@ -19,18 +19,19 @@ const (
 	maxLargeMemory = 64 << 20
 )
 
-// bodyLimits bounds the memory of all bodies together.
+// bodyLimits bounds the memory of all bodies together. It is safe for concurrent use.
 type bodyLimits struct {
 	large   chan struct{} // a place for each larger body
 	parsing chan struct{} // a place for each body that is parsed, which costs some times its size
 }
 
+// newBodyLimits makes the limits of one endpoint.
 func newBodyLimits() *bodyLimits {
 	return &bodyLimits{large: make(chan struct{}, largeBodies), parsing: make(chan struct{}, runtime.GOMAXPROCS(0))}
 }
 
-// parse calls do. At most as many calls run at once as there are processors. More calls
-// would use more memory and be no faster.
+// parse calls do. At most as many calls run at once as there are processors. More calls would
+// use more memory and be no faster. A call waits for its turn until ctx ends.
 func (l *bodyLimits) parse(ctx context.Context, do func() error) error {
 	select {
 	case l.parsing <- struct{}{}:
@@ -41,7 +42,8 @@ func (l *bodyLimits) parse(ctx context.Context, do func() error) error {
 	return do()
 }
 
-// limitedBody is a body that takes a place when it gets larger than smallBody.
+// limitedBody is a body that takes a place when it gets larger than smallBody. What the client
+// says of the length does not count, so a place is taken only for bytes that were sent.
 type limitedBody struct {
 	io.ReadCloser
 	limits   *bodyLimits
@@ -49,7 +51,8 @@ type limitedBody struct {
 	hasPlace bool
 }
 
-// Read implements [io.Reader]. The error is a refusal if no place is left.
+// Read implements [io.Reader]. The error is a refusal if no place is left. It does not wait for
+// one: slow clients could hold all of them.
 func (b *limitedBody) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
 	if b.read += n; b.read <= smallBody || b.hasPlace {
@@ -64,7 +67,7 @@ func (b *limitedBody) Read(p []byte) (int, error) {
 	}
 }
 
-// release gives the place back. Call it when the body is no longer needed.
+// release gives the place back. Call it when the body is no longer needed, once.
 func (b *limitedBody) release() {
 	if b.hasPlace {
 		<-b.limits.large

@@ -15,6 +15,7 @@ import (
 // Bounds of a document. They are far above what a dashboard needs. A document that is
 // handed on keeps to them too.
 const (
+	// The parser counts tokens, [depthOf] the brackets, and [document.walk] the rest.
 	maxTokens     = 20_000
 	maxNesting    = nesting.Max
 	maxAliases    = 10
@@ -23,15 +24,18 @@ const (
 	maxDepth      = 15 // introspection, as tools write it, has 13
 )
 
-// ourFields are the root fields that are answered here.
+// ourFields are the root fields that are answered here. They begin with admin, so that they do
+// not meet those of another schema. A field of schema.graphql that is missing here would be
+// handed on.
 var ourFields = map[string]bool{
 	"adminSystemKeys": true, "adminSystemKeyActivity": true, "adminAuditLog": true, "adminCreateSystemKey": true, "adminDeleteSystemKey": true,
 	"adminDeleteSystemKeys": true, "adminRotateSystemKey": true,
 }
 
 // document counts what a GraphQL document asks for, with its fragments expanded. All its
-// operations count, whichever of them the request names: a server that reads the name in
-// another way executes nothing that was not seen.
+// operations count, whichever of them the request names: a server that reads the name in another
+// way executes nothing that was not seen. Directives such as @skip do not count either: a field
+// that may be left out is there.
 type document struct {
 	// ours counts the root fields that are answered here, others those of another
 	// schema, and meta those of introspection.
@@ -46,7 +50,9 @@ type document struct {
 }
 
 // analyse reads a document. A document must hold an operation, and every fragment that its
-// operations use. Which operation is meant is known when it is executed.
+// operations use. Which operation is meant is known when it is executed. The error is a refusal.
+// The cost is bounded: by the tokens before the parser builds anything, and by the selections
+// afterwards.
 func analyse(query string) (*document, error) {
 	if depthOf(query) > maxNesting {
 		return nil, admin.BadRequest(fmt.Sprintf("the document is nested more than %d deep", maxNesting))
@@ -58,6 +64,7 @@ func analyse(query string) (*document, error) {
 	if len(parsed.Operations) == 0 {
 		return nil, admin.BadRequest("a document must hold an operation")
 	}
+	// Servers differ in which of two fragments with one name counts.
 	seen := make(map[string]bool)
 	for _, fragment := range parsed.Fragments {
 		if seen[fragment.Name] {
@@ -82,8 +89,8 @@ func analyse(query string) (*document, error) {
 // roots counts the root fields.
 func (d *document) roots() int { return d.ours + d.others + d.meta }
 
-// walk looks at all selections. depth is the depth of fields. open are the fragments
-// that are being expanded.
+// walk looks at all selections. depth is the depth of fields. open are the fragments that are
+// being expanded. It calls itself for each level, and ends at the first bound that is passed.
 func (d *document) walk(set ast.SelectionSet, depth int, open []string) error {
 	for _, selection := range set {
 		if d.selections++; d.selections > maxSelections {
@@ -105,7 +112,8 @@ func (d *document) walk(set ast.SelectionSet, depth int, open []string) error {
 	return nil
 }
 
-// field counts a field, and walks what is selected below it.
+// field counts a field, and walks what is selected below it. An alias makes the server answer a
+// field once more, so aliases are bounded apart.
 func (d *document) field(f *ast.Field, depth int, open []string) error {
 	if depth > maxDepth {
 		return admin.BadRequest(fmt.Sprintf("a document may be %d fields deep at most", maxDepth))
@@ -130,8 +138,9 @@ func (d *document) field(f *ast.Field, depth int, open []string) error {
 	return d.walk(f.SelectionSet, depth+1, open)
 }
 
-// spread walks a fragment in the place where it is used. So what a fragment costs counts
-// at each use.
+// spread walks a fragment in the place where it is used. So what a fragment costs counts at each
+// use: fragments that use each other twice at each level would grow without a bound. One that
+// contains itself has no end (GraphQL specification, section 5.5.2.2).
 func (d *document) spread(s *ast.FragmentSpread, depth int, open []string) error {
 	if slices.Contains(open, s.Name) {
 		return admin.BadRequest(fmt.Sprintf("the fragment %.100q contains itself", s.Name))
@@ -167,7 +176,8 @@ func depthOf(query string) int {
 	return deepest
 }
 
-// stringLength is the length of the string or block string at the start of s.
+// stringLength is the length of the string or block string at the start of s. A string ends at
+// the end of its line; a block string does not. One without an end reaches to the end of s.
 func stringLength(s string) int {
 	if strings.HasPrefix(s, `"""`) {
 		for i := 3; i < len(s); i++ {

@@ -1,9 +1,14 @@
-// Package graphql is the GraphQL API of the admin plane. It says the same as the REST
-// API, by the same rules.
+// Package graphql is the GraphQL API of the admin plane. It says the same as the REST API, by
+// the same rules.
 //
-// Two parsers read a document. gqlparser reads it first, to bound it and to find out
-// whether it is about system keys. graph-gophers executes it. FuzzDocument holds that
-// they agree.
+// Two parsers read a document. gqlparser reads it first, to bound it and to find out whether it
+// is about system keys. graph-gophers executes it. FuzzDocument holds that they agree.
+//
+// With graphql_passthrough another server has the same path. A document without a field of ours
+// goes to that server, unchanged. So the look at a document must be strict: one that the other
+// server reads in another way must not slip past. It also comes before the caller is known,
+// since callers of the other server may be unknown here. body.go and document.go bound what it
+// costs.
 package graphql
 
 import (
@@ -30,6 +35,8 @@ import (
 //go:embed schema.graphql
 var sdl []byte
 
+// The bounds and names of the endpoint. maxBody is larger than that of the REST API: a document
+// of another server, which is handed on, has to fit.
 const (
 	// maxBody bounds the body of a GraphQL request, in bytes.
 	maxBody = 1 << 20
@@ -38,7 +45,8 @@ const (
 	mediaSDL     = "application/graphql"
 )
 
-// Endpoint takes GraphQL documents. It is a surface of the admin plane.
+// Endpoint takes GraphQL documents. It is a surface of the admin plane, and safe for concurrent
+// use.
 type Endpoint struct {
 	config admin.Config
 	schema *graphql.Schema
@@ -47,7 +55,8 @@ type Endpoint struct {
 	documents, sdl *admin.Route
 }
 
-// New makes an endpoint.
+// New makes an endpoint. It panics if the schema does not fit the resolvers, as both are part of
+// the program.
 func New(config admin.Config) *Endpoint {
 	e := &Endpoint{config: config, limits: newBodyLimits()}
 	e.schema = graphql.MustParseSchema(string(sdl), &resolvers{},
@@ -61,6 +70,7 @@ func New(config admin.Config) *Endpoint {
 	if config.GraphQLPassthrough {
 		e.documents.Calls[http.MethodOptions] = preflight
 	}
+	// The schema is public, and introspection needs a caller who is known.
 	show := admin.ServeText(sdl, mediaSDL)
 	e.sdl = &admin.Route{
 		Calls: map[string]admin.Call{http.MethodGet: show, http.MethodHead: show},
@@ -69,7 +79,7 @@ func New(config admin.Config) *Endpoint {
 	return e
 }
 
-// Route implements [admin.Surface].
+// Route implements [admin.Surface]. A document names its key itself, so no path has an id.
 func (e *Endpoint) Route(escaped string) (*admin.Route, store.ID, bool) {
 	switch escaped {
 	case admin.GraphQLPath:
@@ -102,10 +112,10 @@ func preflight(w http.ResponseWriter, r *http.Request, x *admin.Exchange) error 
 	return x.HandOn(w, r)
 }
 
-// request is the body of a request (GraphQL over HTTP, section 5.4). Variables and
-// extensions are only checked to be objects here. Variables are decoded when the
-// document is executed, so that an anonymous client cannot make the server decode
-// them.
+// request is the body of a request (GraphQL over HTTP, section 5.4). Variables and extensions
+// are only checked to be objects here. Variables are decoded when the document is executed, so
+// that an anonymous client cannot make the server decode them. Nothing reads the extensions: a
+// document must be in the body, and not be named by a hash in them.
 type request struct {
 	Query         string   `json:"query"`
 	OperationName string   `json:"operationName"`
@@ -113,9 +123,10 @@ type request struct {
 	Extensions    struct{} `json:"extensions"`
 }
 
-// post answers a document whose root fields are ours. With graphql_passthrough it
-// hands on a document that has none of them. It looks at the document before it
-// identifies the caller, since another server may serve callers that are unknown here.
+// post answers a document whose root fields are ours. With graphql_passthrough it hands on a
+// document that has none of them. It looks at the document before it identifies the caller,
+// since another server may serve callers that are unknown here. Without it the caller comes
+// first: a body of somebody who is unknown is not even read.
 func (e *Endpoint) post(w http.ResponseWriter, r *http.Request, x *admin.Exchange) error {
 	if r.URL.RawQuery != "" {
 		// Servers differ in whether the URL or the body counts.
@@ -163,7 +174,8 @@ func (e *Endpoint) post(w http.ResponseWriter, r *http.Request, x *admin.Exchang
 	return e.execute(w, r, x, &request, body)
 }
 
-// read decodes a body, and analyses the document in it.
+// read decodes a body, and analyses the document in it. The body must come from
+// [admin.ReadJSON]. The error is a refusal.
 func (q *request) read(body []byte) (*document, error) {
 	if err := admin.Decode(body, q, "query", "operationName", "variables", "extensions"); err != nil {
 		return nil, err
@@ -174,7 +186,9 @@ func (q *request) read(body []byte) (*document, error) {
 	return analyse(q.Query)
 }
 
-// execute answers a document that is ours. The body has passed [request.read].
+// execute answers a document that is ours. The body has passed [request.read]. An error of a
+// field is part of the answer, with status 200 (GraphQL over HTTP, "Status Codes"). A document
+// that was not executed has no data and gets 400.
 func (e *Endpoint) execute(w http.ResponseWriter, r *http.Request, x *admin.Exchange, request *request, body []byte) error {
 	var values struct {
 		Variables map[string]any `json:"variables"`
@@ -212,7 +226,8 @@ func exec(ctx context.Context, schema *graphql.Schema, request *request, variabl
 	return schema.Exec(ctx, request.Query, request.OperationName, variables), nil
 }
 
-// complete gives an error of the library the same extensions as our own errors have.
+// complete gives an error of the library the same extensions as our own errors have. A client
+// can go by the code, whoever has refused.
 func complete(e *gqlerrors.QueryError, requestID string) {
 	e.Message = token.Redact(e.Message) // it may repeat what the client has sent
 	if e.Extensions == nil {
@@ -227,7 +242,7 @@ func complete(e *gqlerrors.QueryError, requestID string) {
 	}
 }
 
-// errorView is an error as GraphQL shows it.
+// errorView is an error as GraphQL shows it (GraphQL specification, section 7.1.2).
 type errorView struct {
 	Message    string         `json:"message"`
 	Extensions map[string]any `json:"extensions"`

@@ -17,7 +17,7 @@ import (
 // callKey is the key of the [call] in a context.
 type callKey struct{}
 
-// call is the request that brought a document.
+// call is the request that brought a document. All fields of the document share it.
 type call struct {
 	r *http.Request
 	x *admin.Exchange
@@ -29,7 +29,8 @@ func callOf(ctx context.Context) *call {
 	return c
 }
 
-// fieldError is the error of one field. It says what the REST API would have answered.
+// fieldError is the error of one field. It says what the REST API would have answered. The other
+// fields of the document are answered all the same.
 type fieldError struct {
 	*gate.Refusal
 	requestID string
@@ -38,13 +39,14 @@ type fieldError struct {
 // Extensions implements what the library looks for.
 func (e fieldError) Extensions() map[string]any { return extensions(e.Refusal, e.requestID) }
 
-// failed makes the error of a field, and reports it to the logs.
+// failed makes the error of a field, and reports it to the logs. Call it once for an error.
 func (c *call) failed(err error) error {
 	return fieldError{c.x.Report(c.r, err), c.x.Request.ID}
 }
 
-// resolvers are the root fields. Each field does what a call of the REST API does, by
-// the same rules.
+// resolvers are the root fields. Each field does what a call of the REST API does, by the same
+// rules. It turns its arguments into [admin.Parameters] or an input of package admin, which
+// check them. The library calls queries at the same time, and mutations one after the other.
 type resolvers struct{}
 
 // keyListArgs are the arguments of adminSystemKeys. The schema has the defaults of Limit
@@ -87,7 +89,7 @@ func (resolvers) AdminSystemKeys(ctx context.Context, args keyListArgs) (*keyLis
 	return list, nil
 }
 
-// auditListArgs are the arguments of adminAuditLog.
+// auditListArgs are the arguments of adminAuditLog. The schema has the default of Limit.
 type auditListArgs struct {
 	KeyID        *graphql.ID
 	Label        *string
@@ -183,7 +185,8 @@ func (resolvers) AdminCreateSystemKey(ctx context.Context, args createArgs) (*ke
 	return newKey(minted, plain), nil
 }
 
-// newKey is a key in clear, for the only time.
+// newKey is a key in clear, for the only time. If the document does not select the field key,
+// nobody gets to see it.
 func newKey(minted *store.Key, plain string) *key {
 	created := &key{admin.ShowKey(minted)}
 	created.Key = plain
@@ -273,6 +276,8 @@ func (resolvers) AdminDeleteSystemKeys(ctx context.Context, args deleteKeysArgs)
 	return &revocations{shown}, nil
 }
 
+// deleteKeys is the call of the REST API with the same name. The permission comes first: whoever
+// lacks it learns nothing about the filter.
 func (c *call) deleteKeys(ctx context.Context, p admin.Parameters, except []string, dryRun bool) (shown admin.RevokedKeysJSON, err error) {
 	if err := c.x.Service.Allow(c.x.Actor, admin.PermissionDelete); err != nil {
 		return shown, err
@@ -305,7 +310,8 @@ func set(p admin.Parameters, name string, value *string) {
 	}
 }
 
-// setTime adds a time that the document has.
+// setTime adds a time that the document has. It is written with all digits, and read again by
+// the rules of the REST API.
 func setTime(p admin.Parameters, name string, value *graphql.Time) {
 	if value != nil {
 		p[name] = value.Format(time.RFC3339Nano)

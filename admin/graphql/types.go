@@ -30,6 +30,7 @@ type keyList struct {
 	Next  *string
 }
 
+// revocation is the end of a wait, so RevokedAt is always there.
 type revocation struct{ admin.RevokedJSON }
 
 func (r revocation) ID() graphql.ID          { return graphql.ID(r.RevokedJSON.ID.String()) }
@@ -65,6 +66,7 @@ func (r revocations) RequestsCut() *int32 {
 	return &r.shown.RequestsCut
 }
 
+// namedKey is a key that is gone, or would be.
 type namedKey struct{ admin.NamedKeyJSON }
 
 func namedKeys(shown []admin.NamedKeyJSON) []namedKey {
@@ -155,6 +157,7 @@ type recordKey struct{ admin.AuditKeyJSON }
 
 func (k recordKey) ID() graphql.ID { return graphql.ID(k.AuditKeyJSON.ID.String()) }
 
+// timeOrNull gives a time the type of the library. Nil is null.
 func timeOrNull(t *time.Time) *graphql.Time {
 	if t == nil {
 		return nil
@@ -162,6 +165,7 @@ func timeOrNull(t *time.Time) *graphql.Time {
 	return &graphql.Time{Time: *t}
 }
 
+// idOrNull gives an id the type of the library. Nil is null.
 func idOrNull(id *store.ID) *graphql.ID {
 	if id == nil {
 		return nil
@@ -170,7 +174,8 @@ func idOrNull(id *store.ID) *graphql.ID {
 	return &text
 }
 
-// jsonObject is the scalar JSON.
+// jsonObject is the scalar JSON. The details of a record differ from event to event, so no type
+// of the schema fits them.
 type jsonObject json.RawMessage
 
 // ImplementsGraphQLType implements [decode.Unmarshaler] of the library.
