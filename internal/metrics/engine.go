@@ -11,16 +11,17 @@ import (
 	"github.com/lumio-vision/caddy-system-keys/internal/expiry"
 )
 
-// reading is one metric that a scrape reads from the live engine. If ok is false, the
-// metric is left out.
+// reading is one metric that a scrape reads from the live engine. If ok is false, the metric is
+// left out. To read at a scrape costs requests nothing, and the value is never old.
 type reading struct {
 	desc *prometheus.Desc
 	kind prometheus.ValueType
 	read func(l *engine.Live) (value float64, ok bool)
 }
 
-// engineCollector reads the engine that runs now, whichever registry asks. Without an
-// engine it collects nothing.
+// engineCollector reads the engine that runs now, whichever registry asks. Without an engine it
+// collects nothing. After a reload there may be another engine, whose counters begin at zero:
+// Prometheus takes that for a restart. It is safe for concurrent use.
 type engineCollector struct {
 	ready    *prometheus.Desc
 	breaker  *prometheus.Desc
@@ -48,6 +49,7 @@ func newEngineCollector(now func() time.Time, current func() (State, bool)) *eng
 	return c
 }
 
+// describe makes the description of a metric with our prefix.
 func describe(name, help string, labels ...string) *prometheus.Desc {
 	return prometheus.NewDesc(prometheus.BuildFQName(namespace, subsystem, name), help, labels, nil)
 }
@@ -57,10 +59,12 @@ func (c *engineCollector) gauge(name, help string, read func(*engine.Live) float
 	c.add(name, help, prometheus.GaugeValue, func(l *engine.Live) (float64, bool) { return read(l), true })
 }
 
+// counter is for a value that only grows in the life of an engine.
 func (c *engineCollector) counter(name, help string, read func(*engine.Live) float64) {
 	c.add(name, help, prometheus.CounterValue, func(l *engine.Live) (float64, bool) { return read(l), true })
 }
 
+// add adds a metric that read may leave out.
 func (c *engineCollector) add(name, help string, kind prometheus.ValueType, read func(*engine.Live) (float64, bool)) {
 	c.readings = append(c.readings, reading{describe(name, help), kind, read})
 }
@@ -146,7 +150,8 @@ func boolean(b bool) float64 {
 	return 0
 }
 
-// Describe implements [prometheus.Collector].
+// Describe implements [prometheus.Collector]. It names all metrics, also those that are left out
+// at times, so that a registry refuses another collector with the same names.
 func (c *engineCollector) Describe(descs chan<- *prometheus.Desc) {
 	descs <- c.ready
 	descs <- c.breaker
@@ -156,7 +161,9 @@ func (c *engineCollector) Describe(descs chan<- *prometheus.Desc) {
 	}
 }
 
-// Collect implements [prometheus.Collector].
+// Collect implements [prometheus.Collector]. While the store is not open, it says that the
+// instance is not ready, and how Redis does. Everything else is left out: a value of 0 would
+// look like a good one.
 func (c *engineCollector) Collect(into chan<- prometheus.Metric) {
 	state, ok := c.current()
 	if !ok {
@@ -176,6 +183,7 @@ func (c *engineCollector) Collect(into chan<- prometheus.Metric) {
 			into <- prometheus.MustNewConstMetric(r.desc, r.kind, value)
 		}
 	}
+	// The counts are of the store, and are read from memory. A scrape never asks the store.
 	if counts, ok := state.Live.Expiry.Expiring(state.Live.Follower.Place().Applied.Rev); ok {
 		for i, window := range expiry.Windows {
 			into <- prometheus.MustNewConstMetric(c.expiring, prometheus.GaugeValue, float64(counts[i]), window.Name)

@@ -26,7 +26,8 @@ type Readiness struct {
 	Missing []string `json:"missing"`
 }
 
-// Readiness says whether the instance can verify keys.
+// Readiness says whether the instance can verify keys. It asks nobody: what it reads is kept up
+// to date by the lease. So a probe costs the store nothing.
 func (s State) Readiness() Readiness {
 	missing := s.missing()
 	return Readiness{Ready: len(missing) == 0, Missing: missing}
@@ -76,7 +77,7 @@ type Member struct {
 	SeenAt   time.Time `json:"seen_at"`
 }
 
-// ServersOf converts what a store knows of its servers.
+// ServersOf converts what a store knows of its servers. The list is never null in JSON.
 func ServersOf(p *store.Progress) *Servers {
 	s := &Servers{RevocationEpoch: p.Head.Rev, Watched: p.Watched, Named: p.Origin != "", Instances: []Member{}}
 	for _, m := range p.Members {
@@ -106,6 +107,8 @@ type Instance struct {
 	InFlight int           `json:"requests_in_flight"`
 }
 
+// storeJSON is the state of the store. Answers is set by whoever asks the store: see the admin
+// endpoint.
 type storeJSON struct {
 	Open bool `json:"open"`
 	// Answers says that the store has answered now, for this status.
@@ -127,6 +130,7 @@ type Redis struct {
 	Breaker map[string]bool `json:"-"`
 }
 
+// leaseJSON is the state of the lease. Age is since when the store has not extended it.
 type leaseJSON struct {
 	State     string  `json:"standing"` // none, direct or cached
 	Duration  float64 `json:"duration_seconds"`
@@ -155,12 +159,14 @@ type adoptionJSON struct {
 	Searches   int `json:"searches"`
 }
 
-// leaseStates are the names of the states of a lease.
+// leaseStates are the names of the states of a lease. Without one requests are refused. A direct
+// one lets no key be accepted from memory. A cached one does.
 var leaseStates = map[coherence.LeaseState]string{
 	coherence.LeaseNone: "none", coherence.LeaseDirect: "direct", coherence.LeaseCached: "cached",
 }
 
-// Instance converts the state for the JSON of a status.
+// Instance converts the state for the JSON of a status. What is not known while the store is not
+// open is null. It asks nobody, so it does not know whether the store answers.
 func (s State) Instance(now time.Time) *Instance {
 	live := s.Live
 	instance := &Instance{Readiness: s.Readiness(), Name: s.Name, Store: storeJSON{Open: live != nil}, Redis: s.Redis}
@@ -186,7 +192,8 @@ func (s State) Instance(now time.Time) *Instance {
 	return instance
 }
 
-// lag is the age of the oldest last use that is not written yet.
+// lag is the age of the oldest last use that is not written yet. The clock may have been set
+// back meanwhile, so it is never less than zero.
 func lag(l *engine.Live, now time.Time) time.Duration {
 	oldest := l.Recorder.Stats().Oldest
 	if oldest.IsZero() {

@@ -30,8 +30,8 @@ type Mark struct {
 	mu     sync.Mutex
 }
 
-// counts are taken as a whole. Who adds to a cell that was taken sees that, and counts anew,
-// so that nothing is lost.
+// counts are taken as a whole. Who adds to a cell that was taken sees that, and counts anew, so
+// that nothing is lost. Lists are copied before they grow: readers hold no lock.
 type counts struct {
 	first   int64
 	clients [8]atomic.Pointer[client] // by the last character of the address
@@ -40,13 +40,15 @@ type counts struct {
 	details int // what this has taken of the recorder's room
 }
 
-// client remembers the cell of an address: to find out its network takes 50 ns.
+// client remembers the cell of an address: to find out its network takes 50 ns. It stays until
+// the counts are taken.
 type client struct {
 	address string
 	cell    *cell
 }
 
-// cell counts the uses from one network on one day.
+// cell counts the uses from one network on one day. Its count is less than zero once it was
+// taken.
 type cell struct {
 	network  netip.Prefix // zero if it is not known, or not counted
 	day      store.Day
@@ -55,7 +57,7 @@ type cell struct {
 	requests atomic.Int64
 }
 
-// question is a permission that was asked of the key.
+// question is a permission that was asked of the key, and when that was last.
 type question struct {
 	permission string
 	last       atomic.Int64
@@ -71,15 +73,17 @@ const (
 	maxDetails = 500_000
 )
 
-// closed is the count of a cell, and the time of a question, that were taken.
+// closed is the count of a cell, and the time of a question, that were taken. It is far from
+// zero, so late additions stay negative. It is far from the least number too, so a difference
+// does not overflow.
 const closed = math.MinInt64 / 2
 
 // fine is how exact the last time of a network or a permission is. To set it at each request
 // would take as long as all the rest.
 const fine = int64(time.Second / time.Microsecond)
 
-// Use notes that the key was used at this time, by a client with this address. The address
-// may be empty.
+// Use notes that the key was used at this time, by a client with this address. The address may
+// be empty. Times may come in any order: the latest is the last use.
 func (m *Mark) Use(address string, at time.Time) {
 	if m == nil || m.recorder == nil {
 		return
@@ -98,7 +102,8 @@ func (m *Mark) Use(address string, at time.Time) {
 	}
 }
 
-// Hurry makes the next use be written at once, and not with those of an interval.
+// Hurry makes the next use be written at once, and not with those of an interval. It is for the
+// successor of a rotation: its first use ends the old key.
 func (m *Mark) Hurry() { m.urgent.Store(true) }
 
 // Ask notes that the permission was asked of the key, by a request that was just noted.
@@ -117,7 +122,7 @@ func (m *Mark) Ask(permission string) {
 }
 
 // queue puts the mark before the next write. It comes after the count, so that a write that
-// misses the count finds the mark in the queue again.
+// misses the count finds the mark in the queue again. A mark is in the queue once at most.
 func (m *Mark) queue() {
 	if m.dirty.CompareAndSwap(false, true) {
 		m.recorder.enqueue(m)
@@ -127,12 +132,14 @@ func (m *Mark) queue() {
 	}
 }
 
-// again counts a use from an address that is remembered.
+// again counts a use from an address that is remembered. It returns false if it has not counted:
+// the address is another one, the day is over, or the cell was taken.
 func (c *counts) again(address string, us int64) bool {
 	known := c.clients[place(address)].Load()
 	return known != nil && known.address == address && known.cell.day == dayOf(us) && known.cell.add(us)
 }
 
+// askedAgain notes a question that was asked before, and reports whether it did.
 func (c *counts) askedAgain(permission string, us int64) bool {
 	q := c.question(permission)
 	return q != nil && (us-q.last.Load() < fine || q.last.Swap(us) != closed)
@@ -210,7 +217,9 @@ func (m *Mark) grown(us int64) *counts {
 	return c
 }
 
-// room takes room for one more detail of a mark that has n of the kind.
+// room takes room for one more detail of a mark that has n of the kind. Without room it asks for
+// a write. Marks of other keys may take room at the same time, so the bound may be passed by a
+// few.
 func (m *Mark) room(c *counts, n int) bool {
 	if n >= markDetails || m.recorder.details.Load() >= maxDetails {
 		m.recorder.worker.Wake()
@@ -221,6 +230,7 @@ func (m *Mark) room(c *counts, n int) bool {
 	return true
 }
 
+// all returns the cells. Nobody may change the list.
 func (c *counts) all() []*cell {
 	if all := c.cells.Load(); all != nil {
 		return *all
@@ -228,6 +238,8 @@ func (c *counts) all() []*cell {
 	return nil
 }
 
+// cell returns the cell of a network and a day, or nil. There are few cells, so a search is
+// faster than a map.
 func (c *counts) cell(network netip.Prefix, day store.Day) *cell {
 	for _, cell := range c.all() {
 		if cell.day == day && cell.network == network {
@@ -237,6 +249,7 @@ func (c *counts) cell(network netip.Prefix, day store.Day) *cell {
 	return nil
 }
 
+// question returns the question for a permission, or nil.
 func (c *counts) question(permission string) *question {
 	if all := c.asked.Load(); all != nil {
 		for _, q := range *all {
@@ -248,8 +261,9 @@ func (c *counts) question(permission string) *question {
 	return nil
 }
 
-// take returns what to write. It makes the mark clean before it takes the counts, so that a
-// use between the two steps is queued again and not lost.
+// take returns what to write. It makes the mark clean before it takes the counts, so that a use
+// between the two steps is queued again and not lost. Such a use may be counted already, and the
+// next take then finds nothing. Only [Recorder.Flush] calls it, one call at a time.
 func (m *Mark) take() *store.Use {
 	m.dirty.Store(false)
 	m.mu.Lock()
@@ -291,6 +305,7 @@ func place(address string) int {
 	return int(address[len(address)-1] % 8)
 }
 
+// dayOf is the day in UTC of a time in microseconds since the Unix epoch.
 func dayOf(us int64) store.Day { return store.Day(us / (24 * time.Hour).Microseconds()) }
 
 func instant(us int64) time.Time { return time.UnixMicro(us).UTC() }

@@ -19,20 +19,23 @@ import (
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
-// flushTimeout bounds one write, so that a store that hangs delays a shutdown no longer.
+// flushTimeout bounds one write, so that a store that hangs delays a shutdown no longer. What
+// could not be written then is lost.
 const flushTimeout = 5 * time.Second
 
 // maxKeys is how many keys are counted by their id alone between two writes. If there are
 // more, a write is asked for, and refusals of others are not counted until then.
 const maxKeys = 100_000
 
-// Sink takes a batch of uses; [store.Store] is one.
+// Sink takes a batch of uses; [store.Store] is one. If it does not know whether a batch was
+// written, it returns an error, and the batch comes again.
 type Sink interface {
 	RecordUse(ctx context.Context, uses []store.Use) error
 }
 
-// Recorder writes behind what marks have counted. It is safe for concurrent use. It keeps
-// what could not be written, one entry per key, and tries it again.
+// Recorder writes behind what marks have counted. It is safe for concurrent use. It keeps what
+// could not be written, one entry per key, and tries it again. So memory does not grow with the
+// time that the store is away, but with the keys that are used.
 type Recorder struct {
 	sink   Sink
 	report func(ctx context.Context) error // or nil
@@ -91,7 +94,8 @@ func (r *Recorder) Ask(id store.ID, permission string, at time.Time) {
 	r.note(id, func(use *store.Use) { addAsked(use, store.AskedPermission{Permission: permission, LastAt: at}) })
 }
 
-// note adds to what was counted of a key without its mark.
+// note adds to what was counted of a key without its mark. It takes a lock, which the requests
+// with a mark do not.
 func (r *Recorder) note(id store.ID, add func(use *store.Use)) {
 	if r == nil {
 		return
@@ -110,7 +114,8 @@ func (r *Recorder) note(id store.ID, add func(use *store.Use)) {
 	add(use)
 }
 
-// enqueue puts a mark before the next flush.
+// enqueue puts a mark before the next flush. The first mark of the queue has the oldest use, or
+// nearly.
 func (r *Recorder) enqueue(m *Mark) {
 	r.mu.Lock()
 	if len(r.queue) == 0 {
@@ -140,8 +145,9 @@ func (r *Recorder) Stats() Stats {
 	return s
 }
 
-// Flush writes every use that was noted so far. If the store fails, the next flush tries
-// again.
+// Flush writes every use that was noted so far. If the store fails, the next flush tries again.
+// Calls wait for each other. Requests do not wait for a write: the queue is exchanged under its
+// own lock.
 func (r *Recorder) Flush(ctx context.Context) error {
 	r.flushing.Lock()
 	defer r.flushing.Unlock()
@@ -220,6 +226,8 @@ func (r *Recorder) add(use *store.Use) {
 	}
 }
 
+// addDay adds a day to a use, which has each day once. So do addNetwork and addAsked with
+// theirs.
 func addDay(use *store.Use, day store.DayUse) {
 	for i := range use.Days {
 		if known := &use.Days[i]; known.Day == day.Day {

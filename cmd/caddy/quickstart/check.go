@@ -18,7 +18,8 @@ import (
 	"github.com/lumio-vision/caddy-system-keys/internal/gate"
 )
 
-// step is one call of the story, and the answer that it must get.
+// step is one call of the story, and the answer that it must get. A step without a key sends
+// none.
 type step struct {
 	name   string
 	method string // default: GET
@@ -31,15 +32,17 @@ type step struct {
 	then   func(body []byte) error // checks the body of the answer
 }
 
-// story is what the steps have learned so far.
+// story is what the steps have learned so far. Later steps read it by their pointers when they
+// are called.
 type story struct {
 	adminKey string
 	botKey   string
 	created  admin.KeyJSON
 }
 
-// check plays the story through real sockets. It stops at the first step with another
-// answer than promised.
+// check plays the story through real sockets. It stops at the first step with another answer
+// than promised. The cookie of the System page is kept as a browser keeps it. The last line of a
+// good run is "quickstart: ok".
 func (d *demo) check(ctx context.Context, out io.Writer) error {
 	actor := admin.Command("quickstart")
 	_, adminKey, err := d.service.Create(ctx, actor, admin.NewKey{Label: "Quickstart admin", IsSystem: true})
@@ -73,9 +76,13 @@ func (d *demo) check(ctx context.Context, out io.Writer) error {
 	return err
 }
 
-// steps returns the story. Its keys are pointers, since an earlier step mints the bot key.
+// steps returns the story. Its keys are pointers, since an earlier step mints the bot key. The
+// order matters: each step relies on those before it. Together they are what the project
+// promises: a key is needed, the upstream learns who calls, made-up identity does not arrive,
+// and a revocation holds at once.
 func (s *story) steps() []step {
 	const keys = "/v1/admin/system-keys"
+	// It has the form of a key and not the tag of one, so it is refused without Argon2id.
 	unminted := "lm_sys_" + strings.Repeat("1", 76)
 	forged := http.Header{"X-Lumio-Key-Id": {"forged"}, "X-Lumio-Admin": {"yes"}, "Connection": {"X-Lumio-Key-Id"}}
 	return []step{
@@ -104,7 +111,8 @@ func (s *story) steps() []step {
 	}
 }
 
-// call sends a step's request, and returns status and body of the answer.
+// call sends a step's request, and returns status and body of the answer. It follows redirects,
+// as after the form of the System page. An answer with another status is no error here.
 func (s *story) call(ctx context.Context, client *http.Client, url string, st *step) (int, []byte, error) {
 	var body io.Reader = http.NoBody
 	if st.body != nil {
@@ -141,7 +149,7 @@ func (s *story) call(ctx context.Context, client *http.Client, url string, st *s
 	return response.StatusCode, answer, err
 }
 
-// minted keeps the key that the admin has minted.
+// minted keeps the key that the admin has minted. It is nowhere else.
 func (s *story) minted(body []byte) error {
 	var answer struct {
 		Data admin.KeyJSON `json:"data"`

@@ -12,10 +12,12 @@ import (
 	"github.com/lumio-vision/caddy-system-keys/admin"
 )
 
-// demoPermission is the permission of the bot key.
+// demoPermission is the permission of the bot key. The demo asks nobody for it: it is there to
+// arrive at the upstream.
 const demoPermission = "bots:read"
 
-// greet mints an admin key and a bot key, and prints what to try with them.
+// greet mints an admin key and a bot key, and prints what to try with them. The calls are whole
+// commands with the keys in them, ready to be pasted.
 func (d *demo) greet(ctx context.Context, out io.Writer) error {
 	actor := admin.Command("quickstart")
 	_, adminKey, err := d.service.Create(ctx, actor, admin.NewKey{Label: "Quickstart admin", IsSystem: true})

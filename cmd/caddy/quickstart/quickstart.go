@@ -1,7 +1,11 @@
-// Package quickstart is a command that shows system keys at work: it runs a Caddy with a
-// demo upstream, an admin's key and a bot's key. The command is `caddy system-keys
-// quickstart` in every binary with this package. Our own binary also has it as `caddy
-// quickstart`.
+// Package quickstart is a command that shows system keys at work: it runs a Caddy with a demo
+// upstream, an admin's key and a bot's key. The command is `caddy system-keys quickstart` in
+// every binary with this package. Our own binary also has it as `caddy quickstart`.
+//
+// It runs the real thing: the same modules, store and sockets as a server, with a configuration
+// that is made here in place of a Caddyfile. So --check also tells whether a binary works. It
+// leaves nothing on the machine, unless --data names a folder, and touches neither the storage
+// nor the configuration of another Caddy.
 //
 // quickstart.go runs the demo, greet.go prints what to try, check.go tries it by itself, and
 // upstream.go is the demo's upstream.
@@ -29,7 +33,8 @@ import (
 	"github.com/lumio-vision/caddy-system-keys/store/open"
 )
 
-// Command is the quickstart as a command of Caddy.
+// Command is the quickstart as a command of Caddy. main.go registers it once more under the
+// root.
 var Command = caddycmd.Command{
 	Name:  "quickstart",
 	Usage: "[--data DIR] [--listen ADDRESS] [--metrics ADDRESS] [--public] [--check]",
@@ -55,11 +60,16 @@ time, and fails at the first that is not answered as promised.`,
 	},
 }
 
+// init makes the command a part of every binary that imports this package, without a list of
+// commands elsewhere.
 func init() { command.Add(Command) }
 
+// defaultListen is an address that only this machine reaches. The port is fixed, so that the
+// documentation can name it.
 const defaultListen = "127.0.0.1:8080"
 
-// demo is the quickstart while it runs.
+// demo is the quickstart while it runs. There is one at most in a process, as Caddy runs one
+// configuration at a time.
 type demo struct {
 	url      string
 	metrics  string // the address of Caddy's admin endpoint; empty if it is off
@@ -69,7 +79,9 @@ type demo struct {
 	upstream *demoUpstream
 }
 
-// runQuickstart runs the demo until a signal ends it, or plays the story with --check.
+// runQuickstart runs the demo until a signal ends it, or plays the story with --check. Whatever
+// ends it, Caddy is stopped before the folder of the store is removed. Further signals do
+// nothing, so that this is not cut short.
 func runQuickstart(cmd *cobra.Command, _ []string) (err error) {
 	ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
@@ -117,9 +129,10 @@ func runQuickstart(cmd *cobra.Command, _ []string) (err error) {
 	return nil
 }
 
-// metricsAddress returns the address of Caddy's admin endpoint. If the default address is
-// taken, such as by another Caddy, the demo runs without the endpoint. A chosen address that
-// is taken is an error.
+// metricsAddress returns the address of Caddy's admin endpoint. If the default address is taken,
+// such as by another Caddy, the demo runs without the endpoint. A chosen address that is taken
+// is an error. A check has no endpoint unless it was chosen, so that it disturbs no other Caddy.
+// An empty address means none.
 func metricsAddress(cmd *cobra.Command, check bool) (string, error) {
 	chosen := cmd.Flags().Changed("metrics")
 	if check && !chosen {
@@ -133,7 +146,8 @@ func metricsAddress(cmd *cobra.Command, check bool) (string, error) {
 	return address, nil
 }
 
-// storeFolder creates the folder of the store. CleanUp removes a temporary folder.
+// storeFolder creates the folder of the store. CleanUp removes a temporary folder. A folder that
+// is created is closed to other users, since it will hold the mint key and hashes of keys.
 func storeFolder(data string) (folder string, cleanUp func() error, err error) {
 	if data == "" {
 		folder, err = os.MkdirTemp("", "caddy-system-keys-")
@@ -145,7 +159,9 @@ func storeFolder(data string) (folder string, cleanUp func() error, err error) {
 	return folder, func() error { return nil }, err
 }
 
-// start runs the upstream, and a Caddy whose own storage lies beside the keys.
+// start runs the upstream, and a Caddy whose own storage lies beside the keys. After an error
+// nothing of it runs. The URL that is shown has an address that a browser can open, also if all
+// are listened on.
 func (d *demo) start(ctx context.Context, address string) error {
 	host, port, err := net.SplitHostPort(address)
 	if err != nil {
@@ -167,9 +183,10 @@ func (d *demo) start(ctx context.Context, address string) error {
 	return nil
 }
 
-// freeAddress checks that an address is free, before Caddy would fail with a longer error.
-// It picks a port in place of port 0. An address that other machines reach is wrong usage
-// without --public.
+// freeAddress checks that an address is free, before Caddy would fail with a longer error. It
+// picks a port in place of port 0. An address that other machines reach is wrong usage without
+// --public. Another process may still take the address before Caddy does; then Caddy's own error
+// is shown.
 func freeAddress(cmd *cobra.Command, listen string) (string, error) {
 	var config net.ListenConfig
 	listener, err := config.Listen(cmd.Context(), "tcp", listen)
@@ -184,14 +201,17 @@ func freeAddress(cmd *cobra.Command, listen string) (string, error) {
 	return address.String(), err
 }
 
-// config is Caddy's configuration: one server on loopback without TLS, whose handlers are
-// the admin plane, the check of keys, and the proxy. It is not persisted, so that it does
-// not replace the configuration of another Caddy of this user. The log shows errors only.
+// config is Caddy's configuration: one server on loopback without TLS, whose handlers are the
+// admin plane, the check of keys, and the proxy. It is not persisted, so that it does not
+// replace the configuration of another Caddy of this user. The log shows errors only, and takes
+// keys out of them.
 func (d *demo) config(address string) *caddy.Config {
 	handle := func(name string, settings map[string]any) map[string]any {
 		settings["handler"] = name
 		return settings
 	}
+	// The order is that of a Caddyfile: the admin plane answers its own paths, and everything
+	// else needs a key before it gets to the upstream.
 	routes := []any{map[string]any{"handle": []any{
 		handle("system_keys_admin", map[string]any{}),
 		handle("system_key_auth", map[string]any{}),
@@ -229,7 +249,8 @@ func (d *demo) config(address string) *caddy.Config {
 	}
 }
 
-// connect gets the service behind the admin plane from the app that Caddy runs.
+// connect gets the service behind the admin plane from the app that Caddy runs. The keys of the
+// demo are minted by it, without a request: there is no key yet that could make one.
 func (d *demo) connect(ctx context.Context) error {
 	module, err := caddy.ActiveContext().AppIfConfigured("system_keys")
 	if err != nil {
@@ -239,7 +260,8 @@ func (d *demo) connect(ctx context.Context) error {
 	return err
 }
 
-// stop stops Caddy before the upstream, which may still be answering requests.
+// stop stops Caddy before the upstream, which may still be answering requests. It waits for
+// those for the grace period at most.
 func (d *demo) stop() error {
 	return errors.Join(caddy.Stop(), d.upstream.close())
 }

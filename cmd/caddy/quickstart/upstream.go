@@ -12,15 +12,16 @@ import (
 	"github.com/lumio-vision/caddy-system-keys/caddymodule"
 )
 
-// demoUpstream is an API that knows nothing of keys. It answers with the identity that the
-// proxy has sent.
+// demoUpstream is an API that knows nothing of keys. It answers with the identity that the proxy
+// has sent. It stands for any service behind the proxy.
 type demoUpstream struct {
 	address string
 	server  *http.Server
 	done    chan error
 }
 
-// demoAnswer shows what the demo upstream has seen of a request.
+// demoAnswer shows what the demo upstream has seen of a request. It never repeats a credential:
+// it only says whether there was one, which there must not be.
 type demoAnswer struct {
 	Message     string            `json:"message"`
 	Path        string            `json:"path"`
@@ -28,7 +29,8 @@ type demoAnswer struct {
 	Credentials bool              `json:"credentials_seen"`
 }
 
-// startDemoUpstream serves on a free port of the loopback address.
+// startDemoUpstream serves on a free port of the loopback address. Nobody else can reach it from
+// another machine, past the proxy. The caller closes it.
 func startDemoUpstream(ctx context.Context) (*demoUpstream, error) {
 	var config net.ListenConfig
 	listener, err := config.Listen(ctx, "tcp", "127.0.0.1:0")
@@ -63,6 +65,7 @@ func answerIdentity(w http.ResponseWriter, r *http.Request) {
 	_ = encoder.Encode(answer) // if it fails, the client has gone away
 }
 
+// close ends all connections at once, and waits until the server has ended.
 func (u *demoUpstream) close() error {
 	err := u.server.Close()
 	if served := <-u.done; !errors.Is(served, http.ErrServerClosed) {
