@@ -25,22 +25,29 @@ type report struct {
 	} `json:"affected"`
 }
 
+// vulnerability is an entry of a module in the index. Modified is a time of RFC 3339, as the
+// report has it.
 type vulnerability struct {
 	ID       string `json:"id"`
 	Modified string `json:"modified"`
 }
 
+// module lists what is known of a module. govulncheck reads the reports of those alone that a
+// program uses.
 type module struct {
 	Path            string          `json:"path"`
 	Vulnerabilities []vulnerability `json:"vulns"`
 }
 
+// main takes two folders, and panics without them: only a script of this folder calls it.
 func main() {
 	if err := layOut(os.Args[1], os.Args[2]); err != nil {
 		log.Fatal(err)
 	}
 }
 
+// layOut writes each report as it is, under its id, and the two indexes that govulncheck asks
+// for. A report that names a module several times is listed once.
 func layOut(from, to string) error {
 	for _, name := range []string{"ID", "index"} {
 		if err := os.MkdirAll(filepath.Join(to, name), 0o755); err != nil {
@@ -81,12 +88,14 @@ func layOut(from, to string) error {
 	for _, m := range modules {
 		index = append(index, m)
 	}
+	// govulncheck searches this file as a whole, so the order does not matter.
 	if err := write(filepath.Join(to, "index", "modules.json"), index); err != nil {
 		return err
 	}
 	return write(filepath.Join(to, "index", "db.json"), map[string]time.Time{"modified": time.Now().UTC()})
 }
 
+// write writes a value as JSON, in place of a file that is there.
 func write(file string, value any) error {
 	text, err := json.Marshal(value)
 	if err != nil {

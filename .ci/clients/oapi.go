@@ -9,6 +9,12 @@ import (
 	keys "github.com/lumio-vision/caddy-system-keys/clients/generated/oapi"
 )
 
+// callByOapi calls each operation of the OpenAPI document once, with the client of oapi-codegen.
+// It checks that the answer has the type that the document says, and one value of it. The order
+// is that of a key's life: created, read, rotated, revoked, gone.
+//
+// The key "oapi" may only rotate itself, so its own calls show what a key without permissions
+// may do. A call that fails does not end the run: the next one may say why.
 func callByOapi(ctx context.Context, url, key string) error {
 	admin, err := oapiClient(url, key)
 	if err != nil {
@@ -24,6 +30,7 @@ func callByOapi(ctx context.Context, url, key string) error {
 		return err
 	}
 	var problems []error
+	// An answer of another status has no typed body. It is nil, with no error.
 	expect := func(right bool, what string, err error) {
 		if err != nil || !right {
 			problems = append(problems, fmt.Errorf("oapi-codegen: %s: %w", what, errors.Join(err, errors.New("not as described"))))
@@ -60,6 +67,8 @@ func callByOapi(ctx context.Context, url, key string) error {
 	return errors.Join(problems...)
 }
 
+// oapiClient makes a client that presents a key. The generated code leaves credentials to its
+// caller.
 func oapiClient(url, key string) (*keys.ClientWithResponses, error) {
 	return keys.NewClientWithResponses(url, keys.WithRequestEditorFn(func(_ context.Context, r *http.Request) error {
 		r.Header.Set("Authorization", "Bearer "+key)

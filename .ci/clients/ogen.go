@@ -10,18 +10,21 @@ import (
 	keys "github.com/lumio-vision/caddy-system-keys/clients/generated/ogen"
 )
 
-// bearer presents a system key.
+// bearer presents a system key. The document names two ways to authenticate, and a call needs
+// one of them.
 type bearer string
 
 func (b bearer) SystemKey(context.Context, keys.OperationName) (keys.SystemKey, error) {
 	return keys.SystemKey{Token: string(b)}, nil
 }
 
+// PersonToken says that there is none, so the client takes the other way.
 func (bearer) PersonToken(context.Context, keys.OperationName) (keys.PersonToken, error) {
 	return keys.PersonToken{}, ogenerrors.ErrSkipClientSecurity
 }
 
-// is returns an answer if it is of the type that is expected of it.
+// is returns an answer if it is of the type that is expected of it. The client of ogen returns
+// refusals as answers and not as errors, each of its own type.
 func is[T any](answer any, err error) (T, error) {
 	right, ok := answer.(T)
 	if err == nil && !ok {
@@ -30,6 +33,8 @@ func is[T any](answer any, err error) (T, error) {
 	return right, err
 }
 
+// callByOgen is callByOapi with the client of ogen. It sends members that are optional or may be
+// null, which the generators treat in different ways.
 func callByOgen(ctx context.Context, url, key string) error {
 	admin, err := keys.NewClient(url, bearer(key))
 	if err != nil {

@@ -7,8 +7,9 @@ import (
 	"github.com/compose-spec/compose-go/v2/cli"
 )
 
-// checkCompose loads the file as Docker Compose does: against the schema of the
-// Compose specification, and with every name that is referred to.
+// checkCompose loads the file as Docker Compose does: against the schema of the Compose
+// specification, and with every name that is referred to. No image is pulled, and no container
+// is made.
 func checkCompose(ctx context.Context, file string) error {
 	options, err := cli.NewProjectOptions([]string{file}, cli.WithInterpolation(true), cli.WithNormalization(true), cli.WithConsistency(true))
 	if err != nil {

@@ -12,7 +12,8 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
-// checkDockerfile runs the checks of `docker build --check`.
+// checkDockerfile runs the checks of `docker build --check`. Nothing is built. A warning counts
+// like an error, and names its line.
 func checkDockerfile(ctx context.Context, file string) error {
 	content, err := os.ReadFile(file)
 	if err != nil {
@@ -42,6 +43,7 @@ func checkDockerfile(ctx context.Context, file string) error {
 // is no part of what is checked.
 type images struct{}
 
+// ResolveImageConfig says that every image is there, for one platform. It makes no request.
 func (images) ResolveImageConfig(_ context.Context, name string, _ sourceresolver.Opt) (string, digest.Digest, []byte, error) {
 	config := []byte(`{"architecture":"amd64","os":"linux","config":{}}`)
 	return name, digest.FromBytes(config), config, nil

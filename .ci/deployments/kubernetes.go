@@ -19,6 +19,8 @@ import (
 // checkManifest decodes each document as `kubectl apply --validate=strict` has the
 // server do it: unknown and repeated fields, and values of a wrong type, are errors.
 func checkManifest(file string) error {
+	// The groups of which there are manifests. A manifest of another one is an error, as if it
+	// was mistyped.
 	scheme := runtime.NewScheme()
 	for _, add := range []func(*runtime.Scheme) error{
 		appsv1.AddToScheme, corev1.AddToScheme, networkingv1.AddToScheme, policyv1.AddToScheme,

@@ -13,13 +13,15 @@ import (
 	"github.com/prometheus/prometheus/promql/parser"
 )
 
-// checkRules loads the file as Prometheus does: fields, expressions and templates.
+// checkRules loads the file as Prometheus does: fields, expressions and templates. Whether an
+// alert fires is for the tests.
 func checkRules(file string) error {
 	_, problems := rulefmt.ParseFile(file, false, model.UTF8Validation, parser.NewParser(parser.Options{}), slog.New(slog.DiscardHandler))
 	return errors.Join(problems...)
 }
 
-// dashboard is what is looked at of one of Grafana's.
+// dashboard is what is looked at of one of Grafana's. Grafana has no schema that could be
+// checked.
 type dashboard struct {
 	Panels []struct {
 		Title   string
@@ -27,8 +29,9 @@ type dashboard struct {
 	}
 }
 
-// checkDashboard parses the expressions, with a duration in place of the one that
-// Grafana chooses.
+// checkDashboard parses the expressions, with a duration in place of the one that Grafana
+// chooses. A panel without an expression, or a file without panels, is an error: the names of
+// the members may have changed.
 func checkDashboard(file string) error {
 	content, err := os.ReadFile(file)
 	if err != nil {

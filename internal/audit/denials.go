@@ -12,7 +12,9 @@ import (
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
-// How many denials are recorded: of one key, and of all keys together.
+// How many denials are recorded: of one key, and of all keys together. One key gets a record a
+// second, after twenty at once: enough to see when it was used, and from where. All keys
+// together fill no more than a part of the queue of a [Writer].
 const (
 	denialsPerSecond    = 1
 	denialsAtOnce       = 20
@@ -39,6 +41,7 @@ type keyDenials struct {
 	skipped int64 // since the last denial that was recorded
 }
 
+// newDenialLimiter makes a limiter that counts nothing yet.
 func newDenialLimiter() *denialLimiter {
 	l := &denialLimiter{all: rate.NewLimiter(allDenialsPerSecond, allDenialsAtOnce)}
 	l.keys = lru.NewWithEvict(limitedKeys, func(_ store.ID, d *keyDenials) { l.uncounted += d.skipped })

@@ -22,8 +22,8 @@ const (
 	keepTimeout   = 10 * time.Second // of one call
 )
 
-// Keeper seals and prunes the log in the background. Any number of instances may do so at
-// the same time.
+// Keeper seals and prunes the log in the background. Any number of instances may do so at the
+// same time: the store does each record once. It is safe for concurrent use.
 type Keeper struct {
 	seal, prune *worker.Worker
 	unsealed    atomic.Bool // there may be records to seal

@@ -22,7 +22,8 @@ import (
 // then shows accidents, and cannot show a forger.
 type Sealer struct{ key []byte }
 
-// NewSealer makes a sealer. The secret may be empty.
+// NewSealer makes a sealer. The secret may be empty. The key is derived, so that a MAC of the
+// log is never one of anything else that has the same secret.
 func NewSealer(secret []byte) *Sealer {
 	h := hmac.New(sha256.New, secret)
 	h.Write([]byte("audit chain\x00"))

@@ -124,7 +124,8 @@ func (v *verifier) madeBy(mac []byte, compute func(*Sealer) []byte) (ok, unkeyed
 	return hmac.Equal(mac, compute(v.unkeyed)), true
 }
 
-// chainWalk goes through a chain from its anchor to its end.
+// chainWalk goes through a chain from its anchor to its end. It goes on behind a problem, so
+// that one bad record does not hide the others.
 type chainWalk struct {
 	*verifier
 	report *ChainReport

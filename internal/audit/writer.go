@@ -105,7 +105,8 @@ func Start(config Config) *Writer {
 	return w
 }
 
-// Add queues a record. If there is no room, it drops and counts the record.
+// Add queues a record. If there is no room, it drops and counts the record. So a flood does not
+// push out the records from before it.
 func (w *Writer) Add(r store.AuditRecord) {
 	r = r.Clean()
 	w.mu.Lock()

@@ -7,7 +7,8 @@ import (
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
-// Cut cuts every request of a key, and returns how many it has cut.
+// Cut cuts every request of a key, and returns how many it has cut. Requests that have ended
+// meanwhile do not count.
 func (f *InFlight) Cut(id store.ID, cause error) int {
 	return f.cutIf(id, func(*Request) error { return cause })
 }
@@ -74,8 +75,8 @@ func (f *InFlight) cutIf(id store.ID, cause func(*Request) error) int {
 	return n
 }
 
-// expiryInterval is how often the requests are searched for keys that have expired, while
-// there is a request whose key can expire.
+// expiryInterval is how often the requests are searched for keys that have expired, while there
+// is a request whose key can expire. So a request outlives its key by about so much at most.
 const expiryInterval = 250 * time.Millisecond
 
 // watchExpiry starts the timer for the next search, unless it is running.

@@ -141,7 +141,7 @@ func (f *InFlight) shard(id store.ID) *shard {
 	return &f.shards[at]
 }
 
-// Len is the number of requests.
+// Len is the number of requests. Requests that enter or leave meanwhile may be counted or not.
 func (f *InFlight) Len() int {
 	n := 0
 	for i := range f.shards {
@@ -153,7 +153,8 @@ func (f *InFlight) Len() int {
 	return n
 }
 
-// Keys returns the keys that have requests, in order.
+// Keys returns the keys that have requests, in order. A request that enters meanwhile may be
+// missing: its own last check comes later than the change that the caller looks for.
 func (f *InFlight) Keys() []store.ID {
 	seen := make(map[store.ID]struct{})
 	for i := range f.shards {

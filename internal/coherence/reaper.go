@@ -75,6 +75,8 @@ func (f *Follower) tidy(ctx context.Context, view *store.View) {
 	}
 }
 
+// reap removes a dead member, if it is still silent. Several instances may try it. One of them
+// does it, and logs it.
 func (f *Follower) reap(ctx context.Context, m store.Member) {
 	ctx, cancel := context.WithTimeout(ctx, tidyTimeout)
 	defer cancel()
@@ -84,6 +86,8 @@ func (f *Follower) reap(ctx context.Context, m store.Member) {
 	}
 }
 
+// prune removes old entries of the change log. An instance that still needs one of them forgets
+// everything.
 func (f *Follower) prune(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, tidyTimeout)
 	defer cancel()

@@ -13,7 +13,8 @@ import (
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
-// errStandby ends a session with a server that is only a standby.
+// errStandby ends a session with a server that is only a standby. It lags behind, so it may not
+// know of a revocation that was answered.
 var errStandby = errors.New("the server is a read-only standby")
 
 // renew takes a turn. It reports what was applied since the last turn, and applies the
@@ -58,7 +59,8 @@ func (f *Follower) renew(ctx context.Context, feed store.Feed) (again bool, err 
 	return applied, f.extend(ctx, view, t0)
 }
 
-// pull applies the changes that are new without a turn. It never extends the lease.
+// pull applies the changes that are new without a turn. It never extends the lease: other
+// instances do not see it, and may take this one for silent.
 func (f *Follower) pull(ctx context.Context, feed store.Feed) error {
 	view, err := f.ask(ctx, feed.Pull, f.newTurn())
 	if err != nil {
@@ -270,8 +272,9 @@ func (f *Follower) applyChange(ctx context.Context, change *store.Change) (int, 
 	return 0, f.flush(ctx, true) // also for a kind that only a newer version knows
 }
 
-// flush forgets everything, and looks up every key that has requests in flight. Rekeyed is as
-// in [InFlight.Review].
+// flush forgets everything, and looks up every key that has requests in flight. Rekeyed is as in
+// [InFlight.Review]. If it fails half-way, everything is forgotten all the same, and the caller
+// does not move on in the log.
 func (f *Follower) flush(ctx context.Context, rekeyed bool) error {
 	f.config.Cache.ForgetAll()
 	for _, id := range f.config.InFlight.Keys() {
@@ -301,7 +304,7 @@ func (f *Follower) review(ctx context.Context, id store.ID, rekeyed bool) (int, 
 	return f.config.InFlight.Review(id, row, rekeyed), nil
 }
 
-// setPlace changes the place under the lock.
+// setPlace changes the place under the lock. Only the loop calls it; others read the place.
 func (f *Follower) setPlace(change func(*Place)) {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -91,8 +91,9 @@ func (e *Engine) cutAll() {
 	e.Drain(unwind)
 }
 
-// close ends the parts. The instance leaves after the last request was let through, and
-// while the store is open.
+// close ends the parts. The instance leaves after the last request was let through, and while
+// the store is open. What requests have counted is written after that. The store comes last, as
+// all others write to it. An error of one part does not keep the others open.
 func (l *Live) close() error {
 	var errs []error
 	add := func(what string, err error) {

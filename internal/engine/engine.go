@@ -81,7 +81,9 @@ type Config struct {
 	Meter observe.Meter
 }
 
-// Engine is safe for concurrent use.
+// Engine is safe for concurrent use. Its life is: [New], [Engine.Start], [Engine.Drain],
+// [Engine.Close]. Requests ask it at any time, and get 503 before the store is open and after
+// the end.
 type Engine struct {
 	config Config
 	relay  *relay
@@ -103,7 +105,8 @@ type Engine struct {
 	running sync.WaitGroup // the goroutines that cancel ends
 }
 
-// Live has the parts of an engine whose store is open.
+// Live has the parts of an engine whose store is open. They are made together and end together,
+// so whoever has a Live has all of them. It is immutable.
 type Live struct {
 	Store    store.Store
 	Minter   *token.Minter
@@ -152,7 +155,8 @@ func New(config Config) (*Engine, error) {
 	return e, nil
 }
 
-// observe lets the meter measure the calls on a store or on the proof cache.
+// observe lets the meter measure the calls on a store or on the proof cache. A part that cannot
+// be measured is left alone.
 func (e *Engine) observe(part any) {
 	if o, ok := part.(observe.Observed); ok && e.config.Meter != nil {
 		o.Observe(e.config.Meter)

@@ -8,14 +8,16 @@ import (
 	"sync/atomic"
 )
 
-// relay is a log handler whose target can be replaced while it is in use.
+// relay is a log handler whose target can be replaced while it is in use. Loggers that were
+// derived from it follow to the new target.
 type relay struct {
 	targets *targets
 	// derive repeats the calls of With and WithGroup on each new target.
 	derive func(slog.Handler) slog.Handler
 }
 
-// targets are the attached handlers, the newest last.
+// targets are the attached handlers, the newest last. All relays of an engine share them. A
+// record takes no lock; only attach and detach do.
 type targets struct {
 	current atomic.Pointer[slog.Handler]
 
@@ -29,7 +31,8 @@ func newRelay() *relay {
 	return r
 }
 
-// attach adds a target. Calling detach removes it again.
+// attach adds a target. Calling detach removes it again, also if a newer one is attached. To
+// call detach twice does no harm.
 func (r *relay) attach(h slog.Handler) (detach func()) {
 	t := r.targets
 	t.mu.Lock()
@@ -55,6 +58,8 @@ func (t *targets) update() {
 	t.current.Store(newest)
 }
 
+// current is the newest target with all steps on it. It is made for each record: the engine logs
+// seldom.
 func (r *relay) current() slog.Handler { return r.derive(*r.targets.current.Load()) }
 
 // with returns a relay to the same targets that also takes a further step on each target.

@@ -113,7 +113,7 @@ func (e *Engine) startOpening() error {
 // too when it fails, and when it works again.
 const checkInterval = time.Minute
 
-// keepChecking checks the proof cache until ctx ends.
+// keepChecking checks the proof cache until ctx ends. The cache itself logs what has changed.
 func (e *Engine) keepChecking(ctx context.Context) {
 	tick := time.NewTicker(checkInterval)
 	defer tick.Stop()
@@ -177,7 +177,8 @@ func (e *Engine) logFailure(failure *Failure) {
 	}
 }
 
-// keepFailure keeps the error of an attempt for [Engine.Failure]; nil for a success.
+// keepFailure keeps the error of an attempt for [Engine.Failure]; nil for a success. The time is
+// that of the first failure in a row.
 func (e *Engine) keepFailure(err error, at time.Time) {
 	if err == nil {
 		e.failure.Store(nil)
@@ -190,7 +191,8 @@ func (e *Engine) keepFailure(err error, at time.Time) {
 	e.failure.Store(&Failure{Err: err, Since: at, Final: refused || e.config.Embedded})
 }
 
-// open makes one attempt. If it fails, it leaves nothing open.
+// open makes one attempt. If it fails, it leaves nothing open. The engine is live when it
+// returns nil, and may still have no lease.
 func (e *Engine) open(ctx context.Context) error {
 	s, err := e.config.Open(ctx)
 	if err != nil {
@@ -209,7 +211,9 @@ func (e *Engine) open(ctx context.Context) error {
 	return nil
 }
 
-// assemble makes the parts and starts to follow the changes of the store.
+// assemble makes the parts and starts to follow the changes of the store. The order matters: the
+// follower starts last but for the signer, since it calls the verifier, the keeper and the
+// expiry from its first turn on.
 func (e *Engine) assemble(s store.Store, minter *token.Minter) *Live {
 	now := time.Now //nolint:forbidigo // the real clock is wired here
 	e.observe(s)

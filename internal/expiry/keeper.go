@@ -75,7 +75,8 @@ func Start(config Config) *Keeper {
 	return k
 }
 
-// Before is the time before which keys must have expired, to be deleted now.
+// Before is the time before which keys must have expired, to be deleted now. The clock is that
+// of this machine.
 func (k *Keeper) Before() time.Time { return k.config.Now().Add(-k.config.Retention) }
 
 // Delete says that there are keys to delete. It does not wait.
@@ -87,7 +88,8 @@ func (k *Keeper) Delete() {
 // Close ends the work, and waits for the call that is running.
 func (k *Keeper) Close() { k.worker.Close() }
 
-// delete deletes some keys of each kind with their records, in one transaction each.
+// delete deletes some keys of each kind with their records, in one transaction each. Another
+// instance may have deleted them by then, which is no error.
 func (k *Keeper) delete(ctx context.Context) (more bool, err error) {
 	for _, filter := range []*store.KeyFilter{
 		{Retired: true, Limit: deleteLimit}, {ExpiredBefore: k.Before(), Limit: deleteLimit},

@@ -98,8 +98,8 @@ func (c *Config) remote() bool {
 	return strings.HasPrefix(c.JWKS, "https://") || strings.HasPrefix(c.JWKS, "http://")
 }
 
-// isSecret reports whether the key of an algorithm is a secret (HMAC) that issuer and
-// verifier share.
+// isSecret reports whether the key of an algorithm is a secret (HMAC) that issuer and verifier
+// share. Whoever can verify such a token can also make one.
 func isSecret(algorithm string) bool { return strings.HasPrefix(algorithm, "HS") }
 
 // allows reports whether the configuration accepts an algorithm.

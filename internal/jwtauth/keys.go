@@ -19,21 +19,24 @@ import (
 )
 
 const (
-	// freshFor is how long a set is used before it is loaded again.
+	// freshFor is how long a set is used before it is loaded again. A key that the issuer has
+	// withdrawn is accepted for so long at most, while the issuer answers.
 	freshFor = 5 * time.Minute
-	// staleFor is how long a set is used while it cannot be loaded again.
+	// staleFor is how long a set is used while it cannot be loaded again. An outage of the
+	// issuer must not lock people out at once, and a withdrawn key must not be good for ever.
 	staleFor = time.Hour
 	// refetchFloor is the least time between two attempts to load. A key id that is not
 	// in the set may be that of a new key. It may also be invented, and a client can
 	// invent any number of ids.
 	refetchFloor = 10 * time.Second
 	loadTimeout  = 5 * time.Second
-	// maxSet bounds the text of a set, in bytes.
+	// maxSet bounds the text of a set, in bytes. The issuer is trusted, and the network on the
+	// way to it is not, if the URL has no TLS.
 	maxSet = 1 << 20
 )
 
-// keys are the keys of an issuer. The set is loaded when a token needs it. Keys are safe
-// for concurrent use.
+// keys are the keys of an issuer. The set is loaded when a token needs it: a server without
+// people asks nobody. Keys are safe for concurrent use.
 type keys struct {
 	// load reads the text of the set. It is nil if the only key is configured.
 	load func(ctx context.Context) ([]byte, error)
@@ -47,7 +50,8 @@ type keys struct {
 	loading chan struct{} // closed at the end of the attempt that is running; nil if none is
 }
 
-// singleKey makes a set of one key, which is never loaded.
+// singleKey makes a set of one key, which is never loaded. Another key needs another
+// configuration.
 func singleKey(key jwk.Key, now func() time.Time) (*keys, error) {
 	set := jwk.NewSet()
 	if err := set.AddKey(key); err != nil {
@@ -87,7 +91,8 @@ func (k *keys) find(ctx context.Context, id string) ([]jwk.Key, error) {
 	return nil, failure
 }
 
-// current returns the set, how old it is, and the error of the last attempt to load it.
+// current returns the set, how old it is, and the error of the last attempt to load it. The set
+// is nil before the first success.
 func (k *keys) current() (set jwk.Set, age time.Duration, failure error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -117,7 +122,9 @@ func (k *keys) reload(ctx context.Context) error {
 	}
 }
 
-// fetch makes one attempt to load the set. It outlives the request that began it.
+// fetch makes one attempt to load the set. It outlives the request that began it: others wait
+// for it, and a client that goes away must not be able to end it. An old set stays after a
+// failure.
 func (k *keys) fetch(done chan struct{}) {
 	ctx, cancel := context.WithTimeout(context.Background(), loadTimeout)
 	defer cancel()
@@ -143,8 +150,8 @@ func (k *keys) fetch(done chan struct{}) {
 	close(done)
 }
 
-// withID returns the keys of the set with this id, or all keys if the id is empty. It
-// leaves out keys that are not for signatures.
+// withID returns the keys of the set with this id, or all keys if the id is empty. It leaves out
+// keys that are not for signatures (RFC 7517 section 4.2). Several keys may have one id.
 func withID(set jwk.Set, id string) []jwk.Key {
 	var found []jwk.Key
 	for i := range set.Len() {
@@ -162,7 +169,7 @@ func withID(set jwk.Set, id string) []jwk.Key {
 	return found
 }
 
-// fromFile returns a function that reads a file.
+// fromFile returns a function that reads a file. The file may change while the server runs.
 func fromFile(path string) func(context.Context) ([]byte, error) {
 	return func(context.Context) ([]byte, error) {
 		f, err := os.Open(path)

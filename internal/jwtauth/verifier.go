@@ -44,7 +44,8 @@ const (
 	assertionType = "lumio-key+jwt"
 )
 
-// Claims are what a token says about a person.
+// Claims are what a token says about a person. The issuer vouches for them. Nobody has checked
+// whether the permissions are of a form that keys can have.
 type Claims struct {
 	// Subject identifies the person to the issuer. It is never empty.
 	Subject string
@@ -191,7 +192,8 @@ func fits(key jwk.Key, algorithm jwa.SignatureAlgorithm) bool {
 	return key.KeyType() == jwa.OKP()
 }
 
-// claims checks the claims of a token whose signature is good.
+// claims checks the claims of a token whose signature is good. The error is [ErrInvalid], for
+// whatever is wrong: an answer in more words would help whoever tries tokens.
 func (v *Verifier) claims(payload []byte) (*Claims, error) {
 	if nesting.Check(payload) != nil || !hasValidTimes(payload) || !utf8.Valid(payload) {
 		return nil, ErrInvalid
@@ -262,8 +264,8 @@ func claim(token jwt.Token, path string) (value any) {
 	return value
 }
 
-// permissions reads a claim that is a list of strings, or one string with blanks. Any
-// other value is no permissions.
+// permissions reads a claim that is a list of strings, or one string with blanks. Any other
+// value is no permissions: what cannot be read grants nothing.
 func permissions(claim any) []string {
 	var list []string
 	switch claim := claim.(type) {

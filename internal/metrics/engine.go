@@ -183,7 +183,7 @@ func (c *engineCollector) Collect(into chan<- prometheus.Metric) {
 			into <- prometheus.MustNewConstMetric(r.desc, r.kind, value)
 		}
 	}
-	// The counts are of the store, and are read from memory. A scrape never asks the store.
+	// A scrape hardly ever asks the store: the counts are kept while no key has changed.
 	if counts, ok := state.Live.Expiry.Expiring(state.Live.Follower.Place().Applied.Rev); ok {
 		for i, window := range expiry.Windows {
 			into <- prometheus.MustNewConstMetric(c.expiring, prometheus.GaugeValue, float64(counts[i]), window.Name)

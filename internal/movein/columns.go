@@ -13,7 +13,8 @@ import (
 // ErrSameTable means that the table to read is the one that the target keeps its keys in.
 var ErrSameTable = errors.New("this is the table of the store itself")
 
-// Column says in which column of the other table a part of a key is.
+// Column says in which column of the other table a part of a key is. Before [Lay] it says where
+// it is expected, and afterwards where it is.
 type Column struct {
 	// Ours is our name, as in [Problem], and Theirs the name in the other table. Theirs is
 	// empty if an optional column is not there.

@@ -17,7 +17,8 @@ import (
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
-// CreatedBy is what an imported key has in created_by.
+// CreatedBy is what an imported key has in created_by. It tells such keys from those that a
+// service has written into the table by itself.
 const CreatedBy = store.Imported
 
 // Time is a time of the other database, which knows infinite times.
@@ -26,7 +27,8 @@ type Time struct {
 	Infinite bool
 }
 
-// Row is a row of the other table. NULL is an empty text or a zero time.
+// Row is a row of the other table. NULL is an empty text or a zero time. Nothing in it is
+// trusted: the texts may hold keys, hashes and control characters.
 type Row struct {
 	ID, Label, Hash string
 	// Permissions is JSON, whatever the type of the column: null, a text or an array.
@@ -43,9 +45,10 @@ type Problem struct {
 	Reason string `json:"reason"`
 }
 
-// Key returns the key that a row becomes, and all problems of the row. If there are
-// problems, the key must not be kept. If relabel is set, a label that breaks a rule is
-// repaired where that can be done.
+// Key returns the key that a row becomes, and all problems of the row. If there are problems,
+// the key must not be kept. If relabel is set, a label that breaks a rule is repaired where that
+// can be done. Nothing else is ever repaired: another hash, permission or expiry would be
+// another key. The owner repairs those in the other table.
 func (r *Row) Key(relabel bool) (key store.Key, problems []Problem) {
 	add := func(field, reason string) { problems = append(problems, Problem{field, Redact(reason)}) }
 	addError := func(field string, err error) {
@@ -111,7 +114,8 @@ func (r *Row) label(id store.ID, relabel bool) (string, error) {
 	return repaired, nil
 }
 
-// otherHashes are the beginnings of hashes that are not Argon2id.
+// otherHashes are the beginnings of hashes that are not Argon2id. They only make the message
+// better: no other hash is accepted.
 var otherHashes = []struct{ prefix, name string }{
 	{"$2", "bcrypt"},
 	{"$argon2i$", "Argon2i"},
@@ -199,9 +203,9 @@ var hashed = regexp.MustCompile(`\$[0-9A-Za-z-]{1,20}\$\S{20,}`)
 func Redact(s string) string { return hashed.ReplaceAllLiteralString(token.Redact(s), token.Redacted) }
 
 // Compare says why a row cannot become a key because a row with this id is there already. If
-// both are the same key with the same contents, there is no problem. Last use differs as
-// soon as the key is used. If the other table does not say when the key was created, it is
-// not compared.
+// both are the same key with the same contents, there is no problem. Last use differs as soon as
+// the key is used. If the other table does not say when the key was created, it is not compared.
+// So an import that was interrupted, or is run twice, ends well.
 func Compare(key, stored *store.Key) *Problem {
 	if !stored.Foreign {
 		return &Problem{"id", "belongs to a key that was minted here"}
