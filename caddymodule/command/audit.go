@@ -58,6 +58,8 @@ func readAudit(cmd *cobra.Command, _ []string) (action, error) {
 		return nil, Usagef("--json, --csv and --verify exclude each other")
 	}
 	if verify, _ := cmd.Flags().GetBool("verify"); verify {
+		// A part of a chain cannot be verified. Somebody who believes it was would trust the
+		// rest.
 		for _, name := range []string{"key", "label", "event", "actor", "since"} {
 			if cmd.Flags().Changed(name) {
 				return nil, Usagef("--verify looks at the whole log: not with --%s", name)
@@ -68,6 +70,7 @@ func readAudit(cmd *cobra.Command, _ []string) (action, error) {
 	query := store.AuditQuery{Limit: store.MaxAuditLimit}
 	query.Label, _ = cmd.Flags().GetString("label")
 	actor, _ := cmd.Flags().GetString("actor")
+	// An id in capital letters is the same actor.
 	query.Actor = store.Canonical(actor)
 	if text, _ := cmd.Flags().GetString("key"); text != "" {
 		id, err := store.ParseKeyID(text)
@@ -111,6 +114,7 @@ func printRecords(cmd *cobra.Command, t *target, query *store.AuditQuery, p prin
 			}
 		}
 		n += len(page.Records)
+		// The total is counted here: the store stops counting at [store.MaxAuditTotal].
 		if page.Next == (store.ID{}) {
 			return p.end(n)
 		}
@@ -151,6 +155,7 @@ func verifyAudit(cmd *cobra.Command, t *target) error {
 		fmt.Fprintln(out, "ok")
 		return nil
 	}
+	// Records that a server has sealed under its secret seem broken to whoever does not have it.
 	if len(secrets) == 0 {
 		return errors.New("the audit log does not verify without a secret: name the configuration that has it with --config")
 	}

@@ -45,6 +45,7 @@ func backUp(cmd *cobra.Command, args []string) (err error) {
 	if err != nil {
 		return err
 	}
+	// No target is opened: that would migrate the store.
 	location, err := new(target).locate(cmd)
 	if err != nil {
 		return err
@@ -61,6 +62,8 @@ func backUp(cmd *cobra.Command, args []string) (err error) {
 		return err
 	}
 	options := openOptions(cmd, false)
+	// Not for reading only: the copy is made by the connection that writes, and has what is in
+	// the write-ahead log. A running server is not disturbed.
 	s, err := sqlite.Open(cmd.Context(), location.Name, sqlite.Options{MustExist: true, SameOwner: true, Logger: options.Logger})
 	if err != nil {
 		return missing(location, err)

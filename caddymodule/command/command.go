@@ -63,6 +63,8 @@ func Add(c caddycmd.Command) { added = append(added, c) }
 // end with status 0. A script with a typing error would believe that its key was revoked.
 func addSubcommands(cmd *cobra.Command) {
 	cmd.SuggestionsMinimumDistance = 2 // Cobra's own default, which it sets too late for Args
+	// A word that is no subcommand is an argument to Cobra, so the arguments are where it is
+	// found.
 	cmd.Args = func(cmd *cobra.Command, args []string) error {
 		if len(args) == 0 {
 			return nil
@@ -87,6 +89,8 @@ func addSubcommands(cmd *cobra.Command) {
 	patterns := patternsCommand()
 	Strict(patterns)
 	cmd.AddCommand(patterns)
+	// These are the last in the help. Each is a command of Caddy's, of which only this much is
+	// used.
 	for _, c := range added {
 		sub := &cobra.Command{Use: c.Name + " " + c.Usage, Short: c.Short, Long: c.Long}
 		c.CobraFunc(sub)

@@ -64,6 +64,7 @@ func readCreate(cmd *cobra.Command, _ []string) (action, error) {
 		return nil, err
 	}
 	return func(cmd *cobra.Command, t *target) error {
+		// The lifetime begins when the command runs, and not when a service first uses the key.
 		want := admin.NewKey{Label: label, Permissions: permissions, IsSystem: isSystem, Networks: networks}
 		if lifetime > 0 {
 			want.ExpiresAt = t.now().Add(lifetime)
@@ -80,6 +81,7 @@ func readCreate(cmd *cobra.Command, _ []string) (action, error) {
 			return err
 		}
 		if err := printNewKey(cmd, key, plain, asJSON); err != nil {
+			// Nobody waits for servers to refuse the key: none of them has seen it.
 			if _, undo := service.Revoke(cmd.Context(), operator(), key.ID); undo != nil {
 				return fmt.Errorf("the key could not be printed (%w), and it is still good: revoke %s (%w)", err, key.ID, undo)
 			}
@@ -97,6 +99,7 @@ func printNewKey(cmd *cobra.Command, key *store.Key, plain string, asJSON bool) 
 		return errors.New("standard output leads nowhere")
 	}
 	if asJSON {
+		// The object says all that the lines below would say, so standard error stays empty.
 		shown := admin.ShowKey(key)
 		shown.Key = plain
 		return newEncoder(cmd.OutOrStdout()).Encode(shown)
@@ -111,6 +114,7 @@ func printNewKey(cmd *cobra.Command, key *store.Key, plain string, asJSON bool) 
 	if !key.ExpiresAt.IsZero() {
 		fmt.Fprintf(cmd.ErrOrStderr(), "Expires: %s\n", key.ExpiresAt.Format(timeLayout))
 	}
+	// On a terminal this line stands above the key. In a pipe it goes another way.
 	fmt.Fprintln(cmd.ErrOrStderr(), "This key is shown once. Copy it now and store it securely:")
 	_, err := fmt.Fprintln(cmd.OutOrStdout(), plain)
 	return err

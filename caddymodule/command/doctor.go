@@ -92,6 +92,7 @@ func runDoctor(cmd *cobra.Command, _ []string) error {
 	if _, usage := errors.AsType[*usageError](err); usage {
 		return err
 	}
+	// An error of locate is a finding about the configuration, as no store was looked for yet.
 	if d.check("configuration", d.checkConfiguration, err) {
 		d.checkStore(cmd.Context(), location)
 	}
@@ -249,6 +250,7 @@ func quoted(word string) string { return "'" + strings.ReplaceAll(word, "'", `'\
 // table. Without them changes of keys are not logged, and servers must read every key anew.
 func (d *doctor) checkTriggers(ctx context.Context, found *store.Inspection) (string, error) {
 	if len(found.Triggers) > 0 {
+		// The triggers of a file cannot be switched off, so somebody has changed its schema.
 		remedy := "stop the servers, and restore a backup of the file"
 		if found.Role != "" {
 			remedy = "as the owner of the tables run " + strings.Join(found.Enable, " ") +
@@ -291,6 +293,7 @@ func (d *doctor) checkMembers(ctx context.Context, found *store.Inspection) (str
 		alive = append(alive, fmt.Sprintf("%s (lease %s)", name, m.TTL))
 	}
 	switch {
+	// The advice differs: without another server nobody removes the dead ones.
 	case len(dead) > 0 && len(alive) > 0:
 		return "", fmt.Errorf("dead: %s: look whether that server is up and reaches the store; the others remove it if not", strings.Join(dead, "; "))
 	case len(dead) > 0:

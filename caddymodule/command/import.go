@@ -71,12 +71,14 @@ func readImport(cmd *cobra.Command, _ []string) (action, error) {
 		}
 		return unfollow, nil
 	}
+	// Only --unfollow does without them.
 	for _, required := range []string{"from", "table"} {
 		if !cmd.Flags().Changed(required) {
 			return nil, Usagef("--%s is required", required)
 		}
 	}
 	dsn, _ := cmd.Flags().GetString("from")
+	// A schema is not asked for: --table has one, and the other database has no store of ours.
 	location, err := locateDSN("--from", dsn)
 	if err != nil {
 		return nil, err

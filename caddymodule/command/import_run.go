@@ -52,6 +52,7 @@ func (i *importer) run(cmd *cobra.Command, t *target, source *postgres.Store) er
 	i.target, i.now = t.store, t.now().UTC().Truncate(time.Microsecond)
 	i.totals.Problems = make(map[string]int)
 	i.progress = newProgressLine(cmd.ErrOrStderr(), t.now)
+	// ReadTable refuses the table of this store itself.
 	i.from.Target = t.store
 	var layout movein.Layout
 	i.from.Found = func(found movein.Layout) {
@@ -66,12 +67,14 @@ func (i *importer) run(cmd *cobra.Command, t *target, source *postgres.Store) er
 		return i.read(ctx, source)
 	}
 	var err error
+	// The rows of a table that is to be followed are written later, by FollowTable.
 	if i.dryRun || i.from.Follow {
 		err = read(nil)
 	} else {
 		err = i.target.AddKeys(ctx, read)
 	}
 	i.progress.clear()
+	// After any other error the totals are of a part of the table, and would mislead.
 	if err == nil || errors.Is(err, errUnfit) {
 		err = errors.Join(err, i.report.end(&i.totals))
 	}
@@ -164,6 +167,7 @@ func (i *importer) flush(ctx context.Context) error {
 			if r.repaired() {
 				i.totals.Relabelled++
 			}
+			// Only a key that is stored gets this time. Compare must see that the row had none.
 			if r.key.CreatedAt.IsZero() {
 				r.key.CreatedAt = i.now
 			}

@@ -101,6 +101,8 @@ func printKeys(cmd *cobra.Command, t *target, query *store.KeyQuery, p printer[s
 		if err != nil {
 			return err
 		}
+		// The permissions that nobody asked for are not a part of the query, so each page is
+		// sorted out here.
 		if unused {
 			if page.Keys, err = unusedOf(cmd.Context(), service.Store, page.Keys); err != nil {
 				return err

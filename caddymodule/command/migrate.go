@@ -41,6 +41,8 @@ is made if need be. The old one's must be up to date.`,
 	cmd.Flags().String("to", "", "The store to move to, which must be empty")
 	cmd.Flags().String("from-schema", "", "The schema of the PostgreSQL store that --from names, if it has one of its own")
 	cmd.Flags().String("to-schema", "", "The same for --to")
+	// The action has nothing left to do. It is there so that the flags for the store work as
+	// everywhere.
 	upToDate := onStore(func(*cobra.Command, []string) (action, error) {
 		return func(cmd *cobra.Command, _ *target) error {
 			// Opening the store for a command migrates it.

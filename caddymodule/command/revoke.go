@@ -65,6 +65,7 @@ func readRevoke(cmd *cobra.Command, args []string) (action, error) {
 		}
 		ids = append(ids, id)
 	}
+	// Before the store is opened: without a terminal nothing may happen at all.
 	yes, err := agreed(cmd, false)
 	if err != nil {
 		return nil, err

@@ -82,6 +82,7 @@ func rotate(cmd *cobra.Command, t *target, id store.ID, want admin.RotateOptions
 	if !want.Now {
 		fmt.Fprintln(cmd.ErrOrStderr(), endOf(rotation.Old))
 	}
+	// Nothing has ended yet, so there is nothing to wait for.
 	if rotation.Ended == nil {
 		return nil
 	}
@@ -114,6 +115,7 @@ func endOf(old *store.Key) string {
 // whoever needs another key rotates it again. It does not wait until servers refuse the new key.
 // The error names the next step, since the holder of the old key has an end ahead.
 func unprinted(cmd *cobra.Command, service *admin.Service, rotation *admin.Rotation, now bool, err error) error {
+	// The holder of the old key learns how much time is left.
 	next := fmt.Sprintf("the old key ends at %s all the same: rotate it again for another", minuteOf(rotation.Old.ExpiresAt))
 	if now {
 		next = "the old key has ended too: create another"

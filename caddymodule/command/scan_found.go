@@ -78,6 +78,7 @@ func (s *scan) stateOf(id store.ID) keyState {
 	key, err := s.target.store.Key(s.cmd.Context(), id)
 	switch {
 	case errors.Is(err, store.ErrNotFound):
+		// The label helps to find the holder of a key that leaked, also if it was revoked since.
 		state.State = keyGone
 		if key, _, err = s.target.service().Revoked(s.cmd.Context(), id); err != nil {
 			s.fail(fmt.Errorf("the label of %s: %w", id, err))
@@ -116,6 +117,7 @@ func (s *scan) end(revoke bool) error {
 		}
 	}
 	switch {
+	// A key that was found outweighs a file that was not read. With --revoke too: it had leaked.
 	case s.places > 0:
 		return errors.Join(&foundError{s.places}, s.failed)
 	case s.unread > 0:

@@ -33,6 +33,7 @@ func (s *scan) path(name string) {
 func (s *scan) folder(name string) {
 	// With a separator at its end, a link that was named is followed.
 	root := strings.TrimSuffix(name, string(filepath.Separator)) + string(filepath.Separator)
+	// The function returns no error but SkipDir, so WalkDir returns none.
 	_ = filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {
 		switch {
 		case err != nil:
@@ -69,6 +70,7 @@ func (s *scan) file(name string) {
 // error of reading counts.
 func (s *scan) stream(name string, stream io.Reader) {
 	s.searched++
+	// The name is printed with each key that is found, so it is cleaned once.
 	file := shown(name)
 	if err := s.minter.Scan(stream, func(line int, id [16]byte) { s.found(file, line, id) }); err != nil {
 		s.fail(err)

@@ -51,6 +51,7 @@ func printStatus(cmd *cobra.Command, _ []string) error {
 	if asJSON, _ := cmd.Flags().GetBool("json"); asJSON {
 		write = func(w io.Writer, s *metrics.Status) error { return json.NewEncoder(w).Encode(s) }
 	}
+	// The target has the address of the admin endpoint, even if there is an error.
 	t, err := openTarget(cmd)
 	answer := &metrics.Status{Instance: askServer(t.adminEndpoint)}
 	if err != nil { // the server may know since when the store cannot be opened
@@ -135,6 +136,7 @@ func writeStatus(w io.Writer, s *metrics.Status) error {
 				printable(i.Name), fmt.Sprint(i.Lease), fmt.Sprint(i.Applied), fmt.Sprint(i.Behind), minuteOf(i.JoinedAt), secondOf(i.SeenAt),
 			})
 		}
+		// The other columns are numbers and times, which are wrong if they are cut.
 		fit(rows, terminalWidth(w), 0)
 		if err := writeTable(w, rows); err != nil {
 			return err

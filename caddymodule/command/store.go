@@ -90,9 +90,10 @@ func onStore(read func(cmd *cobra.Command, args []string) (action, error)) func(
 // would say that there are no keys, and a revocation by flags would succeed and end none.
 var creators = []string{"create", "migrate"}
 
-// openTarget opens the store that the flags name, and brings its schema up to date. Only
-// the creators may create a store, and they create a SQLite file only if --store names it.
-// If openTarget fails, the target still has what the configuration says.
+// openTarget opens the store that the flags name, and brings its schema up to date. Only the
+// creators may create a store, and they create a SQLite file only if --store names it: the file
+// of a configuration is made by the server, as the user who must own it. If openTarget fails,
+// the target still has what the configuration says.
 func openTarget(cmd *cobra.Command) (*target, error) {
 	t := &target{params: phc.Default(), now: time.Now} //nolint:forbidigo // the real clock is wired here
 	mayCreate := slices.Contains(creators, cmd.Name())
@@ -107,6 +108,8 @@ func openTarget(cmd *cobra.Command) (*target, error) {
 // configuration is then not read, and --config has no effect.
 func (t *target) locate(cmd *cobra.Command) (open.Location, error) {
 	switch {
+	// An operator may name the store of a server whose configuration is not at hand, or a
+	// restored copy.
 	case cmd.Flags().Changed("store"):
 		return locateFlags(cmd, "store", "schema")
 	case cmd.Flags().Changed("schema"):
@@ -239,6 +242,7 @@ func refusePassword(flag, dsn string) error {
 		}
 		return nil
 	}
+	// A password that is partly typed is refused too: the part is on the command line.
 	if password, ok := parsed.User.Password(); ok && password != harmless {
 		return refused
 	}
@@ -276,6 +280,7 @@ func (t *target) locateConfigured(cmd *cobra.Command) (open.Location, error) {
 	if used == "" && len(raw) == 0 {
 		return open.Location{}, Usagef("there is no Caddyfile in this folder: name one with --config, or the store with --store")
 	}
+	// Only these parts of the configuration are read. Modules of other plugins are not loaded.
 	var config struct {
 		Admin caddy.AdminConfig `json:"admin"`
 		Apps  struct {
@@ -296,6 +301,7 @@ func (t *target) locateConfigured(cmd *cobra.Command) (open.Location, error) {
 	if err != nil {
 		return open.Location{}, fmt.Errorf("read configuration: system_keys: %w", err)
 	}
+	// A key that is created here must cost the servers as much as one of theirs.
 	if t.params, err = app.Argon2id.Params(); err != nil {
 		return open.Location{}, err
 	}

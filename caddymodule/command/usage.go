@@ -34,6 +34,7 @@ func Strict(cmd *cobra.Command) {
 	cmd.PreRunE = func(cmd *cobra.Command, _ []string) error { return report(cmd, refuseEmptyFlags(cmd)) }
 	cmd.RunE = func(cmd *cobra.Command, args []string) error { return report(cmd, execute(cmd, args)) }
 	cmd.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return report(cmd, &usageError{err}) })
+	// The list of all flags would push the error off the screen.
 	cmd.SilenceUsage = true
 }
 
@@ -42,6 +43,7 @@ func Strict(cmd *cobra.Command) {
 // never expires. It names all such flags at once. Flags that nobody has set are not looked at.
 func refuseEmptyFlags(cmd *cobra.Command) error {
 	var empty []error
+	// Visit leaves out flags that have their default, some of which are empty.
 	cmd.Flags().Visit(func(flag *pflag.Flag) {
 		values := []string{flag.Value.String()}
 		// The text of a list has brackets, so it is never empty. Each element is looked at
