@@ -38,7 +38,8 @@ type AskedJSON struct {
 	LastRequiredAt time.Time `json:"last_required_at"`
 }
 
-// ShowActivity gives the public form of an activity. No list is null.
+// ShowActivity gives the public form of an activity. No list is null. The times of a key that
+// was never used are null.
 func ShowActivity(a *store.Activity) ActivityJSON {
 	shown := ActivityJSON{
 		FirstUsedAt: orNull(a.FirstUsedAt), LastUsedAt: orNull(a.LastUsedAt),
@@ -64,6 +65,8 @@ var activityRoute = &Route{
 	Only:  "the activity of a key can be read", Produces: []string{MediaJSON},
 }
 
+// getActivity answers with what one key is used for. It is what the store has: instances write
+// their counts a little later.
 func getActivity(w http.ResponseWriter, r *http.Request, x *Exchange) error {
 	ctx, cancel := Bounded(r.Context())
 	defer cancel()

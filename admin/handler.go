@@ -14,7 +14,8 @@ import (
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
-// Config is what a [Handler] needs. The functions and Logger are required.
+// Config is what a [Handler] needs. The functions and Logger are required, but for ForwardedTLS.
+// All functions are called by many requests at the same time.
 type Config struct {
 	// Service returns the rules on the store that is open now, or an error
 	// while none is.
@@ -54,7 +55,9 @@ type Handler struct {
 	outages  rate.Sometimes // bounds what anybody can add to the log
 }
 
-// Surface is a part of the admin plane beside the REST API: GraphQL, or the page.
+// Surface is a part of the admin plane beside the REST API: GraphQL, or the page. Surfaces are
+// asked in the order in which [NewHandler] got them. Their methods must be safe for concurrent
+// use.
 type Surface interface {
 	// Route finds what an escaped path names. The path must be spelled exactly.
 	Route(escaped string) (*Route, store.ID, bool)
@@ -63,7 +66,7 @@ type Surface interface {
 	Fail(w http.ResponseWriter, r *http.Request, x *Exchange, refusal *gate.Refusal) bool
 }
 
-// NewHandler makes a handler.
+// NewHandler makes a handler. It does no input or output.
 func NewHandler(config Config, surfaces ...Surface) *Handler {
 	return &Handler{
 		config:   config,
@@ -73,7 +76,7 @@ func NewHandler(config Config, surfaces ...Surface) *Handler {
 	}
 }
 
-// Next hands a request on.
+// Next hands a request on to what comes behind the admin plane.
 type Next func(w http.ResponseWriter, r *http.Request) error
 
 // Serve answers a request. It hands a GraphQL document on that is not about system
@@ -90,7 +93,8 @@ func (h *Handler) Serve(w http.ResponseWriter, r *http.Request, next Next) error
 	return nil
 }
 
-// Exchange is a request and what is known about it so far.
+// Exchange is a request and what is known about it so far. It belongs to one request, and its
+// fields are set one after the other: Request, Route and ID, then Service and Actor.
 type Exchange struct {
 	Request store.AuditRequest
 	Route   *Route
@@ -105,13 +109,16 @@ type Exchange struct {
 	handedOn bool
 }
 
-// HandOn gives the request to the next handler.
+// HandOn gives the request to the next handler. After that the admin plane writes nothing,
+// whatever the error.
 func (x *Exchange) HandOn(w http.ResponseWriter, r *http.Request) error {
 	x.handedOn = true
 	return x.next(w, r)
 }
 
-// serve answers a request, or returns an error for the answer.
+// serve answers a request, or returns an error for the answer. The checks that need no store
+// come first: host, path, method, media type. They are the same for everybody, so they tell a
+// stranger nothing.
 func (h *Handler) serve(w http.ResponseWriter, r *http.Request, x *Exchange) error {
 	if err := h.checkHost(r); err != nil {
 		return err
@@ -146,9 +153,10 @@ func (h *Handler) checkHost(r *http.Request) error {
 	return &gate.Refusal{Status: http.StatusForbidden, Code: "host_not_allowed", Message: "the admin plane is not served under this host"}
 }
 
-// Identify finds out who calls. First it refuses what a page of another site makes a
-// browser send, and what asks for a media type that the answer does not have. Every
-// call does this, except those that are open to all.
+// Identify finds out who calls. First it refuses what a page of another site makes a browser
+// send, and what asks for a media type that the answer does not have. Every call does this,
+// except those that are open to all. It sets Actor and Service. An anonymous caller gets 401
+// before the store is asked for anything of the call.
 func (x *Exchange) Identify(r *http.Request) (err error) {
 	h := x.handler
 	if err := x.SameSite(r); err != nil {
@@ -165,7 +173,9 @@ func (x *Exchange) Identify(r *http.Request) (err error) {
 	return err
 }
 
-// SameSite refuses what a page of another site makes a browser send.
+// SameSite refuses what a page of another site makes a browser send. It goes by Sec-Fetch-Site,
+// and by Origin where a browser does not send that. Programs send neither, and are let through.
+// Safe methods are let through too: they change nothing.
 func (x *Exchange) SameSite(r *http.Request) error {
 	if err := x.handler.origins.Check(r); err != nil {
 		return &gate.Refusal{Status: http.StatusForbidden, Code: "cross_origin", Message: "a page of another site may not do this", Err: err}
@@ -173,7 +183,8 @@ func (x *Exchange) SameSite(r *http.Request) error {
 	return nil
 }
 
-// denied records that an actor was not allowed to do something.
+// denied records that an actor was not allowed to do something. Only 403 counts, and only if it
+// is known who has called. A key that is refused is recorded by [Identities.Refused].
 func (x *Exchange) denied(err error, refusal *gate.Refusal) {
 	if refusal.Status != http.StatusForbidden || x.Actor.Name == "" {
 		return
@@ -186,17 +197,19 @@ func (x *Exchange) denied(err error, refusal *gate.Refusal) {
 		map[string]any{"reason": refusal.Code, "message": err.Error()}))
 }
 
-// callTimeout bounds what a call asks of the store. A call that hangs keeps neither
-// its connection nor the process.
+// callTimeout bounds what a call asks of the store. A call that hangs keeps neither its
+// connection nor the process. Waits for a revocation are not bounded by it: they take as long as
+// a lease.
 const callTimeout = 10 * time.Second
 
-// Bounded makes the context of a call that reads.
+// Bounded makes the context of a call that reads. It ends when the client goes away.
 func Bounded(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(ctx, callTimeout)
 }
 
-// Detached makes the context of a call that writes. It does not end when the client
-// goes away: a write that has begun is finished.
+// Detached makes the context of a call that writes. It does not end when the client goes away: a
+// write that has begun is finished. Otherwise a client that gives up would decide whether a key
+// is deleted.
 func Detached(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(context.WithoutCancel(ctx), callTimeout)
 }

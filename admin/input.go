@@ -16,10 +16,12 @@ import (
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
-// maxBody bounds a request body, in bytes.
+// maxBody bounds a request body, in bytes. The longest good one is that of a new key with all
+// its permissions and networks, which is far shorter.
 const maxBody = 64 << 10
 
-// CreateInput is the body of a call that creates a key.
+// CreateInput is the body of a call that creates a key. Label is a pointer, since a label that
+// is left out and one that is empty are different mistakes.
 type CreateInput struct {
 	Label       *string  `json:"label"`
 	Permissions []string `json:"permissions"`
@@ -33,7 +35,8 @@ type Instant struct{ time.Time }
 
 var errInstant = errors.New("expires_at must be a time of the form 2006-01-02T15:04:05Z (RFC 3339)")
 
-// UnmarshalJSON implements [json.Unmarshaler].
+// UnmarshalJSON implements [json.Unmarshaler]. The error of package time would show the layouts
+// of Go.
 func (i *Instant) UnmarshalJSON(b []byte) error {
 	if i.Time.UnmarshalJSON(b) != nil {
 		return errInstant
@@ -41,7 +44,8 @@ func (i *Instant) UnmarshalJSON(b []byte) error {
 	return nil
 }
 
-// Key returns the wanted key. It checks only that the label is there.
+// Key returns the wanted key. It checks only that the label is there. [Service.Create] checks
+// the rest.
 func (c *CreateInput) Key() (NewKey, error) {
 	if c.Label == nil {
 		return NewKey{}, &store.InvalidError{Field: "label", Reason: "is required"}
@@ -55,9 +59,10 @@ func (c *CreateInput) Key() (NewKey, error) {
 	return want, nil
 }
 
-// ReadJSON reads a whole body of a bounded length. It stops at the first level of
-// nesting that is too deep.
+// ReadJSON reads a whole body of a bounded length. It stops at the first level of nesting that
+// is too deep: decoders call themselves for each level. The error is a refusal.
 func ReadJSON(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, error) {
+	// The announced length is a hint. Chunks have none, and a client may announce what it likes.
 	length := min(max(r.ContentLength, 0), limit)
 	return readBody(io.TeeReader(http.MaxBytesReader(w, r.Body, limit), new(nesting.Scanner)), int(length))
 }
@@ -129,7 +134,8 @@ func Decode(body []byte, into any, members ...string) error {
 	return nil
 }
 
-// Describe puts an error of encoding/json in words that name the member.
+// Describe puts an error of encoding/json in words that name the member. It never names a type
+// of Go.
 func Describe(err error) string {
 	if wrong, ok := errors.AsType[*json.UnmarshalTypeError](err); ok && wrong.Field != "" {
 		return fmt.Sprintf("%s must not be a %s", wrong.Field, wrong.Value)
@@ -204,7 +210,7 @@ func skipValue(decoder *json.Decoder) error {
 	return nil
 }
 
-// readClosing reads the closing bracket of an object or a list.
+// readClosing reads the closing bracket of an object or a list. A body may end before it.
 func readClosing(decoder *json.Decoder) error {
 	if _, err := decoder.Token(); err != nil {
 		return BadRequest("malformed body: " + err.Error())

@@ -11,10 +11,12 @@ import (
 	"github.com/lumio-vision/caddy-system-keys/internal/gate"
 )
 
+// mediaForm is the media type of an HTML form that has no files.
 const mediaForm = "application/x-www-form-urlencoded"
 
-// checkContentType refuses a body that is not JSON. A form of another site cannot send
-// JSON.
+// checkContentType refuses a body that is not JSON. A form of another site cannot send JSON: for
+// this media type a browser asks first (CORS preflight), and gets no permission from us. A POST
+// must say what it sends. Other methods may have no body.
 func checkContentType(r *http.Request) error {
 	if len(r.Header["Content-Type"]) == 0 && r.Method != http.MethodPost {
 		return nil
@@ -27,7 +29,8 @@ func checkContentType(r *http.Request) error {
 	return nil
 }
 
-// hasNoBody reports whether a request has no body, and does not say that it has one.
+// hasNoBody reports whether a request has no body, and does not say that it has one. The length
+// of a body in chunks is not known, so it counts as a body.
 func hasNoBody(r *http.Request) bool {
 	return r.ContentLength == 0 && len(r.Header["Content-Type"]) == 0
 }
@@ -38,8 +41,9 @@ func IsForm(r *http.Request) bool {
 	return mediaType == mediaForm
 }
 
-// mediaTypeOf returns the media type of a body. It is empty if the request does not say
-// it, or says it twice, or if the body is compressed.
+// mediaTypeOf returns the media type of a body. It is empty if the request does not say it, or
+// says it twice, or if the body is compressed. Readers differ in which of two fields counts, and
+// nothing here decompresses.
 func mediaTypeOf(r *http.Request) (mediaType string, parameters map[string]string) {
 	fields := r.Header["Content-Type"]
 	if len(fields) != 1 || r.Header.Get("Content-Encoding") != "" {
@@ -57,7 +61,8 @@ func unsupportedMediaType(message string) *gate.Refusal {
 	return &gate.Refusal{Status: http.StatusUnsupportedMediaType, Code: "unsupported_media_type", Message: message}
 }
 
-// Accepts refuses a client that accepts no media type of the answer.
+// Accepts refuses a client that accepts no media type of the answer, before the call changes
+// anything.
 func (r *Route) Accepts(request *http.Request) error {
 	if _, ok := r.Preferred(request); ok {
 		return nil
@@ -106,7 +111,8 @@ func weightOf(accept, mediaType string) float64 {
 	return weight
 }
 
-// hostOf returns a Host field without its port.
+// hostOf returns a Host field without its port, the brackets of IPv6, and the dot at the end of
+// a full name: all of these name the same host.
 func hostOf(host string) string {
 	if name, _, err := net.SplitHostPort(host); err == nil {
 		host = name
@@ -114,9 +120,9 @@ func hostOf(host string) string {
 	return strings.TrimSuffix(strings.Trim(host, "[]"), ".")
 }
 
-// ReadForm reads a form as strictly as [Decode] reads JSON. Unknown and repeated
-// fields are refused, missing fields are empty, and parameters of the URL do not
-// count.
+// ReadForm reads a form as strictly as [Decode] reads JSON. Unknown and repeated fields are
+// refused, missing fields are empty, and parameters of the URL do not count. The error is a
+// refusal.
 func ReadForm(w http.ResponseWriter, r *http.Request, allowed ...string) (map[string]string, error) {
 	if !IsForm(r) {
 		return nil, unsupportedMediaType("the body must be a form")

@@ -8,7 +8,8 @@ import (
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
-// The paths of the admin plane.
+// The paths of the admin plane. All are below the base. Clients have them in their code, so they
+// do not change.
 const (
 	keysPath    = "/v1/admin/system-keys"
 	auditPath   = "/v1/admin/audit-log"
@@ -87,7 +88,9 @@ func (h *Handler) oursInAnyReading(p string) bool {
 	return false
 }
 
-// ours reports whether a cleaned path is one of ours, in ASCII letters of any case.
+// ours reports whether a cleaned path is one of ours, in ASCII letters of any case. All that is
+// below one of ours counts, whether or not it names something. GraphQL has nothing below its
+// path.
 func (h *Handler) ours(cleaned string) bool {
 	if !IsBelow(cleaned, h.config.Base) {
 		return false
@@ -103,8 +106,8 @@ func IsBelow(p, of string) bool {
 	return len(p) >= len(of) && strings.EqualFold(p[:len(of)], of) && (len(p) == len(of) || p[len(of)] == '/')
 }
 
-// keyOf returns the id of the key that a path below the collection names, and what stands
-// behind the id.
+// keyOf returns the id of the key that a path below the collection names, and what stands behind
+// the id. Below is empty or begins with a slash.
 func keyOf(escaped string) (id store.ID, below string, ok bool) {
 	text, found := strings.CutPrefix(escaped, keysPath+"/")
 	if end := strings.IndexByte(text, '/'); end >= 0 {

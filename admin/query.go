@@ -13,12 +13,13 @@ import (
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
-// Parameters are the parameters of a list, by their names in a query. A GraphQL field
-// has the same parameters in another spelling.
+// Parameters are the parameters of a list, by their names in a query. A GraphQL field has the
+// same parameters in another spelling, and the command line has them as flags. So each is
+// checked in one place.
 type Parameters map[string]string
 
-// parseQuery reads a query. It refuses unknown and repeated parameters. If a mistyped
-// filter were ignored, the answer would show more than was asked for.
+// parseQuery reads a query. It refuses unknown and repeated parameters. If a mistyped filter
+// were ignored, the answer would show more than was asked for. The error is a refusal.
 func parseQuery(raw string, allowed ...string) (Parameters, error) {
 	values, err := url.ParseQuery(raw)
 	if err != nil {
@@ -46,8 +47,9 @@ func onlyOnce(values url.Values, kind string, allowed []string) (map[string]stri
 // keyParameters are those of the list of keys.
 var keyParameters = []string{"limit", "cursor", "sort", "q", "unused_since", "expiring_before", "expired"}
 
-// KeyQuery checks the parameters of the list of keys. The error names every wrong
-// parameter. Keys that have expired by now are left out, unless the parameters ask for them.
+// KeyQuery checks the parameters of the list of keys. The error names every wrong parameter, as
+// one or more [*store.InvalidError]. Keys that have expired by now are left out, unless the
+// parameters ask for them. A cursor belongs to one order: with another one it is wrong.
 func KeyQuery(p Parameters, now time.Time) (*store.KeyQuery, error) {
 	query := &store.KeyQuery{}
 	var errs [7]error
@@ -75,8 +77,9 @@ var (
 	revokeParameters = append([]string{"dry_run"}, revokeFilters...)
 )
 
-// revokeQuery reads the query of the deletion of many keys. Only except may be there more
-// than once.
+// revokeQuery reads the query of the deletion of many keys. Only except may be there more than
+// once. A DELETE has its filter in the query, since a body of one has no meaning (RFC 9110
+// section 9.3.5).
 func revokeQuery(raw string) (filter *store.KeyFilter, dryRun bool, err error) {
 	values, err := url.ParseQuery(raw)
 	if err != nil {
@@ -133,7 +136,7 @@ func RevokeFilter(p Parameters, except []string) (*store.KeyFilter, error) {
 // auditParameters are those of the audit log.
 var auditParameters = []string{"key_id", "label", "event", "actor", "since", "until", "limit", "cursor"}
 
-// AuditQuery checks the parameters of the audit log.
+// AuditQuery checks the parameters of the audit log. The error names every wrong one.
 func AuditQuery(p Parameters) (*store.AuditQuery, error) {
 	query := &store.AuditQuery{Event: store.AuditEvent(p["event"])}
 	var errs [8]error
@@ -164,7 +167,8 @@ func AuditQuery(p Parameters) (*store.AuditQuery, error) {
 // errCursor is also for a cursor of the same list in another order.
 var errCursor = &store.InvalidError{Field: "cursor", Reason: "does not belong to this list"}
 
-// limit reads how many entries a page has, 1 to [store.MaxLimit].
+// limit reads how many entries a page has, 1 to [store.MaxLimit]. A larger one is refused and
+// not cut: a client would take the page for the whole list.
 func (p Parameters) limit() (int, error) {
 	text, ok := p["limit"]
 	if !ok {
@@ -181,8 +185,8 @@ func (p Parameters) limit() (int, error) {
 // has one more.
 var SortFields = []store.SortField{store.SortCreatedAt, store.SortLabel, store.SortLastUsedAt, store.SortExpiresAt}
 
-// Sort reads a column. A hyphen in front means descending. By default the newest keys
-// come first.
+// Sort reads a column. A hyphen in front means descending. By default the newest keys come
+// first. The bool says whether the order is descending.
 func (p Parameters) Sort() (store.SortField, bool, error) {
 	text, ok := p["sort"]
 	if !ok {
@@ -197,7 +201,8 @@ func (p Parameters) Sort() (store.SortField, bool, error) {
 	}
 }
 
-// Text reads a text that may be part of a name.
+// Text reads a text that may be part of a name. The bound is that of the longest label in UTF-8.
+// NUL cannot be in a text of PostgreSQL.
 func (p Parameters) Text(name string) (string, error) {
 	text := p[name]
 	if !utf8.ValidString(text) || len(text) > 4*store.MaxLabel || strings.Contains(text, "\x00") {

@@ -6,7 +6,7 @@ import (
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
-// ListKeys answers with a page of the list of keys.
+// ListKeys answers with a page of the list of keys. The page of the browser uses it too.
 func ListKeys(w http.ResponseWriter, r *http.Request, x *Exchange) error {
 	parameters, err := parseQuery(r.URL.RawQuery, keyParameters...)
 	if err != nil {
@@ -39,7 +39,8 @@ func CursorText(c *store.Cursor) string {
 	return c.Encode()
 }
 
-// listAudit answers with a page of the audit log, the newest records first.
+// listAudit answers with a page of the audit log, the newest records first. If there are more
+// records than the store counts, the total is a lower bound and says so.
 func listAudit(w http.ResponseWriter, r *http.Request, x *Exchange) error {
 	parameters, err := parseQuery(r.URL.RawQuery, auditParameters...)
 	if err != nil {
@@ -75,8 +76,8 @@ func AuditCursor(page *store.AuditPage) string {
 	return page.Next.String()
 }
 
-// CreateKey mints a key from a JSON body. The answer shows the key in clear, for the
-// only time.
+// CreateKey mints a key from a JSON body. The answer shows the key in clear, for the only time.
+// If the client goes away meanwhile, the key is created, and nobody has it.
 func CreateKey(w http.ResponseWriter, r *http.Request, x *Exchange) error {
 	if err := x.Service.Allow(x.Actor, PermissionCreate); err != nil {
 		return err // before the body is read

@@ -11,7 +11,8 @@ import (
 	"github.com/lumio-vision/caddy-system-keys/internal/coherence"
 )
 
-// RevokeKey answers when no instance accepts the key any more.
+// RevokeKey answers when no instance accepts the key any more. To revoke a key again has the
+// same answer, so a client may repeat the call until it gets one.
 func RevokeKey(w http.ResponseWriter, r *http.Request, x *Exchange) error {
 	deleting, cancel := Detached(r.Context())
 	defer cancel()
@@ -52,9 +53,9 @@ func revokeKeys(w http.ResponseWriter, r *http.Request, x *Exchange) error {
 	return answerRevocation(w, r, revocation, func(revoked *Revoked) envelope { return x.keyAnswer(ShowRevokedKeys(revoked), query) })
 }
 
-// answerRevocation waits for the end of a revocation. If the caller sets a limit
-// (Prefer: wait), it answers with 202 at that limit. The wait goes on, even if the caller
-// goes away.
+// answerRevocation waits for the end of a revocation. If the caller sets a limit (Prefer: wait),
+// it answers with 202 at that limit. The wait goes on, even if the caller goes away. A caller
+// that is gone gets no answer.
 func answerRevocation(w http.ResponseWriter, r *http.Request, revocation *Revocation, show func(*Revoked) envelope) error {
 	limit, limited := preferredWait(r.Header)
 	wait := revocation.Begin(context.WithoutCancel(r.Context()))
@@ -84,7 +85,8 @@ func answerRevocation(w http.ResponseWriter, r *http.Request, revocation *Revoca
 	return nil
 }
 
-// Waiting is the wait for a revocation, in the background.
+// Waiting is the wait for a revocation, in the background. Revoked and Err may be read once Done
+// is closed.
 type Waiting struct {
 	// Done is closed when there is an outcome: Revoked or Err.
 	Done    chan struct{}
@@ -96,7 +98,7 @@ type Waiting struct {
 	reported   chan struct{} // closed at the first report
 }
 
-// Begin waits in the background. The wait ends with ctx.
+// Begin waits in the background. The wait ends with ctx. Nobody has to collect the outcome.
 func (r *Revocation) Begin(ctx context.Context) *Waiting {
 	w := &Waiting{revocation: r, reported: make(chan struct{}), Done: make(chan struct{})}
 	go func() {
@@ -122,7 +124,7 @@ func (w *Waiting) awaitReport() {
 	}
 }
 
-// SoFar says how far the revocation has come.
+// SoFar says how far the revocation has come. It can be called at any time.
 func (w *Waiting) SoFar() *Revoked {
 	var report coherence.Report
 	if now := w.last.Load(); now != nil {

@@ -28,7 +28,8 @@ var (
 	}
 )
 
-// RotateInput is the body of a call that rotates a key. All members may be left out.
+// RotateInput is the body of a call that rotates a key. All members may be left out, and the
+// body too. The durations are texts, as people write them.
 type RotateInput struct {
 	Grace    *string `json:"grace"`
 	Deadline *string `json:"deadline"`
@@ -67,8 +68,9 @@ func parseWait(field string, text *string) (time.Duration, error) {
 	return wait, nil
 }
 
-// RotateKey rotates a key as the JSON body says, if there is one. The answer shows the
-// successor in clear, for the only time. It waits for keys that were ended at once.
+// RotateKey rotates a key as the JSON body says, if there is one. The answer shows the successor
+// in clear, for the only time. It waits for keys that were ended at once: like the answer to a
+// revocation, it must not come before that is true everywhere.
 func RotateKey(w http.ResponseWriter, r *http.Request, x *Exchange) error {
 	if err := x.Service.mayRotate(x.Actor); err != nil {
 		return err // before the body is read
@@ -88,6 +90,7 @@ func rotateSelf(w http.ResponseWriter, r *http.Request, x *Exchange) error {
 	})
 }
 
+// rotate reads the body, calls do, and answers with the successor.
 func (x *Exchange) rotate(w http.ResponseWriter, r *http.Request, do func(context.Context, RotateOptions) (*Rotation, error)) error {
 	body, err := ReadJSON(w, r, maxBody)
 	if err != nil {

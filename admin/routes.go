@@ -9,7 +9,8 @@ import (
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
-// Call answers a request, or returns an error for the answer.
+// Call answers a request, or returns an error for the answer. With an error it has written
+// nothing yet.
 type Call func(w http.ResponseWriter, r *http.Request, x *Exchange) error
 
 // Route is what can be done under one path.
@@ -27,7 +28,8 @@ type Route struct {
 // methods are the methods of the field Allow, sorted.
 func (r *Route) methods() []string { return slices.Sorted(maps.Keys(r.Calls)) }
 
-// authenticated makes calls that first find out who calls.
+// authenticated makes calls that first find out who calls. All calls of the REST API are made by
+// it, but for its description.
 func authenticated(calls map[string]Call) map[string]Call {
 	checked := make(map[string]Call, len(calls))
 	for method, do := range calls {
@@ -72,7 +74,8 @@ var (
 // keyRoutes are the routes of one key, by what stands behind its id.
 var keyRoutes = map[string]*Route{"": KeyRoute, "/activity": activityRoute, "/rotate": rotateRoute}
 
-// route finds what a path names. The path must be spelled exactly.
+// route finds what a path names. The path must be spelled exactly. Every spelling that is not
+// exact gets 404, so no reader in front and no cache can be led to another answer.
 func (h *Handler) route(escaped string) (*Route, store.ID, bool) {
 	switch escaped {
 	case keysPath:
@@ -98,7 +101,8 @@ func (h *Handler) route(escaped string) (*Route, store.ID, bool) {
 	return nil, store.ID{}, false
 }
 
-// ServeText answers with a text that is part of the program and open to all.
+// ServeText answers with a text that is part of the program and open to all. It changes with the
+// program alone, so caches may keep it for an hour.
 func ServeText(text []byte, mediaType string) Call {
 	return func(w http.ResponseWriter, _ *http.Request, _ *Exchange) error {
 		w.Header().Set("Content-Type", mediaType)

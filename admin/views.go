@@ -98,7 +98,7 @@ func ShowKey(k *store.Key) KeyJSON {
 	return shown
 }
 
-// ShowRevoked gives the public form of a revocation.
+// ShowRevoked gives the public form of a revocation, at its end or on the way.
 func ShowRevoked(r *Revoked) RevokedJSON {
 	return RevokedJSON{
 		ID: r.ID, Label: r.Label, OutcomeJSON: showOutcome(r),
@@ -118,7 +118,8 @@ func ShowMatching(keys []store.AuditKey) RevokedKeysJSON {
 	return RevokedKeysJSON{Keys: showNames(keys), Total: int32(len(keys))}
 }
 
-// showNames gives the public form of a list of keys, which is never null.
+// showNames gives the public form of a list of keys, which is never null. Clients with types
+// tell a list from null.
 func showNames(keys []store.AuditKey) []NamedKeyJSON {
 	shown := make([]NamedKeyJSON, 0, len(keys))
 	for _, key := range keys {
@@ -127,6 +128,7 @@ func showNames(keys []store.AuditKey) []NamedKeyJSON {
 	return shown
 }
 
+// showOutcome gives the public form of what has become of a revocation.
 func showOutcome(r *Revoked) OutcomeJSON {
 	return OutcomeJSON{
 		RevokedAt: r.At,
@@ -192,8 +194,8 @@ func (x *Exchange) keyAnswer(data any, below string) envelope {
 	return envelope{Data: data, Links: links{Self: x.keysLink(below), Collection: x.keysLink("")}}
 }
 
-// listAnswer is the answer with a page of a list. cursor is that of the next page, or
-// empty.
+// listAnswer is the answer with a page of a list. cursor is that of the next page, or empty. The
+// link to the next page has all parameters of this one, so that a client follows it as it is.
 func (x *Exchange) listAnswer(r *http.Request, collection string, data any, m meta, cursor string) envelope {
 	collection = x.handler.config.Mount + collection
 	answer := envelope{Data: data, Links: links{Self: link{collection}, Collection: link{collection}}, Meta: &m}
@@ -256,7 +258,8 @@ type RequestJSON struct {
 	ClientIP string `json:"client_ip"`
 }
 
-// ShowAudit gives the public form of an audit record.
+// ShowAudit gives the public form of an audit record. Key is null for a record that is about no
+// key, and Request for one that was caused by no request.
 func ShowAudit(r *store.AuditRecord) AuditJSON {
 	shown := AuditJSON{
 		ID: r.ID, Event: r.Event, At: r.At,
