@@ -57,6 +57,7 @@ func analyse(query string) (*document, error) {
 	if depthOf(query) > maxNesting {
 		return nil, admin.BadRequest(fmt.Sprintf("the document is nested more than %d deep", maxNesting))
 	}
+	// The schema is not needed: a document of another server is read too.
 	parsed, err := parser.ParseQueryWithTokenLimit(&ast.Source{Input: query}, maxTokens)
 	if err != nil {
 		return nil, admin.BadRequest("malformed document: " + err.Error())
@@ -75,6 +76,7 @@ func analyse(query string) (*document, error) {
 	d := &document{fragments: parsed.Fragments}
 	for _, operation := range parsed.Operations {
 		before := d.roots()
+		// Only one operation is executed, so each has its own aliases and root fields.
 		d.aliases = 0
 		if err := d.walk(operation.SelectionSet, 1, nil); err != nil {
 			return nil, err
@@ -118,11 +120,13 @@ func (d *document) field(f *ast.Field, depth int, open []string) error {
 	if depth > maxDepth {
 		return admin.BadRequest(fmt.Sprintf("a document may be %d fields deep at most", maxDepth))
 	}
+	// Without an alias the parser gives a field its own name as one.
 	if f.Alias != f.Name {
 		if d.aliases++; d.aliases > maxAliases {
 			return admin.BadRequest(fmt.Sprintf("an operation may have %d aliases at most", maxAliases))
 		}
 	}
+	// Fields of fragments at the top count as root fields, as they are executed as such.
 	if depth == 1 {
 		switch {
 		case ourFields[f.Name]:

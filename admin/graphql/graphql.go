@@ -59,6 +59,8 @@ type Endpoint struct {
 // the program.
 func New(config admin.Config) *Endpoint {
 	e := &Endpoint{config: config, limits: newBodyLimits()}
+	// MaxDepth and MaxSelections are those of the look at the document. The library holds them
+	// once more, in case the two parsers ever differ.
 	e.schema = graphql.MustParseSchema(string(sdl), &resolvers{},
 		graphql.UseFieldResolvers(), graphql.MaxDepth(maxDepth), graphql.MaxSelections(maxSelections),
 		// A document is bounded by its body, and by the look at it before.
@@ -132,6 +134,7 @@ func (e *Endpoint) post(w http.ResponseWriter, r *http.Request, x *admin.Exchang
 		// Servers differ in whether the URL or the body counts.
 		return admin.BadRequest("the URL has no parameters: the document is in the body")
 	}
+	// Without passthrough every document is for us, so a stranger is refused here.
 	passthrough := e.config.GraphQLPassthrough
 	if !passthrough {
 		if err := x.Identify(r); err != nil {
@@ -147,6 +150,7 @@ func (e *Endpoint) post(w http.ResponseWriter, r *http.Request, x *admin.Exchang
 	}
 	var request request
 	var document *document
+	// To parse costs some times the size of the body, so it waits for a place.
 	err = e.limits.parse(r.Context(), func() (err error) {
 		document, err = request.read(body)
 		return err
@@ -154,6 +158,7 @@ func (e *Endpoint) post(w http.ResponseWriter, r *http.Request, x *admin.Exchang
 	if err != nil {
 		return err
 	}
+	// A document with introspection alone goes on too. Our schema is under [admin.SchemaPath].
 	if passthrough && document.ours == 0 {
 		// Hand on what was read. A body of chunks has a known length by now.
 		r.Body = io.NopCloser(bytes.NewReader(body))
@@ -201,6 +206,7 @@ func (e *Endpoint) execute(w http.ResponseWriter, r *http.Request, x *admin.Exch
 	if err != nil {
 		return err
 	}
+	// The errors of fields have their extensions. Those of the library have none yet.
 	for _, e := range response.Errors {
 		complete(e, x.Request.ID)
 	}
@@ -208,6 +214,7 @@ func (e *Endpoint) execute(w http.ResponseWriter, r *http.Request, x *admin.Exch
 	if response.Data == nil { // it was not executed
 		status = http.StatusBadRequest
 	}
+	// The client was asked in Identify whether it accepts one of them.
 	mediaType, _ := x.Route.Preferred(r)
 	w.Header().Set("Content-Type", mediaType)
 	admin.WriteJSON(w, status, response)
@@ -248,7 +255,9 @@ type errorView struct {
 	Extensions map[string]any `json:"extensions"`
 }
 
-// extensions are what a client of GraphQL learns of a refusal beside its message.
+// extensions are what a client of GraphQL learns of a refusal beside its message. An answer has
+// one status and one set of header fields, and may have several errors. So what REST says there
+// is here.
 func extensions(refusal *gate.Refusal, requestID string) map[string]any {
 	extensions := map[string]any{"code": refusal.Code, "status": refusal.Status, "request_id": requestID}
 	if len(refusal.Fields) > 0 {

@@ -64,6 +64,7 @@ type keyListArgs struct {
 // AdminSystemKeys is the field of that name.
 func (resolvers) AdminSystemKeys(ctx context.Context, args keyListArgs) (*keyList, error) {
 	c := callOf(ctx)
+	// The numbers go back to text, so that the checks and their messages are those of REST.
 	p := admin.Parameters{"limit": strconv.Itoa(int(args.Limit)), "sort": args.Sort, "expired": strconv.FormatBool(args.Expired)}
 	set(p, "cursor", args.Cursor)
 	set(p, "q", args.Q)
@@ -172,6 +173,8 @@ func (resolvers) AdminCreateSystemKey(ctx context.Context, args createArgs) (*ke
 		input.ExpiresAt = &admin.Instant{Time: args.Input.ExpiresAt.Time}
 	}
 	input.IsSystem = args.Input.IsSystem != nil && *args.Input.IsSystem
+	// No permission is checked before, unlike in REST: the library has read all arguments by
+	// now.
 	want, err := input.Key()
 	if err != nil {
 		return nil, c.failed(err)
@@ -212,6 +215,7 @@ func (resolvers) AdminRotateSystemKey(ctx context.Context, args rotateArgs) (*ke
 	if err != nil {
 		return nil, c.failed(err)
 	}
+	// The bound is for the write. The wait behind it takes as long as it takes.
 	rotating, cancel := admin.Detached(ctx)
 	defer cancel()
 	rotation, err := c.x.Service.Rotate(rotating, c.x.Actor, id, want)

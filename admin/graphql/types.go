@@ -14,6 +14,7 @@ import (
 // The types of schema.graphql. Each is the view of the REST API. Its methods give the
 // fields whose Go type is not one that the library has for the type of the schema.
 
+// key is SystemKey, and CreatedSystemKey if it has the key in clear.
 type key struct{ admin.KeyJSON }
 
 func (k key) ID() graphql.ID            { return graphql.ID(k.KeyJSON.ID.String()) }
@@ -111,17 +112,20 @@ func (a activity) Permissions() []askedPermission {
 	return asked
 }
 
+// day counts the requests of one day. The library reads its fields by their names.
 type day struct {
 	Day              string
 	Requests, Denied int32
 }
 
+// networkUse counts the requests from one network.
 type networkUse struct {
 	Network         string
 	FirstAt, LastAt graphql.Time
 	Requests        int32
 }
 
+// askedPermission is a permission that was asked of the key.
 type askedPermission struct {
 	Permission     string
 	LastRequiredAt graphql.Time
@@ -138,6 +142,7 @@ type recordList struct {
 	Next  *string
 }
 
+// record is an audit record. Its details are JSON as they are stored.
 type record struct{ admin.AuditJSON }
 
 func (a record) ID() graphql.ID      { return graphql.ID(a.AuditJSON.ID.String()) }

@@ -81,6 +81,7 @@ func (p *Page) createKey(w http.ResponseWriter, r *http.Request, x *exchange) er
 		IsSystem: fields["is_system"] == "true", Without: fields["without"] == "true", Errors: map[string]string{},
 	}
 	want := readFields(&form)
+	// A field that is wrong here is shown before the service is asked for anything.
 	if len(form.Errors) == 0 {
 		var key *store.Key
 		var plain string
@@ -99,6 +100,7 @@ func (p *Page) createKey(w http.ResponseWriter, r *http.Request, x *exchange) er
 	if refusal.Status >= http.StatusInternalServerError || errors.Is(err, admin.ErrEscalation) {
 		_ = x.Report(r, err) // to the logs
 	}
+	// The answer to a form that failed is the form, with the status of the failure.
 	admin.SetFields(w, refusal)
 	p.render(w, r, x, refusal.Status, p.createForm(r, x, form))
 	return nil

@@ -63,6 +63,7 @@ type Page struct {
 func New(config admin.Config) *Page {
 	base := config.Page
 	p := &Page{config: config, base: base, ui: ui.New(config.Mount, base), pages: make(map[*admin.Route]bool)}
+	// A route of pages takes forms, and its errors are pages.
 	html := func(only string, calls map[string]call) *admin.Route {
 		route := &admin.Route{Calls: make(map[string]admin.Call, len(calls)), Only: only, Form: true}
 		for method, do := range calls {
@@ -92,6 +93,8 @@ func New(config admin.Config) *Page {
 		},
 		Only: admin.KeyRoute.Only, Produces: admin.KeyRoute.Produces,
 	}
+	// Each dialog has two paths: one to ask, which changes nothing, and one to do it, which
+	// takes a POST.
 	p.ask = html("the form to revoke a key can be read", map[string]call{http.MethodGet: p.askRevoke})
 	p.revoke = html("a key is revoked here", map[string]call{http.MethodPost: p.revokeKey})
 	p.askRotation = html("the form to rotate a key can be read", map[string]call{http.MethodGet: p.askRotate})
@@ -132,6 +135,7 @@ func (p *Page) html(do call) admin.Call {
 // before a call: a wrong method, a wrong host, no such path. All others get JSON.
 func (p *Page) Fail(w http.ResponseWriter, r *http.Request, x *admin.Exchange, refusal *gate.Refusal) bool {
 	switch {
+	// The page's own API is for scripts. They get JSON, also for a path that names nothing.
 	case x.Route == nil && admin.IsBelow(r.URL.Path, p.config.Base+p.base), p.pages[x.Route], (x.Route == p.routes[admin.APIPath] || x.Route == p.rotation) && admin.IsForm(r):
 		p.fail(w, r, &exchange{Exchange: x, page: p}, refusal)
 		return true
@@ -219,6 +223,7 @@ func (p *Page) render(w http.ResponseWriter, r *http.Request, x *exchange, statu
 	h.Set("Vary", "Cookie, Accept-Language, "+fragmentHeader)
 	frame := p.frame(r, x)
 	h.Set("Content-Language", string(frame.Language))
+	// Nothing can be changed from here on.
 	w.WriteHeader(status)
 	// If either fails the client is gone.
 	if r.Header.Get(fragmentHeader) != "" {

@@ -89,6 +89,7 @@ func (p *Page) revokeKey(w http.ResponseWriter, r *http.Request, x *exchange) er
 	if key == nil {
 		key = &store.Key{ID: x.ID} // that there is none is said when it is true everywhere
 	}
+	// The question is asked again with the key as it is now.
 	form := p.revokeForm(x, key)
 	if form.Confirm && strings.TrimSpace(fields["confirm"]) != key.Label {
 		// This includes an admin who has opened the form before the key was used.
@@ -102,6 +103,7 @@ func (p *Page) revokeKey(w http.ResponseWriter, r *http.Request, x *exchange) er
 	if err != nil {
 		return err
 	}
+	// Only the script can show one line after the other.
 	if r.Header.Get(fragmentHeader) != "" {
 		return p.follow(w, r, x, revocation)
 	}

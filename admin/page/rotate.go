@@ -79,6 +79,7 @@ func (p *Page) rotateKey(w http.ResponseWriter, r *http.Request, x *exchange) er
 	if !slices.Contains(form.Deadlines(), form.Deadline) || !slices.Contains(form.Graces(), form.Grace) {
 		return admin.BadRequest("no such deadline or grace")
 	}
+	// The form always has both, and they mean nothing if the key ends now.
 	input := admin.RotateInput{Deadline: &form.Deadline, Grace: &form.Grace}
 	if form.Now {
 		input = admin.RotateInput{Now: true}
@@ -104,6 +105,7 @@ func (p *Page) rotateKey(w http.ResponseWriter, r *http.Request, x *exchange) er
 		return nil
 	}
 	reveal := ui.Reveal{Label: rotation.Key.Label, Key: rotation.Plain, URL: p.siteURL(r), Old: rotation.Old, Grace: form.Grace}
+	// At once, there is a key to wait for.
 	if form.Now {
 		reveal.Ended = p.ended(r, rotation)
 	}

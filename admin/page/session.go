@@ -28,6 +28,7 @@ func (p *Page) signIn(w http.ResponseWriter, r *http.Request, x *exchange) error
 		return err
 	}
 	key := strings.TrimSpace(form["key"])
+	// One answer for all that is wrong. The status is what a script of the page looks at.
 	wrong := func() error {
 		p.render(w, r, x, http.StatusUnauthorized, ui.SignIn{Notice: "wrong", Failed: true})
 		return nil
@@ -162,6 +163,7 @@ func (p *Page) fail(w http.ResponseWriter, r *http.Request, x *exchange, refusal
 // gets status 200, as for any page. A form that was sent in vain gets 401, and the text says
 // that the session has ended. The page's script gets 401 as well, and asks the user itself.
 func (p *Page) askToSignIn(w http.ResponseWriter, r *http.Request, x *exchange) {
+	// A script does not get a whole page into a card: it shows that the session is over.
 	_, hasCookie := session.Read(r, p.scope(r))
 	if r.Header.Get(fragmentHeader) != "" {
 		p.render(w, r, x, http.StatusUnauthorized, ui.Problem{Code: "session", Status: http.StatusUnauthorized})

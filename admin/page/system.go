@@ -16,6 +16,7 @@ import (
 // redirect takes it out of the URL again. That needs nobody signed in: the form to sign in has
 // the choice, too.
 func (p *Page) system(w http.ResponseWriter, r *http.Request, x *exchange) error {
+	// The language comes first: it needs nobody who is signed in.
 	parameters := pageParameters(r)
 	if chosen, ok := parameters[ui.ParamLanguage]; ok {
 		session.SetLanguage(w.Header(), string(ui.Choose(chosen, "")), p.scope(r))
@@ -28,6 +29,7 @@ func (p *Page) system(w http.ResponseWriter, r *http.Request, x *exchange) error
 	if err := x.enter(w, r); err != nil {
 		return err
 	}
+	// From here on only values that make sense are used.
 	state := stateOf(parameters)
 	var card ui.Body
 	var err error

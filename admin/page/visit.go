@@ -58,6 +58,8 @@ func (x *exchange) enter(w http.ResponseWriter, r *http.Request) error {
 	if err := x.SameSite(r); err != nil {
 		return err
 	}
+	// Whoever is named by the request itself needs no session: an earlier handler may have let
+	// the person through.
 	actor, named, err := p.config.Identities.Known(r)
 	if err != nil {
 		return err
