@@ -105,7 +105,7 @@ func (p *Page) rotateKey(w http.ResponseWriter, r *http.Request, x *exchange) er
 		return nil
 	}
 	reveal := ui.Reveal{Label: rotation.Key.Label, Key: rotation.Plain, URL: p.siteURL(r), Old: rotation.Old, Grace: form.Grace}
-	// At once, there is a key to wait for.
+	// The old key was deleted with Now. Otherwise it goes on until its end, and nobody waits.
 	if form.Now {
 		reveal.Ended = p.ended(r, rotation)
 	}

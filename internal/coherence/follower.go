@@ -160,7 +160,8 @@ func (f *Follower) baseTimeout() time.Duration {
 	return min(max(f.interval(), minTimeout), maxTimeout)
 }
 
-// run opens one session after the other until ctx ends.
+// run opens one session after the other until ctx ends. It never gives up. The lease runs out by
+// itself meanwhile, so an outage that lasts needs no decision here.
 func (f *Follower) run(ctx context.Context) {
 	pause := minPause
 	for ctx.Err() == nil {

@@ -34,7 +34,8 @@ type head struct {
 // found.
 const maxHeads = 256
 
-// newHistory makes a history. The ttl is that of this instance, or 0.
+// newHistory makes a history. The ttl is that of this instance, or 0 for a process that is no
+// member.
 func newHistory(ttl time.Duration) *history { return &history{ttl: ttl} }
 
 // noteOrigin notes the origin of an answer. If it differs from the one before, the history
@@ -87,7 +88,8 @@ func (h *history) sharedUntil(inLog func(store.Position) (bool, error)) (until t
 	return h.heads[n-1].until, nil
 }
 
-// noteTTL notes a member's ttl.
+// noteTTL notes a member's ttl. The longest is kept for ever: a member that is not listed any
+// more may still hold its lease.
 func (h *history) noteTTL(ttl time.Duration) {
 	h.mu.Lock()
 	defer h.mu.Unlock()

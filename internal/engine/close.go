@@ -59,6 +59,7 @@ func (e *Engine) Close() error {
 		e.running.Wait()
 	}
 	var errs []error
+	// From here on requests get [store.ErrClosed].
 	l := e.live.Swap(nil)
 	if l != nil {
 		errs = append(errs, l.close())
@@ -82,6 +83,7 @@ func (e *Engine) cutAll() {
 		return
 	}
 	n := l.InFlight.CutAll(cut.ErrLapsed)
+	// Most engines end with no request in flight, and nobody waits.
 	if n == 0 {
 		return
 	}

@@ -207,6 +207,7 @@ func (e *Engine) open(ctx context.Context) error {
 		_ = s.Close()
 		return fmt.Errorf("read mint key: %w", err)
 	}
+	// Requests find all parts at once, or none.
 	e.live.Store(e.assemble(s, token.New(mintKey)))
 	return nil
 }
@@ -216,6 +217,7 @@ func (e *Engine) open(ctx context.Context) error {
 // expiry from its first turn on.
 func (e *Engine) assemble(s store.Store, minter *token.Minter) *Live {
 	now := time.Now //nolint:forbidigo // the real clock is wired here
+	// Before any part has the store, so that no call is missed.
 	e.observe(s)
 	l := &Live{
 		Store:    s,

@@ -125,19 +125,22 @@ func New(now func() time.Time, current func() (State, bool)) *Metrics {
 	return m
 }
 
+// counters makes counters with our prefix, one for each combination of labels.
 func counters(name, help string, labels ...string) *prometheus.CounterVec {
 	return prometheus.NewCounterVec(prometheus.CounterOpts{
 		Namespace: namespace, Subsystem: subsystem, Name: name, Help: help,
 	}, labels)
 }
 
+// histogram does the same for times, in seconds.
 func histogram(name, help string, buckets []float64, labels ...string) *prometheus.HistogramVec {
 	return prometheus.NewHistogramVec(prometheus.HistogramOpts{
 		Namespace: namespace, Subsystem: subsystem, Name: name, Help: help, Buckets: buckets,
 	}, labels)
 }
 
-// Register registers the metrics. It is no error if the registry has them already.
+// Register registers the metrics. It is no error if the registry has them already: after a
+// reload the same metrics meet a registry again.
 func (m *Metrics) Register(registry prometheus.Registerer) error {
 	for _, c := range m.collectors {
 		err := registry.Register(c)
@@ -148,13 +151,15 @@ func (m *Metrics) Register(registry prometheus.Registerer) error {
 	return nil
 }
 
-// Decided counts a request that goes on or is refused.
+// Decided counts a request that goes on or is refused. The reason must be one of [reasons]:
+// another one panics. A test holds that none is missing there.
 func (m *Metrics) Decided(reason gate.Reason) { m.decisions[reason].Inc() }
 
-// Cut counts a request that was cut.
+// Cut counts a request that was cut. The reason must be one of the two above.
 func (m *Metrics) Cut(reason Cut) { m.cuts[reason].Inc() }
 
-// Revoked records how long it took until no instance accepted a revoked key.
+// Revoked records how long it took until no instance accepted a revoked key. A wait that has
+// failed is not recorded.
 func (m *Metrics) Revoked(took time.Duration) { m.revocations.Observe(took.Seconds()) }
 
 // Verified implements [observe.Meter].

@@ -27,8 +27,9 @@ type Column struct {
 	Kind string
 }
 
-// Columns returns the columns in the order of [Row], with the names that are expected in
-// the other table. Mapped has the names that differ, by our name.
+// Columns returns the columns in the order of [Row], with the names that are expected in the
+// other table. Mapped has the names that differ, by our name. A column that was named must be
+// there, even if it is optional by default. Columns takes out of mapped what it has used.
 func Columns(mapped map[string]string) ([]Column, error) {
 	columns := []Column{
 		{Ours: "id", Theirs: "id"},
@@ -91,7 +92,8 @@ type TheirColumn struct {
 	Kind string
 }
 
-// Lay finds the columns in the table that has these.
+// Lay finds the columns in the table that has these. The error names what is missing, and how to
+// say where it is. The columns of the call are not changed.
 func Lay(table string, columns []Column, theirs []TheirColumn) (Layout, error) {
 	layout := Layout{Table: table, Columns: slices.Clone(columns)}
 	names := make([]string, len(theirs))

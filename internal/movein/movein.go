@@ -164,7 +164,8 @@ func unfitTime(t Time) string {
 var errNoList = errors.New("is no list of texts")
 
 // readPermissions reads JSON: an array of texts, or a text with commas or blanks between the
-// permissions. A text may hold an array too. Nothing and null are no permissions.
+// permissions. A text may hold an array too. Nothing and null are no permissions. Whether each
+// is one that a key can hold, is checked later.
 func readPermissions(text string) ([]string, error) {
 	if text == "" {
 		return nil, nil
@@ -199,7 +200,8 @@ func readPermissions(text string) ([]string, error) {
 // that was taken for another one.
 var hashed = regexp.MustCompile(`\$[0-9A-Za-z-]{1,20}\$\S{20,}`)
 
-// Redact takes keys and hashes out of a text of the other table.
+// Redact takes keys and hashes out of a text of the other table. A hash is no key, but a weak
+// key can be guessed from it.
 func Redact(s string) string { return hashed.ReplaceAllLiteralString(token.Redact(s), token.Redacted) }
 
 // Compare says why a row cannot become a key because a row with this id is there already. If

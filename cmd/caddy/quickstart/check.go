@@ -44,6 +44,7 @@ type story struct {
 // than promised. The cookie of the System page is kept as a browser keeps it. The last line of a
 // good run is "quickstart: ok".
 func (d *demo) check(ctx context.Context, out io.Writer) error {
+	// The audit log of the demo says that no person has made this key.
 	actor := admin.Command("quickstart")
 	_, adminKey, err := d.service.Create(ctx, actor, admin.NewKey{Label: "Quickstart admin", IsSystem: true})
 	if err != nil {
@@ -54,6 +55,7 @@ func (d *demo) check(ctx context.Context, out io.Writer) error {
 	if err != nil {
 		return err
 	}
+	// An answer that does not come must not hang a build that runs the check.
 	client := &http.Client{Timeout: 10 * time.Second, Jar: jar}
 	defer client.CloseIdleConnections()
 	for _, st := range s.steps() {
@@ -62,6 +64,8 @@ func (d *demo) check(ctx context.Context, out io.Writer) error {
 		if err != nil {
 			return fmt.Errorf("%s: %w", st.name, err)
 		}
+		// The line comes before the judgement, so that a run that fails shows the status that it
+		// got.
 		fmt.Fprintf(out, "  %d  %7.1f ms  %s\n", status, float64(time.Since(began).Microseconds())/1000, st.name)
 		if status != st.want {
 			return fmt.Errorf("%s: got status %d in place of %d", st.name, status, st.want)
@@ -125,6 +129,7 @@ func (s *story) call(ctx context.Context, client *http.Client, url string, st *s
 	if st.form != nil {
 		body = strings.NewReader(st.form.Encode())
 	}
+	// The id is known only since the key was minted.
 	path := strings.ReplaceAll(st.path, "{id}", s.created.ID.String())
 	request, err := http.NewRequestWithContext(ctx, cmp.Or(st.method, http.MethodGet), url+path, body)
 	if err != nil {
@@ -177,6 +182,7 @@ func (s *story) identified(body []byte) error {
 		"X-Lumio-Key-Label":   "Twitch Bot Key",
 		"X-Lumio-Permissions": demoPermission,
 	}
+	// One field too many is a failure as well: a client could have made it up.
 	if len(answer.Identity) != len(want) {
 		return fmt.Errorf("the upstream saw %v", answer.Identity)
 	}

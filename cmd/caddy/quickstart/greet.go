@@ -35,10 +35,12 @@ func (d *demo) greet(ctx context.Context, out io.Writer) error {
 	if d.keep {
 		kept = "kept"
 	}
+	// The demo runs without the endpoint, which is worth a word and no error.
 	metrics := "off: " + caddy.DefaultAdminListen + " is taken"
 	if d.metrics != "" {
 		metrics = "http://" + d.metrics + "/metrics"
 	}
+	// The same line is shown twice: before and after the revocation.
 	call := fmt.Sprintf(`curl -i -H "Authorization: Bearer %s" %s/hello`, botKey, d.url)
 	_, err = fmt.Fprintf(out, `
   %s

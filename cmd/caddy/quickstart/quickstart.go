@@ -102,12 +102,14 @@ func runQuickstart(cmd *cobra.Command, _ []string) (err error) {
 	if err != nil {
 		return err
 	}
+	// From here on every way out removes a temporary folder.
 	defer func() { err = errors.Join(err, cleanUp()) }()
 
 	d := &demo{file: filepath.Join(folder, "system-keys.db"), keep: data != ""}
 	if d.metrics, err = metricsAddress(cmd, check); err != nil {
 		return err
 	}
+	// The addresses are looked at before anything runs, so that one that is taken is named.
 	address, err := freeAddress(cmd, listen)
 	if err != nil {
 		return fmt.Errorf("--listen: %w", err)
@@ -170,13 +172,16 @@ func (d *demo) start(ctx context.Context, address string) error {
 	if ip := net.ParseIP(host); host == "" || ip.IsUnspecified() {
 		host = "127.0.0.1"
 	}
+	// There is no TLS, which is why other addresses need --public.
 	d.url = "http://" + net.JoinHostPort(host, port)
+	// The upstream comes first, since its port is a part of the configuration.
 	if d.upstream, err = startDemoUpstream(ctx); err != nil {
 		return err
 	}
 	if err := caddy.Run(d.config(address)); err != nil {
 		return errors.Join(err, d.upstream.close())
 	}
+	// Caddy runs by now, so an error has to stop it.
 	if err := d.connect(ctx); err != nil {
 		return errors.Join(err, d.stop())
 	}
@@ -194,6 +199,8 @@ func freeAddress(cmd *cobra.Command, listen string) (string, error) {
 		return "", fmt.Errorf("%w: choose another address", err)
 	}
 	address, err := listener.Addr(), listener.Close()
+	// The address is looked at as it was resolved: a name or an empty host may mean all
+	// interfaces.
 	public, _ := cmd.Flags().GetBool("public")
 	if tcp, ok := address.(*net.TCPAddr); !public && (!ok || !tcp.IP.IsLoopback()) {
 		return "", command.Usagef("%s can be reached from other machines, and the quickstart has no TLS: use --public if that is wanted", listen)
@@ -206,6 +213,7 @@ func freeAddress(cmd *cobra.Command, listen string) (string, error) {
 // replace the configuration of another Caddy of this user. The log shows errors only, and takes
 // keys out of them.
 func (d *demo) config(address string) *caddy.Config {
+	// The JSON of a handler has its name beside its settings.
 	handle := func(name string, settings map[string]any) map[string]any {
 		settings["handler"] = name
 		return settings
@@ -252,6 +260,7 @@ func (d *demo) config(address string) *caddy.Config {
 // connect gets the service behind the admin plane from the app that Caddy runs. The keys of the
 // demo are minted by it, without a request: there is no key yet that could make one.
 func (d *demo) connect(ctx context.Context) error {
+	// The app is the one that serves the requests, so its keys are known to it at once.
 	module, err := caddy.ActiveContext().AppIfConfigured("system_keys")
 	if err != nil {
 		return err

@@ -54,6 +54,7 @@ func answerIdentity(w http.ResponseWriter, r *http.Request) {
 		Identity:    make(map[string]string),
 		Credentials: r.Header.Get("Authorization") != "",
 	}
+	// Several values of one field are shown as such: only one of them could be the proxy's.
 	for name, values := range r.Header {
 		if strings.HasPrefix(name, caddymodule.DefaultHeaderPrefix) {
 			answer.Identity[name] = strings.Join(values, " | ")
