@@ -91,7 +91,19 @@ func parseKeyLine(number int, text string) keyLine {
 	return line
 }
 
-// The results of a line that was not adopted. They say nothing of its key.
+// The results of a line. They say nothing of its key.
+//
+//   - adopted, or adopted already: servers find the row by the key from now on.
+//   - malformed: neither a key of another service nor an id, a tab and such a key.
+//   - no row: there is no row with the id, or none of those that were searched has the key.
+//   - the row has the hash of another key: the id of the line is wrong, or the key is.
+//   - the row has a hash that cannot be used: it is no Argon2id, or its parameters are out of
+//     bounds.
+//   - the hash needs more memory than hash_memory: the setting has to be raised first.
+//   - expired: the key would be refused anyway.
+//   - minted here: the key or the row is one of this store, which needs no entry.
+//   - the row was changed meanwhile: run the command again.
+//   - not searched for: nobody has said yes to the search.
 const (
 	resultAdopted   = "adopted"
 	resultBefore    = "adopted already"
@@ -106,7 +118,8 @@ const (
 	resultUnasked   = "not searched for"
 )
 
-// adoptedLine is what became of a line.
+// adoptedLine is what became of a line. ID and Label are those of the row, if one was found. The
+// key is nowhere in it.
 type adoptedLine struct {
 	Line   int    `json:"line"`
 	ID     string `json:"id,omitempty"`
@@ -115,9 +128,13 @@ type adoptedLine struct {
 }
 
 // good reports whether servers find the key of the line from now on.
+//
+// All others count as failed, also an expired row: the status tells whether somebody has to
+// look.
 func (r *adoptedLine) good() bool { return r.Result == resultAdopted || r.Result == resultBefore }
 
-// adoptedTable prints results as a table for people.
+// adoptedTable prints results as a table for people. It prints all at the end, as the table is
+// at most [maxKeyLines] long.
 func adoptedTable(w io.Writer) printer[adoptedLine] {
 	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(table, "LINE\tID\tLABEL\tRESULT")

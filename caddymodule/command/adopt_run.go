@@ -23,6 +23,10 @@ import (
 // adopter matches keys with rows, and enters them as a server does that has found one. It runs
 // beside servers: an entry that one of them makes meanwhile is as good. If it is interrupted,
 // what is entered stays, and the next run finds it.
+//
+// Secrets has the first secret alone, so a key that was entered under an older one is entered
+// anew. Ask shows a text and reports whether to go on. Total and memory are in KiB, as the
+// parameters of hashes are.
 type adopter struct {
 	store   store.Store
 	minter  *token.Minter

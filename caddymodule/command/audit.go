@@ -14,6 +14,9 @@ import (
 
 // auditCommand reads the audit log, and is the only command that can verify its chains: the
 // admin plane has no call for that.
+//
+// Records go to standard output, in one of three formats. So does the report of --verify. The
+// status of --verify is 1 if a chain is broken, so that a timer can run it.
 func auditCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "audit [--key ID] [--label LABEL] [--event EVENT] [--actor ID] [--since DURATION] [--json | --csv]\n" +

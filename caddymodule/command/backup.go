@@ -15,6 +15,9 @@ import (
 
 // backupCommand is for SQLite alone. A copy of the file by cp would lack what is in the
 // write-ahead log, and could be torn. PostgreSQL has tools of its own.
+//
+// Standard output stays empty, as the result is the file. After an interruption a file with the
+// suffix .part may be left beside it, which nobody takes for a backup.
 func backupCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "backup FILE",

@@ -21,6 +21,25 @@
 // usage.go says what wrong usage is, and sets the exit status. store.go finds and opens the
 // store that a subcommand works on. output.go prints keys and audit records, and table.go and
 // key_table.go fit them to a terminal.
+//
+// # Exit status
+//
+// It is 0 if the command has done what it promises, and 1 if not. It is 2 for wrong usage, and
+// nothing was changed then. A scan that has found a key ends with 3. [Strict] maps errors to
+// these.
+//
+// # Interruption
+//
+// No command here handles signals, but for the broken pipe: see [readCreate]. SIGINT ends the process
+// where it is. So each command does its writes in few transactions of the store, and prints a
+// new key before it waits for anything. What is left half-way is said at each command: mostly
+// nothing, since the store rolls back, or a wait that nobody waits for.
+//
+// # A new subcommand
+//
+// Write a function that declares it, in a file of its own, and add it to [addSubcommands]. Let
+// [onStore] make its RunE, if it needs a store. Return [Usagef] for what the user can correct by
+// another call. Tests are scripts under testdata/script, which play the real command.
 package command
 
 import (
@@ -32,7 +51,8 @@ import (
 )
 
 // init registers the command with Caddy, which panics if another plugin has the name. The text
-// of Long is what `caddy help system-keys` prints, and docs/cli.md explains the rest.
+// of Long is what `caddy help system-keys` prints, and docs/cli.md explains the rest. The name
+// is that of the global option and of the app.
 func init() {
 	caddycmd.RegisterCommand(caddycmd.Command{
 		Name:  "system-keys",

@@ -17,6 +17,11 @@ import (
 
 // createCommand is also how the first system admin of a store comes into being: the API needs a
 // key, and the command line needs the store alone.
+//
+// Standard output has the key and a line end, or one object. Everything else goes to standard
+// error, so that `create > bot.key` leaves a file with nothing but the key. The status is 0 only
+// if the key was written. An interruption between the two leaves a key that nobody has: list
+// shows it.
 func createCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "create --label LABEL [--permission RESOURCE:ACTION]... [--network PREFIX]... [--system-admin] [--expires-in DURATION] [--json]",

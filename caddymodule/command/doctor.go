@@ -23,6 +23,10 @@ import (
 // after the other, in the order in which a server needs them, and each message names the next
 // step. Unlike other commands it does not migrate the store, and opens a SQLite file for reading
 // only.
+//
+// Standard output has a line for each check, the good ones too, so that two runs can be
+// compared. Standard error has only the number of those that failed. A check that depends on one
+// that failed is left out, or a single cause would look like many.
 func doctorCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "doctor [--json]",
@@ -61,6 +65,9 @@ type diagnosis struct {
 
 // doctor runs the checks, one after the other. Its target has no store until the check of that
 // name has opened it.
+//
+// Report prints a diagnosis. Sick counts those that were wrong. Bound comes from the store, and
+// says whether the addresses of clients matter.
 type doctor struct {
 	target
 	report func(diagnosis)

@@ -14,6 +14,9 @@ import (
 // httpServer is what the check of proxies reads of a server of Caddy's. The names are those of
 // the JSON of caddyhttp.Server. Routes are looked at without their types: handlers of any plugin
 // may have routes inside.
+//
+// Strict is a number in Caddy's JSON: 1 reads X-Forwarded-For from the right, and 0 from the
+// left.
 type httpServer struct {
 	Listen         []string `json:"listen"`
 	Routes         any      `json:"routes"`

@@ -13,6 +13,8 @@ import (
 
 // grantsCommand prints statements and runs none. The role of the configuration may not be the
 // owner of the tables, and the owner should see what they give away.
+//
+// Standard output has nothing but SQL. The same statements can be run any number of times.
 func grantsCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "grants --role NAME [--for server|revoke|read]",

@@ -14,6 +14,10 @@ import (
 
 // importCommand is for the move from another service with Argon2id hashes in PostgreSQL. The
 // keys stay as they are, and their holders notice nothing.
+//
+// Standard output has the rows that do not fit, and the totals. Standard error says what is
+// read, how far it is, and what was done. The status is 1 if rows do not fit, unless --skip or
+// --dry-run says that this is fine. An interruption leaves nothing, but with --follow.
 func importCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "import --from DSN --table SCHEMA.TABLE [--map OURS=THEIRS,...]... [--follow]\n" +

@@ -58,6 +58,8 @@ func (t *importTotals) String() string {
 }
 
 // unfitRow is a row that does not fit, as it is printed.
+//
+// Its fields are those of the JSON output. The texts have passed [showUnfit].
 type unfitRow struct {
 	ID       string           `json:"id"`
 	Label    string           `json:"label"`
@@ -65,6 +67,8 @@ type unfitRow struct {
 }
 
 // maxShown is how many characters of a text of the other table are printed.
+//
+// It is the length of the longest label. More of a text does not help to find its row.
 const maxShown = 100
 
 // showUnfit takes keys and hashes out of the texts. A column that was taken for another one may

@@ -15,6 +15,10 @@ import (
 
 // importer takes the rows of the other table to the store, batch by batch. Each row is judged by
 // package movein, then compared with the store. It serves one call.
+//
+// From says what is read, and target where it goes. DryRun looks only, relabel repairs labels,
+// and skip leaves out the rows that do not fit. Add stores keys in the transaction that is open.
+// Batch has the rows that were read and not judged yet.
 type importer struct {
 	from                  *movein.Source
 	dryRun, relabel, skip bool
@@ -86,6 +90,9 @@ func (i *importer) run(cmd *cobra.Command, t *target, source *postgres.Store) er
 
 // conclude says what was done. An error says whether something may have been imported, since
 // that is what the operator has to know before the next try.
+//
+// A conflict means that somebody has written one of the ids between the look and the insert.
+// Nothing is merged: the operator runs the command again, and sees what is there now.
 func (i *importer) conclude(cmd *cobra.Command, t *target, err error) error {
 	switch {
 	case errors.Is(err, errUnfit):

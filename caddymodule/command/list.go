@@ -11,6 +11,8 @@ import (
 )
 
 // listCommand prints all keys that match, where the API has pages.
+//
+// Standard output has the table or the objects. A list without keys is no error.
 func listCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "list [--json] [--sort [-]created_at|label|last_used_at|expires_at] [--unused-for DURATION] [--expiring-within DURATION] [--expired] [--unused-permissions]",

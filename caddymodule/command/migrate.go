@@ -14,6 +14,9 @@ import (
 
 // migrateCommand has two jobs: with --from and --to it moves a store, and otherwise it brings
 // the schema of the store up to date.
+//
+// Standard output stays empty. Standard error says how far a long migration is, and what was
+// moved.
 func migrateCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "migrate [--from DSN --to DSN]",

@@ -63,6 +63,9 @@ func recordPrinter(cmd *cobra.Command) printer[store.AuditRecord] {
 //
 // A log of more than a thousand records is printed in parts. Only the first one has the heads of
 // the columns, and each part has widths of its own.
+//
+// The table has what an operator searches by. The client's address, the ids and the details are
+// in the other formats.
 func recordTable(w io.Writer, width int) printer[store.AuditRecord] {
 	rows := [][]string{{"AT", "EVENT", "KEY", "ACTOR", "REQUEST", "STATUS"}}
 	const key, actor, request = 2, 3, 4

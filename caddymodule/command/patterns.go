@@ -10,6 +10,8 @@ import (
 
 // patternsCommand is for scanners that have no access to the store: in a hook before a commit,
 // or in the CI of others. It has no flags for a store.
+//
+// There is one format. The flag is there so that another one changes no call that exists.
 func patternsCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "patterns [--format gitleaks]",

@@ -13,6 +13,11 @@ import (
 
 // revokeCommand promises the same as the API: when it ends with status 0, no server accepts the
 // keys any more. That is why it may take as long as a lease.
+//
+// Standard error has the question, the progress and a line for each key that has ended. Standard
+// output has objects with --json, and with flags in place of ids the keys. The status is 1 if
+// one of the keys could not be revoked, or if its end could not be made sure. The others are
+// revoked all the same.
 func revokeCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "revoke ID... [--yes] [--json]",

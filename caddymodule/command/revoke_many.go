@@ -46,6 +46,9 @@ func filtered(cmd *cobra.Command) bool {
 // ask, delete. The keys that match are found anew when they are deleted. One that is minted
 // after the question and matches is deleted too, as somebody who revokes all keys of an intruder
 // wants it.
+//
+// The flags are checked by package admin, as parameters of the API. So the command line and the
+// API cannot differ in what a filter means.
 func readRevokeMany(cmd *cobra.Command) (action, error) {
 	p := admin.Parameters{}
 	for flag, name := range filterFlags {

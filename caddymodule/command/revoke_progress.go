@@ -23,6 +23,9 @@ const (
 
 // revokeProgress reports which servers a revocation waits for, and why. It is for one wait, and
 // writes to standard error.
+//
+// Name stands at the beginning of each line, as several keys may be waited for one after the
+// other.
 type revokeProgress struct {
 	out     io.Writer
 	name    string // of what is revoked

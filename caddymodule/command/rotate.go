@@ -13,6 +13,10 @@ import (
 
 // rotateCommand replaces a key without a moment in which neither works: the holder gets the new
 // key while the old one is still good.
+//
+// Standard output has the new key alone, as for create. An interruption before it is printed
+// leaves a successor that nobody has. To rotate the old key again replaces that one, unless
+// --now has ended it.
 func rotateCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "rotate ID [--now] [--grace DURATION] [--deadline DURATION] [--json]",

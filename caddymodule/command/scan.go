@@ -15,6 +15,10 @@ import (
 // scanCommand finds keys that leaked, where somebody already has the files: a repository, a
 // folder of logs, a backup. The tag of a key makes it certain. So the exit status may stop a
 // build, and --revoke needs no question.
+//
+// Standard output has a line for each place. Standard error has what could not be read or is not
+// searched, and that nothing was found. Status 0 says that no key was found in what was
+// searched, and that all of it could be read.
 func scanCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "scan [PATH...|-] [--revoke] [--json]",

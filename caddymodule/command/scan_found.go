@@ -16,6 +16,10 @@ const standardInput = "-"
 
 // scan is a search, and what it has found so far. It reads one stream after the other. An error
 // that concerns one file or one key does not end it: the rest may have the key that matters.
+//
+// States remembers what the store has said of a key. Live and order have the keys that --revoke
+// ends. Searched counts streams, places the keys that were found in them, and unread what could
+// not be read.
 type scan struct {
 	cmd    *cobra.Command
 	target *target
@@ -46,6 +50,11 @@ type keyState struct {
 }
 
 // The states of a key.
+//
+//   - live: whoever has the file can use the key now. --revoke ends these.
+//   - expired: its row is there, and servers refuse it.
+//   - gone: it was revoked, or deleted after its expiry.
+//   - unknown: the store has not answered, so it may be live.
 const (
 	keyLive    = "live"
 	keyExpired = "expired"

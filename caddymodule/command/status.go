@@ -19,6 +19,9 @@ import (
 
 // statusCommand shows what servers do now. For what is wrong with an installation there is
 // doctor.
+//
+// Standard output has the table or one object. Standard error has the reason for status 1: the
+// store does not answer, or triggers are missing.
 func statusCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "status [--json]",

@@ -226,6 +226,9 @@ var anyPlaceholder = regexp.MustCompile(`\{[^{}]*\}`)
 //
 // A password stands in a URL before the @, or is the parameter password or sslpassword
 // (PostgreSQL, libpq, "Parameter Key Words").
+//
+// It is strict where a text cannot be parsed. To refuse a good DSN costs the user another way to
+// write it. To accept a bad one costs the password.
 func refusePassword(flag, dsn string) error {
 	refused := Usagef("%s: a password on the command line can be read by every user of this machine: "+
 		"use PGPASSWORD, PGPASSFILE or %s '{env.DATABASE_URL}'", flag, flag)
@@ -260,6 +263,9 @@ func refusePassword(flag, dsn string) error {
 //
 // It fills in the target as far as it comes. After an error, status may still ask the server at
 // the admin endpoint, and doctor may still check the rest of the settings.
+//
+// The configuration is read from its file, and not from a running server. So the command also
+// works while no server runs, and the file must be the one that the server has.
 func (t *target) locateConfigured(cmd *cobra.Command) (open.Location, error) {
 	file, _ := cmd.Flags().GetString("config")
 	adapter, _ := cmd.Flags().GetString("adapter")

@@ -58,8 +58,9 @@ func refuseEmptyFlags(cmd *cobra.Command) error {
 	return errors.Join(empty...)
 }
 
-// The exit status of wrong usage, and of a scan that has found a key. Of any other error it
-// is 1.
+// The exit status of wrong usage, and of a scan that has found a key. Of any other error it is
+// 1. Scripts rely on them, so docs/cli.md promises them. 2 is what shells use for the misuse of
+// a command.
 const (
 	exitUsage = 2
 	exitFound = 3
