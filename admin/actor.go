@@ -61,6 +61,9 @@ type Actor struct {
 func CLI() Actor { return Command("cli") }
 
 // Command is a command of the program that acts under a name of its own.
+//
+// The name is the actor's id in the audit log, so it must not be one that a key or a person can
+// have.
 func Command(name string) Actor { return Actor{Type: store.ActorCLI, Name: name, IsSystem: true} }
 
 // KeyActor is the actor that presents a system key.

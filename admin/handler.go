@@ -144,6 +144,8 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request, x *Exchange) err
 
 // checkHost refuses a request under another host name. The owner of that name may have
 // pointed it at this address, to reach the admin plane from a browser (DNS rebinding).
+//
+// The port does not count: it is the one of this server, whatever the client says.
 func (h *Handler) checkHost(r *http.Request) error {
 	if len(h.config.AllowedHosts) == 0 || slices.ContainsFunc(h.config.AllowedHosts, func(allowed string) bool {
 		return strings.EqualFold(allowed, hostOf(r.Host))

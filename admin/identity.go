@@ -23,6 +23,9 @@ type Person struct {
 
 // Identities finds out who calls, for every surface of the admin plane. Admit is
 // required.
+//
+// It is the only place that decides who is an admin, so that REST, GraphQL and the page cannot
+// differ. The functions are called by many requests at the same time.
 type Identities struct {
 	// Admit says whose key the client of a request presents, as [verify.Verifier.Admit] does.
 	Admit func(r *http.Request, key string) (store.ID, *verify.Identity, error)

@@ -91,6 +91,8 @@ func (r *Route) Preferred(request *http.Request) (string, bool) {
 
 // weightOf is the weight of the most specific range that matches, or 0. A range without
 // a weight has 1 (RFC 9110 section 12.4.2).
+//
+// A part that cannot be read is skipped, as if it was not there.
 func weightOf(accept, mediaType string) float64 {
 	kind, _, _ := strings.Cut(mediaType, "/")
 	weight, specificity := 0.0, 0

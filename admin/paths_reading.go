@@ -25,6 +25,9 @@ const (
 // them ("ſ" is "s", and the Kelvin sign "k"), characters in their compatible form (NFKC:
 // wide letters, "ℓ", ligatures), overlong UTF-8 as ASCII, and the backslash as what it
 // is told.
+//
+// It need not be exact. A reading too many costs a stranger's path a 404. A reading too few lets
+// a request pass to an upstream that reads it as one of our paths.
 func reading(p string, end ending, backslash byte) string {
 	var b strings.Builder
 	b.Grow(len(p))

@@ -120,6 +120,8 @@ func (x *Exchange) rotate(w http.ResponseWriter, r *http.Request, do func(contex
 }
 
 // answerNewKey answers with a key in clear, for the only time.
+//
+// Location names the new key (RFC 9110 section 15.3.2).
 func (x *Exchange) answerNewKey(w http.ResponseWriter, key *store.Key, plain string) {
 	shown, below := ShowKey(key), "/"+key.ID.String()
 	shown.Key = plain

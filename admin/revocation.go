@@ -23,6 +23,9 @@ type Revoker interface {
 
 // Revocation is the deletion of an id, or of many keys at once. Instances may still accept
 // the keys until [Revocation.Wait] has returned.
+//
+// It is made by one goroutine. After that nothing in it changes, so it can be waited for in
+// another one.
 type Revocation struct {
 	service *Service
 	id      store.ID
@@ -66,6 +69,9 @@ func (r *Revoked) Awaited() []string {
 //
 // If the database's answer is lost, the key is deleted once more. So an error means
 // that the outcome is unknown, never that it was hidden.
+//
+// The row is read first, for its label: after an answer that was lost there may be no row any
+// more, and nobody may have recorded its end.
 func (s *Service) Revoke(ctx context.Context, actor Actor, id store.ID) (*Revocation, error) {
 	mayDelete := func(a Actor) error { return a.May(PermissionDelete) }
 	if err := s.Allow(actor, PermissionDelete); err != nil {
@@ -165,6 +171,9 @@ func (r *Revocation) recall(ctx context.Context, before *store.Key, answer error
 
 // recallOthers finds the keys that were deleted with the id. Their records are of the same
 // time as that of the id.
+//
+// More than [store.MaxAuditLimit] revocations at the same microsecond are not looked through.
+// Only names in the answer would be missing then.
 func (r *Revocation) recallOthers(ctx context.Context) error {
 	page, err := r.service.Store.Audit(ctx, &store.AuditQuery{
 		Limit: store.MaxAuditLimit, Event: store.AuditRevoked, Since: r.at, Until: r.at.Add(time.Microsecond),

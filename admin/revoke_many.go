@@ -12,6 +12,9 @@ import (
 // RevokeMany deletes all keys that match the filter in one transaction: all or none. The
 // acting key is never among them. Otherwise it is as [Service.Revoke]. If no key matches,
 // the wait makes sure that none that matched before is accepted any more.
+//
+// One transaction means that an attacker cannot use the second key while the first one ends, and
+// that an error leaves nothing half done.
 func (s *Service) RevokeMany(ctx context.Context, actor Actor, filter *store.KeyFilter) (*Revocation, error) {
 	mayDelete := func(a Actor) error { return a.May(PermissionDelete) }
 	if err := s.Allow(actor, PermissionDelete); err != nil {

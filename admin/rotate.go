@@ -120,6 +120,9 @@ func (s *Service) Self(ctx context.Context, actor Actor) (*store.Key, error) {
 }
 
 // rotating is a rotation that is under way.
+//
+// It serves one call of Rotate or RotateSelf, which differ in may and grant alone. The store may
+// call the functions of an attempt more than once. The last call counts.
 type rotating struct {
 	service *Service
 	actor   Actor
@@ -214,6 +217,9 @@ func (r *rotating) mint(ctx context.Context) (*successor, error) {
 }
 
 // attempt replaces the key by this successor.
+//
+// The acting key is kept as the transaction has it: the grant is checked against that, and not
+// against what the request came with.
 func (r *rotating) attempt(ctx context.Context, next *successor) (*store.Rotated, error) {
 	s, now := r.service, r.actor
 	write := &store.Write{Record: r.recordOf(next.row.ID), Sealer: s.Sealer}

@@ -14,6 +14,8 @@ import (
 type Call func(w http.ResponseWriter, r *http.Request, x *Exchange) error
 
 // Route is what can be done under one path.
+//
+// Routes are made once and shared by all requests, so nobody changes them.
 type Route struct {
 	Calls map[string]Call
 	// Only tells a client that tries another method what can be done.

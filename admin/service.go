@@ -132,6 +132,9 @@ func (s *Service) Check(actor Actor, want NewKey) error {
 // newRow makes the row of a wanted key, without its hash. It refuses what the actor may
 // not create. The permission to create comes first: a caller without it learns nothing
 // about the fields.
+//
+// What is wrong with the fields is reported all at once. Whether the actor may grant them comes
+// last: a mistyped permission is a mistake, and no attempt to get more.
 func (s *Service) newRow(actor Actor, want NewKey) (*store.Key, error) {
 	if err := s.Allow(actor, PermissionCreate); err != nil {
 		return nil, err

@@ -10,6 +10,8 @@ import (
 
 // KeyJSON is a key as the API, and the command line with --json, show it. The
 // members that may be null are always there.
+//
+// It has no hash, and no field for one: what is not here cannot be shown by mistake.
 type KeyJSON struct {
 	ID          store.ID   `json:"id"`
 	Label       string     `json:"label"`
@@ -177,6 +179,8 @@ type meta struct {
 }
 
 // envelope is the form of every good answer. Lumio's own API has the same one.
+//
+// An error has another form: see [gate.Body].
 type envelope struct {
 	Data  any   `json:"data"`
 	Links links `json:"_links"`

@@ -158,6 +158,8 @@ func (d *document) spread(s *ast.FragmentSpread, depth int, open []string) error
 
 // depthOf is how deep the brackets of a document are nested, outside of strings and
 // comments. The parsers call themselves for each level, so this is checked first.
+//
+// Brackets that do not match are no matter here: the parser refuses them.
 func depthOf(query string) int {
 	depth, deepest := 0, 0
 	for i := 0; i < len(query); i++ {

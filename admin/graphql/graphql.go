@@ -94,6 +94,8 @@ func (e *Endpoint) Route(escaped string) (*admin.Route, store.ID, bool) {
 
 // Fail implements [admin.Surface]. The body has the error twice: as the REST API shows
 // it, and as a client of GraphQL expects it.
+//
+// It is for an error of the whole request. An error of a field is in an answer with status 200.
 func (e *Endpoint) Fail(w http.ResponseWriter, _ *http.Request, x *admin.Exchange, refusal *gate.Refusal) bool {
 	if x.Route != e.documents {
 		return false
@@ -107,6 +109,9 @@ func (e *Endpoint) Fail(w http.ResponseWriter, _ *http.Request, x *admin.Exchang
 // preflight hands on the question that a browser asks before it sends a document to
 // another server (https://fetch.spec.whatwg.org/#cors-preflight-fetch), and nothing
 // else.
+//
+// The other server decides about its own documents. For ours its answer changes nothing:
+// SameSite refuses them.
 func preflight(w http.ResponseWriter, r *http.Request, x *admin.Exchange) error {
 	if r.Header.Get("Origin") == "" || r.Header.Get("Access-Control-Request-Method") == "" || r.ContentLength != 0 || r.URL.RawQuery != "" {
 		return admin.BadRequest("OPTIONS is for what a browser asks before it sends a document")
@@ -224,6 +229,9 @@ func (e *Endpoint) execute(w http.ResponseWriter, r *http.Request, x *admin.Exch
 // exec executes a document. The library's parser panics over some malformed strings,
 // such as "\555". analyse is not known to accept such a document. If it does, the
 // document is refused as malformed.
+//
+// The panic comes before any resolver runs. One of a resolver is caught by the library: see
+// [panics].
 func exec(ctx context.Context, schema *graphql.Schema, request *request, variables map[string]any) (response *graphql.Response, err error) {
 	defer func() {
 		if recover() != nil {

@@ -24,6 +24,8 @@ type call struct {
 }
 
 // callOf returns the call of a resolver. Every document is executed with one.
+//
+// The library gives resolvers nothing but the context, so the request travels in it.
 func callOf(ctx context.Context) *call {
 	c, _ := ctx.Value(callKey{}).(*call)
 	return c

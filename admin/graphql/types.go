@@ -132,6 +132,8 @@ type askedPermission struct {
 }
 
 // integer is an Int of GraphQL, which has 32 bits. A greater number becomes the greatest.
+//
+// An error in its place would hide the rest of the answer.
 func integer(n int64) int32 { return int32(min(n, math.MaxInt32)) }
 
 // recordList is a page of the audit log. More says that Total is not all.

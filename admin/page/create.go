@@ -53,6 +53,8 @@ const suggestedFrom = 1000
 
 // suggestions are the permissions in use that the actor may grant. The form also works
 // without them, so an error is ignored.
+//
+// What the actor may not grant is left out: the form would be refused.
 func (p *Page) suggestions(r *http.Request, actor admin.Actor, service *admin.Service) []string {
 	ctx, cancel := admin.Bounded(r.Context())
 	defer cancel()

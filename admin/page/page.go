@@ -251,6 +251,8 @@ func (p *Page) frame(r *http.Request, x *exchange) ui.Frame {
 
 // languageOf is the language that the browser has chosen on the page, or else the one
 // that it prefers.
+//
+// The choice is a cookie, so it also holds for the form to sign in.
 func (p *Page) languageOf(r *http.Request) ui.Language {
 	return ui.Choose(session.Language(r, p.scope(r)), r.Header.Get("Accept-Language"))
 }

@@ -19,6 +19,9 @@ import (
 //
 // The form needs no nonce, since there is no session that another site could abuse.
 // [admin.Exchange.SameSite] keeps other sites from signing a browser in to a session of theirs.
+//
+// A session of before is ended after the new one is there. In the other order, a store that
+// fails in between would leave the admin with none.
 func (p *Page) signIn(w http.ResponseWriter, r *http.Request, x *exchange) error {
 	if err := x.SameSite(r); err != nil {
 		return err

@@ -81,6 +81,9 @@ func (p *Page) renderBoth(w http.ResponseWriter, r *http.Request, x *exchange, s
 // cameFromElsewhere makes a browser that follows a link of another site load the page
 // again. The second request comes from this site, so that the browser sends the cookie
 // in spite of SameSite=Strict (RFC 6265bis, section 8.8.2).
+//
+// Without it an admin who follows a link in a chat would be asked to sign in again. The page
+// that reloads shows nothing, so the other site gains nothing by the link.
 func (p *Page) cameFromElsewhere(w http.ResponseWriter, r *http.Request) bool {
 	if _, hasCookie := session.Read(r, p.scope(r)); hasCookie || r.Header.Get("Sec-Fetch-Site") != "cross-site" ||
 		r.Header.Get("Sec-Fetch-Mode") != "navigate" || r.Header.Get("Authorization") != "" {
@@ -184,6 +187,8 @@ func (p *Page) auditCard(r *http.Request, x *exchange, state ui.State) (ui.Audit
 
 // successorUse is what the successor of a key is used for. It is nil if there is none, or none
 // any more.
+//
+// Side by side they show whether everybody uses the new key by now.
 func successorUse(ctx context.Context, x *exchange, key *store.Key) (*store.Activity, error) {
 	if key.ReplacedBy == (store.ID{}) {
 		return nil, nil

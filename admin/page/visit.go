@@ -136,6 +136,8 @@ func (x *exchange) checkNonce(nonce string) (expires time.Time, err error) {
 // page. Three things refuse a forged request: [admin.Exchange.SameSite], the SameSite
 // attribute of the cookie, and the media type, since a form of another site cannot
 // send JSON.
+//
+// The errors are JSON, as those of the REST API.
 func (p *Page) visited(do admin.Call) admin.Call {
 	return func(w http.ResponseWriter, r *http.Request, outer *admin.Exchange) error {
 		x := &exchange{Exchange: outer, page: p}

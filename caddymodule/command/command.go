@@ -30,10 +30,10 @@
 //
 // # Interruption
 //
-// No command here handles signals, but for the broken pipe: see [readCreate]. SIGINT ends the process
-// where it is. So each command does its writes in few transactions of the store, and prints a
-// new key before it waits for anything. What is left half-way is said at each command: mostly
-// nothing, since the store rolls back, or a wait that nobody waits for.
+// No command here handles signals, but for the broken pipe: see [readCreate]. SIGINT ends the
+// process where it is. So each command does its writes in few transactions of the store, and
+// prints a new key before it waits for anything. What is left half-way is said at each command:
+// mostly nothing, since the store rolls back, or a wait that nobody waits for.
 //
 // # A new subcommand
 //

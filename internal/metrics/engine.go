@@ -32,6 +32,9 @@ type engineCollector struct {
 }
 
 // newEngineCollector describes all metrics of the engine. See [New] for the parameters.
+//
+// All names are fixed here, before there is an engine, so that a registry finds
+// a name that is taken when the metrics are registered.
 func newEngineCollector(now func() time.Time, current func() (State, bool)) *engineCollector {
 	c := &engineCollector{
 		ready: describe("ready", "1 if the store is open and the lease is in force, so that keys can be verified."),
@@ -143,6 +146,8 @@ func (c *engineCollector) addWriteBehind() {
 }
 
 // boolean converts a bool to the value of a gauge.
+//
+// Prometheus has no other type for a yes or no.
 func boolean(b bool) float64 {
 	if b {
 		return 1

@@ -10,6 +10,8 @@ import (
 )
 
 // State is the state of an instance at a moment.
+//
+// It is a reading: it does not change, and the parts in Live go on.
 type State struct {
 	// Name names the process for people.
 	Name string
@@ -35,6 +37,8 @@ func (s State) Readiness() Readiness {
 
 // missing names what prevents the verification of keys. It is empty if keys can be
 // verified, and never nil, so that JSON has an array.
+//
+// The names are a part of the answer to a probe.
 func (s State) missing() []string {
 	switch {
 	case s.Live == nil:
@@ -47,6 +51,9 @@ func (s State) missing() []string {
 
 // Status is the state of all instances and of this one. Servers is nil while the store does
 // not answer.
+//
+// It is the answer of the admin endpoint, and of `caddy system-keys status --json`. So both have
+// the same members.
 type Status struct {
 	*Servers
 	// Followed is the table of another service that is followed, or nil.
@@ -91,6 +98,8 @@ func ServersOf(p *store.Progress) *Servers {
 }
 
 // Instance is what an instance knows of itself. Durations are in seconds.
+//
+// Members that are null are not known yet, and say nothing good or bad.
 type Instance struct {
 	Readiness
 	// ID identifies this instance in the list of instances. It is null before it has

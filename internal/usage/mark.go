@@ -158,6 +158,9 @@ func (c *cell) add(us int64) bool {
 
 // count is [Mark.Use] for an address that is not remembered. If others are remembered in its
 // place, it costs no lock and no allocation either, but 50 ns more.
+//
+// Under the lock, the counts cannot be taken, so what is added to them is written. A network for
+// which there is no room counts to the day, as one that is not known.
 func (m *Mark) count(address string, us int64) {
 	network, day := store.NetworkOf(address), dayOf(us)
 	if c := m.counts.Load(); c != nil && c.clients[place(address)].Load() != nil {
@@ -208,6 +211,8 @@ func (m *Mark) ask(permission string, us int64) {
 
 // grown returns the counts, which are made if there are none. The caller holds the lock, so
 // that nobody takes them.
+//
+// The first use since the last write decides when this count began.
 func (m *Mark) grown(us int64) *counts {
 	c := m.counts.Load()
 	if c == nil {

@@ -81,6 +81,8 @@ func (r *Recorder) Mark(id store.ID) *Mark { return &Mark{recorder: r, id: id} }
 
 // Deny notes that a request with this key was refused. Used says that the request was noted
 // as a use before.
+//
+// A refused request may have no mark: the key may not be in memory.
 func (r *Recorder) Deny(id store.ID, at time.Time, used bool) {
 	day := store.DayUse{Day: store.DayOf(at), Denied: 1}
 	if !used {
@@ -198,6 +200,9 @@ func (r *Recorder) Flush(ctx context.Context) error {
 // add adds to what is to be written. A key that was used since a write has failed has one
 // entry all the same. While the store is down, days and last uses go on to be counted, and
 // networks and permissions as long as there is room.
+//
+// What does not fit is dropped from the details and not from the counts: how often a key was
+// used, and when last, is never lost to room.
 func (r *Recorder) add(use *store.Use) {
 	if details := len(use.Networks) + len(use.Asked); r.pendingDetails+details > maxDetails {
 		use.Networks, use.Asked = nil, nil
