@@ -21,6 +21,7 @@ func main() {
 		fmt.Fprintln(os.Stderr, "usage: clients <URL of a server>")
 		os.Exit(2)
 	}
+	// A revocation waits for all instances. Here there is one, so a minute is plenty.
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	url, key := os.Args[1], os.Getenv("ADMIN_KEY")

@@ -15,6 +15,8 @@ import (
 //
 // The key "oapi" may only rotate itself, so its own calls show what a key without permissions
 // may do. A call that fails does not end the run: the next one may say why.
+//
+// The two steps that all others need, a key and a client for it, end the run if they fail.
 func callByOapi(ctx context.Context, url, key string) error {
 	admin, err := oapiClient(url, key)
 	if err != nil {

@@ -25,6 +25,8 @@ func (bearer) PersonToken(context.Context, keys.OperationName) (keys.PersonToken
 
 // is returns an answer if it is of the type that is expected of it. The client of ogen returns
 // refusals as answers and not as errors, each of its own type.
+//
+// The zero value of T comes with an error, and nothing may be read of it.
 func is[T any](answer any, err error) (T, error) {
 	right, ok := answer.(T)
 	if err == nil && !ok {
@@ -35,6 +37,8 @@ func is[T any](answer any, err error) (T, error) {
 
 // callByOgen is callByOapi with the client of ogen. It sends members that are optional or may be
 // null, which the generators treat in different ways.
+//
+// The GraphQL document has two operations, so the name in the request must arrive.
 func callByOgen(ctx context.Context, url, key string) error {
 	admin, err := keys.NewClient(url, bearer(key))
 	if err != nil {

@@ -18,6 +18,8 @@ import (
 
 // checkManifest decodes each document as `kubectl apply --validate=strict` has the
 // server do it: unknown and repeated fields, and values of a wrong type, are errors.
+//
+// It goes on behind a document that is wrong, and names each by its number in the file.
 func checkManifest(file string) error {
 	// The groups of which there are manifests. A manifest of another one is an error, as if it
 	// was mistyped.

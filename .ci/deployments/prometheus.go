@@ -44,6 +44,7 @@ func checkDashboard(file string) error {
 	if len(d.Panels) == 0 {
 		return fmt.Errorf("%s has no panels", file)
 	}
+	// Without options only what a Prometheus without feature flags takes is right.
 	promql := parser.NewParser(parser.Options{})
 	var problems []error
 	for _, panel := range d.Panels {

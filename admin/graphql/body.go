@@ -53,6 +53,8 @@ type limitedBody struct {
 
 // Read implements [io.Reader]. The error is a refusal if no place is left. It does not wait for
 // one: slow clients could hold all of them.
+//
+// What was read of the piece that is too much is dropped with the request.
 func (b *limitedBody) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
 	if b.read += n; b.read <= smallBody || b.hasPlace {

@@ -53,6 +53,9 @@ type document struct {
 // operations use. Which operation is meant is known when it is executed. The error is a refusal.
 // The cost is bounded: by the tokens before the parser builds anything, and by the selections
 // afterwards.
+//
+// A document of another server keeps to the same bounds. Otherwise a client could hide a field
+// of ours behind more than is looked at.
 func analyse(query string) (*document, error) {
 	if depthOf(query) > maxNesting {
 		return nil, admin.BadRequest(fmt.Sprintf("the document is nested more than %d deep", maxNesting))
@@ -89,6 +92,8 @@ func analyse(query string) (*document, error) {
 }
 
 // roots counts the root fields.
+//
+// Introspection counts as well: it costs the server work like any field.
 func (d *document) roots() int { return d.ours + d.others + d.meta }
 
 // walk looks at all selections. depth is the depth of fields. open are the fragments that are

@@ -151,6 +151,8 @@ func (resolvers) AdminSystemKeyActivity(ctx context.Context, args struct{ ID gra
 }
 
 // createArgs are the arguments of adminCreateSystemKey.
+//
+// Optional members are pointers, as the library has them.
 type createArgs struct {
 	Input struct {
 		Label       string

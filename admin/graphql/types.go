@@ -25,6 +25,8 @@ func (k key) Replaces() *graphql.ID     { return idOrNull(k.KeyJSON.Replaces) }
 func (k key) ReplacedBy() *graphql.ID   { return idOrNull(k.KeyJSON.ReplacedBy) }
 
 // keyList is a page of keys. Next is the cursor of the next page, or null.
+//
+// A client gives the cursor as an argument to get that page.
 type keyList struct {
 	Data  []key
 	Total int32

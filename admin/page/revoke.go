@@ -132,6 +132,9 @@ func (p *Page) await(w http.ResponseWriter, r *http.Request, x *exchange, revoca
 // follow writes a line for each step. Each line is complete in itself, and the last one counts.
 // A line is written only if it says something new. The wait does not end with the request: the
 // revocation is as true if nobody looks.
+//
+// An id that nobody knows gets no line before the end: the answer is then 404, which needs a
+// status.
 func (p *Page) follow(w http.ResponseWriter, r *http.Request, x *exchange, revocation *admin.Revocation) error {
 	lines := http.NewResponseController(w)
 	wrote := false

@@ -44,6 +44,8 @@ func (p *Page) askRotate(w http.ResponseWriter, r *http.Request, x *exchange) er
 
 // rotateForm is the form for the key that the request names, with the defaults in it. It also
 // checks what the actor may do.
+//
+// The store is asked for the key as it is now, and not a cache: the button may be old.
 func (p *Page) rotateForm(r *http.Request, x *exchange) (ui.Rotate, error) {
 	if err := mayRotate(x.Actor); err != nil {
 		return ui.Rotate{}, err

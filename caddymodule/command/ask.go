@@ -38,6 +38,8 @@ func ask(cmd *cobra.Command, keys int) error {
 
 // terminal is where somebody can be asked while standard input holds the keys. POSIX names it:
 // the controlling terminal of the process (Base Definitions, section 10.1). Windows has none.
+//
+// An answer from standard input would be the first key that is left there, or the end.
 const terminal = "/dev/tty"
 
 // askOnTerminal reports whether somebody says yes on the [terminal]. Without a terminal nobody

@@ -66,6 +66,9 @@ triggers; the keys stay.`,
 
 // readImport reads and checks the flags. The other database is opened only in the action, after
 // the store: if the store is missing, nobody has touched the other service.
+//
+// Whether the table and its columns are there is known only when it is read. What is wrong then
+// is an error with status 1.
 func readImport(cmd *cobra.Command, _ []string) (action, error) {
 	if end, _ := cmd.Flags().GetBool("unfollow"); end {
 		for _, other := range []string{"from", "table", "map", "dry-run", "relabel", "skip", "follow", "json"} {

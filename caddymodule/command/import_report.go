@@ -147,6 +147,9 @@ func importReport(cmd *cobra.Command) importPrinter {
 
 // importTable prints a table for people. If all rows fit, it has no heads of columns, and only
 // the totals are printed.
+//
+// It is written in parts, each with widths of its own, so that memory does not grow with the
+// other table.
 func importTable(w io.Writer) importPrinter {
 	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	n := 0

@@ -35,6 +35,8 @@ const maxListed = 4
 // It prints nothing before the end, since the widths of the columns depend on all keys. It takes
 // three steps until the table fits: columns are left out, then permissions are counted in place
 // of listed, then cells are cut.
+//
+// It holds a row of text for each key, so a very long list takes memory. --json does not.
 func keyTable(w io.Writer, width int) printer[store.Key] {
 	// The permissions of each row are kept as a list: their cell may have to be made anew. The
 	// head has none.

@@ -96,6 +96,8 @@ func unusedOf(ctx context.Context, s store.Store, keys []store.Key) (kept []stor
 
 // printKeys prints every page. Unused says that only keys with unused permissions count. The
 // total is the one of the last page: keys come and go while the pages are read.
+//
+// It acts as the command line without a name, since reading leaves no record.
 func printKeys(cmd *cobra.Command, t *target, query *store.KeyQuery, p printer[store.Key], unused bool) error {
 	service, n := t.service(), 0
 	for {

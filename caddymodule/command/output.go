@@ -99,6 +99,9 @@ func recordTable(w io.Writer, width int) printer[store.AuditRecord] {
 // makes the field text (https://owasp.org/www-community/attacks/CSV_Injection).
 //
 // The columns are an interface: scripts name them. Times have all digits that the store keeps.
+//
+// The details are JSON in one field, since their members differ from event to event. An error of
+// writing comes at the latest at the end, as the rows are buffered.
 func recordCSV(w io.Writer) printer[store.AuditRecord] {
 	out := csv.NewWriter(w)
 	header := out.Write([]string{

@@ -23,6 +23,8 @@ type progressLine struct {
 const lineEvery = 200 * time.Millisecond
 
 // newProgressLine makes a line that is written to out, if that is a terminal.
+//
+// Out is standard error, so the line is seen while standard output goes to a file.
 func newProgressLine(out io.Writer, now func() time.Time) *progressLine {
 	if file, ok := out.(*os.File); !ok || !term.IsTerminal(int(file.Fd())) {
 		out = nil

@@ -91,6 +91,9 @@ func readScan(cmd *cobra.Command, args []string) (action, error) {
 // defaultPath is standard input if somebody has connected it, as ripgrep decides it, else the
 // working folder. A terminal and the null device are not searched: a service manager or cron
 // connects the latter, and an empty search would pass for a clean one.
+//
+// A search of a folder by mistake prints more than was asked for. A search of nothing would hide
+// a key.
 func defaultPath(in io.Reader) string {
 	if file, ok := in.(*os.File); ok {
 		info, err := file.Stat()

@@ -11,6 +11,8 @@ import (
 
 // path searches what an argument names. Unlike a link in a folder, a link that is named is
 // followed: somebody has asked for it.
+//
+// A file named "-" is ./- on the command line, as everywhere.
 func (s *scan) path(name string) {
 	if name == standardInput {
 		s.stream("stdin", s.cmd.InOrStdin())

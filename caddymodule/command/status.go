@@ -129,6 +129,9 @@ func askServer(address string) *metrics.Instance {
 // writeStatus prints a status as text. The parts that are not known are left out: the table
 // without a store, the server without an answer. Only the name of a server is cut on a narrow
 // terminal.
+//
+// The number of servers is printed even if it is 0: an empty table could also mean that nothing
+// was asked.
 func writeStatus(w io.Writer, s *metrics.Status) error {
 	if s.Servers != nil {
 		fmt.Fprintf(w, "Revocation epoch %d\n\n", s.RevocationEpoch)

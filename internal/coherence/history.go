@@ -104,6 +104,8 @@ func (h *history) longestTTL() time.Duration {
 }
 
 // changedSince reports whether the history has changed since the time given.
+//
+// A revocation that was committed before the change may be missing in the new history.
 func (h *history) changedSince(t time.Time) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()

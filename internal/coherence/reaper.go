@@ -97,6 +97,8 @@ func (f *Follower) prune(ctx context.Context) {
 }
 
 // spread returns a random duration within 20 % of d, so that instances do not act in step.
+//
+// Instances that start together would otherwise load the database together for ever.
 func spread(d time.Duration) time.Duration {
 	return d*4/5 + rand.N(max(1, d*2/5)) //nolint:gosec // spreads load
 }

@@ -122,6 +122,9 @@ func (l *Live) close() error {
 }
 
 // closeStore closes the store, and gives up after a while if it hangs.
+//
+// The goroutine that closes is then left behind. It ends with the statements, or with the
+// process.
 func closeStore(s store.Store) error {
 	closed := make(chan error, 1)
 	go func() { closed <- s.Close() }()

@@ -200,6 +200,8 @@ func (e *Engine) Admit(ctx context.Context, key, client string, inFlight *cohere
 }
 
 // alive is the function in Alive.
+//
+// It is asked again and again while a request is in flight, so it takes no lock.
 func (e *Engine) alive() error {
 	l := e.live.Load()
 	if l == nil || l.Lease.Lapsed() && !e.config.KeepOnLapse {

@@ -74,6 +74,8 @@ type Source struct {
 }
 
 // Layout is what was found of a table.
+//
+// Unread columns are worth a look: one of them may say that a row is not valid any more.
 type Layout struct {
 	// Table is its full name, quoted where need be, and Schema and Name are its parts.
 	Table, Schema, Name string

@@ -22,6 +22,9 @@ import (
 const CreatedBy = store.Imported
 
 // Time is a time of the other database, which knows infinite times.
+//
+// PostgreSQL has the times infinity and -infinity (Date/Time Types, "Special Values"), which no
+// key can have.
 type Time struct {
 	At       time.Time // zero for NULL
 	Infinite bool

@@ -146,6 +146,8 @@ func (c *counts) askedAgain(permission string, us int64) bool {
 }
 
 // add counts a use, unless the cell was taken.
+//
+// A count below zero says that the cell is closed: whoever closed it has written its number.
 func (c *cell) add(us int64) bool {
 	if c.requests.Add(1) < 0 {
 		return false
@@ -303,6 +305,8 @@ func (m *Mark) take() *store.Use {
 }
 
 // place spreads addresses by their last character, which differs most.
+//
+// Two addresses in one place share it: the second one takes the longer way each time.
 func place(address string) int {
 	if address == "" {
 		return 0

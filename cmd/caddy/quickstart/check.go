@@ -20,6 +20,9 @@ import (
 
 // step is one call of the story, and the answer that it must get. A step without a key sends
 // none.
+//
+// Key is a pointer, as the key may not be minted when the step is made. Then checks the body of
+// the answer, if the status is the right one.
 type step struct {
 	name   string
 	method string // default: GET
@@ -171,6 +174,9 @@ func (s *story) minted(body []byte) error {
 
 // identified checks that the upstream saw the bot's identity, nothing else under the prefix,
 // and no key.
+//
+// The identity must be whole: a field that is missing means that an upstream cannot tell who
+// calls.
 func (s *story) identified(body []byte) error {
 	var answer demoAnswer
 	if err := json.Unmarshal(body, &answer); err != nil {
@@ -198,6 +204,8 @@ func (s *story) identified(body []byte) error {
 }
 
 // listed checks that the answer has the bot key's id, and not the key.
+//
+// It is for the JSON of the API and for the HTML of the page, so it looks for texts.
 func (s *story) listed(body []byte) error {
 	if !bytes.Contains(body, []byte(s.created.ID.String())) {
 		return fmt.Errorf("the key is not in the list")
@@ -209,6 +217,8 @@ func (s *story) listed(body []byte) error {
 }
 
 // code checks that the answer is an error with this code.
+//
+// Clients go by the code, so it is as much a promise as the status.
 func code(want string) func([]byte) error {
 	return func(body []byte) error {
 		var answer gate.Body

@@ -77,6 +77,8 @@ func (d *demo) greet(ctx context.Context, out io.Writer) error {
 
 // emphasis returns a function that makes text bold on a terminal. Elsewhere the function
 // changes nothing (https://no-color.org).
+//
+// In a file or a pipe the escape sequences would be noise.
 func emphasis(out io.Writer) func(string) string {
 	file, ok := out.(*os.File)
 	if !ok || !term.IsTerminal(int(file.Fd())) || os.Getenv("NO_COLOR") != "" {

@@ -70,6 +70,8 @@ const defaultListen = "127.0.0.1:8080"
 
 // demo is the quickstart while it runs. There is one at most in a process, as Caddy runs one
 // configuration at a time.
+//
+// Each field is set once, before somebody reads it.
 type demo struct {
 	url      string
 	metrics  string // the address of Caddy's admin endpoint; empty if it is off
@@ -135,6 +137,9 @@ func runQuickstart(cmd *cobra.Command, _ []string) (err error) {
 // such as by another Caddy, the demo runs without the endpoint. A chosen address that is taken
 // is an error. A check has no endpoint unless it was chosen, so that it disturbs no other Caddy.
 // An empty address means none.
+//
+// The address is probed like the other one, so --public counts for it too. Caddy's admin
+// endpoint can change the configuration of the process, which nobody on another machine should.
 func metricsAddress(cmd *cobra.Command, check bool) (string, error) {
 	chosen := cmd.Flags().Changed("metrics")
 	if check && !chosen {
@@ -164,6 +169,8 @@ func storeFolder(data string) (folder string, cleanUp func() error, err error) {
 // start runs the upstream, and a Caddy whose own storage lies beside the keys. After an error
 // nothing of it runs. The URL that is shown has an address that a browser can open, also if all
 // are listened on.
+//
+// The order is: upstream, Caddy, service. [demo.stop] ends them the other way round.
 func (d *demo) start(ctx context.Context, address string) error {
 	host, port, err := net.SplitHostPort(address)
 	if err != nil {
@@ -212,6 +219,8 @@ func freeAddress(cmd *cobra.Command, listen string) (string, error) {
 // admin plane, the check of keys, and the proxy. It is not persisted, so that it does not
 // replace the configuration of another Caddy of this user. The log shows errors only, and takes
 // keys out of them.
+//
+// The handlers and their order are those that the documentation recommends.
 func (d *demo) config(address string) *caddy.Config {
 	// The JSON of a handler has its name beside its settings.
 	handle := func(name string, settings map[string]any) map[string]any {

@@ -47,6 +47,9 @@ func startDemoUpstream(ctx context.Context) (*demoUpstream, error) {
 }
 
 // answerIdentity answers with the identity fields of the request.
+//
+// It trusts these fields, as an upstream behind the proxy may: the proxy removes what a client
+// sends under the prefix.
 func answerIdentity(w http.ResponseWriter, r *http.Request) {
 	answer := demoAnswer{
 		Message:     "hello from the upstream",
