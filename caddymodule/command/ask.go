@@ -36,10 +36,9 @@ func ask(cmd *cobra.Command, keys int) error {
 	return nil
 }
 
-// terminal is where somebody can be asked while standard input holds the keys. POSIX names it:
-// the controlling terminal of the process (Base Definitions, section 10.1). Windows has none.
-//
-// An answer from standard input would be the first key that is left there, or the end.
+// terminal is where somebody can be asked while standard input holds the keys, which is at its
+// end by then. POSIX names it: the controlling terminal of the process (Base Definitions,
+// section 10.1). Windows has none.
 const terminal = "/dev/tty"
 
 // askOnTerminal reports whether somebody says yes on the [terminal]. Without a terminal nobody

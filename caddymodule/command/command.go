@@ -1,10 +1,10 @@
 // Package command is the command line `caddy system-keys …`.
 //
-// It is a client of the store, and not of the server. A command opens the store itself, with the
-// settings of the server or with --store. So it works beside a running server, and when no
-// server runs. Nothing here keeps a rule of its own about keys: package admin has them, for the
-// API as for the command line. The operator who can open the store needs no key, and is recorded
-// in the audit log by the name of the system user.
+// It is a client of the store, and not of the server, which only status asks too. A command
+// opens the store itself, with the settings of the server or with --store. So it works beside a
+// running server, and when no server runs. Nothing here keeps a rule of its own about keys:
+// package admin has them, for the API as for the command line. The operator who can open the
+// store needs no key, and is recorded in the audit log by the name of the system user.
 //
 // Each subcommand has a file. The function …Command declares the flags and the help. A function
 // read… checks all flags and arguments, and returns an [action]. Only then is the store opened.

@@ -126,8 +126,8 @@ func printNewKey(cmd *cobra.Command, key *store.Key, plain string, asJSON bool) 
 }
 
 // isNullDevice reports whether nobody can see the output. The Go runtime opens the null device
-// in place of a standard output that is closed. So `create >/dev/null`, or a service manager
-// without a standard output, would lose the key without an error.
+// in place of a standard output that is closed. Without this check `create >/dev/null`, or a
+// service manager without a standard output, would lose the key without an error.
 func isNullDevice(w io.Writer) bool {
 	file, ok := w.(*os.File)
 	if !ok {

@@ -75,8 +75,8 @@ type doctor struct {
 	bound  bool // there are keys that may be used from some networks alone
 }
 
-// errSick means that a line on standard output says what is wrong. It gives the command status
-// 1.
+// errSick means that a line on standard output says what is wrong. The command then ends with
+// status 1.
 var errSick = errors.New("something is wrong")
 
 // runDoctor prints a line for each check as soon as it is done: the next one may wait for a
@@ -278,8 +278,8 @@ func (d *doctor) checkTriggers(ctx context.Context, found *store.Inspection) (st
 }
 
 // checkMembers lists the servers. One is dead if it was silent for longer than its lease, by the
-// clock of the store. The other servers remove a dead one, so that no revocation waits for it.
-// So one that stays in the list comes back again and again, or is the last one.
+// clock of the store. The other servers remove a dead one after a while, so that no revocation
+// waits for it.
 func (d *doctor) checkMembers(ctx context.Context, found *store.Inspection) (string, error) {
 	progress, err := d.store.Progress(ctx, nil, nil)
 	if err != nil {

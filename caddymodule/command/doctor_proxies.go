@@ -94,8 +94,7 @@ func handlesKeys(node any) bool {
 	return false
 }
 
-// isEverybody reports whether a range of trusted_proxies has every address of IPv4 or of IPv6. A
-// single address without a length is no range.
+// isEverybody reports whether a range of trusted_proxies has every address of IPv4 or of IPv6.
 func isEverybody(addresses string) bool {
 	prefix, err := netip.ParsePrefix(addresses)
 	return err == nil && prefix.Bits() == 0

@@ -113,7 +113,7 @@ func printMatching(w io.Writer, keys []store.AuditKey, asJSON bool) error {
 	return err
 }
 
-// revokeMany revokes the keys that match, and waits for all of them together. No key that
+// revokeMany revokes the keys that match, and waits for all of them together. That no key
 // matches is no error. If the wait fails, the keys are deleted, and their ids are in the audit
 // log.
 func revokeMany(cmd *cobra.Command, t *target, filter *store.KeyFilter, asJSON bool) error {

@@ -95,9 +95,9 @@ func printServers(cmd *cobra.Command, s store.Store, answer *metrics.Status, wri
 // time at most. So its answer comes even while its store hangs.
 const answerTimeout = 4 * time.Second
 
-// askServer asks the server of the configuration for its state. If no server answers, it returns
-// nil, which is no error: the command works without a server. So does a server without
-// system_keys. An empty address means that there is no admin endpoint.
+// askServer asks the server of the configuration for its state. If no server answers, or the
+// server has no system_keys, it returns nil. That is no error: the command works without a
+// server. An empty address means that there is no admin endpoint.
 func askServer(address string) *metrics.Instance {
 	if address == "" {
 		return nil
