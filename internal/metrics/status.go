@@ -52,8 +52,8 @@ func (s State) missing() []string {
 // Status is the state of all instances and of this one. Servers is nil while the store does
 // not answer.
 //
-// It is the answer of the admin endpoint, and of `caddy system-keys status --json`. So both have
-// the same members.
+// It is the answer of the admin endpoint, and of `caddy system-keys status --json`. Each leaves
+// out what it does not know.
 type Status struct {
 	*Servers
 	// Followed is the table of another service that is followed, or nil.
