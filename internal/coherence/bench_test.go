@@ -31,7 +31,7 @@ func BenchmarkWarmLease(b *testing.B) {
 	inFlight := coherence.NewInFlight(time.Now)
 	lease := coherence.NewLease(time.Minute, time.Now)
 	f := coherence.Start(coherence.Config{
-		Store: newLink(db, 1), Cache: noCache{}, Lease: lease, InFlight: inFlight,
+		Store: newLink(db, 1), Forget: func(store.ID) {}, ForgetAll: func() {}, Lease: lease, InFlight: inFlight,
 		Logger: slog.New(slog.DiscardHandler), Now: time.Now,
 	})
 	defer func() { _ = f.Close() }()

@@ -114,7 +114,7 @@ func (s *simulation) start(random *rand.Rand) *instance {
 	spreading := rand.New(rand.NewPCG(random.Uint64(), 2))
 	var mu sync.Mutex
 	i.follower = coherence.Start(coherence.Config{
-		Store: i.link, Cache: i.verifier, Lease: i.lease, InFlight: i.inFlight,
+		Store: i.link, Forget: i.verifier.Forget, ForgetAll: i.verifier.ForgetAll, Lease: i.lease, InFlight: i.inFlight,
 		Name: i.name, Logger: slog.New(slog.DiscardHandler), Now: now,
 		Spread: func(d time.Duration) time.Duration {
 			mu.Lock()

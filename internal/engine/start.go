@@ -262,7 +262,8 @@ func (e *Engine) assemble(s store.Store, minter *token.Minter) *Live {
 	})
 	l.Follower = coherence.Start(coherence.Config{
 		Store:       s,
-		Cache:       l.Verifier,
+		Forget:      l.Verifier.Forget,
+		ForgetAll:   l.Verifier.ForgetAll,
 		Lease:       l.Lease,
 		InFlight:    l.InFlight,
 		Name:        e.config.Name,
