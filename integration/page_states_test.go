@@ -527,17 +527,11 @@ func dialogStates(t *testing.T) (*tab, []state) {
 	}
 }
 
-// nothing is a memory of no keys.
-type nothing struct{}
-
-func (nothing) Forget(store.ID) {}
-func (nothing) ForgetAll()      {}
-
 // member is one more instance on the store.
 func (s *pageSite) member(tb testing.TB, name string) {
 	tb.Helper()
 	f := coherence.Start(coherence.Config{
-		Store: s.keys.Store, Cache: nothing{}, Name: name, Now: time.Now, Logger: slog.New(slog.DiscardHandler),
+		Store: s.keys.Store, Forget: func(store.ID) {}, ForgetAll: func() {}, Name: name, Now: time.Now, Logger: slog.New(slog.DiscardHandler),
 		Lease: coherence.NewLease(30*time.Second, time.Now), InFlight: coherence.NewInFlight(time.Now),
 	})
 	tb.Cleanup(func() { _ = f.Close() })

@@ -12,6 +12,7 @@ import (
 
 	"github.com/lumio-vision/caddy-system-keys/internal/coherence"
 	"github.com/lumio-vision/caddy-system-keys/internal/cut"
+	"github.com/lumio-vision/caddy-system-keys/internal/hashing"
 	"github.com/lumio-vision/caddy-system-keys/internal/verify"
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
@@ -41,7 +42,7 @@ func BenchmarkWarmLease(b *testing.B) {
 	verifier := func(l verify.Lease) *verify.Verifier {
 		v := verify.New(verify.Config{
 			Store: newLink(db, 2), Lease: l, InFlight: inFlight, Minter: s.minter,
-			Slots: verify.NewSlots(simulatedCost, 1<<20), Logger: slog.New(slog.DiscardHandler),
+			Slots: hashing.NewSlots(simulatedCost, 1<<20), Logger: slog.New(slog.DiscardHandler),
 		})
 		b.Cleanup(v.Close)
 		if _, err := v.Verify(b.Context(), key.plain); err != nil {
