@@ -45,7 +45,7 @@ func BenchmarkWarmLease(b *testing.B) {
 			Slots: hashing.NewSlots(simulatedCost, 1<<20), Logger: slog.New(slog.DiscardHandler),
 		})
 		b.Cleanup(v.Close)
-		if _, err := v.Verify(b.Context(), key.plain); err != nil {
+		if _, _, err := v.Admit(b.Context(), key.plain, "", nil); err != nil {
 			b.Fatal(err)
 		}
 		return v
@@ -55,8 +55,8 @@ func BenchmarkWarmLease(b *testing.B) {
 		name  string
 		check func(context.Context) error
 	}{
-		{"without", func(ctx context.Context) error { _, err := without.Verify(ctx, key.plain); return err }},
-		{"leased", func(ctx context.Context) error { _, err := with.Verify(ctx, key.plain); return err }},
+		{"without", func(ctx context.Context) error { _, _, err := without.Admit(ctx, key.plain, "", nil); return err }},
+		{"leased", func(ctx context.Context) error { _, _, err := with.Admit(ctx, key.plain, "", nil); return err }},
 		{"registered", func(ctx context.Context) error {
 			var request coherence.Request
 			_, _, err := with.Admit(ctx, key.plain, "", &request)
