@@ -3,6 +3,7 @@ package integration_test
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"log/slog"
@@ -306,6 +307,10 @@ func TestMain(m *testing.M) {
 	}
 	_ = os.Setenv("XDG_DATA_HOME", home)
 	_ = os.Setenv("XDG_CONFIG_HOME", home)
+	flag.Parse()
+	if flag.Lookup("test.run").Value.String() == "" {
+		go func() { _, _ = unraced() }() // takes up to a minute, and the first tests do not need it
+	}
 	status := m.Run()
 	endChromium()
 	_ = os.RemoveAll(home)
