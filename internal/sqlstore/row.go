@@ -39,6 +39,18 @@ type Row interface{ Scan(dest ...any) error }
 // ID returns a destination for a column of UUIDs. NULL leaves the id as it is.
 func ID(id *store.ID) any { return (*identifier)(id) }
 
+// ScanID reads an id from a row of one column.
+func ScanID(row Row) (id store.ID, err error) {
+	err = row.Scan(ID(&id))
+	return id, err
+}
+
+// ScanText reads a text from a row of one column, which is not NULL.
+func ScanText(row Row) (text string, err error) {
+	err = row.Scan(&text)
+	return text, err
+}
+
 type identifier store.ID
 
 // Scan implements the Scanner of database/sql, which pgx calls too. Both databases pass text.

@@ -251,10 +251,7 @@ func (p *pursuit) stray() string {
 
 // removeTriggers removes them from whichever table they are on.
 func removeTriggers(ctx context.Context, tx *database) error {
-	names, err := collect(ctx, tx, func(row sqlstore.Row) (statement string, err error) {
-		err = row.Scan(&statement)
-		return statement, err
-	}, "SELECT format('DROP TRIGGER %I ON %s', t.tgname, t.tgrelid::regclass) FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid "+
+	names, err := collect(ctx, tx, sqlstore.ScanText, "SELECT format('DROP TRIGGER %I ON %s', t.tgname, t.tgrelid::regclass) FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid "+
 		"WHERE p.pronamespace = to_regnamespace('{own}') AND p.proname = 'carry_over'")
 	if err != nil {
 		return err

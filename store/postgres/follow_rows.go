@@ -108,10 +108,7 @@ func (s *Store) catchUp(ctx context.Context, p *pursuit, progress func(rows int)
 		return err
 	}
 	return s.onTheirTable(ctx, func(tx *database) error {
-		ids, err := collect(ctx, tx, func(row sqlstore.Row) (id string, err error) {
-			err = row.Scan(&id)
-			return id, err
-		}, "SELECT k.id::text FROM {keys} k WHERE "+p.stray())
+		ids, err := collect(ctx, tx, sqlstore.ScanText, "SELECT k.id::text FROM {keys} k WHERE "+p.stray())
 		if err != nil {
 			return err
 		}

@@ -35,10 +35,7 @@ func (s *Store) KnownKeys(ctx context.Context, ids []store.ID) (keys []store.Key
 	if err != nil {
 		return nil, nil, err
 	}
-	revoked, err = collect(ctx, db, func(row sqlstore.Row) (id store.ID, err error) {
-		err = row.Scan(sqlstore.ID(&id))
-		return id, err
-	}, selectRevoked, all, []string{string(store.AuditRevoked), string(store.AuditExpired)})
+	revoked, err = collect(ctx, db, sqlstore.ScanID, selectRevoked, all, []string{string(store.AuditRevoked), string(store.AuditExpired)})
 	if err != nil {
 		return nil, nil, err
 	}

@@ -223,10 +223,7 @@ func (m *migrator) fill(ctx context.Context, db *database, next sqlstore.Migrati
 	if err != nil {
 		return false, err
 	}
-	ids, err := collect(ctx, db, func(row sqlstore.Row) (id store.ID, err error) {
-		err = row.Scan(sqlstore.ID(&id))
-		return id, err
-	}, next.Script, uuid(from), m.batch)
+	ids, err := collect(ctx, db, sqlstore.ScanID, next.Script, uuid(from), m.batch)
 	if err != nil {
 		return false, err
 	}

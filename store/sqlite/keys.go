@@ -100,10 +100,7 @@ func (s *Store) Granted(ctx context.Context, keys int) (_ []string, err error) {
 	ctx, end := s.calls.Begin(ctx, "granted")
 	defer end(&err)
 	return result(ctx, s.read, "list the permissions in use", func(tx *sql.Tx) ([]string, error) {
-		granted, err := collect(ctx, tx, func(row sqlstore.Row) (permission string, err error) {
-			err = row.Scan(&permission)
-			return permission, err
-		}, selectGranted, max(0, keys), store.MaxGranted)
+		granted, err := collect(ctx, tx, sqlstore.ScanText, selectGranted, max(0, keys), store.MaxGranted)
 		return append([]string{}, granted...), err // never nil
 	})
 }

@@ -65,10 +65,7 @@ func (s *Store) Inspect(ctx context.Context) (*store.Inspection, error) {
 		if found.Version, err = schemaVersion(ctx, tx); err != nil || found.Version != found.Newest {
 			return found, err
 		}
-		there, err := collect(ctx, tx, func(row sqlstore.Row) (name string, err error) {
-			err = row.Scan(&name)
-			return name, err
-		}, "SELECT name FROM sqlite_schema WHERE type = 'trigger'")
+		there, err := collect(ctx, tx, sqlstore.ScanText, "SELECT name FROM sqlite_schema WHERE type = 'trigger'")
 		found.Triggers = slices.DeleteFunc(migrations.Triggers(), func(name string) bool { return slices.Contains(there, name) })
 		if err != nil {
 			return nil, err

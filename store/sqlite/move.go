@@ -75,10 +75,7 @@ func (s *Store) KnownKeys(ctx context.Context, ids []store.ID) (keys []store.Key
 		if err != nil {
 			return err
 		}
-		revoked, err = collect(ctx, tx, func(row sqlstore.Row) (id store.ID, err error) {
-			err = row.Scan(sqlstore.ID(&id))
-			return id, err
-		}, forMany("SELECT DISTINCT key_id FROM audit_log WHERE key_id IN (?) AND event IN ('api_key.revoked', 'api_key.expired')", len(ids)), args...)
+		revoked, err = collect(ctx, tx, sqlstore.ScanID, forMany("SELECT DISTINCT key_id FROM audit_log WHERE key_id IN (?) AND event IN ('api_key.revoked', 'api_key.expired')", len(ids)), args...)
 		return err
 	})
 	if err != nil {
