@@ -34,6 +34,21 @@ func PruneAudit(
 	return pruned + n, err
 }
 
+// Record hands the records of a change of these keys to add, in the order of the keys. Without a
+// record it does not call add.
+func Record(write *store.Write, keys []*store.Key, add func(records []store.AuditRecord) error) error {
+	var records []store.AuditRecord
+	for _, key := range keys {
+		if record, ok := write.Records(key); ok {
+			records = append(records, record)
+		}
+	}
+	if len(records) == 0 {
+		return nil
+	}
+	return add(records)
+}
+
 // AuditEnd is where a row of an audit log ends: the id and the place of its newest record.
 type AuditEnd struct {
 	ID      store.ID
@@ -68,15 +83,15 @@ func Prunable(rows []AuditEnd, floor store.ID, limit int) (n int, last store.Aud
 type AuditSpan struct{ NewestFrom, NewestBelow, OldestFrom, OldestBelow store.ID }
 
 // AuditReader reads the log for a query, all filters but that of the time.
-type AuditReader interface {
+type AuditReader struct {
 	// Rows reads the newest rows, in any order: as many as have the records that are wanted.
-	Rows(span *AuditSpan, want int) ([][]store.AuditRecord, error)
+	Rows func(span *AuditSpan, want int) ([][]store.AuditRecord, error)
 	// Count counts the records of rows, at least up to [store.MaxAuditTotal] and one more.
-	Count(span *AuditSpan) (int, error)
+	Count func(span *AuditSpan) (int, error)
 }
 
 // AuditPage reads one page of the log.
-func AuditPage(query *store.AuditQuery, log AuditReader) (*store.AuditPage, error) {
+func AuditPage(query *store.AuditQuery, log *AuditReader) (*store.AuditPage, error) {
 	records, err := auditRecords(query, log)
 	if err != nil {
 		return nil, err
@@ -92,7 +107,7 @@ func AuditPage(query *store.AuditQuery, log AuditReader) (*store.AuditPage, erro
 
 // auditRecords returns the records of a page, and of those behind it. Rows may overlap in
 // time.
-func auditRecords(query *store.AuditQuery, log AuditReader) (records []store.AuditRecord, err error) {
+func auditRecords(query *store.AuditQuery, log *AuditReader) (records []store.AuditRecord, err error) {
 	from, below := query.Range()
 	span := AuditSpan{NewestFrom: from, NewestBelow: reach(below), OldestBelow: below}
 	for want := query.Limit + 1; ; want *= 2 {
@@ -129,7 +144,7 @@ func within(row []store.AuditRecord, from, below store.ID) []store.AuditRecord {
 
 // auditTotal counts the records of all pages. It has to look into the rows that are only in
 // part between the bounds.
-func auditTotal(query *store.AuditQuery, log AuditReader) (int, error) {
+func auditTotal(query *store.AuditQuery, log *AuditReader) (int, error) {
 	whole := *query
 	whole.Before = store.ID{}
 	from, below := whole.Range()

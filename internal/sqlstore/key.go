@@ -113,24 +113,6 @@ func Allow(acting *store.Acting, key *store.Key, err error) error {
 	return acting.Allow(key)
 }
 
-// Unused returns the successor that has to end before its key can be replaced again, if it is
-// there. It must not have been used, and the rotation must know it. Successor and err are what
-// reading its row gave.
-func Unused(rotation *store.Rotation, successor *store.Key, err error) ([]store.ID, error) {
-	switch {
-	case errors.Is(err, store.ErrNotFound):
-		return nil, nil
-	case err != nil:
-		return nil, err
-	case !successor.LastUsedAt.IsZero() || successor.ReplacedBy != (store.ID{}):
-		// To replace itself is a use that may not be written yet.
-		return nil, &store.ReplacedError{By: successor.ID, InUse: true}
-	case !slices.Contains(rotation.Known, successor.ID):
-		return nil, &store.ReplacedError{By: successor.ID}
-	}
-	return []store.ID{successor.ID}, nil
-}
-
 // Adoptable checks that a key can be adopted. Row has the hash of the stored key, and
 // whether the key was minted here.
 func Adoptable(row Row, key *store.AdoptedKey) error {

@@ -32,24 +32,12 @@ func (s *Store) AppendAudit(ctx context.Context, chain store.ID, records []store
 	return err
 }
 
-// record writes the record of a change in its transaction. The chain of records is
+// record writes the records of a change of keys in its transaction. The chain of records is
 // locked last, when nothing but the commit is to come.
-func record(ctx context.Context, tx *database, key *store.Key, write *store.Write) error {
-	return recordAll(ctx, tx, []*store.Key{key}, write)
-}
-
-// recordAll is record for several keys.
-func recordAll(ctx context.Context, tx *database, keys []*store.Key, write *store.Write) error {
-	records := make([]store.AuditRecord, 0, len(keys))
-	for _, key := range keys {
-		if record, ok := write.Records(key); ok {
-			records = append(records, record)
-		}
-	}
-	if len(records) == 0 {
-		return nil
-	}
-	return appendAudit(ctx, tx, store.SharedChain, records, write.Sealer)
+func record(ctx context.Context, tx *database, write *store.Write, keys ...*store.Key) error {
+	return sqlstore.Record(write, keys, func(records []store.AuditRecord) error {
+		return appendAudit(ctx, tx, store.SharedChain, records, write.Sealer)
+	})
 }
 
 // appendAudit seals and writes records in a transaction, the longer ones by COPY.

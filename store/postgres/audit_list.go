@@ -26,27 +26,18 @@ func (s *Store) Audit(ctx context.Context, query *store.AuditQuery) (_ *store.Au
 	if err != nil {
 		return nil, err
 	}
-	return sqlstore.AuditPage(query, &auditReader{ctx, db, query})
-}
-
-// auditReader reads each time what is there then.
-type auditReader struct {
-	ctx   context.Context //nolint:containedctx // of the one call in which it exists
-	db    *database
-	query *store.AuditQuery
-}
-
-// Rows implements [sqlstore.AuditReader].
-func (r *auditReader) Rows(span *sqlstore.AuditSpan, want int) ([][]store.AuditRecord, error) {
-	s := auditRows(r.query, span, want)
-	return collect(r.ctx, r.db, sqlstore.ScanAudit, s.text, s.args...)
-}
-
-// Count implements [sqlstore.AuditReader].
-func (r *auditReader) Count(span *sqlstore.AuditSpan) (total int, err error) {
-	s := auditCount(r.query, span)
-	err = r.db.QueryRow(r.ctx, s.text, s.args...).Scan(&total)
-	return total, err
+	// Each statement reads what is there then.
+	return sqlstore.AuditPage(query, &sqlstore.AuditReader{
+		Rows: func(span *sqlstore.AuditSpan, want int) ([][]store.AuditRecord, error) {
+			s := auditRows(query, span, want)
+			return collect(ctx, db, sqlstore.ScanAudit, s.text, s.args...)
+		},
+		Count: func(span *sqlstore.AuditSpan) (total int, err error) {
+			s := auditCount(query, span)
+			err = db.QueryRow(ctx, s.text, s.args...).Scan(&total)
+			return total, err
+		},
+	})
 }
 
 // auditRows finds the rows, and only then reads them.

@@ -87,7 +87,7 @@ func (s *Store) DeleteKeys(ctx context.Context, filter *store.KeyFilter, write *
 				}
 			}
 		}
-		return keys, recordAll(ctx, tx, keys, write)
+		return keys, record(ctx, tx, write, keys...)
 	})
 }
 

@@ -39,7 +39,7 @@ func (s *Store) CreateKey(ctx context.Context, key *store.Key, write *store.Writ
 		if _, err := tx.Exec(ctx, insertKey, keyRow(key)...); err != nil {
 			return err
 		}
-		return record(ctx, tx, key, write)
+		return record(ctx, tx, write, key)
 	})
 	return conflict(err)
 }
@@ -112,7 +112,7 @@ func (s *Store) DeleteKey(ctx context.Context, id store.ID, write *store.Write) 
 		if err != nil {
 			return nil, err
 		}
-		return sqlstore.KeyOf(keys, id), recordAll(ctx, tx, keys, write)
+		return sqlstore.KeyOf(keys, id), record(ctx, tx, write, keys...)
 	})
 	if err == nil && key == nil {
 		err = store.ErrNotFound

@@ -20,7 +20,7 @@ func (s *Store) RotateKey(ctx context.Context, rotation *store.Rotation, write *
 		if err != nil {
 			return nil, err
 		}
-		return rotated, recordAll(ctx, tx, append([]*store.Key{rotated.New}, rotated.Ended...), write)
+		return rotated, record(ctx, tx, write, append([]*store.Key{rotated.New}, rotated.Ended...)...)
 	})
 }
 
@@ -34,49 +34,26 @@ const (
 )
 
 func rotate(ctx context.Context, tx *database, rotation *store.Rotation) (*store.Rotated, error) {
-	var now time.Time
-	old, err := scanKey(tx.QueryRow(ctx, lockKey, uuid(rotation.ID)), &now)
-	if err != nil {
-		return nil, err
+	steps := sqlstore.Rotating{
+		Lock: func(id store.ID) (key *store.Key, now time.Time, err error) {
+			key, err = scanKey(tx.QueryRow(ctx, lockKey, uuid(id)), &now)
+			return key, now, err
+		},
+		Longest: func() sqlstore.Row { return tx.QueryRow(ctx, longestLease) },
+		Delete:  func(id store.ID) ([]*store.Key, error) { return deleteKey(ctx, tx, id) },
+		Save: func(r *store.Rotated) error {
+			old := r.Old
+			_, err := tx.Exec(ctx, insertKey, keyRow(r.New)...)
+			switch {
+			case err != nil:
+			case rotation.Now:
+				_, err = tx.Exec(ctx, handOver, uuid(old.ID), uuid(r.New.ID))
+			default:
+				_, err = tx.Exec(ctx, replaceKey, uuid(old.ID), uuid(old.ReplacedBy),
+					instant(old.PlannedExpiry), old.Grace.Milliseconds(), instant(old.ExpiresAt))
+			}
+			return err
+		},
 	}
-	var end []store.ID
-	if old.ReplacedBy != (store.ID{}) {
-		before, err := scanKey(tx.QueryRow(ctx, lockKey, uuid(old.ReplacedBy)), new(time.Time))
-		if end, err = sqlstore.Unused(rotation, before, err); err != nil {
-			return nil, err
-		}
-	}
-	if rotation.Now {
-		end = append(end, old.ID)
-	}
-	var longest int64
-	if err := tx.QueryRow(ctx, longestLease).Scan(&longest); err != nil {
-		return nil, err
-	}
-	if err := rotation.Check(old, now, milliseconds(longest)); err != nil {
-		return nil, err
-	}
-	r := &store.Rotated{Old: old}
-	if r.New, err = rotation.Succeed(old); err != nil {
-		return nil, err
-	}
-	// The deletions come first: the successor would end with the key that it comes from.
-	for _, id := range end {
-		ended, err := deleteKey(ctx, tx, id)
-		if err != nil {
-			return nil, err
-		}
-		r.Ended = append(r.Ended, ended...)
-	}
-	if _, err := tx.Exec(ctx, insertKey, keyRow(r.New)...); err != nil {
-		return nil, err
-	}
-	if rotation.Now {
-		_, err := tx.Exec(ctx, handOver, uuid(old.ID), uuid(r.New.ID))
-		return r, err
-	}
-	rotation.Replace(old, r.New, now)
-	row := []any{uuid(old.ID), uuid(old.ReplacedBy), instant(old.PlannedExpiry), old.Grace.Milliseconds(), instant(old.ExpiresAt)}
-	_, err = tx.Exec(ctx, replaceKey, row...)
-	return r, err
+	return steps.Run(rotation)
 }

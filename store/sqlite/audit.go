@@ -25,23 +25,11 @@ func (s *Store) AppendAudit(ctx context.Context, chain store.ID, records []store
 	})
 }
 
-// record writes the record of a change in its transaction.
-func record(ctx context.Context, tx *sql.Tx, key *store.Key, write *store.Write) error {
-	return recordAll(ctx, tx, []*store.Key{key}, write)
-}
-
-// recordAll is record for several keys.
-func recordAll(ctx context.Context, tx *sql.Tx, keys []*store.Key, write *store.Write) error {
-	records := make([]store.AuditRecord, 0, len(keys))
-	for _, key := range keys {
-		if record, ok := write.Records(key); ok {
-			records = append(records, record)
-		}
-	}
-	if len(records) == 0 {
-		return nil
-	}
-	return appendAudit(ctx, tx, store.SharedChain, records, write.Sealer)
+// record writes the records of a change of keys in its transaction.
+func record(ctx context.Context, tx *sql.Tx, write *store.Write, keys ...*store.Key) error {
+	return sqlstore.Record(write, keys, func(records []store.AuditRecord) error {
+		return appendAudit(ctx, tx, store.SharedChain, records, write.Sealer)
+	})
 }
 
 // errTakenPlace says that the chain has another record in a record's place.

@@ -23,28 +23,18 @@ func (s *Store) Audit(ctx context.Context, query *store.AuditQuery) (_ *store.Au
 		if !query.Possible() {
 			return &store.AuditPage{}, nil
 		}
-		return sqlstore.AuditPage(query, &auditReader{ctx, tx, query})
+		return sqlstore.AuditPage(query, &sqlstore.AuditReader{
+			Rows: func(span *sqlstore.AuditSpan, want int) ([][]store.AuditRecord, error) {
+				s := auditRows(query, span, want)
+				return collect(ctx, tx, sqlstore.ScanAudit, s.text, s.args...)
+			},
+			Count: func(span *sqlstore.AuditSpan) (total int, err error) {
+				s := auditCount(query, span)
+				err = tx.QueryRowContext(ctx, s.text, s.args...).Scan(&total)
+				return total, err
+			},
+		})
 	})
-}
-
-// auditReader reads in one transaction.
-type auditReader struct {
-	ctx   context.Context //nolint:containedctx // of the one call in which it exists
-	tx    *sql.Tx
-	query *store.AuditQuery
-}
-
-// Rows implements [sqlstore.AuditReader].
-func (r *auditReader) Rows(span *sqlstore.AuditSpan, want int) ([][]store.AuditRecord, error) {
-	s := auditRows(r.query, span, want)
-	return collect(r.ctx, r.tx, sqlstore.ScanAudit, s.text, s.args...)
-}
-
-// Count implements [sqlstore.AuditReader].
-func (r *auditReader) Count(span *sqlstore.AuditSpan) (total int, err error) {
-	s := auditCount(r.query, span)
-	err = r.tx.QueryRowContext(r.ctx, s.text, s.args...).Scan(&total)
-	return total, err
 }
 
 // auditRows finds the rows by the columns that are in front, and only then reads them.

@@ -33,7 +33,7 @@ func (s *Store) CreateKey(ctx context.Context, key *store.Key, write *store.Writ
 		if _, err := tx.ExecContext(ctx, insertKey, row...); err != nil {
 			return err
 		}
-		return record(ctx, tx, key, write)
+		return record(ctx, tx, write, key)
 	})
 }
 
@@ -61,7 +61,7 @@ func (s *Store) DeleteKey(ctx context.Context, id store.ID, write *store.Write) 
 		if err != nil {
 			return nil, err
 		}
-		return sqlstore.KeyOf(keys, id), recordAll(ctx, tx, keys, write)
+		return sqlstore.KeyOf(keys, id), record(ctx, tx, write, keys...)
 	})
 	if err == nil && key == nil {
 		err = fmt.Errorf("%s: %w", what, store.ErrNotFound)

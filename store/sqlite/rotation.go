@@ -21,7 +21,7 @@ func (s *Store) RotateKey(ctx context.Context, rotation *store.Rotation, write *
 		if err != nil {
 			return nil, err
 		}
-		return rotated, recordAll(ctx, tx, append([]*store.Key{rotated.New}, rotated.Ended...), write)
+		return rotated, record(ctx, tx, write, append([]*store.Key{rotated.New}, rotated.Ended...)...)
 	})
 }
 
@@ -34,52 +34,29 @@ const (
 )
 
 func rotate(ctx context.Context, tx *sql.Tx, rotation *store.Rotation, write *store.Write, now time.Time) (*store.Rotated, error) {
-	old, err := scanKey(tx.QueryRowContext(ctx, selectRow, rotation.ID.String()))
-	if err != nil {
-		return nil, err
+	steps := sqlstore.Rotating{
+		Lock: func(id store.ID) (*store.Key, time.Time, error) {
+			key, err := scanKey(tx.QueryRowContext(ctx, selectRow, id.String()))
+			return key, now, err
+		},
+		Longest: func() sqlstore.Row { return tx.QueryRowContext(ctx, longestLease) },
+		Delete:  func(id store.ID) ([]*store.Key, error) { return deleteKey(ctx, tx, id, write) },
+		Save: func(r *store.Rotated) error {
+			old := r.Old
+			row, err := keyRow(r.New)
+			if err == nil {
+				_, err = tx.ExecContext(ctx, insertKey, row...)
+			}
+			switch {
+			case err != nil:
+			case rotation.Now:
+				_, err = tx.ExecContext(ctx, handOver, old.ID.String(), r.New.ID.String())
+			default:
+				_, err = tx.ExecContext(ctx, replaceKey, old.ReplacedBy.String(), micros(old.PlannedExpiry),
+					old.Grace.Milliseconds(), micros(old.ExpiresAt), old.ID.String())
+			}
+			return err
+		},
 	}
-	var end []store.ID
-	if old.ReplacedBy != (store.ID{}) {
-		before, err := scanKey(tx.QueryRowContext(ctx, selectRow, old.ReplacedBy.String()))
-		if end, err = sqlstore.Unused(rotation, before, err); err != nil {
-			return nil, err
-		}
-	}
-	if rotation.Now {
-		end = append(end, old.ID)
-	}
-	var longest int64
-	if err := tx.QueryRowContext(ctx, longestLease).Scan(&longest); err != nil {
-		return nil, err
-	}
-	if err := rotation.Check(old, now, time.Duration(longest)*time.Millisecond); err != nil {
-		return nil, err
-	}
-	r := &store.Rotated{Old: old}
-	if r.New, err = rotation.Succeed(old); err != nil {
-		return nil, err
-	}
-	// The deletions come first: the successor would end with the key that it comes from.
-	for _, id := range end {
-		ended, err := deleteKey(ctx, tx, id, write)
-		if err != nil {
-			return nil, err
-		}
-		r.Ended = append(r.Ended, ended...)
-	}
-	row, err := keyRow(r.New)
-	if err != nil {
-		return nil, err
-	}
-	if _, err := tx.ExecContext(ctx, insertKey, row...); err != nil {
-		return nil, err
-	}
-	if rotation.Now {
-		_, err := tx.ExecContext(ctx, handOver, old.ID.String(), r.New.ID.String())
-		return r, err
-	}
-	rotation.Replace(old, r.New, now)
-	_, err = tx.ExecContext(ctx, replaceKey, old.ReplacedBy.String(), micros(old.PlannedExpiry), old.Grace.Milliseconds(),
-		micros(old.ExpiresAt), old.ID.String())
-	return r, err
+	return steps.Run(rotation)
 }
