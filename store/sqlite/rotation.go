@@ -10,6 +10,9 @@ import (
 )
 
 // RotateKey implements [store.Store].
+//
+// The write lock is held from the start, so that of two rotations of a key the second one sees
+// the successor of the first.
 func (s *Store) RotateKey(ctx context.Context, rotation *store.Rotation, write *store.Write) (_ *store.Rotated, err error) {
 	ctx, end := s.calls.Begin(ctx, "rotate_key")
 	defer end(&err)
@@ -26,13 +29,20 @@ func (s *Store) RotateKey(ctx context.Context, rotation *store.Rotation, write *
 }
 
 const (
-	selectRow    = "SELECT " + columns + " FROM system_keys WHERE id = ?"
+	// selectRow needs no lock of the row; see [Store.write].
+	selectRow = "SELECT " + columns + " FROM system_keys WHERE id = ?"
+	// longestLease is 0 if no instance has joined.
 	longestLease = "SELECT coalesce(max(ttl_ms), 0) FROM member"
-	// handOver is for a key that goes while the one that it has replaced is there.
-	handOver   = "UPDATE system_keys SET replaced_by = ?2 WHERE replaced_by = ?1"
+	// handOver is for a key that goes while the one that it has replaced is there. The index
+	// system_keys_by_successor finds that one. ?1 is the key that goes, and ?2 the key that
+	// comes in its place.
+	handOver = "UPDATE system_keys SET replaced_by = ?2 WHERE replaced_by = ?1"
+	// replaceKey stores the end of a key. The trigger logs it if expires_at changes.
 	replaceKey = "UPDATE system_keys SET replaced_by = ?, planned_expiry = ?, grace_ms = ?, expires_at = ? WHERE id = ?"
 )
 
+// rotate is a rotation in the transaction of a write. Now is the store's clock, by which the
+// deadline counts.
 func rotate(ctx context.Context, tx *sql.Tx, rotation *store.Rotation, write *store.Write, now time.Time) (*store.Rotated, error) {
 	steps := sqlstore.Rotating{
 		Lock: func(id store.ID) (*store.Key, time.Time, error) {
