@@ -103,7 +103,7 @@ func (m Migrations) Triggers() (names []string) {
 }
 
 // NewMintKey makes a random mint key. The driver stores it along with the first migration, whose
-// file cannot hold a secret. It has 256 random bits, and never changes after that.
+// file cannot hold a secret. All of its 256 bits are random.
 func NewMintKey() (key store.MintKey) {
 	_, _ = rand.Read(key[:]) // never fails
 	return key
