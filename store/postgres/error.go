@@ -64,7 +64,7 @@ func explain(what string, err error) error {
 
 // explainConnect says why there is no connection. Each cause is named once. The texts of pgx
 // name the user and the database. The causes name hosts at most. An error may have several
-// causes, since a name can have several addresses, each tried with and without TLS.
+// causes: a name can have several addresses, and by default each is tried with and without TLS.
 func explainConnect(err error) error {
 	named := map[string]bool{}
 	explained := errors.New("connect")
