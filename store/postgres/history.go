@@ -92,6 +92,17 @@ func (s *Store) durably(ctx context.Context, do func(tx *database) error) error 
 	return s.retry(func() error { return s.attempt(ctx, do, true) })
 }
 
+// patiently is [Store.durably] for a transaction that reads from elsewhere, and may be idle for
+// as long as that takes. Do is called once.
+func (s *Store) patiently(ctx context.Context, do func(tx *database) error) error {
+	return s.attempt(ctx, func(tx *database) error {
+		if _, err := tx.Exec(ctx, "SET LOCAL idle_in_transaction_session_timeout = 0"); err != nil {
+			return err
+		}
+		return do(tx)
+	}, true)
+}
+
 // exec runs one statement by [Store.transact].
 func (s *Store) exec(ctx context.Context, statement string, args ...any) (pgconn.CommandTag, error) {
 	return sqlstore.Result(ctx, s.transact, func(tx *database) (pgconn.CommandTag, error) { return tx.Exec(ctx, statement, args...) })

@@ -56,16 +56,11 @@ func (s *Store) AddKeys(ctx context.Context, fill func(add func(keys []store.Key
 		return errors.New("add keys: the DSN sets pool_max_conns to 1, and 2 are needed")
 	}
 	return sqlstore.AddKeys(ctx, fill, func(do func(to store.Recipient) error) error {
-		db, err := s.database(ctx)
-		if err != nil {
-			return explain("add keys", err)
-		}
-		// As in Import, fill may keep this transaction idle for long.
-		return explain("add keys", pgx.BeginTxFunc(ctx, s.pool, pgx.TxOptions{IsoLevel: pgx.ReadCommitted}, func(tx pgx.Tx) error {
+		return explain("add keys", s.patiently(ctx, func(tx *database) error {
 			if _, err := tx.Exec(ctx, "SELECT "+durable); err != nil {
 				return err
 			}
-			return do(&recipient{tx: db.on(tx)})
+			return do(&recipient{tx: tx})
 		}))
 	})
 }

@@ -79,18 +79,11 @@ const lockForImport = "LOCK TABLE {keys}, {own}.member, {own}.audit_chain, {own}
 // The triggers fire for these keys as for all others. The commit waits for the disk.
 func (s *Store) Import(ctx context.Context, fill func(to store.Recipient) error) error {
 	return sqlstore.Import(fill, func(do func(to store.Recipient) error) error {
-		db, err := s.database(ctx)
-		if err != nil {
-			return explain("import", err)
-		}
-		// This does not use transact, whose transactions may not be idle for long: fill reads
-		// from another store.
-		return explain("import", pgx.BeginTxFunc(ctx, s.pool, pgx.TxOptions{IsoLevel: pgx.ReadCommitted}, func(tx pgx.Tx) error {
-			in := db.on(tx)
-			if err := importable(ctx, in); err != nil {
+		return explain("import", s.patiently(ctx, func(tx *database) error {
+			if err := importable(ctx, tx); err != nil {
 				return err
 			}
-			return do(&recipient{tx: in})
+			return do(&recipient{tx: tx})
 		}))
 	})
 }

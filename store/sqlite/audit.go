@@ -123,7 +123,10 @@ func (s *Store) SealAudit(ctx context.Context, limit int, sealer store.Sealer) (
 		}
 		return nil
 	})
-	return len(records), err
+	if err != nil {
+		return 0, err
+	}
+	return len(records), nil
 }
 
 // values writes ids as text, and times in microseconds since the Unix epoch.

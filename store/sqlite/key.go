@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/lumio-vision/caddy-system-keys/internal/sqlstore"
@@ -141,30 +142,46 @@ func scanKey(row sqlstore.Row, more ...any) (*store.Key, error) {
 		func(networks *[]netip.Prefix) any { return (*jsonNetworks)(networks) }, more...)
 }
 
-// jsonList is the destination of a column with a JSON array of strings. Another program may have
-// written it. A number among the strings is an error, and so is a value that is no text.
+// jsonTexts reads a JSON array. Another program may have written it, and the table does not check
+// each element. So what is no text becomes the empty one. An error would take all other keys from
+// the lists too. A value that is no array is an error.
+func jsonTexts(value any) ([]string, error) {
+	text, ok := value.(string)
+	if !ok {
+		return nil, fmt.Errorf("a list is %T", value)
+	}
+	var elements []any
+	if err := json.Unmarshal([]byte(text), &elements); err != nil {
+		return nil, err
+	}
+	texts := make([]string, len(elements))
+	for i, element := range elements {
+		texts[i], _ = element.(string)
+	}
+	return texts, nil
+}
+
+// jsonList is the destination of a column with a JSON array of permissions. What is no text
+// grants nothing.
 type jsonList []string
 
 // Scan implements the Scanner of database/sql.
 func (l *jsonList) Scan(value any) error {
-	text, ok := value.(string)
-	if !ok {
-		return fmt.Errorf("a list is %T", value)
-	}
-	return json.Unmarshal([]byte(text), (*[]string)(l))
+	texts, err := jsonTexts(value)
+	*l = slices.DeleteFunc(texts, func(text string) bool { return text == "" })
+	return err
 }
 
 // jsonNetworks is the destination of a column with a JSON array of networks. What is no list at
 // all is the zero prefix as well.
 type jsonNetworks []netip.Prefix
 
-// Scan implements the Scanner of database/sql. The table does not check each element, so what
-// is no network becomes the zero prefix, which contains no address. An error would take all
-// other keys from the lists too.
+// Scan implements the Scanner of database/sql. What is no network becomes the zero prefix, which
+// contains no address: to leave it out could let the key be used from anywhere.
 func (n *jsonNetworks) Scan(value any) error {
-	var texts jsonList
-	if err := texts.Scan(value); err != nil {
-		texts = jsonList{""}
+	texts, err := jsonTexts(value)
+	if err != nil {
+		texts = []string{""}
 	}
 	for _, text := range texts {
 		read, err := store.ParseNetworks([]string{text})

@@ -65,22 +65,19 @@ func (s *Store) Import(ctx context.Context, fill func(to store.Recipient) error)
 	})
 }
 
-// KnownKeys implements [store.Moving]. Keys and revoked are of one state. Each id is a
-// placeholder, so their number is bounded (https://sqlite.org/limits.html section 9).
+// KnownKeys implements [store.Moving]. Keys and revoked are of one state. The ids are one JSON
+// text, since the number of placeholders is bounded (https://sqlite.org/limits.html section 9).
 func (s *Store) KnownKeys(ctx context.Context, ids []store.ID) (keys []store.Key, revoked []store.ID, err error) {
 	ctx, end := s.calls.Begin(ctx, "known_keys")
 	defer end(&err)
-	args := make([]any, len(ids))
-	for i, id := range ids {
-		args[i] = id.String()
-	}
+	const asked = "(SELECT value FROM json_each(?))"
 	err = s.read(ctx, "look for keys", func(tx *sql.Tx) (err error) {
 		keys, err = collect(ctx, tx, func(row sqlstore.Row) (store.Key, error) { return sqlstore.WithHash(row, scanKey) },
-			forMany("SELECT "+columns+", key_hash FROM system_keys WHERE id IN (?)", len(ids)), args...)
+			"SELECT "+columns+", key_hash FROM system_keys WHERE id IN "+asked, jsonIDs(ids))
 		if err != nil {
 			return err
 		}
-		revoked, err = collect(ctx, tx, sqlstore.ScanID, forMany("SELECT DISTINCT key_id FROM audit_log WHERE key_id IN (?) AND event IN ('api_key.revoked', 'api_key.expired')", len(ids)), args...)
+		revoked, err = collect(ctx, tx, sqlstore.ScanID, "SELECT DISTINCT key_id FROM audit_log WHERE key_id IN "+asked+" AND event IN ('api_key.revoked', 'api_key.expired')", jsonIDs(ids))
 		return err
 	})
 	if err != nil {
