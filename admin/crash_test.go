@@ -20,10 +20,10 @@ import (
 	"github.com/lumio-vision/caddy-system-keys/admin"
 	"github.com/lumio-vision/caddy-system-keys/internal/audit"
 	"github.com/lumio-vision/caddy-system-keys/internal/coherence"
+	"github.com/lumio-vision/caddy-system-keys/internal/hashing"
 	"github.com/lumio-vision/caddy-system-keys/internal/phc"
 	"github.com/lumio-vision/caddy-system-keys/internal/testenv"
 	"github.com/lumio-vision/caddy-system-keys/internal/token"
-	"github.com/lumio-vision/caddy-system-keys/internal/verify"
 	"github.com/lumio-vision/caddy-system-keys/store"
 	"github.com/lumio-vision/caddy-system-keys/store/postgres"
 	"github.com/lumio-vision/caddy-system-keys/store/sqlite"
@@ -65,7 +65,7 @@ func serviceOn(ctx context.Context, s store.Store) (*admin.Service, error) {
 	return &admin.Service{
 		Store:   s,
 		Minter:  token.New(mintKey),
-		Hash:    verify.NewSlots(phc.Params{Memory: 8, Iterations: 1, Parallelism: 1}, 8<<10).Hash,
+		Hash:    hashing.NewSlots(phc.Params{Memory: 8, Iterations: 1, Parallelism: 1}, 8<<10).Hash,
 		Revoker: coherence.NewRevoker(s, time.Now, slog.New(slog.DiscardHandler)),
 		Sealer:  audit.NewSealer(crashSecret),
 		Now:     time.Now,

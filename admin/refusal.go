@@ -10,8 +10,8 @@ import (
 
 	"github.com/lumio-vision/caddy-system-keys/internal/coherence"
 	"github.com/lumio-vision/caddy-system-keys/internal/gate"
+	"github.com/lumio-vision/caddy-system-keys/internal/hashing"
 	"github.com/lumio-vision/caddy-system-keys/internal/token"
-	"github.com/lumio-vision/caddy-system-keys/internal/verify"
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
@@ -58,7 +58,7 @@ func RefusalOf(err error) *gate.Refusal {
 		return &gate.Refusal{Status: http.StatusForbidden, Code: "forbidden", Message: err.Error(), Err: err}
 	case errors.Is(err, coherence.ErrUndone):
 		return Unavailable(coherence.ErrUndone.Error())
-	case errors.Is(err, verify.ErrBusy):
+	case errors.Is(err, hashing.ErrBusy):
 		return Unavailable("too many keys are being hashed at the moment")
 	}
 	return Unavailable("the key store does not answer at the moment")

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"iter"
 	"net/http"
 	"slices"
 	"time"
@@ -110,13 +111,7 @@ func (s *Service) Revoke(ctx context.Context, actor Actor, id store.ID) (*Revoca
 		}
 	}
 	r.committed = s.Now()
-	if s.Forget != nil {
-		// Forget the keys whatever the store said: the row may be gone, and the answer
-		// may be lost.
-		for _, key := range r.ids() {
-			s.Forget(key)
-		}
-	}
+	s.forget(slices.Values(r.ids()))
 	if gone := errors.Is(err, store.ErrActorGone) && r.has(actor.Key); gone || errors.Is(err, store.ErrNotFound) {
 		// The first attempt may have deleted the acting key with the other one.
 		key, err = r.recall(ctx, before, err)
@@ -128,6 +123,17 @@ func (s *Service) Revoke(ctx context.Context, actor Actor, id store.ID) (*Revoca
 		return nil, err
 	}
 	return r, nil
+}
+
+// forget makes this process refuse keys at once. It is called for all that an attempt may have
+// deleted, whatever the store said: the rows may be gone, and the answer may be lost.
+func (s *Service) forget(keys iter.Seq[store.ID]) {
+	if s.Forget == nil {
+		return
+	}
+	for id := range keys {
+		s.Forget(id)
+	}
 }
 
 // add notes that a key was deleted with the id. A second attempt may meet it again, and must not

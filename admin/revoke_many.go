@@ -34,12 +34,7 @@ func (s *Service) RevokeMany(ctx context.Context, actor Actor, filter *store.Key
 		keys, err = s.deleteAgain(ctx, filter, write, tried, r)
 	}
 	r.committed = s.Now()
-	if s.Forget != nil {
-		// Forget all that was tried, whatever the store said.
-		for id := range tried {
-			s.Forget(id)
-		}
-	}
+	s.forget(maps.Keys(tried))
 	if err != nil {
 		return nil, err
 	}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"time"
 
@@ -181,12 +182,7 @@ func (r *rotating) run(ctx context.Context) (*Rotation, error) {
 		}
 	}
 	committed := s.Now()
-	if s.Forget != nil {
-		// Forget all that was tried, whatever the store said.
-		for id := range r.tried {
-			s.Forget(id)
-		}
-	}
+	s.forget(maps.Keys(r.tried))
 	if err != nil {
 		return nil, err
 	}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"strings"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
@@ -161,10 +162,6 @@ const (
 
 var userPlaceholders = [...]string{userID, userLabel, userPermissions, userType}
 
-// authType is converted to an interface value once, like the values of an identity, so
-// that a request need not allocate one.
-var authType any = header.AuthType
-
 // setPlaceholders adds the placeholders. One function costs less than four entries in the
 // replacer's map. But the map takes precedence, so the entries of another handler there
 // are overwritten.
@@ -187,13 +184,13 @@ func (c *caller) placeholder(name string) (any, bool) {
 	var value any
 	switch name {
 	case userID:
-		value = c.Identity.Boxed.ID
+		value = c.Identity.ID.String()
 	case userLabel:
-		value = c.Identity.Boxed.Label
+		value = c.Identity.Label
 	case userPermissions:
-		value = c.Identity.Boxed.Permissions
+		value = strings.Join(c.Identity.Permissions, ",")
 	case userType:
-		value = authType
+		value = header.AuthType
 	default:
 		return nil, false
 	}

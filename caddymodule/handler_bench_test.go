@@ -46,7 +46,7 @@ func BenchmarkAdmit(b *testing.B) {
 	request := new(coherence.Request)
 	for name, admit := range map[string]func() error{
 		"check": func() error {
-			_, err := live.Verifier.Verify(b.Context(), key)
+			_, _, err := live.Verifier.Admit(b.Context(), key, "", nil)
 			return err
 		},
 		"registered": func() error {

@@ -305,10 +305,10 @@ func (b *tab) bringAxe() {
 	command(b, page.AddScriptToEvaluateOnNewDocument, page.AddScriptToEvaluateOnNewDocumentParams{Source: string(script)})
 }
 
-// axe returns what axe-core has against the page as it is.
-func (b *tab) axe() []string {
+// axe returns what axe-core has against the page as it is, by the rules that the options name.
+func (b *tab) axe(options string) []string {
 	b.t.Helper()
-	return eval[[]string](b, `axe.run().then(found => found.violations.map(v =>
+	return eval[[]string](b, "axe.run("+options+`).then(found => found.violations.map(v =>
 		v.id + ": " + v.help + ": " + v.nodes.map(n => n.html + " " + n.failureSummary).join("; ")))`)
 }
 

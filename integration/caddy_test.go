@@ -3,6 +3,7 @@ package integration_test
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"log/slog"
@@ -24,10 +25,10 @@ import (
 	_ "github.com/lumio-vision/caddy-system-keys"
 	"github.com/lumio-vision/caddy-system-keys/admin"
 	"github.com/lumio-vision/caddy-system-keys/internal/coherence"
+	"github.com/lumio-vision/caddy-system-keys/internal/hashing"
 	"github.com/lumio-vision/caddy-system-keys/internal/phc"
 	"github.com/lumio-vision/caddy-system-keys/internal/testenv"
 	"github.com/lumio-vision/caddy-system-keys/internal/token"
-	"github.com/lumio-vision/caddy-system-keys/internal/verify"
 	"github.com/lumio-vision/caddy-system-keys/store"
 	"github.com/lumio-vision/caddy-system-keys/store/postgres"
 	"github.com/lumio-vision/caddy-system-keys/store/sqlite"
@@ -156,7 +157,7 @@ func (b *backend) keys(tb testing.TB) *admin.Service {
 	return &admin.Service{
 		Store:   s,
 		Minter:  token.New(mintKey),
-		Hash:    verify.NewSlots(phc.Params{Memory: 7 << 10, Iterations: 1, Parallelism: 1}, 7<<20).Hash,
+		Hash:    hashing.NewSlots(phc.Params{Memory: 7 << 10, Iterations: 1, Parallelism: 1}, 7<<20).Hash,
 		Revoker: coherence.NewRevoker(s, time.Now, slog.New(slog.DiscardHandler)),
 		Now:     time.Now,
 	}
@@ -306,6 +307,10 @@ func TestMain(m *testing.M) {
 	}
 	_ = os.Setenv("XDG_DATA_HOME", home)
 	_ = os.Setenv("XDG_CONFIG_HOME", home)
+	flag.Parse()
+	if flag.Lookup("test.run").Value.String() == "" {
+		go func() { _, _ = unraced() }() // takes up to a minute, and the first tests do not need it
+	}
 	status := m.Run()
 	endChromium()
 	_ = os.RemoveAll(home)

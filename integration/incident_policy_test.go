@@ -9,8 +9,8 @@ import (
 	"testing"
 
 	"github.com/lumio-vision/caddy-system-keys/caddymodule"
+	"github.com/lumio-vision/caddy-system-keys/internal/hashing"
 	"github.com/lumio-vision/caddy-system-keys/internal/phc"
-	"github.com/lumio-vision/caddy-system-keys/internal/verify"
 )
 
 // strictSpellings are ways to write /strict/x that some server reads as that.
@@ -175,7 +175,7 @@ func TestIncidentSingleFlightConfusion(t *testing.T) {
 		t.Run(b.name, func(t *testing.T) {
 			keys := b.keys(t)
 			// Hashes that are dear, so that all of them meet in one flight.
-			keys.Hash = verify.NewSlots(phc.Params{Memory: 16 << 10, Iterations: 2, Parallelism: 1}, 64<<20).Hash
+			keys.Hash = hashing.NewSlots(phc.Params{Memory: 16 << 10, Iterations: 2, Parallelism: 1}, 64<<20).Hash
 			address := run(t, b, "system_key_auth\nreverse_proxy "+echo(t))
 			for range rounds {
 				bot, right := mint(t, keys, "bot")

@@ -9,9 +9,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/lumio-vision/caddy-system-keys/internal/hashing"
 	"github.com/lumio-vision/caddy-system-keys/internal/phc"
 	"github.com/lumio-vision/caddy-system-keys/internal/testenv"
-	"github.com/lumio-vision/caddy-system-keys/internal/verify"
 )
 
 // TestMintingDoesNotStarveVerification has 40 clients mint without a pause in one slot,
@@ -19,7 +19,7 @@ import (
 func TestMintingDoesNotStarveVerification(t *testing.T) {
 	b := onSQLite(t)
 	keys := b.keys(t)
-	keys.Hash = verify.NewSlots(phc.Default(), 32<<20).Hash
+	keys.Hash = hashing.NewSlots(phc.Default(), 32<<20).Hash
 	_, adminKey := mint(t, keys, "admin", "admin:access", "system-keys:create")
 	var live [3]string
 	for i := range live {

@@ -17,15 +17,15 @@ import (
 	"golang.org/x/crypto/argon2"
 
 	"github.com/lumio-vision/caddy-system-keys/admin"
+	"github.com/lumio-vision/caddy-system-keys/internal/hashing"
 	"github.com/lumio-vision/caddy-system-keys/internal/phc"
 	"github.com/lumio-vision/caddy-system-keys/internal/testenv"
-	"github.com/lumio-vision/caddy-system-keys/internal/verify"
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
 // dear has new keys hashed at the default cost.
 func dear(keys *admin.Service) *admin.Service {
-	keys.Hash = verify.NewSlots(phc.Default(), 64<<20).Hash
+	keys.Hash = hashing.NewSlots(phc.Default(), 64<<20).Hash
 	return keys
 }
 

@@ -22,10 +22,10 @@ import (
 
 	_ "github.com/lumio-vision/caddy-system-keys"
 	"github.com/lumio-vision/caddy-system-keys/admin"
+	"github.com/lumio-vision/caddy-system-keys/internal/hashing"
 	"github.com/lumio-vision/caddy-system-keys/internal/phc"
 	"github.com/lumio-vision/caddy-system-keys/internal/testenv"
 	"github.com/lumio-vision/caddy-system-keys/internal/token"
-	"github.com/lumio-vision/caddy-system-keys/internal/verify"
 	"github.com/lumio-vision/caddy-system-keys/store/sqlite"
 )
 
@@ -132,7 +132,7 @@ func newSite(t *testing.T, lines string) *site {
 		t.Fatal(err)
 	}
 	params := phc.Params{Memory: 7 << 10, Iterations: 1, Parallelism: 1}
-	s.admin = &admin.Service{Store: keys, Minter: token.New(mintKey), Hash: verify.NewSlots(params, 7<<20).Hash, Now: time.Now}
+	s.admin = &admin.Service{Store: keys, Minter: token.New(mintKey), Hash: hashing.NewSlots(params, 7<<20).Hash, Now: time.Now}
 	return s
 }
 

@@ -10,8 +10,8 @@ import (
 	"github.com/lumio-vision/caddy-system-keys/admin"
 	"github.com/lumio-vision/caddy-system-keys/admin/page/ui"
 	"github.com/lumio-vision/caddy-system-keys/internal/gate"
+	"github.com/lumio-vision/caddy-system-keys/internal/hashing"
 	"github.com/lumio-vision/caddy-system-keys/internal/token"
-	"github.com/lumio-vision/caddy-system-keys/internal/verify"
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
@@ -121,7 +121,7 @@ func (p *Page) createOnce(r *http.Request, x *exchange, nonce string, want admin
 	ctx, cancel := admin.Detached(r.Context())
 	defer cancel()
 	key, plain, err := x.Service.Create(ctx, x.Actor, want)
-	if err != nil && !admin.Settled(err) && !errors.Is(err, admin.ErrEscalation) && !errors.Is(err, verify.ErrBusy) {
+	if err != nil && !admin.Settled(err) && !errors.Is(err, admin.ErrEscalation) && !errors.Is(err, hashing.ErrBusy) {
 		err = errors.Join(errUnknownOutcome, err)
 	}
 	return key, plain, err

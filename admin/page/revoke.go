@@ -113,20 +113,34 @@ func (p *Page) revokeKey(w http.ResponseWriter, r *http.Request, x *exchange) er
 // await answers a browser without scripts. Status 202 says that some instance may still accept
 // the key.
 func (p *Page) await(w http.ResponseWriter, r *http.Request, x *exchange, revocation *admin.Revocation) error {
+	shown, err := patiently(r, revocation)
+	switch {
+	case err != nil:
+		return err
+	case shown.Done:
+		p.render(w, r, x, http.StatusOK, shown)
+	default:
+		p.render(w, r, x, http.StatusAccepted, shown)
+	}
+	return nil
+}
+
+// patiently waits for the end of a revocation, but not for long, and shows how far it has come.
+// The wait itself goes on.
+func patiently(r *http.Request, revocation *admin.Revocation) (ui.Revoked, error) {
 	wait := revocation.Begin(context.WithoutCancel(r.Context()))
 	timer := time.NewTimer(pagePatience)
 	defer timer.Stop()
 	select {
 	case <-wait.Done:
 		if wait.Err != nil {
-			return wait.Err
+			return showProgress(wait.SoFar(), false), wait.Err
 		}
-		p.render(w, r, x, http.StatusOK, showProgress(wait.Revoked, true))
+		return showProgress(wait.Revoked, true), nil
 	case <-timer.C:
-		p.render(w, r, x, http.StatusAccepted, showProgress(wait.SoFar(), false))
-	case <-r.Context().Done():
+	case <-r.Context().Done(): // nobody reads the answer
 	}
-	return nil
+	return showProgress(wait.SoFar(), false), nil
 }
 
 // follow writes a line for each step. Each line is complete in itself, and the last one counts.

@@ -1,11 +1,11 @@
 package page
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"net/http"
 	"slices"
-	"time"
 
 	"github.com/lumio-vision/caddy-system-keys/admin"
 	"github.com/lumio-vision/caddy-system-keys/admin/page/ui"
@@ -15,10 +15,7 @@ import (
 // mayRotate returns nil if the actor may rotate keys that hold no more than the actor does. The
 // service checks it again. Here it decides whether a button and a form are shown.
 func mayRotate(actor admin.Actor) error {
-	if err := actor.May(admin.PermissionCreate); err != nil {
-		return err
-	}
-	return actor.May(admin.PermissionDelete)
+	return cmp.Or(actor.May(admin.PermissionCreate), actor.May(admin.PermissionDelete))
 }
 
 // rotate answers JSON as the REST API does, and a form with a page, as create does.
@@ -109,7 +106,9 @@ func (p *Page) rotateKey(w http.ResponseWriter, r *http.Request, x *exchange) er
 	reveal := ui.Reveal{Label: rotation.Key.Label, Key: rotation.Plain, URL: p.siteURL(r), Old: rotation.Old, Grace: form.Grace}
 	// The old key was deleted with Now. Otherwise it goes on until its end, and nobody waits.
 	if form.Now {
-		reveal.Ended = p.ended(r, rotation)
+		// The new key must be shown, whatever becomes of the wait for the old one's end.
+		ended, _ := patiently(r, rotation.Ended)
+		reveal.Ended = &ended
 	}
 	p.render(w, r, x, http.StatusCreated, reveal)
 	return nil
@@ -145,24 +144,6 @@ func rotateError(err error, status int) string {
 		return "unknown"
 	}
 	return ""
-}
-
-// ended waits for the end of the old key, but not for long: the new key must be shown, whatever
-// becomes of the wait. An error of the wait is shown as an end that is not reached.
-func (p *Page) ended(r *http.Request, rotation *admin.Rotation) *ui.Revoked {
-	wait := rotation.Ended.Begin(context.WithoutCancel(r.Context()))
-	timer := time.NewTimer(pagePatience)
-	defer timer.Stop()
-	select {
-	case <-wait.Done:
-		if wait.Err == nil {
-			shown := showProgress(wait.Revoked, true)
-			return &shown
-		}
-	case <-timer.C:
-	}
-	shown := showProgress(wait.SoFar(), false)
-	return &shown
 }
 
 // relate finds out by which keys the rows were replaced, and which ones they replace. It asks

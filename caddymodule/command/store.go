@@ -25,9 +25,9 @@ import (
 	"github.com/lumio-vision/caddy-system-keys/caddymodule"
 	"github.com/lumio-vision/caddy-system-keys/internal/audit"
 	"github.com/lumio-vision/caddy-system-keys/internal/coherence"
+	"github.com/lumio-vision/caddy-system-keys/internal/hashing"
 	"github.com/lumio-vision/caddy-system-keys/internal/phc"
 	"github.com/lumio-vision/caddy-system-keys/internal/token"
-	"github.com/lumio-vision/caddy-system-keys/internal/verify"
 	"github.com/lumio-vision/caddy-system-keys/store"
 	"github.com/lumio-vision/caddy-system-keys/store/open"
 	"github.com/lumio-vision/caddy-system-keys/store/sqlite"
@@ -336,7 +336,7 @@ func (t *target) minter(ctx context.Context) (*token.Minter, error) {
 func (t *target) service() *admin.Service {
 	service := &admin.Service{
 		Store:   t.store,
-		Hash:    verify.NewSlots(t.params, int64(t.params.Memory)<<10).Hash,
+		Hash:    hashing.NewSlots(t.params, int64(t.params.Memory)<<10).Hash,
 		Revoker: coherence.NewRevoker(t.store, t.now, slog.New(slog.DiscardHandler)),
 		Now:     t.now,
 	}

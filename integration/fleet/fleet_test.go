@@ -21,10 +21,10 @@ import (
 
 	"github.com/lumio-vision/caddy-system-keys/admin"
 	"github.com/lumio-vision/caddy-system-keys/internal/coherence"
+	"github.com/lumio-vision/caddy-system-keys/internal/hashing"
 	"github.com/lumio-vision/caddy-system-keys/internal/phc"
 	"github.com/lumio-vision/caddy-system-keys/internal/testenv"
 	"github.com/lumio-vision/caddy-system-keys/internal/token"
-	"github.com/lumio-vision/caddy-system-keys/internal/verify"
 	"github.com/lumio-vision/caddy-system-keys/store"
 	"github.com/lumio-vision/caddy-system-keys/store/postgres"
 	"github.com/lumio-vision/caddy-system-keys/store/sqlite"
@@ -119,7 +119,7 @@ func (f *fleet) use(s store.Store) {
 	f.admin = &admin.Service{
 		Store:   s,
 		Minter:  token.New(mintKey),
-		Hash:    verify.NewSlots(phc.Params{Memory: 7 << 10, Iterations: 1, Parallelism: 1}, 7<<20).Hash,
+		Hash:    hashing.NewSlots(phc.Params{Memory: 7 << 10, Iterations: 1, Parallelism: 1}, 7<<20).Hash,
 		Revoker: coherence.NewRevoker(s, time.Now, slog.New(slog.DiscardHandler)),
 		Now:     time.Now,
 	}

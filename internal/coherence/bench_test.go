@@ -12,6 +12,7 @@ import (
 
 	"github.com/lumio-vision/caddy-system-keys/internal/coherence"
 	"github.com/lumio-vision/caddy-system-keys/internal/cut"
+	"github.com/lumio-vision/caddy-system-keys/internal/hashing"
 	"github.com/lumio-vision/caddy-system-keys/internal/verify"
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
@@ -31,7 +32,7 @@ func BenchmarkWarmLease(b *testing.B) {
 	inFlight := coherence.NewInFlight(time.Now)
 	lease := coherence.NewLease(time.Minute, time.Now)
 	f := coherence.Start(coherence.Config{
-		Store: newLink(db, 1), Cache: noCache{}, Lease: lease, InFlight: inFlight,
+		Store: newLink(db, 1), Forget: func(store.ID) {}, ForgetAll: func() {}, Lease: lease, InFlight: inFlight,
 		Logger: slog.New(slog.DiscardHandler), Now: time.Now,
 	})
 	defer func() { _ = f.Close() }()
@@ -41,10 +42,10 @@ func BenchmarkWarmLease(b *testing.B) {
 	verifier := func(l verify.Lease) *verify.Verifier {
 		v := verify.New(verify.Config{
 			Store: newLink(db, 2), Lease: l, InFlight: inFlight, Minter: s.minter,
-			Slots: verify.NewSlots(simulatedCost, 1<<20), Logger: slog.New(slog.DiscardHandler),
+			Slots: hashing.NewSlots(simulatedCost, 1<<20), Logger: slog.New(slog.DiscardHandler),
 		})
 		b.Cleanup(v.Close)
-		if _, err := v.Verify(b.Context(), key.plain); err != nil {
+		if _, _, err := v.Admit(b.Context(), key.plain, "", nil); err != nil {
 			b.Fatal(err)
 		}
 		return v
@@ -54,8 +55,8 @@ func BenchmarkWarmLease(b *testing.B) {
 		name  string
 		check func(context.Context) error
 	}{
-		{"without", func(ctx context.Context) error { _, err := without.Verify(ctx, key.plain); return err }},
-		{"leased", func(ctx context.Context) error { _, err := with.Verify(ctx, key.plain); return err }},
+		{"without", func(ctx context.Context) error { _, _, err := without.Admit(ctx, key.plain, "", nil); return err }},
+		{"leased", func(ctx context.Context) error { _, _, err := with.Admit(ctx, key.plain, "", nil); return err }},
 		{"registered", func(ctx context.Context) error {
 			var request coherence.Request
 			_, _, err := with.Admit(ctx, key.plain, "", &request)

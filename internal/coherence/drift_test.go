@@ -36,7 +36,7 @@ func drift(t *testing.T, by float64, broken bool) {
 	cut := newLink(db, 1)
 	lease := coherence.NewLeaseOn(simulatedTTL, slow.now, slow.split)
 	f := coherence.Start(coherence.Config{
-		Store: cut, Cache: noCache{}, Lease: lease, InFlight: coherence.NewInFlight(slow.now),
+		Store: cut, Forget: func(store.ID) {}, ForgetAll: func() {}, Lease: lease, InFlight: coherence.NewInFlight(slow.now),
 		Logger: slog.New(slog.DiscardHandler), Now: slow.now,
 	})
 	defer func() {
@@ -57,8 +57,3 @@ func drift(t *testing.T, by float64, broken bool) {
 		t.Errorf("with clocks that differ by %v the instance has a lease after the answer: %v", 2*by, held)
 	}
 }
-
-type noCache struct{}
-
-func (noCache) Forget(store.ID) {}
-func (noCache) ForgetAll()      {}

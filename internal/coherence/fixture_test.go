@@ -56,7 +56,7 @@ func (c *testClock) step(d time.Duration) {
 
 const testTTL = 10 * time.Second
 
-// forgotten is a [Cache] that notes what it is told to forget.
+// forgotten is a memory that notes what it is told to forget.
 type forgotten struct {
 	keys   []store.ID
 	all    int
@@ -159,7 +159,7 @@ func newFixture(t *testing.T) *fixture {
 	t.Cleanup(lease.close)
 	f := &Follower{
 		config: Config{
-			Store: s, Cache: cache, Lease: lease, InFlight: NewInFlight(clock.now), Name: "test",
+			Store: s, Forget: cache.Forget, ForgetAll: cache.ForgetAll, Lease: lease, InFlight: NewInFlight(clock.now), Name: "test",
 			Logger: slog.New(slog.DiscardHandler), Now: clock.now, Spread: func(d time.Duration) time.Duration { return d },
 		},
 		cancel: func() {}, ready: make(chan struct{}), history: newHistory(testTTL), callTimeout: time.Second,

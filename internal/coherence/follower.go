@@ -22,20 +22,14 @@ type Store interface {
 	Prune(ctx context.Context, keep int) error
 }
 
-// Cache is the memory that the lease lets an instance trust. It must be safe for concurrent
-// use.
-type Cache interface {
-	// Forget drops a key. A row of the key that was read before must not be remembered
-	// later.
-	Forget(id store.ID)
-	// ForgetAll does so for all keys.
-	ForgetAll()
-}
-
 // Config is the configuration of a [Follower]. All fields up to Now are required.
 type Config struct {
-	Store    Store
-	Cache    Cache
+	Store Store
+	// Forget drops a key from the memory that the lease lets an instance trust. A row of the
+	// key that was read before must not be remembered later. ForgetAll does so for all keys.
+	Forget    func(store.ID)
+	ForgetAll func()
+
 	Lease    *Lease
 	InFlight *InFlight
 	// Name names the instance in lists of members.

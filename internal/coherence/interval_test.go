@@ -22,7 +22,7 @@ func TestAnInstanceAtRestTakesFiveTurnsALease(t *testing.T) {
 				return view, nil
 			}}
 			f := Start(Config{
-				Store: s, Cache: new(forgotten), Lease: NewLease(ttl, time.Now), InFlight: NewInFlight(time.Now), Name: "test",
+				Store: s, Forget: func(store.ID) {}, ForgetAll: func() {}, Lease: NewLease(ttl, time.Now), InFlight: NewInFlight(time.Now), Name: "test",
 				Logger: slog.New(slog.DiscardHandler), Now: time.Now, Spread: func(d time.Duration) time.Duration { return d },
 			})
 			<-f.Ready()

@@ -60,7 +60,7 @@ var mutants = []mutant{
 	{
 		name: "a change is acknowledged and not applied",
 		file: "turn.go",
-		old:  "\tcase store.KeyDeleted:\n\t\tf.config.Cache.Forget(change.Key)\n",
+		old:  "\tcase store.KeyDeleted:\n\t\tf.config.Forget(change.Key)\n",
 		new:  "\tcase store.KeyDeleted:\n",
 	},
 	{

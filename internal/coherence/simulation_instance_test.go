@@ -14,6 +14,7 @@ import (
 	"github.com/lumio-vision/caddy-system-keys/admin"
 	"github.com/lumio-vision/caddy-system-keys/internal/coherence"
 	"github.com/lumio-vision/caddy-system-keys/internal/cut"
+	"github.com/lumio-vision/caddy-system-keys/internal/hashing"
 	"github.com/lumio-vision/caddy-system-keys/internal/phc"
 	"github.com/lumio-vision/caddy-system-keys/internal/token"
 	"github.com/lumio-vision/caddy-system-keys/internal/verify"
@@ -108,13 +109,13 @@ func (s *simulation) start(random *rand.Rand) *instance {
 	i.inFlight = coherence.NewInFlight(now)
 	i.verifier = verify.New(verify.Config{
 		Store: i.link, Lease: i.lease, InFlight: i.inFlight, Minter: s.minter,
-		Slots: verify.NewSlots(simulatedCost, 1<<20), Logger: slog.New(slog.DiscardHandler),
+		Slots: hashing.NewSlots(simulatedCost, 1<<20), Logger: slog.New(slog.DiscardHandler),
 		MaxAge: 3 * time.Second, Now: now,
 	})
 	spreading := rand.New(rand.NewPCG(random.Uint64(), 2))
 	var mu sync.Mutex
 	i.follower = coherence.Start(coherence.Config{
-		Store: i.link, Cache: i.verifier, Lease: i.lease, InFlight: i.inFlight,
+		Store: i.link, Forget: i.verifier.Forget, ForgetAll: i.verifier.ForgetAll, Lease: i.lease, InFlight: i.inFlight,
 		Name: i.name, Logger: slog.New(slog.DiscardHandler), Now: now,
 		Spread: func(d time.Duration) time.Duration {
 			mu.Lock()

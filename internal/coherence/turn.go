@@ -258,14 +258,14 @@ func (f *Follower) applyChange(ctx context.Context, change *store.Change) (int, 
 	case store.KeysInserted, store.Barrier:
 		return 0, nil
 	case store.KeyDeleted:
-		f.config.Cache.Forget(change.Key)
+		f.config.Forget(change.Key)
 		return f.config.InFlight.Cut(change.Key, cut.ErrRevoked), nil
 	case store.KeyRehashed:
 		// The same key with a new hash: its requests go on.
-		f.config.Cache.Forget(change.Key)
+		f.config.Forget(change.Key)
 		return 0, nil
 	case store.KeyChanged, store.KeyRekeyed:
-		f.config.Cache.Forget(change.Key)
+		f.config.Forget(change.Key)
 		return f.review(ctx, change.Key, change.Kind == store.KeyRekeyed)
 	case store.AllChanged:
 	}
@@ -276,7 +276,7 @@ func (f *Follower) applyChange(ctx context.Context, change *store.Change) (int, 
 // [InFlight.Review]. If it fails half-way, everything is forgotten all the same, and the caller
 // does not move on in the log.
 func (f *Follower) flush(ctx context.Context, rekeyed bool) error {
-	f.config.Cache.ForgetAll()
+	f.config.ForgetAll()
 	for _, id := range f.config.InFlight.Keys() {
 		if _, err := f.review(ctx, id, rekeyed); err != nil {
 			return err

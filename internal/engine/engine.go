@@ -22,6 +22,7 @@ import (
 	"github.com/lumio-vision/caddy-system-keys/internal/coherence"
 	"github.com/lumio-vision/caddy-system-keys/internal/cut"
 	"github.com/lumio-vision/caddy-system-keys/internal/expiry"
+	"github.com/lumio-vision/caddy-system-keys/internal/hashing"
 	"github.com/lumio-vision/caddy-system-keys/internal/observe"
 	"github.com/lumio-vision/caddy-system-keys/internal/phc"
 	"github.com/lumio-vision/caddy-system-keys/internal/token"
@@ -112,7 +113,7 @@ type Live struct {
 	Minter   *token.Minter
 	Verifier *verify.Verifier
 	Adopt    *adopt.Finder // nil without adopt_keys
-	Slots    *verify.Slots
+	Slots    *hashing.Slots
 	Recorder *usage.Recorder
 	// Audit writes audit records of requests behind. Sealer chains records.
 	Audit  *audit.Writer

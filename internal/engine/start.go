@@ -16,6 +16,7 @@ import (
 	"github.com/lumio-vision/caddy-system-keys/internal/audit"
 	"github.com/lumio-vision/caddy-system-keys/internal/coherence"
 	"github.com/lumio-vision/caddy-system-keys/internal/expiry"
+	"github.com/lumio-vision/caddy-system-keys/internal/hashing"
 	"github.com/lumio-vision/caddy-system-keys/internal/session"
 	"github.com/lumio-vision/caddy-system-keys/internal/token"
 	"github.com/lumio-vision/caddy-system-keys/internal/usage"
@@ -222,7 +223,7 @@ func (e *Engine) assemble(s store.Store, minter *token.Minter) *Live {
 	l := &Live{
 		Store:    s,
 		Minter:   minter,
-		Slots:    verify.NewSlots(e.config.Argon2id, e.config.HashMemory),
+		Slots:    hashing.NewSlots(e.config.Argon2id, e.config.HashMemory),
 		Lease:    coherence.NewLease(e.config.Lease, now),
 		InFlight: coherence.NewInFlight(now),
 	}
@@ -268,7 +269,8 @@ func (e *Engine) assemble(s store.Store, minter *token.Minter) *Live {
 	})
 	l.Follower = coherence.Start(coherence.Config{
 		Store:       s,
-		Cache:       l.Verifier,
+		Forget:      l.Verifier.Forget,
+		ForgetAll:   l.Verifier.ForgetAll,
 		Lease:       l.Lease,
 		InFlight:    l.InFlight,
 		Name:        e.config.Name,

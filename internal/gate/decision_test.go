@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/lumio-vision/caddy-system-keys/internal/gate"
+	"github.com/lumio-vision/caddy-system-keys/internal/hashing"
 	"github.com/lumio-vision/caddy-system-keys/internal/verify"
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
@@ -25,7 +26,7 @@ func TestARefusalSaysWhyAndToWhom(t *testing.T) {
 		"a key that is gone":              {verify.ReasonRevoked, 401, "revoked", ""},
 		"a key with another's hash":       {verify.ReasonMismatch, 401, "mismatch", ""},
 		"a key whose time is over":        {fmt.Errorf("because: %w", verify.ReasonExpired), 401, "expired", ""},
-		"no slot":                         {verify.Unavailable(verify.ReasonBusy, verify.ErrBusy), 503, "busy", "1"},
+		"no slot":                         {verify.Unavailable(verify.ReasonBusy, hashing.ErrBusy), 503, "busy", "1"},
 		"no lease":                        {verify.Unavailable(verify.ReasonNoLease, verify.ErrNoLease), 503, "no_lease", "1"},
 		"a table that is not followed":    {verify.Unavailable(verify.ReasonUnfollowed, verify.ErrUnfollowed), 503, "unfollowed", "1"},
 		"a key of another service":        {&verify.UnavailableError{Reason: verify.ReasonAdoption, RetryAfter: 1500 * time.Millisecond, Err: errors.New("later")}, 503, "adoption", "2"},

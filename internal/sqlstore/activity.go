@@ -7,10 +7,12 @@ import (
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
-// maxAhead is how far a time may be ahead of the store's clock.
+// maxAhead is how far a time may be ahead of the store's clock. Machines whose clocks are set by
+// NTP differ by less, as a rule.
 const maxAhead = time.Second
 
-// Uses are the entries of a [store.Store.RecordUse] as rows: those of each table.
+// Uses are the entries of a [store.Store.RecordUse] as rows: those of each table. A key may have
+// several rows in each table.
 type Uses struct {
 	Keys     []KeyRow
 	Days     []DayRow
@@ -41,7 +43,8 @@ type (
 )
 
 // UsesOf returns the rows. It passes over times that no key can have been used at, and cuts
-// those that are ahead of now, so that one wrong clock does not spoil what others write.
+// those that are ahead of now, so that one wrong clock does not spoil what others write. Days
+// before the oldest that is kept are left in: the driver removes them with the others.
 func UsesOf(uses []store.Use, now time.Time) *Uses {
 	limit := now.Add(maxAhead)
 	said := func(at time.Time) bool { return at.UnixMicro() > 0 }
@@ -82,7 +85,7 @@ func UsesOf(uses []store.Use, now time.Time) *Uses {
 	return rows
 }
 
-// Empty reports whether there is nothing to write.
+// Empty reports whether there is nothing to write. A key without a use counts for nothing.
 func (u *Uses) Empty() bool {
 	for i := range u.Keys {
 		if !u.Keys[i].At.IsZero() {
@@ -92,10 +95,12 @@ func (u *Uses) Empty() bool {
 	return len(u.Days)+len(u.Networks)+len(u.Asked) == 0
 }
 
-// Oldest returns the first of the days for which requests are kept.
+// Oldest returns the first of the days for which requests are kept. Today is one of them, so the
+// first lies [store.ActivityDays] less one before it.
 func Oldest(now time.Time) store.Day { return store.DayOf(now) - store.ActivityDays + 1 }
 
-// ScanNetwork reads a network from a row of its prefix as text, two times and a number.
+// ScanNetwork reads a network from a row of its prefix as text, two times and a number. The
+// times are not NULL.
 func ScanNetwork(row Row) (use store.NetworkUse, err error) {
 	var network string
 	if err := row.Scan(&network, (*instant)(&use.FirstAt), (*instant)(&use.LastAt), &use.Requests); err != nil {
@@ -105,7 +110,8 @@ func ScanNetwork(row Row) (use store.NetworkUse, err error) {
 	return use, err
 }
 
-// ScanDay reads a day from a row of its number and two counts.
+// ScanDay reads a day from a row of its number and two counts. The number is in days since the
+// Unix epoch.
 func ScanDay(row Row) (use store.DayUse, err error) {
 	err = row.Scan(&use.Day, &use.Requests, &use.Denied)
 	return use, err
@@ -126,12 +132,13 @@ func ScanUsed(row Row) (*store.Activity, error) {
 }
 
 // Report makes the records of new networks from rows of a key's id, its label, a network, and
-// the time of its last use. The rows of a key are behind one another, the newest first.
+// the time of its last use. The rows of a key are behind one another, the newest first. The zero
+// value is ready to use.
 type Report struct {
 	found []store.NetworkReport
 }
 
-// Scan reads one row.
+// Scan reads one row. The result is nothing: what it has read is kept in the report.
 func (r *Report) Scan(row Row) (struct{}, error) {
 	var next store.NetworkReport
 	var network string
@@ -149,7 +156,7 @@ func (r *Report) Scan(row Row) (struct{}, error) {
 	return struct{}{}, err
 }
 
-// Keys returns the ids of the keys.
+// Keys returns the ids of the keys. Their marks have to be set in the same transaction.
 func (r *Report) Keys() []store.ID {
 	ids := make([]store.ID, 0, len(r.found))
 	for i := range r.found {
@@ -158,7 +165,7 @@ func (r *Report) Keys() []store.ID {
 	return ids
 }
 
-// Records returns the records.
+// Records returns the records. They are clean, in the order of the rows.
 func (r *Report) Records(record func(*store.NetworkReport) store.AuditRecord) []store.AuditRecord {
 	records := make([]store.AuditRecord, 0, len(r.found))
 	for i := range r.found {

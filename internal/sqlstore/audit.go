@@ -11,10 +11,12 @@ import (
 
 // PruneAudit removes the records of an audit log that are from before a time.
 //
-// Chain removes the oldest records of a chain that [Prunable] counts, and keeps where
-// the chain begins now. Unsealed removes the records without a chain whose ids are
-// below the floor. Both return how many were removed. Each call is a transaction of
-// its own: the log has other writers to serve.
+// Chain removes the oldest records of a chain that [Prunable] counts, and keeps where the chain
+// begins now. Unsealed removes the records without a chain whose ids are below the floor. Both
+// return how many were removed. Each call is a transaction of its own: the log has other writers
+// to serve.
+//
+// An error ends it. What was removed until then stays removed, and is counted.
 func PruneAudit(
 	chains []store.AuditChain, before time.Time,
 	chain func(chain *store.AuditChain, floor store.ID) (int, error), unsealed func(floor store.ID) (int, error),
@@ -34,7 +36,23 @@ func PruneAudit(
 	return pruned + n, err
 }
 
+// Record hands the records of a change of these keys to add, in the order of the keys. Without a
+// record it does not call add.
+func Record(write *store.Write, keys []*store.Key, add func(records []store.AuditRecord) error) error {
+	var records []store.AuditRecord
+	for _, key := range keys {
+		if record, ok := write.Records(key); ok {
+			records = append(records, record)
+		}
+	}
+	if len(records) == 0 {
+		return nil
+	}
+	return add(records)
+}
+
 // AuditEnd is where a row of an audit log ends: the id and the place of its newest record.
+// Records is how many the row has.
 type AuditEnd struct {
 	ID      store.ID
 	Link    store.AuditLink
@@ -50,9 +68,11 @@ func ScanEnd(row Row) (end AuditEnd, err error) {
 	return end, err
 }
 
-// Prunable counts the records at the beginning of a chain whose rows are below the floor, up
-// to the first row that is not. It stops at the limit, but not within a row. It returns the
-// place of the last record.
+// Prunable counts the records at the beginning of a chain whose rows are below the floor, up to
+// the first row that is not. It stops at the limit, but not within a row. It returns the place
+// of the last record. The rows are in the order of the chain, from its oldest on. With n = 0
+// there is nothing to remove, and last is zero. A row goes as a whole, by the time of its newest
+// record.
 func Prunable(rows []AuditEnd, floor store.ID, limit int) (n int, last store.AuditLink) {
 	for i := range rows {
 		if n >= limit || !less(rows[i].ID, floor) {
@@ -63,20 +83,24 @@ func Prunable(rows []AuditEnd, floor store.ID, limit int) (n int, last store.Aud
 	return n, last
 }
 
-// AuditSpan selects rows of an audit log by the ids of their newest and of their oldest
-// record, each from an id up to, but without, another one.
+// AuditSpan selects rows of an audit log by the ids of their newest and of their oldest record,
+// each from an id up to, but without, another one. Zero for a lower bound, and [highest] for an
+// upper one, bound nothing.
 type AuditSpan struct{ NewestFrom, NewestBelow, OldestFrom, OldestBelow store.ID }
 
 // AuditReader reads the log for a query, all filters but that of the time.
-type AuditReader interface {
+type AuditReader struct {
 	// Rows reads the newest rows, in any order: as many as have the records that are wanted.
-	Rows(span *AuditSpan, want int) ([][]store.AuditRecord, error)
+	Rows func(span *AuditSpan, want int) ([][]store.AuditRecord, error)
 	// Count counts the records of rows, at least up to [store.MaxAuditTotal] and one more.
-	Count(span *AuditSpan) (int, error)
+	Count func(span *AuditSpan) (int, error)
 }
 
 // AuditPage reads one page of the log.
-func AuditPage(query *store.AuditQuery, log AuditReader) (*store.AuditPage, error) {
+//
+// It reads one record more than the page has, which tells whether there is a next page. The errors
+// are those of the reader.
+func AuditPage(query *store.AuditQuery, log *AuditReader) (*store.AuditPage, error) {
 	records, err := auditRecords(query, log)
 	if err != nil {
 		return nil, err
@@ -92,7 +116,11 @@ func AuditPage(query *store.AuditQuery, log AuditReader) (*store.AuditPage, erro
 
 // auditRecords returns the records of a page, and of those behind it. Rows may overlap in
 // time.
-func auditRecords(query *store.AuditQuery, log AuditReader) (records []store.AuditRecord, err error) {
+//
+// A row is found by its newest record, and its other records may be up to rowSpan older. So the
+// search begins that much above the bound. If the rows that were read do not settle the page, it
+// reads twice as many of those that are left.
+func auditRecords(query *store.AuditQuery, log *AuditReader) (records []store.AuditRecord, err error) {
 	from, below := query.Range()
 	span := AuditSpan{NewestFrom: from, NewestBelow: reach(below), OldestBelow: below}
 	for want := query.Limit + 1; ; want *= 2 {
@@ -116,7 +144,8 @@ func auditRecords(query *store.AuditQuery, log AuditReader) (records []store.Aud
 	}
 }
 
-// within returns the records of a row whose ids are from an id up to, but without, another.
+// within returns the records of a row whose ids are from an id up to, but without, another. The
+// records of the row are in the order of their ids.
 func within(row []store.AuditRecord, from, below store.ID) []store.AuditRecord {
 	for len(row) > 0 && less(row[0].ID, from) {
 		row = row[1:]
@@ -129,7 +158,11 @@ func within(row []store.AuditRecord, from, below store.ID) []store.AuditRecord {
 
 // auditTotal counts the records of all pages. It has to look into the rows that are only in
 // part between the bounds.
-func auditTotal(query *store.AuditQuery, log AuditReader) (int, error) {
+//
+// Rows that lie wholly between the bounds are counted in the database. The rows across a bound are
+// within rowSpan of it, so they are few, and are read. The cursor is no bound here: the total is
+// that of all pages.
+func auditTotal(query *store.AuditQuery, log *AuditReader) (int, error) {
 	whole := *query
 	whole.Before = store.ID{}
 	from, below := whole.Range()
@@ -141,6 +174,7 @@ func auditTotal(query *store.AuditQuery, log AuditReader) (int, error) {
 	if end := reach(from); less(end, below) {
 		begun.NewestBelow = end
 	}
+	// The first are the rows across the lower bound, the second those across the upper one.
 	for _, span := range []AuditSpan{begun, {NewestFrom: below, NewestBelow: reach(below), OldestBelow: below}} {
 		if span.OldestBelow == (store.ID{}) || span.NewestFrom == highest {
 			continue // without a bound no row is across it
@@ -166,7 +200,7 @@ func ScanChain(row Row) (chain store.AuditChain, err error) {
 	return chain, err
 }
 
-// Values are ids and times as a driver writes them.
+// Values are ids and times as a driver writes them. A driver has one.
 type Values struct {
 	ID   func(id store.ID) any
 	Time func(at time.Time) any
@@ -174,6 +208,7 @@ type Values struct {
 
 // ChainRow returns the columns of a chain, none of which may be NULL.
 func (v *Values) ChainRow(c *store.AuditChain) []any {
+	// A nil slice would be NULL.
 	bytes := func(b []byte) []byte { return append([]byte{}, b...) }
 	return []any{
 		v.ID(c.ID), c.Head.Seq, bytes(c.Head.MAC), bytes(c.Head.Signature),

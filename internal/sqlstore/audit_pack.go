@@ -53,6 +53,7 @@ const (
 // milliseconds returns the time with which an id begins.
 func milliseconds(id store.ID) int64 { return int64(binary.BigEndian.Uint64(id[:]) >> 16) }
 
+// packing is what was packed so far.
 type packing struct{ b []byte }
 
 // text appends a text by its length and one, or zero for the text that was before.
@@ -64,7 +65,9 @@ func (p *packing) text(s, before string) {
 	p.b = append(binary.AppendUvarint(p.b, uint64(len(s))+1), s...)
 }
 
-// unpack decodes the records that come before the newest of a row, if it can.
+// unpack decodes the records that come before the newest of a row, if it can. The event, the
+// actor, the key and the chain are those of the newest. Bytes that cannot be read give false,
+// and no panic. What can be read and is wrong, the MACs show.
 func unpack(b []byte, newest *store.AuditRecord) (all []store.AuditRecord, ok bool) {
 	u := unpacking{rest: b}
 	var before store.AuditRecord
@@ -114,6 +117,7 @@ func (u *unpacking) bytes(n int) []byte {
 	return b
 }
 
+// id reads the 16 bytes of a UUID.
 func (u *unpacking) id() (id store.ID) {
 	copy(id[:], u.bytes(len(id)))
 	return id
@@ -129,12 +133,15 @@ func (u *unpacking) kind(one, other byte) byte {
 	return b[0]
 }
 
+// number reads a varint with a sign, as [binary.AppendVarint] writes it.
 func (u *unpacking) number() int64 {
 	value, n := binary.Varint(u.rest)
 	u.bytes(n)
 	return value
 }
 
+// text reads what packing.text has written. Before is that text of the record before. A damaged
+// length is bounded before it becomes an int, which may have 32 bits.
 func (u *unpacking) text(before string) string {
 	length, n := binary.Uvarint(u.rest)
 	u.bytes(n)

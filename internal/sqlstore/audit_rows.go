@@ -30,7 +30,8 @@ const (
 const AuditColumns = "id, event, at, actor_type, actor, actor_label, key_id, key_label, " +
 	"request_id, method, path, status, client_ip, details, chain, seq, mac, first_id, records, earlier"
 
-// AuditRows are the rows of records, in their order.
+// AuditRows are the rows of records, in their order. Records without a place in a chain have a
+// row each.
 func (v *Values) AuditRows(records []store.AuditRecord) (rows [][]any) {
 	for len(records) > 0 {
 		n := 1
@@ -43,7 +44,9 @@ func (v *Values) AuditRows(records []store.AuditRecord) (rows [][]any) {
 	return rows
 }
 
-// joins reports whether a record may be in a row behind others.
+// joins reports whether a record may be in a row behind others. It must be the next one of the
+// same chain, of the same event, actor and key, later than the last by its id, and within
+// rowSpan of the first.
 func joins(r *store.AuditRecord, before []store.AuditRecord) bool {
 	first, last := &before[0], &before[len(before)-1]
 	return last.Link.Seq > 0 && r.Link.Seq == last.Link.Seq+1 && r.Link.Chain == last.Link.Chain &&
@@ -51,6 +54,7 @@ func joins(r *store.AuditRecord, before []store.AuditRecord) bool {
 		less(last.ID, r.ID) && less(r.ID, reach(first.ID))
 }
 
+// less compares ids as both databases do: byte by byte.
 func less(a, b store.ID) bool { return bytes.Compare(a[:], b[:]) < 0 }
 
 // reach is above every id in a row whose oldest record has the id given. It grows with the
@@ -68,7 +72,8 @@ func reach(id store.ID) store.ID {
 // highest is above every id.
 var highest = store.ID(bytes.Repeat([]byte{0xff}, len(store.ID{})))
 
-// auditRow returns the columns of a row.
+// auditRow returns the columns of a row. NULL stands for no key, no chain, no details and no
+// earlier records.
 func (v *Values) auditRow(records []store.AuditRecord) []any {
 	last := len(records) - 1
 	r := &records[last]
@@ -127,7 +132,8 @@ func ScanAudit(row Row) ([]store.AuditRecord, error) {
 	return append(all, r), nil
 }
 
-// Following returns the records of the rows of a chain that follow seq, limit at most.
+// Following returns the records of the rows of a chain that follow seq, limit at most. The first
+// row may begin with records up to seq.
 func Following(records []store.AuditRecord, seq int64, limit int) []store.AuditRecord {
 	for len(records) > 0 && records[0].Link.Seq <= seq {
 		records = records[1:]

@@ -212,7 +212,7 @@ func TestAPageIsCutOutOfRows(t *testing.T) {
 		})
 		total := len(want)
 		for more := true; more; more = query.Before != (store.ID{}) {
-			page, err := sqlstore.AuditPage(&query, rows)
+			page, err := sqlstore.AuditPage(&query, &sqlstore.AuditReader{Rows: rows.Rows, Count: rows.Count})
 			if err != nil || page.Total != total {
 				t.Fatalf("%+v: %+v, want %d, %v", query, page, total, err)
 			}

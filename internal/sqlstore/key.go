@@ -71,7 +71,8 @@ func KeyOf(keys []*store.Key, id store.ID) *store.Key {
 	return keys[at]
 }
 
-// WithHash reads a key by scan, and its hash from the column after KeyColumns.
+// WithHash reads a key by scan, and its hash from the column after KeyColumns. A hash is read
+// only where it is needed: to verify a key, or to move it.
 func WithHash(row Row, scan func(row Row, more ...any) (*store.Key, error)) (store.Key, error) {
 	var hash string
 	key, err := scan(row, &hash)
@@ -103,6 +104,9 @@ func Ranked(ranks *[]string, scan func(row Row, more ...any) (*store.Key, error)
 const MaxSorted = 5000
 
 // Allow checks that the acting key may write. Key and err are what reading its row gave.
+//
+// The driver has locked that row until the transaction ends. The error is [store.ErrActorGone] if
+// the row is gone, or that of [store.Acting.Allow].
 func Allow(acting *store.Acting, key *store.Key, err error) error {
 	if errors.Is(err, store.ErrNotFound) {
 		return store.ErrActorGone
@@ -113,26 +117,10 @@ func Allow(acting *store.Acting, key *store.Key, err error) error {
 	return acting.Allow(key)
 }
 
-// Unused returns the successor that has to end before its key can be replaced again, if it is
-// there. It must not have been used, and the rotation must know it. Successor and err are what
-// reading its row gave.
-func Unused(rotation *store.Rotation, successor *store.Key, err error) ([]store.ID, error) {
-	switch {
-	case errors.Is(err, store.ErrNotFound):
-		return nil, nil
-	case err != nil:
-		return nil, err
-	case !successor.LastUsedAt.IsZero() || successor.ReplacedBy != (store.ID{}):
-		// To replace itself is a use that may not be written yet.
-		return nil, &store.ReplacedError{By: successor.ID, InUse: true}
-	case !slices.Contains(rotation.Known, successor.ID):
-		return nil, &store.ReplacedError{By: successor.ID}
-	}
-	return []store.ID{successor.ID}, nil
-}
-
-// Adoptable checks that a key can be adopted. Row has the hash of the stored key, and
-// whether the key was minted here.
+// Adoptable checks that a key can be adopted. Row has the hash of the stored key, and whether
+// the key was minted here. The error is [store.ErrNotFound] if the key is gone, and
+// [store.ErrConflict] if its hash is another one, or if it was minted here: such a key is found
+// by its id.
 func Adoptable(row Row, key *store.AdoptedKey) error {
 	var hash string
 	var minted bool
@@ -148,8 +136,9 @@ func Adoptable(row Row, key *store.AdoptedKey) error {
 	return nil
 }
 
-// ScanSigningKey reads a signing key from a row of its id, its public key and its expiry.
-// If all of them are NULL, the key is zero.
+// ScanSigningKey reads a signing key from a row of its id, its public key and its expiry. If all
+// of them are NULL, the key is zero. A public key of another length is an error: nothing could
+// be verified with it.
 func ScanSigningKey(row Row) (key store.SigningKey, err error) {
 	var id sql.NullString
 	var public []byte

@@ -22,14 +22,14 @@ import (
 type Migrations []Migration
 
 // Migration has the name of its first file. Version is the version of the schema after the
-// migration has run.
+// migration has run. The script has all files of its number.
 type Migration struct {
 	Version      int
 	Name, Script string
 }
 
-// LoadMigrations reads the folder "migrations" from the files embedded in a driver. It
-// panics if the folder is missing.
+// LoadMigrations reads the folder "migrations" from the files embedded in a driver. It panics if
+// the folder is missing. The names sort as text, so the numbers have four digits.
 func LoadMigrations(files fs.FS) Migrations {
 	names, err := fs.Glob(files, "migrations/*.sql")
 	if err != nil || len(names) == 0 {
@@ -54,6 +54,9 @@ func LoadMigrations(files fs.FS) Migrations {
 // Run brings a schema up to date. Version reads the version of the schema, which is 0 if
 // there is no schema. Apply applies a migration, unless another instance has done that
 // since the version was read. Schema is the name for the error that the schema is too new.
+//
+// After each call of apply it reads the version again, and goes on until it is the newest. An error
+// of either ends it. A schema that is too new is a [*store.RefusedError].
 func (m Migrations) Run(schema string, version func() (int, error), apply func(next Migration) error) error {
 	for {
 		current, err := version()
@@ -72,7 +75,8 @@ func (m Migrations) Run(schema string, version func() (int, error), apply func(n
 	}
 }
 
-// Newest returns an error unless the version is the newest one.
+// Newest returns an error unless the version is the newest one. It is for an export, which knows
+// the columns of one version alone.
 func (m Migrations) Newest(version int) error {
 	if version != len(m) {
 		return fmt.Errorf("the schema has version %d, not %d: bring it up to date first", version, len(m))
@@ -83,7 +87,8 @@ func (m Migrations) Newest(version int) error {
 // triggerStatements are the statements of a script that make or drop a trigger.
 var triggerStatements = regexp.MustCompile(`(?m)^(CREATE|DROP)(?: CONSTRAINT)? TRIGGER (\w+)`)
 
-// Triggers returns the names of the triggers that a schema has after all migrations.
+// Triggers returns the names of the triggers that a schema has after all migrations. A later
+// migration may make a trigger again under the same name.
 func (m Migrations) Triggers() (names []string) {
 	for _, migration := range m {
 		for _, found := range triggerStatements.FindAllStringSubmatch(migration.Script, -1) {
@@ -97,14 +102,15 @@ func (m Migrations) Triggers() (names []string) {
 	return names
 }
 
-// NewMintKey makes a random mint key. The driver stores it along with the first migration,
-// whose file cannot hold a secret.
+// NewMintKey makes a random mint key. The driver stores it along with the first migration, whose
+// file cannot hold a secret. All of its 256 bits are random.
 func NewMintKey() (key store.MintKey) {
 	_, _ = rand.Read(key[:]) // never fails
 	return key
 }
 
-// ScanMintKey reads the mint key from its row.
+// ScanMintKey reads the mint key from its row. Without a row, and with a key of another length,
+// there is an error: keys could not be recognized.
 func ScanMintKey(row Row) (key store.MintKey, err error) {
 	var column []byte
 	err = row.Scan(&column)

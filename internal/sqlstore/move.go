@@ -7,21 +7,23 @@ import (
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
-// moveBatch is how many rows are moved at a time.
+// moveBatch is how many rows are moved at a time. So many are in memory at once.
 const moveBatch = 500
 
 // Source reads a store in the transaction of an export, which sees one moment. Keys have
 // their hashes. Keys and records are in the order of their ids.
 type Source interface {
 	MintKey(ctx context.Context) (store.MintKey, error)
+	// Keys and Records return those behind an id, limit at most. None means that there are no more.
 	Keys(ctx context.Context, after store.ID, limit int) ([]store.Key, error)
+	// Chains are few, and come at once.
 	Chains(ctx context.Context) ([]store.AuditChain, error)
 	Records(ctx context.Context, after store.ID, limit int) ([]store.AuditRecord, error)
 }
 
-// Export hands everything in a source to the recipient. Read runs its argument in a
-// transaction, and puts an error in the words of the driver. An error of the recipient
-// is returned as it is.
+// Export hands everything in a source to the recipient. Read runs its argument in a transaction,
+// and puts an error in the words of the driver. An error of the recipient is returned as it is.
+// The order is the mint key, the keys, the chains, and the records.
 func Export(ctx context.Context, to store.Recipient, read func(do func(from Source) error) error) error {
 	e := &export{to: to}
 	err := read(func(from Source) error { return e.run(ctx, from) })
@@ -31,11 +33,13 @@ func Export(ctx context.Context, to store.Recipient, read func(do func(from Sour
 	return err
 }
 
+// export is one call of [Export]. RecipientErr is the last error of the recipient, if any.
 type export struct {
 	to           store.Recipient
 	recipientErr error
 }
 
+// run hands over what it reads, as long as there is no error.
 func (e *export) run(ctx context.Context, from Source) error {
 	key, err := from.MintKey(ctx)
 	if err != nil {
@@ -68,8 +72,8 @@ func (e *export) noteRecipientErr(err error) error {
 	return err
 }
 
-// inBatches reads all rows in batches and calls handOver for each batch. HandOver returns
-// the id of the last row.
+// inBatches reads all rows in batches and calls handOver for each batch. HandOver returns the id
+// of the last row. The next batch begins behind that id. A batch without rows is the end.
 func inBatches[Row any](
 	ctx context.Context, read func(ctx context.Context, after store.ID, limit int) ([]Row, error),
 	handOver func(batch []Row) (last store.ID, err error),
@@ -85,9 +89,9 @@ func inBatches[Row any](
 	}
 }
 
-// Import calls fill with a recipient. Write runs its argument in a transaction of the
-// recipient, and puts an error in the words of the driver. An error of fill is returned
-// as it is.
+// Import calls fill with a recipient. Write runs its argument in a transaction of the recipient,
+// and puts an error in the words of the driver. An error of fill is returned as it is. Fill runs
+// within the transaction, which its error rolls back.
 func Import(fill func(to store.Recipient) error, write func(do func(to store.Recipient) error) error) error {
 	var fillErr error
 	err := write(func(to store.Recipient) error {
@@ -109,8 +113,9 @@ func AddKeys(
 	}, write)
 }
 
-// Unoccupied returns [store.ErrOccupied] if a table has rows that cannot be joined with the
-// rows of another store. Keys is the table system_keys, and schema the prefix of all others.
+// Unoccupied returns [store.ErrOccupied] if a table has rows that cannot be joined with the rows
+// of another store. Keys is the table system_keys, and schema the prefix of all others. Occupied
+// reports whether a table has a row. The error names what was found.
 func Unoccupied(keys, schema string, occupied func(table string) (bool, error)) error {
 	for _, c := range []struct{ table, what string }{
 		{keys, "keys"},

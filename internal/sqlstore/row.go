@@ -9,8 +9,10 @@ import (
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
-// Result calls run with do, and returns the result of do. Run may call do more than once:
-// the last result counts. If there is an error, the result is the zero value.
+// Result calls run with do, and returns the result of do. Run may call do more than once: the
+// last result counts. If there is an error, the result is the zero value. With is what a driver
+// runs statements on, such as a transaction. A driver that tries again after a deadlock makes
+// more than one call.
 func Result[With, T any](
 	ctx context.Context, run func(ctx context.Context, do func(with With) error) error, do func(with With) (T, error),
 ) (T, error) {
@@ -25,7 +27,8 @@ func Result[With, T any](
 	return result, nil
 }
 
-// Where makes a WHERE clause of conditions. Without conditions it is empty.
+// Where makes a WHERE clause of conditions. Without conditions it is empty. The conditions are SQL
+// of this program, with placeholders for values. One with OR must be in parentheses.
 func Where(conditions []string) string {
 	if len(conditions) == 0 {
 		return ""
@@ -39,6 +42,19 @@ type Row interface{ Scan(dest ...any) error }
 // ID returns a destination for a column of UUIDs. NULL leaves the id as it is.
 func ID(id *store.ID) any { return (*identifier)(id) }
 
+// ScanID reads an id from a row of one column.
+func ScanID(row Row) (id store.ID, err error) {
+	err = row.Scan(ID(&id))
+	return id, err
+}
+
+// ScanText reads a text from a row of one column, which is not NULL.
+func ScanText(row Row) (text string, err error) {
+	err = row.Scan(&text)
+	return text, err
+}
+
+// identifier is the destination that [ID] returns.
 type identifier store.ID
 
 // Scan implements the Scanner of database/sql, which pgx calls too. Both databases pass text.

@@ -30,24 +30,15 @@ var (
 // ErrNetwork says that a key is good, and that its client is outside of the key's networks.
 var ErrNetwork = errors.New("the client's address is in none of the key's networks")
 
-// Verify returns the identity that a key belongs to. If the key is not accepted, the error
-// is a [Reason], and matches [ErrInvalidToken]. If that cannot be decided now, the error is
-// an [*UnavailableError]. If the caller went away, it is the error of ctx. Nobody has said
-// where the client is, so the error for a key that has networks is [ErrNetwork]. There are no
-// other errors, and none holds the key.
+// Admit returns the identity that a key belongs to. If the key is not accepted, the error is
+// a [Reason], and matches [ErrInvalidToken]. If that cannot be decided now, the error is an
+// [*UnavailableError]. If the caller went away, it is the error of ctx. There are no other
+// errors but [ErrNetwork], and none holds the key. A key that is in memory costs no
+// allocation, no lock, and no input or output.
 //
-// A key that is in memory costs no allocation, no lock, and no input or output.
-func (v *Verifier) Verify(ctx context.Context, key string) (*Identity, error) {
-	_, identity, err := v.Admit(ctx, key, "", nil)
-	if err != nil {
-		return nil, err
-	}
-	return identity, nil
-}
-
-// Admit is [Verifier.Verify] for a request that can be cut. On success the request has
-// entered, before the last check of the key. The caller must call [coherence.Request.Leave]
-// when the request has ended. The request may be nil.
+// On success the request has entered, before the last check of the key. The caller must call
+// [coherence.Request.Leave] when the request has ended. Without a request, which is nil then,
+// nothing can be cut.
 //
 // Client is the address of the client, as text. A key that has networks is admitted only from
 // there. With [ErrNetwork] the identity is returned too, and the key does not count as used.
@@ -79,23 +70,26 @@ func (v *Verifier) adopt(ctx context.Context, key, client string, request *coher
 	if v.config.Adopt == nil || !token.Foreign(key) {
 		return store.ID{}, nil, ReasonUnminted
 	}
-	digest := token.Digest(key)
-	match, err := v.config.Adopt.Find(ctx, key, digest, store.ID{})
-	if err != nil {
-		return store.ID{}, nil, v.notFound(match.Outcome, err, ReasonUnminted)
-	}
-	id := match.ID
-	identity, err := v.admit(ctx, &presented{id: match.ID, key: key, digest: digest, client: client}, request)
-	if reason, ok := errors.AsType[Reason](err); ok && reason != ReasonExpired {
-		// The row that was found is not that of the string any more. Another one may be.
-		if match, err = v.config.Adopt.Find(ctx, key, digest, match.ID); err != nil {
-			return id, nil, v.notFound(match.Outcome, err, reason)
+	p := presented{key: key, digest: token.Digest(key), client: client}
+	refusal := ReasonUnminted
+	for {
+		refused := p.id
+		match, err := v.config.Adopt.Find(ctx, key, p.digest, refused)
+		if err != nil {
+			return refused, nil, v.notFound(match.Outcome, err, refusal)
 		}
-		id = match.ID
-		identity, err = v.admit(ctx, &presented{id: match.ID, key: key, digest: digest, client: client}, request)
+		p.id = match.ID
+		identity, err := v.recallTimed(&p, request)
+		if identity == nil && err == nil {
+			identity, err = v.admitCold(ctx, &p, request)
+		}
+		reason, ok := errors.AsType[Reason](err)
+		if !ok || reason == ReasonExpired || refused != (store.ID{}) {
+			v.config.Meter.Adopted(string(match.Outcome))
+			return p.id, identity, err
+		}
+		refusal = reason // The row that was found is not that of the string any more. Another one may be.
 	}
-	v.config.Meter.Adopted(string(match.Outcome))
-	return id, identity, err
 }
 
 // notFound is the answer for a string that no row was found for. The reason is for a
@@ -112,14 +106,6 @@ func (v *Verifier) notFound(outcome adopt.Outcome, err error, reason Reason) err
 		return &UnavailableError{Reason: ReasonAdoption, RetryAfter: later.RetryAfter, Err: err}
 	}
 	return unanswered(err)
-}
-
-// admit is [Verifier.Admit] for a key of another service whose id was found.
-func (v *Verifier) admit(ctx context.Context, p *presented, request *coherence.Request) (*Identity, error) {
-	if identity, err := v.recallTimed(p, request); identity != nil || err != nil {
-		return identity, err
-	}
-	return v.admitCold(ctx, p, request)
 }
 
 // admitCold is [Verifier.Admit] for a key that is not in memory.
@@ -188,7 +174,7 @@ func (v *Verifier) lookUp(ctx context.Context, p presented, request *coherence.R
 // that does not log every change. Nothing is remembered then, and a read that another
 // request began earlier proves nothing. The row is read again after the request has entered.
 // So a search through the requests either finds this one, or came before the second read.
-func (v *Verifier) direct(ctx context.Context, p *presented, request *coherence.Request) (*Identity, error) {
+func (v *Verifier) direct(ctx context.Context, p *presented, request *coherence.Request) (_ *Identity, err error) {
 	if !v.begin() {
 		return nil, unanswered(store.ErrClosed)
 	}
@@ -202,25 +188,26 @@ func (v *Verifier) direct(ctx context.Context, p *presented, request *coherence.
 	if request != nil {
 		v.config.InFlight.Enter(request, claim)
 	}
+	defer func() {
+		if err != nil {
+			request.Leave()
+		}
+	}()
 	reread, err := v.readRow(ctx, p.id)
 	if err != nil {
-		request.Leave()
 		return nil, err
 	}
 	now := v.config.Now()
 	second := coherence.ClaimOf(reread)
 	if second.Fingerprint != claim.Fingerprint || !slices.Equal(second.Permissions, claim.Permissions) ||
 		!second.ExpiresAt.Equal(claim.ExpiresAt) || claim.Adopted && !reread.Foreign || v.config.Lease.State(now) == coherence.LeaseNone {
-		request.Leave()
 		return nil, unanswered(ErrChanging)
 	}
 	identity := IdentityOf(reread)
-	if identity.expired(now) {
-		request.Leave()
+	switch {
+	case identity.expired(now):
 		return nil, ReasonExpired
-	}
-	if !reread.Networks.Allow(p.client) {
-		request.Leave()
+	case !reread.Networks.Allow(p.client):
 		return identity, ErrNetwork
 	}
 	identity.uses = v.l1.mark(p.id)

@@ -10,6 +10,7 @@ import (
 
 	"github.com/lumio-vision/caddy-system-keys/internal/adopt"
 	"github.com/lumio-vision/caddy-system-keys/internal/coherence"
+	"github.com/lumio-vision/caddy-system-keys/internal/hashing"
 	"github.com/lumio-vision/caddy-system-keys/internal/phc"
 	"github.com/lumio-vision/caddy-system-keys/internal/verify"
 	"github.com/lumio-vision/caddy-system-keys/store"
@@ -352,7 +353,7 @@ func mustVerifyIn(t *testing.T, f *fixture, key string) {
 func TestAWeakHashOfAnAdoptedKeyIsRenewed(t *testing.T) {
 	t.Parallel()
 	strong := phc.Params{Memory: 128, Iterations: 1, Parallelism: 1}
-	f, x := adopting(t, func(c *verify.Config) { c.Slots = verify.NewSlots(strong, 1<<20) })
+	f, x := adopting(t, func(c *verify.Config) { c.Slots = hashing.NewSlots(strong, 1<<20) })
 	id := f.foreign(t, shapes[1])
 	mustVerify(t, f, shapes[1])
 	eventually(t, func() bool {

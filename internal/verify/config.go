@@ -7,6 +7,7 @@ import (
 
 	"github.com/lumio-vision/caddy-system-keys/internal/adopt"
 	"github.com/lumio-vision/caddy-system-keys/internal/coherence"
+	"github.com/lumio-vision/caddy-system-keys/internal/hashing"
 	"github.com/lumio-vision/caddy-system-keys/internal/observe"
 	"github.com/lumio-vision/caddy-system-keys/internal/token"
 	"github.com/lumio-vision/caddy-system-keys/internal/usage"
@@ -44,7 +45,7 @@ type Config struct {
 	Store  Store
 	Lease  Lease
 	Minter *token.Minter
-	Slots  *Slots
+	Slots  *hashing.Slots
 	Logger *slog.Logger
 	// Uses records when keys were used, unless it is nil.
 	Uses *usage.Recorder

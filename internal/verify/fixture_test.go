@@ -13,6 +13,7 @@ import (
 
 	"github.com/lumio-vision/caddy-system-keys/internal/adopt"
 	"github.com/lumio-vision/caddy-system-keys/internal/coherence"
+	"github.com/lumio-vision/caddy-system-keys/internal/hashing"
 	"github.com/lumio-vision/caddy-system-keys/internal/phc"
 	"github.com/lumio-vision/caddy-system-keys/internal/token"
 	"github.com/lumio-vision/caddy-system-keys/internal/verify"
@@ -29,7 +30,7 @@ type fixture struct {
 	minter   *token.Minter
 	store    *memory
 	proofs   *proofs
-	slots    *verify.Slots
+	slots    *hashing.Slots
 	clock    *clock
 	lease    *lease
 	inFlight *coherence.InFlight
@@ -47,7 +48,7 @@ func newFixture(tb testing.TB, options ...func(*verify.Config)) *fixture {
 		minter: token.New(mintKey),
 		store:  &memory{rows: make(map[store.ID]store.Key)},
 		proofs: &proofs{values: make(map[string][]byte)},
-		slots:  verify.NewSlots(cheap, 1<<20),
+		slots:  hashing.NewSlots(cheap, 1<<20),
 		clock:  new(clock),
 		lease:  new(lease),
 	}

@@ -3,7 +3,6 @@ package verify
 import (
 	"errors"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/lumio-vision/caddy-system-keys/internal/header"
@@ -23,16 +22,7 @@ type Identity struct {
 	// Headers are the values that the upstream receives. They are rendered once per key.
 	Headers header.Values
 
-	// Boxed are the values of Caddy's placeholders. They are made interface values once per
-	// key, so that setting a placeholder costs a request no allocation.
-	Boxed Boxed
-
 	uses *usage.Mark // nil counts nothing
-}
-
-// Boxed holds the identity's texts as interface values.
-type Boxed struct {
-	ID, Label, Permissions any
 }
 
 // Has reports whether the key itself has the permission, and notes that it was asked of the
@@ -53,7 +43,6 @@ func (id *Identity) expired(now time.Time) bool {
 
 // IdentityOf returns the identity of a key.
 func IdentityOf(key *store.Key) *Identity {
-	id := key.ID.String()
 	permissions := slices.Sorted(slices.Values(key.Permissions))
 	return &Identity{
 		ID:          key.ID,
@@ -61,8 +50,7 @@ func IdentityOf(key *store.Key) *Identity {
 		Permissions: permissions,
 		IsSystem:    key.IsSystem,
 		ExpiresAt:   key.ExpiresAt,
-		Headers:     header.Render(id, key.Label, permissions),
-		Boxed:       Boxed{ID: id, Label: key.Label, Permissions: strings.Join(permissions, ",")},
+		Headers:     header.Render(key.ID.String(), key.Label, permissions),
 	}
 }
 

@@ -27,11 +27,11 @@ type entry struct {
 	size     int64     // bytes, roughly
 }
 
-// What an entry takes beside its texts, in bytes: the structs, the boxed values, the map's
+// What an entry takes beside its texts, in bytes: the structs, the map's
 // bucket, the queue's element and the local proof; and for each permission, the places in two
 // slices and the rounding up of small texts. Both are measured: see BenchmarkKeyMemory.
 const (
-	entryOverhead      = 960
+	entryOverhead      = 900
 	permissionOverhead = 72
 )
 

@@ -75,9 +75,6 @@ func (p *localProofs) check(id store.ID, fingerprint, digest [32]byte) finding {
 	return proven
 }
 
-// has reports whether there is a proof for the id. It does not count as a use of the proof.
-func (p *localProofs) has(id store.ID) bool { return p.proofs.Contains(id) }
-
 func (p *localProofs) keep(id store.ID, fingerprint, digest [32]byte) {
 	p.proofs.Add(id, proof{fingerprint, digest})
 }

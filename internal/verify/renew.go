@@ -36,8 +36,7 @@ type renewal struct {
 // It needs the key in clear, which is there only right after a verification.
 type renewer struct {
 	config *Config
-	local  *localProofs
-	shared *sharedProofs
+	keep   func(ctx context.Context, id store.ID, fingerprint, digest [32]byte) // the new proof
 	queue  chan renewal
 	cancel context.CancelFunc
 	done   sync.WaitGroup
@@ -47,12 +46,11 @@ type renewer struct {
 	resume  time.Time // no key is accepted before; set after a failure
 }
 
-func startRenewer(config *Config, local *localProofs, shared *sharedProofs) *renewer {
+func startRenewer(config *Config, keep func(context.Context, store.ID, [32]byte, [32]byte)) *renewer {
 	ctx, cancel := context.WithCancel(context.Background())
 	r := &renewer{
 		config:  config,
-		local:   local,
-		shared:  shared,
+		keep:    keep,
 		queue:   make(chan renewal, maxRenewals),
 		cancel:  cancel,
 		waiting: make(map[store.ID]struct{}),
@@ -114,9 +112,7 @@ func (r *renewer) renew(ctx context.Context, job renewal) error {
 	case err != nil:
 		return err
 	}
-	fingerprint := coherence.Fingerprint(hash)
-	r.local.keep(job.id, fingerprint, job.digest)
-	r.shared.keep(ctx, job.id, fingerprint, job.digest)
+	r.keep(ctx, job.id, coherence.Fingerprint(hash), job.digest)
 	r.config.Logger.Info("key rehashed with the configured parameters", slog.String("key_id", job.id.String()))
 	return nil
 }

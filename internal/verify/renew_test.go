@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/lumio-vision/caddy-system-keys/internal/hashing"
 	"github.com/lumio-vision/caddy-system-keys/internal/phc"
 	"github.com/lumio-vision/caddy-system-keys/internal/verify"
 	"github.com/lumio-vision/caddy-system-keys/store"
@@ -16,7 +17,7 @@ var strong = phc.Params{Memory: 128, Iterations: 2, Parallelism: 1}
 
 func TestAWeakHashIsRenewedAfterItsNextUse(t *testing.T) {
 	t.Parallel()
-	f := newFixture(t, func(c *verify.Config) { c.Slots = verify.NewSlots(strong, 1<<20) })
+	f := newFixture(t, func(c *verify.Config) { c.Slots = hashing.NewSlots(strong, 1<<20) })
 	f.clock.freeze()
 	id, key := f.mint(t, "weak")
 	before := f.store.row(id).Hash
@@ -49,7 +50,7 @@ func TestAHashIsNeverWeakened(t *testing.T) {
 		{Memory: 64, Iterations: 9, Parallelism: 1},  // weaker in one, stronger in another
 		strong,
 	} {
-		f := newFixture(t, func(c *verify.Config) { c.Slots = verify.NewSlots(strong, 1<<20) })
+		f := newFixture(t, func(c *verify.Config) { c.Slots = hashing.NewSlots(strong, 1<<20) })
 		id, key := f.mintHashed(t, stored, store.Key{Label: "kept"})
 		before := f.store.row(id).Hash
 		mustVerify(t, f, key)
@@ -62,7 +63,7 @@ func TestAHashIsNeverWeakened(t *testing.T) {
 
 func TestAKeyRevokedBeforeItsRenewalStaysRevoked(t *testing.T) {
 	t.Parallel()
-	f := newFixture(t, func(c *verify.Config) { c.Slots = verify.NewSlots(strong, 1<<20) })
+	f := newFixture(t, func(c *verify.Config) { c.Slots = hashing.NewSlots(strong, 1<<20) })
 	id, key := f.mint(t, "weak")
 	mustVerify(t, f, key)
 	f.store.remove(id)
@@ -102,7 +103,7 @@ func TestARehashElsewhereCostsNoArgon2id(t *testing.T) {
 func TestAStoreThatRefusesNewHashesIsLeftAlone(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, func(c *verify.Config) {
-		c.Slots = verify.NewSlots(strong, 1<<20)
+		c.Slots = hashing.NewSlots(strong, 1<<20)
 		c.MaxAge = time.Second
 	})
 	f.clock.freeze()

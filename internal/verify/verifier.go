@@ -23,6 +23,7 @@
 package verify
 
 import (
+	"cmp"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -57,18 +58,10 @@ type Verifier struct {
 
 // New makes a verifier. It starts a goroutine that replaces weak hashes.
 func New(config Config) *Verifier {
-	if config.MaxEntries <= 0 {
-		config.MaxEntries = DefaultMaxEntries
-	}
-	if config.MaxBytes <= 0 {
-		config.MaxBytes = DefaultMaxBytes
-	}
-	if config.MaxAge <= 0 {
-		config.MaxAge = DefaultMaxAge
-	}
-	if config.Meter == nil {
-		config.Meter = observe.Unmetered{}
-	}
+	config.MaxEntries = cmp.Or(config.MaxEntries, DefaultMaxEntries)
+	config.MaxBytes = cmp.Or(config.MaxBytes, DefaultMaxBytes)
+	config.MaxAge = cmp.Or(config.MaxAge, DefaultMaxAge)
+	config.Meter = cmp.Or[observe.Meter](config.Meter, observe.Unmetered{})
 	if config.Now == nil {
 		config.Now = time.Now //nolint:forbidigo // the default clock
 	}
@@ -80,7 +73,7 @@ func New(config Config) *Verifier {
 		shared:    newSharedProofs(config.Proofs, config.Secrets, config.Logger),
 		unusable:  rate.Sometimes{First: 1, Interval: time.Second},
 	}
-	v.renewer = startRenewer(&config, v.local, v.shared)
+	v.renewer = startRenewer(&config, v.keep)
 	return v
 }
 

@@ -17,12 +17,18 @@ import (
 // activity belongs to who has the lock. It returns the keys that there are. When the server
 // has the lock it reads the row again, so that the last use is what an earlier batch has
 // written.
+//
+// The keys that unused successors replace are locked with them, since endReplaced writes to their
+// rows. FOR NO KEY UPDATE is the lock of such an UPDATE. It lets others refer to the rows by a
+// foreign key meanwhile (https://www.postgresql.org/docs/current/explicit-locking.html, row locks).
 const lockUsed = `SELECT id, last_used_at, replaces FROM {keys}
 WHERE id = ANY ($1::uuid[] || ARRAY(SELECT replaces FROM {keys} WHERE id = ANY ($1::uuid[]) AND last_used_at IS NULL AND replaces IS NOT NULL))
 ORDER BY id FOR NO KEY UPDATE`
 
-// endReplaced ends the keys whose successors were used for the first time. An instance may
-// have joined since with a longer lease than the grace.
+// endReplaced ends the keys whose successors were used for the first time. An instance may have
+// joined since with a longer lease than the grace. It takes the successors, whose first use this
+// transaction writes. The trigger of the change log sees the new expiry, so each instance hears
+// of the end.
 const endReplaced = `
 UPDATE {keys} old SET expires_at = least(old.expires_at, clock_timestamp() + greatest(
     old.grace_ms, (SELECT max(ttl_ms) FROM {own}.member)
@@ -30,17 +36,23 @@ UPDATE {keys} old SET expires_at = least(old.expires_at, clock_timestamp() + gre
 FROM {keys} successor
 WHERE successor.id = ANY ($1::uuid[]) AND old.id = successor.replaces AND old.replaced_by = successor.id`
 
-// recordLastUse is after lockUsed, so that no row is in the hands of others.
+// recordLastUse is after lockUsed, so that no row is in the hands of others. A batch may name a
+// key more than once, and the latest time counts. The triggers of the change log do not look at
+// this column.
 const recordLastUse = `
 UPDATE {keys} k SET last_used_at = u.at
 FROM (SELECT id, max(at) AS at FROM unnest($1::uuid[], $2::timestamptz[]) AS u (id, at) GROUP BY id) AS u
 WHERE k.id = u.id AND coalesce(k.last_used_at, '-infinity') < u.at`
 
+// recordFirstUse keeps the earliest time for each key. One statement must not write a row twice
+// (https://www.postgresql.org/docs/current/sql-insert.html, ON CONFLICT). So here and below the
+// rows of a batch are grouped first.
 const recordFirstUse = `
 INSERT INTO {own}.key_activity AS a (key_id, first_at)
 SELECT id, min(at) FROM unnest($1::uuid[], $2::timestamptz[]) AS u (id, at) GROUP BY id
 ON CONFLICT (key_id) DO UPDATE SET first_at = excluded.first_at WHERE excluded.first_at < a.first_at`
 
+// recordDays adds to the counts of the days. A day is in days since the Unix epoch.
 const recordDays = `
 INSERT INTO {own}.key_day AS d (key_id, day, requests, denied)
 SELECT id, date 'epoch' + day, sum(requests), sum(denied)
@@ -48,10 +60,13 @@ FROM unnest($1::uuid[], $2::int[], $3::bigint[], $4::bigint[]) AS u (id, day, re
 GROUP BY 1, 2
 ON CONFLICT (key_id, day) DO UPDATE SET requests = d.requests + excluded.requests, denied = d.denied + excluded.denied`
 
+// endDays removes the days before $2, of the keys of the batch alone. Those of other keys end at
+// their next use.
 const endDays = `DELETE FROM {own}.key_day WHERE key_id = ANY ($1::uuid[]) AND day < date 'epoch' + $2::int`
 
-// recordNetworks takes the time after which a network is new again. The very first network
-// of a key is not new.
+// recordNetworks takes the time after which a network is new again. The very first network of a
+// key is not new. Of several new networks in one batch, the one that was used first counts as
+// that very first one.
 const recordNetworks = `
 INSERT INTO {own}.key_network AS n (key_id, network, first_at, last_at, requests, unreported)
 SELECT id, network, min(first), max(last), sum(requests),
@@ -64,6 +79,7 @@ ON CONFLICT (key_id, network) DO UPDATE SET
     first_at = least(n.first_at, excluded.first_at), last_at = greatest(n.last_at, excluded.last_at),
     requests = n.requests + excluded.requests`
 
+// recordAsked keeps the time of the last request for each permission.
 const recordAsked = `
 INSERT INTO {own}.key_asked AS a (key_id, permission, last_at)
 SELECT id, permission, max(at) FROM unnest($1::uuid[], $2::text[], $3::timestamptz[]) AS u (id, permission, at)
@@ -85,11 +101,16 @@ DELETE FROM {own}.key_asked a USING (
 )
 
 // RecordUse implements [store.Store].
+//
+// All is one transaction on the server's clock. If the server rolls it back because of a deadlock,
+// it is made again from the same uses. After the commit the last uses go to the table that is
+// followed, if there is one. A failure of that does not fail the call.
 func (s *Store) RecordUse(ctx context.Context, uses []store.Use) (err error) {
 	ctx, end := s.call(ctx, "record_use", "record use")
 	defer end(&err)
 	var used []pgtype.UUID
 	err = s.transact(ctx, func(tx *database) error {
+		// Keys that are gone are not among the rows that lockUsed returns, and are skipped below.
 		ids := make([]pgtype.UUID, 0, len(uses))
 		for i := range uses {
 			ids = append(ids, uuid(uses[i].ID))
@@ -203,8 +224,9 @@ func (b *useBatch) write(ctx context.Context, tx *database, oldest store.Day) er
 	return nil
 }
 
-// flowBack moves the last use on in the table that is followed. If that fails, it is made up
-// for at the next use.
+// flowBack moves the last use on in the table that is followed. If that fails, it is made up for
+// at the next use. It is a transaction of its own, so that its failure takes nothing back. The
+// log has at most one line a minute about it.
 func (s *Store) flowBack(ctx context.Context, ids []pgtype.UUID) {
 	_, err := s.exec(ctx, "SELECT {own}.flow_back($1)", ids)
 	if err = explain("write last uses to the table that is followed", err); err != nil {
@@ -213,6 +235,9 @@ func (s *Store) flowBack(ctx context.Context, ids []pgtype.UUID) {
 }
 
 // Activity implements [store.Activities].
+//
+// Each part is read by a statement of its own. If the key is deleted in between, the later parts
+// are empty.
 func (s *Store) Activity(ctx context.Context, id store.ID) (_ *store.Activity, err error) {
 	ctx, end := s.call(ctx, "activity", "read the activity of a key")
 	defer end(&err)
@@ -240,7 +265,8 @@ func (s *Store) Activity(ctx context.Context, id store.ID) (_ *store.Activity, e
 	return a, err
 }
 
-// Asked implements [store.Activities].
+// Asked implements [store.Activities]. The primary key of the table begins with the key, so that
+// it serves the search.
 func (s *Store) Asked(ctx context.Context, ids []store.ID) (_ map[store.ID][]string, err error) {
 	ctx, end := s.call(ctx, "asked", "read what was asked of keys")
 	defer end(&err)
@@ -278,6 +304,9 @@ WITH due AS MATERIALIZED (
 SELECT key_id, label, network::text, last_at FROM told JOIN {keys} ON id = key_id ORDER BY key_id, last_at DESC, network`
 
 // ReportNetworks implements [store.Activities].
+//
+// The marks and the records are one transaction. Of two instances that report at once, the second
+// one skips the rows that the first one has locked.
 func (s *Store) ReportNetworks(
 	ctx context.Context, record func(*store.NetworkReport) store.AuditRecord, sealer store.Sealer,
 ) (err error) {

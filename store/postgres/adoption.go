@@ -15,6 +15,10 @@ const fromAdopted = ", found.id, found.key_hash FROM (VALUES (true)) AS one LEFT
 	" WHERE a.digest = ANY ($1::bytea[]) AND NOT k.minted LIMIT 1) AS found ON true"
 
 // Adopted implements [store.Adoption].
+//
+// An entry counts only while its proof is that of the hash which the key has now. With several
+// digests that are entered, any one of their keys is the answer. [store.ErrNotFound] counts only
+// from a primary with the history that is followed.
 func (s *Store) Adopted(ctx context.Context, digests [][32]byte) (_ store.Candidate, err error) {
 	ctx, end := s.call(ctx, "adopted", "find an adopted key")
 	defer end(&err)
@@ -34,10 +38,15 @@ func (s *Store) Adopted(ctx context.Context, digests [][32]byte) (_ store.Candid
 // instances adopt one key, each waits for the one before.
 const lockForAdoption = "SELECT key_hash, minted FROM {keys} WHERE id = $1 FOR NO KEY UPDATE"
 
+// insertAdopted takes the proof from the row, which is locked and has been compared with the
+// hash of the entry.
 const insertAdopted = "INSERT INTO {own}.adopted_key (digest, era, key_id, key_proof) " +
 	"SELECT $1, $2, k.id, " + keyProof + " FROM {keys} k WHERE k.id = $3"
 
 // Adopt implements [store.Adoption].
+//
+// The old entries go by a statement of their own, since either of two unique constraints may be in
+// the way of the new one.
 func (s *Store) Adopt(ctx context.Context, key *store.AdoptedKey) (err error) {
 	ctx, end := s.call(ctx, "adopt", "adopt a key")
 	defer end(&err)
@@ -56,14 +65,16 @@ func (s *Store) Adopt(ctx context.Context, key *store.AdoptedKey) (err error) {
 	return conflict(err) // if two entries of one key were made at the same time
 }
 
-// countUnadopted and fromUnadopted give at least one row. The count stops at a bound, so
-// that one walk along the index is enough.
+// countUnadopted and fromUnadopted give at least one row. The count stops at a bound, so that
+// one walk along the index is enough. The index system_keys_foreign has the keys that were not
+// minted, in this order.
 const countUnadopted = "WITH counted AS MATERIALIZED (" +
 	"SELECT k.id, k.key_hash, k.created_at FROM {keys} k " +
 	"WHERE NOT k.minted AND (k.expires_at IS NULL OR k.expires_at > $2) AND NOT EXISTS (" +
 	"SELECT FROM {own}.adopted_key a WHERE a.key_id = k.id AND a.era = ANY ($1::bytea[]) AND a.key_proof = " + keyProof + ") " +
 	"ORDER BY k.created_at, k.id LIMIT $4) "
 
+// fromUnadopted gives the count with each row. If there is no key, its one row has NULL and 0.
 const fromUnadopted = ", found.id, found.key_hash, (SELECT count(*) FROM counted) FROM (VALUES (true)) AS one " +
 	"LEFT JOIN (SELECT * FROM counted ORDER BY created_at, id LIMIT $3) AS found ON true ORDER BY found.created_at, found.id"
 

@@ -14,13 +14,18 @@ import (
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
-// auditList are the columns of a [store.AuditRecord], as [sqlstore.ScanAudit] reads them.
+// auditList are the columns of a [store.AuditRecord], as [sqlstore.ScanAudit] reads them. The
+// cast gives the details as they were written: the type json keeps its text
+// (https://www.postgresql.org/docs/current/datatype-json.html).
 var auditList = strings.Replace(sqlstore.AuditColumns, "details", "details::text", 1)
 
 // auditColumns are those that COPY writes.
 var auditColumns = strings.Split(sqlstore.AuditColumns, ", ")
 
 // AppendAudit implements [store.AuditLog].
+//
+// It locks the chain until the commit, so instances that write to one chain take turns. The error
+// is [store.ErrConflict] if a row with the id is there: an earlier attempt has written it.
 func (s *Store) AppendAudit(ctx context.Context, chain store.ID, records []store.AuditRecord, sealer store.Sealer) (err error) {
 	ctx, end := s.call(ctx, "append_audit", "write audit records")
 	defer end(&err)
@@ -32,27 +37,17 @@ func (s *Store) AppendAudit(ctx context.Context, chain store.ID, records []store
 	return err
 }
 
-// record writes the record of a change in its transaction. The chain of records is
-// locked last, when nothing but the commit is to come.
-func record(ctx context.Context, tx *database, key *store.Key, write *store.Write) error {
-	return recordAll(ctx, tx, []*store.Key{key}, write)
+// record writes the records of a change of keys in its transaction. The chain of records is
+// locked last, when nothing but the commit is to come. Without records the trigger writes those
+// of a deletion, as of one by plain SQL.
+func record(ctx context.Context, tx *database, write *store.Write, keys ...*store.Key) error {
+	return sqlstore.Record(write, keys, func(records []store.AuditRecord) error {
+		return appendAudit(ctx, tx, store.SharedChain, records, write.Sealer)
+	})
 }
 
-// recordAll is record for several keys.
-func recordAll(ctx context.Context, tx *database, keys []*store.Key, write *store.Write) error {
-	records := make([]store.AuditRecord, 0, len(keys))
-	for _, key := range keys {
-		if record, ok := write.Records(key); ok {
-			records = append(records, record)
-		}
-	}
-	if len(records) == 0 {
-		return nil
-	}
-	return appendAudit(ctx, tx, store.SharedChain, records, write.Sealer)
-}
-
-// appendAudit seals and writes records in a transaction, the longer ones by COPY.
+// appendAudit gives records their places, unless the sealer is nil, and writes them. COPY takes any
+// number of rows in one command, and has no limit of parameters.
 func appendAudit(ctx context.Context, tx *database, chain store.ID, records []store.AuditRecord, sealer store.Sealer) error {
 	if sealer != nil {
 		if err := sealNext(ctx, tx, chain, records, sealer); err != nil {
@@ -63,8 +58,9 @@ func appendAudit(ctx context.Context, tx *database, chain store.ID, records []st
 	return err
 }
 
-// sealNext gives the records their places behind the head of the chain, whose row
-// it locks until the transaction ends.
+// sealNext gives the records their places behind the head of the chain, whose row it locks until
+// the transaction ends. The head is written in the transaction of the records, so the chain has
+// neither a gap nor a fork.
 func sealNext(ctx context.Context, tx *database, chain store.ID, records []store.AuditRecord, sealer store.Sealer) error {
 	head, err := lockHead(ctx, tx, chain)
 	if err != nil {
@@ -76,9 +72,12 @@ func sealNext(ctx context.Context, tx *database, chain store.ID, records []store
 	return err
 }
 
-// lockHead returns where the chain ends. Were its row set back, the records that
-// are there would still be what the next one follows.
+// lockHead returns where the chain ends. Were its row set back, the records that are there would
+// still be what the next one follows.
 func lockHead(ctx context.Context, tx *database, chain store.ID) (head store.AuditMark, err error) {
+	// The row is inserted first if it is not there. If another instance does that at the same
+	// time, the insert waits for it and then does nothing, and the second round locks the
+	// other's row.
 	const lock = "SELECT seq, mac, signature FROM {own}.audit_chain WHERE id = $1 FOR UPDATE"
 	for range 2 {
 		err = tx.QueryRow(ctx, lock, uuid(chain)).Scan(&head.Seq, &head.MAC, &head.Signature)
@@ -106,20 +105,23 @@ func lockHead(ctx context.Context, tx *database, chain store.ID) (head store.Aud
 	return head, err
 }
 
-// auditRecords returns the records of the rows that a query selects, one row behind the
-// other.
+// auditRecords returns the records of the rows that a query selects, one row behind the other.
+// The records of a row are in their order, and the rows in that of the statement.
 func auditRecords(ctx context.Context, db *database, statement string, args ...any) ([]store.AuditRecord, error) {
 	rows, err := collect(ctx, db, sqlstore.ScanAudit, statement, args...)
 	return slices.Concat(rows...), err
 }
 
-// SealAudit implements [store.AuditLog].
+// SealAudit implements [store.AuditLog]. It may run on all instances at once: each takes other
+// records.
 func (s *Store) SealAudit(ctx context.Context, limit int, sealer store.Sealer) (int, error) {
 	sealed, err := sqlstore.Result(ctx, s.transact, func(tx *database) (int, error) { return sealWaiting(ctx, tx, limit, sealer) })
 	return sealed, explain("seal audit records", err)
 }
 
-// sealWaiting takes the records that no other instance is about to seal.
+// sealWaiting takes the records that no other instance is about to seal. The index
+// audit_log_unsealed has only records without a chain. The updates go in one batch, so they take
+// one round trip.
 func sealWaiting(ctx context.Context, tx *database, limit int, sealer store.Sealer) (int, error) {
 	records, err := auditRecords(ctx, tx, "SELECT "+auditList+" FROM {own}.audit_log "+
 		"WHERE chain IS NULL AND actor_type IN ('cli', 'sql') ORDER BY id LIMIT $1 FOR UPDATE SKIP LOCKED", limit)

@@ -19,17 +19,23 @@ func (s *Store) AuditChains(ctx context.Context) ([]store.AuditChain, error) {
 	return chains, explain(what, err)
 }
 
+// auditChains returns every chain, in the order of their ids.
 func auditChains(ctx context.Context, db *database) ([]store.AuditChain, error) {
 	return collect(ctx, db, sqlstore.ScanChain, "SELECT "+sqlstore.ChainColumns+" FROM {own}.audit_chain ORDER BY id")
 }
 
-// auditLinks finds the rows, and only then reads them.
+// auditLinks finds the rows, and only then reads them. A row holds up to [sqlstore.RowRecords]
+// records, and its seq is that of the newest. Ahead is how many records come before a row, so
+// the rows end where there are enough. The arguments are the chain, the seq, how many rows to
+// look at, and how many records are enough.
 var auditLinks = "SELECT " + auditList + " FROM {own}.audit_log WHERE id IN (" +
 	"SELECT id FROM (SELECT id, sum(records) OVER (ORDER BY seq) - records AS ahead FROM (" +
 	"SELECT id, seq, records FROM {own}.audit_log WHERE chain = $1 AND seq > $2 ORDER BY seq LIMIT $3" +
 	") AS next) AS summed WHERE ahead < $4) ORDER BY seq"
 
 // AuditLinks implements [store.AuditLog].
+//
+// The first row may have records up to seq as well, so RowRecords more are read than are wanted.
 func (s *Store) AuditLinks(ctx context.Context, chain store.ID, seq int64, limit int) ([]store.AuditRecord, error) {
 	const what = "read a chain of audit records"
 	db, err := s.database(ctx)
@@ -40,7 +46,8 @@ func (s *Store) AuditLinks(ctx context.Context, chain store.ID, seq int64, limit
 	return sqlstore.Following(records, seq, limit), explain(what, err)
 }
 
-// AuditUnsealed implements [store.AuditLog].
+// AuditUnsealed implements [store.AuditLog]. The partial index audit_log_unsealed has these rows
+// alone.
 func (s *Store) AuditUnsealed(ctx context.Context) (all, foreign int, err error) {
 	const what = "count audit records"
 	db, err := s.database(ctx)
@@ -52,8 +59,9 @@ func (s *Store) AuditUnsealed(ctx context.Context) (all, foreign int, err error)
 	return all, foreign, explain(what, err)
 }
 
-// PruneAudit implements [store.AuditLog]. Without anything to remove it is one statement, however
-// many chains there are.
+// PruneAudit implements [store.AuditLog]. Without anything to remove it is one statement,
+// however many chains there are. The primary key answers that question, since ids begin with the
+// time.
 func (s *Store) PruneAudit(ctx context.Context, before time.Time, limit int, sealer store.Sealer) (int, error) {
 	const what = "prune the audit log"
 	db, err := s.database(ctx)
@@ -81,6 +89,9 @@ func (s *Store) PruneAudit(ctx context.Context, before time.Time, limit int, sea
 	return pruned, explain(what, err)
 }
 
+// pruneChain removes the oldest records of one chain, and moves its anchor to the newest of
+// them. The lock of the chain makes pruning instances take turns. The anchor is read after that,
+// so each one begins where the one before has ended.
 func pruneChain(ctx context.Context, tx *database, chain, floor store.ID, limit int, sealer store.Sealer) (int, error) {
 	if _, err := lockHead(ctx, tx, chain); err != nil {
 		return 0, err

@@ -13,6 +13,9 @@ import (
 )
 
 // Audit implements [store.AuditLog].
+//
+// The page and its total come from several statements. A record that is written in between may be
+// in the total and not on the page.
 func (s *Store) Audit(ctx context.Context, query *store.AuditQuery) (_ *store.AuditPage, err error) {
 	ctx, end := s.call(ctx, "audit", "list audit records")
 	defer end(&err)
@@ -26,30 +29,22 @@ func (s *Store) Audit(ctx context.Context, query *store.AuditQuery) (_ *store.Au
 	if err != nil {
 		return nil, err
 	}
-	return sqlstore.AuditPage(query, &auditReader{ctx, db, query})
+	// Each statement reads what is there then.
+	return sqlstore.AuditPage(query, &sqlstore.AuditReader{
+		Rows: func(span *sqlstore.AuditSpan, want int) ([][]store.AuditRecord, error) {
+			s := auditRows(query, span, want)
+			return collect(ctx, db, sqlstore.ScanAudit, s.text, s.args...)
+		},
+		Count: func(span *sqlstore.AuditSpan) (total int, err error) {
+			s := auditCount(query, span)
+			err = db.QueryRow(ctx, s.text, s.args...).Scan(&total)
+			return total, err
+		},
+	})
 }
 
-// auditReader reads each time what is there then.
-type auditReader struct {
-	ctx   context.Context //nolint:containedctx // of the one call in which it exists
-	db    *database
-	query *store.AuditQuery
-}
-
-// Rows implements [sqlstore.AuditReader].
-func (r *auditReader) Rows(span *sqlstore.AuditSpan, want int) ([][]store.AuditRecord, error) {
-	s := auditRows(r.query, span, want)
-	return collect(r.ctx, r.db, sqlstore.ScanAudit, s.text, s.args...)
-}
-
-// Count implements [sqlstore.AuditReader].
-func (r *auditReader) Count(span *sqlstore.AuditSpan) (total int, err error) {
-	s := auditCount(r.query, span)
-	err = r.db.QueryRow(r.ctx, s.text, s.args...).Scan(&total)
-	return total, err
-}
-
-// auditRows finds the rows, and only then reads them.
+// auditRows finds the rows, and only then reads them. Ahead is how many records come before a
+// row, so the rows end where there are enough. Only those are read with all their columns.
 func auditRows(query *store.AuditQuery, span *sqlstore.AuditSpan, want int) statement {
 	found := unionOf(query, span, want, true)
 	return statement{
@@ -60,19 +55,23 @@ func auditRows(query *store.AuditQuery, span *sqlstore.AuditSpan, want int) stat
 	}
 }
 
+// auditCount counts the records of the rows that a query keeps. Each walk stops after one row more
+// than [store.MaxAuditTotal], so the count is exact up to that.
 func auditCount(query *store.AuditQuery, span *sqlstore.AuditSpan) statement {
 	all := unionOf(query, span, store.MaxAuditTotal+1, false)
 	return statement{"SELECT coalesce(sum(records), 0) FROM (" + all.text + ") AS kept", all.args}
 }
 
-// unionOf is a walk through an index, or a union of several, each of which stops at the
-// limit.
+// unionOf is a walk through an index, or a union of several, each of which stops at the limit.
+// The indexes of the filters have the event before the id. So with the event given, each walk is
+// in the order of the ids, and the planner needs no sort.
 func unionOf(query *store.AuditQuery, span *sqlstore.AuditSpan, limit int, ordered bool) statement {
 	var s statement
 	arg := func(value any) string {
 		s.args = append(s.args, value)
 		return fmt.Sprintf("$%d", len(s.args))
 	}
+	// First_id is NULL in a row of one record, whose only id is then the oldest too.
 	where := []string{
 		"id >= " + arg(uuid(span.NewestFrom)), "id < " + arg(uuid(span.NewestBelow)),
 		"coalesce(first_id, id) >= " + arg(uuid(span.OldestFrom)), "coalesce(first_id, id) < " + arg(uuid(span.OldestBelow)),
@@ -81,6 +80,7 @@ func unionOf(query *store.AuditQuery, span *sqlstore.AuditSpan, limit int, order
 		where = append(where, "key_id = "+arg(uuid(query.Key)))
 	}
 	if query.Label != "" {
+		// The expression is that of the index audit_log_by_label. It folds the case of ASCII alone.
 		where = append(where, `lower(key_label COLLATE "C") = lower(`+arg(query.Label)+`::text COLLATE "C")`)
 	}
 	if query.Actor != "" {
@@ -109,6 +109,9 @@ func unionOf(query *store.AuditQuery, span *sqlstore.AuditSpan, limit int, order
 }
 
 // AuditLabel implements [store.AuditLog].
+//
+// LATERAL looks for the newest record of each event by itself, as the index by key has them. The
+// newest of the two counts.
 func (s *Store) AuditLabel(ctx context.Context, key store.ID) (label string, err error) {
 	const what = "look up a label"
 	db, err := s.database(ctx)

@@ -12,12 +12,15 @@ import (
 )
 
 // retired is a condition: the row was replaced, and whoever has not heard of its end has no
-// lease any more.
+// lease any more. A rotation sets the expiry. An instance whose lease began before may have the
+// row with a later one. Without members the longest lease is 0. The partial index
+// system_keys_replaced has these rows alone, by their expiry.
 const retired = `replaced_by IS NOT NULL AND expires_at < statement_timestamp() - (
     SELECT coalesce(max(ttl_ms), 0) FROM {own}.member
 ) * interval '1 millisecond'`
 
-// matching is the condition that a row matches the filter, and the order of the rows.
+// matching is the condition that a row matches the filter, and the order of the rows. The order
+// makes the limit mean the lowest ids. Arguments are bound in the order of the text.
 func (s *statement) matching(filter *store.KeyFilter) string {
 	conditions := []string{"id <> ALL (" + s.bind(uuids(append([]store.ID{}, filter.Except...))) + "::uuid[])"}
 	if filter.CreatedBy != "" {
@@ -46,6 +49,9 @@ func (s *statement) matching(filter *store.KeyFilter) string {
 }
 
 // MatchKeys implements [store.Store].
+//
+// It is one statement, so keys and heirs are of one state. MATERIALIZED runs the search once: its
+// result is used twice.
 func (s *Store) MatchKeys(ctx context.Context, filter *store.KeyFilter) (_ []*store.Key, err error) {
 	ctx, end := s.call(ctx, "match_keys", "find keys")
 	defer end(&err)
@@ -63,6 +69,8 @@ func (s *Store) MatchKeys(ctx context.Context, filter *store.KeyFilter) (_ []*st
 }
 
 // DeleteKeys implements [store.Store].
+//
+// A successor takes the place of a retired key in the row that this key had replaced.
 func (s *Store) DeleteKeys(ctx context.Context, filter *store.KeyFilter, write *store.Write) (_ []*store.Key, err error) {
 	ctx, end := s.call(ctx, "delete_keys", "delete keys")
 	defer end(&err)
@@ -87,11 +95,13 @@ func (s *Store) DeleteKeys(ctx context.Context, filter *store.KeyFilter, write *
 				}
 			}
 		}
-		return keys, recordAll(ctx, tx, keys, write)
+		return keys, record(ctx, tx, write, keys...)
 	})
 }
 
-// checkKept returns an error if a key that is kept comes from one that matches.
+// checkKept returns an error if a key that is kept comes from one that matches. Without keys to
+// keep it asks nothing. What comes from keys that have ended lives on, so it is not looked for
+// either.
 func checkKept(ctx context.Context, tx *database, filter *store.KeyFilter) error {
 	if len(filter.Except) == 0 || filter.Ended() {
 		return nil
@@ -109,9 +119,12 @@ func checkKept(ctx context.Context, tx *database, filter *store.KeyFilter) error
 	return store.ErrKept(kept)
 }
 
-// deleteKeys locks the rows in the order of their ids, as recordUse does, so that the two
+// deleteKeys locks the rows in the order of their ids, as lockUsed does, so that the two
 // never wait for each other in a circle. A row that was changed meanwhile is looked at again
 // once it is locked.
+//
+// Heirs are deleted by the same statement, so that they are returned and recorded with the others.
+// The triggers enter all of them into the change log at the commit.
 func deleteKeys(ctx context.Context, tx *database, filter *store.KeyFilter) ([]*store.Key, error) {
 	var deletion statement
 	deletion.text = "WITH " + noChangeOfTriggers + ", locked AS MATERIALIZED (SELECT id AS locked_id FROM {keys} WHERE " + deletion.matching(filter) + " FOR UPDATE)" +

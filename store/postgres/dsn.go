@@ -68,6 +68,7 @@ func CheckDSN(dsn string) error {
 	return nil
 }
 
+// checkDSN is [CheckDSN] without the subject of the sentence.
 func checkDSN(dsn string) error {
 	before, rest, isURL := strings.Cut(dsn, "://")
 	switch {
@@ -83,12 +84,15 @@ func checkDSN(dsn string) error {
 	return checkPairs(dsn)
 }
 
+// Quotation marks of word processors count as well as those of shells. Blanks are those of isspace
+// in C, which libpq asks.
 const (
 	quotes = "\"'`“”‘’"
 	blanks = " \t\n\r\v\f"
 )
 
-// firstOf returns the first character of s.
+// firstOf returns the first character of s. It is a whole character, not a byte. Of an empty
+// text it is "".
 func firstOf(s string) string {
 	for _, r := range s {
 		return string(r)
@@ -115,6 +119,7 @@ func checkURL(rest string) error {
 			return errEscape
 		}
 	}
+	// The names of the options are compared after they are unescaped, as pgx does.
 	values, err := url.ParseQuery(query)
 	if err != nil {
 		return errEscape
@@ -170,6 +175,7 @@ func checkPairs(dsn string) error {
 			}
 			continue
 		}
+		// A password may hold a = as it is: pgx reads up to the next blank.
 		password := name == "password" || name == "sslpassword"
 		switch {
 		case value == "":
@@ -208,6 +214,7 @@ func Server(dsn string) string {
 	if err != nil {
 		return ""
 	}
+	// pgx tries the servers in this order.
 	servers := []string{address(config.Host, config.Port)}
 	for _, fallback := range config.Fallbacks { // the same server without TLS is one too
 		if next := address(fallback.Host, fallback.Port); !slices.Contains(servers, next) {

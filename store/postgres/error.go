@@ -36,6 +36,11 @@ const (
 
 // explain turns the errors of pgx into those of the contract. Every error of pgx passes it
 // before it leaves this package, so that no part of the DSN gets out.
+//
+// A pool that was closed is [store.ErrClosed], and a row that is not there [store.ErrNotFound]. A
+// server that only reads is [store.ErrStandby]. If waiting does not help, the error is a
+// [*store.RefusedError]. What names the call. Other errors, those of the contract among them, are
+// wrapped as they are.
 func explain(what string, err error) error {
 	if err == nil {
 		return nil
@@ -46,6 +51,8 @@ func explain(what string, err error) error {
 	case errors.Is(err, pgx.ErrNoRows):
 		err = store.ErrNotFound
 	default:
+		// An error that does not end the connection has the severity ERROR. Others are FATAL or
+		// PANIC.
 		if failed, ok := errors.AsType[*pgconn.ConnectError](err); ok {
 			err = explainConnect(failed.Unwrap())
 		} else if server, ok := errors.AsType[*pgconn.PgError](err); ok {
@@ -56,7 +63,8 @@ func explain(what string, err error) error {
 }
 
 // explainConnect says why there is no connection. Each cause is named once. The texts of pgx
-// name the user and the database. The causes name hosts at most.
+// name the user and the database. The causes name hosts at most. An error may have several
+// causes: a name can have several addresses, and by default each is tried with and without TLS.
 func explainConnect(err error) error {
 	named := map[string]bool{}
 	explained := errors.New("connect")
@@ -72,7 +80,8 @@ func explainConnect(err error) error {
 	return explained
 }
 
-// causes yields the innermost errors of an error that wraps several.
+// causes yields the innermost errors of an error that wraps several. Errors of the network and
+// of certificates are whole: what they wrap says less.
 func causes(err error) iter.Seq[error] {
 	return func(yield func(error) bool) {
 		var walk func(err error) bool
@@ -131,8 +140,8 @@ var poolerMessages = map[string]string{
 	"server does not allow new conn": "the pooler does not reach the server",
 }
 
-// explainCode turns an error of the server into one that can be shown. Fatal says that the
-// error has ended the connection.
+// explainCode turns an error of the server into one that can be shown. Fatal says that the error
+// has ended the connection. The fields that are kept name parts of the schema, and no values.
 func explainCode(server *pgconn.PgError, fatal bool) error {
 	switch server.Code {
 	case readOnlyTransaction:
@@ -155,7 +164,8 @@ func explainCode(server *pgconn.PgError, fatal bool) error {
 	return clean
 }
 
-// meaning says in our own words why the server has ended a connection.
+// meaning says in our own words why the server has ended a connection. Of PgBouncer the text
+// counts, since one code stands for most of its errors.
 func meaning(server *pgconn.PgError) string {
 	if server.Code == "08P01" {
 		for text, explanation := range poolerMessages {
@@ -169,7 +179,8 @@ func meaning(server *pgconn.PgError) string {
 
 // refused reports whether waiting does not help. The first two characters of a code are its
 // class: 28 is wrong credentials, 3D and 3F are a missing database or schema, and 42 is a
-// missing right or a wrong schema.
+// missing right or a wrong schema. A pooler in statement mode stays so until somebody configures
+// it anew.
 func refused(server *pgconn.PgError) bool {
 	switch server.Code[:min(2, len(server.Code))] {
 	case "28", "3D", "3F", "42":
@@ -186,7 +197,8 @@ func code(err error) string {
 	return ""
 }
 
-// conflict turns a violation of a unique constraint into [store.ErrConflict].
+// conflict turns a violation of a unique constraint into [store.ErrConflict]. Other errors are
+// returned as they are.
 func conflict(err error) error {
 	if code(err) == uniqueViolation {
 		return store.ErrConflict

@@ -22,6 +22,7 @@ const (
 	probeShare   = 4
 	// pollInterval is how often a feed without notifications reads the log.
 	pollInterval = 250 * time.Millisecond
+	// closeTimeout bounds the goodbye to a server that may not answer any more.
 	closeTimeout = time.Second
 )
 
@@ -46,6 +47,8 @@ func (s *Store) Follow(ctx context.Context) (store.Feed, error) {
 	return f, nil
 }
 
+// follow opens a connection beside the pool. What is set for its session reaches no other call.
+// After an error it is closed again.
 func (s *Store) follow(ctx context.Context) (_ *feed, err error) {
 	if s.closed.Load() {
 		return nil, store.ErrClosed
@@ -57,7 +60,8 @@ func (s *Store) follow(ctx context.Context) (_ *feed, err error) {
 	f := &feed{store: s}
 	config := s.pool.Config().ConnConfig.Copy()
 	// One reading of the log serves all notifications that have arrived before it. 10,000 keys
-	// that are minted are 10,000 notifications.
+	// that are minted are 10,000 notifications. pgx calls this on the goroutine that reads from
+	// the connection, so no lock is needed.
 	config.OnNotification = func(*pgconn.PgConn, *pgconn.Notification) { f.notified = true }
 	if f.conn, err = pgx.ConnectConfig(ctx, config); err != nil {
 		return nil, err
@@ -76,7 +80,8 @@ func (s *Store) follow(ctx context.Context) (_ *feed, err error) {
 var errReadOnly = fmt.Errorf("%w: default_transaction_read_only is set, for the role, the database or the server, "+
 	"and the server is no standby", store.ErrStandby)
 
-// open checks the server and sets up the session.
+// open checks the server and sets up the session. One statement reads all that is needed, so
+// that opening takes few round trips.
 func (f *feed) open(ctx context.Context) error {
 	var origin, isolation string
 	var rev int64
@@ -111,9 +116,10 @@ func (f *feed) open(ctx context.Context) error {
 	return err
 }
 
-// listen finds out whether notifications from another session arrive. A notification from
-// its own session would prove nothing: a pooler that lends a connection for each statement
-// passes on whatever arrives during that statement.
+// listen finds out whether notifications from another session arrive. A notification from its
+// own session would prove nothing: a pooler that lends a connection for each statement passes on
+// whatever arrives during that statement. LISTEN comes before the notification is sent, so it
+// cannot be missed. If none arrives in time, the feed polls, and no error is returned.
 func (f *feed) listen(ctx context.Context) error {
 	if _, err := f.db.Exec(ctx, "LISTEN system_keys{mark}"); err != nil {
 		return err
@@ -138,6 +144,7 @@ func (f *feed) listen(ctx context.Context) error {
 // Close implements [store.Feed].
 func (f *feed) Close() error { return f.close() }
 
+// closeConn has a context of its own, since that of the caller may have ended.
 func (f *feed) closeConn() error {
 	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
 	defer cancel()
@@ -145,6 +152,9 @@ func (f *feed) closeConn() error {
 }
 
 // Wait implements [store.Feed].
+//
+// A feed that polls returns after pollInterval, whether there is news or not. Any notification ends
+// the wait, also one of the instance's own write.
 func (f *feed) Wait(ctx context.Context, patience time.Duration) error {
 	if f.conn.IsClosed() {
 		return explain("wait for changes", errors.New("the session has ended"))
@@ -166,7 +176,8 @@ func (f *feed) Wait(ctx context.Context, patience time.Duration) error {
 }
 
 // notification waits for a notification, unless one has arrived since the last call. One that
-// arrives while a statement runs may be about a change that the statement does not see.
+// arrives while a statement runs may be about a change that the statement does not see. The
+// feed's goroutine alone calls it, so notified needs no lock.
 func (f *feed) notification(ctx context.Context) (err error) {
 	if !f.notified {
 		err = f.conn.PgConn().WaitForNotification(ctx)
@@ -176,6 +187,9 @@ func (f *feed) notification(ctx context.Context) (err error) {
 }
 
 // Join implements [store.Feed].
+//
+// The insert waits for the disk, whatever the session is set to, and for the standbys. A member
+// that is lost could hold a lease that a revocation does not wait for.
 func (f *feed) Join(ctx context.Context, m *store.Member) error {
 	member, err := m.Clean()
 	if err != nil {

@@ -16,7 +16,10 @@ import (
 )
 
 // following is NULL if no table of another service is followed. Otherwise it says whether all
-// changes of that table get here.
+// changes of that table get here. A trigger counts only if it fires always and has the xmin of
+// the transaction that made all of them. To disable one gives its row in pg_trigger another xmin,
+// and to enable it again does not bring the first one back: what was changed meanwhile has not
+// been carried over.
 const following = `(
     SELECT f.trusted AND (
         SELECT count(*) = 4 FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid
@@ -26,7 +29,8 @@ const following = `(
     ) FROM {own}.follow f
 )`
 
-// FollowedTable returns the table that is followed, or nil.
+// FollowedTable returns the table that is followed, or nil. Carried is whether all its changes
+// get here, and Unfit how many of its rows do not fit.
 func (s *Store) FollowedTable(ctx context.Context) (*movein.Followed, error) {
 	const what = "look at the table that is followed"
 	db, err := s.database(ctx)
@@ -45,6 +49,9 @@ func (s *Store) FollowedTable(ctx context.Context) (*movein.Followed, error) {
 }
 
 // followable returns an error if the table cannot be followed.
+//
+// The store must be in the same database, since the trigger writes to the table of keys. Layout is
+// that of the other table.
 func followable(ctx context.Context, tx pgx.Tx, table uint32, layout movein.Layout, target store.Store) error {
 	s, ok := target.(*Store)
 	if !ok {
@@ -80,7 +87,8 @@ func followable(ctx context.Context, tx pgx.Tx, table uint32, layout movein.Layo
 	return nil
 }
 
-// pursuit is what FollowTable makes of a layout.
+// pursuit is what FollowTable makes of a layout. The arguments are those of the trigger
+// carry_over: SQL expressions for the id, the hash and the row, and whether labels are repaired.
 type pursuit struct {
 	layout    movein.Layout
 	id        string // their column, quoted
@@ -90,6 +98,9 @@ type pursuit struct {
 // quoted is the name of their column.
 func quoted(c movein.Column) string { return pgx.Identifier{c.Theirs}.Sanitize() }
 
+// newPursuit makes the expressions that turn a row of theirs into one that {own}.carry takes.
+// They use format instead of casts to text, since a type of theirs may have a cast that runs
+// their code.
 func newPursuit(layout movein.Layout, relabel bool) *pursuit {
 	text := func(c movein.Column) string { return "format('%s', " + quoted(c) + ")" }
 	row := make([]string, 0, len(layout.Columns))
@@ -149,14 +160,17 @@ func (p *pursuit) triggers(mark string) []string {
 	return statements
 }
 
+// triggerName ends with the mark of the store, so that two stores can follow one table.
 func triggerName(event, mark string) string { return "sidecar_follow_" + strings.ToLower(event) + mark }
 
-// beforeFollowing are the settings of a transaction on the other table. Nobody waits behind
-// it for long, and its names are found nowhere but in pg_catalog.
+// beforeFollowing are the settings of a transaction on the other table. Nobody waits behind it
+// for long, and its names are found nowhere but in pg_catalog. The expressions run with our
+// rights, so a name must not lead to what another role has made.
 var beforeFollowing = fmt.Sprintf("SET LOCAL search_path = pg_catalog, pg_temp; SET LOCAL standard_conforming_strings = on; "+
 	"SET LOCAL timezone = 'UTC'; SET LOCAL row_security = off; SET LOCAL lock_timeout = %d", lockBound.Milliseconds())
 
-// onTheirTable runs do in a transaction with beforeFollowing.
+// onTheirTable runs do in a transaction with beforeFollowing. If it waits for a lock for longer
+// than lockBound, it fails. A batch sets a shorter bound.
 func (s *Store) onTheirTable(ctx context.Context, do func(tx *database) error) error {
 	return s.transact(ctx, func(tx *database) error {
 		if _, err := tx.Exec(ctx, beforeFollowing); err != nil {
@@ -166,7 +180,8 @@ func (s *Store) onTheirTable(ctx context.Context, do func(tx *database) error) e
 	})
 }
 
-// explainTheirs is explain for what onTheirTable returns.
+// explainTheirs is explain for what onTheirTable returns. Two errors are told in words of what
+// to do. Others are those of explain.
 func explainTheirs(what string, err error) error {
 	switch code(err) {
 	case lockNotAvailable:
@@ -181,6 +196,10 @@ func explainTheirs(what string, err error) error {
 // install records the follow and makes the triggers, unless both are there. It reports
 // whether the rows that were there before are as theirs are. If undo is set, it is returned,
 // and nothing is kept.
+//
+// SHARE ROW EXCLUSIVE keeps writers away, not readers, until the commit. So no change falls between
+// the look at the triggers and the new ones. That is also the lock of CREATE TRIGGER itself
+// (https://www.postgresql.org/docs/current/explicit-locking.html).
 func (s *Store) install(ctx context.Context, p *pursuit, undo error) (caughtUp bool, err error) {
 	err = s.onTheirTable(ctx, func(tx *database) error {
 		if _, err := tx.Exec(ctx, "LOCK TABLE "+p.layout.Table+" IN SHARE ROW EXCLUSIVE MODE"); err != nil {
@@ -206,6 +225,8 @@ func (s *Store) install(ctx context.Context, p *pursuit, undo error) (caughtUp b
 		default: // what was changed while they were away has to be brought over
 			caughtUp = false
 		}
+		// The old ones go first, since their arguments may be others, or somebody has disabled
+		// them.
 		if err := removeTriggers(ctx, tx); err != nil {
 			return err
 		}
@@ -249,12 +270,10 @@ func (p *pursuit) stray() string {
 	return "k.created_by = 'import' AND NOT k.minted AND NOT EXISTS (SELECT FROM " + p.layout.Table + " AS theirs WHERE lower(" + p.arguments[0] + ") = k.id::text)"
 }
 
-// removeTriggers removes them from whichever table they are on.
+// removeTriggers removes them from whichever table they are on. It finds them by the function
+// that they call, whatever their names are.
 func removeTriggers(ctx context.Context, tx *database) error {
-	names, err := collect(ctx, tx, func(row sqlstore.Row) (statement string, err error) {
-		err = row.Scan(&statement)
-		return statement, err
-	}, "SELECT format('DROP TRIGGER %I ON %s', t.tgname, t.tgrelid::regclass) FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid "+
+	names, err := collect(ctx, tx, sqlstore.ScanText, "SELECT format('DROP TRIGGER %I ON %s', t.tgname, t.tgrelid::regclass) FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid "+
 		"WHERE p.pronamespace = to_regnamespace('{own}') AND p.proname = 'carry_over'")
 	if err != nil {
 		return err
@@ -267,8 +286,8 @@ func removeTriggers(ctx context.Context, tx *database) error {
 	return nil
 }
 
-// UnfollowTable ends what [Store.FollowTable] has begun, also if the table is gone. It
-// returns the name of the table, or "" if none was followed.
+// UnfollowTable ends what [Store.FollowTable] has begun, also if the table is gone. It returns
+// the name of the table, or "" if none was followed. Keys that were carried over stay.
 func (s *Store) UnfollowTable(ctx context.Context) (table string, err error) {
 	err = s.onTheirTable(ctx, func(tx *database) error {
 		if err := removeTriggers(ctx, tx); err != nil {
@@ -289,7 +308,7 @@ func (s *Store) UnfollowTable(ctx context.Context) (table string, err error) {
 }
 
 // TryToFollow returns the error that FollowTable would return before it reads the rows. It
-// changes nothing.
+// changes nothing. The triggers are made and rolled back, so rights and locks are tried too.
 func (s *Store) TryToFollow(ctx context.Context, layout movein.Layout, relabel bool) error {
 	undone := errors.New("undone")
 	if _, err := s.install(ctx, newPursuit(layout, relabel), undone); !errors.Is(err, undone) {
@@ -305,6 +324,9 @@ func (s *Store) TryToFollow(ctx context.Context, layout movein.Layout, relabel b
 //
 // Unlike [Store.ReadTable] it has no say in what becomes of rows that do not fit: they are
 // recorded, and left out.
+//
+// Each batch is a transaction of its own. Until the rows are as theirs are, the follow is not
+// trusted if the triggers were away: instances accept no imported key then.
 func (s *Store) FollowTable(ctx context.Context, layout movein.Layout, relabel bool, progress func(rows int)) (added int, err error) {
 	const what = "follow the table"
 	p := newPursuit(layout, relabel)

@@ -16,7 +16,8 @@ import (
 // are no more rows.
 type batch func(ctx context.Context, tx *database, after *string, limit int) (rows, added int, last *string, err error)
 
-// carryAll runs batches until there are no more rows.
+// carryAll runs batches until there are no more rows. After an error that may pass it waits, and
+// tries again with half as many rows. Progress gets the number of rows that were read so far.
 func (s *Store) carryAll(ctx context.Context, do batch, progress func(rows int)) (added int, err error) {
 	limit, total := batchRows, 0
 	for after := (*string)(nil); ; {
@@ -58,14 +59,18 @@ func (p *pursuit) rowsBehind(after *string, lock string) string {
 		p.id + " IN (SELECT id FROM place) " + lock + ")"
 }
 
-// readPlace are the columns of how many rows were read, and of the last id.
+// readPlace are the columns of how many rows were read, and of the last id. The id is text, in the
+// form in which the next batch takes it.
 const readPlace = "(SELECT count(*) FROM place), (SELECT format('%s', id) FROM place ORDER BY id DESC LIMIT 1)"
 
+// fittedRow are the columns of b in the order in which {own}.fit and {own}.carry take them.
 const fittedRow = "b.id, b.label, b.hash, b.permissions, b.created_at, b.last_used_at, b.expires_at"
 
 // insertBatch inserts the rows that are not there. A row that is deleted meanwhile is not
 // read, or its deletion waits for the batch and finds the key. One that is changed
 // meanwhile is left to the trigger.
+//
+// A row that does not fit is noted with the reason, and left out. The reason repeats nothing of it.
 func (p *pursuit) insertBatch(ctx context.Context, tx *database, after *string, limit int) (rows, added int, last *string, err error) {
 	var inserted []string
 	err = tx.runner.QueryRow(ctx, tx.words.Replace(p.rowsBehind(after, "FOR KEY SHARE")+`, fitted AS MATERIALIZED (
@@ -95,6 +100,8 @@ SELECT `+readPlace+`, ARRAY(SELECT id::text FROM inserted)`),
 }
 
 // catchUp makes the rows that came before the triggers as theirs are now.
+//
+// One last transaction ends the keys whose rows are gone, and marks the follow as trusted.
 func (s *Store) catchUp(ctx context.Context, p *pursuit, progress func(rows int)) error {
 	// FOR SHARE waits for an update that is under way.
 	_, err := s.carryAll(ctx, func(ctx context.Context, tx *database, after *string, limit int) (rows, _ int, last *string, err error) {
@@ -108,10 +115,7 @@ func (s *Store) catchUp(ctx context.Context, p *pursuit, progress func(rows int)
 		return err
 	}
 	return s.onTheirTable(ctx, func(tx *database) error {
-		ids, err := collect(ctx, tx, func(row sqlstore.Row) (id string, err error) {
-			err = row.Scan(&id)
-			return id, err
-		}, "SELECT k.id::text FROM {keys} k WHERE "+p.stray())
+		ids, err := collect(ctx, tx, sqlstore.ScanText, "SELECT k.id::text FROM {keys} k WHERE "+p.stray())
 		if err != nil {
 			return err
 		}
@@ -123,5 +127,6 @@ func (s *Store) catchUp(ctx context.Context, p *pursuit, progress func(rows int)
 	})
 }
 
-// briefly bounds a batch.
+// briefly bounds a batch. Both settings hold for one transaction. The first is for a lock, the
+// second for the statement.
 var briefly = strings.ReplaceAll("SET LOCAL lock_timeout = '{wait}'; SET LOCAL statement_timeout = '{wait}'", "{wait}", lockWait.String())

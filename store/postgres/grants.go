@@ -28,6 +28,9 @@ var Purposes = []string{ForServer, ForRevoking, ForReading}
 // grants are the rights that each purpose needs besides USAGE of the schemas, and no others.
 // A lock such as FOR UPDATE needs the right to update one column. What triggers do, they do
 // with the rights of their owner.
+//
+// The rights are per column where a statement updates only some. A new statement of this package
+// may need another right here.
 var grants = map[string][]struct{ rights, on string }{
 	ForServer: {
 		{"SELECT, INSERT, UPDATE (key_hash, last_used_at, expires_at, replaced_by, planned_expiry, grace_ms), DELETE", "{keys}"},
@@ -67,6 +70,8 @@ const findKeys = "SELECT n.nspname FROM pg_catalog.pg_trigger t JOIN pg_catalog.
 
 // Grants returns the statements that give a role the rights for one of [Purposes]. The owner
 // of the tables runs them, after [Store.Migrate]. Any role that may connect may call Grants.
+//
+// It changes nothing. The error is one of [CheckGrant], or that there is no schema yet.
 func (s *Store) Grants(ctx context.Context, role, purpose string) ([]string, error) {
 	const what = "list the grants"
 	if err := CheckGrant(role, purpose); err != nil {
@@ -96,7 +101,8 @@ func (s *Store) Grants(ctx context.Context, role, purpose string) ([]string, err
 	return statements, nil
 }
 
-// CheckGrant returns what is wrong with the name of a role, or with a purpose.
+// CheckGrant returns what is wrong with the name of a role, or with a purpose. It asks no
+// server, so it does not tell whether the role exists.
 func CheckGrant(role, purpose string) error {
 	switch {
 	case role == "" || len(role) > maxName:

@@ -34,11 +34,13 @@ func (s *Store) seenArguments() []any {
 	return []any{place.Rev, place.Tag, origin}
 }
 
-// callFollowed makes a call whose statement has the condition atPlace or followed. If the
-// server has another history, it makes the call again on new connections.
+// callFollowed makes a call whose statement has the condition atPlace or followed. If the server
+// has another history, it makes the call again on new connections. That error says that nothing
+// was changed, so the second call does no harm.
 func (s *Store) callFollowed(call func() error) error { return s.seen.Believe(s.pool.Reset, call) }
 
-// note keeps the place and the origin of a view that a feed has read.
+// note keeps the place and the origin of a view that a feed has read. A standby says nothing
+// about the history that is followed.
 func (s *Store) note(view *store.View, renewed bool) {
 	s.seen.Note(view, renewed)
 	if !view.Standby {
@@ -47,7 +49,8 @@ func (s *Store) note(view *store.View, renewed bool) {
 }
 
 // renewPool replaces the connections of the pool when the feed has reached a server of another
-// origin. As long as the old server runs, nothing else would end connections to it.
+// origin. As long as the old server runs, nothing else would end connections to it. The first
+// origin renews nothing. Connections in use are closed when they come back to the pool.
 func (s *Store) renewPool(origin string) {
 	old := s.poolOrigin.Load()
 	if old != nil && *old == origin {
@@ -71,19 +74,33 @@ func (s *Store) retry(call func() error) (err error) {
 	return err
 }
 
-// attempts is how often retry makes a call.
+// attempts is how often retry makes a call. The last error is returned.
 const attempts = 5
 
-// transact runs do in a transaction on the server that is followed. It commits the
-// transaction unless do returns an error. Do may be called again; see [Store.retry].
+// transact runs do in a transaction on the server that is followed. It commits the transaction
+// unless do returns an error. Do may be called again; see [Store.retry]. The check of the
+// history is the first statement of the transaction. Nothing is changed on a server that fails
+// it.
 func (s *Store) transact(ctx context.Context, do func(tx *database) error) error {
 	return s.retry(func() error { return s.attempt(ctx, do, false) })
 }
 
-// durably is [Store.transact], and returns an error if the commit has not reached the
-// standbys that the server should have waited for.
+// durably is [Store.transact], and returns an error if the commit has not reached the standbys
+// that the server should have waited for. Such a commit is visible on this server, so a call
+// that is repeated may find its own work.
 func (s *Store) durably(ctx context.Context, do func(tx *database) error) error {
 	return s.retry(func() error { return s.attempt(ctx, do, true) })
+}
+
+// patiently is [Store.durably] for a transaction that reads from elsewhere, and may be idle for
+// as long as that takes. Do is called once.
+func (s *Store) patiently(ctx context.Context, do func(tx *database) error) error {
+	return s.attempt(ctx, func(tx *database) error {
+		if _, err := tx.Exec(ctx, "SET LOCAL idle_in_transaction_session_timeout = 0"); err != nil {
+			return err
+		}
+		return do(tx)
+	}, true)
 }
 
 // exec runs one statement by [Store.transact].
@@ -107,6 +124,8 @@ var transaction = pgx.TxOptions{
 	BeginQuery: "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL idle_in_transaction_session_timeout = '5s'",
 }
 
+// attempt is one transaction on one connection of the pool. The connection goes back to the pool
+// in any case. The origin is kept only after the commit.
 func (s *Store) attempt(ctx context.Context, do func(tx *database) error, durable bool) error {
 	db, err := s.database(ctx)
 	if err != nil {
@@ -117,6 +136,7 @@ func (s *Store) attempt(ctx context.Context, do func(tx *database) error, durabl
 		return err
 	}
 	defer conn.Release()
+	// A mark of an earlier commit on this connection would be taken for one of this commit.
 	standbys := watchStandbys(conn.Conn())
 	begun, err := conn.BeginTx(ctx, transaction)
 	if err != nil {
@@ -141,7 +161,9 @@ func (s *Store) attempt(ctx context.Context, do func(tx *database) error, durabl
 	return nil
 }
 
-// readFollowed makes a call that changes nothing, on the server that is followed.
+// readFollowed makes a call that changes nothing, on the server that is followed. The call
+// checks the history itself, in the statement that reads: a look before would be another moment,
+// and maybe another connection.
 func (s *Store) readFollowed(ctx context.Context, call func(db *database) error) error {
 	db, err := s.database(ctx)
 	if err != nil {
@@ -182,6 +204,10 @@ func (r checkedRow) Scan(dest ...any) error {
 
 // checkAnswer returns an error if the answer of a server cannot be trusted. "Not found" counts
 // only if it comes from a primary whose history is followed.
+//
+// The order matters: a standby is told as one even if it lags behind, and the history is compared
+// before a row that is not there counts. The errors are [store.ErrStandby],
+// [store.ErrOtherHistory] and [store.ErrNotFound].
 func checkAnswer(err error, standby, followed, found bool) error {
 	switch {
 	case err != nil:
@@ -211,7 +237,8 @@ var origins = []string{
 var unnameable = []string{insufficientPrivilege, featureNotSupported, undefinedFunction}
 
 // originOf returns the best of the origins that this role may use. All parts of the store use
-// the same expression.
+// the same expression. It tries them in order. An expression that the server refuses costs one
+// statement.
 func originOf(ctx context.Context, db runner) (string, error) {
 	for _, expression := range origins {
 		var value string
@@ -231,13 +258,16 @@ var errUnreplicated = errors.New("the wait for synchronous replication was cance
 // unreplicated marks a connection on which a wait for standbys was cancelled.
 const unreplicated = "unreplicated"
 
+// onNotice marks a connection when the server warns of a cancelled wait. The name of the C function
+// is in every such notice, in whatever language its text is.
 func onNotice(conn *pgconn.PgConn, notice *pgconn.Notice) {
 	if notice.Routine == "SyncRepWaitForLSN" {
 		conn.CustomData()[unreplicated] = true
 	}
 }
 
-// standbys reports whether a commit on a connection has reached the standbys.
+// standbys reports whether a commit on a connection has reached the standbys. The map is the one
+// that pgx keeps for a connection. Only its user reads and writes it.
 type standbys map[string]any
 
 // watchStandbys clears the mark of a connection. Call it before the commit.

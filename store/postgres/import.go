@@ -17,11 +17,15 @@ import (
 )
 
 const (
-	selectKnown   = "SELECT " + keyColumns + " FROM {keys} WHERE id = ANY ($1)"
+	selectKnown = "SELECT " + keyColumns + " FROM {keys} WHERE id = ANY ($1)"
+	// selectRevoked leaves out what a table of another service has deleted itself: that service
+	// may bring the key back.
 	selectRevoked = "SELECT DISTINCT key_id FROM {own}.audit_log WHERE key_id = ANY ($1) AND event = ANY ($2) AND NOT (actor_type = 'sql' AND actor = 'import')"
 )
 
 // KnownKeys implements [store.Moving].
+//
+// The keys have their hashes. An id can be in both answers.
 func (s *Store) KnownKeys(ctx context.Context, ids []store.ID) (keys []store.Key, revoked []store.ID, err error) {
 	ctx, end := s.call(ctx, "known_keys", "look for keys")
 	defer end(&err)
@@ -35,10 +39,7 @@ func (s *Store) KnownKeys(ctx context.Context, ids []store.ID) (keys []store.Key
 	if err != nil {
 		return nil, nil, err
 	}
-	revoked, err = collect(ctx, db, func(row sqlstore.Row) (id store.ID, err error) {
-		err = row.Scan(sqlstore.ID(&id))
-		return id, err
-	}, selectRevoked, all, []string{string(store.AuditRevoked), string(store.AuditExpired)})
+	revoked, err = collect(ctx, db, sqlstore.ScanID, selectRevoked, all, []string{string(store.AuditRevoked), string(store.AuditExpired)})
 	if err != nil {
 		return nil, nil, err
 	}
@@ -46,33 +47,34 @@ func (s *Store) KnownKeys(ctx context.Context, ids []store.ID) (keys []store.Key
 }
 
 // AddKeys implements [store.Moving].
+//
+// The commit waits for the disk, whatever synchronous_commit is set to. The transaction has no lock
+// but those of its rows, so servers run meanwhile.
 func (s *Store) AddKeys(ctx context.Context, fill func(add func(keys []store.Key) error) error) error {
 	if s.pool.Config().MaxConns < 2 {
 		// Fill may call KnownKeys, which would wait for the connection of the transaction.
 		return errors.New("add keys: the DSN sets pool_max_conns to 1, and 2 are needed")
 	}
 	return sqlstore.AddKeys(ctx, fill, func(do func(to store.Recipient) error) error {
-		db, err := s.database(ctx)
-		if err != nil {
-			return explain("add keys", err)
-		}
-		// As in Import, fill may keep this transaction idle for long.
-		return explain("add keys", pgx.BeginTxFunc(ctx, s.pool, pgx.TxOptions{IsoLevel: pgx.ReadCommitted}, func(tx pgx.Tx) error {
+		return explain("add keys", s.patiently(ctx, func(tx *database) error {
 			if _, err := tx.Exec(ctx, "SELECT "+durable); err != nil {
 				return err
 			}
-			return do(&recipient{tx: db.on(tx)})
+			return do(&recipient{tx: tx})
 		}))
 	})
 }
 
-// beforeReading makes times without a zone UTC. If row-level security would hide rows from
-// this role, the query fails, and is not answered with some of the rows.
+// beforeReading makes times without a zone UTC. If row-level security would hide rows from this
+// role, the query fails, and is not answered with some of the rows. SET LOCAL lasts until the
+// end of the transaction.
 const beforeReading = "SET LOCAL timezone = 'UTC'; SET LOCAL row_security = off"
 
 // ReadTable reads a table of another service in this database, as it is at one moment. The
 // store need not be migrated. The rows are streamed, so memory does not grow with the
 // table. An error of each ends the reading and is returned as it is.
+//
+// The method Found of from gets the layout before each gets the first row.
 func (s *Store) ReadTable(ctx context.Context, from *movein.Source, each func(row *movein.Row) error) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -111,9 +113,11 @@ func (s *Store) ReadTable(ctx context.Context, from *movein.Source, each func(ro
 // invalid_schema_name, and feature_not_supported for a name with a database in it.
 var notNames = []string{"42602", "42601", "3F000", featureNotSupported}
 
-// findTable finds the table and its columns in the catalog. Only the names from there get
-// into a statement.
+// findTable finds the table and its columns in the catalog. Only the names from there get into a
+// statement. The error names the table if it is not there, or has not the columns that are
+// needed.
 func findTable(ctx context.Context, tx pgx.Tx, from *movein.Source) (layout movein.Layout, err error) {
+	// Tables, partitioned and foreign tables, and views of both kinds can be read.
 	const find = "SELECT c.oid, n.nspname, c.relname FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace " +
 		"WHERE c.oid = pg_catalog.to_regclass($1) AND c.relkind IN ('r', 'p', 'v', 'm', 'f')"
 	var oid uint32
@@ -154,7 +158,8 @@ func findTable(ctx context.Context, tx pgx.Tx, from *movein.Source) (layout move
 	return layout, err
 }
 
-// isOwn reports whether the table is the one that the store keeps its keys in.
+// isOwn reports whether the table is the one that the store keeps its keys in. A store of
+// another kind, or in another database, has none of its tables here.
 func isOwn(ctx context.Context, tx pgx.Tx, table uint32, target store.Store) (own bool, err error) {
 	s, ok := target.(*Store)
 	if !ok {
@@ -175,6 +180,8 @@ func (s *Store) sharedWith(ctx context.Context, tx pgx.Tx) (keys uint32, err err
 	if err != nil {
 		return 0, err
 	}
+	// A number of 64 bits is in two columns of pg_locks, and objsubid is 1
+	// (https://www.postgresql.org/docs/current/view-pg-locks.html).
 	const lock = "SELECT '{keys}'::regclass::oid FROM pg_catalog.pg_advisory_xact_lock($1)"
 	const see = "SELECT EXISTS (SELECT FROM pg_catalog.pg_locks WHERE locktype = 'advisory' " +
 		"AND database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database()) " +
@@ -217,6 +224,7 @@ func selectForeign(layout movein.Layout) string {
 	return "SELECT " + strings.Join(expressions, ", ") + " FROM " + layout.Table
 }
 
+// scanForeign reads a row of selectForeign. NULL becomes an empty text or a zero time.
 func scanForeign(rows pgx.Rows) (*movein.Row, error) {
 	var row movein.Row
 	var id, label, hash, permissions *string

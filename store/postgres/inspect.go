@@ -12,8 +12,10 @@ import (
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
-// lackingRights finds those of these rights that the role of the connection lacks. It reads
-// only the catalog, which every role may. What does not exist is not lacking.
+// lackingRights finds those of these rights that the role of the connection lacks. It reads only
+// the catalog, which every role may. What does not exist is not lacking. The columns of its
+// arguments are the rights, the columns they are for (or an empty text), the schemas and the
+// names.
 const lackingRights = `
 SELECT w.privilege || CASE WHEN w.attribute = '' THEN '' ELSE ' (' || w.attribute || ')' END || ' ON ' || w.name
 FROM unnest($1::text[], $2::text[], $3::text[], $4::text[]) WITH ORDINALITY AS w (privilege, attribute, schema, name, place)
@@ -42,6 +44,9 @@ SELECT w.name FROM unnest($1::text[]) AS w (name) WHERE NOT EXISTS (
 var enabling = regexp.MustCompile(`(?m)^ALTER TABLE \S+ ENABLE \w+ TRIGGER (\w+);$`)
 
 // Inspect implements [store.Store].
+//
+// It needs no right but to connect: what the role may not read is reported as lacking, and not
+// asked for. A version of -1 means that even the version cannot be read.
 func (s *Store) Inspect(ctx context.Context) (_ *store.Inspection, err error) {
 	ctx, end := s.call(ctx, "inspect", "inspect")
 	defer end(&err)
@@ -52,6 +57,7 @@ func (s *Store) Inspect(ctx context.Context) (_ *store.Inspection, err error) {
 	if err := s.pool.QueryRow(ctx, "SELECT current_user, clock_timestamp()").Scan(&found.Role, &found.Now); err != nil {
 		return nil, err
 	}
+	// Without the trigger by which findKeys looks there is no schema.
 	var keys string
 	err = s.pool.QueryRow(ctx, findKeys, s.ownSchema(), keysTable).Scan(&keys)
 	if errors.Is(err, pgx.ErrNoRows) {
@@ -94,7 +100,7 @@ func (s *Store) Inspect(ctx context.Context) (_ *store.Inspection, err error) {
 }
 
 // rightsFor returns the rights of [grants] and USAGE of the schemas, as the columns of
-// [lackingRights].
+// [lackingRights]. A right on several columns, such as UPDATE (a, b), becomes one row for each.
 func rightsFor(purpose, own, keys string) []any {
 	var privileges, attributes, schemas, names []string
 	add := func(privilege, attribute, schema, name string) {
@@ -124,7 +130,8 @@ func rightsFor(purpose, own, keys string) []any {
 	return []any{privileges, attributes, schemas, names}
 }
 
-// listed splits a list at the commas that are not between parentheses.
+// listed splits a list at the commas that are not between parentheses. Of an empty text it
+// returns one empty element, for a right without columns.
 func listed(list string) (elements []string) {
 	depth := 0
 	begin := 0

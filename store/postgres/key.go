@@ -26,9 +26,13 @@ const durable = `(SELECT CASE current_setting('synchronous_commit')
 // keyColumns are the columns whose values keyRow returns.
 const keyColumns = columns + ", key_hash"
 
+// insertKey is a SELECT and no VALUES, so that it can have a condition.
 const insertKey = "INSERT INTO {keys} (" + keyColumns + ") SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16 WHERE " + durable
 
 // CreateKey implements [store.Store].
+//
+// The statement and the record are one transaction. The trigger of the key table enters the label
+// into the search, and counts the row. An id that is taken is [store.ErrConflict].
 func (s *Store) CreateKey(ctx context.Context, key *store.Key, write *store.Write) (err error) {
 	ctx, end := s.call(ctx, "create_key", "create a key")
 	defer end(&err)
@@ -39,12 +43,13 @@ func (s *Store) CreateKey(ctx context.Context, key *store.Key, write *store.Writ
 		if _, err := tx.Exec(ctx, insertKey, keyRow(key)...); err != nil {
 			return err
 		}
-		return record(ctx, tx, key, write)
+		return record(ctx, tx, write, key)
 	})
 	return conflict(err)
 }
 
-// keyRow returns the values of the columns of a key, and its hash as the last one.
+// keyRow returns the values of the columns of a key, and its hash as the last one. The lists are
+// never NULL: nil is the empty array.
 func keyRow(key *store.Key) []any {
 	return []any{
 		uuid(key.ID), key.Label, append([]string{}, key.Permissions...), key.IsSystem, key.CreatedAt, key.CreatedBy,
@@ -58,6 +63,7 @@ func keyRow(key *store.Key) []any {
 // the server's role and history at the same moment.
 const fromKey = " FROM (VALUES (true)) AS one LEFT JOIN {keys} ON id = $1"
 
+// The second statement compares the origin too.
 var (
 	selectKey         = "SELECT " + keyColumns + ", pg_is_in_recovery(), " + atPlace(2) + fromKey
 	selectKeyOfOrigin = "SELECT " + keyColumns + ", pg_is_in_recovery(), " + followed(2) + fromKey
@@ -89,6 +95,7 @@ func (s *Store) key(ctx context.Context, id store.ID) (key *store.Key, err error
 	return key, nil
 }
 
+// readKey reads the row of selectKey or selectKeyOfOrigin, and checks the server that gave it.
 func readKey(row pgx.Row) (*store.Key, error) {
 	var hash *string
 	var standby, followed bool
@@ -101,6 +108,9 @@ func readKey(row pgx.Row) (*store.Key, error) {
 }
 
 // DeleteKey implements [store.Store].
+//
+// The deletion is in the log at the commit, also with [store.ErrNotFound]. Until standbys have
+// it, it is not reported.
 func (s *Store) DeleteKey(ctx context.Context, id store.ID, write *store.Write) (_ *store.Key, err error) {
 	ctx, end := s.call(ctx, "delete_key", "delete a key")
 	defer end(&err)
@@ -112,7 +122,7 @@ func (s *Store) DeleteKey(ctx context.Context, id store.ID, write *store.Write) 
 		if err != nil {
 			return nil, err
 		}
-		return sqlstore.KeyOf(keys, id), recordAll(ctx, tx, keys, write)
+		return sqlstore.KeyOf(keys, id), record(ctx, tx, write, keys...)
 	})
 	if err == nil && key == nil {
 		err = store.ErrNotFound
@@ -134,6 +144,8 @@ func deleteKey(ctx context.Context, tx *database, id store.ID) ([]*store.Key, er
 	if _, err := tx.Exec(ctx, "SELECT FROM {keys} WHERE "+doomed+" ORDER BY id FOR UPDATE", uuid(id)); err != nil {
 		return nil, err
 	}
+	// Each row says whether all triggers are there, so with one row it is known. Without a row
+	// there is nothing that they should have logged.
 	logged := true
 	keys, err := collect(ctx, tx, func(row sqlstore.Row) (*store.Key, error) { return scanKey(row, &logged) },
 		"WITH "+noChangeOfTriggers+" DELETE FROM {keys} WHERE "+doomed+" AND "+durable+" RETURNING "+columns+", "+watched, uuid(id))
@@ -159,16 +171,22 @@ func logDeletions(ctx context.Context, tx *database, keys []*store.Key) error {
 	for _, key := range keys {
 		ids = append(ids, key.ID)
 	}
+	// The function takes the lock of the log, which is held until the commit.
 	_, err := tx.Exec(ctx, "SELECT {own}.append($1::uuid[], 'd')", uuids(ids))
 	return err
 }
 
-// rehash replaces a hash. It tells the trigger that logs the change that the new hash
-// belongs to the same key, by a setting that ends with the transaction.
+// rehash replaces a hash. It tells the trigger that logs the change that the new hash belongs to
+// the same key, by a setting that ends with the transaction. A plain UPDATE of another program
+// has no such setting, and is logged as a rekey.
 const rehash = `UPDATE {keys} SET key_hash = $3 WHERE id = $1 AND key_hash = $2
     AND set_config('sidecar.rehashing{mark}', id || ':' || encode(sha256(convert_to($3, 'UTF8')), 'hex'), true) <> ''`
 
 // RehashKey implements [store.Store].
+//
+// The update is one statement with the old hash in its condition, so of two calls with the same old
+// hash one changes the row. Whether standbys have it is not checked: a hash that is lost
+// is made again.
 func (s *Store) RehashKey(ctx context.Context, id store.ID, old, renewed store.Hash) (err error) {
 	ctx, end := s.call(ctx, "rehash_key", "rehash a key")
 	defer end(&err)
@@ -184,11 +202,13 @@ func (s *Store) RehashKey(ctx context.Context, id store.ID, old, renewed store.H
 }
 
 // scanKey reads a key from a row of columns. More are the destinations of the columns after
-// those. If all columns are NULL, the key is zero.
+// those. If all columns are NULL, the key is zero. If there is no row, the error is
+// [store.ErrNotFound].
 func scanKey(row sqlstore.Row, more ...any) (*store.Key, error) {
 	return sqlstore.ScanKey(row, func(texts *[]string) any { return texts }, func(networks *[]netip.Prefix) any { return networks }, more...)
 }
 
+// uuid is an id in the type of pgx, which is never NULL.
 func uuid(id store.ID) pgtype.UUID { return pgtype.UUID{Bytes: id, Valid: true} }
 
 // orNull is uuid, with NULL for the zero id.
@@ -205,7 +225,7 @@ func uuids(ids []store.ID) (all []pgtype.UUID) {
 	return all
 }
 
-// instant returns a time as it is stored. The zero time is NULL.
+// instant returns a time as it is stored. The zero time is NULL. Only microseconds are kept.
 func instant(t time.Time) pgtype.Timestamptz { return pgtype.Timestamptz{Time: t, Valid: !t.IsZero()} }
 
 // These locks keep the acting key from being deleted or changed until the write is
@@ -219,6 +239,9 @@ const (
 )
 
 // allow locks the acting key and checks that it may write.
+//
+// Without an acting key everything is allowed. The errors are [store.ErrActorGone] and those of
+// [store.Acting.Allow].
 func allow(ctx context.Context, tx *database, acting *store.Acting, lock string) error {
 	if acting == nil {
 		return nil

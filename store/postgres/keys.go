@@ -12,8 +12,9 @@ import (
 // maxCounters is how many rows key_count may have before they are replaced by their sum.
 const maxCounters = 500
 
-// compactCount replaces the rows of key_count by their sum. If another instance is doing
-// that, the lock is taken and nothing happens.
+// compactCount replaces the rows of key_count by their sum. If another instance is doing that,
+// the lock is taken and nothing happens. Rows that others insert meanwhile are not seen by the
+// statement, and stay.
 const compactCount = `
 WITH turn AS MATERIALIZED (
     SELECT pg_try_advisory_xact_lock($1) AS mine
@@ -23,6 +24,9 @@ WITH turn AS MATERIALIZED (
 INSERT INTO {own}.key_count (delta) SELECT sum(delta) FROM gone HAVING count(*) > 0`
 
 // Keys implements [store.Store].
+//
+// The count and the page are two statements, so a key that comes in between may be in one of them
+// alone.
 func (s *Store) Keys(ctx context.Context, query *store.KeyQuery) (_ *store.KeyPage, err error) {
 	ctx, end := s.call(ctx, "keys", "list keys")
 	defer end(&err)
@@ -34,6 +38,7 @@ func (s *Store) Keys(ctx context.Context, query *store.KeyQuery) (_ *store.KeyPa
 	return page, nil
 }
 
+// page reads one row more than the page holds. A query for text that no row can have asks nothing.
 func (s *Store) page(ctx context.Context, query *store.KeyQuery) (page *store.KeyPage, ranks []string, err error) {
 	if err := query.Check(); err != nil {
 		return nil, nil, err
@@ -84,6 +89,8 @@ func collectKeys(rows pgx.Rows) (keys []store.Key, ranks []string, err error) {
 	return keys, ranks, err
 }
 
+// selectGranted reads the newest keys by the index system_keys_by_created_at. The collation C
+// orders by bytes, in every locale.
 const selectGranted = `
 SELECT DISTINCT p COLLATE "C" AS permission
 FROM (

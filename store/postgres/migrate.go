@@ -80,14 +80,16 @@ func (s *Store) Migrate(ctx context.Context) error {
 	return s.migrations.Run("the schema", version, func(next sqlstore.Migration) error { return m.apply(ctx, next) })
 }
 
-// migrator is one run of [Store.Migrate].
+// migrator is one run of [Store.Migrate]. Batch grows no more once it was halved. Tries counts
+// the attempts since the last success, so that the log has one line for twenty of them.
 type migrator struct {
 	*Store
 	batch int // rows
 	tries int // without success
 }
 
-// passing are the error codes of what may be different the next time.
+// passing are the error codes of what may be different the next time. They are locks, time
+// limits, deadlocks and serialization.
 var passing = []string{lockNotAvailable, queryCanceled, idleTooLong, deadlockDetected, serializationFailure}
 
 // apply applies a migration, or one batch of it. It leaves the version as it is if there is
@@ -121,6 +123,8 @@ func pause(ctx context.Context, err error) error {
 	}
 }
 
+// migrate is one attempt, in a transaction. The advisory lock makes instances take turns. The
+// version is read after that, so a migration is applied once.
 func (m *migrator) migrate(ctx context.Context, tx pgx.Tx, next sqlstore.Migration) error {
 	if _, err := tx.Exec(ctx, "SELECT pg_advisory_xact_lock($1)", scopeOf(m.ownSchema()).migration); err != nil {
 		return err
@@ -156,6 +160,8 @@ func (m *migrator) migrate(ctx context.Context, tx pgx.Tx, next sqlstore.Migrati
 }
 
 // install applies the first migration.
+//
+// It needs no bounds: nobody uses the tables before they are committed.
 func (m *migrator) install(ctx context.Context, tx pgx.Tx, first sqlstore.Migration) error {
 	keys, err := m.createSchema(ctx, tx)
 	if err != nil {
@@ -195,14 +201,15 @@ var visible = sync.OnceValue(func() string {
 	return class.String()
 })
 
-// script runs the script of a migration. A query without arguments may hold several
-// statements.
+// script runs the script of a migration. A query without arguments may hold several statements.
+// It goes past pgx to the protocol of simple queries, which runs them one after the other.
 func script(ctx context.Context, tx pgx.Tx, db *database, next sqlstore.Migration) error {
 	_, err := tx.Conn().PgConn().Exec(ctx, db.sql(next.Script)).ReadAll()
 	return err
 }
 
-// enter records that a migration was applied.
+// enter records that a migration was applied. The schema of the keys goes with it, so that each
+// later connection finds the table.
 func enter(ctx context.Context, db *database, next sqlstore.Migration) error {
 	_, err := db.Exec(ctx, "INSERT INTO {own}.schema_migrations (version, name, keys_schema) VALUES ($1, $2, $3)",
 		next.Version, next.Name, db.keys)
@@ -213,7 +220,7 @@ func enter(ctx context.Context, db *database, next sqlstore.Migration) error {
 // more. Where the next batch begins is recorded in the transaction of the batch.
 //
 // The statement takes the rows whose id is at least $1, in the order of their ids, $2 at
-// most, locks them in that order, as [recordUse] does, and returns their ids, also of those
+// most, locks them in that order, as lockUsed does, and returns their ids, also of those
 // that it leaves as they are. Rows that come later get the column's default.
 func (m *migrator) fill(ctx context.Context, db *database, next sqlstore.Migration) (more bool, err error) {
 	var from store.ID
@@ -223,10 +230,7 @@ func (m *migrator) fill(ctx context.Context, db *database, next sqlstore.Migrati
 	if err != nil {
 		return false, err
 	}
-	ids, err := collect(ctx, db, func(row sqlstore.Row) (id store.ID, err error) {
-		err = row.Scan(sqlstore.ID(&id))
-		return id, err
-	}, next.Script, uuid(from), m.batch)
+	ids, err := collect(ctx, db, sqlstore.ScanID, next.Script, uuid(from), m.batch)
 	if err != nil {
 		return false, err
 	}
@@ -245,8 +249,9 @@ func (m *migrator) fill(ctx context.Context, db *database, next sqlstore.Migrati
 	return true, err
 }
 
-// behind returns the smallest id that is greater than all of these. There is none if there
-// are no ids, or if one of them is the greatest that there can be.
+// behind returns the smallest id that is greater than all of these. There is none if there are
+// no ids, or if one of them is the greatest that there can be. Ids compare as bytes, as uuid
+// does in PostgreSQL.
 func behind(ids []store.ID) (next store.ID, ok bool) {
 	for _, id := range ids {
 		if string(id[:]) > string(next[:]) {
@@ -272,6 +277,7 @@ func (s *Store) MintKey(ctx context.Context) (store.MintKey, error) {
 	return key, explain(what, err)
 }
 
+// mintKey reads the mint key, which the first migration has stored.
 func mintKey(ctx context.Context, db *database) (store.MintKey, error) {
 	return sqlstore.ScanMintKey(db.QueryRow(ctx, "SELECT key FROM {own}.mint_key"))
 }

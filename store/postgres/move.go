@@ -11,6 +11,10 @@ import (
 )
 
 // Export implements [store.Moving].
+//
+// REPEATABLE READ takes one snapshot for the transaction
+// (https://www.postgresql.org/docs/current/transaction-iso.html). As long as it lasts, VACUUM keeps
+// the rows that it can see.
 func (s *Store) Export(ctx context.Context, to store.Recipient) error {
 	return sqlstore.Export(ctx, to, func(do func(from sqlstore.Source) error) error {
 		// All statements see the same state of the database.
@@ -28,7 +32,8 @@ func (s *Store) Export(ctx context.Context, to store.Recipient) error {
 	})
 }
 
-// exportable refuses a standby, and any schema but the newest.
+// exportable refuses a standby, and any schema but the newest. The errors are [store.ErrStandby]
+// and that the schema has another version.
 func (s *Store) exportable(ctx context.Context, tx pgx.Tx) error {
 	var standby bool
 	if err := tx.QueryRow(ctx, "SELECT pg_is_in_recovery()").Scan(&standby); err != nil {
@@ -64,25 +69,21 @@ func (s source) Records(ctx context.Context, after store.ID, limit int) ([]store
 }
 
 // lockForImport lets nobody else write keys or records, and no server join, until the
-// transaction ends. Others can still read.
+// transaction ends. Others can still read. SHARE ROW EXCLUSIVE conflicts with the lock of every
+// INSERT, UPDATE and DELETE, and with itself.
 const lockForImport = "LOCK TABLE {keys}, {own}.member, {own}.audit_chain, {own}.audit_log IN SHARE ROW EXCLUSIVE MODE"
 
 // Import implements [store.Moving]. The role must own the tables: it must be the role that
 // has migrated the schema.
+//
+// The triggers fire for these keys as for all others. The commit waits for the disk.
 func (s *Store) Import(ctx context.Context, fill func(to store.Recipient) error) error {
 	return sqlstore.Import(fill, func(do func(to store.Recipient) error) error {
-		db, err := s.database(ctx)
-		if err != nil {
-			return explain("import", err)
-		}
-		// This does not use transact, whose transactions may not be idle for long: fill reads
-		// from another store.
-		return explain("import", pgx.BeginTxFunc(ctx, s.pool, pgx.TxOptions{IsoLevel: pgx.ReadCommitted}, func(tx pgx.Tx) error {
-			in := db.on(tx)
-			if err := importable(ctx, in); err != nil {
+		return explain("import", s.patiently(ctx, func(tx *database) error {
+			if err := importable(ctx, tx); err != nil {
 				return err
 			}
-			return do(&recipient{tx: in})
+			return do(&recipient{tx: tx})
 		}))
 	})
 }
@@ -107,6 +108,7 @@ func importable(ctx context.Context, tx *database) error {
 // recipient is a [store.Recipient] that writes by COPY in the transaction of an import.
 type recipient struct{ tx *database }
 
+// MintKey replaces the one that the first migration has made.
 func (r *recipient) MintKey(ctx context.Context, key store.MintKey) error {
 	_, err := r.tx.Exec(ctx, "INSERT INTO {own}.mint_key (key) VALUES ($1) ON CONFLICT (only_row) DO UPDATE SET key = excluded.key", key[:])
 	return explain("import the mint key", err)
@@ -132,6 +134,7 @@ func (r *recipient) Records(ctx context.Context, records []store.AuditRecord) er
 	return r.copy(ctx, "import audit records", table, auditColumns, len(rows), func(i int) []any { return rows[i] })
 }
 
+// copy writes n rows in one command. A row that is there already is [store.ErrConflict].
 func (r *recipient) copy(
 	ctx context.Context, what string, table pgx.Identifier, columns []string, n int, row func(i int) []any,
 ) error {

@@ -22,6 +22,7 @@ func (s *Store) checkServer(ctx context.Context) error {
 			return refuse("the server is %.40s, and a store needs PostgreSQL: "+
 				"it needs LISTEN, advisory locks, deferred triggers and PL/pgSQL as they are there", product)
 		}
+		// The version as a number, such as 160002, is in every PostgreSQL since 8.2.
 		var version int
 		var procedural bool
 		err := tx.QueryRow(ctx, "SELECT current_setting('server_version_num')::int, "+
@@ -65,8 +66,8 @@ func productOf(version string) string {
 // minVersion is PostgreSQL 13.
 const minVersion = 13_00_00
 
-// supported judges a server that says it is PostgreSQL. Aurora DSQL says so, and has no
-// language but SQL, no triggers and no sequences:
+// supported judges a server that says it is PostgreSQL. Aurora DSQL says so, and has no language
+// but SQL, no triggers and no sequences:
 // https://docs.aws.amazon.com/aurora-dsql/latest/userguide/working-with-postgresql-compatibility-unsupported-features.html
 func supported(version int, procedural bool) error {
 	switch {

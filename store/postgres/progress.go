@@ -11,6 +11,9 @@ import (
 )
 
 // Barrier implements [store.Store].
+//
+// Append takes the lock of the log, and keeps it until the commit is visible. So every change that
+// was committed before has a lower rev. A server of another history enters nothing.
 func (s *Store) Barrier(ctx context.Context) (rev int64, err error) {
 	err = s.retry(func() error {
 		rev, err = s.barrier(ctx)
@@ -44,8 +47,10 @@ func (s *Store) barrier(ctx context.Context) (rev int64, err error) {
 	return rev, standbys.err()
 }
 
-// progressColumns are the columns after serverColumns, and their tables. There is one row
-// for each awaited member. Without any there is one row whose member is NULL.
+// progressColumns are the columns after serverColumns, and their tables. There is one row for
+// each awaited member. Without any there is one row whose member is NULL. Members come by the
+// time when they joined. A deletion may be in the log more than once, and the cuts of all its
+// entries count.
 const progressColumns = `, ` + watched + `, head.rev, head.tag, cut.requests, ` + sqlstore.MemberColumns + `
 FROM (SELECT rev, tag FROM {own}.change_log ORDER BY rev DESC LIMIT 1) AS head
 CROSS JOIN (
@@ -56,6 +61,8 @@ LEFT JOIN {own}.member m ON $2::uuid[] IS NULL OR m.id = ANY ($2)
 ORDER BY m.joined_at, m.id`
 
 // Progress implements [store.Store].
+//
+// It is one statement, so the head, the members and the cuts are of one state.
 func (s *Store) Progress(ctx context.Context, keys, awaited []store.ID) (_ *store.Progress, err error) {
 	ctx, end := s.call(ctx, "progress", "look at the instances")
 	defer end(&err)
@@ -76,19 +83,21 @@ func (s *Store) Progress(ctx context.Context, keys, awaited []store.ID) (_ *stor
 	return progress, nil
 }
 
-// Leave implements [store.Store].
+// Leave implements [store.Store]. Its reported cuts stay: they belong to the entries of the log.
 func (s *Store) Leave(ctx context.Context, member store.ID) error {
 	_, err := s.exec(ctx, "DELETE FROM {own}.member WHERE id = $1", uuid(member))
 	return explain("leave", err)
 }
 
-// Reap implements [store.Store].
+// Reap implements [store.Store]. The heartbeat is in the condition, so a member that has renewed
+// meanwhile stays.
 func (s *Store) Reap(ctx context.Context, member store.ID, heartbeat int64) (bool, error) {
 	tag, err := s.exec(ctx, "DELETE FROM {own}.member WHERE id = $1 AND beat = $2", uuid(member), heartbeat)
 	return err == nil && tag.RowsAffected() == 1, explain("remove an instance", err)
 }
 
-// Prune implements [store.Store].
+// Prune implements [store.Store]. It also removes the rows of the table deletion, whose trigger
+// has entered them into the log. The cuts go with their entries, by their foreign key.
 func (s *Store) Prune(ctx context.Context, keep int) error {
 	_, err := s.exec(ctx, `
 WITH logged AS (DELETE FROM {own}.deletion)

@@ -96,6 +96,11 @@ func TestACancelledWaitForStandbysIsNoSuccess(t *testing.T) {
 		call func() error
 	}{
 		{"a deletion", func() error { _, err := s.DeleteKey(t.Context(), key.ID, nil); return err }},
+		{"keys that are added", func() error {
+			return s.AddKeys(t.Context(), func(add func([]store.Key) error) error {
+				return add([]store.Key{{ID: store.ID{9}, Label: "added", Hash: "$argon2id$added", CreatedAt: time.Now(), CreatedBy: "import"}})
+			})
+		}},
 		{"a barrier", func() error { _, err := s.Barrier(t.Context()); return err }},
 		{"a member", func() error {
 			return during(func(feed store.Feed) error {

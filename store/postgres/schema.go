@@ -24,10 +24,11 @@ const defaultSchema = "sidecar"
 // keysTable is the name of the table that other services read and write.
 const keysTable = "system_keys"
 
-// maxName is how many bytes of a name PostgreSQL keeps (NAMEDATALEN - 1).
+// maxName is how many bytes of a name PostgreSQL keeps (NAMEDATALEN - 1). It cuts longer ones
+// with a notice alone, and they would name another schema.
 const maxName = 63
 
-// CheckSchema returns what is wrong with the name of a schema.
+// CheckSchema returns what is wrong with the name of a schema. It asks no server.
 func CheckSchema(name string) error {
 	switch {
 	case name == "" || len(name) > maxName:
@@ -109,8 +110,9 @@ func newInstallation(own, keys, origin string) *installation {
 	return i
 }
 
-// sql returns a statement with the names of this installation. It remembers what it
-// returns: there are only as many statements as the program makes of its constants.
+// sql returns a statement with the names of this installation. It remembers what it returns:
+// there are only as many statements as the program makes of its constants. Any number of
+// goroutines may call it.
 func (i *installation) sql(statement string) string {
 	i.mu.RLock()
 	text, ok := i.texts[statement]
@@ -124,7 +126,8 @@ func (i *installation) sql(statement string) string {
 	return text
 }
 
-// table returns the name of a table in the installation's own schema.
+// table returns the name of a table in the installation's own schema. COPY takes the name in
+// parts, not as SQL.
 func (i *installation) table(name string) pgx.Identifier { return pgx.Identifier{i.own, name} }
 
 // runner is a pool, a connection or a transaction.
@@ -161,10 +164,12 @@ func (db *database) Exec(ctx context.Context, statement string, args ...any) (pg
 	return db.runner.Exec(ctx, db.sql(statement), args...)
 }
 
+// errNoSchema means that [Store.Migrate] has not made the schema yet.
 var errNoSchema = errors.New("the database has no schema of system keys yet")
 
-// database returns the pool with the names of the store's tables. It finds these out once,
-// and then checks the server too.
+// database returns the pool with the names of the store's tables. It finds these out once, and
+// then checks the server too. If two calls find it out at once, both get what the first one has
+// stored.
 func (s *Store) database(ctx context.Context) (*database, error) {
 	if db := s.found.Load(); db != nil {
 		return db, nil
@@ -194,6 +199,9 @@ type state struct {
 }
 
 // state reads what the database records, and refuses a DSN that leads to another table.
+//
+// The version is 0 without a schema. The error is a [*store.RefusedError] if the search_path leads
+// elsewhere, or if the schema was renamed.
 func (s *Store) state(ctx context.Context, db runner) (state, error) {
 	var now state
 	own, exists := s.ownSchema(), false
@@ -245,7 +253,8 @@ func refuse(format string, args ...any) error {
 }
 
 // createSchema creates the schema of a new store, if there is none, and the table of applied
-// migrations. It returns the schema in which system_keys is to be made.
+// migrations. It returns the schema in which system_keys is to be made. The errors are
+// [*store.RefusedError] for a database or a schema in which a store cannot be.
 func (s *Store) createSchema(ctx context.Context, tx pgx.Tx) (keys string, err error) {
 	var encoding string
 	var occupied, exists, everybody bool

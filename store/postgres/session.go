@@ -20,7 +20,7 @@ const keyProof = "sha256(convert_to(k.key_hash, 'UTF8'))"
 const insertSession = "INSERT INTO {own}.session (digest, key_id, key_proof, expires_at) " +
 	"SELECT $1, k.id, " + keyProof + ", $3 FROM {keys} k WHERE k.id = $2 FOR SHARE"
 
-// CreateSession implements [store.Sessions].
+// CreateSession implements [store.Sessions]. A digest that is taken is [store.ErrConflict].
 func (s *Store) CreateSession(ctx context.Context, session *store.Session) (err error) {
 	ctx, end := s.call(ctx, "create_session", "create a session")
 	defer end(&err)
@@ -44,7 +44,8 @@ const fromSession = " FROM (VALUES (true)) AS one LEFT JOIN (" +
 var selectSession = "SELECT " + columns + ", found IS NOT NULL, pg_is_in_recovery(), " + followed(3) + fromSession
 
 // Session implements [store.Sessions]. The end of a session is not in the change log, so the
-// condition atPlace would not be enough.
+// condition atPlace would not be enough. A session that has expired, and one whose key is gone,
+// is [store.ErrNotFound].
 func (s *Store) Session(ctx context.Context, digest [32]byte, now time.Time) (_ *store.Key, err error) {
 	ctx, end := s.call(ctx, "session", "read a session")
 	defer end(&err)
@@ -56,9 +57,11 @@ func (s *Store) Session(ctx context.Context, digest [32]byte, now time.Time) (_ 
 	})
 }
 
+// deleteSession waits for the disk: a session that was ended must not come back after a crash.
 const deleteSession = "DELETE FROM {own}.session WHERE digest = $1 AND " + durable
 
-// EndSession implements [store.Sessions].
+// EndSession implements [store.Sessions]. It fails if a standby that is waited for may not have
+// it.
 func (s *Store) EndSession(ctx context.Context, digest [32]byte) (err error) {
 	ctx, end := s.call(ctx, "end_session", "end a session")
 	defer end(&err)
@@ -66,9 +69,11 @@ func (s *Store) EndSession(ctx context.Context, digest [32]byte) (err error) {
 	return err
 }
 
+// insertNonce waits for the disk, since a nonce that is forgotten could be used twice.
 const insertNonce = "INSERT INTO {own}.nonce (digest, expires_at) SELECT $1, $2 WHERE " + durable
 
-// SpendNonce implements [store.Sessions].
+// SpendNonce implements [store.Sessions]. The primary key lets one instance win. The second one
+// waits for the commit of the first, and gets [store.ErrConflict].
 func (s *Store) SpendNonce(ctx context.Context, digest [32]byte, expires time.Time) (err error) {
 	ctx, end := s.call(ctx, "spend_nonce", "spend a nonce")
 	defer end(&err)
@@ -80,7 +85,10 @@ func (s *Store) SpendNonce(ctx context.Context, digest [32]byte, expires time.Ti
 var pruneSessions = []string{pruneFrom("{own}.session"), pruneFrom("{own}.nonce")}
 
 // pruneFrom skips locked rows and waits for nobody. The deletion of a key also ends its
-// sessions, and the two could wait for each other in a circle.
+// sessions, and the two could wait for each other in a circle. The index by expiry gives the
+// oldest rows. ctid is the place of a row
+// (https://www.postgresql.org/docs/current/ddl-system-columns.html), so the rows are not looked
+// up by their keys again.
 func pruneFrom(table string) string {
 	return "DELETE FROM " + table + " WHERE ctid = ANY (ARRAY(" +
 		"SELECT ctid FROM " + table + " WHERE expires_at <= $1 ORDER BY expires_at LIMIT $2 FOR UPDATE SKIP LOCKED))"
@@ -89,6 +97,7 @@ func pruneFrom(table string) string {
 const anyExpired = "SELECT EXISTS (SELECT FROM {own}.session WHERE expires_at <= $1) OR EXISTS (SELECT FROM {own}.nonce WHERE expires_at <= $1)"
 
 // PruneSessions implements [store.Sessions]. Without anything to remove it is one statement.
+// Each table is a transaction of its own, so the first one stays pruned if the second one fails.
 func (s *Store) PruneSessions(ctx context.Context, now time.Time, limit int) (pruned int, err error) {
 	const what = "prune sessions"
 	db, err := s.database(ctx)
@@ -109,6 +118,8 @@ func (s *Store) PruneSessions(ctx context.Context, now time.Time, limit int) (pr
 	return pruned, nil
 }
 
+// publishSigningKey returns no row if the id belongs to another public key. It tells whether there
+// are expired keys. As the snapshot is from before, the key itself counts as it was.
 const publishSigningKey = `
 INSERT INTO {own}.signing_key AS k (id, public, expires_at)
 SELECT $1, $2, clock_timestamp() + $3 * interval '1 microsecond' WHERE ` + durable + `
@@ -133,6 +144,8 @@ func (s *Store) PublishSigningKey(ctx context.Context, key store.SigningKey, lif
 }
 
 // SigningKeys implements [store.Store].
+//
+// The clock is the server's, as when the expiry was set.
 func (s *Store) SigningKeys(ctx context.Context) (_ []store.SigningKey, err error) {
 	ctx, end := s.call(ctx, "signing_keys", "read the signing keys")
 	defer end(&err)

@@ -52,8 +52,10 @@ func (s *statement) bind(arg any) string {
 	return "$" + strconv.Itoa(len(s.args))
 }
 
-// pageStatement selects one row more than the page holds. A row has the columns of a key,
-// and the rank for [store.KeyPage.Cut].
+// pageStatement selects one row more than the page holds. A row has the columns of a key, and
+// the rank for [store.KeyPage.Cut]. A comparison of rows, such as (label, id) > ($1, $2), goes
+// on behind the cursor within the index of the order
+// (https://www.postgresql.org/docs/current/functions-comparisons.html, rows).
 func pageStatement(query *store.KeyQuery, how access) *statement {
 	s := &statement{}
 	by := order[query.Sort]
@@ -62,6 +64,7 @@ func pageStatement(query *store.KeyQuery, how access) *statement {
 		direction, beyond = " DESC", "<"
 	}
 	source, conditions := "{keys}", s.filters(query, how)
+	// The fence of MATERIALIZED keeps the planner from walking the index of the order.
 	if how == gather {
 		s.text = "WITH found AS MATERIALIZED (SELECT " + columns + " FROM {keys}" + sqlstore.Where(conditions) + ") "
 		source, conditions = "found", nil
@@ -114,7 +117,8 @@ func countStatement(query *store.KeyQuery) *statement {
 	return s
 }
 
-// filters returns the conditions of the query's filters.
+// filters returns the conditions of the query's filters. It binds their arguments in the order
+// of the text.
 func (s *statement) filters(query *store.KeyQuery, how access) (conditions []string) {
 	// A walk reads the index of the order, from the cursor on if there is one. So the
 	// condition that the cursor implies must not be where the walk begins.

@@ -1,5 +1,5 @@
-// Package postgres keeps system keys in a PostgreSQL database, which any number
-// of instances share. It needs PostgreSQL 13 or later.
+// Package postgres keeps system keys in a PostgreSQL database, which any number of instances
+// share. It needs PostgreSQL 13 or later.
 //
 // The table system_keys has types that other services can read and write in plain SQL. Its
 // constraints refuse values that would not work, and its triggers update the tables that
@@ -36,8 +36,8 @@ const (
 	// pool_health_check_period. An instance at rest keeps the connection that listens.
 	maxIdle   = 30 * time.Second
 	idleCheck = 15 * time.Second
-	// connectTimeout bounds one attempt to connect unless the DSN or the
-	// environment sets another bound.
+	// connectTimeout bounds one attempt to connect unless the DSN or the environment sets
+	// another bound.
 	connectTimeout = 3 * time.Second
 	// applicationName shows in pg_stat_activity unless the DSN sets another.
 	applicationName = "caddy-system-keys"
@@ -45,17 +45,22 @@ const (
 
 // Store is a [store.Store] in a PostgreSQL database. See [Open].
 type Store struct {
+	// pool serves all calls but those of feeds, which have a connection each.
 	pool *pgxpool.Pool
 	// migrations are the built-in ones, except in tests.
 	migrations sqlstore.Migrations
 	schema     string // or empty; see [Options]
 	logger     *slog.Logger
-	found      atomic.Pointer[database] // see [Store.database]
-	closed     atomic.Bool
-	follows    atomic.Bool // a table of another service, by the last view
-	backlog    rate.Sometimes
-	seen       store.Seen
-	calls      observe.Calls
+	// found is nil until a first call has found the tables and has checked the server.
+	found atomic.Pointer[database] // see [Store.database]
+	// closed keeps new feeds from opening. The pool refuses all other calls itself.
+	closed  atomic.Bool
+	follows atomic.Bool // a table of another service, by the last view
+	// backlog bounds how often the log says that last uses do not flow back.
+	backlog rate.Sometimes
+	// seen is the history that a feed has seen last. Calls compare the server with it.
+	seen  store.Seen
+	calls observe.Calls
 	// poolOrigin is the origin that the pool's connections were last renewed for.
 	poolOrigin atomic.Pointer[string]
 }
@@ -137,7 +142,8 @@ func Open(ctx context.Context, dsn string, o Options) (*Store, error) {
 func (s *Store) Observe(meter observe.Meter) { s.calls.Observe(meter) }
 
 // call begins a call that is measured. End also turns the error of pgx into an error of the
-// contract; see [explain].
+// contract; see [explain]. Operation names the call for traces and meters, and what names it in
+// errors.
 func (s *Store) call(ctx context.Context, operation, what string) (_ context.Context, end func(err *error)) {
 	ctx, measured := s.calls.Begin(ctx, operation)
 	return ctx, func(err *error) {
@@ -146,14 +152,16 @@ func (s *Store) call(ctx context.Context, operation, what string) (_ context.Con
 	}
 }
 
-// Close implements [store.Store].
+// Close implements [store.Store]. It waits until all connections have come back to the pool.
+// Calls after that return [store.ErrClosed].
 func (s *Store) Close() error {
 	s.closed.Store(true)
 	s.pool.Close()
 	return nil
 }
 
-// collect returns all rows of a query.
+// collect returns all rows of a query. An error of scan ends the reading and is returned.
+// Without rows the slice is empty.
 func collect[T any](
 	ctx context.Context, db *database, scan func(row sqlstore.Row) (T, error), statement string, args ...any,
 ) ([]T, error) {

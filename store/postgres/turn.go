@@ -26,13 +26,16 @@ const watched = `(
     ) AND NOT EXISTS (SELECT FROM pg_inherits WHERE to_regclass('{keys}') IN (inhrelid, inhparent))
 )`
 
-// withPlace says whether the turn's place is in the log.
+// withPlace says whether the turn's place is in the log. A CTE that is MATERIALIZED is read
+// once, and all parts of the statement see the same answer.
 const withPlace = `place AS MATERIALIZED (
     SELECT EXISTS (SELECT FROM {own}.change_log WHERE rev = $2 AND tag = $3) AS known
 )`
 
 // renewMember updates the member's row and enters the cuts. All parts of a statement see the
 // database as it was before the statement, with all changes up to some rev and none after.
+// Applied never goes down. A cut of a change that was pruned is left out by the join. A member
+// that is not there renews nothing, and enters no cuts.
 const renewMember = `, renewed AS (
     UPDATE {own}.member SET beat = {own}.random_tag(), seen_at = clock_timestamp(),
         applied = CASE WHEN (SELECT known FROM place) THEN greatest(applied, $2) ELSE applied END
@@ -87,6 +90,9 @@ FROM chores, (SELECT rev, tag FROM {own}.change_log ORDER BY rev DESC LIMIT 1) A
 ) AS log`
 
 // Renew implements [store.Feed].
+//
+// It is one statement, and so one transaction and one round trip. An error that the session is
+// read-only becomes a view of a standby.
 func (f *feed) Renew(ctx context.Context, turn *store.Turn) (*store.View, error) {
 	const what = "renew the lease"
 	revs, requests := make([]int64, 0, len(turn.Cuts)), make([]int64, 0, len(turn.Cuts))
@@ -110,6 +116,8 @@ func (f *feed) Renew(ctx context.Context, turn *store.Turn) (*store.View, error)
 }
 
 // Pull implements [store.Feed].
+//
+// It only reads, and works on a standby too, whose view says that it is one.
 func (f *feed) Pull(ctx context.Context, turn *store.Turn) (*store.View, error) {
 	view, err := f.view(ctx, "WITH "+withPlace+noChores+" SELECT EXISTS (SELECT FROM {own}.member WHERE id = $1)",
 		arguments(turn)...)
@@ -120,6 +128,7 @@ func (f *feed) Pull(ctx context.Context, turn *store.Turn) (*store.View, error) 
 	return view, nil
 }
 
+// arguments are the first four of every turn: the member, its place, and the limit.
 func arguments(turn *store.Turn) []any {
 	return []any{uuid(turn.Member), turn.Applied.Rev, turn.Applied.Tag, turn.Limit}
 }
@@ -156,7 +165,8 @@ func (f *feed) view(ctx context.Context, member string, args ...any) (*store.Vie
 	})
 }
 
-// silentMembers are the columns of [store.View.Silent].
+// silentMembers are the columns of [store.View.Silent]. The columns are arrays of one length, in
+// one order: a view is one row.
 type silentMembers struct {
 	ids              []pgtype.UUID
 	heartbeats, ttls []int64
@@ -173,7 +183,8 @@ func (s *silentMembers) members() []store.Member {
 
 func milliseconds(n int64) time.Duration { return time.Duration(n) * time.Millisecond }
 
-// changes makes the changes of their columns.
+// changes makes the changes of their columns. The columns are arrays of one length. A kind is
+// the first letter of an op.
 func changes(revs, tags []int64, ops []string, keys []pgtype.UUID, times []time.Time) []store.Change {
 	all := make([]store.Change, 0, len(revs))
 	for i := range revs {

@@ -13,6 +13,7 @@ import (
 // in the first place. WHERE also tells the parser that ON does not belong to a join
 // (https://sqlite.org/lang_upsert.html section 2.2).
 const (
+	// living is the source of the rows whose keys are there. No key can go before the commit.
 	living = " FROM json_each(?1) WHERE value ->> 0 IN (SELECT id FROM system_keys) "
 
 	// recordFirstUse comes before recordLastUse. For a key that was used before its activity
@@ -24,6 +25,8 @@ FROM json_each(?1) AS u JOIN system_keys k ON k.id = u.value ->> 0 WHERE true
 GROUP BY k.id
 ON CONFLICT (key_id) DO UPDATE SET first_at = min(first_at, excluded.first_at)`
 
+	// recordLastUse only moves the last use on, so the order of batches does not matter. The
+	// trigger of the change log does not look at this column.
 	recordLastUse = `
 UPDATE system_keys SET last_used_at = uses.at
 FROM (SELECT value ->> 0 AS id, max(value ->> 2) AS at FROM json_each(?1) GROUP BY 1) AS uses
@@ -36,12 +39,16 @@ UPDATE system_keys AS old SET expires_at = min(old.ends_at, ?2 + 1000 * max(old.
 FROM json_each(?1) AS u JOIN system_keys AS successor ON successor.id = u.value ->> 0
 WHERE successor.last_used_at = 0 AND old.id = successor.replaces AND old.replaced_by = successor.id`
 
+	// recordDays, recordNetworks and recordAsked add up the rows of a batch first: it may have
+	// several for the same place.
 	recordDays = `
 INSERT INTO key_day (key_id, day, requests, denied)
 SELECT value ->> 0, value ->> 1, sum(value ->> 2), sum(value ->> 3)` + living + `
 GROUP BY 1, 2
 ON CONFLICT (key_id, day) DO UPDATE SET requests = requests + excluded.requests, denied = denied + excluded.denied`
 
+	// endDays takes ?2 as the first day that is kept. It looks at the keys of the batch alone:
+	// those of others end at their next use.
 	endDays = `DELETE FROM key_day WHERE key_id IN (SELECT value ->> 0 FROM json_each(?1)) AND day < ?2`
 
 	// recordNetworks takes ?2 as the time after which a network is new again. The very first
@@ -57,6 +64,7 @@ ON CONFLICT (key_id, network) DO UPDATE SET
     first_at = min(first_at, excluded.first_at), last_at = max(last_at, excluded.last_at),
     requests = requests + excluded.requests`
 
+	// recordAsked keeps the time of the last request for each permission.
 	recordAsked = `
 INSERT INTO key_asked (key_id, permission, last_at)
 SELECT value ->> 0, value ->> 1, max(value ->> 2)` + living + `
@@ -79,6 +87,10 @@ DELETE FROM key_asked WHERE (key_id, permission) IN (
 )
 
 // RecordUse implements [store.Store].
+//
+// The steps are one transaction, in this order: first use, end of the replaced key, last use.
+// The first two read the last use as it was before. Without anything to write it takes no
+// writer's turn.
 func (s *Store) RecordUse(ctx context.Context, uses []store.Use) (err error) {
 	ctx, end := s.calls.Begin(ctx, "record_use")
 	defer end(&err)
@@ -121,6 +133,7 @@ func (s *Store) RecordUse(ctx context.Context, uses []store.Use) (err error) {
 			if len(step.rows) == 0 {
 				continue
 			}
+			// One argument takes all rows, and one statement writes them.
 			batch, err := json.Marshal(step.rows)
 			if err != nil {
 				return err
@@ -134,6 +147,8 @@ func (s *Store) RecordUse(ctx context.Context, uses []store.Use) (err error) {
 }
 
 // Activity implements [store.Activities].
+//
+// All parts are of one state. A key that was never used has zero times.
 func (s *Store) Activity(ctx context.Context, id store.ID) (_ *store.Activity, err error) {
 	ctx, end := s.calls.Begin(ctx, "activity")
 	defer end(&err)
@@ -160,7 +175,8 @@ func (s *Store) Activity(ctx context.Context, id store.ID) (_ *store.Activity, e
 	})
 }
 
-// Asked implements [store.Activities].
+// Asked implements [store.Activities]. The primary key of the table begins with the key, so that
+// it serves the search.
 func (s *Store) Asked(ctx context.Context, ids []store.ID) (_ map[store.ID][]string, err error) {
 	ctx, end := s.calls.Begin(ctx, "asked")
 	defer end(&err)
@@ -184,6 +200,9 @@ const due = ` FROM key_network n JOIN key_activity a ON a.key_id = n.key_id JOIN
         AND (SELECT count(*) FROM key_network o WHERE o.key_id = n.key_id) < ?2`
 
 // ReportNetworks implements [store.Activities].
+//
+// The look, the marks and the records are one transaction of the writer, so of two instances one
+// reports. It looks again there: another process may have reported since the first look.
 func (s *Store) ReportNetworks(
 	ctx context.Context, record func(*store.NetworkReport) store.AuditRecord, sealer store.Sealer,
 ) (err error) {

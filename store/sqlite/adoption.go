@@ -16,6 +16,10 @@ import (
 )
 
 // selectAdopted takes one digest, and selectUnadopted one era. See forMany for more.
+//
+// Both compare the proof of an entry with the hash that the key has now. So an entry does not
+// count for a row that another program has put in the place of the key's. In selectUnadopted the
+// inner limit ends the count, so that one walk along the index system_keys_foreign is enough.
 const (
 	selectAdopted = "SELECT k.id, k.key_hash FROM adopted_key a JOIN system_keys k ON k.id = a.key_id AND k.minted = 0 " +
 		"AND a.key_proof = " + keyProof + " WHERE a.digest IN (?) LIMIT 1"
@@ -33,6 +37,9 @@ const keyProof = "caddy_system_keys_proof(k.key_hash)"
 
 var _ = registerProof()
 
+// registerProof makes keyProof known to all connections of the driver, once for the process.
+// Deterministic lets SQLite reuse a value within a statement
+// (https://sqlite.org/deterministic.html).
 func registerProof() struct{} {
 	sqlite3.MustRegisterDeterministicScalarFunction("caddy_system_keys_proof", 1,
 		func(_ *sqlite3.FunctionContext, args []driver.Value) (driver.Value, error) {
@@ -45,17 +52,20 @@ func registerProof() struct{} {
 	return struct{}{}
 }
 
+// proof is the SHA-256 of a hash. An entry has it instead of the hash.
 func proof(hash store.Hash) []byte {
 	sum := sha256.Sum256([]byte(hash))
 	return sum[:]
 }
 
-// forMany gives the list of a statement n placeholders, which may be 0.
+// forMany gives the list of a statement n placeholders, which may be 0. The list IN () is none
+// in standard SQL, but SQLite takes it as empty (https://sqlite.org/lang_expr.html, about IN).
 func forMany(statement string, n int) string {
 	return strings.Replace(statement, "IN (?)", "IN ("+strings.TrimSuffix(strings.Repeat("?, ", n), ", ")+")", 1)
 }
 
-// Adopted implements [store.Adoption].
+// Adopted implements [store.Adoption]. With several digests that are entered, any one of their
+// keys is the answer.
 func (s *Store) Adopted(ctx context.Context, digests [][32]byte) (_ store.Candidate, err error) {
 	ctx, end := s.calls.Begin(ctx, "adopted")
 	defer end(&err)
@@ -68,7 +78,8 @@ func (s *Store) Adopted(ctx context.Context, digests [][32]byte) (_ store.Candid
 	})
 }
 
-// Adopt implements [store.Adoption].
+// Adopt implements [store.Adoption]. The look at the key and the entry are one transaction, and
+// the hash cannot change in between.
 func (s *Store) Adopt(ctx context.Context, key *store.AdoptedKey) (err error) {
 	ctx, end := s.calls.Begin(ctx, "adopt")
 	defer end(&err)
@@ -84,7 +95,7 @@ func (s *Store) Adopt(ctx context.Context, key *store.AdoptedKey) (err error) {
 	})
 }
 
-// Unadopted implements [store.Adoption].
+// Unadopted implements [store.Adoption]. Each row has the total, so without a row it stays 0.
 func (s *Store) Unadopted(
 	ctx context.Context, eras [][32]byte, now time.Time, limit int,
 ) (keys []store.Candidate, total int, err error) {
@@ -101,6 +112,7 @@ func (s *Store) Unadopted(
 	return keys, total, err
 }
 
+// blobs returns one argument for each value.
 func blobs(values [][32]byte) []any {
 	args := make([]any, len(values))
 	for i := range values {

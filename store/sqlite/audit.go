@@ -13,10 +13,14 @@ import (
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
+// insertAudit takes a row of [sqlstore.Values.AuditRows].
 const insertAudit = "INSERT INTO audit_log (" + sqlstore.AuditColumns + ") " +
 	"VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 
 // AppendAudit implements [store.AuditLog].
+//
+// The id of its newest record is the primary key of a row. If it is taken, the error is
+// [store.ErrConflict]: the records of an earlier attempt are there.
 func (s *Store) AppendAudit(ctx context.Context, chain store.ID, records []store.AuditRecord, sealer store.Sealer) (err error) {
 	ctx, end := s.calls.Begin(ctx, "append_audit")
 	defer end(&err)
@@ -25,28 +29,19 @@ func (s *Store) AppendAudit(ctx context.Context, chain store.ID, records []store
 	})
 }
 
-// record writes the record of a change in its transaction.
-func record(ctx context.Context, tx *sql.Tx, key *store.Key, write *store.Write) error {
-	return recordAll(ctx, tx, []*store.Key{key}, write)
-}
-
-// recordAll is record for several keys.
-func recordAll(ctx context.Context, tx *sql.Tx, keys []*store.Key, write *store.Write) error {
-	records := make([]store.AuditRecord, 0, len(keys))
-	for _, key := range keys {
-		if record, ok := write.Records(key); ok {
-			records = append(records, record)
-		}
-	}
-	if len(records) == 0 {
-		return nil
-	}
-	return appendAudit(ctx, tx, store.SharedChain, records, write.Sealer)
+// record writes the records of a change of keys in its transaction. Without them a deletion
+// leaves the records that the trigger makes.
+func record(ctx context.Context, tx *sql.Tx, write *store.Write, keys ...*store.Key) error {
+	return sqlstore.Record(write, keys, func(records []store.AuditRecord) error {
+		return appendAudit(ctx, tx, store.SharedChain, records, write.Sealer)
+	})
 }
 
 // errTakenPlace says that the chain has another record in a record's place.
 var errTakenPlace = errors.New("the place in the chain is taken")
 
+// appendAudit seals records in the transaction, unless the sealer is nil, and writes them. Records
+// that follow one another may share a row.
 func appendAudit(ctx context.Context, tx *sql.Tx, chain store.ID, records []store.AuditRecord, sealer store.Sealer) error {
 	if sealer != nil {
 		if err := sealNext(ctx, tx, chain, records, sealer); err != nil {
@@ -70,8 +65,8 @@ func appendAudit(ctx context.Context, tx *sql.Tx, chain store.ID, records []stor
 	return nil
 }
 
-// sealNext gives the records their places behind the head of the chain. The
-// transaction is the only one that writes.
+// sealNext gives the records their places behind the head of the chain. The transaction is the
+// only one that writes. A chain that is not there yet begins with these records.
 func sealNext(ctx context.Context, tx *sql.Tx, chain store.ID, records []store.AuditRecord, sealer store.Sealer) error {
 	var head store.AuditMark
 	// The head, or the last record that is there if somebody set the head back.
@@ -96,6 +91,9 @@ func auditRecords(ctx context.Context, tx *sql.Tx, statement string, args ...any
 }
 
 // SealAudit implements [store.AuditLog].
+//
+// Records without a seal are those of the command line and of the trigger. The seal keeps their
+// order by id, which is that of time. The index audit_log_unsealed finds them.
 func (s *Store) SealAudit(ctx context.Context, limit int, sealer store.Sealer) (sealed int, err error) {
 	const what = "seal audit records"
 	const waiting = "SELECT " + sqlstore.AuditColumns + " FROM audit_log " +
@@ -125,7 +123,10 @@ func (s *Store) SealAudit(ctx context.Context, limit int, sealer store.Sealer) (
 		}
 		return nil
 	})
-	return len(records), err
+	if err != nil {
+		return 0, err
+	}
+	return len(records), nil
 }
 
 // values writes ids as text, and times in microseconds since the Unix epoch.

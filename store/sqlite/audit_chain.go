@@ -16,11 +16,16 @@ func (s *Store) AuditChains(ctx context.Context) ([]store.AuditChain, error) {
 	})
 }
 
+// auditChains returns every chain, in the order of their ids.
 func auditChains(ctx context.Context, tx *sql.Tx) ([]store.AuditChain, error) {
 	return collect(ctx, tx, sqlstore.ScanChain, "SELECT "+sqlstore.ChainColumns+" FROM audit_chain ORDER BY id")
 }
 
 // AuditLinks implements [store.AuditLog].
+//
+// A row may hold up to [sqlstore.RowRecords] records, and seq is that of its newest. So the row
+// with the first record after seq is among those whose seq is higher. The inner query sums up how
+// many records come before each row, and stops when there are enough.
 func (s *Store) AuditLinks(ctx context.Context, chain store.ID, seq int64, limit int) ([]store.AuditRecord, error) {
 	records, err := result(ctx, s.read, "read a chain of audit records", func(tx *sql.Tx) ([]store.AuditRecord, error) {
 		return auditRecords(ctx, tx, "SELECT "+sqlstore.AuditColumns+" FROM audit_log WHERE id IN ("+
@@ -31,7 +36,8 @@ func (s *Store) AuditLinks(ctx context.Context, chain store.ID, seq int64, limit
 	return sqlstore.Following(records, seq, limit), err
 }
 
-// AuditUnsealed implements [store.AuditLog].
+// AuditUnsealed implements [store.AuditLog]. The partial index audit_log_unsealed has these rows
+// alone.
 func (s *Store) AuditUnsealed(ctx context.Context) (all, foreign int, err error) {
 	err = s.read(ctx, "count audit records", func(tx *sql.Tx) error {
 		return tx.QueryRowContext(ctx, "SELECT count(*), count(*) FILTER (WHERE actor_type NOT IN ('cli', 'sql')) "+
@@ -41,6 +47,8 @@ func (s *Store) AuditUnsealed(ctx context.Context) (all, foreign int, err error)
 }
 
 // PruneAudit implements [store.AuditLog].
+//
+// Each chain is a transaction of its own, and so are the records without one.
 func (s *Store) PruneAudit(ctx context.Context, before time.Time, limit int, sealer store.Sealer) (int, error) {
 	const what = "prune the audit log"
 	chains, err := s.AuditChains(ctx)
@@ -58,6 +66,9 @@ func (s *Store) PruneAudit(ctx context.Context, before time.Time, limit int, sea
 	return sqlstore.PruneAudit(chains, before, chain, unsealed)
 }
 
+// pruneChain removes the oldest records of one chain, and moves its anchor to the newest of them.
+// Both are one transaction: a reader never finds a gap between the anchor and the first record.
+// Chain is as it was read before. Another process may have pruned since, and then fewer rows match.
 func pruneChain(
 	ctx context.Context, tx *sql.Tx, chain *store.AuditChain, floor store.ID, limit int, sealer store.Sealer,
 ) (int, error) {

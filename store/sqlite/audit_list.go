@@ -11,7 +11,7 @@ import (
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
-// Audit implements [store.AuditLog].
+// Audit implements [store.AuditLog]. The page and its total are of one state.
 func (s *Store) Audit(ctx context.Context, query *store.AuditQuery) (_ *store.AuditPage, err error) {
 	ctx, end := s.calls.Begin(ctx, "audit")
 	defer end(&err)
@@ -23,28 +23,18 @@ func (s *Store) Audit(ctx context.Context, query *store.AuditQuery) (_ *store.Au
 		if !query.Possible() {
 			return &store.AuditPage{}, nil
 		}
-		return sqlstore.AuditPage(query, &auditReader{ctx, tx, query})
+		return sqlstore.AuditPage(query, &sqlstore.AuditReader{
+			Rows: func(span *sqlstore.AuditSpan, want int) ([][]store.AuditRecord, error) {
+				s := auditRows(query, span, want)
+				return collect(ctx, tx, sqlstore.ScanAudit, s.text, s.args...)
+			},
+			Count: func(span *sqlstore.AuditSpan) (total int, err error) {
+				s := auditCount(query, span)
+				err = tx.QueryRowContext(ctx, s.text, s.args...).Scan(&total)
+				return total, err
+			},
+		})
 	})
-}
-
-// auditReader reads in one transaction.
-type auditReader struct {
-	ctx   context.Context //nolint:containedctx // of the one call in which it exists
-	tx    *sql.Tx
-	query *store.AuditQuery
-}
-
-// Rows implements [sqlstore.AuditReader].
-func (r *auditReader) Rows(span *sqlstore.AuditSpan, want int) ([][]store.AuditRecord, error) {
-	s := auditRows(r.query, span, want)
-	return collect(r.ctx, r.tx, sqlstore.ScanAudit, s.text, s.args...)
-}
-
-// Count implements [sqlstore.AuditReader].
-func (r *auditReader) Count(span *sqlstore.AuditSpan) (total int, err error) {
-	s := auditCount(r.query, span)
-	err = r.tx.QueryRowContext(r.ctx, s.text, s.args...).Scan(&total)
-	return total, err
 }
 
 // auditRows finds the rows by the columns that are in front, and only then reads them.
@@ -57,13 +47,16 @@ func auditRows(query *store.AuditQuery, span *sqlstore.AuditSpan, want int) stat
 	}
 }
 
+// auditCount counts the records of the rows that a query keeps. The limit bounds the rows of each
+// walk, so the count is exact up to [store.MaxAuditTotal].
 func auditCount(query *store.AuditQuery, span *sqlstore.AuditSpan) statement {
 	all := auditUnion(query, span, store.MaxAuditTotal+1, false)
 	return statement{"SELECT coalesce(sum(records), 0) FROM (" + all.text + ")", all.args}
 }
 
-// auditIndexes are the indexes by which a filter is looked up, the best first.
-// The planner does not know how many records a filter keeps.
+// auditIndex returns the index by which a query is looked up, the best for its filters. The
+// planner does not know how many records a filter keeps. Without a filter there is none: the
+// primary key has the order of the list.
 func auditIndex(query *store.AuditQuery) string {
 	switch {
 	case query.Key != store.ID{}:
@@ -78,9 +71,10 @@ func auditIndex(query *store.AuditQuery) string {
 	return ""
 }
 
-// auditUnion is a walk through an index, or a union of several, each of which
-// stops at the limit.
+// auditUnion is a walk through an index, or a union of several, each of which stops at the
+// limit.
 func auditUnion(query *store.AuditQuery, span *sqlstore.AuditSpan, limit int, ordered bool) statement {
+	// First_id is NULL in a row of one record, whose only id is then the oldest too.
 	where := []string{"id >= ?", "id < ?", "coalesce(first_id, id) >= ?", "coalesce(first_id, id) < ?"}
 	args := []any{span.NewestFrom.String(), span.NewestBelow.String(), span.OldestFrom.String(), span.OldestBelow.String()}
 	keep := func(condition string, value any) {
@@ -90,6 +84,7 @@ func auditUnion(query *store.AuditQuery, span *sqlstore.AuditSpan, limit int, or
 		keep("key_id = ?", query.Key.String())
 	}
 	if query.Label != "" {
+		// Both sides fold the case of ASCII letters alone.
 		keep("folded = lower(?)", query.Label)
 	}
 	if query.Actor != "" {
@@ -118,7 +113,8 @@ func auditUnion(query *store.AuditQuery, span *sqlstore.AuditSpan, limit int, or
 	return all
 }
 
-// AuditLabel implements [store.AuditLog].
+// AuditLabel implements [store.AuditLog]. The newest deletion counts: a key may have been
+// inserted again under the same id.
 func (s *Store) AuditLabel(ctx context.Context, key store.ID) (string, error) {
 	return result(ctx, s.read, "look up a label", func(tx *sql.Tx) (label string, err error) {
 		err = tx.QueryRowContext(ctx, "SELECT key_label FROM audit_log WHERE key_id = ? AND event IN ('api_key.revoked', 'api_key.expired') "+

@@ -11,8 +11,12 @@ import (
 )
 
 // Backup copies the database, as it is at one moment, to a file that does not exist yet. Only
-// this user can read the file. Readers and writers of the database go on meanwhile. The copy
-// is checked and synced to disk before it gets its name, so after an error there is none.
+// this user can read the file. Readers go on meanwhile, and so do writers of other processes. A
+// write by this Store waits, since the copy needs its one connection that writes. The copy is
+// checked and synced to disk before it gets its name, so after an error there is none.
+//
+// The folder of the file must allow hard links. The error is [fs.ErrExist] if the file exists,
+// and [store.ErrReplaced] if the database was replaced.
 func (s *Store) Backup(ctx context.Context, file string) error {
 	if err := s.begin(); err != nil {
 		return err
@@ -26,6 +30,9 @@ func (s *Store) Backup(ctx context.Context, file string) error {
 
 // copyTo copies the database to a file of another name first, which is left if the process is
 // killed.
+//
+// VACUUM INTO copies what one reader sees, without the pages that are free
+// (https://sqlite.org/lang_vacuum.html section 2). It wants the target to be missing or empty.
 func (s *Store) copyTo(ctx context.Context, file string) (err error) {
 	part, err := os.CreateTemp(filepath.Dir(file), filepath.Base(file)+".*.part") // with mode 0600
 	if err != nil {
@@ -36,6 +43,7 @@ func (s *Store) copyTo(ctx context.Context, file string) (err error) {
 	// waits for.
 	_, err = s.writer.ExecContext(ctx, "VACUUM INTO ?", part.Name())
 	if err = s.explain(ctx, err); err == nil {
+		// SQLite does not sync the target, so that is done here, before it has its name.
 		err = errors.Join(s.files.check(), s.checkCopy(ctx, part.Name()), part.Sync())
 	}
 	if err = errors.Join(err, part.Close()); err == nil {
@@ -47,7 +55,8 @@ func (s *Store) copyTo(ctx context.Context, file string) (err error) {
 	return syncFolder(filepath.Dir(file))
 }
 
-// syncFolder makes the name of a new file survive a crash of the machine.
+// syncFolder makes the name of a new file survive a crash of the machine. A name is in its
+// folder, and to sync the file does not sync that.
 func syncFolder(folder string) error {
 	f, err := os.Open(folder)
 	if err != nil {
@@ -56,8 +65,10 @@ func syncFolder(folder string) error {
 	return errors.Join(f.Sync(), f.Close())
 }
 
-// checkCopy returns an error if a file is not a sound store with the same mint key.
+// checkCopy returns an error if a file is not a sound store with the same mint key. Each store
+// makes its own. Another one means that the copy was not made of this store.
 func (s *Store) checkCopy(ctx context.Context, path string) (err error) {
+	// ReadOnly leaves the copy as it is. Open would switch it to write-ahead logging.
 	copied, err := Open(ctx, path, Options{ReadOnly: true, SameOwner: true})
 	if err != nil {
 		return err

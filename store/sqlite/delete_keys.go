@@ -10,12 +10,14 @@ import (
 )
 
 // retired is a condition: the row was replaced, and whoever has not heard of its end has no
-// lease any more.
+// lease any more. A rotation sets the expiry. An instance whose lease began before may have the
+// row with a later one. Without members the longest lease is 0. The index system_keys_replaced
+// has these rows alone, by their expiry.
 const retired = `replaced_by IS NOT NULL AND expires_at < CAST(unixepoch('subsec') * 1000000 AS INTEGER)
     - 1000 * (SELECT coalesce(max(ttl_ms), 0) FROM member)`
 
 // matching returns the condition that a row matches the filter with the order of the rows, and
-// its arguments.
+// its arguments. The order makes the limit mean the lowest ids.
 func matching(filter *store.KeyFilter) (condition string, args []any) {
 	conditions, args := []string{"id NOT IN (SELECT value FROM json_each(?))"}, []any{jsonIDs(filter.Except)}
 	add := func(set bool, condition string, arg any) {
@@ -49,7 +51,9 @@ func (s *Store) MatchKeys(ctx context.Context, filter *store.KeyFilter) (_ []*st
 	return result(ctx, s.read, "find keys", func(tx *sql.Tx) ([]*store.Key, error) { return matchKeys(ctx, tx, filter) })
 }
 
-// matchKeys returns the keys that match, and those that come from them.
+// matchKeys returns the keys that match, and those that come from them. Of a filter for keys
+// that have ended it returns no heirs: these live on. The first statement takes the limit into
+// account, so heirs come on top of it.
 func matchKeys(ctx context.Context, tx *sql.Tx, filter *store.KeyFilter) ([]*store.Key, error) {
 	condition, args := matching(filter)
 	scan := func(row sqlstore.Row) (*store.Key, error) { return scanKey(row) }
@@ -83,12 +87,15 @@ func (s *Store) DeleteKeys(ctx context.Context, filter *store.KeyFilter, write *
 				}
 			}
 		}
-		return keys, recordAll(ctx, tx, keys, write)
+		return keys, record(ctx, tx, write, keys...)
 	})
 }
 
 // deleteKeys is [deleteKey] for all keys that match. Nobody else writes in this transaction,
 // so the keys that were read are those that are deleted.
+//
+// A key to be kept is never one that matches by itself. If it is among the keys, it would end with
+// one of them, and the error is that of [store.ErrKept].
 func deleteKeys(ctx context.Context, tx *sql.Tx, filter *store.KeyFilter, write *store.Write) ([]*store.Key, error) {
 	keys, err := matchKeys(ctx, tx, filter)
 	if err != nil {
@@ -102,15 +109,21 @@ func deleteKeys(ctx context.Context, tx *sql.Tx, filter *store.KeyFilter, write 
 	return keys, deleteRows(ctx, tx, keys, write)
 }
 
-// descends is a condition: the row comes from one of the keys in the list behind it.
+// descends is a condition: the row comes from one of the keys in the list behind it. Few keys
+// have ancestors. The index system_keys_with_ancestors has those that do.
 const descends = "ancestors <> '[]' AND EXISTS (SELECT 1 FROM json_each(ancestors) AS ancestor WHERE ancestor.value IN "
 
 // deleteRows deletes keys, and gets that into the change log.
+//
+// The triggers do all else: they count, log, and end sessions, adoptions and activity. If the
+// triggers that log are not all there, the entries are made here, and end sessions and adoptions
+// by the triggers of the log.
 func deleteRows(ctx context.Context, tx *sql.Tx, keys []*store.Key, write *store.Write) error {
 	_, logged, err := head(ctx, tx)
 	if err != nil {
 		return err
 	}
+	// The ids are one argument, since a thousand keys may go at once.
 	statements := []string{"DELETE FROM system_keys WHERE id IN (SELECT value FROM json_each(?))"}
 	if write != nil && write.Record != nil { // tells the trigger not to write audit records
 		statements = []string{

@@ -12,7 +12,9 @@ import (
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
-// pollInterval is how often a feed checks whether another process has written.
+// pollInterval is how often a feed checks whether another process has written. A look is one
+// PRAGMA, and the state of three files. At most so much later a feed sees what another process
+// has written.
 const pollInterval = 20 * time.Millisecond
 
 // feed is a [store.Feed]. It has a connection of its own: for each connection, SQLite counts
@@ -22,7 +24,9 @@ type feed struct {
 	store *Store
 	db    *sql.DB
 	conn  *sql.Conn
+	// hints has room for one hint. One is enough, since Wait looks at the log after it.
 	hints chan struct{} // this process has written
+	// close runs closeAll once, and returns the same error each time.
 	close func() error
 
 	version int64 // the data version that was read last
@@ -30,6 +34,8 @@ type feed struct {
 }
 
 // Follow implements [store.Store].
+//
+// The connection can only read: turns go through the connections of the store.
 func (s *Store) Follow(ctx context.Context) (store.Feed, error) {
 	if err := s.begin(); err != nil {
 		return nil, fmt.Errorf("follow changes: %w", err)
@@ -59,7 +65,8 @@ func (s *Store) Follow(ctx context.Context) (store.Feed, error) {
 	return f, nil
 }
 
-// wakeFeeds tells the feeds of this store that something was written.
+// wakeFeeds tells the feeds of this store that something was written. It never waits: a feed
+// that has a hint already needs no second one.
 func (s *Store) wakeFeeds() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -74,6 +81,8 @@ func (s *Store) wakeFeeds() {
 // Close implements [store.Feed].
 func (f *feed) Close() error { return f.close() }
 
+// closeAll takes the feed out of the store, so that nobody wakes it any more, and closes its
+// connection and the pool of that.
 func (f *feed) closeAll() error {
 	f.store.mu.Lock()
 	delete(f.store.feeds, f)
@@ -86,6 +95,9 @@ func (f *feed) closeAll() error {
 }
 
 // Wait implements [store.Feed].
+//
+// It returns nil after a change, at the end of patience, and when the context ends. The errors are
+// those of the connection, and [store.ErrReplaced].
 func (f *feed) Wait(ctx context.Context, patience time.Duration) error {
 	over := time.NewTimer(patience)
 	defer over.Stop()
@@ -133,12 +145,14 @@ func (f *feed) hasNews(ctx context.Context) (bool, error) {
 	return news, nil
 }
 
+// dataVersion returns a number that changes when another connection commits. It says nothing about
+// commits on this connection, which makes none.
 func (f *feed) dataVersion(ctx context.Context) (version int64, err error) {
 	err = f.conn.QueryRowContext(ctx, "PRAGMA data_version").Scan(&version)
 	return version, err
 }
 
-// Join implements [store.Feed].
+// Join implements [store.Feed]. It goes past the check of the history, as the turns do.
 func (f *feed) Join(ctx context.Context, m *store.Member) error {
 	member, err := m.Clean()
 	if err != nil {

@@ -21,7 +21,9 @@ import (
 //
 // The check never opens a file: see [creating].
 type files struct {
-	paths  [3]string
+	// paths are the names in this order: the database, its log, and the index of the log.
+	paths [3]string
+	// opened are the files that had these names. Nil is a name that was not noted.
 	opened [3]fs.FileInfo
 	lost   atomic.Pointer[error] // the first error of check, which stays
 }
@@ -31,7 +33,9 @@ type files struct {
 // open such a path safely.
 var replacedFiles sync.Map
 
-// locateFiles returns the names. If path is a link, SQLite puts the log beside the target.
+// locateFiles returns the names. If path is a link, SQLite puts the log beside the target. The
+// names of the log and of its index end in -wal and -shm (https://sqlite.org/walformat.html
+// section 1).
 func locateFiles(path string) *files {
 	target, err := filepath.EvalSymlinks(path)
 	if err != nil {
@@ -40,7 +44,8 @@ func locateFiles(path string) *files {
 	return &files{paths: [3]string{path, target + "-wal", target + "-shm"}}
 }
 
-// restrict takes the rights of other users away from the files that exist.
+// restrict takes the rights of other users away from the files that exist. The log holds hashes
+// as well as the database does.
 func (f *files) restrict(logger *slog.Logger) error {
 	for _, path := range f.paths {
 		info, err := os.Stat(path)
@@ -63,8 +68,8 @@ func (f *files) noteDatabase() (err error) {
 	return err
 }
 
-// noteLog notes the other two files. SQLite creates them, and they exist as long as a
-// connection is open.
+// noteLog notes the other two files. SQLite creates them, and they exist as long as a connection
+// is open. A file may have been replaced between the two notes, so they are compared at once.
 func (f *files) noteLog() (err error) {
 	for i := range f.paths[1:] {
 		if f.opened[i+1], err = os.Stat(f.paths[i+1]); err != nil {
@@ -74,8 +79,9 @@ func (f *files) noteLog() (err error) {
 	return f.compare()
 }
 
-// check returns [store.ErrReplaced] if a name does not mean the open file any more. Once it
-// has returned that error, it always does.
+// check returns [store.ErrReplaced] if a name does not mean the open file any more. Once it has
+// returned that error, it always does. Any number of goroutines may call it. An error of the
+// file system is returned and not kept, since it may pass.
 func (f *files) check() error {
 	if lost := f.lost.Load(); lost != nil {
 		return *lost
@@ -88,6 +94,7 @@ func (f *files) check() error {
 	return err
 }
 
+// compare looks at each name once. Stat follows links, as SQLite has done.
 func (f *files) compare() error {
 	for i, path := range f.paths {
 		if f.opened[i] == nil { // see [Options.ReadOnly]
@@ -96,6 +103,7 @@ func (f *files) compare() error {
 		info, err := os.Stat(path)
 		switch {
 		case err == nil && os.SameFile(info, f.opened[i]):
+		// ENOTDIR: a folder of the path is a file by now.
 		case err == nil, errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ENOTDIR):
 			return fmt.Errorf("%w: %q is not the file any more that this process has open, it was replaced, moved or deleted: "+
 				"put the right database in place and restart", store.ErrReplaced, path)

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/lumio-vision/caddy-system-keys/internal/sqlstore"
@@ -19,6 +20,9 @@ const columns = sqlstore.KeyColumns
 const insertKey = "INSERT INTO system_keys (" + columns + ", key_hash) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 
 // CreateKey implements [store.Store].
+//
+// The insert fires the triggers of the key table, which count the row and enter it into the index
+// of the search. An id that is taken is [store.ErrConflict], by the unique index.
 func (s *Store) CreateKey(ctx context.Context, key *store.Key, write *store.Write) (err error) {
 	ctx, end := s.calls.Begin(ctx, "create_key")
 	defer end(&err)
@@ -33,11 +37,12 @@ func (s *Store) CreateKey(ctx context.Context, key *store.Key, write *store.Writ
 		if _, err := tx.ExecContext(ctx, insertKey, row...); err != nil {
 			return err
 		}
-		return record(ctx, tx, key, write)
+		return record(ctx, tx, write, key)
 	})
 }
 
-// Key implements [store.Store].
+// Key implements [store.Store]. The answer counts only if it comes from the history that is
+// followed.
 func (s *Store) Key(ctx context.Context, id store.ID) (_ *store.Key, err error) {
 	ctx, end := s.calls.Begin(ctx, "key")
 	defer end(&err)
@@ -49,6 +54,8 @@ func (s *Store) Key(ctx context.Context, id store.ID) (_ *store.Key, err error) 
 }
 
 // DeleteKey implements [store.Store].
+//
+// With [store.ErrNotFound] the transaction is committed too: the entry in the change log is in it.
 func (s *Store) DeleteKey(ctx context.Context, id store.ID, write *store.Write) (_ *store.Key, err error) {
 	ctx, end := s.calls.Begin(ctx, "delete_key")
 	defer end(&err)
@@ -61,7 +68,7 @@ func (s *Store) DeleteKey(ctx context.Context, id store.ID, write *store.Write) 
 		if err != nil {
 			return nil, err
 		}
-		return sqlstore.KeyOf(keys, id), recordAll(ctx, tx, keys, write)
+		return sqlstore.KeyOf(keys, id), record(ctx, tx, write, keys...)
 	})
 	if err == nil && key == nil {
 		err = fmt.Errorf("%s: %w", what, store.ErrNotFound)
@@ -71,6 +78,9 @@ func (s *Store) DeleteKey(ctx context.Context, id store.ID, write *store.Write) 
 
 // deleteKey deletes the key and those that come from it, and returns them. It enters the
 // deletion of the key into the change log even if there is no such key.
+//
+// A key without a row may still be in the caches of an instance, for instance if its row was
+// deleted while the triggers were away. The entry ends it there.
 func deleteKey(ctx context.Context, tx *sql.Tx, id store.ID, write *store.Write) ([]*store.Key, error) {
 	keys, err := collect(ctx, tx, func(row sqlstore.Row) (*store.Key, error) { return scanKey(row) },
 		"SELECT "+columns+" FROM system_keys WHERE id = ?1 OR "+descends+"(?1))", id.String())
@@ -87,6 +97,9 @@ func deleteKey(ctx context.Context, tx *sql.Tx, id store.ID, write *store.Write)
 }
 
 // RehashKey implements [store.Store].
+//
+// The row in the table rehashing comes before the update, since the trigger looks for it, and
+// goes before the commit. A plain UPDATE of another program finds none, and is logged as a rekey.
 func (s *Store) RehashKey(ctx context.Context, id store.ID, old, renewed store.Hash) (err error) {
 	ctx, end := s.calls.Begin(ctx, "rehash_key")
 	defer end(&err)
@@ -102,12 +115,14 @@ func (s *Store) RehashKey(ctx context.Context, id store.ID, old, renewed store.H
 			return err
 		}
 		if _, err = tx.ExecContext(ctx, "DELETE FROM rehashing"); err == nil && n == 1 {
+			// In PostgreSQL a trigger does this. SQLite has no SHA-256 for one.
 			_, err = tx.ExecContext(ctx, "UPDATE adopted_key SET key_proof = ? WHERE key_id = ? AND key_proof = ?",
 				proof(renewed), id.String(), proof(old))
 		}
 		if err != nil || n == 1 {
 			return err
 		}
+		// No row was updated. This tells a key with another hash from one that is gone.
 		var exists bool
 		err = tx.QueryRowContext(ctx, "SELECT EXISTS (SELECT 1 FROM system_keys WHERE id = ?)", id.String()).Scan(&exists)
 		switch {
@@ -121,34 +136,52 @@ func (s *Store) RehashKey(ctx context.Context, id store.ID, old, renewed store.H
 }
 
 // scanKey reads a key from a row of columns. More are the destinations of the columns after
-// those.
+// those. If there is no row, the error is [store.ErrNotFound].
 func scanKey(row sqlstore.Row, more ...any) (*store.Key, error) {
 	return sqlstore.ScanKey(row, func(texts *[]string) any { return (*jsonList)(texts) },
 		func(networks *[]netip.Prefix) any { return (*jsonNetworks)(networks) }, more...)
 }
 
-// jsonList is the destination of a column with a JSON array of strings.
+// jsonTexts reads a JSON array. Another program may have written it, and the table does not check
+// each element. So what is no text becomes the empty one. An error would take all other keys from
+// the lists too. A value that is no array is an error.
+func jsonTexts(value any) ([]string, error) {
+	text, ok := value.(string)
+	if !ok {
+		return nil, fmt.Errorf("a list is %T", value)
+	}
+	var elements []any
+	if err := json.Unmarshal([]byte(text), &elements); err != nil {
+		return nil, err
+	}
+	texts := make([]string, len(elements))
+	for i, element := range elements {
+		texts[i], _ = element.(string)
+	}
+	return texts, nil
+}
+
+// jsonList is the destination of a column with a JSON array of permissions. What is no text
+// grants nothing.
 type jsonList []string
 
 // Scan implements the Scanner of database/sql.
 func (l *jsonList) Scan(value any) error {
-	text, ok := value.(string)
-	if !ok {
-		return fmt.Errorf("a list is %T", value)
-	}
-	return json.Unmarshal([]byte(text), (*[]string)(l))
+	texts, err := jsonTexts(value)
+	*l = slices.DeleteFunc(texts, func(text string) bool { return text == "" })
+	return err
 }
 
-// jsonNetworks is the destination of a column with a JSON array of networks.
+// jsonNetworks is the destination of a column with a JSON array of networks. What is no list at
+// all is the zero prefix as well.
 type jsonNetworks []netip.Prefix
 
-// Scan implements the Scanner of database/sql. The table does not check each element, so what
-// is no network becomes the zero prefix, which contains no address. An error would take all
-// other keys from the lists too.
+// Scan implements the Scanner of database/sql. What is no network becomes the zero prefix, which
+// contains no address: to leave it out could let the key be used from anywhere.
 func (n *jsonNetworks) Scan(value any) error {
-	var texts jsonList
-	if err := texts.Scan(value); err != nil {
-		texts = jsonList{""}
+	texts, err := jsonTexts(value)
+	if err != nil {
+		texts = []string{""}
 	}
 	for _, text := range texts {
 		read, err := store.ParseNetworks([]string{text})
@@ -160,7 +193,9 @@ func (n *jsonNetworks) Scan(value any) error {
 	return nil
 }
 
-// keyRow returns the values of the columns of a key, and its hash as the last one.
+// keyRow returns the values of the columns of a key, and its hash as the last one. A list is
+// never NULL. No permission and no network is the empty array, which the checks of the table ask
+// for.
 func keyRow(key *store.Key) ([]any, error) {
 	permissions, err := json.Marshal(append([]string{}, key.Permissions...)) // never null
 	if err != nil {
@@ -185,7 +220,8 @@ func orNull(id store.ID) any {
 	return id.String()
 }
 
-// jsonIDs returns ids as a JSON array, which a statement reads by json_each.
+// jsonIDs returns ids as a JSON array, which a statement reads by json_each. One argument takes
+// any number of ids. Placeholders are bounded (https://sqlite.org/limits.html section 9).
 func jsonIDs(ids []store.ID) string {
 	texts := make([]string, 0, len(ids))
 	for _, id := range ids {
@@ -195,7 +231,8 @@ func jsonIDs(ids []store.ID) string {
 	return string(array)
 }
 
-// micros returns a time as it is stored. The zero time is 0.
+// micros returns a time as it is stored. The zero time is 0. What is finer than a microsecond is
+// cut off.
 func micros(t time.Time) int64 {
 	if t.IsZero() {
 		return 0
@@ -205,6 +242,9 @@ func micros(t time.Time) int64 {
 
 // allow checks the acting key in the transaction of its write. The transaction holds the
 // write lock from its start, so nobody changes the row before the transaction ends.
+//
+// Without an acting key everything is allowed. The errors are [store.ErrActorGone] and those of
+// [store.Acting.Allow].
 func allow(ctx context.Context, tx *sql.Tx, acting *store.Acting) error {
 	if acting == nil {
 		return nil

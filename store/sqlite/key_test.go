@@ -57,3 +57,32 @@ func TestANetworkThatCannotBeReadContainsNobody(t *testing.T) {
 		}
 	}
 }
+
+// TestAPermissionThatIsNoTextGrantsNothing has another program write what is no list of words.
+// The key and the list can still be read.
+func TestAPermissionThatIsNoTextGrantsNothing(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "keys.db")
+	s := open(t, path, sqlite.Options{})
+	if err := s.Migrate(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	key := &store.Key{ID: store.ID{1}, Label: "by hand", Hash: "$argon2id$", CreatedAt: time.Unix(1_800_000_000, 0)}
+	if err := s.CreateKey(t.Context(), key, nil); err != nil {
+		t.Fatal(err)
+	}
+	for written, want := range map[string][]string{
+		`[1, "bots:read", null, {}, "chat:write"]`: {"bots:read", "chat:write"},
+		`[[], true]`: {},
+		`[]`:         {},
+	} {
+		execute(t, path, "UPDATE system_keys SET permissions = '"+written+"'")
+		page, err := s.Keys(t.Context(), &store.KeyQuery{Limit: 1, Sort: store.SortLabel})
+		if err != nil || len(page.Keys) != 1 {
+			t.Fatalf("%s: the list is %+v, %v", written, page, err)
+		}
+		if diff := cmp.Diff(want, page.Keys[0].Permissions); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", written, diff)
+		}
+	}
+}

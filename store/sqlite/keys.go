@@ -11,6 +11,9 @@ import (
 )
 
 // Keys implements [store.Store].
+//
+// The count and the page are of one state. The page reads one row more than it has, which tells
+// whether there is a next page.
 func (s *Store) Keys(ctx context.Context, query *store.KeyQuery) (_ *store.KeyPage, err error) {
 	ctx, end := s.calls.Begin(ctx, "keys")
 	defer end(&err)
@@ -45,6 +48,7 @@ func count(ctx context.Context, tx *sql.Tx, query *store.KeyQuery) (total int, h
 	if query.LiveAt.IsZero() || !query.ExpiringBefore.IsZero() {
 		return countKept(ctx, tx, query)
 	}
+	// The keys that have expired are the few rows at one end of the index by expiry.
 	all, hidden := *query, 0
 	all.LiveAt = time.Time{}
 	s := hiddenStatement(&all, query.LiveAt)
@@ -59,6 +63,9 @@ func count(ctx context.Context, tx *sql.Tx, query *store.KeyQuery) (total int, h
 	return total, how, err
 }
 
+// countKept counts the keys that the filters keep, by whichever access is fastest. Without a filter
+// it reads the counter that the triggers keep. It stops at [sqlstore.MaxSorted] to find out whether
+// the rows can be gathered and sorted, and counts again, without a bound, if not.
 func countKept(ctx context.Context, tx *sql.Tx, query *store.KeyQuery) (total int, how access, err error) {
 	countRows := func(how access, atMost int) (n int, err error) {
 		s := countStatement(query, how, atMost)
@@ -95,15 +102,13 @@ FROM (
 ) AS newest CROSS JOIN json_each(newest.permissions) AS p
 WHERE p.type = 'text' ORDER BY p.value LIMIT ?`
 
-// Granted implements [store.Store].
+// Granted implements [store.Store]. The limit of keys bounds what is read, however many keys
+// there are.
 func (s *Store) Granted(ctx context.Context, keys int) (_ []string, err error) {
 	ctx, end := s.calls.Begin(ctx, "granted")
 	defer end(&err)
 	return result(ctx, s.read, "list the permissions in use", func(tx *sql.Tx) ([]string, error) {
-		granted, err := collect(ctx, tx, func(row sqlstore.Row) (permission string, err error) {
-			err = row.Scan(&permission)
-			return permission, err
-		}, selectGranted, max(0, keys), store.MaxGranted)
+		granted, err := collect(ctx, tx, sqlstore.ScanText, selectGranted, max(0, keys), store.MaxGranted)
 		return append([]string{}, granted...), err // never nil
 	})
 }

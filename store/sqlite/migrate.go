@@ -14,9 +14,13 @@ import (
 //go:embed migrations/*.sql
 var scripts embed.FS
 
+// migrations are the scripts of this program, in the order of their versions.
 var migrations = sqlstore.LoadMigrations(scripts)
 
 // Migrate implements [store.Store].
+//
+// Each migration is one transaction, which holds the lock of the writer. If several processes
+// migrate at once, each waits, and finds that the version has grown.
 func (s *Store) Migrate(ctx context.Context) error {
 	version := func() (int, error) {
 		return result(ctx, s.read, "migrate", func(tx *sql.Tx) (int, error) { return schemaVersion(ctx, tx) })
@@ -26,6 +30,8 @@ func (s *Store) Migrate(ctx context.Context) error {
 	})
 }
 
+// migrate applies a migration, unless another process has done so since the version was read. In
+// SQLite a transaction takes back changes of the schema too.
 func (s *Store) migrate(ctx context.Context, tx *sql.Tx, next sqlstore.Migration) error {
 	current, err := schemaVersion(ctx, tx)
 	if err != nil || current != next.Version-1 {
@@ -58,6 +64,9 @@ func schemaVersion(ctx context.Context, tx *sql.Tx) (version int, err error) {
 }
 
 // Inspect implements [store.Store]. The clock of a file is that of this machine.
+//
+// Below the newest version nothing but the version is looked at, since the tables may be missing.
+// A file has no roles, so Role, Lacking and Enable stay empty.
 func (s *Store) Inspect(ctx context.Context) (*store.Inspection, error) {
 	return result(ctx, s.read, "inspect", func(tx *sql.Tx) (*store.Inspection, error) {
 		found := &store.Inspection{Newest: len(migrations), Now: s.now()}
@@ -65,10 +74,8 @@ func (s *Store) Inspect(ctx context.Context) (*store.Inspection, error) {
 		if found.Version, err = schemaVersion(ctx, tx); err != nil || found.Version != found.Newest {
 			return found, err
 		}
-		there, err := collect(ctx, tx, func(row sqlstore.Row) (name string, err error) {
-			err = row.Scan(&name)
-			return name, err
-		}, "SELECT name FROM sqlite_schema WHERE type = 'trigger'")
+		there, err := collect(ctx, tx, sqlstore.ScanText, "SELECT name FROM sqlite_schema WHERE type = 'trigger'")
+		// A trigger is there or it is not: no statement of SQLite disables one.
 		found.Triggers = slices.DeleteFunc(migrations.Triggers(), func(name string) bool { return slices.Contains(there, name) })
 		if err != nil {
 			return nil, err
@@ -83,6 +90,7 @@ func (s *Store) MintKey(ctx context.Context) (store.MintKey, error) {
 	return result(ctx, s.read, "read the mint key", func(tx *sql.Tx) (store.MintKey, error) { return mintKey(ctx, tx) })
 }
 
+// mintKey reads the mint key, which the first migration has stored.
 func mintKey(ctx context.Context, tx *sql.Tx) (store.MintKey, error) {
 	return sqlstore.ScanMintKey(tx.QueryRowContext(ctx, "SELECT key FROM mint_key"))
 }

@@ -10,6 +10,9 @@ import (
 )
 
 // Export implements [store.Moving].
+//
+// It is one transaction, so all batches are of one state. While it lasts, the log cannot be reset
+// and grows with what is written (https://sqlite.org/wal.html section 6).
 func (s *Store) Export(ctx context.Context, to store.Recipient) error {
 	return sqlstore.Export(ctx, to, func(do func(from sqlstore.Source) error) error {
 		return s.read(ctx, "export", func(tx *sql.Tx) error {
@@ -44,7 +47,8 @@ func (s source) Records(ctx context.Context, after store.ID, limit int) ([]store
 		"SELECT "+sqlstore.AuditColumns+" FROM audit_log WHERE id > ? ORDER BY id LIMIT ?", after.String(), limit)
 }
 
-// Import implements [store.Moving].
+// Import implements [store.Moving]. It holds the write lock as long as fill takes. Other
+// processes wait for that, and give up after busyTimeout.
 func (s *Store) Import(ctx context.Context, fill func(to store.Recipient) error) error {
 	return sqlstore.Import(fill, func(do func(to store.Recipient) error) error {
 		// No other transaction writes at the same time.
@@ -61,24 +65,19 @@ func (s *Store) Import(ctx context.Context, fill func(to store.Recipient) error)
 	})
 }
 
-// KnownKeys implements [store.Moving].
+// KnownKeys implements [store.Moving]. Keys and revoked are of one state. The ids are one JSON
+// text, since the number of placeholders is bounded (https://sqlite.org/limits.html section 9).
 func (s *Store) KnownKeys(ctx context.Context, ids []store.ID) (keys []store.Key, revoked []store.ID, err error) {
 	ctx, end := s.calls.Begin(ctx, "known_keys")
 	defer end(&err)
-	args := make([]any, len(ids))
-	for i, id := range ids {
-		args[i] = id.String()
-	}
+	const asked = "(SELECT value FROM json_each(?))"
 	err = s.read(ctx, "look for keys", func(tx *sql.Tx) (err error) {
 		keys, err = collect(ctx, tx, func(row sqlstore.Row) (store.Key, error) { return sqlstore.WithHash(row, scanKey) },
-			forMany("SELECT "+columns+", key_hash FROM system_keys WHERE id IN (?)", len(ids)), args...)
+			"SELECT "+columns+", key_hash FROM system_keys WHERE id IN "+asked, jsonIDs(ids))
 		if err != nil {
 			return err
 		}
-		revoked, err = collect(ctx, tx, func(row sqlstore.Row) (id store.ID, err error) {
-			err = row.Scan(sqlstore.ID(&id))
-			return id, err
-		}, forMany("SELECT DISTINCT key_id FROM audit_log WHERE key_id IN (?) AND event IN ('api_key.revoked', 'api_key.expired')", len(ids)), args...)
+		revoked, err = collect(ctx, tx, sqlstore.ScanID, "SELECT DISTINCT key_id FROM audit_log WHERE key_id IN "+asked+" AND event IN ('api_key.revoked', 'api_key.expired')", jsonIDs(ids))
 		return err
 	})
 	if err != nil {
@@ -87,7 +86,7 @@ func (s *Store) KnownKeys(ctx context.Context, ids []store.ID) (keys []store.Key
 	return keys, revoked, nil
 }
 
-// AddKeys implements [store.Moving].
+// AddKeys implements [store.Moving]. The write lock is held as long as fill takes.
 func (s *Store) AddKeys(ctx context.Context, fill func(add func(keys []store.Key) error) error) error {
 	return sqlstore.AddKeys(ctx, fill, func(do func(to store.Recipient) error) error {
 		return s.write(ctx, "add keys", func(tx *sql.Tx) error { return do(&recipient{tx: tx, store: s}) })
@@ -100,6 +99,7 @@ type recipient struct {
 	store *Store
 }
 
+// MintKey replaces the one that the first migration has made.
 func (r *recipient) MintKey(ctx context.Context, key store.MintKey) error {
 	_, err := r.tx.ExecContext(ctx, "UPDATE mint_key SET key = ?", key[:])
 	return r.explain(ctx, "import the mint key", err)
@@ -121,7 +121,8 @@ func (r *recipient) Records(ctx context.Context, records []store.AuditRecord) er
 	return r.each(ctx, "import audit records", insertAudit, len(rows), func(i int) ([]any, error) { return rows[i], nil })
 }
 
-// each runs a statement once for each of n rows.
+// each runs a statement once for each of n rows. The statement is prepared once. The first error
+// ends it.
 func (r *recipient) each(ctx context.Context, what, statement string, n int, row func(i int) ([]any, error)) error {
 	insert, err := r.tx.PrepareContext(ctx, statement)
 	if err != nil {
@@ -140,6 +141,8 @@ func (r *recipient) each(ctx context.Context, what, statement string, n int, row
 	return nil
 }
 
+// explain adds what was done, and puts an error in the words of the store. Fill may return it, so
+// it must already be one of the contract.
 func (r *recipient) explain(ctx context.Context, what string, err error) error {
 	if err == nil {
 		return nil

@@ -19,7 +19,9 @@ import (
 )
 
 const (
-	// busyTimeout is how long a statement waits for another process's lock.
+	// busyTimeout is how long a statement waits for another process's lock. Writers of this
+	// process wait for each other in database/sql before that. The switch to write-ahead logging
+	// waits no longer either.
 	busyTimeout = 5 * time.Second
 	// maxReaders bounds the connections that read. Each has a page cache of
 	// 2 MiB (SQLite's default).
@@ -83,7 +85,10 @@ func Open(ctx context.Context, path string, opts Options) (*Store, error) {
 	return s, err
 }
 
+// open is one attempt of [Open], with an absolute path and options without nil. After an error
+// no connection stays open.
 func open(ctx context.Context, path string, opts Options) (*Store, error) {
+	// No connection of this process may open that path again.
 	if err, lost := replacedFiles.Load(path); lost {
 		return nil, fmt.Errorf("open store: %w", err.(error))
 	}
@@ -95,11 +100,15 @@ func open(ctx context.Context, path string, opts Options) (*Store, error) {
 	if !opts.ReadOnly {
 		err = s.files.restrict(opts.Logger)
 	}
+	// noteDatabase comes before the first connection: if the file is replaced in between, a check
+	// finds that the name means another one.
 	if err = errors.Join(err, s.files.noteDatabase()); err != nil {
 		return nil, fmt.Errorf("open store: %w", err)
 	}
 	s.close = sync.OnceValue(s.closeAll)
-	// The driver applies pragmas to every new connection, busy_timeout first.
+	// The driver applies pragmas to every new connection, busy_timeout first. FULL syncs the log
+	// at each commit (https://sqlite.org/pragma.html#pragma_synchronous). NORMAL would lose
+	// commits that were reported if the power fails.
 	writer := url.Values{"_pragma": {"synchronous(FULL)"}, "_txlock": {"immediate"}}
 	if opts.ReadOnly {
 		writer.Add("_pragma", "query_only(1)")
@@ -117,6 +126,7 @@ func open(ctx context.Context, path string, opts Options) (*Store, error) {
 	if err == nil {
 		err = s.touch(ctx)
 	}
+	// The log and its index exist only after a connection has used them, so they are noted last.
 	if err == nil && !opts.ReadOnly {
 		err = s.files.noteLog()
 	}
@@ -127,7 +137,8 @@ func open(ctx context.Context, path string, opts Options) (*Store, error) {
 }
 
 // prepare checks the file. If there is none, it creates the file, unless the options forbid
-// that.
+// that. The errors are [ErrNoDatabase], one about what is no regular file, and those of
+// checkOwner and of the file system.
 func prepare(path string, opts Options) error {
 	creating.Lock()
 	defer creating.Unlock()
@@ -149,9 +160,12 @@ func prepare(path string, opts Options) error {
 	return nil
 }
 
+// create makes an empty file, which SQLite takes for an empty database. The caller holds the
+// lock creating.
 func create(path string, logger *slog.Logger) error {
-	// SQLite would create the file with the rights that the umask leaves. It gives the -wal
-	// and -shm files the rights of the file.
+	// SQLite would create the file with the rights that the umask leaves. It gives the -wal and
+	// -shm files the rights of the file. O_EXCL neither follows a link nor opens what another
+	// process has made meanwhile.
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
 	switch {
 	case errors.Is(err, fs.ErrExist):
@@ -167,6 +181,13 @@ func create(path string, logger *slog.Logger) error {
 	return f.Close()
 }
 
+// connect prepares a pool of connections. It opens none: the first call does.
+//
+// SQLite checks foreign keys only if a connection asks for it. One of ours removes the cuts of an
+// entry of the change log with the entry (https://sqlite.org/foreignkeys.html section 2). Without
+// trusted_schema, a schema that somebody has prepared can call no function but those known to be
+// harmless (https://sqlite.org/pragma.html#pragma_trusted_schema). All connections stay open when
+// idle, so that a call need not open one.
 func connect(path string, params url.Values, conns int) (*sql.DB, error) {
 	params.Add("_pragma", fmt.Sprintf("busy_timeout(%d)", busyTimeout.Milliseconds()))
 	params.Add("_pragma", "foreign_keys(1)")
@@ -184,7 +205,9 @@ func connect(path string, params url.Values, conns int) (*sql.DB, error) {
 	return db, nil
 }
 
-// useWAL switches the file to write-ahead logging for good.
+// useWAL switches the file to write-ahead logging for good. The mode is kept in the file
+// (https://sqlite.org/wal.html section 3.3), so other programs have it too. If other connections
+// keep the file busy for longer than busyTimeout, the error says that the file is locked.
 func (s *Store) useWAL(ctx context.Context) error {
 	var mode string
 	patience := time.NewTimer(busyTimeout)
@@ -207,13 +230,15 @@ func (s *Store) useWAL(ctx context.Context) error {
 		case <-time.After(5 * time.Millisecond):
 		}
 	}
+	// SQLite does not fail then: it answers with the mode that it has kept.
 	if mode != "wal" {
 		return fmt.Errorf("%q cannot be put in WAL mode: its file system has no shared memory", s.path)
 	}
 	return nil
 }
 
-// touch reads from the database, so that a file that is no database is found now.
+// touch reads from the database, so that a file that is no database is found now. The first
+// statement reads the header of the file and the schema.
 func (s *Store) touch(ctx context.Context) error {
 	var tables int
 	return s.readers.QueryRowContext(ctx, "SELECT count(*) FROM sqlite_schema").Scan(&tables)

@@ -10,7 +10,8 @@ import (
 	"syscall"
 )
 
-// checkOwner refuses a file that does not belong to the user of this process.
+// checkOwner refuses a file that does not belong to the user of this process. The effective user
+// counts, since the kernel gives that one to the files that SQLite creates.
 func checkOwner(path string, info fs.FileInfo) error {
 	stat, ok := info.Sys().(*syscall.Stat_t)
 	if !ok {
@@ -34,12 +35,15 @@ func restrict(path string, info fs.FileInfo, logger *slog.Logger) error {
 	if info.Mode()&0o007 == 0 {
 		return nil
 	}
+	// Only the owner of a file may change its mode, and root. For root too it is another user's file.
 	if stat, ok := info.Sys().(*syscall.Stat_t); !ok || stat.Uid != uint32(os.Geteuid()) {
 		return fmt.Errorf("every user of this machine can use %q (mode %s), which is not this user's: run chmod o-rwx on it", path, mode)
 	}
+	// The mode is the old one without the rights of everybody: a mode of the owner's choice stays.
 	if err := os.Chmod(path, info.Mode()&^0o007); err != nil {
 		return fmt.Errorf("every user of this machine can use %q (mode %s): %w", path, mode, err)
 	}
+	// Some file systems report success and change nothing.
 	if after, err := os.Stat(path); err != nil || after.Mode()&0o007 != 0 {
 		return fmt.Errorf("every user of this machine can use %q (mode %s), and its file system does not let that be changed", path, mode)
 	}

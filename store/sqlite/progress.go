@@ -9,7 +9,8 @@ import (
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
-// Barrier implements [store.Store].
+// Barrier implements [store.Store]. The entry gets its rev under the lock of the writer. So
+// every change that was committed before has a lower one, and every later change a higher one.
 func (s *Store) Barrier(ctx context.Context) (int64, error) {
 	return result(ctx, s.write, "enter a barrier", func(tx *sql.Tx) (rev int64, err error) {
 		err = tx.QueryRowContext(ctx, "INSERT INTO change_log (op) VALUES ('b') RETURNING rev").Scan(&rev)
@@ -18,6 +19,9 @@ func (s *Store) Barrier(ctx context.Context) (int64, error) {
 }
 
 // Progress implements [store.Store].
+//
+// It reads one state. Members are in the order in which they joined: the rowid decides between
+// two with the same time. The index change_log_by_key is for the cuts.
 func (s *Store) Progress(ctx context.Context, keys, awaited []store.ID) (_ *store.Progress, err error) {
 	ctx, end := s.calls.Begin(ctx, "progress")
 	defer end(&err)
@@ -31,6 +35,7 @@ func (s *Store) Progress(ctx context.Context, keys, awaited []store.ID) (_ *stor
 		if err != nil {
 			return nil, err
 		}
+		// Members are few, so they are picked here.
 		progress.Members = slices.DeleteFunc(progress.Members, func(m store.Member) bool {
 			return awaited != nil && !slices.Contains(awaited, m.ID)
 		})
@@ -41,19 +46,22 @@ WHERE l.key_id IN (SELECT value FROM json_each(?)) AND l.op = 'd'`, jsonIDs(keys
 	})
 }
 
-// Leave implements [store.Store].
+// Leave implements [store.Store]. Its reported cuts stay: they belong to the entries of the log.
 func (s *Store) Leave(ctx context.Context, member store.ID) error {
 	_, err := s.exec(ctx, "leave", "DELETE FROM member WHERE id = ?", member.String())
 	return err
 }
 
-// Reap implements [store.Store].
+// Reap implements [store.Store]. The heartbeat is in the condition, so a member that has renewed
+// meanwhile stays.
 func (s *Store) Reap(ctx context.Context, member store.ID, heartbeat int64) (bool, error) {
 	n, err := s.exec(ctx, "remove an instance", "DELETE FROM member WHERE id = ? AND beat = ?", member.String(), heartbeat)
 	return n == 1 && err == nil, err
 }
 
-// Prune implements [store.Store].
+// Prune implements [store.Store]. The cuts go with their entries, by their foreign key.
+// AUTOINCREMENT never gives a rev of a pruned entry out again (https://sqlite.org/autoinc.html
+// section 3).
 func (s *Store) Prune(ctx context.Context, keep int) error {
 	_, err := s.exec(ctx, "prune the log of changes", `
 DELETE FROM change_log WHERE rev < (SELECT min(rev) FROM (SELECT rev FROM change_log ORDER BY rev DESC LIMIT ?))`,

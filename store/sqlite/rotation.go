@@ -10,6 +10,9 @@ import (
 )
 
 // RotateKey implements [store.Store].
+//
+// The write lock is held from the start, so that of two rotations of a key the second one sees
+// the successor of the first.
 func (s *Store) RotateKey(ctx context.Context, rotation *store.Rotation, write *store.Write) (_ *store.Rotated, err error) {
 	ctx, end := s.calls.Begin(ctx, "rotate_key")
 	defer end(&err)
@@ -21,65 +24,49 @@ func (s *Store) RotateKey(ctx context.Context, rotation *store.Rotation, write *
 		if err != nil {
 			return nil, err
 		}
-		return rotated, recordAll(ctx, tx, append([]*store.Key{rotated.New}, rotated.Ended...), write)
+		return rotated, record(ctx, tx, write, append([]*store.Key{rotated.New}, rotated.Ended...)...)
 	})
 }
 
 const (
-	selectRow    = "SELECT " + columns + " FROM system_keys WHERE id = ?"
+	// selectRow needs no lock of the row; see [Store.write].
+	selectRow = "SELECT " + columns + " FROM system_keys WHERE id = ?"
+	// longestLease is 0 if no instance has joined.
 	longestLease = "SELECT coalesce(max(ttl_ms), 0) FROM member"
-	// handOver is for a key that goes while the one that it has replaced is there.
-	handOver   = "UPDATE system_keys SET replaced_by = ?2 WHERE replaced_by = ?1"
+	// handOver is for a key that goes while the one that it has replaced is there. The index
+	// system_keys_by_successor finds that one. ?1 is the key that goes, and ?2 the key that
+	// comes in its place.
+	handOver = "UPDATE system_keys SET replaced_by = ?2 WHERE replaced_by = ?1"
+	// replaceKey stores the end of a key. The trigger logs it if expires_at changes.
 	replaceKey = "UPDATE system_keys SET replaced_by = ?, planned_expiry = ?, grace_ms = ?, expires_at = ? WHERE id = ?"
 )
 
+// rotate is a rotation in the transaction of a write. Now is the store's clock, by which the
+// deadline counts.
 func rotate(ctx context.Context, tx *sql.Tx, rotation *store.Rotation, write *store.Write, now time.Time) (*store.Rotated, error) {
-	old, err := scanKey(tx.QueryRowContext(ctx, selectRow, rotation.ID.String()))
-	if err != nil {
-		return nil, err
+	steps := sqlstore.Rotating{
+		Lock: func(id store.ID) (*store.Key, time.Time, error) {
+			key, err := scanKey(tx.QueryRowContext(ctx, selectRow, id.String()))
+			return key, now, err
+		},
+		Longest: func() sqlstore.Row { return tx.QueryRowContext(ctx, longestLease) },
+		Delete:  func(id store.ID) ([]*store.Key, error) { return deleteKey(ctx, tx, id, write) },
+		Save: func(r *store.Rotated) error {
+			old := r.Old
+			row, err := keyRow(r.New)
+			if err == nil {
+				_, err = tx.ExecContext(ctx, insertKey, row...)
+			}
+			switch {
+			case err != nil:
+			case rotation.Now:
+				_, err = tx.ExecContext(ctx, handOver, old.ID.String(), r.New.ID.String())
+			default:
+				_, err = tx.ExecContext(ctx, replaceKey, old.ReplacedBy.String(), micros(old.PlannedExpiry),
+					old.Grace.Milliseconds(), micros(old.ExpiresAt), old.ID.String())
+			}
+			return err
+		},
 	}
-	var end []store.ID
-	if old.ReplacedBy != (store.ID{}) {
-		before, err := scanKey(tx.QueryRowContext(ctx, selectRow, old.ReplacedBy.String()))
-		if end, err = sqlstore.Unused(rotation, before, err); err != nil {
-			return nil, err
-		}
-	}
-	if rotation.Now {
-		end = append(end, old.ID)
-	}
-	var longest int64
-	if err := tx.QueryRowContext(ctx, longestLease).Scan(&longest); err != nil {
-		return nil, err
-	}
-	if err := rotation.Check(old, now, time.Duration(longest)*time.Millisecond); err != nil {
-		return nil, err
-	}
-	r := &store.Rotated{Old: old}
-	if r.New, err = rotation.Succeed(old); err != nil {
-		return nil, err
-	}
-	// The deletions come first: the successor would end with the key that it comes from.
-	for _, id := range end {
-		ended, err := deleteKey(ctx, tx, id, write)
-		if err != nil {
-			return nil, err
-		}
-		r.Ended = append(r.Ended, ended...)
-	}
-	row, err := keyRow(r.New)
-	if err != nil {
-		return nil, err
-	}
-	if _, err := tx.ExecContext(ctx, insertKey, row...); err != nil {
-		return nil, err
-	}
-	if rotation.Now {
-		_, err := tx.ExecContext(ctx, handOver, old.ID.String(), r.New.ID.String())
-		return r, err
-	}
-	rotation.Replace(old, r.New, now)
-	_, err = tx.ExecContext(ctx, replaceKey, old.ReplacedBy.String(), micros(old.PlannedExpiry), old.Grace.Milliseconds(),
-		micros(old.ExpiresAt), old.ID.String())
-	return r, err
+	return steps.Run(rotation)
 }

@@ -13,7 +13,8 @@ import (
 // other transaction writes at the same time.
 const insertSession = "INSERT INTO session (digest, key_id, expires_at) SELECT ?, id, ? FROM system_keys WHERE id = ?"
 
-// CreateSession implements [store.Sessions].
+// CreateSession implements [store.Sessions]. A digest that is taken is [store.ErrConflict], by
+// the primary key.
 func (s *Store) CreateSession(ctx context.Context, session *store.Session) (err error) {
 	ctx, end := s.calls.Begin(ctx, "create_session")
 	defer end(&err)
@@ -26,11 +27,12 @@ func (s *Store) CreateSession(ctx context.Context, session *store.Session) (err 
 	})
 }
 
-// selectSession gives the key of a session.
+// selectSession gives the key of a session. The triggers have ended the sessions of a key that
+// was deleted or got another hash, so there is nothing else to compare.
 const selectSession = "SELECT " + columns + " FROM system_keys " +
 	"WHERE id = (SELECT key_id FROM session WHERE digest = ? AND expires_at > ?)"
 
-// Session implements [store.Sessions].
+// Session implements [store.Sessions]. Another history may hold a session that was ended since.
 func (s *Store) Session(ctx context.Context, digest [32]byte, now time.Time) (_ *store.Key, err error) {
 	ctx, end := s.calls.Begin(ctx, "session")
 	defer end(&err)
@@ -39,7 +41,7 @@ func (s *Store) Session(ctx context.Context, digest [32]byte, now time.Time) (_ 
 	})
 }
 
-// EndSession implements [store.Sessions].
+// EndSession implements [store.Sessions]. It is durable, as every commit of this package is.
 func (s *Store) EndSession(ctx context.Context, digest [32]byte) (err error) {
 	ctx, end := s.calls.Begin(ctx, "end_session")
 	defer end(&err)
@@ -47,7 +49,8 @@ func (s *Store) EndSession(ctx context.Context, digest [32]byte) (err error) {
 	return err
 }
 
-// SpendNonce implements [store.Sessions].
+// SpendNonce implements [store.Sessions]. The primary key makes the second use of a nonce an
+// [store.ErrConflict], in whichever process.
 func (s *Store) SpendNonce(ctx context.Context, digest [32]byte, expires time.Time) (err error) {
 	ctx, end := s.calls.Begin(ctx, "spend_nonce")
 	defer end(&err)
@@ -58,12 +61,15 @@ func (s *Store) SpendNonce(ctx context.Context, digest [32]byte, expires time.Ti
 // pruneSessions are the statements that remove expired sessions and nonces.
 var pruneSessions = []string{pruneFrom("session"), pruneFrom("nonce")}
 
+// pruneFrom returns the statement for a table. Its arguments are the time and the limit. The index
+// by expiry of each table gives the oldest rows without a sort. DELETE with a LIMIT of its own is
+// not in every build of SQLite (https://sqlite.org/lang_delete.html section 3).
 func pruneFrom(table string) string {
 	return "DELETE FROM " + table + " WHERE digest IN (" +
 		"SELECT digest FROM " + table + " WHERE expires_at <= ? ORDER BY expires_at LIMIT ?)"
 }
 
-// PruneSessions implements [store.Sessions].
+// PruneSessions implements [store.Sessions]. Both tables are pruned in one transaction.
 func (s *Store) PruneSessions(ctx context.Context, now time.Time, limit int) (int, error) {
 	return result(ctx, s.write, "prune sessions", func(tx *sql.Tx) (pruned int, err error) {
 		for _, statement := range pruneSessions {
@@ -77,11 +83,14 @@ func (s *Store) PruneSessions(ctx context.Context, now time.Time, limit int) (in
 	})
 }
 
+// publishSigningKey changes no row if the id belongs to another public key. The expiry may also
+// move to an earlier time.
 const publishSigningKey = `
 INSERT INTO signing_key (id, public, expires_at) VALUES (?, ?, ?)
 ON CONFLICT (id) DO UPDATE SET expires_at = excluded.expires_at WHERE public = excluded.public`
 
-// PublishSigningKey implements [store.Store].
+// PublishSigningKey implements [store.Store]. One transaction does both: the new key and the
+// removal of keys that have expired.
 func (s *Store) PublishSigningKey(ctx context.Context, key store.SigningKey, life time.Duration) error {
 	return s.write(ctx, "publish a signing key", func(tx *sql.Tx) error {
 		now := s.now()
@@ -97,7 +106,8 @@ func (s *Store) PublishSigningKey(ctx context.Context, key store.SigningKey, lif
 	})
 }
 
-// SigningKeys implements [store.Store].
+// SigningKeys implements [store.Store]. The clock is that of the store, as when the expiry was
+// set.
 func (s *Store) SigningKeys(ctx context.Context) (_ []store.SigningKey, err error) {
 	ctx, end := s.calls.Begin(ctx, "signing_keys")
 	defer end(&err)

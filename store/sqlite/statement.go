@@ -24,8 +24,9 @@ const (
 	byTrigrams
 )
 
-// selective returns the access that uses an index for one of the query's filters, if there
-// is one.
+// selective returns the access that uses an index for one of the query's filters, if there is
+// one. A search of fewer than three characters has no trigram. The index by last use serves only
+// a query without a search.
 func selective(query *store.KeyQuery) access {
 	switch {
 	case utf8.RuneCountInString(query.Search) >= 3:
@@ -83,6 +84,8 @@ func pageStatement(query *store.KeyQuery, how access) statement {
 			value = after.Permissions
 		case store.SortCreatedAt, store.SortLastUsedAt, store.SortExpiresAt:
 		}
+		// A comparison of rows goes on behind the cursor within one index, which has the id as
+		// its second column (https://sqlite.org/rowvalue.html section 3.1).
 		where = append(where, "("+by.expression+", id) "+beyond+" ("+place+", ?)")
 		args = append(args, value, after.ID.String())
 	}
@@ -97,7 +100,9 @@ func pageStatement(query *store.KeyQuery, how access) statement {
 	}
 }
 
-// countStatement counts the rows that the filters keep. Unless atMost is 0, it stops there.
+// countStatement counts the rows that the filters keep. Unless atMost is 0, it stops there. A
+// walk reads an index instead of the table: that of the labels for a search, and else that of
+// the last use.
 func countStatement(query *store.KeyQuery, how access, atMost int) statement {
 	index := "system_keys_by_label"
 	if query.Search == "" {
@@ -113,6 +118,7 @@ func hiddenStatement(query *store.KeyQuery, at time.Time) statement {
 	return counting(from, append(where, "ends_at <= ?"), append(args, at.UnixMicro()), 0)
 }
 
+// counting wraps conditions into a count, which stops at atMost unless that is 0.
 func counting(from string, where []string, args []any, atMost int) statement {
 	text := "SELECT 1 FROM " + from + sqlstore.Where(where)
 	if atMost > 0 {
@@ -127,11 +133,11 @@ func counting(from string, where []string, args []any, atMost int) statement {
 func filters(query *store.KeyQuery, how access, index string) (from string, where []string, args []any) {
 	switch how {
 	case byTrigrams:
-		// CROSS JOIN keeps the order of the tables, so that a count with a limit
-		// stops there (https://sqlite.org/optoverview.html section 7.1).
+		// CROSS JOIN keeps the order of the tables, so that a count with a limit stops there
+		// (https://sqlite.org/optoverview.html section 7.1).
 		from = "(SELECT rowid AS match FROM label_search WHERE label_search MATCH ?) CROSS JOIN system_keys ON rid = match"
-		// This is one string in the syntax of https://sqlite.org/fts5.html section
-		// 3.1. The index folds the case of all letters, so it finds a superset.
+		// This is one string in the syntax of https://sqlite.org/fts5.html section 3.1. The
+		// index folds the case of all letters, so it finds a superset.
 		match := `"` + strings.ReplaceAll(query.Search, `"`, `""`) + `"`
 		if !query.SearchesIDs() {
 			match = "label : " + match
@@ -148,6 +154,7 @@ func filters(query *store.KeyQuery, how access, index string) (from string, wher
 		}
 	}
 	if query.Search != "" {
+		// The index of trigrams finds a superset, so the text is compared in any case.
 		found := "instr(folded, lower(?)) > 0"
 		args = append(args, query.Search)
 		if query.SearchesIDs() {

@@ -7,6 +7,15 @@
 //
 // In the file, times are integers: microseconds since the Unix epoch, and 0
 // for never (expires_at, last_used_at). Permissions are a JSON array.
+//
+// Networks and ancestors are JSON arrays too. An id is a UUID as text, in lower case. All
+// tables but the index of the search are STRICT, so that a column holds values of its type
+// alone (https://sqlite.org/stricttables.html).
+//
+// SQLite has one writer at a time, whichever process it is in. A transaction of this package
+// that writes takes the lock at its start. So it needs no locks of rows: nothing changes
+// between its look at a row and its write. A reader sees one state of the database, and neither
+// waits for the writer nor keeps it waiting (https://sqlite.org/wal.html section 2.2).
 package sqlite
 
 import (
@@ -27,21 +36,31 @@ import (
 
 // Store is a [store.Store] in a SQLite file. See [Open].
 type Store struct {
-	path  string
+	// path is absolute. Messages name it.
+	path string
+	// files tell whether the path still leads to the file that is open.
 	files *files
-	now   func() time.Time
+	// now is [Options.Now]. The defaults of columns and the triggers have SQLite's own clock.
+	now func() time.Time
 	// writer has one connection, since SQLite has one writer at a time. Waiting for that
 	// connection is fair and honours a context. Polling for the lock of the file does not.
-	writer  *sql.DB
+	writer *sql.DB
+	// readers has up to maxReaders connections, on which SQLite refuses to write.
 	readers *sql.DB
-	seen    store.Seen
-	calls   observe.Calls
+	// seen is the place in the change log that a feed has seen. See [Store.checkHistory].
+	seen  store.Seen
+	calls observe.Calls
 
-	mu      sync.Mutex
-	closed  bool
+	// mu guards closed and feeds.
+	mu     sync.Mutex
+	closed bool
+	// running counts the calls, for which Close waits. It is added to under mu while closed is
+	// false, so that it cannot grow once Close waits.
 	running sync.WaitGroup
-	feeds   map[*feed]struct{}
-	close   func() error
+	// feeds are those that are open, to be woken by a write. Close does not close a feed.
+	feeds map[*feed]struct{}
+	// close runs closeAll once, and returns the same error each time.
+	close func() error
 }
 
 // Path returns the file's absolute path.
@@ -53,6 +72,8 @@ func (s *Store) Observe(meter observe.Meter) { s.calls.Observe(meter) }
 // Close implements [store.Store].
 func (s *Store) Close() error { return s.close() }
 
+// closeAll lets no call begin any more, waits for those that run, and closes the connections.
+// The last connection to close puts the log into the file and deletes the log.
 func (s *Store) closeAll() error {
 	s.mu.Lock()
 	s.closed = true
@@ -83,6 +104,9 @@ func (s *Store) begin() error {
 
 // write runs do in a transaction that holds the write lock from its start. It commits the
 // transaction unless do returns an error. It writes only to the history that is followed.
+//
+// What names the call in errors. The errors are those of explain, [store.ErrClosed],
+// [store.ErrReplaced], [store.ErrOtherHistory], and those of do.
 func (s *Store) write(ctx context.Context, what string, do func(tx *sql.Tx) error) error {
 	return s.writeUnchecked(ctx, what, func(tx *sql.Tx) error {
 		if err := s.checkHistory(ctx, tx); err != nil {
@@ -92,7 +116,9 @@ func (s *Store) write(ctx context.Context, what string, do func(tx *sql.Tx) erro
 	})
 }
 
-// writeUnchecked is [Store.write] for a feed, which must find out which history there is.
+// writeUnchecked is [Store.write] for a feed, which must find out which history there is. A turn
+// cannot compare the history with the one that was seen before: after a restore it would never
+// learn the new one.
 func (s *Store) writeUnchecked(ctx context.Context, what string, do func(tx *sql.Tx) error) error {
 	err := s.transact(ctx, s.writer, what, do)
 	if err == nil {
@@ -101,7 +127,8 @@ func (s *Store) writeUnchecked(ctx context.Context, what string, do func(tx *sql
 	return err
 }
 
-// exec runs one statement by [Store.write] and returns how many rows have changed.
+// exec runs one statement by [Store.write] and returns how many rows have changed. The statement
+// is a transaction of its own.
 func (s *Store) exec(ctx context.Context, what, statement string, args ...any) (int64, error) {
 	return result(ctx, s.write, what, func(tx *sql.Tx) (int64, error) { return changed(tx.ExecContext(ctx, statement, args...)) })
 }
@@ -116,7 +143,8 @@ func result[T any](
 	return sqlstore.Result(ctx, named, do)
 }
 
-// changed returns how many rows a statement has changed.
+// changed returns how many rows a statement has changed. Rows that a trigger has changed do not
+// count.
 func changed(result sql.Result, err error) (int64, error) {
 	if err != nil {
 		return 0, err
@@ -124,7 +152,8 @@ func changed(result sql.Result, err error) (int64, error) {
 	return result.RowsAffected()
 }
 
-// collect returns all rows of a query.
+// collect returns all rows of a query. Rows without a result are a nil slice. An error of scan
+// ends the reading and is returned.
 func collect[T any](
 	ctx context.Context, tx *sql.Tx, scan func(row sqlstore.Row) (T, error), statement string, args ...any,
 ) (all []T, err error) {
@@ -143,14 +172,16 @@ func collect[T any](
 	return all, rows.Err()
 }
 
-// read runs do in a transaction that sees one state of the database.
+// read runs do in a transaction that sees one state of the database. The state is that of its
+// first statement. A later commit of a writer does not show.
 func (s *Store) read(ctx context.Context, what string, do func(tx *sql.Tx) error) error {
 	return s.transact(ctx, s.readers, what, do)
 }
 
-// readFollowed is [Store.read], and checks that the database has the history that the feed
-// has seen. The file may have been restored from a backup, and a connection may still have
-// the old file open.
+// readFollowed is [Store.read], and checks that the database has the history that the feed has
+// seen. The file may have been restored from a backup, and a connection may still have the old
+// file open. If the history differs, the call is made once more, after the idle connections were
+// closed.
 func (s *Store) readFollowed(ctx context.Context, what string, do func(tx *sql.Tx) error) error {
 	renew := func() {
 		s.readers.SetMaxIdleConns(0) // closes the idle connections
@@ -166,8 +197,9 @@ func (s *Store) readFollowed(ctx context.Context, what string, do func(tx *sql.T
 	})
 }
 
-// checkHistory returns [store.ErrOtherHistory] if the place that the feed has seen is not in
-// the log.
+// checkHistory returns [store.ErrOtherHistory] if the place that the feed has seen is not in the
+// log. While no feed has seen a place, there is nothing to compare, and the error is nil. The
+// rev and the random tag together are in one history alone.
 func (s *Store) checkHistory(ctx context.Context, tx *sql.Tx) error {
 	_, place := s.seen.History()
 	if place == (store.Position{}) {
@@ -183,7 +215,9 @@ func (s *Store) checkHistory(ctx context.Context, tx *sql.Tx) error {
 }
 
 // transact runs do in a transaction. It checks the files after the commit, so that it never
-// reports success for a commit to a file that was replaced.
+// reports success for a commit to a file that was replaced. It counts as a running call. A read
+// needs no check before: the check afterwards finds a file that was replaced, and then the
+// result is not used.
 func (s *Store) transact(ctx context.Context, db *sql.DB, what string, do func(tx *sql.Tx) error) error {
 	if err := s.begin(); err != nil {
 		return err
@@ -205,6 +239,9 @@ func (s *Store) transact(ctx context.Context, db *sql.DB, what string, do func(t
 	return nil
 }
 
+// inTransaction begins a transaction of the kind that the connection was opened with. That is
+// IMMEDIATE for the writer: it has the lock before the first statement. It is DEFERRED for
+// readers (https://sqlite.org/lang_transaction.html section 2.2).
 func inTransaction(ctx context.Context, db *sql.DB, do func(tx *sql.Tx) error) error {
 	tx, err := db.BeginTx(ctx, nil)
 	if err != nil {
@@ -217,8 +254,9 @@ func inTransaction(ctx context.Context, db *sql.DB, do func(tx *sql.Tx) error) e
 	return tx.Commit()
 }
 
-// explain turns SQLite's result codes into errors that say what to do. The messages of
-// SQLite name columns and constraints, never values.
+// explain turns SQLite's result codes into errors that say what to do. The messages of SQLite
+// name columns and constraints, never values. A value that is taken is [store.ErrConflict],
+// whatever the statement was. Other errors are wrapped, or returned as they are.
 func (s *Store) explain(ctx context.Context, err error) error {
 	if err == nil {
 		return nil
@@ -244,6 +282,8 @@ func (s *Store) explain(ctx context.Context, err error) error {
 	return err
 }
 
+// isBusy reports whether another connection has the lock. SQLITE_BUSY has extended codes, such
+// as SQLITE_BUSY_SNAPSHOT, which share its low byte.
 func isBusy(err error) bool { return resultCode(err)&0xff == codes.SQLITE_BUSY }
 
 // resultCode returns SQLite's extended result code, or 0 if err has none.

@@ -11,6 +11,9 @@ import (
 )
 
 // Renew implements [store.Feed].
+//
+// The transaction has the write lock from its start, so the view is the newest state. It does not
+// compare the history: a view of another one is how an instance learns of it.
 func (f *feed) Renew(ctx context.Context, turn *store.Turn) (*store.View, error) {
 	view, err := result(ctx, f.store.writeUnchecked, "renew the lease", func(tx *sql.Tx) (*store.View, error) {
 		if err := logInserted(ctx, tx); err != nil {
@@ -29,7 +32,8 @@ func (f *feed) Renew(ctx context.Context, turn *store.Turn) (*store.View, error)
 }
 
 // logInserted adds an entry to the change log if keys were inserted since the last renewal.
-// Until the next renewal nobody has seen a newer place, so it is early enough.
+// Until the next renewal nobody has seen a newer place, so it is early enough. It is one entry
+// for any number of keys, so that an import does not fill the log.
 func logInserted(ctx context.Context, tx *sql.Tx) error {
 	n, err := changed(tx.ExecContext(ctx, "UPDATE key_count SET inserted = 0 WHERE inserted = 1"))
 	if err != nil || n == 0 {
@@ -40,12 +44,16 @@ func logInserted(ctx context.Context, tx *sql.Tx) error {
 }
 
 // Pull implements [store.Feed].
+//
+// It only reads, and waits for no writer. Keys that were inserted since the last renewal have no
+// entry yet, and nobody has to forget anything because of them.
 func (f *feed) Pull(ctx context.Context, turn *store.Turn) (*store.View, error) {
 	view, err := result(ctx, f.store.read, "read changes", func(tx *sql.Tx) (*store.View, error) { return readView(ctx, tx, turn) })
 	return f.seen(view, false, err)
 }
 
-// seen notes the head of the log. Wait then waits for more, and reads compare with it.
+// seen notes the head of the log. Wait then waits for more, and reads compare with it. A view
+// after an error is nil, and nothing is noted.
 func (f *feed) seen(view *store.View, renewed bool, err error) (*store.View, error) {
 	if err != nil {
 		return nil, err
@@ -55,6 +63,8 @@ func (f *feed) seen(view *store.View, renewed bool, err error) (*store.View, err
 	return view, nil
 }
 
+// renew writes the row of the member and the cuts. Applied never goes down. The heartbeat is
+// random, so that [Store.Reap] finds whether the member has renewed.
 func renew(ctx context.Context, tx *sql.Tx, turn *store.Turn, inLog bool) error {
 	applied := int64(0) // a rev of another history means nothing here
 	if inLog {
@@ -67,7 +77,8 @@ UPDATE member SET beat = random(), applied = max(applied, ?),
 		return err
 	}
 	for _, c := range turn.Cuts {
-		// The change may have been pruned. Nothing is inserted then.
+		// The change may have been pruned. Nothing is inserted then. WHERE also tells the parser
+		// that ON belongs to the upsert (https://sqlite.org/lang_upsert.html section 2.2).
 		_, err := tx.ExecContext(ctx, `
 INSERT INTO change_cut (rev, member, requests) SELECT rev, ?, ? FROM change_log WHERE rev = ?
 ON CONFLICT DO UPDATE SET requests = excluded.requests`, turn.Member.String(), c.Requests, c.Rev)
@@ -80,6 +91,10 @@ ON CONFLICT DO UPDATE SET requests = excluded.requests`, turn.Member.String(), c
 
 // readChores reads what is left to do for any instance. A member that lives is silent for a
 // quarter of its ttl at most. The clock may have been set back.
+//
+// A record counts as unsealed once it is a second old, or if it is from the future. Times are in
+// microseconds: 300 times a ttl in milliseconds is three tenths of it. An index serves each of
+// the questions but that about the members, who are few.
 func readChores(ctx context.Context, tx *sql.Tx, turn *store.Turn, view *store.View) error {
 	var longest int64
 	err := tx.QueryRowContext(ctx, `
@@ -96,7 +111,8 @@ SELECT max(ttl_ms), EXISTS (
 	return err
 }
 
-// readView reads the view of a turn.
+// readView reads the view of a turn. The changes are those behind the place of the turn, if that
+// is in the log. A place that was pruned, or belongs to another history, has none.
 func readView(ctx context.Context, tx *sql.Tx, turn *store.Turn) (*store.View, error) {
 	view := &store.View{Origin: origin}
 	err := tx.QueryRowContext(ctx, `
@@ -116,10 +132,13 @@ SELECT EXISTS (SELECT 1 FROM member WHERE id = ?), EXISTS (SELECT 1 FROM change_
 // is an error: see [files].
 const origin = "sqlite"
 
-// logTriggers is how many triggers on system_keys take part in logging changes.
+// logTriggers is how many triggers on system_keys take part in logging changes. They are
+// system_keys_insert and system_keys_log_ delete, replace, update and heirs. If one is missing,
+// an instance must not trust its caches; see [store.View.Watched].
 const logTriggers = 5
 
-// head returns the newest place in the log, and whether all changes get there.
+// head returns the newest place in the log, and whether all changes get there. A row of the log
+// is always there. Triggers of another program have other names, as a rule, and are not counted.
 func head(ctx context.Context, tx *sql.Tx) (head store.Position, watched bool, err error) {
 	err = tx.QueryRowContext(ctx, `
 SELECT rev, tag, ? = (
@@ -130,10 +149,14 @@ SELECT rev, tag, ? = (
 	return head, watched, err
 }
 
+// changes returns the entries after a rev, the oldest first, limit at most. Rev is the primary
+// key, in the order of the commits.
 func changes(ctx context.Context, tx *sql.Tx, after int64, limit int) ([]store.Change, error) {
 	return collect(ctx, tx, scanChange, "SELECT rev, tag, op, key_id, at FROM change_log WHERE rev > ? ORDER BY rev LIMIT ?", after, limit)
 }
 
+// scanChange reads a row of rev, tag, op, key_id and at. An op of another length than one byte is
+// an error. A letter that this program does not know is left to the caller.
 func scanChange(row sqlstore.Row) (change store.Change, err error) {
 	var op string
 	var id sql.NullString

@@ -96,5 +96,19 @@ func testAdding(t *testing.T, fresh func(tb testing.TB) *Backend) {
 				t.Errorf("of none there are %v, %v", keys, revoked)
 			}
 		},
+		"any number of ids can be asked for": func(t *testing.T, b *Backend) {
+			s := migrated(t, b)
+			there := newKey("there")
+			create(t, s, there)
+			ids := make([]store.ID, 70_000, 70_001) // more than a statement may have placeholders
+			for i := range ids {
+				ids[i] = newID()
+			}
+			keys, revoked, err := s.KnownKeys(t.Context(), append(ids, there.ID))
+			must(t, err)
+			if len(keys) != 1 || keys[0].ID != there.ID || len(revoked) != 0 {
+				t.Errorf("%d keys are there, and %d revoked", len(keys), len(revoked))
+			}
+		},
 	})
 }

@@ -48,7 +48,13 @@ func auditOfOneKey(t *testing.T, b *Backend) {
 			links, err := s.AuditLinks(t.Context(), chain, seq, limit)
 			must(t, err)
 			want := records[seq:min(len(records), int(seq)+limit)]
-			if diff := cmp.Diff(want, links); diff != "" && len(want)+len(links) > 0 {
+			if !slices.EqualFunc(want, links, func(a, b store.AuditRecord) bool { return a.ID == b.ID }) {
+				t.Fatalf("%d behind %d: %d records, want %d", limit, seq, len(links), len(want))
+			}
+			if limit < 1000 || seq > 0 { // to compare them all takes long
+				continue
+			}
+			if diff := cmp.Diff(want, links); diff != "" {
 				t.Fatalf("%d behind %d: %s", limit, seq, diff)
 			}
 		}

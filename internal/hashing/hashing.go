@@ -1,4 +1,8 @@
-package verify
+// Package hashing runs Argon2id within bounds. A computation needs megabytes and a processor
+// for tens of milliseconds, and whoever sends keys can ask for one. So computations wait in
+// a bounded queue for slots, which are bounded by memory and by processors. Verifications go
+// before new hashes.
+package hashing
 
 import (
 	"container/list"
@@ -51,8 +55,8 @@ func newSlots(params phc.Params, n int64) *Slots {
 // Runs returns how many Argon2id computations have run.
 func (s *Slots) Runs() uint64 { return s.runs.Load() }
 
-// SlotStats are figures of [Slots] at a moment.
-type SlotStats struct {
+// Stats are figures of [Slots] at a moment.
+type Stats struct {
 	// Total is how many slots there are. InUse is how many of them are taken.
 	Total, InUse int64
 	// Queued is how many verifications wait for slots. Capacity is how many may wait.
@@ -60,9 +64,9 @@ type SlotStats struct {
 }
 
 // Stats returns the figures.
-func (s *Slots) Stats() SlotStats {
+func (s *Slots) Stats() Stats {
 	queued, inUse := s.queue.length()
-	return SlotStats{Total: s.queue.slots, InUse: inUse, Queued: queued, Capacity: int64(maxQueued[verifying])}
+	return Stats{Total: s.queue.slots, InUse: inUse, Queued: queued, Capacity: int64(maxQueued[verifying])}
 }
 
 // Params returns the parameters of new hashes.

@@ -1,4 +1,4 @@
-package verify
+package hashing
 
 import (
 	"context"
@@ -86,7 +86,7 @@ func TestAFullQueueIsBusy(t *testing.T) {
 	if err := s.run(t.Context(), verifying, 64, func() error { return nil }); !errors.Is(err, ErrBusy) || errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("one more than the queue holds got %v, and should not have waited", err)
 	}
-	if got, want := s.Stats(), (SlotStats{Total: 1, InUse: 1, Queued: int64(most), Capacity: int64(most)}); got != want {
+	if got, want := s.Stats(), (Stats{Total: 1, InUse: 1, Queued: int64(most), Capacity: int64(most)}); got != want {
 		t.Errorf("stats are %+v, want %+v", got, want)
 	}
 	cancel()
@@ -173,7 +173,7 @@ func TestNewHashesLeaveASlotToVerifications(t *testing.T) {
 	if err := s.queue.acquire(over, verifying, 3); !errors.Is(err, context.Canceled) {
 		t.Errorf("all slots at once got %v", err)
 	}
-	if got, want := s.Stats(), (SlotStats{Total: 3, InUse: 2, Capacity: int64(maxQueued[verifying])}); got != want {
+	if got, want := s.Stats(), (Stats{Total: 3, InUse: 2, Capacity: int64(maxQueued[verifying])}); got != want {
 		t.Errorf("stats are %+v, want %+v", got, want)
 	}
 }
