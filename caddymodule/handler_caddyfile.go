@@ -7,6 +7,8 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/lumio-vision/caddy-system-keys/caddymodule/option"
 )
 
 // A directive cannot be ordered after another plugin's. So both directives are registered
@@ -62,14 +64,14 @@ func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		_, err := h.newGate()
 		return err
 	}
-	return options{
-		"passthrough":     checked(readFlag(&h.Passthrough), check),
-		"require":         checked(readList(&h.Require), check),
-		"header_prefix":   checked(readText(&h.HeaderPrefix), check),
-		"keep_credential": readFlag(&h.KeepCredential),
+	return option.Block{
+		"passthrough":     option.Checked(option.Flag(&h.Passthrough), check),
+		"require":         option.Checked(option.List(&h.Require), check),
+		"header_prefix":   option.Checked(option.Text(&h.HeaderPrefix), check),
+		"keep_credential": option.Flag(&h.KeepCredential),
 		"assertion":       h.unmarshalAssertion,
 		"failure_limit":   h.unmarshalFailureLimit,
-	}.readDirective(d, "unrecognized subdirective %q")
+	}.ReadDirective(d, "unrecognized subdirective %q")
 }
 
 func (h *Handler) unmarshalAssertion(d *caddyfile.Dispenser) error {
@@ -90,18 +92,18 @@ func (h *Handler) unmarshalAssertion(d *caddyfile.Dispenser) error {
 		if a.TTL = caddy.Duration(ttl); ttl == 0 {
 			return d.Errf("assertion: ttl must be whole seconds, not 0")
 		}
-		return atLine(d, a.check())
+		return option.AtLine(d, a.check())
 	}
-	err := options{
-		"issuer":  readText(&a.Issuer),
+	err := option.Block{
+		"issuer":  option.Text(&a.Issuer),
 		"ttl":     ttl,
-		"unbound": readFlag(&a.Unbound),
-		"secret":  readList(&a.Secret),
-	}.readBlock(d, "assertion: unrecognized option %q", "secret")
+		"unbound": option.Flag(&a.Unbound),
+		"secret":  option.List(&a.Secret),
+	}.Read(d, "assertion: unrecognized option %q", "secret")
 	if err != nil {
 		return err
 	}
-	return atLine(d, a.check())
+	return option.AtLine(d, a.check())
 }
 
 func (h *Handler) unmarshalFailureLimit(d *caddyfile.Dispenser) error {
@@ -118,7 +120,7 @@ func (h *Handler) unmarshalFailureLimit(d *caddyfile.Dispenser) error {
 		return d.Errf("failure_limit: the window must be a duration such as 1m, not %q", window)
 	}
 	h.FailureLimit = &FailureLimit{Count: n, Window: caddy.Duration(length)}
-	return atLine(d, h.FailureLimit.check())
+	return option.AtLine(d, h.FailureLimit.check())
 }
 
 // Interface guard.

@@ -11,6 +11,7 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
+	"github.com/lumio-vision/caddy-system-keys/caddymodule/option"
 	"github.com/lumio-vision/caddy-system-keys/internal/verify"
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
@@ -164,12 +165,12 @@ func matchesLabel(patterns []string, label string) bool {
 //		label <label>|<prefix>*...
 //	}
 func (m *MatchSystemKey) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
-	err := options{
-		"permission":     checked(readList(&m.Permission), m.check),
-		"any_permission": checked(readList(&m.AnyPermission), m.check),
-		"id":             checked(readList(&m.ID), m.check),
-		"label":          checked(readList(&m.Label), m.check),
-	}.readDirective(d, "unrecognized subdirective %q")
+	err := option.Block{
+		"permission":     option.Checked(option.List(&m.Permission), m.check),
+		"any_permission": option.Checked(option.List(&m.AnyPermission), m.check),
+		"id":             option.Checked(option.List(&m.ID), m.check),
+		"label":          option.Checked(option.List(&m.Label), m.check),
+	}.ReadDirective(d, "unrecognized subdirective %q")
 	if err != nil {
 		return err
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 
+	"github.com/lumio-vision/caddy-system-keys/caddymodule/option"
 	"github.com/lumio-vision/caddy-system-keys/store/redis"
 )
 
@@ -61,12 +62,12 @@ func (r *Redis) unmarshalCert(d *caddyfile.Dispenser) error {
 var errRedisCert = errors.New("redis: cert needs two files, that of a certificate and that of its key")
 
 func (r *Redis) checkTimeout() error {
-	return checkDuration("redis: timeout", r.Timeout, minRedisTimeout, maxRedisTimeout)
+	return option.CheckDuration("redis: timeout", r.Timeout, minRedisTimeout, maxRedisTimeout)
 }
 
 // none reports whether there is no Redis: every URL is empty, as it is if it comes from a
 // variable that is not set.
-func (r *Redis) none() bool { return r == nil || isBlank(strings.Join(r.URL, "")) }
+func (r *Redis) none() bool { return r == nil || option.IsBlank(strings.Join(r.URL, "")) }
 
 // check checks the settings without opening a file. It checks the URLs if none of them has a
 // placeholder.
@@ -74,7 +75,7 @@ func (r *Redis) check() error {
 	switch {
 	case r.none():
 		return nil
-	case r.Cert != nil && (isBlank(r.Cert.File) || isBlank(r.Cert.Key)):
+	case r.Cert != nil && (option.IsBlank(r.Cert.File) || option.IsBlank(r.Cert.Key)):
 		return errRedisCert
 	case r.Timeout != 0 && r.checkTimeout() != nil:
 		return r.checkTimeout()

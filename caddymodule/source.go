@@ -15,6 +15,8 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 
+	"github.com/lumio-vision/caddy-system-keys/caddymodule/option"
+	"github.com/lumio-vision/caddy-system-keys/caddymodule/resolve"
 	"github.com/lumio-vision/caddy-system-keys/store/open"
 	"github.com/lumio-vision/caddy-system-keys/store/redis"
 )
@@ -70,7 +72,7 @@ func (a *App) Locate() (open.Location, error) {
 }
 
 // Secrets resolves the secrets of an app from [ReadApp].
-func (a *App) Secrets() ([][]byte, error) { return resolveSecrets(caddy.NewReplacer(), a.Secret) }
+func (a *App) Secrets() ([][]byte, error) { return resolve.Secrets(caddy.NewReplacer(), a.Secret) }
 
 var errNoFile = errors.New("sqlite: the name of the file is empty (is a variable not set?)")
 
@@ -81,7 +83,7 @@ func (a *App) checkStore() error {
 	switch {
 	case s.Driver == open.SQLite && (s.DSN != "" || s.Schema != ""):
 		return errors.New("store: sqlite has a file, and no dsn and no schema")
-	case s.Driver == open.SQLite && s.File != nil && isBlank(*s.File):
+	case s.Driver == open.SQLite && s.File != nil && option.IsBlank(*s.File):
 		return errNoFile
 	case s.Driver == open.SQLite:
 		return nil
@@ -116,11 +118,11 @@ func (a *App) locateStore(repl *caddy.Replacer) (open.Location, error) {
 	var err error
 	switch {
 	case s.Driver == open.Postgres:
-		if location.Name, err = Resolve(repl, s.DSN); err != nil {
+		if location.Name, err = resolve.Text(repl, s.DSN); err != nil {
 			return open.Location{}, fmt.Errorf("store: postgres dsn: %w", err)
 		}
 		location.Schema = s.Schema
-		if err := resolveFields(repl, map[string]*string{"store: postgres schema": &location.Schema}); err != nil {
+		if err := resolve.Fields(repl, map[string]*string{"store: postgres schema": &location.Schema}); err != nil {
 			return open.Location{}, err
 		}
 		opened, err := location.Open(context.Background(), open.Options{})
@@ -131,7 +133,7 @@ func (a *App) locateStore(repl *caddy.Replacer) (open.Location, error) {
 	case s.File == nil:
 		location.Name, location.MakeFolder = filepath.Join(caddy.AppDataDir(), "system-keys.db"), true
 	default:
-		if location.Name, err = Resolve(repl, *s.File); err != nil {
+		if location.Name, err = resolve.Text(repl, *s.File); err != nil {
 			return open.Location{}, fmt.Errorf("store: sqlite file: %w", err)
 		}
 	}
@@ -156,7 +158,7 @@ func (a *App) unmarshalStore(d *caddyfile.Dispenser) error {
 			return d.WrapErr(errNoFile)
 		}
 	case a.Store.Driver == open.SQLite && len(args) == 1:
-		a.Store.File = &args[0] // not empty: see [options.readBlock]
+		a.Store.File = &args[0] // not empty: see [option.Block.Read]
 	case a.Store.Driver == open.Postgres && len(args) == 1:
 		a.Store.DSN = args[0]
 	case a.Store.Driver == open.Postgres && len(args) > 1: // it may be a password, so the error does not show it
@@ -168,9 +170,9 @@ func (a *App) unmarshalStore(d *caddyfile.Dispenser) error {
 		return d.WrapErr(err)
 	}
 	if a.Store.Driver == open.Postgres {
-		return options{"schema": checked(readText(&a.Store.Schema), a.checkStore)}.readBlock(d, "unrecognized option %q")
+		return option.Block{"schema": option.Checked(option.Text(&a.Store.Schema), a.checkStore)}.Read(d, "unrecognized option %q")
 	}
-	return refuseBlock(d)
+	return option.RefuseBlock(d)
 }
 
 // hasVariable reports whether a line of a Caddyfile has a variable (`{$NAME}`) in it.

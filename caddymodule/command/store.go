@@ -23,6 +23,7 @@ import (
 
 	"github.com/lumio-vision/caddy-system-keys/admin"
 	"github.com/lumio-vision/caddy-system-keys/caddymodule"
+	"github.com/lumio-vision/caddy-system-keys/caddymodule/resolve"
 	"github.com/lumio-vision/caddy-system-keys/internal/audit"
 	"github.com/lumio-vision/caddy-system-keys/internal/coherence"
 	"github.com/lumio-vision/caddy-system-keys/internal/phc"
@@ -184,7 +185,7 @@ func locateDSN(flag, dsn string) (open.Location, error) {
 	if err := refusePassword(flag, dsn); err != nil {
 		return open.Location{}, err
 	}
-	dsn, err := caddymodule.Resolve(caddy.NewReplacer(), dsn)
+	dsn, err := resolve.Text(caddy.NewReplacer(), dsn)
 	if err != nil {
 		return open.Location{}, Usagef("%s: %w", flag, err)
 	}

@@ -26,6 +26,7 @@ import (
 	"github.com/lumio-vision/caddy-system-keys/admin"
 	"github.com/lumio-vision/caddy-system-keys/caddymodule"
 	"github.com/lumio-vision/caddy-system-keys/caddymodule/command"
+	"github.com/lumio-vision/caddy-system-keys/caddymodule/redact"
 	"github.com/lumio-vision/caddy-system-keys/store/open"
 )
 
@@ -213,7 +214,7 @@ func (d *demo) config(address string) *caddy.Config {
 		},
 		Logging: &caddy.Logging{Logs: map[string]*caddy.CustomLog{
 			"default": {BaseLog: caddy.BaseLog{
-				Level: "ERROR", EncoderRaw: caddyconfig.JSONModuleObject(new(caddymodule.RedactEncoder), "format", "redact_system_keys", nil),
+				Level: "ERROR", EncoderRaw: caddyconfig.JSONModuleObject(new(redact.Encoder), "format", "redact_system_keys", nil),
 			}},
 		}},
 		AppsRaw: caddy.ModuleMap{

@@ -1,7 +1,6 @@
-package caddymodule
+package resolve_test
 
 import (
-	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -9,11 +8,10 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 
-	"github.com/lumio-vision/caddy-system-keys/internal/engine"
-	"github.com/lumio-vision/caddy-system-keys/internal/phc"
+	"github.com/lumio-vision/caddy-system-keys/caddymodule/resolve"
 )
 
-func TestResolve(t *testing.T) {
+func TestText(t *testing.T) {
 	t.Setenv("SYSTEM_KEYS_TEST_SECRET", "from the environment")
 	t.Setenv("SYSTEM_KEYS_TEST_EMPTY", "")
 	t.Setenv("SYSTEM_KEYS_TEST_BLANKS", " \tpadded \r\n")
@@ -41,29 +39,12 @@ func TestResolve(t *testing.T) {
 		"{file." + file + ".not-there}":   "",
 		"half-{of.a-secret}":              "",
 	} {
-		got, err := Resolve(caddy.NewReplacer(), value)
+		got, err := resolve.Text(caddy.NewReplacer(), value)
 		if got != want || (err == nil) != (want != "") {
 			t.Errorf("%q became %q, %v", value, got, err)
 		}
 		if err != nil && strings.Contains(err.Error(), "a-secret") {
 			t.Errorf("the error repeats a part of the value: %v", err)
-		}
-	}
-}
-
-// TestTheEngineInThePoolPrintsNoSecret prints it as the pool's panics do.
-func TestTheEngineInThePoolPrintsNoSecret(t *testing.T) {
-	t.Parallel()
-	e, err := engine.New(engine.Config{Settings: engine.Settings{
-		Argon2id: phc.Default(), HashMemory: defaultHashMemory, Secrets: [][]byte{[]byte("topsecret")},
-	}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	p := pooled{e}
-	for _, verb := range []string{"%v", "%+v", "%#v", "%s"} {
-		if text := fmt.Sprintf(verb, p); text != "system_keys engine" {
-			t.Errorf("%s prints %s", verb, text)
 		}
 	}
 }

@@ -6,6 +6,8 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
+
+	"github.com/lumio-vision/caddy-system-keys/caddymodule/option"
 )
 
 func init() {
@@ -50,21 +52,21 @@ func parseApp(d *caddyfile.Dispenser, existing any) (any, error) {
 //		expired_retention <duration>
 //	}
 func (a *App) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
-	err := options{
+	err := option.Block{
 		"store":              a.unmarshalStore,
 		"redis":              a.unmarshalRedis,
 		"argon2id":           a.unmarshalArgon2id,
-		"hash_memory":        readArg(&a.HashMemory, parseSize),
+		"hash_memory":        option.Arg(&a.HashMemory, option.Size),
 		"key_memory":         a.unmarshalKeyMemory,
-		"lease":              checked(readDuration(&a.Lease), a.checkLease),
-		"on_lapse":           checked(readText(&a.OnLapse), a.checkOnLapse),
-		"secret":             readList(&a.Secret),
-		"adopt_keys":         readOnOff("adopt_keys", &a.AdoptKeys),
-		"last_used_interval": checked(readDuration(&a.LastUsedInterval), a.checkLastUsedInterval),
-		"audit_requests":     checked(readText(&a.AuditRequests), a.checkAuditRequests),
-		"audit_retention":    checked(readDuration(&a.AuditRetention), a.checkAuditRetention),
-		"expired_retention":  checked(readDuration(&a.ExpiredRetention), a.checkExpiredRetention),
-	}.readDirective(d, "unrecognized option %q")
+		"lease":              option.Checked(option.Duration(&a.Lease), a.checkLease),
+		"on_lapse":           option.Checked(option.Text(&a.OnLapse), a.checkOnLapse),
+		"secret":             option.List(&a.Secret),
+		"adopt_keys":         option.OnOff("adopt_keys", &a.AdoptKeys),
+		"last_used_interval": option.Checked(option.Duration(&a.LastUsedInterval), a.checkLastUsedInterval),
+		"audit_requests":     option.Checked(option.Text(&a.AuditRequests), a.checkAuditRequests),
+		"audit_retention":    option.Checked(option.Duration(&a.AuditRetention), a.checkAuditRetention),
+		"expired_retention":  option.Checked(option.Duration(&a.ExpiredRetention), a.checkExpiredRetention),
+	}.ReadDirective(d, "unrecognized option %q")
 	if err != nil {
 		return err
 	}
@@ -73,7 +75,7 @@ func (a *App) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	}
 	whole := App{Argon2id: a.Argon2id, HashMemory: a.HashMemory}
 	whole.setDefaults()
-	return atLine(d, whole.checkHashMemory())
+	return option.AtLine(d, whole.checkHashMemory())
 }
 
 func (a *App) unmarshalArgon2id(d *caddyfile.Dispenser) error {
@@ -83,7 +85,7 @@ func (a *App) unmarshalArgon2id(d *caddyfile.Dispenser) error {
 	}
 	a.Argon2id = new(Argon2id)
 	var err error
-	if a.Argon2id.Memory, err = parseSize(memory); err != nil {
+	if a.Argon2id.Memory, err = option.Size(memory); err != nil {
 		return d.WrapErr(err)
 	}
 	if a.Argon2id.Iterations, err = strconv.Atoi(iterations); err != nil {
@@ -93,7 +95,7 @@ func (a *App) unmarshalArgon2id(d *caddyfile.Dispenser) error {
 		return d.Errf("parallelism must be a number, not %q", parallelism)
 	}
 	_, err = a.Argon2id.Params()
-	return atLine(d, err)
+	return option.AtLine(d, err)
 }
 
 func (a *App) unmarshalKeyMemory(d *caddyfile.Dispenser) error {
@@ -107,9 +109,9 @@ func (a *App) unmarshalKeyMemory(d *caddyfile.Dispenser) error {
 	}
 	a.KeyMemory = &KeyMemory{Entries: entries}
 	if len(args) == 2 {
-		a.KeyMemory.Size, err = parseSize(args[1])
+		a.KeyMemory.Size, err = option.Size(args[1])
 	}
-	return atLine(d, err)
+	return option.AtLine(d, err)
 }
 
 // Interface guard.
@@ -126,14 +128,14 @@ var _ caddyfile.Unmarshaler = (*App)(nil)
 func (a *App) unmarshalRedis(d *caddyfile.Dispenser) error {
 	r := &Redis{URL: d.RemainingArgs()}
 	line := *d // of the URLs
-	err := options{
-		"ca":      readText(&r.CA),
+	err := option.Block{
+		"ca":      option.Text(&r.CA),
 		"cert":    r.unmarshalCert,
-		"timeout": checked(readDuration(&r.Timeout), r.checkTimeout),
-	}.readBlock(d, "redis: unrecognized option %q")
+		"timeout": option.Checked(option.Duration(&r.Timeout), r.checkTimeout),
+	}.Read(d, "redis: unrecognized option %q")
 	if err != nil || r.none() {
 		return err
 	}
 	a.Redis = r
-	return atLine(&line, r.check())
+	return option.AtLine(&line, r.check())
 }

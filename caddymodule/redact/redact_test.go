@@ -1,4 +1,4 @@
-package caddymodule_test
+package redact_test
 
 import (
 	"bytes"
@@ -18,7 +18,7 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 
-	"github.com/lumio-vision/caddy-system-keys/caddymodule"
+	"github.com/lumio-vision/caddy-system-keys/caddymodule/redact"
 	"github.com/lumio-vision/caddy-system-keys/internal/token"
 )
 
@@ -28,7 +28,7 @@ var aKey = token.New([32]byte{1}).Mint([16]byte{2}, [32]byte{3})
 // encoderOf makes the encoder that wraps this one.
 func encoderOf(tb testing.TB, wrap string) zapcore.Encoder {
 	tb.Helper()
-	e := new(caddymodule.RedactEncoder)
+	e := new(redact.Encoder)
 	if wrap != "" {
 		e.WrappedRaw = json.RawMessage(wrap)
 	}
@@ -88,7 +88,7 @@ func TestNoKeyIsLeftInALog(t *testing.T) {
 			if n := strings.Count(text, token.Redacted); n < 16 {
 				t.Errorf("%s: only %d keys were taken out of\n%s", name, n, text)
 			}
-			if !strings.Contains(text, "nothing to hide") || !strings.Contains(text, "log_encoder_test.go") {
+			if !strings.Contains(text, "nothing to hide") || !strings.Contains(text, "redact_test.go") {
 				t.Errorf("%s: something is missing from\n%s", name, text)
 			}
 			if strings.Contains(wrap, "console") {
@@ -186,9 +186,9 @@ func (b *safeBuffer) Write(p []byte) (int, error) {
 
 func (*safeBuffer) Sync() error { return nil }
 
-// FuzzRedactEncoder holds that no key is left in an entry, whatever is around it, and
+// FuzzEncoder holds that no key is left in an entry, whatever is around it, and
 // that what is left is what it was: JSON, or a line of text.
-func FuzzRedactEncoder(f *testing.F) {
+func FuzzEncoder(f *testing.F) {
 	f.Add("a=", "&b", uint64(0), uint64(0))
 	f.Add(`"\`, `\"`, ^uint64(0), uint64(5))
 	f.Add("%25", "\x00\xff\u2028", uint64(1), ^uint64(0))
@@ -226,9 +226,9 @@ func FuzzRedactEncoder(f *testing.F) {
 	})
 }
 
-// BenchmarkRedactEncoder encodes a line of 1.5 kB as an access log has it, with and
+// BenchmarkEncoder encodes a line of 1.5 kB as an access log has it, with and
 // without the encoder around it. The difference is what it costs.
-func BenchmarkRedactEncoder(b *testing.B) {
+func BenchmarkEncoder(b *testing.B) {
 	r := httptest.NewRequest(http.MethodGet, "/v1/bots?limit=25&sort=-created_at&q=a%20b", http.NoBody)
 	r.Header = http.Header{
 		"Accept": {"application/json, text/plain, */*"}, "Accept-Encoding": {"gzip, deflate, br, zstd"}, "Accept-Language": {"de-DE,de;q=0.9,en-US;q=0.8,en;q=0.7"},
@@ -241,7 +241,7 @@ func BenchmarkRedactEncoder(b *testing.B) {
 		zap.Object("request", caddyhttp.LoggableHTTPRequest{Request: r}), zap.Int("bytes_read", 0), zap.String("user_id", "0199d3f0-0000-7000-8000-000000000001"),
 		zap.Duration("duration", time.Millisecond), zap.Int("size", 2048), zap.Int("status", 200), zap.Object("resp_headers", caddyhttp.LoggableHTTPHeader{Header: answer}),
 	}
-	redacting := encoderOf(b, "").(*caddymodule.RedactEncoder)
+	redacting := encoderOf(b, "").(*redact.Encoder)
 	for name, encoder := range map[string]zapcore.Encoder{"json": redacting.Encoder, "redact_system_keys": redacting} {
 		b.Run(name, func(b *testing.B) {
 			b.ReportAllocs()

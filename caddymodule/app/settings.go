@@ -6,12 +6,13 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"regexp"
 	"strings"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
 
+	"github.com/lumio-vision/caddy-system-keys/caddymodule/option"
+	"github.com/lumio-vision/caddy-system-keys/caddymodule/resolve"
 	"github.com/lumio-vision/caddy-system-keys/internal/engine"
 	"github.com/lumio-vision/caddy-system-keys/internal/phc"
 	"github.com/lumio-vision/caddy-system-keys/internal/verify"
@@ -138,27 +139,27 @@ func (m *KeyMemory) check() error {
 }
 
 func (a *App) checkLease() error {
-	return checkDuration("lease", a.Lease, minLease, maxLease)
+	return option.CheckDuration("lease", a.Lease, minLease, maxLease)
 }
 
 func (a *App) checkOnLapse() error {
-	return checkWord("on_lapse", a.OnLapse, lapseCut, lapseKeep)
+	return option.CheckWord("on_lapse", a.OnLapse, lapseCut, lapseKeep)
 }
 
 func (a *App) checkLastUsedInterval() error {
-	return checkDuration("last_used_interval", a.LastUsedInterval, minLastUsedInterval, 0)
+	return option.CheckDuration("last_used_interval", a.LastUsedInterval, minLastUsedInterval, 0)
 }
 
 func (a *App) checkAuditRequests() error {
-	return checkWord("audit_requests", a.AuditRequests, auditAll, auditWrites, auditNone)
+	return option.CheckWord("audit_requests", a.AuditRequests, auditAll, auditWrites, auditNone)
 }
 
 func (a *App) checkAuditRetention() error {
-	return checkDuration("audit_retention", a.AuditRetention, minAuditRetention, 0)
+	return option.CheckDuration("audit_retention", a.AuditRetention, minAuditRetention, 0)
 }
 
 func (a *App) checkExpiredRetention() error {
-	return checkDuration("expired_retention", a.ExpiredRetention, minExpiredRetention, 0)
+	return option.CheckDuration("expired_retention", a.ExpiredRetention, minExpiredRetention, 0)
 }
 
 // checkSecret checks that there is a secret if a setting needs one. Redis holds data that
@@ -209,7 +210,7 @@ func (a *App) resolve(repl *caddy.Replacer) (*settings, error) {
 	if s.Redis, err = a.resolveRedis(repl); err != nil {
 		return nil, err
 	}
-	if s.Secrets, err = resolveSecrets(repl, a.Secret); err != nil {
+	if s.Secrets, err = resolve.Secrets(repl, a.Secret); err != nil {
 		return nil, err
 	}
 	for i, secret := range s.Secrets {
@@ -220,99 +221,13 @@ func (a *App) resolve(repl *caddy.Replacer) (*settings, error) {
 	return s, nil
 }
 
-// resolveSecrets replaces the placeholders of secrets.
-func resolveSecrets(repl *caddy.Replacer, values []string) ([][]byte, error) {
-	texts, err := resolveAll(repl, "secret", values)
-	secrets := make([][]byte, 0, len(texts))
-	for _, text := range texts {
-		secrets = append(secrets, []byte(text))
-	}
-	return secrets, err
-}
-
-// resolveAll replaces the placeholders of all values. The error gives the number of the
-// value, and never its text, which may be a secret.
-func resolveAll(repl *caddy.Replacer, name string, values []string) ([]string, error) {
-	var resolved []string
-	for i, value := range values {
-		text, err := Resolve(repl, value)
-		if err != nil {
-			return nil, fmt.Errorf("%s, value %d: %w", name, i+1, err)
-		}
-		resolved = append(resolved, text)
-	}
-	return resolved, nil
-}
-
-// resolveFields replaces the placeholders of the named values in place. Empty values stay
-// empty: Validate has checked which of them are required.
-func resolveFields(repl *caddy.Replacer, fields map[string]*string) error {
-	for name, value := range fields {
-		if *value == "" {
-			continue
-		}
-		text, err := Resolve(repl, *value)
-		if err != nil {
-			return fmt.Errorf("%s: %w", name, err)
-		}
-		*value = text
-	}
-	return nil
-}
-
-// harmlessPlaceholder matches placeholders that an error may name. Other text in braces
-// may be part of a secret.
-var harmlessPlaceholder = regexp.MustCompile(`\{(?:env|file|system)\.[^{}]*\}`)
-
-// Resolve replaces the placeholders of a value, and trims blanks and line ends of files
-// and variables. It returns an error if the result, or a placeholder, is empty, in quotes,
-// or begins with a byte order mark.
-func Resolve(repl *caddy.Replacer, value string) (string, error) {
-	text, err := repl.ReplaceFunc(value, func(_ string, found any) (any, error) {
-		part := strings.TrimSpace(caddy.ToString(found))
-		if part == "" {
-			return nil, errors.New("a placeholder is unknown or empty")
-		}
-		return part, checkText(part)
-	})
-	if err == nil {
-		text = strings.TrimSpace(text)
-		err = checkText(text)
-	}
-	if placeholders := harmlessPlaceholder.FindAllString(value, -1); err != nil && placeholders != nil {
-		err = fmt.Errorf("%w %s", err, placeholders)
-	}
-	if err != nil {
-		return "", err
-	}
-	if text == "" {
-		return "", errors.New("is empty")
-	}
-	return text, nil
-}
-
-// checkText refuses a byte order mark and quotes, which are not meant to be part of a
-// value. Other programs that read the same file or variable may remove them, and would
-// then have another value.
-func checkText(s string) error {
-	if strings.HasPrefix(s, "\ufeff") {
-		return errors.New("begins with a byte order mark (U+FEFF): save it without one")
-	}
-	for _, quote := range []string{`"`, "'"} {
-		if len(s) > 1 && strings.HasPrefix(s, quote) && strings.HasSuffix(s, quote) {
-			return errors.New("is in quotes: leave them out (docker run --env-file passes them on)")
-		}
-	}
-	return nil
-}
-
 // resolveRedis replaces the placeholders, and reads the files. If all URLs are variables that
 // are empty, there is no Redis, and no file is read. A file that cannot be read is a mistake.
 func (a *App) resolveRedis(repl *caddy.Replacer) (*redisSettings, error) {
 	if a.Redis == nil {
 		return nil, nil
 	}
-	if isBlank(repl.WithoutFile().ReplaceKnown(strings.Join(a.Redis.URL, ""), "")) {
+	if option.IsBlank(repl.WithoutFile().ReplaceKnown(strings.Join(a.Redis.URL, ""), "")) {
 		if len(a.Redis.URL) > 0 {
 			a.logger.Info("redis has no URL, since its variables are empty: servers do not share verifications")
 		}
@@ -320,7 +235,7 @@ func (a *App) resolveRedis(repl *caddy.Replacer) (*redisSettings, error) {
 	}
 	s := &redisSettings{Timeout: time.Duration(a.Redis.Timeout)}
 	var err error
-	if s.URLs, err = resolveAll(repl, "redis", a.Redis.URL); err != nil {
+	if s.URLs, err = resolve.All(repl, "redis", a.Redis.URL); err != nil {
 		return nil, err
 	}
 	cert := a.Redis.Cert
@@ -334,7 +249,7 @@ func (a *App) resolveRedis(repl *caddy.Replacer) (*redisSettings, error) {
 		if file.path == "" {
 			continue
 		}
-		path, err := Resolve(repl, file.path)
+		path, err := resolve.Text(repl, file.path)
 		if err == nil {
 			*file.content, err = os.ReadFile(path)
 		}

@@ -10,6 +10,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
+	"github.com/lumio-vision/caddy-system-keys/caddymodule/resolve"
 	"github.com/lumio-vision/caddy-system-keys/internal/assertion"
 	"github.com/lumio-vision/caddy-system-keys/internal/gate"
 	"github.com/lumio-vision/caddy-system-keys/internal/verify"
@@ -53,9 +54,9 @@ func (a *Assertion) check() error { return a.config().Check() }
 // startAssertion makes the maker of assertions when the placeholders may be resolved.
 func (h *Handler) startAssertion(repl *caddy.Replacer) error {
 	config := h.Assertion.config()
-	err := resolveFields(repl, map[string]*string{"audience": &config.Audience, "issuer": &config.Issuer})
+	err := resolve.Fields(repl, map[string]*string{"audience": &config.Audience, "issuer": &config.Issuer})
 	if err == nil {
-		config.Secrets, err = resolveSecrets(repl, h.Assertion.Secret)
+		config.Secrets, err = resolve.Secrets(repl, h.Assertion.Secret)
 	}
 	if err != nil {
 		return fmt.Errorf("assertion: %w", err)

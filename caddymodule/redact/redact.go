@@ -1,4 +1,5 @@
-package caddymodule
+// Package redact takes system keys out of logs.
+package redact
 
 import (
 	"encoding/json"
@@ -17,16 +18,16 @@ import (
 )
 
 func init() {
-	caddy.RegisterModule(new(RedactEncoder))
+	caddy.RegisterModule(new(Encoder))
 }
 
-// RedactEncoder takes system keys out of a log, and puts `REDACTED` in their place. It runs
+// Encoder takes system keys out of a log, and puts `REDACTED` in their place. It runs
 // another encoder and cleans the finished entry. So it does not matter where a key stood:
 // in a field of any depth, in the message, in the context of a logger or in a stack trace,
 // in any case, percent-encoded once or twice, or as part of Basic credentials.
 //
 // Each log needs it: a site's log does not inherit the format of the default logger.
-type RedactEncoder struct {
+type Encoder struct {
 	zapcore.Encoder `json:"-"`
 
 	// The encoder that encodes the entries. Default: `json`, or `console` if the
@@ -37,15 +38,15 @@ type RedactEncoder struct {
 }
 
 // CaddyModule returns the Caddy module information.
-func (*RedactEncoder) CaddyModule() caddy.ModuleInfo {
+func (*Encoder) CaddyModule() caddy.ModuleInfo {
 	return caddy.ModuleInfo{
 		ID:  "caddy.logging.encoders.redact_system_keys",
-		New: func() caddy.Module { return new(RedactEncoder) },
+		New: func() caddy.Module { return new(Encoder) },
 	}
 }
 
 // Provision loads the encoder that is wrapped.
-func (e *RedactEncoder) Provision(ctx caddy.Context) error {
+func (e *Encoder) Provision(ctx caddy.Context) error {
 	e.ctx = ctx
 	if e.WrappedRaw == nil {
 		wrapped := new(logging.JSONEncoder)
@@ -62,7 +63,7 @@ func (e *RedactEncoder) Provision(ctx caddy.Context) error {
 
 // ConfigureDefaultFormat implements [caddy.ConfiguresFormatterDefault], like Caddy's own
 // encoders that wrap others.
-func (e *RedactEncoder) ConfigureDefaultFormat(output caddy.WriterOpener) error {
+func (e *Encoder) ConfigureDefaultFormat(output caddy.WriterOpener) error {
 	if e.WrappedRaw != nil {
 		if wrapped, ok := e.Encoder.(caddy.ConfiguresFormatterDefault); ok {
 			return wrapped.ConfigureDefaultFormat(output)
@@ -82,7 +83,7 @@ func (e *RedactEncoder) ConfigureDefaultFormat(output caddy.WriterOpener) error 
 //	redact_system_keys {
 //		wrap <encoder>
 //	}
-func (e *RedactEncoder) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
+func (e *Encoder) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	d.Next() // the encoder's name
 	if d.NextArg() {
 		return d.ArgErr()
@@ -113,10 +114,10 @@ func (e *RedactEncoder) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 
 // Clone implements [zapcore.Encoder]. A logger adds its context to the clone. The context
 // is a part of each entry, so it is cleaned with the entry.
-func (e *RedactEncoder) Clone() zapcore.Encoder { return &RedactEncoder{Encoder: e.Encoder.Clone()} }
+func (e *Encoder) Clone() zapcore.Encoder { return &Encoder{Encoder: e.Encoder.Clone()} }
 
 // EncodeEntry implements [zapcore.Encoder].
-func (e *RedactEncoder) EncodeEntry(entry zapcore.Entry, fields []zapcore.Field) (*buffer.Buffer, error) {
+func (e *Encoder) EncodeEntry(entry zapcore.Entry, fields []zapcore.Field) (*buffer.Buffer, error) {
 	line, err := e.Encoder.EncodeEntry(entry, fields)
 	if err != nil {
 		return nil, err
@@ -130,8 +131,8 @@ func (e *RedactEncoder) EncodeEntry(entry zapcore.Entry, fields []zapcore.Field)
 
 // Interface guards.
 var (
-	_ caddy.Provisioner                = (*RedactEncoder)(nil)
-	_ caddy.ConfiguresFormatterDefault = (*RedactEncoder)(nil)
-	_ caddyfile.Unmarshaler            = (*RedactEncoder)(nil)
-	_ zapcore.Encoder                  = (*RedactEncoder)(nil)
+	_ caddy.Provisioner                = (*Encoder)(nil)
+	_ caddy.ConfiguresFormatterDefault = (*Encoder)(nil)
+	_ caddyfile.Unmarshaler            = (*Encoder)(nil)
+	_ zapcore.Encoder                  = (*Encoder)(nil)
 )

@@ -10,6 +10,7 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 
 	"github.com/lumio-vision/caddy-system-keys/admin"
+	"github.com/lumio-vision/caddy-system-keys/caddymodule/option"
 )
 
 // UnmarshalCaddyfile sets up the handler from a directive. Syntax:
@@ -34,14 +35,14 @@ import (
 //		graphql_passthrough
 //	}
 func (a *Admin) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
-	return options{
-		"ui":                  checked(readText(&a.UI), a.checkUI),
-		"base":                checked(readText(&a.Base), a.checkBase),
+	return option.Block{
+		"ui":                  option.Checked(option.Text(&a.UI), a.checkUI),
+		"base":                option.Checked(option.Text(&a.Base), a.checkBase),
 		"jwt":                 a.unmarshalJWT,
 		"trust_auth_user":     a.unmarshalTrustAuthUser,
-		"allowed_hosts":       checked(readList(&a.AllowedHosts), a.checkHosts),
-		"graphql_passthrough": readFlag(&a.GraphQLPassthrough),
-	}.readDirective(d, "unrecognized subdirective %q")
+		"allowed_hosts":       option.Checked(option.List(&a.AllowedHosts), a.checkHosts),
+		"graphql_passthrough": option.Flag(&a.GraphQLPassthrough),
+	}.ReadDirective(d, "unrecognized subdirective %q")
 }
 
 func (a *Admin) unmarshalJWT(d *caddyfile.Dispenser) error {
@@ -50,19 +51,19 @@ func (a *Admin) unmarshalJWT(d *caddyfile.Dispenser) error {
 	}
 	j := new(JWT)
 	a.JWT = j
-	err := options{
-		"jwks":              readText(&j.JWKS),
-		"key":               readText(&j.Key),
-		"algorithms":        readList(&j.Algorithms),
-		"issuer":            readText(&j.Issuer),
-		"audience":          readText(&j.Audience),
-		"permissions_claim": readText(&j.PermissionsClaim),
-		"system_claim":      readText(&j.SystemClaim),
-	}.readBlock(d, "jwt: unrecognized option %q")
+	err := option.Block{
+		"jwks":              option.Text(&j.JWKS),
+		"key":               option.Text(&j.Key),
+		"algorithms":        option.List(&j.Algorithms),
+		"issuer":            option.Text(&j.Issuer),
+		"audience":          option.Text(&j.Audience),
+		"permissions_claim": option.Text(&j.PermissionsClaim),
+		"system_claim":      option.Text(&j.SystemClaim),
+	}.Read(d, "jwt: unrecognized option %q")
 	if err != nil {
 		return err
 	}
-	return atLine(d, j.config().Check())
+	return option.AtLine(d, j.config().Check())
 }
 
 func (a *Admin) unmarshalTrustAuthUser(d *caddyfile.Dispenser) error {
@@ -71,14 +72,14 @@ func (a *Admin) unmarshalTrustAuthUser(d *caddyfile.Dispenser) error {
 	}
 	t := new(TrustAuthUser)
 	a.TrustAuthUser = t
-	err := options{
-		"permissions": checked(readText(&t.Permissions), t.checkPlaceholders),
-		"system":      checked(readText(&t.System), t.checkPlaceholders),
-	}.readBlock(d, "trust_auth_user: unrecognized option %q")
+	err := option.Block{
+		"permissions": option.Checked(option.Text(&t.Permissions), t.checkPlaceholders),
+		"system":      option.Checked(option.Text(&t.System), t.checkPlaceholders),
+	}.Read(d, "trust_auth_user: unrecognized option %q")
 	if err != nil {
 		return err
 	}
-	return atLine(d, t.check())
+	return option.AtLine(d, t.check())
 }
 
 // check reports what is wrong with the settings, as far as that can be seen without

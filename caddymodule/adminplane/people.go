@@ -15,6 +15,7 @@ import (
 	maphandler "github.com/caddyserver/caddy/v2/modules/caddyhttp/map"
 
 	"github.com/lumio-vision/caddy-system-keys/admin"
+	"github.com/lumio-vision/caddy-system-keys/caddymodule/resolve"
 	"github.com/lumio-vision/caddy-system-keys/internal/jwtauth"
 )
 
@@ -61,7 +62,7 @@ func (j *JWT) config() *jwtauth.Config {
 // startJWT makes the verifier of tokens when the placeholders may be resolved.
 func (a *Admin) startJWT(repl *caddy.Replacer) (err error) {
 	config, key := a.JWT.config(), a.JWT.Key
-	err = resolveFields(repl, map[string]*string{
+	err = resolve.Fields(repl, map[string]*string{
 		"jwks": &config.JWKS, "key": &key, "issuer": &config.Issuer, "audience": &config.Audience,
 	})
 	if err != nil {
