@@ -5,9 +5,10 @@ import (
 	"strings"
 
 	"github.com/caddyserver/caddy/v2"
-	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/caddyauth"
 
+	"github.com/lumio-vision/caddy-system-keys/caddymodule/caller"
+	"github.com/lumio-vision/caddy-system-keys/caddymodule/request"
 	"github.com/lumio-vision/caddy-system-keys/internal/gate"
 	"github.com/lumio-vision/caddy-system-keys/internal/header"
 )
@@ -69,18 +70,18 @@ func (a *Authenticator) Provision(ctx caddy.Context) (err error) {
 // Authenticate implements [caddyauth.Authenticator]. It returns an error for a technical
 // failure, and false without an error for a bad key.
 func (a *Authenticator) Authenticate(w http.ResponseWriter, r *http.Request) (caddyauth.User, bool, error) {
-	c := &caller{Decision: a.gate.Read(r)}
+	c := &caller.Caller{Decision: a.gate.Read(r)}
 	if c.Key != "" {
 		c.Admitted(a.app.admit(r, c.Key))
 	} else {
-		c.Earlier(earlierIdentity(r))
+		c.Earlier(caller.Identity(r))
 	}
 	a.gate.Decide(r, &c.Decision)
 	if refusal := c.Refusal; refusal != nil {
 		a.refuser.prepare(w, r, refusal)
 		a.app.recordDenial(r, &c.Decision, http.StatusUnauthorized)
 		meter.Decided(refusal.Reason)
-		logRefusal(r, refusal.Reason, c.KeyID)
+		request.LogRefusal(r, refusal.Reason, c.KeyID)
 		if refusal.Status >= http.StatusInternalServerError {
 			return caddyauth.User{}, false, refusal
 		}
@@ -90,7 +91,7 @@ func (a *Authenticator) Authenticate(w http.ResponseWriter, r *http.Request) (ca
 	if c.Key != "" {
 		// The admin plane needs it to tell a key from a user, and `system_key_auth` to
 		// verify the key anew.
-		caddyhttp.SetVar(r.Context(), callerVar, c)
+		c.Tell(r)
 	}
 	return caddyauth.User{
 		ID: c.Identity.ID.String(),

@@ -11,6 +11,7 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 
 	"github.com/lumio-vision/caddy-system-keys/caddymodule"
+	"github.com/lumio-vision/caddy-system-keys/caddymodule/match"
 )
 
 // FuzzCaddyfile reads whatever stands in our blocks. What is taken is JSON that
@@ -91,7 +92,7 @@ func newModule(name string) caddyfile.Unmarshaler {
 	case "system_key_auth":
 		return new(caddymodule.Handler)
 	case "system_key":
-		return new(caddymodule.MatchSystemKey)
+		return new(match.SystemKey)
 	}
 	return new(caddymodule.Admin)
 }

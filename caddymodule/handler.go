@@ -9,7 +9,10 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
-	_ "github.com/lumio-vision/caddy-system-keys/caddymodule/redact" // a module too
+	"github.com/lumio-vision/caddy-system-keys/caddymodule/caller"
+	_ "github.com/lumio-vision/caddy-system-keys/caddymodule/match" // modules too
+	_ "github.com/lumio-vision/caddy-system-keys/caddymodule/redact"
+	"github.com/lumio-vision/caddy-system-keys/caddymodule/request"
 	"github.com/lumio-vision/caddy-system-keys/internal/assertion"
 	"github.com/lumio-vision/caddy-system-keys/internal/gate"
 	"github.com/lumio-vision/caddy-system-keys/store"
@@ -188,18 +191,18 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 		h.app.servePublicKeys(w, r, h.refuser)
 		return nil
 	}
-	vars := varsOf(r)
-	earlier, _ := vars[callerVar].(*caller)
-	if refusal := earlier.finalRefusal(); refusal != nil {
+	vars := request.Vars(r)
+	earlier := caller.In(vars)
+	if refusal := earlier.FinalRefusal(); refusal != nil {
 		h.refuser.answer(w, r, refusal)
 		return nil
 	}
 	pass := &passage{app: h.app, gate: h.gate, w: w, r: r}
 	pass.inFlight.Client, _ = vars[caddyhttp.ClientIPVarKey].(string)
 	defer pass.inFlight.Leave()
-	replaced := earlier.restoreKey(r)
-	d := pass.decide(earlier.identityInFlight())
-	restoreCredential(r, replaced)
+	replaced := earlier.RestoreKey(r)
+	d := pass.decide(earlier.IdentityInFlight())
+	caller.RestoreCredential(r, replaced)
 	if d.Refusal != nil {
 		return h.refuse(w, r, &pass.caller, earlier)
 	}
@@ -207,9 +210,9 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	meter.Decided(allowed)
 	switch allowed {
 	case gate.AllowedKey:
-		pass.caller.announce(r)
+		pass.caller.Announce(r)
 	case gate.AllowedEarlier: // the earlier handler has the request in flight
-		earlier.announce(r)
+		earlier.Announce(r)
 		defer h.gate.Withdraw(r)
 		return next.ServeHTTP(w, r)
 	default:
@@ -227,15 +230,15 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 
 // refuse records and answers a refusal. Earlier is the caller that an earlier handler has
 // announced, or nil.
-func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, c, earlier *caller) error {
+func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, c, earlier *caller.Caller) error {
 	refusal := h.failures.limit(r, c.Refusal)
 	h.app.recordDenial(r, &c.Decision, refusal.Status)
 	meter.Decided(refusal.Reason)
-	logRefusal(r, refusal.Reason, c.KeyID)
+	request.LogRefusal(r, refusal.Reason, c.KeyID)
 	if c.Key == "" && earlier != nil { // with a key, only that key counts
 		c = earlier
 	}
-	c.keepRefusal(r, refusal)
+	c.KeepRefusal(r, refusal)
 	return h.refuser.refuse(w, r, refusal)
 }
 

@@ -7,6 +7,8 @@ import (
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
+	"github.com/lumio-vision/caddy-system-keys/caddymodule/caller"
+	"github.com/lumio-vision/caddy-system-keys/caddymodule/request"
 	"github.com/lumio-vision/caddy-system-keys/internal/coherence"
 	"github.com/lumio-vision/caddy-system-keys/internal/cut"
 	"github.com/lumio-vision/caddy-system-keys/internal/engine"
@@ -24,7 +26,7 @@ type passage struct {
 	w        http.ResponseWriter
 	r        *http.Request
 	engine   *engine.Engine // the one that has admitted the key
-	caller   caller
+	caller   caller.Caller
 	exchange cut.Exchange
 	inFlight coherence.Request
 }
@@ -53,7 +55,7 @@ func (p *passage) admit(key string) (id store.ID, identity *verify.Identity, err
 	p.exchange.Answering = p
 	p.inFlight.Exchange = &p.exchange
 	if id, identity, err = p.engine.Admit(ctx, key, p.inFlight.Client, &p.inFlight); err == nil {
-		p.caller.stage = stageInFlight
+		p.caller.EnterFlight()
 	}
 	return id, identity, err
 }
@@ -71,10 +73,10 @@ func (p *passage) serve(next caddyhttp.Handler) (refusal *gate.Refusal, err erro
 	defer func() {
 		outcome := p.exchange.Finish()
 		p.gate.Withdraw(p.r)
-		p.caller.withdraw(answered && outcome.Cause == nil)
+		p.caller.Withdraw(answered && outcome.Cause == nil)
 		cutBy := refusalOf(outcome.Cause)
 		if cutBy != nil {
-			logRefusal(p.r, cutBy.Reason, p.caller.KeyID)
+			request.LogRefusal(p.r, cutBy.Reason, p.caller.KeyID)
 		}
 		if recorded {
 			p.app.recordUse(p.r, p.caller.Identity, outcome, cutBy, err)

@@ -14,6 +14,8 @@ import (
 	"github.com/lumio-vision/caddy-system-keys/admin"
 	"github.com/lumio-vision/caddy-system-keys/admin/graphql"
 	"github.com/lumio-vision/caddy-system-keys/admin/page"
+	"github.com/lumio-vision/caddy-system-keys/caddymodule/caller"
+	"github.com/lumio-vision/caddy-system-keys/caddymodule/request"
 	"github.com/lumio-vision/caddy-system-keys/internal/coherence"
 	"github.com/lumio-vision/caddy-system-keys/internal/engine"
 	"github.com/lumio-vision/caddy-system-keys/internal/gate"
@@ -122,7 +124,7 @@ func (a *Admin) Provision(ctx caddy.Context) error {
 			}
 		},
 		Identities: a.identities(),
-		Describe:   auditRequest,
+		Describe:   request.ForAudit,
 		Denied: func(record store.AuditRecord) {
 			if live := app.parts(); live != nil {
 				live.Audit.Deny(record)
@@ -186,12 +188,14 @@ func takenAway(r *http.Request) string {
 // identities returns the ways in which a request can show who is its admin.
 func (a *Admin) identities() admin.Identities {
 	identities := admin.Identities{
-		Admit:    a.app.admit,
-		Earlier:  earlierIdentity,
-		Announce: announce,
+		Admit:   a.app.admit,
+		Earlier: caller.Identity,
+		Announce: func(r *http.Request, identity *verify.Identity) {
+			(&caller.Caller{Decision: gate.Decision{Identity: identity}}).Announce(r)
+		},
 		Refused: func(r *http.Request, d *gate.Decision) {
 			a.app.recordDenial(r, d, d.Refusal.Status)
-			logRefusal(r, d.Refusal.Reason, d.KeyID)
+			request.LogRefusal(r, d.Refusal.Reason, d.KeyID)
 		},
 	}
 	if a.JWT != nil {
@@ -266,7 +270,7 @@ func (a *Admin) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp
 // forwardedTLS reports whether a trusted proxy (trusted_proxies) has received the request
 // over TLS.
 func forwardedTLS(r *http.Request) bool {
-	return fromTrustedProxy(r) && strings.EqualFold(r.Header.Get("X-Forwarded-Proto"), "https")
+	return request.FromTrustedProxy(r) && strings.EqualFold(r.Header.Get("X-Forwarded-Proto"), "https")
 }
 
 // Interface guards.

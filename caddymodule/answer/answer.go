@@ -10,6 +10,7 @@ import (
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
+	"github.com/lumio-vision/caddy-system-keys/caddymodule/request"
 	"github.com/lumio-vision/caddy-system-keys/internal/gate"
 	"github.com/lumio-vision/caddy-system-keys/internal/token"
 )
@@ -73,7 +74,7 @@ func (f *refuser) refuse(w http.ResponseWriter, r *http.Request, refusal *gate.R
 	f.prepare(w, r, refusal)
 	// Caddy enters the error routes with the original request, and an error route may be
 	// a proxy. So a key must not stay in the query.
-	_, original := originalRequest(r)
+	_, original := request.Original(r)
 	original.RawQuery = token.Redact(original.RawQuery)
 	// Error routes may show the text of the error, so it does not name the cause.
 	return caddyhttp.Error(refusal.Status, errors.New(refusal.Message))
@@ -83,7 +84,7 @@ func (f *refuser) refuse(w http.ResponseWriter, r *http.Request, refusal *gate.R
 // gone away.
 func (f *refuser) answer(w http.ResponseWriter, r *http.Request, refusal *gate.Refusal) {
 	f.prepare(w, r, refusal)
-	_ = writeJSON(w, refusal.Status, refusal.Body(requestID(r)))
+	_ = writeJSON(w, refusal.Status, refusal.Body(request.ID(r)))
 }
 
 // prepare logs an outage, and sets the header fields of the answer. It logs nothing if
@@ -104,9 +105,9 @@ func (f *refuser) logOutage(r *http.Request, refusal *gate.Refusal) {
 	if requests == 0 {
 		return
 	}
-	method, sent := originalRequest(r)
+	method, sent := request.Original(r)
 	f.logger.Error("requests get 503", slog.String("reason", string(refusal.Reason)), slog.Any("error", refusal.Err),
-		slog.Int("requests", requests), slog.String("request_id", requestID(r)), slog.String("host", r.Host),
+		slog.Int("requests", requests), slog.String("request_id", request.ID(r)), slog.String("host", r.Host),
 		slog.String("method", method), slog.String("path", token.Redact(sent.EscapedPath())))
 }
 

@@ -14,6 +14,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
+	"github.com/lumio-vision/caddy-system-keys/caddymodule/request"
 	"github.com/lumio-vision/caddy-system-keys/internal/gate"
 )
 
@@ -30,7 +31,7 @@ func TestEachReasonOfA503IsLoggedOnceAMinute(t *testing.T) {
 				bare := httptest.NewRequest(http.MethodGet, "http://api.example.com/bots", http.NoBody)
 				r := caddyhttp.PrepareRequest(bare, caddy.NewReplacer(), w, new(caddyhttp.Server))
 				f.answer(w, r, gate.Unavailable(reason, time.Second, errors.New("down")))
-				if id := requestID(r); strings.Contains(log.String(), id) != strings.HasSuffix(log.String(), "request_id="+id+" host=api.example.com method=GET path=/bots\n") {
+				if id := request.ID(r); strings.Contains(log.String(), id) != strings.HasSuffix(log.String(), "request_id="+id+" host=api.example.com method=GET path=/bots\n") {
 					t.Fatal("the request in the log is not the one")
 				}
 			}

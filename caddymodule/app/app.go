@@ -25,6 +25,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
+	"github.com/lumio-vision/caddy-system-keys/caddymodule/request"
 	"github.com/lumio-vision/caddy-system-keys/internal/cut"
 	"github.com/lumio-vision/caddy-system-keys/internal/engine"
 	"github.com/lumio-vision/caddy-system-keys/internal/verify"
@@ -266,7 +267,7 @@ func (a *App) admit(r *http.Request, key string) (store.ID, *verify.Identity, er
 	if err != nil {
 		return store.ID{}, nil, err
 	}
-	return e.Admit(r.Context(), key, clientIP(r), nil)
+	return e.Admit(r.Context(), key, request.ClientIP(r), nil)
 }
 
 // Interface guards.

@@ -8,10 +8,10 @@ import (
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
+	"github.com/lumio-vision/caddy-system-keys/caddymodule/request"
 	"github.com/lumio-vision/caddy-system-keys/internal/cut"
 	"github.com/lumio-vision/caddy-system-keys/internal/engine"
 	"github.com/lumio-vision/caddy-system-keys/internal/gate"
-	"github.com/lumio-vision/caddy-system-keys/internal/token"
 	"github.com/lumio-vision/caddy-system-keys/internal/verify"
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
@@ -49,13 +49,13 @@ func (a *App) recordUse(r *http.Request, identity *verify.Identity, outcome cut.
 	if live == nil {
 		return
 	}
-	request := auditRequest(r)
-	request.Status = statusOf(outcome, cutBy, err)
+	described := request.ForAudit(r)
+	described.Status = statusOf(outcome, cutBy, err)
 	var details json.RawMessage
 	if cutBy != nil {
 		details = json.RawMessage(`{"cut":true}`)
 	}
-	live.Audit.Add(newRecord(store.AuditUsed, identity.ID, identity.Label, request, details))
+	live.Audit.Add(newRecord(store.AuditUsed, identity.ID, identity.Label, described, details))
 }
 
 // statusOf returns the status that the client has got, or is about to get.
@@ -93,13 +93,13 @@ func (a *App) recordDenial(r *http.Request, d *gate.Decision, status int) {
 	if d.Refusal.Reason != gate.DeniedRevoked { // which has no activity any more
 		live.Recorder.Deny(d.KeyID, time.Now(), used) //nolint:forbidigo // the real clock is wired here
 	}
-	request := auditRequest(r)
-	request.Status = status
+	described := request.ForAudit(r)
+	described.Status = status
 	details, err := json.Marshal(map[string]string{"reason": reason})
 	if err != nil { // strings always encode
 		panic(err)
 	}
-	live.Audit.Deny(newRecord(store.AuditDenied, d.KeyID, label, request, details))
+	live.Audit.Deny(newRecord(store.AuditDenied, d.KeyID, label, described, details))
 }
 
 func newRecord(
@@ -113,20 +113,4 @@ func newRecord(
 		Request: request,
 		Details: details,
 	}
-}
-
-// auditRequest describes a request with the method and the path that its client has sent,
-// before any rewrite.
-func auditRequest(r *http.Request) store.AuditRequest {
-	method, sent := originalRequest(r)
-	return store.AuditRequest{
-		ID: requestID(r), Method: method, Path: token.Redact(sent.EscapedPath()), ClientIP: clientIP(r),
-	}
-}
-
-// clientIP returns Caddy's {client_ip}. The server's trusted_proxies decide whether it comes
-// from a header. It is empty if Caddy has found no address.
-func clientIP(r *http.Request) string {
-	ip, _ := varsOf(r)[caddyhttp.ClientIPVarKey].(string)
-	return ip
 }

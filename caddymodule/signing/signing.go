@@ -10,6 +10,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
+	"github.com/lumio-vision/caddy-system-keys/caddymodule/request"
 	"github.com/lumio-vision/caddy-system-keys/caddymodule/resolve"
 	"github.com/lumio-vision/caddy-system-keys/internal/assertion"
 	"github.com/lumio-vision/caddy-system-keys/internal/gate"
@@ -139,7 +140,7 @@ func (h *Handler) earlierAssertion(r *http.Request, identity *verify.Identity) (
 // (addForwardedHeaders in Caddy's reverseproxy.go). A WebSocket over HTTP/2 or 3 (RFC
 // 8441, RFC 9220) reaches the upstream as a GET.
 func clientTarget(r *http.Request) (method, url string) {
-	method, sent := originalRequest(r)
+	method, sent := request.Original(r)
 	if method == http.MethodConnect {
 		method = http.MethodGet // the gate has refused every other CONNECT
 	}
@@ -147,7 +148,7 @@ func clientTarget(r *http.Request) (method, url string) {
 	if r.TLS != nil {
 		scheme = "https"
 	}
-	if fromTrustedProxy(r) {
+	if request.FromTrustedProxy(r) {
 		scheme = lastOr(r.Header["X-Forwarded-Proto"], scheme)
 		host = lastOr(r.Header["X-Forwarded-Host"], host)
 	}
@@ -162,19 +163,13 @@ func lastOr(values []string, otherwise string) string {
 	return otherwise
 }
 
-// fromTrustedProxy reports whether the client is one of Caddy's trusted_proxies.
-func fromTrustedProxy(r *http.Request) bool {
-	trusted, _ := caddyhttp.GetVar(r.Context(), caddyhttp.TrustedProxyVarKey).(bool)
-	return trusted
-}
-
 // wantsPublicKeys reports whether a request is for the public keys, as its client has sent
 // it or after a rewrite.
 func wantsPublicKeys(r *http.Request) bool {
 	if r.URL.Path == assertion.Path {
 		return true
 	}
-	_, sent := originalRequest(r)
+	_, sent := request.Original(r)
 	return sent.Path == assertion.Path
 }
 
@@ -182,7 +177,7 @@ func wantsPublicKeys(r *http.Request) bool {
 // nothing to error routes: the request still has everything that the client has sent, and an
 // error route may be a proxy.
 func (a *App) servePublicKeys(w http.ResponseWriter, r *http.Request, refuser *refuser) {
-	if method, _ := originalRequest(r); method != http.MethodGet && method != http.MethodHead {
+	if method, _ := request.Original(r); method != http.MethodGet && method != http.MethodHead {
 		refuser.answer(w, r, &gate.Refusal{
 			Status: http.StatusMethodNotAllowed, Code: "method_not_allowed",
 			Message: "the public keys can be read only", Header: http.Header{"Allow": {"GET, HEAD"}},

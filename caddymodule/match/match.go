@@ -1,4 +1,5 @@
-package caddymodule
+// Package match selects requests by the system key that has sent them.
+package match
 
 import (
 	"errors"
@@ -11,16 +12,17 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
+	"github.com/lumio-vision/caddy-system-keys/caddymodule/caller"
 	"github.com/lumio-vision/caddy-system-keys/caddymodule/option"
 	"github.com/lumio-vision/caddy-system-keys/internal/verify"
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
 func init() {
-	caddy.RegisterModule(new(MatchSystemKey))
+	caddy.RegisterModule(new(SystemKey))
 }
 
-// MatchSystemKey matches requests by the system key that a handler before it has let
+// SystemKey matches requests by the system key that a handler before it has let
 // through: `system_key_auth`, or Caddy's `authentication` with the provider `system_key`.
 // If no such handler has let the request through, it does not match, whatever the client
 // sends. So it does not match before that handler, behind `passthrough` without a key, and
@@ -31,7 +33,7 @@ func init() {
 //
 // It is a function in CEL expressions, with the same names:
 // `system_key({'permission': ['bots:read', 'bots:write'], 'label': 'Twitch*'})`.
-type MatchSystemKey struct {
+type SystemKey struct {
 	// Permissions that the key must hold, all of them.
 	Permission []string `json:"permission,omitempty"`
 
@@ -49,15 +51,15 @@ type MatchSystemKey struct {
 }
 
 // CaddyModule returns the Caddy module information.
-func (*MatchSystemKey) CaddyModule() caddy.ModuleInfo {
+func (*SystemKey) CaddyModule() caddy.ModuleInfo {
 	return caddy.ModuleInfo{
 		ID:  "http.matchers.system_key",
-		New: func() caddy.Module { return new(MatchSystemKey) },
+		New: func() caddy.Module { return new(SystemKey) },
 	}
 }
 
 // Provision checks the settings.
-func (m *MatchSystemKey) Provision(caddy.Context) error {
+func (m *SystemKey) Provision(caddy.Context) error {
 	if m.Permission == nil && m.AnyPermission == nil && m.ID == nil && m.Label == nil {
 		return errNoCondition
 	}
@@ -67,7 +69,7 @@ func (m *MatchSystemKey) Provision(caddy.Context) error {
 var errNoCondition = errors.New("system_key: say which keys, by permission, any_permission, id or label (for every key, label *)")
 
 // check checks the values that are set, and parses the ids.
-func (m *MatchSystemKey) check() error {
+func (m *SystemKey) check() error {
 	m.ids = nil
 	for _, list := range []struct {
 		name   string
@@ -100,7 +102,7 @@ func checkPermission(value string) error {
 }
 
 // addID parses an id. One id can be written in several ways.
-func (m *MatchSystemKey) addID(value string) error {
+func (m *SystemKey) addID(value string) error {
 	id, err := store.ParseKeyID(value)
 	if err != nil {
 		return err
@@ -130,12 +132,12 @@ func checkLabelPattern(value string) error {
 }
 
 // MatchWithError implements [caddyhttp.RequestMatcherWithError].
-func (m *MatchSystemKey) MatchWithError(r *http.Request) (bool, error) {
-	identity := earlierIdentity(r)
+func (m *SystemKey) MatchWithError(r *http.Request) (bool, error) {
+	identity := caller.Identity(r)
 	return identity != nil && m.matches(identity), nil
 }
 
-func (m *MatchSystemKey) matches(identity *verify.Identity) bool {
+func (m *SystemKey) matches(identity *verify.Identity) bool {
 	for _, permission := range m.Permission {
 		if !identity.Has(permission) {
 			return false
@@ -164,7 +166,7 @@ func matchesLabel(patterns []string, label string) bool {
 //		id <id>...
 //		label <label>|<prefix>*...
 //	}
-func (m *MatchSystemKey) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
+func (m *SystemKey) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	err := option.Block{
 		"permission":     option.Checked(option.List(&m.Permission), m.check),
 		"any_permission": option.Checked(option.List(&m.AnyPermission), m.check),
@@ -185,7 +187,7 @@ func (m *MatchSystemKey) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 
 // Interface guards.
 var (
-	_ caddy.Provisioner                 = (*MatchSystemKey)(nil)
-	_ caddyfile.Unmarshaler             = (*MatchSystemKey)(nil)
-	_ caddyhttp.RequestMatcherWithError = (*MatchSystemKey)(nil)
+	_ caddy.Provisioner                 = (*SystemKey)(nil)
+	_ caddyfile.Unmarshaler             = (*SystemKey)(nil)
+	_ caddyhttp.RequestMatcherWithError = (*SystemKey)(nil)
 )

@@ -1,4 +1,4 @@
-package caddymodule
+package match
 
 import (
 	"encoding/json"
@@ -13,6 +13,7 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
+	"github.com/lumio-vision/caddy-system-keys/caddymodule/caller"
 	"github.com/lumio-vision/caddy-system-keys/internal/gate"
 	"github.com/lumio-vision/caddy-system-keys/internal/verify"
 	"github.com/lumio-vision/caddy-system-keys/store"
@@ -28,39 +29,39 @@ func TestWhatASystemKeyMatches(t *testing.T) {
 	id := matched.ID.String()
 	const other = "0199d3f0-0000-7000-8000-000000000001"
 	for name, test := range map[string]struct {
-		m    MatchSystemKey
+		m    SystemKey
 		want bool
 	}{
-		"a permission":                       {MatchSystemKey{Permission: []string{"bots:write"}}, true},
-		"a part of a permission":             {MatchSystemKey{Permission: []string{"bots:read"}}, false},
-		"the start of a permission":          {MatchSystemKey{Permission: []string{"bots:writ"}}, false},
-		"being a system admin is none":       {MatchSystemKey{Permission: []string{"system-keys:read"}}, false},
-		"all permissions":                    {MatchSystemKey{Permission: []string{"users:read", "bots:write"}}, true},
-		"one permission is missing":          {MatchSystemKey{Permission: []string{"users:read", "bots:read"}}, false},
-		"one of the permissions":             {MatchSystemKey{AnyPermission: []string{"bots:read", "bots:write"}}, true},
-		"none of the permissions":            {MatchSystemKey{AnyPermission: []string{"bots:read", "users:write"}}, false},
-		"the id":                             {MatchSystemKey{ID: []string{id}}, true},
-		"the id in capitals, among others":   {MatchSystemKey{ID: []string{other, strings.ToUpper(id)}}, true},
-		"another id":                         {MatchSystemKey{ID: []string{other}}, false},
-		"the label":                          {MatchSystemKey{Label: []string{"Twitch Bot"}}, true},
-		"the label in another case":          {MatchSystemKey{Label: []string{"twitch bot", "twitch*"}}, false},
-		"the start of the label":             {MatchSystemKey{Label: []string{"Twitch"}}, false},
-		"a prefix of the label":              {MatchSystemKey{Label: []string{"Twitch *"}}, true},
-		"a prefix that is the label":         {MatchSystemKey{Label: []string{"Twitch Bot*"}}, true},
-		"a prefix of another label":          {MatchSystemKey{Label: []string{"Bot*"}}, false},
-		"one of the labels":                  {MatchSystemKey{Label: []string{"Discord*", "Twitch Bot"}}, true},
-		"any label":                          {MatchSystemKey{Label: []string{"*"}}, true},
-		"all that is asked for":              {MatchSystemKey{[]string{"bots:write"}, []string{"users:read", "bots:read"}, []string{id}, []string{"T*"}, nil}, true},
-		"all but the permission":             {MatchSystemKey{[]string{"bots:read"}, []string{"users:read", "bots:read"}, []string{id}, []string{"T*"}, nil}, false},
-		"all but one of the permissions":     {MatchSystemKey{[]string{"bots:write"}, []string{"bots:read"}, []string{id}, []string{"T*"}, nil}, false},
-		"all but the id":                     {MatchSystemKey{[]string{"bots:write"}, []string{"users:read"}, []string{other}, []string{"T*"}, nil}, false},
-		"all but the label":                  {MatchSystemKey{[]string{"bots:write"}, []string{"users:read"}, []string{id}, []string{"D*"}, nil}, false},
-		"a permission that sorts at the end": {MatchSystemKey{Permission: []string{"users:read"}}, true},
+		"a permission":                       {SystemKey{Permission: []string{"bots:write"}}, true},
+		"a part of a permission":             {SystemKey{Permission: []string{"bots:read"}}, false},
+		"the start of a permission":          {SystemKey{Permission: []string{"bots:writ"}}, false},
+		"being a system admin is none":       {SystemKey{Permission: []string{"system-keys:read"}}, false},
+		"all permissions":                    {SystemKey{Permission: []string{"users:read", "bots:write"}}, true},
+		"one permission is missing":          {SystemKey{Permission: []string{"users:read", "bots:read"}}, false},
+		"one of the permissions":             {SystemKey{AnyPermission: []string{"bots:read", "bots:write"}}, true},
+		"none of the permissions":            {SystemKey{AnyPermission: []string{"bots:read", "users:write"}}, false},
+		"the id":                             {SystemKey{ID: []string{id}}, true},
+		"the id in capitals, among others":   {SystemKey{ID: []string{other, strings.ToUpper(id)}}, true},
+		"another id":                         {SystemKey{ID: []string{other}}, false},
+		"the label":                          {SystemKey{Label: []string{"Twitch Bot"}}, true},
+		"the label in another case":          {SystemKey{Label: []string{"twitch bot", "twitch*"}}, false},
+		"the start of the label":             {SystemKey{Label: []string{"Twitch"}}, false},
+		"a prefix of the label":              {SystemKey{Label: []string{"Twitch *"}}, true},
+		"a prefix that is the label":         {SystemKey{Label: []string{"Twitch Bot*"}}, true},
+		"a prefix of another label":          {SystemKey{Label: []string{"Bot*"}}, false},
+		"one of the labels":                  {SystemKey{Label: []string{"Discord*", "Twitch Bot"}}, true},
+		"any label":                          {SystemKey{Label: []string{"*"}}, true},
+		"all that is asked for":              {SystemKey{[]string{"bots:write"}, []string{"users:read", "bots:read"}, []string{id}, []string{"T*"}, nil}, true},
+		"all but the permission":             {SystemKey{[]string{"bots:read"}, []string{"users:read", "bots:read"}, []string{id}, []string{"T*"}, nil}, false},
+		"all but one of the permissions":     {SystemKey{[]string{"bots:write"}, []string{"bots:read"}, []string{id}, []string{"T*"}, nil}, false},
+		"all but the id":                     {SystemKey{[]string{"bots:write"}, []string{"users:read"}, []string{other}, []string{"T*"}, nil}, false},
+		"all but the label":                  {SystemKey{[]string{"bots:write"}, []string{"users:read"}, []string{id}, []string{"D*"}, nil}, false},
+		"a permission that sorts at the end": {SystemKey{Permission: []string{"users:read"}}, true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			for language, m := range inEveryLanguage(t, &test.m) {
-				r := requestWith(t, &caller{Decision: gate.Decision{Identity: matched}, stage: stageInFlight})
+				r := requestWith(t, told(gate.Decision{Identity: matched}, inFlight))
 				if got, err := m.MatchWithError(r); err != nil || got != test.want {
 					t.Errorf("%s: %v %v, want %v", language, got, err, test.want)
 				}
@@ -73,7 +74,7 @@ func TestWhatASystemKeyMatches(t *testing.T) {
 }
 
 // inEveryLanguage provisions the same matcher from JSON, from a Caddyfile and from CEL.
-func inEveryLanguage(t *testing.T, m *MatchSystemKey) map[string]caddyhttp.RequestMatcherWithError {
+func inEveryLanguage(t *testing.T, m *SystemKey) map[string]caddyhttp.RequestMatcherWithError {
 	t.Helper()
 	text := caddyconfig.JSON(m, nil)
 	var lists map[string][]string
@@ -92,7 +93,7 @@ func inEveryLanguage(t *testing.T, m *MatchSystemKey) map[string]caddyhttp.Reque
 		}
 		cel = append(cel, fmt.Sprintf("'%s': %s", name, list))
 	}
-	fromCaddyfile := new(MatchSystemKey)
+	fromCaddyfile := new(SystemKey)
 	if err := fromCaddyfile.UnmarshalCaddyfile(caddyfile.NewTestDispenser("system_key {\n" + strings.Join(block, "\n") + "\n}")); err != nil {
 		t.Fatal(err)
 	}
@@ -126,9 +127,22 @@ func provisioned(t *testing.T, raw caddy.ModuleMap) (caddyhttp.MatcherSet, error
 	return route.MatcherSets[0], nil
 }
 
+// told is what a handler tells of a request that has come so far.
+func told(d gate.Decision, steps ...func(*caller.Caller)) *caller.Caller {
+	c := &caller.Caller{Decision: d}
+	for _, step := range steps {
+		step(c)
+	}
+	return c
+}
+
+func inFlight(c *caller.Caller)  { c.EnterFlight() }
+func answered(c *caller.Caller)  { c.Withdraw(true) }
+func withdrawn(c *caller.Caller) { c.Withdraw(false) }
+
 // requestWith makes a request of which a handler has told this, with headers that a client
 // would like to be believed.
-func requestWith(t *testing.T, c *caller) *http.Request {
+func requestWith(t *testing.T, c *caller.Caller) *http.Request {
 	t.Helper()
 	r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/", http.NoBody)
 	r.Header = http.Header{
@@ -137,7 +151,7 @@ func requestWith(t *testing.T, c *caller) *http.Request {
 	}
 	r = caddyhttp.PrepareRequest(r, caddy.NewReplacer(), httptest.NewRecorder(), new(caddyhttp.Server))
 	if c != nil {
-		caddyhttp.SetVar(r.Context(), callerVar, c)
+		c.Tell(r)
 	}
 	return r
 }
@@ -148,20 +162,20 @@ func TestWhenSomebodyWasLetThrough(t *testing.T) {
 	good := gate.Decision{Identity: matched}
 	refused := gate.Decision{Identity: matched, Refusal: gate.Invalid(gate.DeniedRevoked)}
 	for name, test := range map[string]struct {
-		c    *caller
+		c    *caller.Caller
 		want bool
 	}{
 		"no handler before":                          {nil, false},
-		"the provider, or the admin plane":           {&caller{Decision: good}, true},
-		"in flight":                                  {&caller{Decision: good, stage: stageInFlight}, true},
-		"after the answer":                           {&caller{Decision: good, stage: stageAnswered}, false},
-		"in an error route, after a failure":         {&caller{Decision: good, stage: stageWithdrawn}, false},
-		"in an error route, after a refusal":         {&caller{Decision: refused, stage: stageWithdrawn}, false},
-		"let through without a key, in an open gate": {&caller{stage: stageInFlight}, false},
+		"the provider, or the admin plane":           {told(good), true},
+		"in flight":                                  {told(good, inFlight), true},
+		"after the answer":                           {told(good, answered), false},
+		"in an error route, after a failure":         {told(good, withdrawn), false},
+		"in an error route, after a refusal":         {told(refused, withdrawn), false},
+		"let through without a key, in an open gate": {told(gate.Decision{}, inFlight), false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			for language, m := range inEveryLanguage(t, &MatchSystemKey{Label: []string{"*"}}) {
+			for language, m := range inEveryLanguage(t, &SystemKey{Label: []string{"*"}}) {
 				if got, err := m.MatchWithError(requestWith(t, test.c)); err != nil || got != test.want {
 					t.Errorf("%s: %v %v", language, got, err)
 				}
@@ -169,8 +183,8 @@ func TestWhenSomebodyWasLetThrough(t *testing.T) {
 		})
 	}
 	r := requestWith(t, nil)
-	caddyhttp.SetVar(r.Context(), callerVar, "a string that another handler can set")
-	if got, _ := (&MatchSystemKey{Label: []string{"*"}}).MatchWithError(r); got {
+	caddyhttp.SetVar(r.Context(), "system_keys.caller", "a string that another handler can set")
+	if got, _ := (&SystemKey{Label: []string{"*"}}).MatchWithError(r); got {
 		t.Error("a variable of another type is believed")
 	}
 }
@@ -226,14 +240,14 @@ func TestAMatcherThatMeansNothingIsRefused(t *testing.T) {
 }
 
 func TestMatchingDoesNotAllocate(t *testing.T) {
-	for name, m := range map[string]*MatchSystemKey{
+	for name, m := range map[string]*SystemKey{
 		"one permission": {Permission: []string{"bots:write"}},
 		"everything":     {[]string{"bots:write"}, []string{"bots:read", "users:read"}, []string{matched.ID.String()}, []string{"X", "T*"}, nil},
 	} {
 		if err := m.Provision(caddy.Context{}); err != nil {
 			t.Fatal(err)
 		}
-		r := requestWith(t, &caller{Decision: gate.Decision{Identity: matched}, stage: stageInFlight})
+		r := requestWith(t, told(gate.Decision{Identity: matched}, inFlight))
 		if allocs := testing.AllocsPerRun(100, func() {
 			if got, err := m.MatchWithError(r); !got || err != nil {
 				t.Fatal(got, err)

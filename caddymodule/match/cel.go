@@ -1,4 +1,4 @@
-package caddymodule
+package match
 
 import (
 	"fmt"
@@ -16,7 +16,7 @@ const celFunction = "system_key_request_map"
 // CELLibrary implements [caddyhttp.CELLibraryProducer]. Example:
 //
 //	expression system_key({'permission': 'bots:write'})
-func (*MatchSystemKey) CELLibrary(ctx caddy.Context) (cel.Library, error) {
+func (*SystemKey) CELLibrary(ctx caddy.Context) (cel.Library, error) {
 	library, err := caddyhttp.CELMatcherImpl(
 		"system_key", celFunction, []*cel.Type{caddyhttp.CELTypeJSON},
 		func(data ref.Val) (caddyhttp.RequestMatcherWithError, error) {
@@ -24,7 +24,7 @@ func (*MatchSystemKey) CELLibrary(ctx caddy.Context) (cel.Library, error) {
 			if err != nil {
 				return nil, err
 			}
-			m := new(MatchSystemKey)
+			m := new(SystemKey)
 			for name, list := range values {
 				switch name {
 				case "permission":
@@ -74,4 +74,4 @@ func (onceInCEL) Validate(_ *cel.Env, _ cel.ValidatorConfig, expression *ast.AST
 }
 
 // Interface guard.
-var _ caddyhttp.CELLibraryProducer = (*MatchSystemKey)(nil)
+var _ caddyhttp.CELLibraryProducer = (*SystemKey)(nil)

@@ -1,4 +1,4 @@
-package caddymodule
+package caller
 
 import (
 	"bytes"
@@ -18,6 +18,7 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 
+	"github.com/lumio-vision/caddy-system-keys/caddymodule/request"
 	"github.com/lumio-vision/caddy-system-keys/internal/gate"
 	"github.com/lumio-vision/caddy-system-keys/internal/verify"
 	"github.com/lumio-vision/caddy-system-keys/store"
@@ -26,7 +27,7 @@ import (
 // TestACallerPrintsAsNothing in every form in which a variable can be shown.
 func TestACallerPrintsAsNothing(t *testing.T) {
 	t.Parallel()
-	c := &caller{
+	c := &Caller{
 		Decision: gate.Decision{
 			Key: "lm_sys_canary", Identity: verify.IdentityOf(&store.Key{Label: "canary"}), Refusal: gate.Invalid(gate.DeniedRevoked),
 		},
@@ -35,12 +36,12 @@ func TestACallerPrintsAsNothing(t *testing.T) {
 	repl := caddy.NewReplacer()
 	w := httptest.NewRecorder()
 	r := caddyhttp.PrepareRequest(httptest.NewRequest(http.MethodGet, "/", http.NoBody), repl, w, new(caddyhttp.Server))
-	caddyhttp.SetVar(r.Context(), callerVar, c)
+	caddyhttp.SetVar(r.Context(), variable, c)
 	vars := r.Context().Value(caddyhttp.VarsCtxKey)
 
 	forms := map[string]string{
-		"a placeholder":           repl.ReplaceAll("{http.vars."+callerVar+"}", ""),
-		"a placeholder, if known": repl.ReplaceKnown("{http.vars."+callerVar+"}", ""),
+		"a placeholder":           repl.ReplaceAll("{http.vars."+variable+"}", ""),
+		"a placeholder, if known": repl.ReplaceKnown("{http.vars."+variable+"}", ""),
 	}
 	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%d"} {
 		forms[verb] = fmt.Sprintf(verb, c)
@@ -55,7 +56,7 @@ func TestACallerPrintsAsNothing(t *testing.T) {
 		fmt.Fprintf(&b, verb+" "+verb+"\n", vars, struct{ V any }{c})
 	}
 	_ = json.NewEncoder(&b).Encode(vars)
-	_ = xml.NewEncoder(&b).Encode(struct{ V *caller }{c})
+	_ = xml.NewEncoder(&b).Encode(struct{ V *Caller }{c})
 	slog.New(slog.NewTextHandler(&b, nil)).Info("vars", slog.Any("caller", c), slog.Any("vars", vars))
 	slog.New(slog.NewJSONHandler(&b, nil)).Info("vars", slog.Any("caller", c), slog.Any("vars", vars))
 	for _, encoder := range []zapcore.Encoder{
@@ -82,20 +83,20 @@ func TestWhatAHandlerInAnErrorRouteIsGiven(t *testing.T) {
 	t.Parallel()
 	k := gate.Decision{Key: "k"}
 	for name, test := range map[string]struct {
-		c       *caller
+		c       *Caller
 		others  []string
 		during  []string
 		removed bool // by the gate
 		after   []string
 	}{
 		"no handler before":           {nil, []string{"Basic x"}, []string{"Basic x"}, false, []string{"Basic x"}},
-		"no key":                      {&caller{stage: stageWithdrawn}, nil, nil, false, nil},
-		"in flight":                   {&caller{stage: stageInFlight, Decision: k}, nil, nil, false, nil},
-		"after an error":              {&caller{stage: stageWithdrawn, Decision: k}, nil, []string{"Bearer k"}, true, nil},
-		"after an answer":             {&caller{stage: stageAnswered, Decision: k}, nil, []string{"Bearer k"}, true, nil},
-		"after Caddy's own handler":   {&caller{Decision: k}, nil, []string{"Bearer k"}, true, nil},
-		"the key stays":               {&caller{stage: stageWithdrawn, Decision: k}, []string{"Basic x"}, []string{"Bearer k"}, false, []string{"Bearer k"}},
-		"a credential of another one": {&caller{stage: stageWithdrawn, Decision: k}, []string{"Basic x"}, []string{"Bearer k"}, true, []string{"Basic x"}},
+		"no key":                      {&Caller{stage: stageWithdrawn}, nil, nil, false, nil},
+		"in flight":                   {&Caller{stage: stageInFlight, Decision: k}, nil, nil, false, nil},
+		"after an error":              {&Caller{stage: stageWithdrawn, Decision: k}, nil, []string{"Bearer k"}, true, nil},
+		"after an answer":             {&Caller{stage: stageAnswered, Decision: k}, nil, []string{"Bearer k"}, true, nil},
+		"after Caddy's own handler":   {&Caller{Decision: k}, nil, []string{"Bearer k"}, true, nil},
+		"the key stays":               {&Caller{stage: stageWithdrawn, Decision: k}, []string{"Basic x"}, []string{"Bearer k"}, false, []string{"Bearer k"}},
+		"a credential of another one": {&Caller{stage: stageWithdrawn, Decision: k}, []string{"Basic x"}, []string{"Bearer k"}, true, []string{"Basic x"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -103,14 +104,14 @@ func TestWhatAHandlerInAnErrorRouteIsGiven(t *testing.T) {
 			if test.others != nil {
 				r.Header["Authorization"] = test.others
 			}
-			others := test.c.restoreKey(r)
+			others := test.c.RestoreKey(r)
 			if got := r.Header["Authorization"]; !slices.Equal(got, test.during) {
 				t.Errorf("the gate sees %q", got)
 			}
 			if test.removed {
 				delete(r.Header, "Authorization")
 			}
-			restoreCredential(r, others)
+			RestoreCredential(r, others)
 			if got := r.Header["Authorization"]; !slices.Equal(got, test.after) {
 				t.Errorf("the upstream sees %q", got)
 			}
@@ -140,7 +141,7 @@ func TestTheUserIsWhoWasLetThrough(t *testing.T) {
 			}
 			w := httptest.NewRecorder()
 			r := caddyhttp.PrepareRequest(httptest.NewRequest(http.MethodGet, "/", http.NoBody), repl, w, new(caddyhttp.Server))
-			announce(r, identity)
+			(&Caller{Decision: gate.Decision{Identity: identity}}).Announce(r)
 			for key, value := range want {
 				if got, ok := repl.Get(key); !ok || got != value {
 					t.Errorf("{%s} is %v, want %v", key, got, value)
@@ -149,7 +150,7 @@ func TestTheUserIsWhoWasLetThrough(t *testing.T) {
 			if got, ok := repl.Get("http.auth.user.nickname"); ok {
 				t.Errorf("there is a nickname %v", got)
 			}
-			if earlierIdentity(r) != identity || callerOf(r).identityInFlight() != nil {
+			if Identity(r) != identity || In(request.Vars(r)).IdentityInFlight() != nil {
 				t.Error("a second handler does not know who it is")
 			}
 		})
@@ -175,13 +176,13 @@ func TestTheUserOfARequestThatFailedIsForTheAccessLogAlone(t *testing.T) {
 				}
 				w := httptest.NewRecorder()
 				r := caddyhttp.PrepareRequest(httptest.NewRequest(http.MethodGet, "/", http.NoBody), repl, w, new(caddyhttp.Server))
-				c := &caller{Decision: gate.Decision{Identity: identity, Key: "lm_sys_x"}, stage: stageInFlight}
-				c.announce(r)
-				if callerOf(r).identityInFlight() != identity {
+				c := &Caller{Decision: gate.Decision{Identity: identity, Key: "lm_sys_x"}, stage: stageInFlight}
+				c.Announce(r)
+				if In(request.Vars(r)).IdentityInFlight() != identity {
 					t.Error("in flight the request is not known")
 				}
-				c.withdraw(answered)
-				if callerOf(r).identityInFlight() != nil || earlierIdentity(r) != nil {
+				c.Withdraw(answered)
+				if In(request.Vars(r)).IdentityInFlight() != nil || Identity(r) != nil {
 					t.Error("the request is taken for one in flight after its end")
 				}
 				for _, name := range names {
@@ -195,17 +196,5 @@ func TestTheUserOfARequestThatFailedIsForTheAccessLogAlone(t *testing.T) {
 				}
 			}
 		})
-	}
-}
-
-// TestTheAccessLogHasTheIDOfARefusedRequest also where error routes answer, which need not ask
-// for it.
-func TestTheAccessLogHasTheIDOfARefusedRequest(t *testing.T) {
-	t.Parallel()
-	w := httptest.NewRecorder()
-	r := caddyhttp.PrepareRequest(httptest.NewRequest(http.MethodGet, "/", http.NoBody), caddy.NewReplacer(), w, new(caddyhttp.Server))
-	logRefusal(r, gate.DeniedRevoked, store.ID{1})
-	if caddyhttp.GetVar(r.Context(), "uuid") == nil { // Caddy logs it from then on
-		t.Error("nobody has asked Caddy for it")
 	}
 }
