@@ -26,6 +26,7 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
 	"github.com/lumio-vision/caddy-system-keys/caddymodule/request"
+	"github.com/lumio-vision/caddy-system-keys/caddymodule/source"
 	"github.com/lumio-vision/caddy-system-keys/internal/cut"
 	"github.com/lumio-vision/caddy-system-keys/internal/engine"
 	"github.com/lumio-vision/caddy-system-keys/internal/verify"
@@ -48,12 +49,12 @@ func init() {
 type App struct {
 	// Where the keys are kept: `sqlite` or `postgres`. Default: `sqlite`, with
 	// the file `system-keys.db` in Caddy's data folder.
-	Store *Store `json:"store,omitempty"`
+	Store *source.Store `json:"store,omitempty"`
 
 	// The verification cache that instances share. Optional. It saves Argon2id work
 	// and decides nothing: without it, or while it is down, every instance verifies
 	// each key once itself. Needs `secret`.
-	Redis *Redis `json:"redis,omitempty"`
+	Redis *source.Redis `json:"redis,omitempty"`
 
 	// The cost of the stored hashes of new keys. A key with a weaker hash is
 	// hashed again after its next use. Default: 19 MiB, 2 iterations, 1 lane.
@@ -164,7 +165,7 @@ func (a *App) Provision(ctx caddy.Context) error {
 	a.signers = make(signers)
 	a.lifetime, a.end = context.WithCancel(context.Background())
 	a.setDefaults()
-	a.warnOfPassword()
+	a.Store.WarnOfPassword(a.logger)
 	return nil
 }
 

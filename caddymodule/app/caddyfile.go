@@ -8,6 +8,7 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
 
 	"github.com/lumio-vision/caddy-system-keys/caddymodule/option"
+	"github.com/lumio-vision/caddy-system-keys/caddymodule/source"
 )
 
 func init() {
@@ -78,6 +79,20 @@ func (a *App) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	return option.AtLine(d, whole.checkHashMemory())
 }
 
+func (a *App) unmarshalStore(d *caddyfile.Dispenser) error {
+	a.Store = new(source.Store)
+	return a.Store.UnmarshalCaddyfile(d)
+}
+
+func (a *App) unmarshalRedis(d *caddyfile.Dispenser) error {
+	r := new(source.Redis)
+	if err := r.UnmarshalCaddyfile(d); err != nil || r.None() {
+		return err
+	}
+	a.Redis = r
+	return nil
+}
+
 func (a *App) unmarshalArgon2id(d *caddyfile.Dispenser) error {
 	var memory, iterations, parallelism string
 	if !d.AllArgs(&memory, &iterations, &parallelism) {
@@ -116,26 +131,3 @@ func (a *App) unmarshalKeyMemory(d *caddyfile.Dispenser) error {
 
 // Interface guard.
 var _ caddyfile.Unmarshaler = (*App)(nil)
-
-// unmarshalRedis takes an empty URL for no Redis: a variable that is not set leaves
-// nothing behind, not even quotes. Syntax:
-//
-//	redis [<url>...] {
-//		ca <file>
-//		cert <file> <key>
-//		timeout <duration>
-//	}
-func (a *App) unmarshalRedis(d *caddyfile.Dispenser) error {
-	r := &Redis{URL: d.RemainingArgs()}
-	line := *d // of the URLs
-	err := option.Block{
-		"ca":      option.Text(&r.CA),
-		"cert":    r.unmarshalCert,
-		"timeout": option.Checked(option.Duration(&r.Timeout), r.checkTimeout),
-	}.Read(d, "redis: unrecognized option %q")
-	if err != nil || r.none() {
-		return err
-	}
-	a.Redis = r
-	return option.AtLine(&line, r.check())
-}

@@ -85,7 +85,7 @@ func newEngine(s *settings) (e *engine.Engine, err error) {
 		Meter:    meter,
 	}
 	if s.Redis != nil {
-		config.Proofs = func(logger *slog.Logger) (verify.Cache, error) { return s.Redis.newCache(logger) }
+		config.Proofs = func(logger *slog.Logger) (verify.Cache, error) { return s.Redis.NewCache(logger) }
 	}
 	e, err = engine.New(config)
 	return e, err

@@ -2,17 +2,17 @@ package caddymodule
 
 import (
 	"cmp"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
-	"strings"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
 
 	"github.com/lumio-vision/caddy-system-keys/caddymodule/option"
 	"github.com/lumio-vision/caddy-system-keys/caddymodule/resolve"
+	"github.com/lumio-vision/caddy-system-keys/caddymodule/source"
 	"github.com/lumio-vision/caddy-system-keys/internal/engine"
 	"github.com/lumio-vision/caddy-system-keys/internal/phc"
 	"github.com/lumio-vision/caddy-system-keys/internal/verify"
@@ -54,7 +54,7 @@ const (
 // set.
 func (a *App) setDefaults() {
 	if a.Store == nil {
-		a.Store = &Store{Driver: open.SQLite}
+		a.Store = &source.Store{Driver: open.SQLite}
 	}
 	if a.Argon2id == nil {
 		p := phc.Default()
@@ -83,7 +83,7 @@ func (a *App) setDefaults() {
 func (a *App) Validate() error {
 	_, argon2idErr := a.Argon2id.Params()
 	return errors.Join(
-		a.checkStore(),
+		a.Store.Check(),
 		argon2idErr,
 		a.checkHashMemory(),
 		a.KeyMemory.check(),
@@ -94,7 +94,7 @@ func (a *App) Validate() error {
 		a.checkAuditRetention(),
 		a.checkExpiredRetention(),
 		a.checkSecret(),
-		a.Redis.check(),
+		a.Redis.Check(),
 	)
 }
 
@@ -169,7 +169,7 @@ func (a *App) checkSecret() error {
 	switch {
 	case len(a.Secret) > 0:
 		return nil
-	case !a.Redis.none():
+	case !a.Redis.None():
 		return errors.New("redis: needs a secret, to authenticate what is kept there")
 	case a.AdoptKeys:
 		return errors.New("adopt_keys: needs a secret, under which adopted keys are entered in the store")
@@ -177,12 +177,24 @@ func (a *App) checkSecret() error {
 	return nil
 }
 
+// ReadApp reads the settings of an app for a program that does not run the app, such as
+// the command line. It is as strict as Caddy: a mistyped setting must not lead to another
+// store.
+func ReadApp(raw json.RawMessage) (*App, error) {
+	app := new(App)
+	if err := caddy.StrictUnmarshalJSON(raw, app); err != nil {
+		return nil, err
+	}
+	app.setDefaults()
+	return app, nil
+}
+
 // settings are those of the app, with every placeholder replaced, as far as they concern
 // the engine.
 type settings struct {
 	engine.Settings
 	Store open.Location
-	Redis *redisSettings // nil for none
+	Redis *source.ResolvedRedis // nil for none
 }
 
 // resolve replaces the placeholders. An unknown or empty one is an error: anybody could
@@ -204,10 +216,10 @@ func (a *App) resolve(repl *caddy.Replacer) (*settings, error) {
 		AuditRetention:   time.Duration(a.AuditRetention),
 		ExpiredRetention: time.Duration(a.ExpiredRetention),
 	}}
-	if s.Store, err = a.locateStore(repl); err != nil {
+	if s.Store, err = a.Store.Locate(repl); err != nil {
 		return nil, err
 	}
-	if s.Redis, err = a.resolveRedis(repl); err != nil {
+	if s.Redis, err = a.Redis.Resolve(repl, a.logger); err != nil {
 		return nil, err
 	}
 	if s.Secrets, err = resolve.Secrets(repl, a.Secret); err != nil {
@@ -216,45 +228,6 @@ func (a *App) resolve(repl *caddy.Replacer) (*settings, error) {
 	for i, secret := range s.Secrets {
 		if len(secret) < 16 {
 			a.logger.Warn("secret is short: use 32 random bytes", slog.Int("number", i+1))
-		}
-	}
-	return s, nil
-}
-
-// resolveRedis replaces the placeholders, and reads the files. If all URLs are variables that
-// are empty, there is no Redis, and no file is read. A file that cannot be read is a mistake.
-func (a *App) resolveRedis(repl *caddy.Replacer) (*redisSettings, error) {
-	if a.Redis == nil {
-		return nil, nil
-	}
-	if option.IsBlank(repl.WithoutFile().ReplaceKnown(strings.Join(a.Redis.URL, ""), "")) {
-		if len(a.Redis.URL) > 0 {
-			a.logger.Info("redis has no URL, since its variables are empty: servers do not share verifications")
-		}
-		return nil, nil
-	}
-	s := &redisSettings{Timeout: time.Duration(a.Redis.Timeout)}
-	var err error
-	if s.URLs, err = resolve.All(repl, "redis", a.Redis.URL); err != nil {
-		return nil, err
-	}
-	cert := a.Redis.Cert
-	if cert == nil {
-		cert = new(RedisCert)
-	}
-	for _, file := range []struct {
-		name, path string
-		content    *[]byte
-	}{{"ca", a.Redis.CA, &s.CA}, {"cert", cert.File, &s.Cert}, {"cert", cert.Key, &s.Key}} {
-		if file.path == "" {
-			continue
-		}
-		path, err := resolve.Text(repl, file.path)
-		if err == nil {
-			*file.content, err = os.ReadFile(path)
-		}
-		if err != nil {
-			return nil, fmt.Errorf("redis: %s: %w", file.name, err)
 		}
 	}
 	return s, nil

@@ -60,7 +60,7 @@ func (t *target) secrets() ([][]byte, error) {
 	if t.app == nil {
 		return nil, nil
 	}
-	return t.app.Secrets()
+	return resolve.Secrets(caddy.NewReplacer(), t.app.Secret)
 }
 
 // action does the work of a command on an open store.
@@ -272,7 +272,7 @@ func (t *target) locateConfigured(cmd *cobra.Command) (open.Location, error) {
 		return open.Location{}, err
 	}
 	t.app, t.raw = app, raw
-	return app.Locate()
+	return app.Store.Locate(caddy.NewReplacer())
 }
 
 // minter reads the mint key. Only what mints or adopts keys needs it, and the role of another

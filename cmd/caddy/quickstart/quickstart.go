@@ -27,6 +27,7 @@ import (
 	"github.com/lumio-vision/caddy-system-keys/caddymodule"
 	"github.com/lumio-vision/caddy-system-keys/caddymodule/command"
 	"github.com/lumio-vision/caddy-system-keys/caddymodule/redact"
+	"github.com/lumio-vision/caddy-system-keys/caddymodule/source"
 	"github.com/lumio-vision/caddy-system-keys/store/open"
 )
 
@@ -219,7 +220,7 @@ func (d *demo) config(address string) *caddy.Config {
 		}},
 		AppsRaw: caddy.ModuleMap{
 			"system_keys": caddyconfig.JSON(&caddymodule.App{
-				Store:            &caddymodule.Store{Driver: open.SQLite, File: &d.file},
+				Store:            &source.Store{Driver: open.SQLite, File: &d.file},
 				LastUsedInterval: caddy.Duration(time.Second), // so that the page soon shows a use
 			}, nil),
 			"http": caddyconfig.JSON(map[string]any{

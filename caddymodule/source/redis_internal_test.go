@@ -1,9 +1,7 @@
-package caddymodule
+package source
 
 import (
-	"encoding/json"
 	"log/slog"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -35,8 +33,8 @@ func TestRedisOfVariablesThatAreEmpty(t *testing.T) {
 		{values: []string{full}, ca: unset, fails: true},
 		{values: []string{"{file./not/there}"}, fails: true},
 	} {
-		a := &App{Redis: &Redis{URL: c.values, CA: c.ca}, logger: slog.New(slog.DiscardHandler)}
-		got, err := a.resolveRedis(caddy.NewReplacer())
+		r := &Redis{URL: c.values, CA: c.ca}
+		got, err := r.Resolve(caddy.NewReplacer(), slog.New(slog.DiscardHandler))
 		if (err != nil) != c.fails || (got != nil) != (c.want > 0) || got != nil && len(got.URLs) != c.want {
 			t.Errorf("%q became %+v, %v", c.values, got, err)
 		}
@@ -56,9 +54,10 @@ func TestRedisSettingsThatAreRefused(t *testing.T) {
 		`{"url":["{env.NOT_SET}"],"timeout":60000000000}`:        `redis: timeout: must be from 1ms to 10s, not 1m0s`,
 		`{"url":["rediss://:hunter2@h?skip_verify=1"],"ca":"x"}`: `redis: a ca does not go with skip_verify`,
 	} {
-		app, err := ReadApp(json.RawMessage(`{"secret":["{env.SECRET}"],"redis":` + settings + `}`))
+		r := new(Redis)
+		err := caddy.StrictUnmarshalJSON([]byte(settings), r)
 		if err == nil {
-			err = app.Validate()
+			err = r.Check()
 		}
 		if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "hunter2") {
 			t.Errorf("%s: %v, want an error with %q", settings, err, want)
@@ -67,7 +66,7 @@ func TestRedisSettingsThatAreRefused(t *testing.T) {
 }
 
 // TestFilesOfRedis are read at the start: what is wrong with them is told without what they
-// hold, and another content is another engine.
+// hold.
 func TestFilesOfRedis(t *testing.T) {
 	authority := testenv.NewAuthority(t)
 	cert, key := authority.Issue("client")
@@ -87,9 +86,9 @@ func TestFilesOfRedis(t *testing.T) {
 		"a certificate that is a key": {Redis{Cert: &RedisCert{key, key}}, "redis: cert: tls: "},
 	} {
 		test.redis.URL = []string{"rediss://localhost"}
-		s, err := (&App{Redis: &test.redis}).resolveRedis(caddy.NewReplacer())
+		s, err := test.redis.Resolve(caddy.NewReplacer(), slog.New(slog.DiscardHandler))
 		if err == nil {
-			cache, failed := s.newCache(slog.New(slog.DiscardHandler))
+			cache, failed := s.NewCache(slog.New(slog.DiscardHandler))
 			if err = failed; err == nil {
 				_ = cache.Close()
 			}
@@ -97,29 +96,5 @@ func TestFilesOfRedis(t *testing.T) {
 		if (err == nil) != (test.want == "") || err != nil && !strings.HasPrefix(err.Error(), test.want) {
 			t.Errorf("%s: %v, want %q", name, err, test.want)
 		}
-	}
-
-	app := &App{Redis: &Redis{URL: []string{"rediss://localhost"}, Cert: &RedisCert{cert, key}}}
-	keyOf := func() poolKey {
-		t.Helper()
-		s, err := app.resolveRedis(caddy.NewReplacer())
-		if err != nil {
-			t.Fatal(err)
-		}
-		return (&settings{Redis: s}).key()
-	}
-	before := keyOf()
-	if keyOf() != before {
-		t.Error("the same files are another engine")
-	}
-	authority.Issue("client") // over the old one
-	if keyOf() == before {
-		t.Error("the engine does not change with its files")
-	}
-	if err := os.Remove(key); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := app.resolveRedis(caddy.NewReplacer()); err == nil {
-		t.Error("a file that is gone is taken")
 	}
 }

@@ -1,13 +1,14 @@
-package caddymodule
+package source
 
 import (
 	"bytes"
-	"encoding/json"
 	"log/slog"
 	"strings"
 	"testing"
 
 	"github.com/caddyserver/caddy/v2"
+
+	"github.com/lumio-vision/caddy-system-keys/store/open"
 )
 
 func TestStoreSettingsThatAreRefused(t *testing.T) {
@@ -22,12 +23,13 @@ func TestStoreSettingsThatAreRefused(t *testing.T) {
 		`{"driver":"postgres"}`:                             `postgres: a dsn is needed`,
 		`{"driver":"postgres","dsn":"nonsense"}`:            `postgres: the DSN`,
 	} {
-		app, err := ReadApp(json.RawMessage(`{"store":` + settings + `}`))
+		store := new(Store)
+		err := caddy.StrictUnmarshalJSON([]byte(settings), store)
 		if err == nil {
-			if _, located := app.Locate(); located == nil {
+			if _, located := store.Locate(caddy.NewReplacer()); located == nil {
 				t.Errorf("the command line takes %s", settings)
 			}
-			err = app.Validate()
+			err = store.Check()
 		}
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want an error with %q", settings, err, want)
@@ -37,11 +39,7 @@ func TestStoreSettingsThatAreRefused(t *testing.T) {
 
 func TestStoreThatIsLeftOutIsAFileOfCaddy(t *testing.T) {
 	t.Parallel()
-	app, err := ReadApp(json.RawMessage(`{}`))
-	if err != nil {
-		t.Fatal(err)
-	}
-	location, err := app.Locate()
+	location, err := (&Store{Driver: open.SQLite}).Locate(caddy.NewReplacer())
 	if err != nil || !location.MakeFolder || !strings.HasPrefix(location.Name, caddy.AppDataDir()) {
 		t.Errorf("%+v, %v", location, err)
 	}
@@ -64,8 +62,7 @@ func TestAPasswordInTheConfigurationIsWarnedOf(t *testing.T) {
 		"password = hunter2 host=db":        true,
 	} {
 		var log bytes.Buffer
-		app := &App{Store: &Store{DSN: dsn}, logger: slog.New(slog.NewTextHandler(&log, nil))}
-		app.warnOfPassword()
+		(&Store{DSN: dsn}).WarnOfPassword(slog.New(slog.NewTextHandler(&log, nil)))
 		if got := strings.Contains(log.String(), "/config/"); got != want || strings.Contains(log.String(), "hunter2") {
 			t.Errorf("%q: the log is %q", dsn, log.String())
 		}

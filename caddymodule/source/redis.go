@@ -1,4 +1,4 @@
-package caddymodule
+package source
 
 import (
 	"crypto/tls"
@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"strings"
 	"time"
 
@@ -13,6 +14,7 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 
 	"github.com/lumio-vision/caddy-system-keys/caddymodule/option"
+	"github.com/lumio-vision/caddy-system-keys/caddymodule/resolve"
 	"github.com/lumio-vision/caddy-system-keys/store/redis"
 )
 
@@ -51,6 +53,28 @@ const (
 	maxRedisTimeout = 10 * time.Second
 )
 
+// UnmarshalCaddyfile takes an empty URL for no Redis: a variable that is not set leaves
+// nothing behind, not even quotes. Syntax:
+//
+//	redis [<url>...] {
+//		ca <file>
+//		cert <file> <key>
+//		timeout <duration>
+//	}
+func (r *Redis) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
+	r.URL = d.RemainingArgs()
+	line := *d // of the URLs
+	err := option.Block{
+		"ca":      option.Text(&r.CA),
+		"cert":    r.unmarshalCert,
+		"timeout": option.Checked(option.Duration(&r.Timeout), r.checkTimeout),
+	}.Read(d, "redis: unrecognized option %q")
+	if err != nil {
+		return err
+	}
+	return option.AtLine(&line, r.Check())
+}
+
 func (r *Redis) unmarshalCert(d *caddyfile.Dispenser) error {
 	r.Cert = new(RedisCert)
 	if !d.AllArgs(&r.Cert.File, &r.Cert.Key) {
@@ -65,15 +89,15 @@ func (r *Redis) checkTimeout() error {
 	return option.CheckDuration("redis: timeout", r.Timeout, minRedisTimeout, maxRedisTimeout)
 }
 
-// none reports whether there is no Redis: every URL is empty, as it is if it comes from a
+// None reports whether there is no Redis: every URL is empty, as it is if it comes from a
 // variable that is not set.
-func (r *Redis) none() bool { return r == nil || option.IsBlank(strings.Join(r.URL, "")) }
+func (r *Redis) None() bool { return r == nil || option.IsBlank(strings.Join(r.URL, "")) }
 
-// check checks the settings without opening a file. It checks the URLs if none of them has a
+// Check checks the settings without opening a file. It checks the URLs if none of them has a
 // placeholder.
-func (r *Redis) check() error {
+func (r *Redis) Check() error {
 	switch {
-	case r.none():
+	case r.None():
 		return nil
 	case r.Cert != nil && (option.IsBlank(r.Cert.File) || option.IsBlank(r.Cert.Key)):
 		return errRedisCert
@@ -96,16 +120,55 @@ func (r *Redis) check() error {
 	return cache.Close()
 }
 
-// redisSettings are those of [Redis] with every placeholder replaced and every file read.
-type redisSettings struct {
+// ResolvedRedis is [Redis] with every placeholder replaced and every file read.
+type ResolvedRedis struct {
 	URLs    []string
 	Timeout time.Duration
 	// CA, Cert and Key are the contents of files.
 	CA, Cert, Key []byte
 }
 
-// newCache makes the cache, without connecting to it.
-func (s *redisSettings) newCache(logger *slog.Logger) (*redis.Cache, error) {
+// Resolve replaces the placeholders, and reads the files. If all URLs are variables that
+// are empty, there is no Redis, and no file is read. A file that cannot be read is a mistake.
+func (r *Redis) Resolve(repl *caddy.Replacer, logger *slog.Logger) (*ResolvedRedis, error) {
+	if r == nil {
+		return nil, nil
+	}
+	if option.IsBlank(repl.WithoutFile().ReplaceKnown(strings.Join(r.URL, ""), "")) {
+		if len(r.URL) > 0 {
+			logger.Info("redis has no URL, since its variables are empty: servers do not share verifications")
+		}
+		return nil, nil
+	}
+	s := &ResolvedRedis{Timeout: time.Duration(r.Timeout)}
+	var err error
+	if s.URLs, err = resolve.All(repl, "redis", r.URL); err != nil {
+		return nil, err
+	}
+	cert := r.Cert
+	if cert == nil {
+		cert = new(RedisCert)
+	}
+	for _, file := range []struct {
+		name, path string
+		content    *[]byte
+	}{{"ca", r.CA, &s.CA}, {"cert", cert.File, &s.Cert}, {"cert", cert.Key, &s.Key}} {
+		if file.path == "" {
+			continue
+		}
+		path, err := resolve.Text(repl, file.path)
+		if err == nil {
+			*file.content, err = os.ReadFile(path)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("redis: %s: %w", file.name, err)
+		}
+	}
+	return s, nil
+}
+
+// NewCache makes the cache, without connecting to it.
+func (s *ResolvedRedis) NewCache(logger *slog.Logger) (*redis.Cache, error) {
 	opts := redis.Options{Timeout: s.Timeout, Logger: logger}
 	if s.CA != nil {
 		opts.RootCAs = x509.NewCertPool()

@@ -1,9 +1,10 @@
-package caddymodule
+// Package source says where the data of an installation is: the keys in a store, and the
+// verifications that instances share in Redis.
+package source
 
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -18,7 +19,6 @@ import (
 	"github.com/lumio-vision/caddy-system-keys/caddymodule/option"
 	"github.com/lumio-vision/caddy-system-keys/caddymodule/resolve"
 	"github.com/lumio-vision/caddy-system-keys/store/open"
-	"github.com/lumio-vision/caddy-system-keys/store/redis"
 )
 
 // Store says where the keys are kept.
@@ -49,37 +49,11 @@ type Store struct {
 	Schema string `json:"schema,omitempty"`
 }
 
-// ReadApp reads the settings of an app for a program that does not run the app, such as
-// the command line. It is as strict as Caddy: a mistyped setting must not lead to another
-// store.
-func ReadApp(raw json.RawMessage) (*App, error) {
-	app := new(App)
-	if err := caddy.StrictUnmarshalJSON(raw, app); err != nil {
-		return nil, err
-	}
-	app.logger = slog.New(slog.DiscardHandler)
-	app.setDefaults()
-	return app, nil
-}
-
-// Locate finds the store of an app from [ReadApp]. It opens nothing, and resolves only the
-// placeholders of the store.
-func (a *App) Locate() (open.Location, error) {
-	if err := a.checkStore(); err != nil {
-		return open.Location{}, err
-	}
-	return a.locateStore(caddy.NewReplacer())
-}
-
-// Secrets resolves the secrets of an app from [ReadApp].
-func (a *App) Secrets() ([][]byte, error) { return resolve.Secrets(caddy.NewReplacer(), a.Secret) }
-
 var errNoFile = errors.New("sqlite: the name of the file is empty (is a variable not set?)")
 
-// checkStore checks the settings of the store without resolving a placeholder. An empty
+// Check checks the settings without resolving a placeholder. An empty
 // name of a file does not mean the default.
-func (a *App) checkStore() error {
-	s := a.Store
+func (s *Store) Check() error {
 	switch {
 	case s.Driver == open.SQLite && (s.DSN != "" || s.Schema != ""):
 		return errors.New("store: sqlite has a file, and no dsn and no schema")
@@ -107,16 +81,18 @@ func (a *App) checkStore() error {
 	return nil
 }
 
-// locateStore replaces the placeholders and returns where the store is. By default that is
-// a file in Caddy's data folder, and only that folder is created if it does not exist.
+// Locate checks the settings, replaces the placeholders, and returns where the store is. By
+// default that is a file in Caddy's data folder, and only that folder is created if it does
+// not exist.
 //
 // It opens a PostgreSQL store without connecting to it, so that a DSN that pgx does not
 // understand is an error of the configuration, and not a server to be waited for.
-func (a *App) locateStore(repl *caddy.Replacer) (open.Location, error) {
-	s := a.Store
+func (s *Store) Locate(repl *caddy.Replacer) (open.Location, error) {
+	err := s.Check()
 	location := open.Location{Driver: s.Driver}
-	var err error
 	switch {
+	case err != nil:
+		return open.Location{}, err
 	case s.Driver == open.Postgres:
 		if location.Name, err = resolve.Text(repl, s.DSN); err != nil {
 			return open.Location{}, fmt.Errorf("store: postgres dsn: %w", err)
@@ -140,37 +116,37 @@ func (a *App) locateStore(repl *caddy.Replacer) (open.Location, error) {
 	return location, nil
 }
 
-// unmarshalStore reads one of:
+// UnmarshalCaddyfile reads one of:
 //
 //	store sqlite [<file>]
 //	store postgres <dsn> [{
 //		schema <name>
 //	}]
-func (a *App) unmarshalStore(d *caddyfile.Dispenser) error {
+func (s *Store) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	if !d.NextArg() {
 		return d.ArgErr()
 	}
-	a.Store = &Store{Driver: d.Val()}
+	s.Driver = d.Val()
 	args := d.RemainingArgs()
 	switch {
-	case a.Store.Driver == open.SQLite && len(args) == 0:
+	case s.Driver == open.SQLite && len(args) == 0:
 		if hasVariable(d.File(), d.Line()) {
 			return d.WrapErr(errNoFile)
 		}
-	case a.Store.Driver == open.SQLite && len(args) == 1:
-		a.Store.File = &args[0] // not empty: see [option.Block.Read]
-	case a.Store.Driver == open.Postgres && len(args) == 1:
-		a.Store.DSN = args[0]
-	case a.Store.Driver == open.Postgres && len(args) > 1: // it may be a password, so the error does not show it
+	case s.Driver == open.SQLite && len(args) == 1:
+		s.File = &args[0] // not empty: see [option.Block.Read]
+	case s.Driver == open.Postgres && len(args) == 1:
+		s.DSN = args[0]
+	case s.Driver == open.Postgres && len(args) > 1: // it may be a password, so the error does not show it
 		return d.Err("postgres: the dsn is one argument: write it in quotes if it has blanks")
-	case a.Store.Driver == open.SQLite, a.Store.Driver == open.Postgres:
+	case s.Driver == open.SQLite, s.Driver == open.Postgres:
 		return d.ArgErr()
 	}
-	if err := a.checkStore(); err != nil {
+	if err := s.Check(); err != nil {
 		return d.WrapErr(err)
 	}
-	if a.Store.Driver == open.Postgres {
-		return option.Block{"schema": option.Checked(option.Text(&a.Store.Schema), a.checkStore)}.Read(d, "unrecognized option %q")
+	if s.Driver == open.Postgres {
+		return option.Block{"schema": option.Checked(option.Text(&s.Schema), s.Check)}.Read(d, "unrecognized option %q")
 	}
 	return option.RefuseBlock(d)
 }
@@ -190,20 +166,10 @@ func hasVariable(file string, line int) bool {
 // written matches a DSN with a password that is not a placeholder.
 var written = regexp.MustCompile(`(?i)://[^/?@{]*:[^@{]+@|[?&\s]password\s*=\s*[^{\s]|^password\s*=\s*[^{\s]`)
 
-// warnOfPassword logs that everybody who may read the configuration may read the password.
-func (a *App) warnOfPassword() {
-	if written.MatchString(a.Store.DSN) {
-		a.logger.Warn("store: the dsn has a password, which Caddy's admin endpoint shows under /config/: " +
+// WarnOfPassword logs that everybody who may read the configuration may read the password.
+func (s *Store) WarnOfPassword(logger *slog.Logger) {
+	if written.MatchString(s.DSN) {
+		logger.Warn("store: the dsn has a password, which Caddy's admin endpoint shows under /config/: " +
 			"keep the dsn in a file or a variable, as {file./run/secrets/dsn} or {env.DATABASE_URL}")
 	}
-}
-
-// OpenRedis makes the cache of an app from [ReadApp], without connecting to it. It is nil if
-// there is none.
-func (a *App) OpenRedis() (*redis.Cache, error) {
-	s, err := a.resolveRedis(caddy.NewReplacer())
-	if s == nil || err != nil {
-		return nil, err
-	}
-	return s.newCache(a.logger)
 }
