@@ -5,44 +5,10 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
-	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
-	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
 	"github.com/lumio-vision/caddy-system-keys/caddymodule/option"
+	"github.com/lumio-vision/caddy-system-keys/caddymodule/signing"
 )
-
-// A directive cannot be ordered after another plugin's. So both directives are registered
-// here: each lands directly behind basic_auth, the later one before the earlier.
-func init() {
-	httpcaddyfile.RegisterHandlerDirective("system_key_auth", parseHandler)
-	httpcaddyfile.RegisterDirectiveOrder("system_key_auth", httpcaddyfile.After, "basic_auth")
-	httpcaddyfile.RegisterHandlerDirective("system_keys_admin", parseAdmin)
-	httpcaddyfile.RegisterDirectiveOrder("system_keys_admin", httpcaddyfile.After, "basic_auth")
-}
-
-func parseHandler(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
-	handler := new(Handler)
-	return handler, parseDirective(h, handler)
-}
-
-func parseAdmin(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
-	handler := new(Admin)
-	return handler, parseDirective(h, handler)
-}
-
-// parseDirective reads a directive. It refuses the directive if the Caddyfile has no
-// global option system_keys. Caddy reads global options before any directive.
-func parseDirective(h httpcaddyfile.Helper, handler caddyfile.Unmarshaler) error {
-	if err := handler.UnmarshalCaddyfile(h.Dispenser); err != nil {
-		return err
-	}
-	if h.Option("system_keys") != nil {
-		return nil
-	}
-	h.Reset()
-	h.Next() // to the directive's name, for its line
-	return h.WrapErr(errNoApp)
-}
 
 // UnmarshalCaddyfile sets up the handler from a directive. Syntax:
 //
@@ -75,7 +41,7 @@ func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 }
 
 func (h *Handler) unmarshalAssertion(d *caddyfile.Dispenser) error {
-	a := new(Assertion)
+	a := new(signing.Assertion)
 	h.Assertion = a
 	if !d.AllArgs(&a.Audience) {
 		return d.ArgErr()
@@ -92,7 +58,7 @@ func (h *Handler) unmarshalAssertion(d *caddyfile.Dispenser) error {
 		if a.TTL = caddy.Duration(ttl); ttl == 0 {
 			return d.Errf("assertion: ttl must be whole seconds, not 0")
 		}
-		return option.AtLine(d, a.check())
+		return option.AtLine(d, a.Check())
 	}
 	err := option.Block{
 		"issuer":  option.Text(&a.Issuer),
@@ -103,7 +69,7 @@ func (h *Handler) unmarshalAssertion(d *caddyfile.Dispenser) error {
 	if err != nil {
 		return err
 	}
-	return option.AtLine(d, a.check())
+	return option.AtLine(d, a.Check())
 }
 
 func (h *Handler) unmarshalFailureLimit(d *caddyfile.Dispenser) error {

@@ -1,4 +1,6 @@
-package caddymodule
+// Package adminplane is the handler of the admin plane: where its paths are, and whom it takes
+// for an admin. Package admin does the rest.
+package adminplane
 
 import (
 	"context"
@@ -14,8 +16,11 @@ import (
 	"github.com/lumio-vision/caddy-system-keys/admin"
 	"github.com/lumio-vision/caddy-system-keys/admin/graphql"
 	"github.com/lumio-vision/caddy-system-keys/admin/page"
+	"github.com/lumio-vision/caddy-system-keys/caddymodule/answer"
+	"github.com/lumio-vision/caddy-system-keys/caddymodule/app"
 	"github.com/lumio-vision/caddy-system-keys/caddymodule/caller"
 	"github.com/lumio-vision/caddy-system-keys/caddymodule/request"
+	"github.com/lumio-vision/caddy-system-keys/caddymodule/signing"
 	"github.com/lumio-vision/caddy-system-keys/internal/coherence"
 	"github.com/lumio-vision/caddy-system-keys/internal/engine"
 	"github.com/lumio-vision/caddy-system-keys/internal/gate"
@@ -76,9 +81,8 @@ type Admin struct {
 	// that has both is refused.
 	GraphQLPassthrough bool `json:"graphql_passthrough,omitempty"`
 
-	app      *App
-	refuser  *refuser
-	verifier *jwtauth.Verifier // set before the app has started; nil without JWT
+	app      *app.App
+	refuser  *answer.Refuser
 	config   admin.Config
 	owner    *admin.Handler            // knows which paths are ours
 	mounts   sync.Mutex                // guards handlers
@@ -101,38 +105,30 @@ func (a *Admin) Provision(ctx caddy.Context) error {
 	if err := a.check(); err != nil {
 		return err
 	}
-	app, err := appOf(ctx)
-	if err != nil {
+	var err error
+	if a.app, err = app.Of(ctx); err != nil {
 		return err
 	}
-	a.app = app
 	if a.TrustAuthUser != nil {
-		app.whenStarted(func(*caddy.Replacer) error { return a.TrustAuthUser.checkMaps(ctx) })
+		a.app.WhenStarted(func(*caddy.Replacer, app.Signers) error { return a.TrustAuthUser.checkMaps(ctx) })
 	}
-	a.refuser = newRefuser(ctx.Slogger())
+	a.refuser = answer.NewRefuser(ctx.Slogger())
 	a.config = admin.Config{
 		Service: func(ctx context.Context) (*admin.Service, error) {
-			live, err := app.live(ctx)
+			live, err := a.app.Live(ctx)
 			if err != nil {
 				return nil, err
 			}
 			select {
 			case <-live.Follower.Ready():
-				return serviceOn(live), nil
+				return Service(live), nil
 			default: // until the first sync this may be the store of an old primary
 				return nil, verify.ErrNoLease
 			}
 		},
-		Identities: a.identities(),
-		Describe:   request.ForAudit,
-		Denied: func(record store.AuditRecord) {
-			if live := app.parts(); live != nil {
-				live.Audit.Deny(record)
-				if record.Key.ID != (store.ID{}) { // its request was noted as a use
-					live.Recorder.Deny(record.Key.ID, record.At, true)
-				}
-			}
-		},
+		Identities:         a.identities(),
+		Describe:           request.ForAudit,
+		Denied:             a.app.RecordDeniedCall,
 		Now:                time.Now, //nolint:forbidigo // the real clock is wired here
 		Logger:             ctx.Slogger(),
 		AllowedHosts:       a.AllowedHosts,
@@ -188,19 +184,24 @@ func takenAway(r *http.Request) string {
 // identities returns the ways in which a request can show who is its admin.
 func (a *Admin) identities() admin.Identities {
 	identities := admin.Identities{
-		Admit:   a.app.admit,
+		Admit:   a.app.Admit,
 		Earlier: caller.Identity,
 		Announce: func(r *http.Request, identity *verify.Identity) {
 			(&caller.Caller{Decision: gate.Decision{Identity: identity}}).Announce(r)
 		},
 		Refused: func(r *http.Request, d *gate.Decision) {
-			a.app.recordDenial(r, d, d.Refusal.Status)
+			a.app.RecordDenial(r, d, d.Refusal.Status)
 			request.LogRefusal(r, d.Refusal.Reason, d.KeyID)
 		},
 	}
 	if a.JWT != nil {
-		a.app.whenStarted(a.startJWT)
-		identities.Token = a.verifyJWT
+		a.app.WhenStarted(a.JWT.start)
+		identities.Token = func(ctx context.Context, token string) (*jwtauth.Claims, error) {
+			if _, err := a.app.Running(ctx); err != nil { // before, there is no verifier
+				return nil, err
+			}
+			return a.JWT.verifier.Verify(ctx, token)
+		}
 	}
 	if a.TrustAuthUser != nil {
 		identities.Trusted = a.TrustAuthUser.person
@@ -208,17 +209,8 @@ func (a *Admin) identities() admin.Identities {
 	return identities
 }
 
-// Service returns the service behind the admin plane, for a program that runs the app.
-func (a *App) Service(ctx context.Context) (*admin.Service, error) {
-	live, err := a.live(ctx)
-	if err != nil {
-		return nil, err
-	}
-	return serviceOn(live), nil
-}
-
-// serviceOn makes the service behind the admin plane on a live engine.
-func serviceOn(live *engine.Live) *admin.Service {
+// Service makes the service behind the admin plane on a live engine.
+func Service(live *engine.Live) *admin.Service {
 	now := time.Now //nolint:forbidigo // the real clock is wired here
 	return &admin.Service{
 		Store:   live.Store,
@@ -246,7 +238,7 @@ func (r timedRevoker) Wait(
 	ctx, span := observe.Start(ctx, "wait for instances")
 	defer func() { observe.End(span, err) }()
 	if report, err = r.Revoker.Wait(ctx, keys, committed, watch); err == nil {
-		meter.Revoked(r.now().Sub(committed))
+		app.Meter.Revoked(r.now().Sub(committed))
 	}
 	return report, err
 }
@@ -257,11 +249,10 @@ func (a *Admin) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp
 		session.Strip(r.Header)
 		return next.ServeHTTP(w, r)
 	}
-	switch {
-	case wantsPublicKeys(r):
-		a.app.servePublicKeys(w, r, a.refuser)
+	if signing.ServePublicKeys(w, r, a.app, a.refuser) {
 		return nil
-	case a.owner.Owns(r.URL.Path):
+	}
+	if a.owner.Owns(r.URL.Path) {
 		return a.handler(takenAway(r)).Serve(w, r, handOn)
 	}
 	return handOn(w, r)

@@ -1,7 +1,6 @@
-package caddymodule
+package adminplane
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"net/http"
@@ -15,6 +14,7 @@ import (
 	maphandler "github.com/caddyserver/caddy/v2/modules/caddyhttp/map"
 
 	"github.com/lumio-vision/caddy-system-keys/admin"
+	"github.com/lumio-vision/caddy-system-keys/caddymodule/app"
 	"github.com/lumio-vision/caddy-system-keys/caddymodule/resolve"
 	"github.com/lumio-vision/caddy-system-keys/internal/jwtauth"
 )
@@ -50,6 +50,8 @@ type JWT struct {
 	// The claim that makes a system admin if it is the boolean true. It may be a path
 	// too. Default: `is_system`.
 	SystemClaim string `json:"system_claim,omitempty"`
+
+	verifier *jwtauth.Verifier // set before the app has started
 }
 
 func (j *JWT) config() *jwtauth.Config {
@@ -59,9 +61,9 @@ func (j *JWT) config() *jwtauth.Config {
 	}
 }
 
-// startJWT makes the verifier of tokens when the placeholders may be resolved.
-func (a *Admin) startJWT(repl *caddy.Replacer) (err error) {
-	config, key := a.JWT.config(), a.JWT.Key
+// start makes the verifier of tokens. The app calls it when placeholders may be resolved.
+func (j *JWT) start(repl *caddy.Replacer, signers app.Signers) (err error) {
+	config, key := j.config(), j.Key
 	err = resolve.Fields(repl, map[string]*string{
 		"jwks": &config.JWKS, "key": &key, "issuer": &config.Issuer, "audience": &config.Audience,
 	})
@@ -69,18 +71,10 @@ func (a *Admin) startJWT(repl *caddy.Replacer) (err error) {
 		return fmt.Errorf("jwt: %w", err)
 	}
 	config.Key = []byte(key)
-	if a.verifier, err = jwtauth.New(*config); err != nil || key == "" {
+	if j.verifier, err = jwtauth.New(*config); err != nil || key == "" {
 		return err
 	}
-	return a.app.signers.claim(ownSecret, config.Key)
-}
-
-// verifyJWT verifies a token once the app has started.
-func (a *Admin) verifyJWT(ctx context.Context, token string) (*jwtauth.Claims, error) {
-	if _, err := a.app.running(ctx); err != nil {
-		return nil, err
-	}
-	return a.verifier.Verify(ctx, token)
+	return signers.Claim(app.OwnSecret, config.Key)
 }
 
 // TrustAuthUser makes an admin of the user that an earlier authentication handler has let

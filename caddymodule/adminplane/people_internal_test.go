@@ -1,4 +1,4 @@
-package caddymodule
+package adminplane
 
 import (
 	"strings"
@@ -7,7 +7,18 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	_ "github.com/caddyserver/caddy/v2/modules/standard"
 )
+
+// Package caddymodule does the same, and imports this one.
+func init() {
+	httpcaddyfile.RegisterHandlerDirective("system_keys_admin", func(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
+		a := new(Admin)
+		return a, a.UnmarshalCaddyfile(h.Dispenser)
+	})
+	httpcaddyfile.RegisterDirectiveOrder("system_keys_admin", httpcaddyfile.After, "basic_auth")
+}
 
 // TestWhatAClientMayFillIsNobodysWord gives it for permissions and for system, as a
 // Caddyfile has it and as JSON has it.

@@ -1,6 +1,8 @@
-package caddymodule
+// Package answer gives the answers that our handlers give themselves, most of all refusals.
+package answer
 
 import (
+	"encoding/json"
 	"errors"
 	"log/slog"
 	"net/http"
@@ -15,15 +17,15 @@ import (
 	"github.com/lumio-vision/caddy-system-keys/internal/token"
 )
 
-// refuser turns refusals into Caddy's errors, or into answers if the server has no error
+// Refuser turns refusals into Caddy's errors, or into answers if the server has no error
 // routes.
-type refuser struct {
+type Refuser struct {
 	logger  *slog.Logger
 	outages outages
 }
 
-// newRefuser makes a refuser that logs each reason of an outage once a minute.
-func newRefuser(logger *slog.Logger) *refuser { return &refuser{logger: logger} }
+// NewRefuser makes a refuser that logs each reason of an outage once a minute.
+func NewRefuser(logger *slog.Logger) *Refuser { return &Refuser{logger: logger} }
 
 // outageInterval is how often the log repeats why requests get 503. The access log has each.
 const outageInterval = time.Minute
@@ -64,14 +66,14 @@ func (o *outages) add(reason gate.Reason, now time.Time) (requests int) {
 	return requests
 }
 
-// refuse answers, or returns an error that the error routes answer. It sets the fields of
+// Refuse answers, or returns an error that the error routes answer. It sets the fields of
 // the header in both cases, and Caddy keeps them.
-func (f *refuser) refuse(w http.ResponseWriter, r *http.Request, refusal *gate.Refusal) error {
+func (f *Refuser) Refuse(w http.ResponseWriter, r *http.Request, refusal *gate.Refusal) error {
 	if !hasErrorRoutes(r) {
-		f.answer(w, r, refusal)
+		f.Answer(w, r, refusal)
 		return nil
 	}
-	f.prepare(w, r, refusal)
+	f.Prepare(w, r, refusal)
 	// Caddy enters the error routes with the original request, and an error route may be
 	// a proxy. So a key must not stay in the query.
 	_, original := request.Original(r)
@@ -80,16 +82,16 @@ func (f *refuser) refuse(w http.ResponseWriter, r *http.Request, refusal *gate.R
 	return caddyhttp.Error(refusal.Status, errors.New(refusal.Message))
 }
 
-// answer answers itself, so that no error route runs. If the write fails, the client has
+// Answer answers itself, so that no error route runs. If the write fails, the client has
 // gone away.
-func (f *refuser) answer(w http.ResponseWriter, r *http.Request, refusal *gate.Refusal) {
-	f.prepare(w, r, refusal)
-	_ = writeJSON(w, refusal.Status, refusal.Body(request.ID(r)))
+func (f *Refuser) Answer(w http.ResponseWriter, r *http.Request, refusal *gate.Refusal) {
+	f.Prepare(w, r, refusal)
+	_ = JSON(w, refusal.Status, refusal.Body(request.ID(r)))
 }
 
-// prepare logs an outage, and sets the header fields of the answer. It logs nothing if
+// Prepare logs an outage, and sets the header fields of the answer. It logs nothing if
 // the client has gone away.
-func (f *refuser) prepare(w http.ResponseWriter, r *http.Request, refusal *gate.Refusal) {
+func (f *Refuser) Prepare(w http.ResponseWriter, r *http.Request, refusal *gate.Refusal) {
 	if refusal.Status >= http.StatusInternalServerError && r.Context().Err() == nil {
 		f.logOutage(r, refusal)
 	}
@@ -100,7 +102,7 @@ func (f *refuser) prepare(w http.ResponseWriter, r *http.Request, refusal *gate.
 
 // logOutage logs why requests get 503, with one of them as the example. The context of the
 // request is not passed on: Caddy's logger of a request adds a stack trace to every error.
-func (f *refuser) logOutage(r *http.Request, refusal *gate.Refusal) {
+func (f *Refuser) logOutage(r *http.Request, refusal *gate.Refusal) {
 	requests := f.outages.add(refusal.Reason, time.Now()) //nolint:forbidigo // the real clock is wired here
 	if requests == 0 {
 		return
@@ -119,4 +121,12 @@ func hasErrorRoutes(r *http.Request) bool {
 	server, ok := r.Context().Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server)
 	return ok && server.Errors != nil && len(server.Errors.Routes) > 0 &&
 		r.Context().Value(caddyhttp.ErrorCtxKey) == nil
+}
+
+// JSON answers with an object that nobody may keep.
+func JSON(w http.ResponseWriter, status int, answer any) error {
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Cache-Control", "no-store")
+	w.WriteHeader(status)
+	return json.NewEncoder(w).Encode(answer)
 }

@@ -1,4 +1,4 @@
-package caddymodule
+package answer_test
 
 import (
 	"bytes"
@@ -14,6 +14,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
+	"github.com/lumio-vision/caddy-system-keys/caddymodule/answer"
 	"github.com/lumio-vision/caddy-system-keys/caddymodule/request"
 	"github.com/lumio-vision/caddy-system-keys/internal/gate"
 )
@@ -24,13 +25,13 @@ func TestEachReasonOfA503IsLoggedOnceAMinute(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		var log bytes.Buffer
-		f := newRefuser(slog.New(slog.NewTextHandler(&log, nil)))
+		f := answer.NewRefuser(slog.New(slog.NewTextHandler(&log, nil)))
 		for range 180 {
 			for _, reason := range []gate.Reason{gate.UnavailableLease, gate.UnavailableBusy} {
 				w := httptest.NewRecorder()
 				bare := httptest.NewRequest(http.MethodGet, "http://api.example.com/bots", http.NoBody)
 				r := caddyhttp.PrepareRequest(bare, caddy.NewReplacer(), w, new(caddyhttp.Server))
-				f.answer(w, r, gate.Unavailable(reason, time.Second, errors.New("down")))
+				f.Answer(w, r, gate.Unavailable(reason, time.Second, errors.New("down")))
 				if id := request.ID(r); strings.Contains(log.String(), id) != strings.HasSuffix(log.String(), "request_id="+id+" host=api.example.com method=GET path=/bots\n") {
 					t.Fatal("the request in the log is not the one")
 				}

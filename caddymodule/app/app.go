@@ -1,36 +1,24 @@
-// Package caddymodule connects caddy-system-keys to Caddy. It has the app, which holds the
-// store and the engine, the handlers, and their Caddyfile syntax. It maps and wires. The
-// packages that it imports decide, and none of them knows Caddy. The command line is
-// package command.
+// Package app is the Caddy app `system_keys`: what the configuration says, and the engine that
+// its handlers share and that survives reloads. It knows no handler.
 //
-//   - app.go, settings.go, source.go and redis.go are the app and its settings. pool.go
-//     keeps the engine over reloads. control.go serves the state of this instance on
-//     Caddy's admin endpoint. caddyfile.go reads the kinds of Caddyfile options that all
-//     modules share.
-//   - handler.go is `system_key_auth`. passage.go and caller.go follow a request through
-//     it. refuse.go answers refused requests, and limits bad keys. audit.go records
-//     requests. assertion.go signs the identity for the upstream.
-//   - authenticator.go is the provider `system_key`. admin.go is the admin plane, and
-//     admin_people.go says which people may use it.
-//   - log_encoder.go takes keys out of logs.
-package caddymodule
+//   - settings.go has defaults and checks, and caddyfile.go the syntax. Package source says
+//     where the data is.
+//   - pool.go keeps the engine over reloads. running.go gives it to handlers.
+//   - signers.go keeps a secret from signing for two audiences.
+//   - recording.go writes requests to the audit log. state.go has the metrics.
+package app
 
 import (
 	"context"
 	"log/slog"
-	"net/http"
 	"sync/atomic"
-	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
-	"github.com/lumio-vision/caddy-system-keys/caddymodule/request"
 	"github.com/lumio-vision/caddy-system-keys/caddymodule/source"
 	"github.com/lumio-vision/caddy-system-keys/internal/cut"
 	"github.com/lumio-vision/caddy-system-keys/internal/engine"
-	"github.com/lumio-vision/caddy-system-keys/internal/verify"
-	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
 func init() {
@@ -121,8 +109,7 @@ type App struct {
 
 	engine  atomic.Pointer[engine.Engine]
 	started chan struct{} // closed when engine is set
-	onStart []func(repl *caddy.Replacer) error
-	signers signers      // filled by Start
+	onStart []func(repl *caddy.Replacer, signers Signers) error
 	release func() error // gives back the reference on the pool; nil without one
 }
 
@@ -158,26 +145,25 @@ func (*App) CaddyModule() caddy.ModuleInfo {
 // configuration.
 func (a *App) Provision(ctx caddy.Context) error {
 	a.logger = ctx.Slogger()
-	if err := registerMetrics(ctx); err != nil {
+	if err := RegisterMetrics(ctx); err != nil {
 		return err
 	}
 	a.started = make(chan struct{})
-	a.signers = make(signers)
 	a.lifetime, a.end = context.WithCancel(context.Background())
 	a.setDefaults()
 	a.Store.WarnOfPassword(a.logger)
 	return nil
 }
 
-// whenStarted calls do when the app starts, which is when placeholders may be resolved.
-// Handlers register their part while they are provisioned.
-func (a *App) whenStarted(do func(repl *caddy.Replacer) error) {
+// WhenStarted calls do when the app starts, which is when placeholders may be resolved and
+// secrets claimed. Handlers register their part while they are provisioned.
+func (a *App) WhenStarted(do func(repl *caddy.Replacer, signers Signers) error) {
 	a.onStart = append(a.onStart, do)
 }
 
-// watchConnections lets a cut end the connections of a server that is being provisioned. All
+// WatchConnections lets a cut end the connections of a server that is being provisioned. All
 // handlers of the server share one hook.
-func (a *App) watchConnections(server *caddyhttp.Server) {
+func (a *App) WatchConnections(server *caddyhttp.Server) {
 	if _, watched := a.watched[server]; watched {
 		return
 	}
@@ -197,18 +183,20 @@ func (a *App) Start() error {
 	if err != nil {
 		return err
 	}
-	if err := a.signers.claim(ownSecret, settings.Secrets...); err != nil {
+	signers := make(Signers)
+	if err := signers.Claim(OwnSecret, settings.Secrets...); err != nil {
 		return err
 	}
 	for _, do := range a.onStart {
-		if err := do(repl); err != nil {
+		if err := do(repl, signers); err != nil {
 			return err
 		}
 	}
-	e, err := a.acquire(settings)
+	e, release, err := acquire(settings, a.logger)
 	if err != nil {
 		return err
 	}
+	a.release = release
 	if err := e.Start(a.lifetime); err != nil {
 		return err
 	}
@@ -230,45 +218,6 @@ func (a *App) Cleanup() error {
 		return nil
 	}
 	return a.release()
-}
-
-// startGrace is how long a request waits for the app to start. Caddy starts apps in random
-// order, so the first requests of a new configuration may come before the store is open.
-const startGrace = 5 * time.Second
-
-// running returns the engine, or an error that gets the request a 503.
-func (a *App) running(ctx context.Context) (*engine.Engine, error) {
-	if e := a.engine.Load(); e != nil {
-		return e, nil
-	}
-	grace := time.NewTimer(startGrace)
-	defer grace.Stop()
-	select {
-	case <-a.started:
-		return a.engine.Load(), nil
-	case <-grace.C:
-	case <-ctx.Done():
-	case <-a.lifetime.Done():
-	}
-	return nil, verify.Unavailable(verify.ReasonNotReady, engine.ErrNotReady)
-}
-
-// live returns the parts of the engine if its store is open.
-func (a *App) live(ctx context.Context) (*engine.Live, error) {
-	e, err := a.running(ctx)
-	if err != nil {
-		return nil, err
-	}
-	return e.Live()
-}
-
-// admit verifies a key for a request that no revocation will cut.
-func (a *App) admit(r *http.Request, key string) (store.ID, *verify.Identity, error) {
-	e, err := a.running(r.Context())
-	if err != nil {
-		return store.ID{}, nil, err
-	}
-	return e.Admit(r.Context(), key, request.ClientIP(r), nil)
 }
 
 // Interface guards.

@@ -1,4 +1,4 @@
-package caddymodule
+package app
 
 import (
 	"context"
@@ -49,8 +49,8 @@ func (pooled) GoString() string { return "system_keys engine" }
 func (p pooled) String() string { return p.GoString() }
 
 // acquire takes a reference on the engine for these settings, and makes the engine if
-// there is none.
-func (a *App) acquire(s *settings) (*engine.Engine, error) {
+// there is none. Release gives the reference back.
+func acquire(s *settings, logger *slog.Logger) (e *engine.Engine, release func() error, err error) {
 	key := s.key()
 	value, _, err := engines.LoadOrNew(key, func() (caddy.Destructor, error) {
 		e, err := newEngine(s)
@@ -60,16 +60,16 @@ func (a *App) acquire(s *settings) (*engine.Engine, error) {
 		return pooled{e}, nil
 	})
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	e := value.(pooled).engine
-	detach := e.Attach(a.logger)
-	a.release = sync.OnceValue(func() error {
+	e = value.(pooled).engine
+	detach := e.Attach(logger)
+	release = sync.OnceValue(func() error {
 		_, err := engines.Delete(key)
 		detach() // last, so that the end of the engine is still logged
 		return err
 	})
-	return e, nil
+	return e, release, nil
 }
 
 // newEngine makes an engine without any input or output.
@@ -82,7 +82,7 @@ func newEngine(s *settings) (e *engine.Engine, err error) {
 		Embedded: s.Store.Embedded(),
 		Name:     instanceName(),
 		Where:    s.Store.String(),
-		Meter:    meter,
+		Meter:    Meter,
 	}
 	if s.Redis != nil {
 		config.Proofs = func(logger *slog.Logger) (verify.Cache, error) { return s.Redis.NewCache(logger) }

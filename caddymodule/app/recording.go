@@ -1,4 +1,4 @@
-package caddymodule
+package app
 
 import (
 	"encoding/json"
@@ -26,9 +26,9 @@ func (a *App) parts() *engine.Live {
 	return nil
 }
 
-// records reports whether to record a request that was let through. Safe methods (RFC 9110
+// Records reports whether to record a request that was let through. Safe methods (RFC 9110
 // section 9.2.1) are no writes.
-func (a *App) records(r *http.Request) bool {
+func (a *App) Records(r *http.Request) bool {
 	switch a.AuditRequests {
 	case auditAll:
 		return true
@@ -42,9 +42,9 @@ func (a *App) records(r *http.Request) bool {
 	return true
 }
 
-// recordUse records a request that was let through, after its end. If the request was cut,
+// RecordUse records a request that was let through, after its end. If the request was cut,
 // cutBy is the answer to it, else nil.
-func (a *App) recordUse(r *http.Request, identity *verify.Identity, outcome cut.Outcome, cutBy *gate.Refusal, err error) {
+func (a *App) RecordUse(r *http.Request, identity *verify.Identity, outcome cut.Outcome, cutBy *gate.Refusal, err error) {
 	live := a.parts()
 	if live == nil {
 		return
@@ -74,9 +74,9 @@ func statusOf(outcome cut.Outcome, cutBy *gate.Refusal, err error) int {
 	return http.StatusOK // net/http sends it for a handler that has sent nothing
 }
 
-// recordDenial records a refusal and its status, if the key was revoked, has expired, lacks a
+// RecordDenial records a refusal and its status, if the key was revoked, has expired, lacks a
 // permission, or was used from outside of its networks. It records no other refusals.
-func (a *App) recordDenial(r *http.Request, d *gate.Decision, status int) {
+func (a *App) RecordDenial(r *http.Request, d *gate.Decision, status int) {
 	reason, label := string(d.Refusal.Reason), ""
 	used := false
 	switch d.Refusal.Reason {
@@ -100,6 +100,19 @@ func (a *App) recordDenial(r *http.Request, d *gate.Decision, status int) {
 		panic(err)
 	}
 	live.Audit.Deny(newRecord(store.AuditDenied, d.KeyID, label, described, details))
+}
+
+// RecordDeniedCall records a call that the admin plane has refused to a key or a person. With a
+// key, the request was noted as a use of the key.
+func (a *App) RecordDeniedCall(record store.AuditRecord) {
+	live := a.parts()
+	if live == nil {
+		return
+	}
+	live.Audit.Deny(record)
+	if record.Key.ID != (store.ID{}) {
+		live.Recorder.Deny(record.Key.ID, record.At, true)
+	}
 }
 
 func newRecord(

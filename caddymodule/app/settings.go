@@ -1,4 +1,4 @@
-package caddymodule
+package app
 
 import (
 	"cmp"
@@ -177,10 +177,10 @@ func (a *App) checkSecret() error {
 	return nil
 }
 
-// ReadApp reads the settings of an app for a program that does not run the app, such as
+// Read reads the settings of an app for a program that does not run the app, such as
 // the command line. It is as strict as Caddy: a mistyped setting must not lead to another
 // store.
-func ReadApp(raw json.RawMessage) (*App, error) {
+func Read(raw json.RawMessage) (*App, error) {
 	app := new(App)
 	if err := caddy.StrictUnmarshalJSON(raw, app); err != nil {
 		return nil, err

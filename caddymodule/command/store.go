@@ -22,7 +22,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/lumio-vision/caddy-system-keys/admin"
-	"github.com/lumio-vision/caddy-system-keys/caddymodule"
+	"github.com/lumio-vision/caddy-system-keys/caddymodule/app"
 	"github.com/lumio-vision/caddy-system-keys/caddymodule/resolve"
 	"github.com/lumio-vision/caddy-system-keys/internal/audit"
 	"github.com/lumio-vision/caddy-system-keys/internal/coherence"
@@ -45,8 +45,8 @@ func addStoreFlags(cmd *cobra.Command) {
 // target is the store that a command works on.
 type target struct {
 	store  store.Store
-	app    *caddymodule.App // the configuration, not running; nil with --store
-	params phc.Params       // of new hashes
+	app    *app.App   // the configuration, not running; nil with --store
+	params phc.Params // of new hashes
 	now    func() time.Time
 	raw    []byte // the whole configuration, as JSON
 	// adminEndpoint is the address of Caddy's admin endpoint in the configuration. It is
@@ -264,7 +264,7 @@ func (t *target) locateConfigured(cmd *cobra.Command) (open.Location, error) {
 	if len(config.Apps.SystemKeys) == 0 {
 		return open.Location{}, errors.New("the configuration has no system_keys: add that global option, or name the store with --store")
 	}
-	app, err := caddymodule.ReadApp(config.Apps.SystemKeys)
+	app, err := app.Read(config.Apps.SystemKeys)
 	if err != nil {
 		return open.Location{}, fmt.Errorf("read configuration: system_keys: %w", err)
 	}

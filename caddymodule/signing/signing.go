@@ -1,8 +1,8 @@
-package caddymodule
+// Package signing signs who has sent a request, for the upstream, and serves the public keys with
+// which an upstream verifies it.
+package signing
 
 import (
-	"cmp"
-	"context"
 	"fmt"
 	"net/http"
 	"time"
@@ -10,10 +10,10 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
+	"github.com/lumio-vision/caddy-system-keys/caddymodule/app"
 	"github.com/lumio-vision/caddy-system-keys/caddymodule/request"
 	"github.com/lumio-vision/caddy-system-keys/caddymodule/resolve"
 	"github.com/lumio-vision/caddy-system-keys/internal/assertion"
-	"github.com/lumio-vision/caddy-system-keys/internal/gate"
 	"github.com/lumio-vision/caddy-system-keys/internal/verify"
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
@@ -50,88 +50,71 @@ func (a *Assertion) config() *assertion.Config {
 	return &assertion.Config{Audience: a.Audience, Issuer: a.Issuer, TTL: time.Duration(a.TTL), Unbound: a.Unbound}
 }
 
-func (a *Assertion) check() error { return a.config().Check() }
+// Check checks the settings without resolving a placeholder.
+func (a *Assertion) Check() error { return a.config().Check() }
 
-// startAssertion makes the maker of assertions when the placeholders may be resolved.
-func (h *Handler) startAssertion(repl *caddy.Replacer) error {
-	config := h.Assertion.config()
+// Signer signs the requests of one handler.
+type Signer struct {
+	app       *app.App
+	prefix    string           // of the handler's header fields
+	assertion *Assertion       // nil to sign nothing
+	maker     *assertion.Maker // set before the app has started
+}
+
+// New makes the signer of a handler that owns the header fields under a prefix. Without an
+// assertion it signs nothing. Otherwise it must be started with the app.
+func New(app *app.App, prefix string, assertion *Assertion) *Signer {
+	return &Signer{app: app, prefix: prefix, assertion: assertion}
+}
+
+// Start makes the maker of assertions. The app calls it when placeholders may be resolved.
+func (s *Signer) Start(repl *caddy.Replacer, signers app.Signers) error {
+	config := s.assertion.config()
 	err := resolve.Fields(repl, map[string]*string{"audience": &config.Audience, "issuer": &config.Issuer})
 	if err == nil {
-		config.Secrets, err = resolve.Secrets(repl, h.Assertion.Secret)
+		config.Secrets, err = resolve.Secrets(repl, s.assertion.Secret)
 	}
 	if err != nil {
 		return fmt.Errorf("assertion: %w", err)
 	}
-	if h.maker, err = assertion.New(*config); err != nil {
+	if s.maker, err = assertion.New(*config); err != nil {
 		return err
 	}
-	return h.app.signers.claim(config.Audience, config.Secrets...)
+	return signers.Claim(config.Audience, config.Secrets...)
 }
 
-// signers are the audiences of a configuration, by the id of each secret that signs for
-// them. Ids are public, so comparing them gives nothing away.
-type signers map[string]string
+// variable is the variable of a request that holds its [signed] assertion. A second handler of
+// ours on the same request owns the same header fields, and would otherwise remove the
+// assertion.
+const variable = "system_keys.assertion"
 
-// ownSecret stands for the audience of secrets that no upstream may have. No audience is
-// empty.
-const ownSecret = ""
-
-// claim says that secrets sign for an audience. Whoever can verify with a secret can sign
-// with it too. With one secret for two audiences, a service could sign what another one
-// believes. With the app's own, it could sign proofs and audit records, or be an admin.
-func (s signers) claim(audience string, secrets ...[]byte) error {
-	for _, secret := range secrets {
-		id := assertion.SecretID(secret)
-		other, known := s[id]
-		switch {
-		case !known:
-			s[id] = audience
-		case other == audience:
-		case other == ownSecret, audience == ownSecret:
-			return fmt.Errorf("assertion: a secret of %q is one of system_keys or jwt too, which no upstream may know: make another one",
-				cmp.Or(audience, other))
-		default:
-			return fmt.Errorf("assertion: %q and %q have the same secret, so each of them could sign for the other: make one for each audience",
-				other, audience)
-		}
-	}
-	return nil
-}
-
-// assert signs who has sent a request. It is the gate's Assert.
-func (h *Handler) assert(r *http.Request, identity *verify.Identity) (string, error) {
-	ctx := r.Context()
-	live, err := h.app.live(ctx)
-	if err != nil {
-		return "", err
-	}
-	method, url := clientTarget(r)
-	token, err := h.maker.Make(ctx, live.Signer, identity, method, url)
-	if err == nil {
-		caddyhttp.SetVar(ctx, assertionVar, &signedAssertion{h.headerPrefix(), identity.ID, token})
-	}
-	return token, err
-}
-
-// assertionVar is the variable of a request that holds its [signedAssertion]. A second
-// handler of ours on the same request owns the same header fields, and would otherwise
-// remove the assertion.
-const assertionVar = "system_keys.assertion"
-
-type signedAssertion struct {
+type signed struct {
 	prefix string
 	key    store.ID
 	token  string
 }
 
-// earlierAssertion is the gate's Assert of a handler that signs nothing. It keeps what an
-// earlier handler has signed for the same key.
-func (h *Handler) earlierAssertion(r *http.Request, identity *verify.Identity) (string, error) {
-	earlier, ok := caddyhttp.GetVar(r.Context(), assertionVar).(*signedAssertion)
-	if !ok || earlier.prefix != h.headerPrefix() || earlier.key != identity.ID {
-		return "", nil
+// Assert signs who has sent a request. It is the gate's Assert. A signer that signs nothing
+// keeps what an earlier handler has signed for the same key.
+func (s *Signer) Assert(r *http.Request, identity *verify.Identity) (string, error) {
+	ctx := r.Context()
+	if s.assertion == nil {
+		earlier, ok := caddyhttp.GetVar(ctx, variable).(*signed)
+		if !ok || earlier.prefix != s.prefix || earlier.key != identity.ID {
+			return "", nil
+		}
+		return earlier.token, nil
 	}
-	return earlier.token, nil
+	live, err := s.app.Live(ctx)
+	if err != nil {
+		return "", err
+	}
+	method, url := clientTarget(r)
+	token, err := s.maker.Make(ctx, live.Signer, identity, method, url)
+	if err == nil {
+		caddyhttp.SetVar(ctx, variable, &signed{s.prefix, identity.ID, token})
+	}
+	return token, err
 }
 
 // clientTarget returns the method and the URL, without its query, that the client has
@@ -161,45 +144,4 @@ func lastOr(values []string, otherwise string) string {
 		return values[n-1]
 	}
 	return otherwise
-}
-
-// wantsPublicKeys reports whether a request is for the public keys, as its client has sent
-// it or after a rewrite.
-func wantsPublicKeys(r *http.Request) bool {
-	if r.URL.Path == assertion.Path {
-		return true
-	}
-	_, sent := request.Original(r)
-	return sent.Path == assertion.Path
-}
-
-// servePublicKeys answers with the public keys, or refuses the request itself. It leaves
-// nothing to error routes: the request still has everything that the client has sent, and an
-// error route may be a proxy.
-func (a *App) servePublicKeys(w http.ResponseWriter, r *http.Request, refuser *refuser) {
-	if method, _ := request.Original(r); method != http.MethodGet && method != http.MethodHead {
-		refuser.answer(w, r, &gate.Refusal{
-			Status: http.StatusMethodNotAllowed, Code: "method_not_allowed",
-			Message: "the public keys can be read only", Header: http.Header{"Allow": {"GET, HEAD"}},
-		})
-		return
-	}
-	set, err := a.publicKeys(r.Context())
-	if err != nil {
-		refuser.answer(w, r, &gate.Refusal{
-			Status: http.StatusServiceUnavailable, Code: "unavailable",
-			Message: "the public keys cannot be read at the moment", Header: http.Header{"Retry-After": {"1"}}, Err: err,
-		})
-		return
-	}
-	set.ServeHTTP(w, r)
-}
-
-// publicKeys returns the public keys of all instances, which verify assertions.
-func (a *App) publicKeys(ctx context.Context) (*assertion.KeySet, error) {
-	live, err := a.live(ctx)
-	if err != nil {
-		return nil, err
-	}
-	return live.Published.Current(ctx)
 }

@@ -1,4 +1,4 @@
-package caddymodule
+package signing
 
 import (
 	"crypto/tls"

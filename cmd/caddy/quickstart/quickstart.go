@@ -24,7 +24,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/lumio-vision/caddy-system-keys/admin"
-	"github.com/lumio-vision/caddy-system-keys/caddymodule"
+	"github.com/lumio-vision/caddy-system-keys/caddymodule/adminplane"
+	"github.com/lumio-vision/caddy-system-keys/caddymodule/app"
 	"github.com/lumio-vision/caddy-system-keys/caddymodule/command"
 	"github.com/lumio-vision/caddy-system-keys/caddymodule/redact"
 	"github.com/lumio-vision/caddy-system-keys/caddymodule/source"
@@ -219,7 +220,7 @@ func (d *demo) config(address string) *caddy.Config {
 			}},
 		}},
 		AppsRaw: caddy.ModuleMap{
-			"system_keys": caddyconfig.JSON(&caddymodule.App{
+			"system_keys": caddyconfig.JSON(&app.App{
 				Store:            &source.Store{Driver: open.SQLite, File: &d.file},
 				LastUsedInterval: caddy.Duration(time.Second), // so that the page soon shows a use
 			}, nil),
@@ -233,12 +234,12 @@ func (d *demo) config(address string) *caddy.Config {
 
 // connect gets the service behind the admin plane from the app that Caddy runs.
 func (d *demo) connect(ctx context.Context) error {
-	module, err := caddy.ActiveContext().AppIfConfigured("system_keys")
+	live, err := app.Active().Live(ctx)
 	if err != nil {
 		return err
 	}
-	d.service, err = module.(*caddymodule.App).Service(ctx)
-	return err
+	d.service = adminplane.Service(live)
+	return nil
 }
 
 // stop stops Caddy before the upstream, which may still be answering requests.
