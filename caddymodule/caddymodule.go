@@ -1,17 +1,17 @@
 // Package caddymodule connects caddy-system-keys to Caddy. It has the handler `system_key_auth`
-// and the provider `system_key`, and it registers the modules of the packages below, which its
-// directives make use of. They map and wire. The packages that they import decide, and none of
-// those knows Caddy. The command line is package command.
+// and the provider `system_key`, and it registers the modules of the packages below it. All of
+// them map and wire. The packages that they import decide, and none of those knows Caddy. The
+// command line is package command.
 //
-//   - app is the app `system_keys`. Package source says where its data is, and control serves
-//     its state on Caddy's admin endpoint.
+//   - app is the app `system_keys`. source says where its data is. control serves its state on
+//     Caddy's admin endpoint.
 //   - request and caller are what handlers know of a request, and of who has sent it. answer
 //     has the answers that they give themselves. signing signs for the upstream.
 //   - adminplane is the admin plane, match the matcher, and redact takes keys out of logs.
-//   - option reads the options of a Caddyfile, and resolve replaces placeholders.
+//   - option reads the options of a Caddyfile. resolve replaces placeholders.
 //
-// Here, handler.go and passage.go follow a request. failures.go counts bad keys, and
-// reached.go finds handlers that get no request.
+// Here, handler.go and passage.go follow a request, and authenticator.go is the provider.
+// failures.go counts bad keys. reached.go finds handlers that get no request.
 package caddymodule
 
 import (
