@@ -60,6 +60,10 @@ var layers = []layer{
 		never: slices.Concat(caddy, zap, clients), notDirectly: sql,
 	},
 	{packages: "upstream/...", ours: []string{"upstream/..."}, standardOnly: true},
+	{
+		packages: "caddymodule/app", // which knows no handler
+		ours:     []string{"store/...", "internal/...", "caddymodule/option", "caddymodule/request", "caddymodule/resolve", "caddymodule/source"},
+	},
 	{packages: "caddymodule/...", ours: []string{"store/...", "internal/...", "admin/...", "caddymodule/..."}},
 	{packages: "", ours: []string{"..."}, notDirectly: slices.Concat(caddy, zap, clients)},
 	{packages: "cmd/...", ours: []string{"..."}, notDirectly: slices.Concat(zap, clients)},
@@ -146,6 +150,9 @@ func TestAForbiddenImportIsFound(t *testing.T) {
 		},
 		"admin knows the module": {
 			imports{"admin": {"caddymodule"}}, []string{"admin → caddymodule"},
+		},
+		"the app knows a handler": {
+			imports{"caddymodule/app": {"caddymodule/adminplane"}}, []string{"caddymodule/app → caddymodule/adminplane"},
 		},
 		"upstream knows one of ours": {
 			imports{"upstream": {"internal/x"}}, []string{"upstream → internal/x"},

@@ -5,9 +5,12 @@ import (
 	"strings"
 
 	"github.com/caddyserver/caddy/v2"
-	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/caddyauth"
 
+	"github.com/lumio-vision/caddy-system-keys/caddymodule/answer"
+	"github.com/lumio-vision/caddy-system-keys/caddymodule/app"
+	"github.com/lumio-vision/caddy-system-keys/caddymodule/caller"
+	"github.com/lumio-vision/caddy-system-keys/caddymodule/request"
 	"github.com/lumio-vision/caddy-system-keys/internal/gate"
 	"github.com/lumio-vision/caddy-system-keys/internal/header"
 )
@@ -42,9 +45,9 @@ type Authenticator struct {
 	// key was accepted.
 	KeepCredential bool `json:"keep_credential,omitempty"`
 
-	app     *App
+	app     *app.App
 	gate    *gate.Gate
-	refuser *refuser
+	refuser *answer.Refuser
 }
 
 // CaddyModule returns the Caddy module information.
@@ -61,36 +64,36 @@ func (a *Authenticator) Provision(ctx caddy.Context) (err error) {
 	if a.gate, err = settings.newGate(); err != nil {
 		return err
 	}
-	a.refuser = newRefuser(ctx.Slogger())
-	a.app, err = appOf(ctx)
+	a.refuser = answer.NewRefuser(ctx.Slogger())
+	a.app, err = app.Of(ctx)
 	return err
 }
 
 // Authenticate implements [caddyauth.Authenticator]. It returns an error for a technical
 // failure, and false without an error for a bad key.
 func (a *Authenticator) Authenticate(w http.ResponseWriter, r *http.Request) (caddyauth.User, bool, error) {
-	c := &caller{Decision: a.gate.Read(r)}
+	c := &caller.Caller{Decision: a.gate.Read(r)}
 	if c.Key != "" {
-		c.Admitted(a.app.admit(r, c.Key))
+		c.Admitted(a.app.Admit(r, c.Key))
 	} else {
-		c.Earlier(earlierIdentity(r))
+		c.Earlier(caller.Identity(r))
 	}
 	a.gate.Decide(r, &c.Decision)
 	if refusal := c.Refusal; refusal != nil {
-		a.refuser.prepare(w, r, refusal)
-		a.app.recordDenial(r, &c.Decision, http.StatusUnauthorized)
-		meter.Decided(refusal.Reason)
-		logRefusal(r, refusal.Reason, c.KeyID)
+		a.refuser.Prepare(w, r, refusal)
+		a.app.RecordDenial(r, &c.Decision, http.StatusUnauthorized)
+		app.Meter.Decided(refusal.Reason)
+		request.LogRefusal(r, refusal.Reason, c.KeyID)
 		if refusal.Status >= http.StatusInternalServerError {
 			return caddyauth.User{}, false, refusal
 		}
 		return caddyauth.User{}, false, nil
 	}
-	meter.Decided(c.Allowed())
+	app.Meter.Decided(c.Allowed())
 	if c.Key != "" {
 		// The admin plane needs it to tell a key from a user, and `system_key_auth` to
 		// verify the key anew.
-		caddyhttp.SetVar(r.Context(), callerVar, c)
+		c.Tell(r)
 	}
 	return caddyauth.User{
 		ID: c.Identity.ID.String(),

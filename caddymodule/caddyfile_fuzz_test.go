@@ -11,6 +11,9 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 
 	"github.com/lumio-vision/caddy-system-keys/caddymodule"
+	"github.com/lumio-vision/caddy-system-keys/caddymodule/adminplane"
+	"github.com/lumio-vision/caddy-system-keys/caddymodule/app"
+	"github.com/lumio-vision/caddy-system-keys/caddymodule/match"
 )
 
 // FuzzCaddyfile reads whatever stands in our blocks. What is taken is JSON that
@@ -87,11 +90,11 @@ var directives = []string{"system_keys", "system_key_auth", "system_keys_admin",
 func newModule(name string) caddyfile.Unmarshaler {
 	switch name {
 	case "system_keys":
-		return new(caddymodule.App)
+		return new(app.App)
 	case "system_key_auth":
 		return new(caddymodule.Handler)
 	case "system_key":
-		return new(caddymodule.MatchSystemKey)
+		return new(match.SystemKey)
 	}
-	return new(caddymodule.Admin)
+	return new(adminplane.Admin)
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
+	"github.com/lumio-vision/caddy-system-keys/caddymodule/request"
 	"github.com/lumio-vision/caddy-system-keys/internal/budget"
 	"github.com/lumio-vision/caddy-system-keys/internal/gate"
 )
@@ -97,7 +98,7 @@ func (f *failures) limit(r *http.Request, refusal *gate.Refusal) *gate.Refusal {
 	if refusal.Code != gate.CodeInvalid {
 		return refusal
 	}
-	wait := f.budget.Fail(clientIP(r))
+	wait := f.budget.Fail(request.ClientIP(r))
 	if wait == 0 {
 		return refusal
 	}

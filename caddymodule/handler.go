@@ -2,14 +2,17 @@ package caddymodule
 
 import (
 	"cmp"
-	"errors"
 	"fmt"
 	"net/http"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
-	"github.com/lumio-vision/caddy-system-keys/internal/assertion"
+	"github.com/lumio-vision/caddy-system-keys/caddymodule/answer"
+	"github.com/lumio-vision/caddy-system-keys/caddymodule/app"
+	"github.com/lumio-vision/caddy-system-keys/caddymodule/caller"
+	"github.com/lumio-vision/caddy-system-keys/caddymodule/request"
+	"github.com/lumio-vision/caddy-system-keys/caddymodule/signing"
 	"github.com/lumio-vision/caddy-system-keys/internal/gate"
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
@@ -94,17 +97,17 @@ type Handler struct {
 	// Sign who called, so that the upstream can verify it. Off by default. In any
 	// case `GET /.well-known/lumio-keys.json` is answered with the public keys,
 	// before any check.
-	Assertion *Assertion `json:"assertion,omitempty"`
+	Assertion *signing.Assertion `json:"assertion,omitempty"`
 
 	// How many bad keys may come from one client address. Beyond that they are
 	// answered with 429. By default, beyond 100 in a minute, they get the same 401 a
 	// quarter of a second late, with `Retry-After`.
 	FailureLimit *FailureLimit `json:"failure_limit,omitempty"`
 
-	app      *App
+	app      *app.App
 	gate     *gate.Gate
-	maker    *assertion.Maker // set before the app has started; nil without assertion
-	refuser  *refuser
+	signer   *signing.Signer
+	refuser  *answer.Refuser
 	failures *failures
 }
 
@@ -118,23 +121,23 @@ func (*Handler) CaddyModule() caddy.ModuleInfo {
 
 // Provision checks the settings and finds the app.
 func (h *Handler) Provision(ctx caddy.Context) (err error) {
-	if h.app, err = appOf(ctx); err != nil {
+	if h.app, err = app.Of(ctx); err != nil {
 		return err
 	}
 	if h.gate, err = h.newGate(); err != nil {
 		return err
 	}
 	if h.Assertion != nil {
-		h.app.whenStarted(h.startAssertion)
+		h.app.WhenStarted(h.signer.Start)
 	}
 	server, _ := ctx.Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server)
 	if server != nil { // else requests get contexts of their own
 		if err := checkReached(ctx, server); err != nil {
 			return err
 		}
-		h.app.watchConnections(server)
+		h.app.WatchConnections(server)
 	}
-	h.refuser = newRefuser(ctx.Slogger())
+	h.refuser = answer.NewRefuser(ctx.Slogger())
 	h.failures, err = newFailures(server, h.FailureLimit)
 	return err
 }
@@ -142,73 +145,55 @@ func (h *Handler) Provision(ctx caddy.Context) (err error) {
 // Cleanup gives back what the handler shares with others.
 func (h *Handler) Cleanup() error { return h.failures.release() }
 
-// newGate checks the settings and makes their gate.
+// newGate checks the settings and makes their gate, and the signer for it.
 func (h *Handler) newGate() (*gate.Gate, error) {
 	if _, err := store.CleanPermissions(h.Require); err != nil {
 		return nil, fmt.Errorf("require: %w", err)
 	}
-	config := gate.Config{
+	if h.Assertion != nil {
+		if err := h.Assertion.Check(); err != nil {
+			return nil, err
+		}
+	}
+	h.signer = signing.New(h.app, h.headerPrefix(), h.Assertion)
+	return gate.New(gate.Config{
 		Prefix:         h.headerPrefix(),
 		Require:        h.Require,
 		Passthrough:    h.Passthrough,
 		KeepCredential: h.KeepCredential,
-		Assert:         h.earlierAssertion,
-	}
-	if h.Assertion != nil {
-		if err := h.Assertion.check(); err != nil {
-			return nil, err
-		}
-		config.Assert = h.assert
-	}
-	return gate.New(config)
+		Assert:         h.signer.Assert,
+	})
 }
 
 func (h *Handler) headerPrefix() string { return cmp.Or(h.HeaderPrefix, DefaultHeaderPrefix) }
 
-// appOf finds the app. It refuses a configuration without one: Caddy would make an app with
-// the defaults, and its new and empty store would refuse every good key.
-func appOf(ctx caddy.Context) (*App, error) {
-	module, err := ctx.AppIfConfigured("system_keys")
-	if errors.Is(err, caddy.ErrNotConfigured) {
-		return nil, errNoApp
-	}
-	if err != nil {
-		return nil, fmt.Errorf("system_keys: %w", err)
-	}
-	return module.(*App), nil
-}
-
-var errNoApp = errors.New("system_keys is not configured, which says where the keys are: write `system_keys` into the block { } at the " +
-	"top of the Caddyfile, or the app into the JSON (alone, it means a SQLite file in Caddy's data folder)")
-
 // ServeHTTP implements [caddyhttp.MiddlewareHandler].
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
-	if wantsPublicKeys(r) {
-		h.app.servePublicKeys(w, r, h.refuser)
+	if signing.ServePublicKeys(w, r, h.app, h.refuser) {
 		return nil
 	}
-	vars := varsOf(r)
-	earlier, _ := vars[callerVar].(*caller)
-	if refusal := earlier.finalRefusal(); refusal != nil {
-		h.refuser.answer(w, r, refusal)
+	vars := request.Vars(r)
+	earlier := caller.In(vars)
+	if refusal := earlier.FinalRefusal(); refusal != nil {
+		h.refuser.Answer(w, r, refusal)
 		return nil
 	}
 	pass := &passage{app: h.app, gate: h.gate, w: w, r: r}
 	pass.inFlight.Client, _ = vars[caddyhttp.ClientIPVarKey].(string)
 	defer pass.inFlight.Leave()
-	replaced := earlier.restoreKey(r)
-	d := pass.decide(earlier.identityInFlight())
-	restoreCredential(r, replaced)
+	replaced := earlier.RestoreKey(r)
+	d := pass.decide(earlier.IdentityInFlight())
+	caller.RestoreCredential(r, replaced)
 	if d.Refusal != nil {
 		return h.refuse(w, r, &pass.caller, earlier)
 	}
 	allowed := d.Allowed()
-	meter.Decided(allowed)
+	app.Meter.Decided(allowed)
 	switch allowed {
 	case gate.AllowedKey:
-		pass.caller.announce(r)
+		pass.caller.Announce(r)
 	case gate.AllowedEarlier: // the earlier handler has the request in flight
-		earlier.announce(r)
+		earlier.Announce(r)
 		defer h.gate.Withdraw(r)
 		return next.ServeHTTP(w, r)
 	default:
@@ -218,7 +203,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	if refusal != nil {
 		// Error routes do not get it. One of them may be a proxy, and the upstream's
 		// answer would hide from the client that its key has ended.
-		h.refuser.answer(w, r, refusal)
+		h.refuser.Answer(w, r, refusal)
 		return nil
 	}
 	return err
@@ -226,16 +211,16 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 
 // refuse records and answers a refusal. Earlier is the caller that an earlier handler has
 // announced, or nil.
-func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, c, earlier *caller) error {
+func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, c, earlier *caller.Caller) error {
 	refusal := h.failures.limit(r, c.Refusal)
-	h.app.recordDenial(r, &c.Decision, refusal.Status)
-	meter.Decided(refusal.Reason)
-	logRefusal(r, refusal.Reason, c.KeyID)
+	h.app.RecordDenial(r, &c.Decision, refusal.Status)
+	app.Meter.Decided(refusal.Reason)
+	request.LogRefusal(r, refusal.Reason, c.KeyID)
 	if c.Key == "" && earlier != nil { // with a key, only that key counts
 		c = earlier
 	}
-	c.keepRefusal(r, refusal)
-	return h.refuser.refuse(w, r, refusal)
+	c.KeepRefusal(r, refusal)
+	return h.refuser.Refuse(w, r, refusal)
 }
 
 // Interface guards.

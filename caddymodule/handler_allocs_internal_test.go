@@ -9,6 +9,8 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/lumio-vision/caddy-system-keys/internal/cut"
 )
 
 // overHTTP1 is a writer like that of net/http for HTTP/1.
@@ -19,12 +21,13 @@ func (overHTTP1) Hijack() (net.Conn, *bufio.ReadWriter, error) { return nil, nil
 // TestWhatAWarmRequestAllocates holds what the handler adds to a request whose key is
 // remembered.
 func TestWhatAWarmRequestAllocates(t *testing.T) {
-	app, _, key := benchmarked(t)
-	handler := &Handler{app: app}
+	running, _, key := benchmarked(t)
+	handler := &Handler{app: running}
 	var err error
 	if handler.gate, err = handler.newGate(); err != nil {
 		t.Fatal(err)
 	}
+	var connections cut.Connections
 	server := new(caddyhttp.Server) // without access logs
 	next := caddyhttp.HandlerFunc(func(http.ResponseWriter, *http.Request) error { return nil })
 	for name, test := range map[string]struct {
@@ -41,7 +44,7 @@ func TestWhatAWarmRequestAllocates(t *testing.T) {
 			bare := httptest.NewRequest(http.MethodGet, "http://localhost/hello?a=b", http.NoBody)
 			if test.overHTTP1 {
 				w = overHTTP1{httptest.NewRecorder()}
-				bare = bare.WithContext(app.connections.Context(bare.Context(), nil))
+				bare = bare.WithContext(connections.Context(bare.Context(), nil))
 			}
 			authorization := []string{"Bearer " + key}
 			allocs := func(serve func(http.ResponseWriter, *http.Request) error) float64 {

@@ -11,12 +11,15 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
 	"github.com/lumio-vision/caddy-system-keys/admin"
+	"github.com/lumio-vision/caddy-system-keys/caddymodule/adminplane"
+	"github.com/lumio-vision/caddy-system-keys/caddymodule/app"
+	"github.com/lumio-vision/caddy-system-keys/caddymodule/signing"
 	"github.com/lumio-vision/caddy-system-keys/internal/coherence"
 	"github.com/lumio-vision/caddy-system-keys/internal/engine"
 )
 
 // benchmarked is a server with one key.
-func benchmarked(b testing.TB) (app *App, live *engine.Live, key string) {
+func benchmarked(b testing.TB) (running *app.App, live *engine.Live, key string) {
 	b.Helper()
 	config := fmt.Sprintf(`{"admin": {"disabled": true}, "logging": {"logs": {"default": {"level": "ERROR"}}},
 		"apps": {"system_keys": {"store": {"driver": "sqlite", "file": %q}}}}`, filepath.Join(b.TempDir(), "keys.db"))
@@ -24,18 +27,15 @@ func benchmarked(b testing.TB) (app *App, live *engine.Live, key string) {
 		b.Fatal(err)
 	}
 	b.Cleanup(func() { _ = caddy.Stop() })
-	module, err := caddy.ActiveContext().AppIfConfigured("system_keys")
-	if err != nil {
+	running = app.Active()
+	var err error
+	if live, err = running.Live(b.Context()); err != nil {
 		b.Fatal(err)
 	}
-	app = module.(*App)
-	if live, err = app.live(b.Context()); err != nil {
+	if _, key, err = adminplane.Service(live).Create(b.Context(), admin.CLI(), admin.NewKey{Label: "bench", Permissions: []string{"bots:read"}}); err != nil {
 		b.Fatal(err)
 	}
-	if _, key, err = serviceOn(live).Create(b.Context(), admin.CLI(), admin.NewKey{Label: "bench", Permissions: []string{"bots:read"}}); err != nil {
-		b.Fatal(err)
-	}
-	return app, live, key
+	return running, live, key
 }
 
 // BenchmarkAdmit is the check of a key that is remembered, as a server makes it: with
@@ -73,19 +73,19 @@ func BenchmarkAdmit(b *testing.B) {
 // BenchmarkHandler is everything that a request with a warm key pays here,
 // without the proxy behind it. What it costs to make the request is in "bare".
 func BenchmarkHandler(b *testing.B) {
-	app, _, key := benchmarked(b)
+	running, _, key := benchmarked(b)
 	var err error
-	handler := &Handler{app: app}
+	handler := &Handler{app: running}
 	if handler.gate, err = handler.newGate(); err != nil {
 		b.Fatal(err)
 	}
-	signing := &Handler{app: app, Assertion: &Assertion{Audience: "bench"}}
-	sharing := &Handler{app: app, Assertion: &Assertion{Audience: "bench", Secret: []string{"0123456789abcdef0123456789abcdef"}}}
-	for _, h := range []*Handler{signing, sharing} {
-		if err := h.startAssertion(caddy.NewReplacer()); err != nil {
+	signed := &Handler{app: running, Assertion: &signing.Assertion{Audience: "bench"}}
+	shared := &Handler{app: running, Assertion: &signing.Assertion{Audience: "bench", Secret: []string{"0123456789abcdef0123456789abcdef"}}}
+	for _, h := range []*Handler{signed, shared} {
+		if h.gate, err = h.newGate(); err != nil {
 			b.Fatal(err)
 		}
-		if h.gate, err = h.newGate(); err != nil {
+		if err := h.signer.Start(caddy.NewReplacer(), make(app.Signers)); err != nil {
 			b.Fatal(err)
 		}
 	}
@@ -97,10 +97,10 @@ func BenchmarkHandler(b *testing.B) {
 			return handler.ServeHTTP(w, r, next)
 		},
 		"with assertion": func(w http.ResponseWriter, r *http.Request) error {
-			return signing.ServeHTTP(w, r, next)
+			return signed.ServeHTTP(w, r, next)
 		},
 		"with assertion, shared secret": func(w http.ResponseWriter, r *http.Request) error {
-			return sharing.ServeHTTP(w, r, next)
+			return shared.ServeHTTP(w, r, next)
 		},
 	} {
 		b.Run(name, func(b *testing.B) {

@@ -5,42 +5,10 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
-	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
-	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/lumio-vision/caddy-system-keys/caddymodule/option"
+	"github.com/lumio-vision/caddy-system-keys/caddymodule/signing"
 )
-
-// A directive cannot be ordered after another plugin's. So both directives are registered
-// here: each lands directly behind basic_auth, the later one before the earlier.
-func init() {
-	httpcaddyfile.RegisterHandlerDirective("system_key_auth", parseHandler)
-	httpcaddyfile.RegisterDirectiveOrder("system_key_auth", httpcaddyfile.After, "basic_auth")
-	httpcaddyfile.RegisterHandlerDirective("system_keys_admin", parseAdmin)
-	httpcaddyfile.RegisterDirectiveOrder("system_keys_admin", httpcaddyfile.After, "basic_auth")
-}
-
-func parseHandler(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
-	handler := new(Handler)
-	return handler, parseDirective(h, handler)
-}
-
-func parseAdmin(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
-	handler := new(Admin)
-	return handler, parseDirective(h, handler)
-}
-
-// parseDirective reads a directive. It refuses the directive if the Caddyfile has no
-// global option system_keys. Caddy reads global options before any directive.
-func parseDirective(h httpcaddyfile.Helper, handler caddyfile.Unmarshaler) error {
-	if err := handler.UnmarshalCaddyfile(h.Dispenser); err != nil {
-		return err
-	}
-	if h.Option("system_keys") != nil {
-		return nil
-	}
-	h.Reset()
-	h.Next() // to the directive's name, for its line
-	return h.WrapErr(errNoApp)
-}
 
 // UnmarshalCaddyfile sets up the handler from a directive. Syntax:
 //
@@ -62,18 +30,18 @@ func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		_, err := h.newGate()
 		return err
 	}
-	return options{
-		"passthrough":     checked(readFlag(&h.Passthrough), check),
-		"require":         checked(readList(&h.Require), check),
-		"header_prefix":   checked(readText(&h.HeaderPrefix), check),
-		"keep_credential": readFlag(&h.KeepCredential),
+	return option.Block{
+		"passthrough":     option.Checked(option.Flag(&h.Passthrough), check),
+		"require":         option.Checked(option.List(&h.Require), check),
+		"header_prefix":   option.Checked(option.Text(&h.HeaderPrefix), check),
+		"keep_credential": option.Flag(&h.KeepCredential),
 		"assertion":       h.unmarshalAssertion,
 		"failure_limit":   h.unmarshalFailureLimit,
-	}.readDirective(d, "unrecognized subdirective %q")
+	}.ReadDirective(d, "unrecognized subdirective %q")
 }
 
 func (h *Handler) unmarshalAssertion(d *caddyfile.Dispenser) error {
-	a := new(Assertion)
+	a := new(signing.Assertion)
 	h.Assertion = a
 	if !d.AllArgs(&a.Audience) {
 		return d.ArgErr()
@@ -90,18 +58,18 @@ func (h *Handler) unmarshalAssertion(d *caddyfile.Dispenser) error {
 		if a.TTL = caddy.Duration(ttl); ttl == 0 {
 			return d.Errf("assertion: ttl must be whole seconds, not 0")
 		}
-		return atLine(d, a.check())
+		return option.AtLine(d, a.Check())
 	}
-	err := options{
-		"issuer":  readText(&a.Issuer),
+	err := option.Block{
+		"issuer":  option.Text(&a.Issuer),
 		"ttl":     ttl,
-		"unbound": readFlag(&a.Unbound),
-		"secret":  readList(&a.Secret),
-	}.readBlock(d, "assertion: unrecognized option %q", "secret")
+		"unbound": option.Flag(&a.Unbound),
+		"secret":  option.List(&a.Secret),
+	}.Read(d, "assertion: unrecognized option %q", "secret")
 	if err != nil {
 		return err
 	}
-	return atLine(d, a.check())
+	return option.AtLine(d, a.Check())
 }
 
 func (h *Handler) unmarshalFailureLimit(d *caddyfile.Dispenser) error {
@@ -118,7 +86,7 @@ func (h *Handler) unmarshalFailureLimit(d *caddyfile.Dispenser) error {
 		return d.Errf("failure_limit: the window must be a duration such as 1m, not %q", window)
 	}
 	h.FailureLimit = &FailureLimit{Count: n, Window: caddy.Duration(length)}
-	return atLine(d, h.FailureLimit.check())
+	return option.AtLine(d, h.FailureLimit.check())
 }
 
 // Interface guard.

@@ -7,6 +7,9 @@ import (
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
+	"github.com/lumio-vision/caddy-system-keys/caddymodule/app"
+	"github.com/lumio-vision/caddy-system-keys/caddymodule/caller"
+	"github.com/lumio-vision/caddy-system-keys/caddymodule/request"
 	"github.com/lumio-vision/caddy-system-keys/internal/coherence"
 	"github.com/lumio-vision/caddy-system-keys/internal/cut"
 	"github.com/lumio-vision/caddy-system-keys/internal/engine"
@@ -19,12 +22,12 @@ import (
 // passage is a request on its way through the handler. From the moment that its key is
 // checked, a revocation can cut it.
 type passage struct {
-	app      *App
+	app      *app.App
 	gate     *gate.Gate
 	w        http.ResponseWriter
 	r        *http.Request
 	engine   *engine.Engine // the one that has admitted the key
-	caller   caller
+	caller   caller.Caller
 	exchange cut.Exchange
 	inFlight coherence.Request
 }
@@ -46,14 +49,14 @@ func (p *passage) decide(earlier *verify.Identity) *gate.Decision {
 // admit verifies the key and registers the request as in flight.
 func (p *passage) admit(key string) (id store.ID, identity *verify.Identity, err error) {
 	ctx := p.r.Context()
-	if p.engine, err = p.app.running(ctx); err != nil {
+	if p.engine, err = p.app.Running(ctx); err != nil {
 		return id, nil, err
 	}
 	p.exchange.Begin(p.w, p.r)
 	p.exchange.Answering = p
 	p.inFlight.Exchange = &p.exchange
 	if id, identity, err = p.engine.Admit(ctx, key, p.inFlight.Client, &p.inFlight); err == nil {
-		p.caller.stage = stageInFlight
+		p.caller.EnterFlight()
 	}
 	return id, identity, err
 }
@@ -66,18 +69,18 @@ func (p *passage) admit(key string) (id store.ID, identity *verify.Identity, err
 // cut later, serve panics with [http.ErrAbortHandler]. The server then closes the
 // connection or resets the stream, so that a part of the answer does not pass for all.
 func (p *passage) serve(next caddyhttp.Handler) (refusal *gate.Refusal, err error) {
-	recorded := p.app.records(p.r)
+	recorded := p.app.Records(p.r)
 	answered := false // stays false if next panics
 	defer func() {
 		outcome := p.exchange.Finish()
 		p.gate.Withdraw(p.r)
-		p.caller.withdraw(answered && outcome.Cause == nil)
+		p.caller.Withdraw(answered && outcome.Cause == nil)
 		cutBy := refusalOf(outcome.Cause)
 		if cutBy != nil {
-			logRefusal(p.r, cutBy.Reason, p.caller.KeyID)
+			request.LogRefusal(p.r, cutBy.Reason, p.caller.KeyID)
 		}
 		if recorded {
-			p.app.recordUse(p.r, p.caller.Identity, outcome, cutBy, err)
+			p.app.RecordUse(p.r, p.caller.Identity, outcome, cutBy, err)
 		}
 		switch {
 		case cutBy == nil:
@@ -108,10 +111,10 @@ func refusalOf(cause error) *gate.Refusal {
 	case cause == nil:
 		return nil
 	case errors.Is(cause, cut.ErrLapsed):
-		meter.Cut(metrics.CutLapsed)
+		app.Meter.Cut(metrics.CutLapsed)
 		return gate.Unavailable(gate.UnavailableLease, time.Second, cut.ErrLapsed)
 	}
-	meter.Cut(metrics.CutKey)
+	app.Meter.Cut(metrics.CutKey)
 	switch {
 	case errors.Is(cause, cut.ErrExpired):
 		return gate.Invalid(gate.DeniedExpired)

@@ -21,6 +21,8 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
 
 	"github.com/lumio-vision/caddy-system-keys/admin"
+	"github.com/lumio-vision/caddy-system-keys/caddymodule/adminplane"
+	"github.com/lumio-vision/caddy-system-keys/caddymodule/app"
 )
 
 // mostAllocations is how many allocations system_key_auth may add to a proxied request
@@ -147,15 +149,11 @@ func startProxied(tb testing.TB) string {
 		tb.Fatal(err)
 	}
 	tb.Cleanup(func() { _ = caddy.Stop() })
-	module, err := caddy.ActiveContext().AppIfConfigured("system_keys")
+	live, err := app.Active().Live(tb.Context())
 	if err != nil {
 		tb.Fatal(err)
 	}
-	live, err := module.(*App).live(tb.Context())
-	if err != nil {
-		tb.Fatal(err)
-	}
-	_, key, err := serviceOn(live).Create(tb.Context(), admin.CLI(), admin.NewKey{Label: "bench", Permissions: []string{"bots:read"}})
+	_, key, err := adminplane.Service(live).Create(tb.Context(), admin.CLI(), admin.NewKey{Label: "bench", Permissions: []string{"bots:read"}})
 	if err != nil {
 		tb.Fatal(err)
 	}

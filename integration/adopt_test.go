@@ -16,7 +16,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
-	"github.com/lumio-vision/caddy-system-keys/caddymodule"
+	"github.com/lumio-vision/caddy-system-keys/caddymodule/app"
 	"github.com/lumio-vision/caddy-system-keys/internal/phc"
 	"github.com/lumio-vision/caddy-system-keys/internal/testenv"
 	"github.com/lumio-vision/caddy-system-keys/store"
@@ -123,7 +123,7 @@ func TestKeysOfAnotherServiceAreAdopted(t *testing.T) {
 				}
 			}
 			all(run(t, b, site), http.StatusUnauthorized)
-			if stats := caddymodule.Stats(); stats.Argon2Runs != 1 {
+			if stats := app.Stats(); stats.Argon2Runs != 1 {
 				t.Errorf("with adopt_keys off %d computations were made, and one is for our key", stats.Argon2Runs)
 			}
 
@@ -131,12 +131,12 @@ func TestKeysOfAnotherServiceAreAdopted(t *testing.T) {
 			address := run(t, on, site)
 			all(address, http.StatusOK)
 			const tries = 4 + 3 + 2 + 1
-			stats := caddymodule.Stats()
+			stats := app.Stats()
 			if stats.SearchRuns < 4 || stats.SearchRuns > tries {
 				t.Errorf("the searches made %d computations, want 4 to %d", stats.SearchRuns, tries)
 			}
 			all(address, http.StatusOK)
-			if again := caddymodule.Stats(); again.Argon2Runs != stats.Argon2Runs {
+			if again := app.Stats(); again.Argon2Runs != stats.Argon2Runs {
 				t.Errorf("the second time %d computations were made", again.Argon2Runs-stats.Argon2Runs)
 			}
 			for _, key := range []string{"lm_sys_k2", "lm_sys_k1=", othersKeys[2][:82] + "B", othersKeys[3] + "0"} {
@@ -149,7 +149,7 @@ func TestKeysOfAnotherServiceAreAdopted(t *testing.T) {
 				t.Fatal(err)
 			}
 			all(run(t, on, site), http.StatusOK)
-			stats = caddymodule.Stats()
+			stats = app.Stats()
 			if wanted := uint64(5); stats.SearchRuns != 0 || strings.Contains(b.options, "redis") && stats.Argon2Runs != 0 || stats.Argon2Runs > wanted {
 				t.Errorf("after a restart the searches made %d of %d computations", stats.SearchRuns, stats.Argon2Runs)
 			}
@@ -241,18 +241,18 @@ func TestAnAdoptedKeyFollowsItsRow(t *testing.T) {
 			b.plainSQL(t, "DELETE FROM system_keys; "+inserting(t, moved, "theirs", key))
 			becomes("its row is another", http.StatusOK, moved)
 
-			before := caddymodule.Stats().Argon2Runs
+			before := app.Stats().Argon2Runs
 			b.plainSQL(t, fmt.Sprintf("UPDATE system_keys SET key_hash = '%s'", hashOf(t, key)))
 			eventually(t, "the new hash is computed, and entered", func() bool {
 				becomes("it has a new hash", http.StatusOK, moved)
-				return caddymodule.Stats().Argon2Runs > before
+				return app.Stats().Argon2Runs > before
 			})
 			if err := caddy.Stop(); err != nil {
 				t.Fatal(err)
 			}
 			address = run(t, on, site)
 			becomes("it is good after a restart", http.StatusOK, moved)
-			if n := caddymodule.Stats().SearchRuns; n != 0 {
+			if n := app.Stats().SearchRuns; n != 0 {
 				t.Errorf("after a restart it was searched for, in %d computations", n)
 			}
 		})
@@ -279,7 +279,7 @@ func TestAFloodWhileKeysAreAdopted(t *testing.T) {
 		}
 	}
 	mustBeGood()
-	before, began := caddymodule.Stats(), time.Now()
+	before, began := app.Stats(), time.Now()
 	var running, busy atomic.Int64
 	var wg sync.WaitGroup
 	running.Store(connections)
@@ -303,7 +303,7 @@ func TestAFloodWhileKeysAreAdopted(t *testing.T) {
 		mustBeGood()
 	}
 	wg.Wait()
-	after := caddymodule.Stats()
+	after := app.Stats()
 	searched := 100 + 100*time.Since(began).Seconds()
 	if runs := after.Argon2Runs - before.Argon2Runs; float64(runs) > searched*unused || runs != after.SearchRuns-before.SearchRuns {
 		t.Errorf("%d computations, %d of them of searches, want %.0f at most", runs, after.SearchRuns-before.SearchRuns, searched*unused)

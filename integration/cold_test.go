@@ -7,7 +7,7 @@ import (
 	"sync"
 	"testing"
 
-	"github.com/lumio-vision/caddy-system-keys/caddymodule"
+	"github.com/lumio-vision/caddy-system-keys/caddymodule/app"
 )
 
 // TestManyClientsStartCold has 64 clients ask for the first time with one key.
@@ -32,7 +32,7 @@ func TestManyClientsStartCold(t *testing.T) {
 					t.Errorf("a client got %d", status)
 				}
 			}
-			if stats := caddymodule.Stats(); stats.Argon2Runs != 1 {
+			if stats := app.Stats(); stats.Argon2Runs != 1 {
 				t.Errorf("%d Argon2id computations, not 1", stats.Argon2Runs)
 			}
 		})
@@ -66,7 +66,7 @@ func TestUnmintedKeysCostNothing(t *testing.T) {
 					t.Fatalf("got %d", response.StatusCode)
 				}
 			}
-			if stats := caddymodule.Stats(); stats.Argon2Runs != 0 || stats.RowReads != 0 {
+			if stats := app.Stats(); stats.Argon2Runs != 0 || stats.RowReads != 0 {
 				t.Errorf("they cost %+v", stats)
 			}
 		})
@@ -148,7 +148,7 @@ func TestCorruptRowsAreNobodysKey(t *testing.T) {
 	if status, _, _ := get(t, "http://"+address, "Bearer "+plain); status != http.StatusServiceUnavailable {
 		t.Errorf("got %d", status)
 	}
-	if stats := caddymodule.Stats(); stats.Argon2Runs != 0 {
+	if stats := app.Stats(); stats.Argon2Runs != 0 {
 		t.Error("a row ordered a computation beyond the bounds")
 	}
 }

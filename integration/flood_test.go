@@ -10,7 +10,7 @@ import (
 	"testing"
 
 	"github.com/lumio-vision/caddy-system-keys/admin"
-	"github.com/lumio-vision/caddy-system-keys/caddymodule"
+	"github.com/lumio-vision/caddy-system-keys/caddymodule/app"
 	"github.com/lumio-vision/caddy-system-keys/internal/testenv/plane"
 )
 
@@ -61,13 +61,13 @@ func TestFlood(t *testing.T) {
 		{"wrong JWTs, admin plane", plane.KeysPath, http.StatusUnauthorized, func(n int) string { return wrong[n%len(wrong)] }, 0, 0},
 	} {
 		t.Run(flood.name, func(t *testing.T) {
-			before, goroutines := caddymodule.Stats(), runtime.NumGoroutine()
+			before, goroutines := app.Stats(), runtime.NumGoroutine()
 			flood.run(t, p.URL, connections, each, func() {
 				if status := client.send(t, "/", good); status != http.StatusOK {
 					t.Errorf("a good key got %d", status)
 				}
 			})
-			after := caddymodule.Stats()
+			after := app.Stats()
 			if after.Argon2Runs-before.Argon2Runs > flood.argon2 || after.RowReads-before.RowReads > flood.rows || after.Entries != before.Entries {
 				t.Errorf("it cost %+v, before it was %+v", after, before)
 			}

@@ -8,7 +8,7 @@ import (
 	"sync"
 	"testing"
 
-	"github.com/lumio-vision/caddy-system-keys/caddymodule"
+	"github.com/lumio-vision/caddy-system-keys/caddymodule/app"
 	"github.com/lumio-vision/caddy-system-keys/internal/hashing"
 	"github.com/lumio-vision/caddy-system-keys/internal/phc"
 )
@@ -154,7 +154,7 @@ func TestIncidentCacheKeyConfusion(t *testing.T) {
 				}
 			}
 			// A wrong secret does not push out what is known of the right one.
-			if stats := caddymodule.Stats(); stats.Argon2Runs != 2 {
+			if stats := app.Stats(); stats.Argon2Runs != 2 {
 				t.Errorf("%d Argon2id computations for two keys", stats.Argon2Runs)
 			}
 		})
@@ -188,7 +188,7 @@ func TestIncidentSingleFlightConfusion(t *testing.T) {
 					{otherKey, http.StatusOK, other.ID.String()},
 				})
 			}
-			if stats := caddymodule.Stats(); stats.Argon2Runs > uint64(rounds*kinds) {
+			if stats := app.Stats(); stats.Argon2Runs > uint64(rounds*kinds) {
 				t.Errorf("%d Argon2id computations for %d different keys", stats.Argon2Runs, rounds*kinds)
 			}
 		})

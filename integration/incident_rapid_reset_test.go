@@ -14,7 +14,7 @@ import (
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
 
-	"github.com/lumio-vision/caddy-system-keys/caddymodule"
+	"github.com/lumio-vision/caddy-system-keys/caddymodule/app"
 )
 
 // TestIncidentRapidReset opens streams of HTTP/2 and resets each at once, with
@@ -52,7 +52,7 @@ func TestIncidentRapidReset(t *testing.T) {
 	if status, _, _ := get(t, "http://"+address, "Bearer "+plain); status != http.StatusOK {
 		t.Fatalf("status %d", status)
 	}
-	before, goroutines := caddymodule.Stats(), runtime.NumGoroutine()
+	before, goroutines := app.Stats(), runtime.NumGoroutine()
 
 	unknown := keys.Minter.Mint(uuid.Must(uuid.NewV7()), [32]byte{1})
 	streams := 2_000
@@ -78,7 +78,7 @@ func TestIncidentRapidReset(t *testing.T) {
 		}
 	}
 
-	after := caddymodule.Stats()
+	after := app.Stats()
 	if after.Argon2Runs != before.Argon2Runs || after.Entries != before.Entries {
 		t.Errorf("it cost %+v, before it was %+v", after, before)
 	}

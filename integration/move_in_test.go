@@ -10,7 +10,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"github.com/lumio-vision/caddy-system-keys/caddymodule"
+	"github.com/lumio-vision/caddy-system-keys/caddymodule/app"
 	"github.com/lumio-vision/caddy-system-keys/internal/testenv"
 )
 
@@ -66,13 +66,13 @@ INSERT INTO api_keys (name, key_hash, scopes) VALUES ('direct', '`+hashOf(t, dir
 			if status, _, body := get(t, "http://"+address, "Bearer "+searched); status != http.StatusOK || !strings.Contains(body, "X-Lumio-Key-Label: searched") {
 				t.Errorf("the other key got %d %s", status, body)
 			}
-			if n := caddymodule.Stats().SearchRuns; n != 0 {
+			if n := app.Stats().SearchRuns; n != 0 {
 				t.Errorf("they were searched for, in %d computations", n)
 			}
 			if status, _, _ := get(t, "http://"+address, "Bearer "+withheld); status != http.StatusOK {
 				t.Errorf("the key that a client alone has got %d", status)
 			}
-			if n := caddymodule.Stats().SearchRuns; n == 0 {
+			if n := app.Stats().SearchRuns; n == 0 {
 				t.Error("a key that nobody has adopted was not searched for")
 			}
 			if status, _, _ := get(t, "http://"+address, "Bearer lm_sys_nobody"); status != http.StatusUnauthorized {

@@ -7,7 +7,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/lumio-vision/caddy-system-keys/caddymodule"
+	"github.com/lumio-vision/caddy-system-keys/caddymodule/app"
 	"github.com/lumio-vision/caddy-system-keys/internal/testenv"
 )
 
@@ -56,13 +56,13 @@ func TestRedisSparesARestartedInstanceTheWork(t *testing.T) {
 	s := site{address: testenv.FreeAddress(t), options: b.options, body: "system_key_auth\nreverse_proxy " + echo(t)}
 	load(t, s.caddyfile())
 	s.call(t, plain, http.StatusOK)
-	if n := caddymodule.Stats().Argon2Runs; n != 1 {
+	if n := app.Stats().Argon2Runs; n != 1 {
 		t.Fatalf("%d Argon2id computations at first", n)
 	}
 	s.options += "\nlease 10s" // an engine of its own
 	load(t, s.caddyfile())
 	s.call(t, plain, http.StatusOK)
-	if stats := caddymodule.Stats(); stats.Argon2Runs != 0 || stats.RowReads != 1 {
+	if stats := app.Stats(); stats.Argon2Runs != 0 || stats.RowReads != 1 {
 		t.Errorf("after the restart: %+v", stats)
 	}
 }
@@ -84,13 +84,13 @@ func TestRedisWithTLSInACaddyfile(t *testing.T) {
 	s := site{address: testenv.FreeAddress(t), options: b.options, body: "system_key_auth\nreverse_proxy " + echo(t)}
 	load(t, s.caddyfile())
 	s.call(t, plain, http.StatusOK)
-	if n := caddymodule.Stats().Argon2Runs; n != 1 {
+	if n := app.Stats().Argon2Runs; n != 1 {
 		t.Fatalf("%d Argon2id computations at first", n)
 	}
 	authority.Issue("client") // over the old one
 	load(t, s.caddyfile())
 	s.call(t, plain, http.StatusOK)
-	if stats := caddymodule.Stats(); stats.Argon2Runs != 0 || stats.RowReads != 1 {
+	if stats := app.Stats(); stats.Argon2Runs != 0 || stats.RowReads != 1 {
 		t.Errorf("the proof is not found with the new certificate: %+v", stats)
 	}
 
@@ -103,7 +103,7 @@ func TestRedisWithTLSInACaddyfile(t *testing.T) {
 	t.Setenv("SYSTEM_KEYS_TEST_REDIS", "")
 	load(t, s.caddyfile()) // no Redis, so no file is read
 	s.call(t, plain, http.StatusOK)
-	if n := caddymodule.Stats().Argon2Runs; n != 1 {
+	if n := app.Stats().Argon2Runs; n != 1 {
 		t.Errorf("without Redis there are %d Argon2id computations", n)
 	}
 }

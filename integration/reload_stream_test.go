@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"github.com/lumio-vision/caddy-system-keys/admin"
-	"github.com/lumio-vision/caddy-system-keys/caddymodule"
+	"github.com/lumio-vision/caddy-system-keys/caddymodule/app"
 	"github.com/lumio-vision/caddy-system-keys/internal/testenv"
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
@@ -65,7 +65,7 @@ func TestAReloadLeavesOldStreamsCuttable(t *testing.T) {
 					t.Error("the stream goes on")
 				}
 				if change != "" {
-					eventually(t, "the old engine ends", func() bool { return caddymodule.Stats().Engines == 1 })
+					eventually(t, "the old engine ends", func() bool { return app.Stats().Engines == 1 })
 				}
 			})
 		}

@@ -14,7 +14,7 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 
-	"github.com/lumio-vision/caddy-system-keys/caddymodule"
+	"github.com/lumio-vision/caddy-system-keys/caddymodule/app"
 	"github.com/lumio-vision/caddy-system-keys/internal/testenv"
 )
 
@@ -36,14 +36,14 @@ func TestReloadKeepsTheEngine(t *testing.T) {
 	s := site{address: testenv.FreeAddress(t), options: b.options, body: "system_key_auth\nreverse_proxy " + echo(t)}
 	load(t, s.caddyfile())
 	s.call(t, plain, http.StatusOK)
-	before := caddymodule.Stats()
+	before := app.Stats()
 	if before.Argon2Runs == 0 || before.Engines != 1 {
 		t.Fatalf("%+v", before)
 	}
 	s.body = "header X-Reloaded yes\n" + s.body
 	load(t, s.caddyfile())
 	s.call(t, plain, http.StatusOK)
-	if after := caddymodule.Stats(); after != before {
+	if after := app.Stats(); after != before {
 		t.Errorf("before the reload %+v, after it %+v", before, after)
 	}
 }
@@ -60,7 +60,7 @@ func TestReloadOnAnotherStore(t *testing.T) {
 	load(t, s.caddyfile())
 	s.call(t, old, http.StatusUnauthorized)
 	s.call(t, renewed, http.StatusOK)
-	if stats := caddymodule.Stats(); stats.Engines != 1 {
+	if stats := app.Stats(); stats.Engines != 1 {
 		t.Errorf("%d engines after the old store was given up", stats.Engines)
 	}
 }
@@ -96,7 +96,7 @@ func TestRotatedFileNeedsAForcedReload(t *testing.T) {
 	load(t, s.caddyfile())
 	s.call(t, old, http.StatusUnauthorized)
 	s.call(t, renewed, http.StatusOK)
-	if stats := caddymodule.Stats(); stats.Engines != 1 {
+	if stats := app.Stats(); stats.Engines != 1 {
 		t.Errorf("%d engines after the old store was given up", stats.Engines)
 	}
 }
@@ -129,7 +129,7 @@ func TestFailedReload(t *testing.T) {
 				t.Fatalf("got %v", err)
 			}
 			s.call(t, plain, http.StatusOK)
-			if stats := caddymodule.Stats(); stats.Engines != 1 || stats.References != 1 {
+			if stats := app.Stats(); stats.Engines != 1 || stats.References != 1 {
 				t.Errorf("after the failure: %+v", stats)
 			}
 		})
@@ -199,7 +199,7 @@ func TestManyReloadsDoNotGrow(t *testing.T) {
 	}
 	s.call(t, plain, http.StatusOK)
 	eventually(t, "goroutines end", func() bool { return settled() <= before+5 })
-	if stats := caddymodule.Stats(); stats.Engines != 1 || stats.References != 1 {
+	if stats := app.Stats(); stats.Engines != 1 || stats.References != 1 {
 		t.Errorf("after %d reloads: %+v", reloads, stats)
 	}
 }

@@ -12,6 +12,7 @@ import (
 	_ "github.com/caddyserver/caddy/v2/modules/standard"
 	"github.com/rogpeppe/go-internal/testscript"
 
+	_ "github.com/lumio-vision/caddy-system-keys/caddymodule" // whose directives the scripts use
 	_ "github.com/lumio-vision/caddy-system-keys/caddymodule/command"
 	"github.com/lumio-vision/caddy-system-keys/internal/testenv"
 )

@@ -4,12 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"runtime"
 	"strings"
 	"time"
 
+	"github.com/caddyserver/caddy/v2"
 	"github.com/spf13/cobra"
 
 	"github.com/lumio-vision/caddy-system-keys/internal/verify"
@@ -339,12 +341,17 @@ func checkClock(now, before, after time.Time) (string, error) {
 // The user of Redis needs no right but GET and SET below the prefix of our keys, so the probe
 // asks for no more.
 func (d *doctor) checkRedis(ctx context.Context) (string, error) {
-	cache, err := d.app.OpenRedis()
+	logger := slog.New(slog.DiscardHandler)
+	settings, err := d.app.Redis.Resolve(caddy.NewReplacer(), logger)
 	switch {
 	case err != nil:
 		return "", err
-	case cache == nil:
+	case settings == nil:
 		return "none is configured", nil
+	}
+	cache, err := settings.NewCache(logger)
+	if err != nil {
+		return "", err
 	}
 	defer func() { _ = cache.Close() }()
 	cache.Check(ctx, verify.ProbeAddress)

@@ -22,7 +22,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/lumio-vision/caddy-system-keys/admin"
-	"github.com/lumio-vision/caddy-system-keys/caddymodule"
+	"github.com/lumio-vision/caddy-system-keys/caddymodule/app"
+	"github.com/lumio-vision/caddy-system-keys/caddymodule/resolve"
 	"github.com/lumio-vision/caddy-system-keys/internal/audit"
 	"github.com/lumio-vision/caddy-system-keys/internal/coherence"
 	"github.com/lumio-vision/caddy-system-keys/internal/hashing"
@@ -46,8 +47,8 @@ func addStoreFlags(cmd *cobra.Command) {
 // target belongs to one call. Its store is open until the action has returned.
 type target struct {
 	store  store.Store
-	app    *caddymodule.App // the configuration, not running; nil with --store
-	params phc.Params       // of new hashes
+	app    *app.App   // the configuration, not running; nil with --store
+	params phc.Params // of new hashes
 	now    func() time.Time
 	raw    []byte // the whole configuration, as JSON
 	// adminEndpoint is the address of Caddy's admin endpoint in the configuration. It is
@@ -62,7 +63,7 @@ func (t *target) secrets() ([][]byte, error) {
 	if t.app == nil {
 		return nil, nil
 	}
-	return t.app.Secrets()
+	return resolve.Secrets(caddy.NewReplacer(), t.app.Secret)
 }
 
 // action does the work of a command on an open store. It must not close the store.
@@ -206,7 +207,7 @@ func locateDSN(flag, dsn string) (open.Location, error) {
 	if err := refusePassword(flag, dsn); err != nil {
 		return open.Location{}, err
 	}
-	dsn, err := caddymodule.Resolve(caddy.NewReplacer(), dsn)
+	dsn, err := resolve.Text(caddy.NewReplacer(), dsn)
 	if err != nil {
 		return open.Location{}, Usagef("%s: %w", flag, err)
 	}
@@ -303,7 +304,7 @@ func (t *target) locateConfigured(cmd *cobra.Command) (open.Location, error) {
 	if len(config.Apps.SystemKeys) == 0 {
 		return open.Location{}, errors.New("the configuration has no system_keys: add that global option, or name the store with --store")
 	}
-	app, err := caddymodule.ReadApp(config.Apps.SystemKeys)
+	app, err := app.Read(config.Apps.SystemKeys)
 	if err != nil {
 		return open.Location{}, fmt.Errorf("read configuration: system_keys: %w", err)
 	}
@@ -313,7 +314,7 @@ func (t *target) locateConfigured(cmd *cobra.Command) (open.Location, error) {
 	}
 	// From here on the settings are known, even if the store is not found.
 	t.app, t.raw = app, raw
-	return app.Locate()
+	return app.Store.Locate(caddy.NewReplacer())
 }
 
 // minter reads the mint key. Only what mints, adopts or finds keys needs it, and the role of

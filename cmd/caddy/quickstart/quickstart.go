@@ -28,8 +28,11 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/lumio-vision/caddy-system-keys/admin"
-	"github.com/lumio-vision/caddy-system-keys/caddymodule"
+	"github.com/lumio-vision/caddy-system-keys/caddymodule/adminplane"
+	"github.com/lumio-vision/caddy-system-keys/caddymodule/app"
 	"github.com/lumio-vision/caddy-system-keys/caddymodule/command"
+	"github.com/lumio-vision/caddy-system-keys/caddymodule/redact"
+	"github.com/lumio-vision/caddy-system-keys/caddymodule/source"
 	"github.com/lumio-vision/caddy-system-keys/store/open"
 )
 
@@ -250,12 +253,12 @@ func (d *demo) config(address string) *caddy.Config {
 		},
 		Logging: &caddy.Logging{Logs: map[string]*caddy.CustomLog{
 			"default": {BaseLog: caddy.BaseLog{
-				Level: "ERROR", EncoderRaw: caddyconfig.JSONModuleObject(new(caddymodule.RedactEncoder), "format", "redact_system_keys", nil),
+				Level: "ERROR", EncoderRaw: caddyconfig.JSONModuleObject(new(redact.Encoder), "format", "redact_system_keys", nil),
 			}},
 		}},
 		AppsRaw: caddy.ModuleMap{
-			"system_keys": caddyconfig.JSON(&caddymodule.App{
-				Store:            &caddymodule.Store{Driver: open.SQLite, File: &d.file},
+			"system_keys": caddyconfig.JSON(&app.App{
+				Store:            &source.Store{Driver: open.SQLite, File: &d.file},
 				LastUsedInterval: caddy.Duration(time.Second), // so that the page soon shows a use
 			}, nil),
 			"http": caddyconfig.JSON(map[string]any{
@@ -270,12 +273,12 @@ func (d *demo) config(address string) *caddy.Config {
 // demo are minted by it, without a request: there is no key yet that could make one.
 func (d *demo) connect(ctx context.Context) error {
 	// The app is the one that serves the requests, so its keys are known to it at once.
-	module, err := caddy.ActiveContext().AppIfConfigured("system_keys")
+	live, err := app.Active().Live(ctx)
 	if err != nil {
 		return err
 	}
-	d.service, err = module.(*caddymodule.App).Service(ctx)
-	return err
+	d.service = adminplane.Service(live)
+	return nil
 }
 
 // stop stops Caddy before the upstream, which may still be answering requests. It waits for
