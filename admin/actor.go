@@ -56,14 +56,12 @@ type Actor struct {
 	Request store.AuditRequest
 }
 
-// CLI is the command line. Whoever runs it can read and write the store, so there is nothing
-// that it could be refused.
+// CLI is the command line. Whoever runs it has the store itself, so nothing is refused here that
+// the store would allow.
 func CLI() Actor { return Command("cli") }
 
-// Command is a command of the program that acts under a name of its own.
-//
-// The name is the actor's id in the audit log, so it must not be one that a key or a person can
-// have.
+// Command is a command of the program that acts under a name of its own. The name is the actor's
+// id in the audit log, and the creator of the keys that it mints.
 func Command(name string) Actor { return Actor{Type: store.ActorCLI, Name: name, IsSystem: true} }
 
 // KeyActor is the actor that presents a system key.

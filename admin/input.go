@@ -121,12 +121,9 @@ func notUTF8(body []byte) string {
 	return "the body"
 }
 
-// Decode reads one JSON object, strictly. It refuses unknown members, duplicate
-// members at any depth, and anything after the object. Otherwise two readers could see
-// two different things in one body.
-//
-// Members are the names that are allowed at the top. A proxy or a log in front that reads
-// another of two members with one name would believe in another call than the one that is made.
+// Decode reads one JSON object, strictly. It refuses unknown members, duplicate members at any
+// depth, and anything after the object. Otherwise a proxy or a log in front could see another
+// call in the body than the one that is made. Members are the names that are allowed at the top.
 func Decode(body []byte, into any, members ...string) error {
 	if err := checkMembers(body, members); err != nil {
 		return err

@@ -16,7 +16,7 @@ const mediaForm = "application/x-www-form-urlencoded"
 
 // checkContentType refuses a body that is not JSON. A form of another site cannot send JSON: for
 // this media type a browser asks first (CORS preflight), and gets no permission from us. A POST
-// must say what it sends. Other methods may have no body.
+// must say what it sends. Other methods need not: most have no body.
 func checkContentType(r *http.Request) error {
 	if len(r.Header["Content-Type"]) == 0 && r.Method != http.MethodPost {
 		return nil

@@ -11,8 +11,9 @@ import (
 	"github.com/lumio-vision/caddy-system-keys/internal/coherence"
 )
 
-// RevokeKey answers when no instance accepts the key any more. To revoke a key again has the
-// same answer, so a client may repeat the call until it gets one.
+// RevokeKey answers when no instance accepts the key any more, or when the limit that the caller
+// has set is over. To revoke a key again waits again, so a client may repeat the call until it
+// gets an answer.
 func RevokeKey(w http.ResponseWriter, r *http.Request, x *Exchange) error {
 	deleting, cancel := Detached(r.Context())
 	defer cancel()

@@ -48,8 +48,8 @@ func (i *RotateInput) Options() (RotateOptions, error) {
 // days is a number of days in a duration.
 var days = regexp.MustCompile(`[0-9.]+d`)
 
-// parseWait reads a duration as Caddy does, with d for 24 hours: 90m, 7d, 1d12h. Nil is zero,
-// and other text is not.
+// parseWait reads a duration as Caddy does, with d for 24 hours: 90m, 7d, 1d12h. Nil is zero. A
+// text must be above zero.
 func parseWait(field string, text *string) (time.Duration, error) {
 	if text == nil {
 		return 0, nil

@@ -65,11 +65,11 @@ func (r *Revoked) Awaited() []string {
 // Revoke deletes a key for ever, with the successors that it has minted of itself, and those
 // that these have minted: whoever has stolen the key may have one of them. This process
 // refuses the keys when Revoke returns. The other instances refuse them at the end of the
-// wait. An id without a row is logged and waited for in the same way: whoever deleted the row
+// wait at the latest. An id without a row is logged and waited for in the same way: whoever deleted the row
 // may not have waited, and the store may have been set back to before the key was minted.
 //
-// If the database's answer is lost, the key is deleted once more. So an error means
-// that the outcome is unknown, never that it was hidden.
+// If the database's answer is lost, the key is deleted once more. After
+// an error of the store the key may be deleted all the same.
 //
 // The row is read first, for its label: after an answer that was lost there may be no row any
 // more, and nobody may have recorded its end.

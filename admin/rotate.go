@@ -285,7 +285,7 @@ func (r *rotating) recall(ctx context.Context, first *successor, second error) (
 }
 
 // ended are all keys that were tried. Those that are known to be deleted come last; see
-// [Revoker]. It empties tried of those.
+// [Revoker]. It takes them out of tried.
 func (r *rotating) ended(rotated *store.Rotated) []store.AuditKey {
 	var keys []store.AuditKey
 	last := make([]store.AuditKey, 0, len(rotated.Ended))

@@ -10,7 +10,7 @@ import (
 )
 
 // Call answers a request, or returns an error for the answer. With an error it has written
-// nothing yet.
+// nothing yet, unless the error is that of [Exchange.HandOn].
 type Call func(w http.ResponseWriter, r *http.Request, x *Exchange) error
 
 // Route is what can be done under one path.
@@ -76,8 +76,9 @@ var (
 // keyRoutes are the routes of one key, by what stands behind its id.
 var keyRoutes = map[string]*Route{"": KeyRoute, "/activity": activityRoute, "/rotate": rotateRoute}
 
-// route finds what a path names. The path must be spelled exactly. Every spelling that is not
-// exact gets 404, so no reader in front and no cache can be led to another answer.
+// route finds what a path names. The path must be spelled exactly, but for the case of an id.
+// Every other spelling gets 404. So no cache and no reader in front can take one path for
+// another.
 func (h *Handler) route(escaped string) (*Route, store.ID, bool) {
 	switch escaped {
 	case keysPath:

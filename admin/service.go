@@ -26,7 +26,7 @@ import (
 )
 
 // Service mints, lists and revokes keys for an [Actor], and shows the audit log. All fields are
-// required but Forget, Sealer and Asked. It is immutable, and safe for concurrent use.
+// required but Minter, Forget, Sealer and Asked. It is immutable, and safe for concurrent use.
 type Service struct {
 	Store store.Store
 	// Minter is needed only where keys are created.

@@ -1,7 +1,7 @@
 // Package caddymodule connects caddy-system-keys to Caddy. It has the handler `system_key_auth`
-// and the provider `system_key`, and it registers the modules of the packages below it. All of
-// them map and wire. The packages that they import decide, and none of those knows Caddy. The
-// command line is package command.
+// and the provider `system_key`, and it brings in the modules of the packages below it. They map
+// and wire. The packages that decide are others, and do not know Caddy: package admin, and those
+// below internal and store. The command line is package command.
 //
 //   - app is the app `system_keys`. source says where its data is. control serves its state on
 //     Caddy's admin endpoint.

@@ -14,8 +14,7 @@ import (
 )
 
 // main calls the server with both clients, and ends with status 1 if an answer is not as
-// described. The key comes by the environment, as everywhere: arguments are in the list of
-// processes.
+// described. The key comes by the environment, since arguments are in the list of processes.
 func main() {
 	if len(os.Args) != 2 {
 		fmt.Fprintln(os.Stderr, "usage: clients <URL of a server>")

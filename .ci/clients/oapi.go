@@ -9,14 +9,13 @@ import (
 	keys "github.com/lumio-vision/caddy-system-keys/clients/generated/oapi"
 )
 
-// callByOapi calls each operation of the OpenAPI document once, with the client of oapi-codegen.
-// It checks that the answer has the type that the document says, and one value of it. The order
-// is that of a key's life: created, read, rotated, revoked, gone.
+// callByOapi calls each operation of the OpenAPI document, with the client of oapi-codegen. It
+// checks that the answer has the type that the document says, and mostly one value of it. The
+// order is that of a key's life: created, read, rotated, revoked, gone.
 //
-// The key "oapi" may only rotate itself, so its own calls show what a key without permissions
-// may do. A call that fails does not end the run: the next one may say why.
-//
-// The two steps that all others need, a key and a client for it, end the run if they fail.
+// The key "oapi" has the permission to rotate itself alone, so its own calls show that they need
+// no other. A call that fails does not end the run: the next one may say why. The two steps that
+// all others need, a key and a client for it, end the run if they fail.
 func callByOapi(ctx context.Context, url, key string) error {
 	admin, err := oapiClient(url, key)
 	if err != nil {
@@ -32,7 +31,8 @@ func callByOapi(ctx context.Context, url, key string) error {
 		return err
 	}
 	var problems []error
-	// An answer of another status has no typed body. It is nil, with no error.
+	// After an answer of another status, the field of the expected one is nil, and there is no
+	// error.
 	expect := func(right bool, what string, err error) {
 		if err != nil || !right {
 			problems = append(problems, fmt.Errorf("oapi-codegen: %s: %w", what, errors.Join(err, errors.New("not as described"))))

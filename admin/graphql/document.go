@@ -51,8 +51,8 @@ type document struct {
 
 // analyse reads a document. A document must hold an operation, and every fragment that its
 // operations use. Which operation is meant is known when it is executed. The error is a refusal.
-// The cost is bounded: by the tokens before the parser builds anything, and by the selections
-// afterwards.
+// The cost is bounded: by the brackets before the document is parsed, by the tokens while it is
+// parsed, and by the selections afterwards.
 //
 // A document of another server keeps to the same bounds. Otherwise a client could hide a field
 // of ours behind more than is looked at.

@@ -119,7 +119,7 @@ func preflight(w http.ResponseWriter, r *http.Request, x *admin.Exchange) error 
 	return x.HandOn(w, r)
 }
 
-// request is the body of a request (GraphQL over HTTP, section 5.4). Variables and extensions
+// request is the body of a request (GraphQL over HTTP, "Request Parameters"). Variables and extensions
 // are only checked to be objects here. Variables are decoded when the document is executed, so
 // that an anonymous client cannot make the server decode them. Nothing reads the extensions: a
 // document must be in the body, and not be named by a hash in them.
@@ -257,7 +257,7 @@ func complete(e *gqlerrors.QueryError, requestID string) {
 	}
 }
 
-// errorView is an error as GraphQL shows it (GraphQL specification, section 7.1.2).
+// errorView is an error as GraphQL shows it (GraphQL specification, "Errors").
 type errorView struct {
 	Message    string         `json:"message"`
 	Extensions map[string]any `json:"extensions"`

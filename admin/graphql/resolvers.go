@@ -41,7 +41,8 @@ type fieldError struct {
 // Extensions implements what the library looks for.
 func (e fieldError) Extensions() map[string]any { return extensions(e.Refusal, e.requestID) }
 
-// failed makes the error of a field, and reports it to the logs. Call it once for an error.
+// failed makes the error of a field, and reports it to the log or the audit log. Call it once for
+// an error.
 func (c *call) failed(err error) error {
 	return fieldError{c.x.Report(c.r, err), c.x.Request.ID}
 }
@@ -284,8 +285,8 @@ func (resolvers) AdminDeleteSystemKeys(ctx context.Context, args deleteKeysArgs)
 	return &revocations{shown}, nil
 }
 
-// deleteKeys is the call of the REST API with the same name. The permission comes first: whoever
-// lacks it learns nothing about the filter.
+// deleteKeys does what a DELETE of the list of keys does in the REST API. The permission comes
+// first: whoever lacks it learns nothing about the filter.
 func (c *call) deleteKeys(ctx context.Context, p admin.Parameters, except []string, dryRun bool) (shown admin.RevokedKeysJSON, err error) {
 	if err := c.x.Service.Allow(c.x.Actor, admin.PermissionDelete); err != nil {
 		return shown, err

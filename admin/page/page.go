@@ -118,8 +118,8 @@ type exchange struct {
 // not have written anything yet.
 type call func(w http.ResponseWriter, r *http.Request, x *exchange) error
 
-// html makes a call whose errors are pages. It reports nothing to its caller: an error is
-// answered here, and is in the logs by then.
+// html makes a call whose errors are pages. It returns no error: an error is reported and
+// answered here.
 func (p *Page) html(do call) admin.Call {
 	return func(w http.ResponseWriter, r *http.Request, outer *admin.Exchange) error {
 		x := &exchange{Exchange: outer, page: p}
@@ -144,7 +144,8 @@ func (p *Page) Fail(w http.ResponseWriter, r *http.Request, x *admin.Exchange, r
 }
 
 // Route implements [admin.Surface]. The path is as it was sent, without the base. It is compared
-// as it is, so another spelling names nothing. Only an asset may be spelled in several ways.
+// as it is, so another spelling names nothing. Only the path of an asset, and an id in it, may be
+// spelled in several ways.
 func (p *Page) Route(escaped string) (*admin.Route, store.ID, bool) {
 	if route, ok := p.routes[escaped]; ok {
 		return route, store.ID{}, true

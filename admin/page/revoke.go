@@ -20,9 +20,9 @@ import (
 // truth.
 const recent = time.Hour
 
-// pagePatience is how long a browser without scripts waits for a revocation. Then the page shows
-// how far it has come. A person takes a page that loads longer for a broken one. The wait goes
-// on without the page.
+// pagePatience is how long an answer in one piece waits for a revocation: that to a browser
+// without scripts, and that to a rotation. Then the page shows how far the revocation has come.
+// A person takes a page that loads longer for a broken one. The wait goes on without the page.
 const pagePatience = 10 * time.Second
 
 // askRevoke shows the form that asks for confirmation. It is shown for a revoked key as well: to
@@ -58,7 +58,7 @@ func (p *Page) readKey(r *http.Request, x *exchange) (*store.Key, error) {
 	return key, err
 }
 
-// revokeForm is the form for a key. An admin who revokes the key of the own session is warned.
+// revokeForm is the form for a key. An admin who revokes the key of their session is warned.
 func (p *Page) revokeForm(x *exchange, key *store.Key) ui.Revoke {
 	return ui.Revoke{
 		Key: ui.Key{Key: key, Own: key.ID == x.Actor.Key}, Nonce: x.nonce(),

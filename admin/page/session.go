@@ -126,7 +126,7 @@ func (p *Page) endSession(r *http.Request, x *exchange) error {
 }
 
 // seeOther redirects a browser to a GET, so that a reload sends nothing again (RFC 9110 section
-// 15.4.4). The location is a path of ours, and never text of the request.
+// 15.4.4). The location is the path of the page, and never a URL that the request names.
 func (p *Page) seeOther(w http.ResponseWriter, location string) {
 	secured(w.Header())
 	w.Header().Set("Location", location)

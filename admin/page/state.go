@@ -32,10 +32,7 @@ func pageParameters(r *http.Request) admin.Parameters {
 
 // stateOf reads what the admin is looking at. It ignores values that make no sense, as an old
 // bookmark or a link that was cut may have them. What it returns can be put into links and
-// queries.
-//
-// The page is drawn from it, and a text of the URL must not bring anything into the page but
-// what was looked at here.
+// queries. The page is drawn from it, and no other text of the URL gets into the page.
 func stateOf(p admin.Parameters) ui.State {
 	s := ui.State{
 		Sort: p[ui.ParamSort], Search: p[ui.ParamSearch], After: p[ui.ParamAfter], Before: p[ui.ParamBefore],

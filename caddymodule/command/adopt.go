@@ -15,9 +15,10 @@ import (
 // The keys come from standard input. On the command line, other users of the machine could read
 // them.
 //
-// Standard output has a line for each key. Standard error has the estimate, the question and the
-// progress. The status is 1 if a line was not adopted, now or before. An interruption loses
-// nothing: entries are made one by one, and the next run finds them.
+// Standard output has a line for each line of the input that is not empty. Standard error has
+// the estimate, the question and the progress. The status is 1 if one of the lines was adopted
+// neither now nor before. An interruption loses nothing: entries are made one by one, and the
+// next run finds them.
 func adoptCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "adopt [--yes] [--json] < KEYS",

@@ -73,8 +73,8 @@ func newAdopter(cmd *cobra.Command, t *target) (*adopter, error) {
 // first, since the rows that they are found for need not be searched.
 //
 // The results are printed at the end. After an error of the store nothing is printed, but what
-// was entered stays. The error is also of a line that was not adopted, so that the status says
-// whether all keys are known.
+// was entered stays. A line that was not adopted is an error too, after all results are printed:
+// the status says whether servers find all keys.
 func (a *adopter) run(cmd *cobra.Command, lines []keyLine, p printer[adoptedLine]) error {
 	ctx := cmd.Context()
 	results := make([]adoptedLine, len(lines))
@@ -329,8 +329,8 @@ func (a *adopter) estimate(keys int, candidates []candidate) string {
 }
 
 // estimate says in words how long a search takes at most. A match ends the search for its key,
-// so a search for keys that are all there takes about half of that. Less than a second is said
-// to be one.
+// so a search for keys that are all there takes about half of that, or less. It never says less
+// than a second.
 func estimate(keys, rows, workers int, unit, longest time.Duration) string {
 	return fmt.Sprintf("%d key(s) without an id are tried against %d row(s): up to %d hash(es), each some %s, %d at a time. That takes %s at most.",
 		keys, rows, keys*rows, unit.Round(time.Millisecond), workers, cmp.Or(longest.Round(time.Second), time.Second))

@@ -61,8 +61,7 @@ func readAudit(cmd *cobra.Command, _ []string) (action, error) {
 		return nil, Usagef("--json, --csv and --verify exclude each other")
 	}
 	if verify, _ := cmd.Flags().GetBool("verify"); verify {
-		// A part of a chain cannot be verified. Somebody who believes it was would trust the
-		// rest.
+		// A filter would leave a part of a chain, and a part cannot be verified.
 		for _, name := range []string{"key", "label", "event", "actor", "since"} {
 			if cmd.Flags().Changed(name) {
 				return nil, Usagef("--verify looks at the whole log: not with --%s", name)
@@ -100,9 +99,10 @@ func readAudit(cmd *cobra.Command, _ []string) (action, error) {
 	}, nil
 }
 
-// printRecords prints every page. It reads one page at a time. Records that are written
-// meanwhile are newer than the first page, and are not printed. Reading the log is not recorded
-// in the log.
+// printRecords prints every page. It reads one page at a time. The order is that of the events,
+// and servers write records a little later than that. So a record that is written meanwhile is
+// printed if its place is behind the pages that were read. Reading the log is not recorded in
+// the log.
 func printRecords(cmd *cobra.Command, t *target, query *store.AuditQuery, p printer[store.AuditRecord]) error {
 	service := t.service()
 	n := 0

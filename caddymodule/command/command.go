@@ -6,9 +6,9 @@
 // package admin has them, for the API as for the command line. The operator who can open the
 // store needs no key, and is recorded in the audit log by the name of the system user.
 //
-// Each subcommand has a file. The function …Command declares the flags and the help. A function
-// read… checks all flags and arguments, and returns an [action]. Only then is the store opened.
-// So a call that is not well formed changes nothing, and creates no file.
+// Each subcommand has a file. The function …Command declares the flags and the help. All flags
+// and arguments are checked before the store is opened, mostly by a function read… that returns
+// an [action]. So a call that is not well formed changes nothing, and creates no file.
 //
 // # Output
 //
@@ -31,9 +31,9 @@
 // # Interruption
 //
 // No command here handles signals, but for the broken pipe: see [readCreate]. SIGINT ends the
-// process where it is. So each command does its writes in few transactions of the store, and
-// prints a new key before it waits for anything. What is left half-way is said at each command:
-// mostly nothing, since the store rolls back, or a wait that nobody waits for.
+// process where it is. The store rolls back the transaction that is open, and keeps those that
+// were committed. A new key is printed before the command waits for servers. Each command says
+// what an interruption leaves, if it leaves something.
 //
 // # A new subcommand
 //
@@ -51,8 +51,8 @@ import (
 )
 
 // init registers the command with Caddy, which panics if another plugin has the name. The text
-// of Long is what `caddy help system-keys` prints, and docs/cli.md explains the rest. The name
-// is that of the global option and of the app.
+// of Long is what `caddy help system-keys` prints, and docs/cli.md explains the rest. The global
+// option and the app are called system_keys: names of commands cannot have an underscore.
 func init() {
 	caddycmd.RegisterCommand(caddycmd.Command{
 		Name:  "system-keys",
@@ -109,8 +109,7 @@ func addSubcommands(cmd *cobra.Command) {
 	patterns := patternsCommand()
 	Strict(patterns)
 	cmd.AddCommand(patterns)
-	// These are the last in the help. Each is a command of Caddy's, of which only this much is
-	// used.
+	// Each is a command of Caddy's, of which only this much is used.
 	for _, c := range added {
 		sub := &cobra.Command{Use: c.Name + " " + c.Usage, Short: c.Short, Long: c.Long}
 		c.CobraFunc(sub)

@@ -20,8 +20,8 @@ import (
 //
 // Standard output has the key and a line end, or one object. Everything else goes to standard
 // error, so that `create > bot.key` leaves a file with nothing but the key. The status is 0 only
-// if the key was written. An interruption between the two leaves a key that nobody has: list
-// shows it.
+// if the key was written. An interruption after the key is in the store, and before it is
+// written, leaves a key that nobody has: list shows it.
 func createCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "create --label LABEL [--permission RESOURCE:ACTION]... [--network PREFIX]... [--system-admin] [--expires-in DURATION] [--json]",
@@ -97,7 +97,7 @@ func readCreate(cmd *cobra.Command, _ []string) (action, error) {
 }
 
 // printNewKey prints the text of a new key to standard output, and its label, permissions,
-// networks and expiry to standard error. After an error the caller must revoke the key.
+// networks and expiry to standard error, or all of it to standard output as JSON. After an error the caller must revoke the key.
 // Otherwise it would stay live, and perhaps nobody would have it.
 func printNewKey(cmd *cobra.Command, key *store.Key, plain string, asJSON bool) error {
 	if isNullDevice(cmd.OutOrStdout()) {

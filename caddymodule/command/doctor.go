@@ -255,8 +255,9 @@ func firstOf(all []string, n int) string {
 // operator pastes the line.
 func quoted(word string) string { return "'" + strings.ReplaceAll(word, "'", `'\''`) + "'" }
 
-// checkTriggers looks for triggers that are missing or disabled, and at those of a followed
-// table. Without them changes of keys are not logged, and servers must read every key anew.
+// checkTriggers looks for triggers that are missing or disabled. Without those of the store,
+// changes of keys are not logged, and servers must read every key anew. Without those of a table
+// that is followed, servers refuse the keys that came from it.
 func (d *doctor) checkTriggers(ctx context.Context, found *store.Inspection) (string, error) {
 	if len(found.Triggers) > 0 {
 		// The triggers of a file cannot be switched off, so somebody has changed its schema.
@@ -317,7 +318,7 @@ const maxClockDifference = time.Second
 
 // checkClock compares the clock of the store with that of this machine, which was read before
 // and after. Only what the two readings do not explain counts, so a slow connection is no fault.
-// The clock of the server counts: run doctor on its machine.
+// The clock that matters is that of the machine on which the server runs, so run doctor there.
 func checkClock(now, before, after time.Time) (string, error) {
 	var difference time.Duration
 	switch {

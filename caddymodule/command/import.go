@@ -93,8 +93,6 @@ func readImport(cmd *cobra.Command, _ []string) (action, error) {
 	if location.Driver != open.Postgres {
 		return nil, Usagef("--from: only a PostgreSQL database can be read (to move a store of ours: caddy system-keys migrate)")
 	}
-	// The table and its columns are found when they are read: a flag alone cannot be checked
-	// further.
 	from := &movein.Source{}
 	from.Table, _ = cmd.Flags().GetString("table")
 	pairs, _ := cmd.Flags().GetStringSlice("map")

@@ -45,8 +45,8 @@ type importRow struct {
 var errUnfit = errors.New("there are rows that do not fit")
 
 // run reads the whole table once. A plain import does so inside of the transaction in which it
-// writes, which is committed only if the rows fit. A dry run, and the first look of --follow,
-// read without a transaction of the store.
+// writes, which is committed only if the rows fit, or --skip leaves out those that do not. A dry
+// run, and the first look of --follow, read without a transaction of the store.
 //
 // With --follow the triggers come after the look. A table with rows that do not fit gets none,
 // unless --skip leaves those out.
@@ -56,7 +56,7 @@ func (i *importer) run(cmd *cobra.Command, t *target, source *postgres.Store) er
 	i.target, i.now = t.store, t.now().UTC().Truncate(time.Microsecond)
 	i.totals.Problems = make(map[string]int)
 	i.progress = newProgressLine(cmd.ErrOrStderr(), t.now)
-	// ReadTable refuses the table of this store itself.
+	// ReadTable refuses to read the table in which this store keeps its keys.
 	i.from.Target = t.store
 	var layout movein.Layout
 	i.from.Found = func(found movein.Layout) {

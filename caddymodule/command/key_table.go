@@ -32,9 +32,9 @@ const maxListed = 4
 // printable. On a terminal of this width, long lists are cut, and columns that do not fit are
 // left out. Elsewhere, where the width is 0, the table has all: it may be searched.
 //
-// It prints nothing before the end, since the widths of the columns depend on all keys. It takes
-// three steps until the table fits: columns are left out, then permissions are counted in place
-// of listed, then cells are cut.
+// It prints nothing before the end, since the widths of the columns depend on all keys. Until
+// the table fits, columns are left out, then more and more permissions are counted in place of
+// listed, then cells are cut.
 //
 // It holds a row of text for each key, so a very long list takes memory. --json does not.
 func keyTable(w io.Writer, width int) printer[store.Key] {

@@ -94,7 +94,8 @@ func recordTable(w io.Writer, width int) printer[store.AuditRecord] {
 	}
 }
 
-// recordCSV prints RFC 4180, with a header (section 2, rule 3). Clients choose the text of some
+// recordCSV prints CSV as RFC 4180 has it, with a header (section 2, rule 3). Only the line ends
+// differ: a line ends with LF, as other programs of Unix expect it. Clients choose the text of some
 // fields, and a spreadsheet runs a field that begins like a formula. An apostrophe in front
 // makes the field text (https://owasp.org/www-community/attacks/CSV_Injection).
 //
@@ -148,8 +149,8 @@ func statusText(status int) string {
 // and the terminal of its operator may be in different ones.
 const timeLayout = "2006-01-02 15:04 MST"
 
-// Emoji of several code points have these between them: the zero-width joiner, and the tags
-// of flags (https://www.unicode.org/reports/tr51/).
+// Emoji of several code points have these in them: the zero-width joiner, and the tags of flags
+// (https://www.unicode.org/reports/tr51/).
 const (
 	joiner   = '\u200d'
 	firstTag = '\U000e0020'

@@ -56,9 +56,10 @@ type target struct {
 	adminEndpoint string
 }
 
-// secrets resolves the secrets of the configuration. Without a configuration there are none.
-// They are resolved only by the commands that need them, and then need the environment of the
-// server. The first secret is the one in use. The others are only accepted.
+// secrets resolves the secrets of the configuration. Without a configuration there are none. The
+// error may only mean that this user lacks the environment or the files of the server, so
+// commands that can do without secrets ignore it. The first secret is the one in use. The others
+// are only accepted.
 func (t *target) secrets() ([][]byte, error) {
 	if t.app == nil {
 		return nil, nil
@@ -94,7 +95,7 @@ var creators = []string{"create", "migrate"}
 // openTarget opens the store that the flags name, and brings its schema up to date. Only the
 // creators may create a store, and they create a SQLite file only if --store names it: the file
 // of a configuration is made by the server, as the user who must own it. If openTarget fails,
-// the target still has what the configuration says.
+// the target still has what was read of the configuration.
 func openTarget(cmd *cobra.Command) (*target, error) {
 	t := &target{params: phc.Default(), now: time.Now} //nolint:forbidigo // the real clock is wired here
 	mayCreate := slices.Contains(creators, cmd.Name())
@@ -105,8 +106,8 @@ func openTarget(cmd *cobra.Command) (*target, error) {
 	return t, err
 }
 
-// locate finds the store that the flags name. It opens nothing. Flag --store wins: the
-// configuration is then not read, and --config has no effect.
+// locate finds the store that the flags name. It connects to no database, and makes no file.
+// Flag --store wins: the configuration is then not read, and --config has no effect.
 func (t *target) locate(cmd *cobra.Command) (open.Location, error) {
 	switch {
 	// An operator may name the store of a server whose configuration is not at hand, or a
@@ -123,8 +124,8 @@ func (t *target) locate(cmd *cobra.Command) (open.Location, error) {
 // database must have the schema of system keys already. MayCreateFile concerns SQLite alone. The
 // caller closes the store; after an error it is closed.
 //
-// A server does the same migrations when it starts. Here they save an operator from a command
-// that works on half of a schema after an upgrade.
+// A server does the same migrations when it starts. A command may be the first program of a new
+// version that works on the store, so it does them too.
 func openMigrated(cmd *cobra.Command, location open.Location, mayCreateFile, mayCreate bool) (store.Store, error) {
 	ctx := cmd.Context()
 	s, err := location.Open(ctx, openOptions(cmd, mayCreateFile))
@@ -160,10 +161,10 @@ func missing(location open.Location, err error) error {
 }
 
 // openOptions refuses a SQLite file of another user. If a file does not exist, it is created
-// only if mayCreateFile is true. Standard error shows what opening changes.
+// only if mayCreateFile is true. Standard error shows warnings, and for migrate how far it is.
 //
-// Root could open the file of any user. The -wal and -shm files that SQLite then makes would be
-// root's, and the server could not open its own store any more.
+// The -wal and -shm files that SQLite makes may then belong to this user, and the server could
+// not open its own store any more.
 func openOptions(cmd *cobra.Command, mayCreateFile bool) open.Options {
 	level := slog.LevelWarn
 	if cmd.Name() == "migrate" {
@@ -259,8 +260,9 @@ func refusePassword(flag, dsn string) error {
 	return nil
 }
 
-// locateConfigured finds the store in the configuration. It resolves only the placeholders of
-// the store: the user of a command may not be allowed to read the secrets.
+// locateConfigured finds the store in the configuration. It resolves the placeholders of the
+// store and of the admin endpoint, and not those of the secrets, which the user of a command may
+// not be allowed to read.
 //
 // It fills in the target as far as it comes. After an error, status may still ask the server at
 // the admin endpoint, and doctor may still check the rest of the settings.

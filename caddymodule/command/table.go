@@ -59,7 +59,7 @@ func tableWidth(rows [][]string) int {
 	return width
 }
 
-// widest is the width of the widest cell of a column, its head included.
+// widest is the width of the widest cell of a column.
 func widest(rows [][]string, column int) int {
 	width := 0
 	for _, row := range rows {

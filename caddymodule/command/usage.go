@@ -38,7 +38,7 @@ func Strict(cmd *cobra.Command) {
 	cmd.SilenceUsage = true
 }
 
-// refuseEmptyFlags refuses a flag with an empty value. The value comes from a variable that is
+// refuseEmptyFlags refuses a flag with an empty value, which mostly comes from a variable that is
 // not set. Without this check it would mean the same as no flag: the longest list, or a key that
 // never expires. It names all such flags at once. Flags that nobody has set are not looked at.
 func refuseEmptyFlags(cmd *cobra.Command) error {
@@ -59,8 +59,8 @@ func refuseEmptyFlags(cmd *cobra.Command) error {
 }
 
 // The exit status of wrong usage, and of a scan that has found a key. Of any other error it is
-// 1. Scripts rely on them, so docs/cli.md promises them. 2 is what shells use for the misuse of
-// a command.
+// 1. Scripts rely on them, so docs/cli.md promises them. 2 is also what Bash returns for the
+// misuse of a builtin.
 const (
 	exitUsage = 2
 	exitFound = 3

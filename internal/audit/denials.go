@@ -14,7 +14,7 @@ import (
 
 // How many denials are recorded: of one key, and of all keys together. One key gets a record a
 // second, after twenty at once: enough to see when it was used, and from where. All keys
-// together fill no more than a part of the queue of a [Writer].
+// together get as many at once as fit into a part of the queue of a [Writer].
 const (
 	denialsPerSecond    = 1
 	denialsAtOnce       = 20
@@ -41,7 +41,6 @@ type keyDenials struct {
 	skipped int64 // since the last denial that was recorded
 }
 
-// newDenialLimiter makes a limiter that counts nothing yet.
 func newDenialLimiter() *denialLimiter {
 	l := &denialLimiter{all: rate.NewLimiter(allDenialsPerSecond, allDenialsAtOnce)}
 	l.keys = lru.NewWithEvict(limitedKeys, func(_ store.ID, d *keyDenials) { l.uncounted += d.skipped })

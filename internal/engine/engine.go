@@ -1,6 +1,6 @@
 // Package engine wires the parts that verify and revoke the keys of one store. All handlers
-// of a process share one engine per store, and a reload of the configuration leaves it
-// alone.
+// of a process share one engine per store. A reload of the configuration leaves it alone, as long
+// as the settings are the same.
 //
 // New makes an engine without any input or output, so that a configuration can be checked
 // anywhere. Start opens the store. If an embedded database cannot be opened, Start fails.

@@ -134,7 +134,7 @@ func (k *keys) fetch(done chan struct{}) {
 		err = nesting.Check(text)
 	}
 	if err == nil {
-		// A key that the library does not know is ignored, as RFC 7517 section 5 demands.
+		// A key that the library does not know is ignored, as RFC 7517 section 5 recommends.
 		if set, err = jwk.Parse(text, jwk.WithIgnoreParseError(true)); err != nil {
 			err = errors.New("it is not a JSON Web Key Set") // the library's error quotes the text
 		}

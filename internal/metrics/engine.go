@@ -19,8 +19,8 @@ type reading struct {
 	read func(l *engine.Live) (value float64, ok bool)
 }
 
-// engineCollector reads the engine that runs now, whichever registry asks. Without an engine it
-// collects nothing. After a reload there may be another engine, whose counters begin at zero:
+// engineCollector reads the engine that runs now, whichever registry asks. If no instance runs,
+// it collects nothing. After a reload there may be another engine, whose counters begin at zero:
 // Prometheus takes that for a restart. It is safe for concurrent use.
 type engineCollector struct {
 	ready    *prometheus.Desc

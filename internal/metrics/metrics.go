@@ -1,6 +1,5 @@
 // Package metrics has the metrics and the status of an instance. Its callers tell it what
-// happens, and what state an instance has. It asks nobody for either, and does not know
-// Caddy.
+// happens, and what state an instance has. It does not know Caddy.
 package metrics
 
 import (

@@ -28,8 +28,8 @@ type Readiness struct {
 	Missing []string `json:"missing"`
 }
 
-// Readiness says whether the instance can verify keys. It asks nobody: what it reads is kept up
-// to date by the lease. So a probe costs the store nothing.
+// Readiness says whether the instance can verify keys. It reads the state of the lease and asks
+// nobody, so a probe costs the store nothing.
 func (s State) Readiness() Readiness {
 	missing := s.missing()
 	return Readiness{Ready: len(missing) == 0, Missing: missing}
@@ -97,9 +97,8 @@ func ServersOf(p *store.Progress) *Servers {
 	return s
 }
 
-// Instance is what an instance knows of itself. Durations are in seconds.
-//
-// Members that are null are not known yet, and say nothing good or bad.
+// Instance is what an instance knows of itself. Members that are null are not known yet, unless
+// their comment says otherwise.
 type Instance struct {
 	Readiness
 	// ID identifies this instance in the list of instances. It is null before it has

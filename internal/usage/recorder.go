@@ -2,8 +2,8 @@
 //
 // A request pays a few atomic writes. A [Mark] counts the uses of one key: by day, by
 // network, and which permissions were asked of it. A [Recorder] collects the marks that
-// changed, and writes them in one batch per interval, with the last uses. A crash loses one
-// interval at most. A single use of a key is never lost to throttling.
+// changed, and writes them in one batch per interval, with the last uses. A crash loses what was
+// not written yet: one interval at most while the store answers. A single use of a key is never lost to throttling.
 package usage
 
 import (
@@ -23,8 +23,9 @@ import (
 // could not be written then is lost.
 const flushTimeout = 5 * time.Second
 
-// maxKeys is how many keys are counted by their id alone between two writes. If there are
-// more, a write is asked for, and refusals of others are not counted until then.
+// maxKeys is how many keys are counted by their id alone between two writes. If there are more, a
+// write is asked for. Until then refusals of other keys, and what was asked of them, are not
+// counted.
 const maxKeys = 100_000
 
 // Sink takes a batch of uses; [store.Store] is one. If it does not know whether a batch was
@@ -96,8 +97,8 @@ func (r *Recorder) Ask(id store.ID, permission string, at time.Time) {
 	r.note(id, func(use *store.Use) { addAsked(use, store.AskedPermission{Permission: permission, LastAt: at}) })
 }
 
-// note adds to what was counted of a key without its mark. It takes a lock, which the requests
-// with a mark do not.
+// note adds to what was counted of a key without its mark. It takes a lock each time, and a mark
+// only once between two writes.
 func (r *Recorder) note(id store.ID, add func(use *store.Use)) {
 	if r == nil {
 		return

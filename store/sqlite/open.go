@@ -33,8 +33,8 @@ const (
 type Options struct {
 	// MustExist refuses to create the file.
 	MustExist bool
-	// SameOwner refuses a file of another user. Root can write any file, but it would
-	// leave -wal and -shm files that the file's owner cannot open. SameOwner has no
+	// SameOwner refuses a file of another user. The -wal and -shm files that SQLite makes may
+	// belong to this user, and the owner of the file could not open them. SameOwner has no
 	// effect on systems without user ids.
 	SameOwner bool
 	// ReadOnly changes nothing: neither the rights of the files, nor whether the database has

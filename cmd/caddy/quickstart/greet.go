@@ -12,8 +12,8 @@ import (
 	"github.com/lumio-vision/caddy-system-keys/admin"
 )
 
-// demoPermission is the permission of the bot key. The demo asks nobody for it: it is there to
-// arrive at the upstream.
+// demoPermission is the permission of the bot key. No route of the demo requires it: it is there
+// to arrive at the upstream.
 const demoPermission = "bots:read"
 
 // greet mints an admin key and a bot key, and prints what to try with them. The calls are whole

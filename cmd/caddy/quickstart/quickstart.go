@@ -4,8 +4,9 @@
 //
 // It runs the real thing: the same modules, store and sockets as a server, with a configuration
 // that is made here in place of a Caddyfile. So --check also tells whether a binary works. It
-// leaves nothing on the machine, unless --data names a folder, and touches neither the storage
-// nor the configuration of another Caddy.
+// removes its store and Caddy's storage at the end, unless --data names a folder, and touches
+// neither the storage nor the configuration of another Caddy. Only the id that every Caddy of a
+// user shares is left, in instance.uuid in Caddy's data folder: Caddy makes it itself.
 //
 // quickstart.go runs the demo, greet.go prints what to try, check.go tries it by itself, and
 // upstream.go is the demo's upstream.
@@ -218,12 +219,9 @@ func freeAddress(cmd *cobra.Command, listen string) (string, error) {
 	return address.String(), err
 }
 
-// config is Caddy's configuration: one server on loopback without TLS, whose handlers are the
-// admin plane, the check of keys, and the proxy. It is not persisted, so that it does not
+// config is Caddy's configuration: one server without TLS, whose handlers are the admin plane, the check of keys, and the proxy. It is not persisted, so that it does not
 // replace the configuration of another Caddy of this user. The log shows errors only, and takes
 // keys out of them.
-//
-// The handlers and their order are those that the documentation recommends.
 func (d *demo) config(address string) *caddy.Config {
 	// The JSON of a handler has its name beside its settings.
 	handle := func(name string, settings map[string]any) map[string]any {
