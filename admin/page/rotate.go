@@ -105,10 +105,11 @@ func (p *Page) rotateKey(w http.ResponseWriter, r *http.Request, x *exchange) er
 	}
 	reveal := ui.Reveal{Label: rotation.Key.Label, Key: rotation.Plain, URL: p.siteURL(r), Old: rotation.Old, Grace: form.Grace}
 	// The old key was deleted with Now. Otherwise it goes on until its end, and nobody waits.
-	if form.Now {
-		// The new key must be shown, whatever becomes of the wait for the old one's end.
-		ended, _ := patiently(r, rotation.Ended)
-		reveal.Ended = &ended
+	if rotation.Ended != nil { // the old key, or a successor of before that nobody has used
+		// The new key must be shown, whatever becomes of the wait.
+		if ended, _ := patiently(r, rotation.Ended); form.Now {
+			reveal.Ended = &ended
+		}
 	}
 	p.render(w, r, x, http.StatusCreated, reveal)
 	return nil
