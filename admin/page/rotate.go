@@ -104,11 +104,11 @@ func (p *Page) rotateKey(w http.ResponseWriter, r *http.Request, x *exchange) er
 		return nil
 	}
 	reveal := ui.Reveal{Label: rotation.Key.Label, Key: rotation.Plain, URL: p.siteURL(r), Old: rotation.Old, Grace: form.Grace}
-	// The old key was deleted with Now. Otherwise it goes on until its end, and nobody waits.
-	if form.Now {
-		// The new key must be shown, whatever becomes of the wait for the old one's end.
-		ended, _ := patiently(r, rotation.Ended)
-		reveal.Ended = &ended
+	if rotation.Ended != nil { // the old key, or a successor of before that nobody has used
+		// The new key must be shown, whatever becomes of the wait.
+		if ended, _ := patiently(r, rotation.Ended); form.Now {
+			reveal.Ended = &ended
+		}
 	}
 	p.render(w, r, x, http.StatusCreated, reveal)
 	return nil
@@ -128,12 +128,14 @@ func (p *Page) rotateOnce(r *http.Request, x *exchange, nonce string, want admin
 // rotateError is the key of the text for an error that belongs into the form, or empty. A spent
 // nonce comes first: the table of refusals has no answer of its own for it.
 func rotateError(err error, status int) string {
-	_, replaced := errors.AsType[*store.ReplacedError](err)
+	replaced, again := errors.AsType[*store.ReplacedError](err)
 	switch {
 	case errors.Is(err, store.ErrConflict):
 		return "spent"
-	case replaced:
+	case again && replaced.InUse:
 		return "used"
+	case again:
+		return "meanwhile"
 	case errors.Is(err, store.ErrEnded):
 		return "ended"
 	case errors.Is(err, admin.ErrEscalation):

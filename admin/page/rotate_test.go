@@ -1,13 +1,16 @@
 package page_test
 
 import (
+	"context"
 	"net/http"
 	"regexp"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/lumio-vision/caddy-system-keys/admin"
+	"github.com/lumio-vision/caddy-system-keys/internal/coherence"
 	"github.com/lumio-vision/caddy-system-keys/internal/testenv/plane"
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
@@ -122,4 +125,36 @@ func TestAKeyIsRotatedAtOnceOnThePage(t *testing.T) {
 	v.Post(do, "nonce", nonce, "deadline", "7d", "grace", "1h", "now", "true").
 		Is(t, "the answer", http.StatusCreated, "The old key has ended: 1 of 1 instances refuse it")
 	plane.Visit(t, p.URL).Get("/v1/admin/system-keys", "Authorization", "Bearer "+plain).Is(t, "the old key", http.StatusUnauthorized, "invalid_token")
+}
+
+// waits is a revoker that counts the waits for keys that have ended.
+type waits struct {
+	admin.Revoker
+	keys atomic.Int64
+}
+
+func (w *waits) Wait(ctx context.Context, keys []store.ID, committed time.Time, watch func(coherence.Report)) (coherence.Report, error) {
+	w.keys.Add(int64(len(keys)))
+	return w.Revoker.Wait(ctx, keys, committed, watch)
+}
+
+// TestAnUnusedSuccessorHasEndedWhenThePageShowsTheNext: an answer says that the keys it has ended
+// are refused everywhere.
+func TestAnUnusedSuccessorHasEndedWhenThePageShowsTheNext(t *testing.T) {
+	t.Parallel()
+	p := plane.New(t, plane.Options{})
+	_, root := p.MintAdmin(t)
+	bot, _ := p.Mint(t, "bot", "bots:read")
+	counted := &waits{Revoker: p.Keys.Revoker}
+	p.Keys.Revoker = counted
+	v := plane.Visit(t, p.URL)
+	v.SignIn(root)
+	ask, do := "/system/keys/"+bot.ID.String()+"/rotate", "/api/system-keys/"+bot.ID.String()+"/rotate"
+	for ended := range int64(2) {
+		nonce := v.Get(ask).Nonce(t, do)
+		v.Post(do, "nonce", nonce, "deadline", "7d", "grace", "1h").Is(t, "the answer", http.StatusCreated, "lm_sys_")
+		if got := counted.keys.Load(); got != ended {
+			t.Errorf("after %d rotations the page has waited for %d keys", ended+1, got)
+		}
+	}
 }

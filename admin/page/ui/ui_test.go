@@ -100,7 +100,7 @@ func bodies() map[string]ui.Body {
 		"relations":         ui.Keys{Keys: []ui.Key{rotated(false), {Key: rotated(true).Successor, Predecessor: row().Key, Rotatable: true}}, MayRead: true, MayRevoke: true},
 		"lack":              ui.Problem{Code: "forbidden", Missing: "admin:access", RequestID: "r"},
 	}
-	for _, reason := range []string{"spent", "used", "ended", "escalation", "short", "unknown"} {
+	for _, reason := range []string{"spent", "used", "meanwhile", "ended", "escalation", "short", "unknown"} {
 		bodies["rotate with "+reason] = ui.Rotate{Key: rotated(true), Error: reason}
 	}
 	for _, choice := range append(ui.Rotate{}.Deadlines(), ui.Rotate{}.Graces()...) {
