@@ -62,11 +62,11 @@ func (r *Revoked) Awaited() []string {
 	return names
 }
 
-// Revoke deletes a key for ever, with the successors that it has minted of itself, and those
-// that these have minted: whoever has stolen the key may have one of them. This process
-// refuses the keys when Revoke returns. The other instances refuse them at the end of the
-// wait at the latest. An id without a row is logged and waited for in the same way: whoever deleted the row
-// may not have waited, and the store may have been set back to before the key was minted.
+// Revoke deletes a key for ever, with the successors that it has minted of itself, and those that
+// these have minted: whoever has stolen the key may have one of them. This process refuses the
+// keys when Revoke returns. The other instances refuse them at the end of the wait at the latest.
+// An id without a row is logged and waited for in the same way: whoever deleted the row may not
+// have waited, and the store may have been set back to before the key was minted.
 //
 // If the database's answer is lost, the key is deleted once more. After
 // an error of the store the key may be deleted all the same.

@@ -119,10 +119,10 @@ func preflight(w http.ResponseWriter, r *http.Request, x *admin.Exchange) error 
 	return x.HandOn(w, r)
 }
 
-// request is the body of a request (GraphQL over HTTP, "Request Parameters"). Variables and extensions
-// are only checked to be objects here. Variables are decoded when the document is executed, so
-// that an anonymous client cannot make the server decode them. Nothing reads the extensions: a
-// document must be in the body, and not be named by a hash in them.
+// request is the body of a request (GraphQL over HTTP, "Request Parameters"). Variables and
+// extensions are only checked to be objects here. Variables are decoded when the document is
+// executed, so that an anonymous client cannot make the server decode them. Nothing reads the
+// extensions: a document must be in the body, and not be named by a hash in them.
 type request struct {
 	Query         string   `json:"query"`
 	OperationName string   `json:"operationName"`

@@ -97,8 +97,8 @@ func readCreate(cmd *cobra.Command, _ []string) (action, error) {
 }
 
 // printNewKey prints the text of a new key to standard output, and its label, permissions,
-// networks and expiry to standard error, or all of it to standard output as JSON. After an error the caller must revoke the key.
-// Otherwise it would stay live, and perhaps nobody would have it.
+// networks and expiry to standard error, or all of it to standard output as JSON. After an error
+// the caller must revoke the key. Otherwise it would stay live, and perhaps nobody would have it.
 func printNewKey(cmd *cobra.Command, key *store.Key, plain string, asJSON bool) error {
 	if isNullDevice(cmd.OutOrStdout()) {
 		return errors.New("standard output leads nowhere")

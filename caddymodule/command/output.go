@@ -95,8 +95,8 @@ func recordTable(w io.Writer, width int) printer[store.AuditRecord] {
 }
 
 // recordCSV prints CSV as RFC 4180 has it, with a header (section 2, rule 3). Only the line ends
-// differ: a line ends with LF, as other programs of Unix expect it. Clients choose the text of some
-// fields, and a spreadsheet runs a field that begins like a formula. An apostrophe in front
+// differ: a line ends with LF, as other programs of Unix expect it. Clients choose the text of
+// some fields, and a spreadsheet runs a field that begins like a formula. An apostrophe in front
 // makes the field text (https://owasp.org/www-community/attacks/CSV_Injection).
 //
 // The columns are an interface: scripts name them. Times have all digits that the store keeps.

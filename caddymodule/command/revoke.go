@@ -109,7 +109,7 @@ func revokeAll(cmd *cobra.Command, t *target, ids []store.ID, asJSON bool) error
 		if revocation == nil {
 			continue
 		}
-		delete(revocations, id) // named twice, waited for once
+		delete(revocations, id) // named twice, revoked once
 		progress := &revokeProgress{out: cmd.ErrOrStderr(), name: id.String(), now: t.now}
 		revoked, err := revocation.Wait(cmd.Context(), progress.watch)
 		if err != nil {

@@ -1,9 +1,10 @@
 // Package usage counts what keys are used for, and writes it behind the requests.
 //
-// A request pays a few atomic writes. A [Mark] counts the uses of one key: by day, by
-// network, and which permissions were asked of it. A [Recorder] collects the marks that
-// changed, and writes them in one batch per interval, with the last uses. A crash loses what was
-// not written yet: one interval at most while the store answers. A single use of a key is never lost to throttling.
+// A request pays a few atomic writes. A [Mark] counts the uses of one key: by day, by network,
+// and which permissions were asked of it. A [Recorder] collects the marks that changed, and
+// writes them in one batch per interval, with the last uses. A crash loses what was not written
+// yet: one interval at most while the store answers. A single use of a key is never lost to
+// throttling.
 package usage
 
 import (

@@ -219,9 +219,10 @@ func freeAddress(cmd *cobra.Command, listen string) (string, error) {
 	return address.String(), err
 }
 
-// config is Caddy's configuration: one server without TLS, whose handlers are the admin plane, the check of keys, and the proxy. It is not persisted, so that it does not
-// replace the configuration of another Caddy of this user. The log shows errors only, and takes
-// keys out of them.
+// config is Caddy's configuration: one server without TLS, whose handlers are the admin plane,
+// the check of keys, and the proxy. It is not persisted, so that it does not replace the
+// configuration of another Caddy of this user. The log shows errors only, and takes keys out of
+// them.
 func (d *demo) config(address string) *caddy.Config {
 	// The JSON of a handler has its name beside its settings.
 	handle := func(name string, settings map[string]any) map[string]any {
