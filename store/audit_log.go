@@ -110,10 +110,10 @@ func (q *AuditQuery) Possible() bool {
 		(q.Until.IsZero() || q.Since.Before(q.Until))
 }
 
-// Events returns the events that a driver searches for, one after the other. Every index
-// except that of the ids has the event as its second column. So a filter by the first column
-// alone searches for each event by itself, and does not look for rare events among frequent
-// ones. Nil means that the log is read as it is.
+// Events returns the events that a driver searches for, one after the other. The indexes by key,
+// actor and label have the event as their second column, and the id as the third. So a filter
+// by the first column alone searches for each event by itself, and does not look for rare events
+// among frequent ones. Nil means that the log is read in the order of the ids.
 func (q *AuditQuery) Events() []AuditEvent {
 	switch {
 	case q.Event != "":

@@ -189,7 +189,8 @@ type Progress struct {
 	// Watched and Origin are as in [View].
 	Watched bool
 	Origin  string
-	// Members are those of the awaited that have not left, by JoinedAt, then by ID.
+	// Members are those of the awaited that have not left, by JoinedAt. Members with the same
+	// JoinedAt have an order that each driver chooses, and that is the same in each call.
 	Members []Member
 	// Cut is how many in-flight requests the instances report to have cut because the keys
 	// were deleted.

@@ -11,8 +11,8 @@ import (
 // NTP differ by less, as a rule.
 const maxAhead = time.Second
 
-// Uses are the entries of a [store.Store.RecordUse] as rows: those of each table. A key may have
-// several rows in each table.
+// Uses are the entries of a [store.Store.RecordUse], as rows for the tables. Several rows may be
+// about the same key, and about the same day, network or permission of it.
 type Uses struct {
 	Keys     []KeyRow
 	Days     []DayRow
@@ -95,12 +95,11 @@ func (u *Uses) Empty() bool {
 	return len(u.Days)+len(u.Networks)+len(u.Asked) == 0
 }
 
-// Oldest returns the first of the days for which requests are kept. Today is one of them, so the
-// first lies [store.ActivityDays] less one before it.
+// Oldest returns the first of the days for which requests are kept. Today is the last of these
+// [store.ActivityDays].
 func Oldest(now time.Time) store.Day { return store.DayOf(now) - store.ActivityDays + 1 }
 
-// ScanNetwork reads a network from a row of its prefix as text, two times and a number. The
-// times are not NULL.
+// ScanNetwork reads a network from a row of its prefix as text, two times and a number.
 func ScanNetwork(row Row) (use store.NetworkUse, err error) {
 	var network string
 	if err := row.Scan(&network, (*instant)(&use.FirstAt), (*instant)(&use.LastAt), &use.Requests); err != nil {
@@ -138,7 +137,7 @@ type Report struct {
 	found []store.NetworkReport
 }
 
-// Scan reads one row. The result is nothing: what it has read is kept in the report.
+// Scan reads one row into the report. It has a result only because a driver collects results.
 func (r *Report) Scan(row Row) (struct{}, error) {
 	var next store.NetworkReport
 	var network string
@@ -156,7 +155,8 @@ func (r *Report) Scan(row Row) (struct{}, error) {
 	return struct{}{}, err
 }
 
-// Keys returns the ids of the keys. Their marks have to be set in the same transaction.
+// Keys returns the ids of the keys. That they were reported has to be noted in the transaction
+// that has read them.
 func (r *Report) Keys() []store.ID {
 	ids := make([]store.ID, 0, len(r.found))
 	for i := range r.found {

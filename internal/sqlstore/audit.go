@@ -12,11 +12,11 @@ import (
 // PruneAudit removes the records of an audit log that are from before a time.
 //
 // Chain removes the oldest records of a chain that [Prunable] counts, and keeps where the chain
-// begins now. Unsealed removes the records without a chain whose ids are below the floor. Both
-// return how many were removed. Each call is a transaction of its own: the log has other writers
-// to serve.
+// begins now. Unsealed removes records without a chain whose ids are below the floor. Both bound
+// how many they remove, and return the number. Each call is a transaction of its own, since other
+// writers of the log wait for it.
 //
-// An error ends it. What was removed until then stays removed, and is counted.
+// An error ends it. What earlier calls have removed stays removed, and is counted.
 func PruneAudit(
 	chains []store.AuditChain, before time.Time,
 	chain func(chain *store.AuditChain, floor store.ID) (int, error), unsealed func(floor store.ID) (int, error),
@@ -98,8 +98,8 @@ type AuditReader struct {
 
 // AuditPage reads one page of the log.
 //
-// It reads one record more than the page has, which tells whether there is a next page. The errors
-// are those of the reader.
+// It asks for one record more than the page has, which tells whether there is a next page. The
+// errors are those of the reader.
 func AuditPage(query *store.AuditQuery, log *AuditReader) (*store.AuditPage, error) {
 	records, err := auditRecords(query, log)
 	if err != nil {
@@ -119,7 +119,7 @@ func AuditPage(query *store.AuditQuery, log *AuditReader) (*store.AuditPage, err
 //
 // A row is found by its newest record, and its other records may be up to rowSpan older. So the
 // search begins that much above the bound. If the rows that were read do not settle the page, it
-// reads twice as many of those that are left.
+// goes on behind them, and asks for twice as many records.
 func auditRecords(query *store.AuditQuery, log *AuditReader) (records []store.AuditRecord, err error) {
 	from, below := query.Range()
 	span := AuditSpan{NewestFrom: from, NewestBelow: reach(below), OldestBelow: below}
@@ -200,7 +200,7 @@ func ScanChain(row Row) (chain store.AuditChain, err error) {
 	return chain, err
 }
 
-// Values are ids and times as a driver writes them. A driver has one.
+// Values turns ids and times into what a driver writes.
 type Values struct {
 	ID   func(id store.ID) any
 	Time func(at time.Time) any

@@ -30,8 +30,8 @@ const (
 const AuditColumns = "id, event, at, actor_type, actor, actor_label, key_id, key_label, " +
 	"request_id, method, path, status, client_ip, details, chain, seq, mac, first_id, records, earlier"
 
-// AuditRows are the rows of records, in their order. Records without a place in a chain have a
-// row each.
+// AuditRows returns the rows of records, in their order. Records without a place in a chain have
+// a row each.
 func (v *Values) AuditRows(records []store.AuditRecord) (rows [][]any) {
 	for len(records) > 0 {
 		n := 1
@@ -54,7 +54,7 @@ func joins(r *store.AuditRecord, before []store.AuditRecord) bool {
 		less(last.ID, r.ID) && less(r.ID, reach(first.ID))
 }
 
-// less compares ids as both databases do: byte by byte.
+// less compares ids byte by byte, which gives the order of both databases.
 func less(a, b store.ID) bool { return bytes.Compare(a[:], b[:]) < 0 }
 
 // reach is above every id in a row whose oldest record has the id given. It grows with the
@@ -72,8 +72,8 @@ func reach(id store.ID) store.ID {
 // highest is above every id.
 var highest = store.ID(bytes.Repeat([]byte{0xff}, len(store.ID{})))
 
-// auditRow returns the columns of a row. NULL stands for no key, no chain, no details and no
-// earlier records.
+// auditRow returns the columns of the row of these records. NULL stands for no key, no place in a
+// chain, no details and no earlier records.
 func (v *Values) auditRow(records []store.AuditRecord) []any {
 	last := len(records) - 1
 	r := &records[last]

@@ -71,8 +71,8 @@ func KeyOf(keys []*store.Key, id store.ID) *store.Key {
 	return keys[at]
 }
 
-// WithHash reads a key by scan, and its hash from the column after KeyColumns. A hash is read
-// only where it is needed: to verify a key, or to move it.
+// WithHash reads a key by scan, and its hash from the column after KeyColumns. Calls that do not
+// need the hash do not read it.
 func WithHash(row Row, scan func(row Row, more ...any) (*store.Key, error)) (store.Key, error) {
 	var hash string
 	key, err := scan(row, &hash)
@@ -106,7 +106,7 @@ const MaxSorted = 5000
 // Allow checks that the acting key may write. Key and err are what reading its row gave.
 //
 // The driver has locked that row until the transaction ends. The error is [store.ErrActorGone] if
-// the row is gone, or that of [store.Acting.Allow].
+// the row is gone, any other err as it is, or that of [store.Acting.Allow].
 func Allow(acting *store.Acting, key *store.Key, err error) error {
 	if errors.Is(err, store.ErrNotFound) {
 		return store.ErrActorGone
@@ -137,8 +137,8 @@ func Adoptable(row Row, key *store.AdoptedKey) error {
 }
 
 // ScanSigningKey reads a signing key from a row of its id, its public key and its expiry. If all
-// of them are NULL, the key is zero. A public key of another length is an error: nothing could
-// be verified with it.
+// of them are NULL, the key is zero. A public key that is too short is an error. The tables hold
+// none of another length.
 func ScanSigningKey(row Row) (key store.SigningKey, err error) {
 	var id sql.NullString
 	var public []byte

@@ -29,7 +29,7 @@ type Migration struct {
 }
 
 // LoadMigrations reads the folder "migrations" from the files embedded in a driver. It panics if
-// the folder is missing. The names sort as text, so the numbers have four digits.
+// there is no migration. The names sort as text, so the numbers have four digits.
 func LoadMigrations(files fs.FS) Migrations {
 	names, err := fs.Glob(files, "migrations/*.sql")
 	if err != nil || len(names) == 0 {
@@ -103,13 +103,13 @@ func (m Migrations) Triggers() (names []string) {
 }
 
 // NewMintKey makes a random mint key. The driver stores it along with the first migration, whose
-// file cannot hold a secret. All of its 256 bits are random.
+// file cannot hold a secret.
 func NewMintKey() (key store.MintKey) {
 	_, _ = rand.Read(key[:]) // never fails
 	return key
 }
 
-// ScanMintKey reads the mint key from its row. Without a row, and with a key of another length,
+// ScanMintKey reads the mint key from its row. Without a row, and with a key that is too short,
 // there is an error: keys could not be recognized.
 func ScanMintKey(row Row) (key store.MintKey, err error) {
 	var column []byte

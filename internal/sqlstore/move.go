@@ -7,14 +7,16 @@ import (
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
-// moveBatch is how many rows are moved at a time. So many are in memory at once.
+// moveBatch is how many rows are read at a time. A row of the audit log may have several records.
 const moveBatch = 500
 
 // Source reads a store in the transaction of an export, which sees one moment. Keys have
-// their hashes. Keys and records are in the order of their ids.
+// their hashes. Rows are in the order of their ids. The id of a row of several records is that of
+// the newest, so records of different rows may not be in that order.
 type Source interface {
 	MintKey(ctx context.Context) (store.MintKey, error)
-	// Keys and Records return those behind an id, limit at most. None means that there are no more.
+	// Keys and Records read the rows behind an id, limit at most. A row may have several records.
+	// No result means that there are no more rows.
 	Keys(ctx context.Context, after store.ID, limit int) ([]store.Key, error)
 	// Chains are few, and come at once.
 	Chains(ctx context.Context) ([]store.AuditChain, error)

@@ -67,8 +67,8 @@ func (t *Rotating) Run(rotation *store.Rotation) (*store.Rotated, error) {
 }
 
 // unused returns the successor that has to end before its key can be replaced again, if it is
-// there. It must not have been used, and the rotation must know it. Successor and err are what
-// reading its row gave.
+// there. If it was used, or if the rotation does not know it, the error is a
+// [*store.ReplacedError]. Successor and err are what reading its row gave.
 func unused(rotation *store.Rotation, successor *store.Key, err error) ([]store.ID, error) {
 	switch {
 	case errors.Is(err, store.ErrNotFound):
@@ -76,7 +76,7 @@ func unused(rotation *store.Rotation, successor *store.Key, err error) ([]store.
 	case err != nil:
 		return nil, err
 	case !successor.LastUsedAt.IsZero() || successor.ReplacedBy != (store.ID{}):
-		// To replace itself is a use that may not be written yet.
+		// It may have replaced itself, and that use may not be written yet.
 		return nil, &store.ReplacedError{By: successor.ID, InUse: true}
 	case !slices.Contains(rotation.Known, successor.ID):
 		return nil, &store.ReplacedError{By: successor.ID}

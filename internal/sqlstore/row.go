@@ -9,10 +9,9 @@ import (
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
-// Result calls run with do, and returns the result of do. Run may call do more than once: the
-// last result counts. If there is an error, the result is the zero value. With is what a driver
-// runs statements on, such as a transaction. A driver that tries again after a deadlock makes
-// more than one call.
+// Result calls run with do, and returns the result of do. With is what a driver runs statements
+// on, such as a transaction. Run may call do more than once, for instance after a deadlock: the
+// last result counts. If run returns an error, the result is the zero value.
 func Result[With, T any](
 	ctx context.Context, run func(ctx context.Context, do func(with With) error) error, do func(with With) (T, error),
 ) (T, error) {

@@ -13,10 +13,10 @@ import (
 )
 
 // lockUsed locks the rows of the keys in the order of their ids, so that two batches never
-// wait for each other in a circle. Until the transaction ends no key is deleted, and its
-// activity belongs to who has the lock. It returns the keys that there are. When the server
-// has the lock it reads the row again, so that the last use is what an earlier batch has
-// written.
+// wait for each other in a circle. Until the transaction ends, none of these keys is deleted, and
+// no other batch writes their activity. ReportNetworks may: it locks the key's row of key_activity
+// instead. lockUsed returns the keys that there are. When the server has the lock it reads the
+// row again, so that the last use is what an earlier batch has written.
 //
 // The keys that unused successors replace are locked with them, since endReplaced writes to their
 // rows. FOR NO KEY UPDATE is the lock of such an UPDATE. It lets others refer to the rows by a
@@ -25,10 +25,10 @@ const lockUsed = `SELECT id, last_used_at, replaces FROM {keys}
 WHERE id = ANY ($1::uuid[] || ARRAY(SELECT replaces FROM {keys} WHERE id = ANY ($1::uuid[]) AND last_used_at IS NULL AND replaces IS NOT NULL))
 ORDER BY id FOR NO KEY UPDATE`
 
-// endReplaced ends the keys whose successors were used for the first time. An instance may have
-// joined since with a longer lease than the grace. It takes the successors, whose first use this
-// transaction writes. The trigger of the change log sees the new expiry, so each instance hears
-// of the end.
+// endReplaced ends the keys whose successors were used for the first time. $1 are the successors
+// whose first use this transaction writes. Since the rotation, an instance may have joined with a
+// longer lease than the grace, so the longer of both counts. The trigger enters the new expiry into
+// the change log, so each instance hears of the end.
 const endReplaced = `
 UPDATE {keys} old SET expires_at = least(old.expires_at, clock_timestamp() + greatest(
     old.grace_ms, (SELECT max(ttl_ms) FROM {own}.member)
@@ -36,9 +36,8 @@ UPDATE {keys} old SET expires_at = least(old.expires_at, clock_timestamp() + gre
 FROM {keys} successor
 WHERE successor.id = ANY ($1::uuid[]) AND old.id = successor.replaces AND old.replaced_by = successor.id`
 
-// recordLastUse is after lockUsed, so that no row is in the hands of others. A batch may name a
-// key more than once, and the latest time counts. The triggers of the change log do not look at
-// this column.
+// recordLastUse is after lockUsed, so it waits for no row. A batch may name a key more than once,
+// and the latest time counts. The triggers of the change log do not look at this column.
 const recordLastUse = `
 UPDATE {keys} k SET last_used_at = u.at
 FROM (SELECT id, max(at) AS at FROM unnest($1::uuid[], $2::timestamptz[]) AS u (id, at) GROUP BY id) AS u
@@ -52,7 +51,7 @@ INSERT INTO {own}.key_activity AS a (key_id, first_at)
 SELECT id, min(at) FROM unnest($1::uuid[], $2::timestamptz[]) AS u (id, at) GROUP BY id
 ON CONFLICT (key_id) DO UPDATE SET first_at = excluded.first_at WHERE excluded.first_at < a.first_at`
 
-// recordDays adds to the counts of the days. A day is in days since the Unix epoch.
+// recordDays adds to the counts of the days. $2 are days since the Unix epoch.
 const recordDays = `
 INSERT INTO {own}.key_day AS d (key_id, day, requests, denied)
 SELECT id, date 'epoch' + day, sum(requests), sum(denied)
@@ -65,8 +64,8 @@ ON CONFLICT (key_id, day) DO UPDATE SET requests = d.requests + excluded.request
 const endDays = `DELETE FROM {own}.key_day WHERE key_id = ANY ($1::uuid[]) AND day < date 'epoch' + $2::int`
 
 // recordNetworks takes the time after which a network is new again. The very first network of a
-// key is not new. Of several new networks in one batch, the one that was used first counts as
-// that very first one.
+// key is not new. If a batch has several networks of a key that had none, the very first one is
+// the one that was used first.
 const recordNetworks = `
 INSERT INTO {own}.key_network AS n (key_id, network, first_at, last_at, requests, unreported)
 SELECT id, network, min(first), max(last), sum(requests),
@@ -102,9 +101,10 @@ DELETE FROM {own}.key_asked a USING (
 
 // RecordUse implements [store.Store].
 //
-// All is one transaction on the server's clock. If the server rolls it back because of a deadlock,
-// it is made again from the same uses. After the commit the last uses go to the table that is
-// followed, if there is one. A failure of that does not fail the call.
+// All is one transaction. Times are compared with the server's clock. If the server rolls the
+// transaction back because of a deadlock, it is made again from the same uses. After the commit the
+// last uses go to the table that is followed, if there is one. A failure of that does not fail the
+// call.
 func (s *Store) RecordUse(ctx context.Context, uses []store.Use) (err error) {
 	ctx, end := s.call(ctx, "record_use", "record use")
 	defer end(&err)

@@ -14,8 +14,8 @@ import (
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
-// auditList are the columns of a [store.AuditRecord], as [sqlstore.ScanAudit] reads them. The
-// cast gives the details as they were written: the type json keeps its text
+// auditList are the columns of a row, as [sqlstore.ScanAudit] reads them. The cast gives the
+// details as they were written: the type json keeps its text
 // (https://www.postgresql.org/docs/current/datatype-json.html).
 var auditList = strings.Replace(sqlstore.AuditColumns, "details", "details::text", 1)
 
@@ -72,12 +72,12 @@ func sealNext(ctx context.Context, tx *database, chain store.ID, records []store
 	return err
 }
 
-// lockHead returns where the chain ends. Were its row set back, the records that are there would
-// still be what the next one follows.
+// lockHead locks the row of the chain until the transaction ends, and returns where the chain ends.
+// If somebody has set the row back, the chain still ends with the last record that is there.
 func lockHead(ctx context.Context, tx *database, chain store.ID) (head store.AuditMark, err error) {
-	// The row is inserted first if it is not there. If another instance does that at the same
-	// time, the insert waits for it and then does nothing, and the second round locks the
-	// other's row.
+	// If there is no row, it is inserted, and the second round locks it. If another instance
+	// inserts it at the same time, the insert waits for that and then does nothing, and the second
+	// round locks the other's row.
 	const lock = "SELECT seq, mac, signature FROM {own}.audit_chain WHERE id = $1 FOR UPDATE"
 	for range 2 {
 		err = tx.QueryRow(ctx, lock, uuid(chain)).Scan(&head.Seq, &head.MAC, &head.Signature)

@@ -24,10 +24,10 @@ func auditChains(ctx context.Context, db *database) ([]store.AuditChain, error) 
 	return collect(ctx, db, sqlstore.ScanChain, "SELECT "+sqlstore.ChainColumns+" FROM {own}.audit_chain ORDER BY id")
 }
 
-// auditLinks finds the rows, and only then reads them. A row holds up to [sqlstore.RowRecords]
-// records, and its seq is that of the newest. Ahead is how many records come before a row, so
-// the rows end where there are enough. The arguments are the chain, the seq, how many rows to
-// look at, and how many records are enough.
+// auditLinks finds the rows behind a seq, and only then reads all their columns. A row holds up to
+// [sqlstore.RowRecords] records, and its seq is that of the newest. Ahead is how many records of
+// these rows come before a row, so the rows end where there are enough. The arguments are the
+// chain, the seq, how many rows to look at, and how many records are enough.
 var auditLinks = "SELECT " + auditList + " FROM {own}.audit_log WHERE id IN (" +
 	"SELECT id FROM (SELECT id, sum(records) OVER (ORDER BY seq) - records AS ahead FROM (" +
 	"SELECT id, seq, records FROM {own}.audit_log WHERE chain = $1 AND seq > $2 ORDER BY seq LIMIT $3" +
@@ -35,7 +35,7 @@ var auditLinks = "SELECT " + auditList + " FROM {own}.audit_log WHERE id IN (" +
 
 // AuditLinks implements [store.AuditLog].
 //
-// The first row may have records up to seq as well, so RowRecords more are read than are wanted.
+// The first row may have records up to seq as well, so up to RowRecords more are read than wanted.
 func (s *Store) AuditLinks(ctx context.Context, chain store.ID, seq int64, limit int) ([]store.AuditRecord, error) {
 	const what = "read a chain of audit records"
 	db, err := s.database(ctx)

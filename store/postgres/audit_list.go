@@ -29,7 +29,6 @@ func (s *Store) Audit(ctx context.Context, query *store.AuditQuery) (_ *store.Au
 	if err != nil {
 		return nil, err
 	}
-	// Each statement reads what is there then.
 	return sqlstore.AuditPage(query, &sqlstore.AuditReader{
 		Rows: func(span *sqlstore.AuditSpan, want int) ([][]store.AuditRecord, error) {
 			s := auditRows(query, span, want)
@@ -43,8 +42,8 @@ func (s *Store) Audit(ctx context.Context, query *store.AuditQuery) (_ *store.Au
 	})
 }
 
-// auditRows finds the rows, and only then reads them. Ahead is how many records come before a
-// row, so the rows end where there are enough. Only those are read with all their columns.
+// auditRows finds the rows by their ids, and only then reads all their columns. Ahead is how many
+// records come before a row, so the rows end where there are enough.
 func auditRows(query *store.AuditQuery, span *sqlstore.AuditSpan, want int) statement {
 	found := unionOf(query, span, want, true)
 	return statement{

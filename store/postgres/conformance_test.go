@@ -21,8 +21,8 @@ import (
 const oddName = `Lumio "keys" $$ it's`
 
 // TestConformance has a role with the rights of a server alone, and a schema whose name has to
-// be quoted. All other tests of the package have the owner, and most have the default
-// schemas. With SOAK=1 the whole suite runs in these too.
+// be quoted. Most other tests of the package have the owner and the default schemas. With SOAK=1
+// the whole suite runs in these too.
 func TestConformance(t *testing.T) {
 	t.Parallel()
 	schemas := []string{oddName}

@@ -14,13 +14,13 @@ import (
 // retired is a condition: the row was replaced, and whoever has not heard of its end has no
 // lease any more. A rotation sets the expiry. An instance whose lease began before may have the
 // row with a later one. Without members the longest lease is 0. The partial index
-// system_keys_replaced has these rows alone, by their expiry.
+// system_keys_replaced has only rows that were replaced, by their expiry.
 const retired = `replaced_by IS NOT NULL AND expires_at < statement_timestamp() - (
     SELECT coalesce(max(ttl_ms), 0) FROM {own}.member
 ) * interval '1 millisecond'`
 
-// matching is the condition that a row matches the filter, and the order of the rows. The order
-// makes the limit mean the lowest ids. Arguments are bound in the order of the text.
+// matching returns the condition that a row matches the filter, and the order of the rows. The
+// order makes the limit mean the lowest ids.
 func (s *statement) matching(filter *store.KeyFilter) string {
 	conditions := []string{"id <> ALL (" + s.bind(uuids(append([]store.ID{}, filter.Except...))) + "::uuid[])"}
 	if filter.CreatedBy != "" {
@@ -119,12 +119,13 @@ func checkKept(ctx context.Context, tx *database, filter *store.KeyFilter) error
 	return store.ErrKept(kept)
 }
 
-// deleteKeys locks the rows in the order of their ids, as lockUsed does, so that the two
-// never wait for each other in a circle. A row that was changed meanwhile is looked at again
+// deleteKeys locks the rows that match in the order of their ids, as lockUsed does, so that the two
+// do not wait for each other in a circle. A row that was changed meanwhile is looked at again
 // once it is locked.
 //
 // Heirs are deleted by the same statement, so that they are returned and recorded with the others.
-// The triggers enter all of them into the change log at the commit.
+// They are locked only then, so there can be a circle: the server breaks it, and the transaction is
+// made again. The triggers enter all of them into the change log at the commit.
 func deleteKeys(ctx context.Context, tx *database, filter *store.KeyFilter) ([]*store.Key, error) {
 	var deletion statement
 	deletion.text = "WITH " + noChangeOfTriggers + ", locked AS MATERIALIZED (SELECT id AS locked_id FROM {keys} WHERE " + deletion.matching(filter) + " FOR UPDATE)" +

@@ -91,8 +91,7 @@ const (
 	blanks = " \t\n\r\v\f"
 )
 
-// firstOf returns the first character of s. It is a whole character, not a byte. Of an empty
-// text it is "".
+// firstOf returns the first character of s, which may have several bytes, or "".
 func firstOf(s string) string {
 	for _, r := range s {
 		return string(r)

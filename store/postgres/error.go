@@ -38,9 +38,10 @@ const (
 // before it leaves this package, so that no part of the DSN gets out.
 //
 // A pool that was closed is [store.ErrClosed], and a row that is not there [store.ErrNotFound]. A
-// server that only reads is [store.ErrStandby]. If waiting does not help, the error is a
-// [*store.RefusedError]. What names the call. Other errors, those of the contract among them, are
-// wrapped as they are.
+// server that only reads is [store.ErrStandby]. Text that the database cannot keep is a
+// [*store.InvalidError]. If waiting does not help, the error is a [*store.RefusedError]. Other
+// errors of the server lose their details, and all others are wrapped as they are. What names the
+// call.
 func explain(what string, err error) error {
 	if err == nil {
 		return nil
@@ -141,7 +142,7 @@ var poolerMessages = map[string]string{
 }
 
 // explainCode turns an error of the server into one that can be shown. Fatal says that the error
-// has ended the connection. The fields that are kept name parts of the schema, and no values.
+// has ended the connection.
 func explainCode(server *pgconn.PgError, fatal bool) error {
 	switch server.Code {
 	case readOnlyTransaction:

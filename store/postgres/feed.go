@@ -153,8 +153,8 @@ func (f *feed) closeConn() error {
 
 // Wait implements [store.Feed].
 //
-// A feed that polls returns after pollInterval, whether there is news or not. Any notification ends
-// the wait, also one of the instance's own write.
+// A feed that polls returns after pollInterval at most, whether there is news or not. Any
+// notification ends the wait of another one, also that of the instance's own write.
 func (f *feed) Wait(ctx context.Context, patience time.Duration) error {
 	if f.conn.IsClosed() {
 		return explain("wait for changes", errors.New("the session has ended"))
@@ -188,8 +188,9 @@ func (f *feed) notification(ctx context.Context) (err error) {
 
 // Join implements [store.Feed].
 //
-// The insert waits for the disk, whatever the session is set to, and for the standbys. A member
-// that is lost could hold a lease that a revocation does not wait for.
+// The insert waits for the disk, even if the session is set not to. If the server waits for
+// standbys, it does that too. A member that is lost could hold a lease that a revocation does not
+// wait for.
 func (f *feed) Join(ctx context.Context, m *store.Member) error {
 	member, err := m.Clean()
 	if err != nil {

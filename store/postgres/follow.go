@@ -87,7 +87,7 @@ func followable(ctx context.Context, tx pgx.Tx, table uint32, layout movein.Layo
 	return nil
 }
 
-// pursuit is what FollowTable makes of a layout. The arguments are those of the trigger
+// pursuit is what FollowTable makes of a layout. The arguments are those of the trigger function
 // carry_over: SQL expressions for the id, the hash and the row, and whether labels are repaired.
 type pursuit struct {
 	layout    movein.Layout
@@ -163,9 +163,10 @@ func (p *pursuit) triggers(mark string) []string {
 // triggerName ends with the mark of the store, so that two stores can follow one table.
 func triggerName(event, mark string) string { return "sidecar_follow_" + strings.ToLower(event) + mark }
 
-// beforeFollowing are the settings of a transaction on the other table. Nobody waits behind it
-// for long, and its names are found nowhere but in pg_catalog. The expressions run with our
-// rights, so a name must not lead to what another role has made.
+// beforeFollowing are the settings of a transaction on the other table. It waits for no lock for
+// long, since others would wait behind it. Names without a schema are looked up in pg_catalog
+// first. The expressions run with our rights, so a name must not lead to what another role has
+// made.
 var beforeFollowing = fmt.Sprintf("SET LOCAL search_path = pg_catalog, pg_temp; SET LOCAL standard_conforming_strings = on; "+
 	"SET LOCAL timezone = 'UTC'; SET LOCAL row_security = off; SET LOCAL lock_timeout = %d", lockBound.Milliseconds())
 
@@ -199,7 +200,8 @@ func explainTheirs(what string, err error) error {
 //
 // SHARE ROW EXCLUSIVE keeps writers away, not readers, until the commit. So no change falls between
 // the look at the triggers and the new ones. That is also the lock of CREATE TRIGGER itself
-// (https://www.postgresql.org/docs/current/explicit-locking.html).
+// (https://www.postgresql.org/docs/current/explicit-locking.html). If there are old triggers, DROP
+// TRIGGER keeps readers away too.
 func (s *Store) install(ctx context.Context, p *pursuit, undo error) (caughtUp bool, err error) {
 	err = s.onTheirTable(ctx, func(tx *database) error {
 		if _, err := tx.Exec(ctx, "LOCK TABLE "+p.layout.Table+" IN SHARE ROW EXCLUSIVE MODE"); err != nil {

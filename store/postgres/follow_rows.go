@@ -8,9 +8,10 @@ import (
 	"github.com/lumio-vision/caddy-system-keys/internal/sqlstore"
 )
 
-// A batch keeps its locks for lockWait at most. That is less than the time after which a
-// server looks for deadlocks, so it is never a transaction of the other service that is
-// ended because it waits in a circle with a batch.
+// A batch waits for a lock for lockWait at most, and each of its statements takes no longer. That
+// is less than the time after which a server looks for deadlocks by default (deadlock_timeout). So
+// if a transaction of the other service waits in a circle with a batch, it is as a rule the batch
+// that ends.
 
 // batch brings some rows over, those behind an id. It returns the last id, or nil if there
 // are no more rows.
@@ -127,6 +128,5 @@ func (s *Store) catchUp(ctx context.Context, p *pursuit, progress func(rows int)
 	})
 }
 
-// briefly bounds a batch. Both settings hold for one transaction. The first is for a lock, the
-// second for the statement.
+// briefly bounds each wait for a lock, and each statement, until the end of the transaction.
 var briefly = strings.ReplaceAll("SET LOCAL lock_timeout = '{wait}'; SET LOCAL statement_timeout = '{wait}'", "{wait}", lockWait.String())

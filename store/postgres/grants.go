@@ -71,7 +71,7 @@ const findKeys = "SELECT n.nspname FROM pg_catalog.pg_trigger t JOIN pg_catalog.
 // Grants returns the statements that give a role the rights for one of [Purposes]. The owner
 // of the tables runs them, after [Store.Migrate]. Any role that may connect may call Grants.
 //
-// It changes nothing. The error is one of [CheckGrant], or that there is no schema yet.
+// It changes nothing. Without a schema there is an error.
 func (s *Store) Grants(ctx context.Context, role, purpose string) ([]string, error) {
 	const what = "list the grants"
 	if err := CheckGrant(role, purpose); err != nil {

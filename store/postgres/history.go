@@ -49,8 +49,9 @@ func (s *Store) note(view *store.View, renewed bool) {
 }
 
 // renewPool replaces the connections of the pool when the feed has reached a server of another
-// origin. As long as the old server runs, nothing else would end connections to it. The first
-// origin renews nothing. Connections in use are closed when they come back to the pool.
+// origin. Otherwise connections to an old server that still runs could stay for as long as
+// pool_max_conn_lifetime. The first origin renews nothing. Connections in use are closed when they
+// come back to the pool.
 func (s *Store) renewPool(origin string) {
 	old := s.poolOrigin.Load()
 	if old != nil && *old == origin {
@@ -74,7 +75,7 @@ func (s *Store) retry(call func() error) (err error) {
 	return err
 }
 
-// attempts is how often retry makes a call. The last error is returned.
+// attempts is how often retry makes a call at most. The last error is returned.
 const attempts = 5
 
 // transact runs do in a transaction on the server that is followed. It commits the transaction
@@ -237,8 +238,7 @@ var origins = []string{
 var unnameable = []string{insufficientPrivilege, featureNotSupported, undefinedFunction}
 
 // originOf returns the best of the origins that this role may use. All parts of the store use
-// the same expression. It tries them in order. An expression that the server refuses costs one
-// statement.
+// the same expression.
 func originOf(ctx context.Context, db runner) (string, error) {
 	for _, expression := range origins {
 		var value string

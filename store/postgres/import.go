@@ -25,7 +25,7 @@ const (
 
 // KnownKeys implements [store.Moving].
 //
-// The keys have their hashes. An id can be in both answers.
+// The two answers are not of one state. An id can be in both.
 func (s *Store) KnownKeys(ctx context.Context, ids []store.ID) (keys []store.Key, revoked []store.ID, err error) {
 	ctx, end := s.call(ctx, "known_keys", "look for keys")
 	defer end(&err)
@@ -48,8 +48,9 @@ func (s *Store) KnownKeys(ctx context.Context, ids []store.ID) (keys []store.Key
 
 // AddKeys implements [store.Moving].
 //
-// The commit waits for the disk, whatever synchronous_commit is set to. The transaction has no lock
-// but those of its rows, so servers run meanwhile.
+// The commit waits for the disk, even if the server is configured not to. If the server waits for
+// standbys, so does AddKeys. The transaction locks no rows but its own, and takes the lock of the
+// change log only at the commit. So servers run meanwhile.
 func (s *Store) AddKeys(ctx context.Context, fill func(add func(keys []store.Key) error) error) error {
 	if s.pool.Config().MaxConns < 2 {
 		// Fill may call KnownKeys, which would wait for the connection of the transaction.
@@ -66,15 +67,14 @@ func (s *Store) AddKeys(ctx context.Context, fill func(add func(keys []store.Key
 }
 
 // beforeReading makes times without a zone UTC. If row-level security would hide rows from this
-// role, the query fails, and is not answered with some of the rows. SET LOCAL lasts until the
-// end of the transaction.
+// role, the query fails, and is not answered with some of the rows.
 const beforeReading = "SET LOCAL timezone = 'UTC'; SET LOCAL row_security = off"
 
 // ReadTable reads a table of another service in this database, as it is at one moment. The
 // store need not be migrated. The rows are streamed, so memory does not grow with the
 // table. An error of each ends the reading and is returned as it is.
 //
-// The method Found of from gets the layout before each gets the first row.
+// It calls from.Found with the layout before it reads the first row.
 func (s *Store) ReadTable(ctx context.Context, from *movein.Source, each func(row *movein.Row) error) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()

@@ -13,9 +13,9 @@ import (
 )
 
 // lackingRights finds those of these rights that the role of the connection lacks. It reads only
-// the catalog, which every role may. What does not exist is not lacking. The columns of its
-// arguments are the rights, the columns they are for (or an empty text), the schemas and the
-// names.
+// the catalog, which every role may. What does not exist is not lacking. Its arguments are arrays
+// of one length: the rights, the columns they are for (or an empty text), the schemas and the names
+// of the tables and functions.
 const lackingRights = `
 SELECT w.privilege || CASE WHEN w.attribute = '' THEN '' ELSE ' (' || w.attribute || ')' END || ' ON ' || w.name
 FROM unnest($1::text[], $2::text[], $3::text[], $4::text[]) WITH ORDINALITY AS w (privilege, attribute, schema, name, place)

@@ -109,8 +109,8 @@ func readKey(row pgx.Row) (*store.Key, error) {
 
 // DeleteKey implements [store.Store].
 //
-// The deletion is in the log at the commit, also with [store.ErrNotFound]. Until standbys have
-// it, it is not reported.
+// The deletion is in the log at the commit, also with [store.ErrNotFound]. If the wait for standbys
+// was cancelled, there is an error.
 func (s *Store) DeleteKey(ctx context.Context, id store.ID, write *store.Write) (_ *store.Key, err error) {
 	ctx, end := s.call(ctx, "delete_key", "delete a key")
 	defer end(&err)

@@ -76,7 +76,7 @@ const lockForImport = "LOCK TABLE {keys}, {own}.member, {own}.audit_chain, {own}
 // Import implements [store.Moving]. The role must own the tables: it must be the role that
 // has migrated the schema.
 //
-// The triggers fire for these keys as for all others. The commit waits for the disk.
+// The triggers fire for these keys as for all others. The commit waits as that of AddKeys does.
 func (s *Store) Import(ctx context.Context, fill func(to store.Recipient) error) error {
 	return sqlstore.Import(fill, func(do func(to store.Recipient) error) error {
 		return explain("import", s.patiently(ctx, func(tx *database) error {

@@ -66,8 +66,8 @@ func productOf(version string) string {
 // minVersion is PostgreSQL 13.
 const minVersion = 13_00_00
 
-// supported judges a server that says it is PostgreSQL. Aurora DSQL says so, and has no language
-// but SQL, no triggers and no sequences:
+// supported judges a server that says it is PostgreSQL. Aurora DSQL says so, and has neither
+// PL/pgSQL nor triggers:
 // https://docs.aws.amazon.com/aurora-dsql/latest/userguide/working-with-postgresql-compatibility-unsupported-features.html
 func supported(version int, procedural bool) error {
 	switch {

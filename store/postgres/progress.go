@@ -49,8 +49,8 @@ func (s *Store) barrier(ctx context.Context) (rev int64, err error) {
 
 // progressColumns are the columns after serverColumns, and their tables. There is one row for
 // each awaited member. Without any there is one row whose member is NULL. Members come by the
-// time when they joined. A deletion may be in the log more than once, and the cuts of all its
-// entries count.
+// time when they joined, then by their ids. A deletion may be in the log more than once, and the
+// cuts of all its entries count.
 const progressColumns = `, ` + watched + `, head.rev, head.tag, cut.requests, ` + sqlstore.MemberColumns + `
 FROM (SELECT rev, tag FROM {own}.change_log ORDER BY rev DESC LIMIT 1) AS head
 CROSS JOIN (
@@ -83,7 +83,8 @@ func (s *Store) Progress(ctx context.Context, keys, awaited []store.ID) (_ *stor
 	return progress, nil
 }
 
-// Leave implements [store.Store]. Its reported cuts stay: they belong to the entries of the log.
+// Leave implements [store.Store]. The cuts that the member has reported stay, since they belong to
+// the entries of the log.
 func (s *Store) Leave(ctx context.Context, member store.ID) error {
 	_, err := s.exec(ctx, "DELETE FROM {own}.member WHERE id = $1", uuid(member))
 	return explain("leave", err)

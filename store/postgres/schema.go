@@ -126,8 +126,8 @@ func (i *installation) sql(statement string) string {
 	return text
 }
 
-// table returns the name of a table in the installation's own schema. COPY takes the name in
-// parts, not as SQL.
+// table returns the name of a table in the installation's own schema. For a COPY, pgx takes the
+// name in parts, not as SQL.
 func (i *installation) table(name string) pgx.Identifier { return pgx.Identifier{i.own, name} }
 
 // runner is a pool, a connection or a transaction.
@@ -167,9 +167,8 @@ func (db *database) Exec(ctx context.Context, statement string, args ...any) (pg
 // errNoSchema means that [Store.Migrate] has not made the schema yet.
 var errNoSchema = errors.New("the database has no schema of system keys yet")
 
-// database returns the pool with the names of the store's tables. It finds these out once, and
-// then checks the server too. If two calls find it out at once, both get what the first one has
-// stored.
+// database returns the pool with the names of the store's tables. It checks the server and finds
+// these out once. If two calls do that at the same time, both get what the first one has stored.
 func (s *Store) database(ctx context.Context) (*database, error) {
 	if db := s.found.Load(); db != nil {
 		return db, nil

@@ -119,7 +119,7 @@ func (s *Store) PruneSessions(ctx context.Context, now time.Time, limit int) (pr
 }
 
 // publishSigningKey returns no row if the id belongs to another public key. It tells whether there
-// are expired keys. As the snapshot is from before, the key itself counts as it was.
+// are expired keys. The snapshot is from before the insert, so the key itself counts as it was.
 const publishSigningKey = `
 INSERT INTO {own}.signing_key AS k (id, public, expires_at)
 SELECT $1, $2, clock_timestamp() + $3 * interval '1 microsecond' WHERE ` + durable + `

@@ -53,9 +53,9 @@ func (s *statement) bind(arg any) string {
 }
 
 // pageStatement selects one row more than the page holds. A row has the columns of a key, and
-// the rank for [store.KeyPage.Cut]. A comparison of rows, such as (label, id) > ($1, $2), goes
-// on behind the cursor within the index of the order
-// (https://www.postgresql.org/docs/current/functions-comparisons.html, rows).
+// the rank for [store.KeyPage.Cut]. A walk goes on behind the cursor by a comparison of rows, such
+// as (created_at, id) > ($1, $2), for which the index of the order serves
+// (https://www.postgresql.org/docs/current/functions-comparisons.html, Row Constructor Comparison).
 func pageStatement(query *store.KeyQuery, how access) *statement {
 	s := &statement{}
 	by := order[query.Sort]
@@ -117,8 +117,7 @@ func countStatement(query *store.KeyQuery) *statement {
 	return s
 }
 
-// filters returns the conditions of the query's filters. It binds their arguments in the order
-// of the text.
+// filters returns the conditions of the query's filters, and binds their arguments.
 func (s *statement) filters(query *store.KeyQuery, how access) (conditions []string) {
 	// A walk reads the index of the order, from the cursor on if there is one. So the
 	// condition that the cursor implies must not be where the walk begins.

@@ -39,8 +39,8 @@ UPDATE system_keys AS old SET expires_at = min(old.ends_at, ?2 + 1000 * max(old.
 FROM json_each(?1) AS u JOIN system_keys AS successor ON successor.id = u.value ->> 0
 WHERE successor.last_used_at = 0 AND old.id = successor.replaces AND old.replaced_by = successor.id`
 
-	// recordDays, recordNetworks and recordAsked add up the rows of a batch first: it may have
-	// several for the same place.
+	// recordDays, recordNetworks and recordAsked group the rows of a batch first: it may have
+	// several of one key about the same day, network or permission.
 	recordDays = `
 INSERT INTO key_day (key_id, day, requests, denied)
 SELECT value ->> 0, value ->> 1, sum(value ->> 2), sum(value ->> 3)` + living + `
@@ -88,8 +88,8 @@ DELETE FROM key_asked WHERE (key_id, permission) IN (
 
 // RecordUse implements [store.Store].
 //
-// The steps are one transaction, in this order: first use, end of the replaced key, last use.
-// The first two read the last use as it was before. Without anything to write it takes no
+// All steps are one transaction. The first use and the end of the replaced key come before the
+// last use, since they read the last use as it was. Without anything to write it takes no
 // writer's turn.
 func (s *Store) RecordUse(ctx context.Context, uses []store.Use) (err error) {
 	ctx, end := s.calls.Begin(ctx, "record_use")

@@ -37,9 +37,9 @@ const keyProof = "caddy_system_keys_proof(k.key_hash)"
 
 var _ = registerProof()
 
-// registerProof makes keyProof known to all connections of the driver, once for the process.
-// Deterministic lets SQLite reuse a value within a statement
-// (https://sqlite.org/deterministic.html).
+// registerProof makes keyProof known to all connections that the driver opens, once for the
+// process. The function is deterministic (https://sqlite.org/deterministic.html): the same hash
+// always has the same proof.
 func registerProof() struct{} {
 	sqlite3.MustRegisterDeterministicScalarFunction("caddy_system_keys_proof", 1,
 		func(_ *sqlite3.FunctionContext, args []driver.Value) (driver.Value, error) {
@@ -112,7 +112,6 @@ func (s *Store) Unadopted(
 	return keys, total, err
 }
 
-// blobs returns one argument for each value.
 func blobs(values [][32]byte) []any {
 	args := make([]any, len(values))
 	for i := range values {

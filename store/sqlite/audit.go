@@ -40,8 +40,7 @@ func record(ctx context.Context, tx *sql.Tx, write *store.Write, keys ...*store.
 // errTakenPlace says that the chain has another record in a record's place.
 var errTakenPlace = errors.New("the place in the chain is taken")
 
-// appendAudit seals records in the transaction, unless the sealer is nil, and writes them. Records
-// that follow one another may share a row.
+// appendAudit seals records in the transaction, unless the sealer is nil, and writes them.
 func appendAudit(ctx context.Context, tx *sql.Tx, chain store.ID, records []store.AuditRecord, sealer store.Sealer) error {
 	if sealer != nil {
 		if err := sealNext(ctx, tx, chain, records, sealer); err != nil {
@@ -65,8 +64,9 @@ func appendAudit(ctx context.Context, tx *sql.Tx, chain store.ID, records []stor
 	return nil
 }
 
-// sealNext gives the records their places behind the head of the chain. The transaction is the
-// only one that writes. A chain that is not there yet begins with these records.
+// sealNext gives the records their places behind the head of the chain. Nobody else moves the
+// head meanwhile, since the transaction has the write lock. A chain that is not there yet begins
+// with these records.
 func sealNext(ctx context.Context, tx *sql.Tx, chain store.ID, records []store.AuditRecord, sealer store.Sealer) error {
 	var head store.AuditMark
 	// The head, or the last record that is there if somebody set the head back.
@@ -92,8 +92,8 @@ func auditRecords(ctx context.Context, tx *sql.Tx, statement string, args ...any
 
 // SealAudit implements [store.AuditLog].
 //
-// Records without a seal are those of the command line and of the trigger. The seal keeps their
-// order by id, which is that of time. The index audit_log_unsealed finds them.
+// It takes the records of the command line and of the trigger. They get their places in the order
+// of their ids, which is that of time. The index audit_log_unsealed finds them.
 func (s *Store) SealAudit(ctx context.Context, limit int, sealer store.Sealer) (sealed int, err error) {
 	const what = "seal audit records"
 	const waiting = "SELECT " + sqlstore.AuditColumns + " FROM audit_log " +

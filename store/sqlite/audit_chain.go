@@ -23,9 +23,10 @@ func auditChains(ctx context.Context, tx *sql.Tx) ([]store.AuditChain, error) {
 
 // AuditLinks implements [store.AuditLog].
 //
-// A row may hold up to [sqlstore.RowRecords] records, and seq is that of its newest. So the row
-// with the first record after seq is among those whose seq is higher. The inner query sums up how
-// many records come before each row, and stops when there are enough.
+// A row may hold up to [sqlstore.RowRecords] records, and its seq is that of the newest. So the
+// row with the first record after seq is among those whose seq is higher. The inner queries look
+// at limit+1 of these at most, and sum up how many records come before each. The rows are read as
+// a whole only up to where there are enough records.
 func (s *Store) AuditLinks(ctx context.Context, chain store.ID, seq int64, limit int) ([]store.AuditRecord, error) {
 	records, err := result(ctx, s.read, "read a chain of audit records", func(tx *sql.Tx) ([]store.AuditRecord, error) {
 		return auditRecords(ctx, tx, "SELECT "+sqlstore.AuditColumns+" FROM audit_log WHERE id IN ("+
@@ -67,8 +68,9 @@ func (s *Store) PruneAudit(ctx context.Context, before time.Time, limit int, sea
 }
 
 // pruneChain removes the oldest records of one chain, and moves its anchor to the newest of them.
-// Both are one transaction: a reader never finds a gap between the anchor and the first record.
-// Chain is as it was read before. Another process may have pruned since, and then fewer rows match.
+// Both are one transaction, so no state of the database has a gap between the anchor and the first
+// record. Chain is as it was read before. If another process has pruned since, its rows are gone,
+// and this goes on behind them.
 func pruneChain(
 	ctx context.Context, tx *sql.Tx, chain *store.AuditChain, floor store.ID, limit int, sealer store.Sealer,
 ) (int, error) {

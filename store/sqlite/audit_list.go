@@ -54,9 +54,9 @@ func auditCount(query *store.AuditQuery, span *sqlstore.AuditSpan) statement {
 	return statement{"SELECT coalesce(sum(records), 0) FROM (" + all.text + ")", all.args}
 }
 
-// auditIndex returns the index by which a query is looked up, the best for its filters. The
-// planner does not know how many records a filter keeps. Without a filter there is none: the
-// primary key has the order of the list.
+// auditIndex returns a clause with the index by which a query is looked up, the best for its
+// filters. The planner does not know how many records a filter keeps. A query with no filter but
+// that of the time has no clause: the primary key has the order of the list.
 func auditIndex(query *store.AuditQuery) string {
 	switch {
 	case query.Key != store.ID{}:

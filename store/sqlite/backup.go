@@ -13,7 +13,8 @@ import (
 // Backup copies the database, as it is at one moment, to a file that does not exist yet. Only
 // this user can read the file. Readers go on meanwhile, and so do writers of other processes. A
 // write by this Store waits, since the copy needs its one connection that writes. The copy is
-// checked and synced to disk before it gets its name, so after an error there is none.
+// checked and synced to disk before it gets its name, so a file of that name is whole. It can be
+// there after an error too: the last step syncs the folder.
 //
 // The folder of the file must allow hard links. The error is [fs.ErrExist] if the file exists,
 // and [store.ErrReplaced] if the database was replaced.
@@ -32,7 +33,7 @@ func (s *Store) Backup(ctx context.Context, file string) error {
 // killed.
 //
 // VACUUM INTO copies what one reader sees, without the pages that are free
-// (https://sqlite.org/lang_vacuum.html section 2). It wants the target to be missing or empty.
+// (https://sqlite.org/lang_vacuum.html). It wants the target to be missing or empty.
 func (s *Store) copyTo(ctx context.Context, file string) (err error) {
 	part, err := os.CreateTemp(filepath.Dir(file), filepath.Base(file)+".*.part") // with mode 0600
 	if err != nil {
@@ -65,8 +66,8 @@ func syncFolder(folder string) error {
 	return errors.Join(f.Sync(), f.Close())
 }
 
-// checkCopy returns an error if a file is not a sound store with the same mint key. Each store
-// makes its own. Another one means that the copy was not made of this store.
+// checkCopy returns an error if a file is not a sound store with the same mint key. Another mint
+// key means that the copy was not made of this store.
 func (s *Store) checkCopy(ctx context.Context, path string) (err error) {
 	// ReadOnly leaves the copy as it is. Open would switch it to write-ahead logging.
 	copied, err := Open(ctx, path, Options{ReadOnly: true, SameOwner: true})

@@ -12,7 +12,7 @@ import (
 // retired is a condition: the row was replaced, and whoever has not heard of its end has no
 // lease any more. A rotation sets the expiry. An instance whose lease began before may have the
 // row with a later one. Without members the longest lease is 0. The index system_keys_replaced
-// has these rows alone, by their expiry.
+// has only rows that were replaced, by their expiry.
 const retired = `replaced_by IS NOT NULL AND expires_at < CAST(unixepoch('subsec') * 1000000 AS INTEGER)
     - 1000 * (SELECT coalesce(max(ttl_ms), 0) FROM member)`
 
@@ -123,7 +123,7 @@ func deleteRows(ctx context.Context, tx *sql.Tx, keys []*store.Key, write *store
 	if err != nil {
 		return err
 	}
-	// The ids are one argument, since a thousand keys may go at once.
+	// The ids are one argument, since any number of keys may go at once.
 	statements := []string{"DELETE FROM system_keys WHERE id IN (SELECT value FROM json_each(?))"}
 	if write != nil && write.Record != nil { // tells the trigger not to write audit records
 		statements = []string{

@@ -12,9 +12,8 @@ import (
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
-// pollInterval is how often a feed checks whether another process has written. A look is one
-// PRAGMA, and the state of three files. At most so much later a feed sees what another process
-// has written.
+// pollInterval is how often a feed that waits checks whether another process has written. A check
+// is one PRAGMA, and a look at the names of three files.
 const pollInterval = 20 * time.Millisecond
 
 // feed is a [store.Feed]. It has a connection of its own: for each connection, SQLite counts

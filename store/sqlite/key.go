@@ -143,8 +143,8 @@ func scanKey(row sqlstore.Row, more ...any) (*store.Key, error) {
 }
 
 // jsonTexts reads a JSON array. Another program may have written it, and the table does not check
-// each element. So what is no text becomes the empty one. An error would take all other keys from
-// the lists too. A value that is no array is an error.
+// each element. So an element that is no text becomes the empty one: with an error no list that
+// has the key could be read. A value that is no array is an error.
 func jsonTexts(value any) ([]string, error) {
 	text, ok := value.(string)
 	if !ok {
@@ -161,8 +161,8 @@ func jsonTexts(value any) ([]string, error) {
 	return texts, nil
 }
 
-// jsonList is the destination of a column with a JSON array of permissions. What is no text
-// grants nothing.
+// jsonList is the destination of a column with a JSON array of permissions or ancestors. An
+// element that is no text is left out: it grants nothing.
 type jsonList []string
 
 // Scan implements the Scanner of database/sql.
@@ -172,12 +172,12 @@ func (l *jsonList) Scan(value any) error {
 	return err
 }
 
-// jsonNetworks is the destination of a column with a JSON array of networks. What is no list at
-// all is the zero prefix as well.
+// jsonNetworks is the destination of a column with a JSON array of networks.
 type jsonNetworks []netip.Prefix
 
-// Scan implements the Scanner of database/sql. What is no network becomes the zero prefix, which
-// contains no address: to leave it out could let the key be used from anywhere.
+// Scan implements the Scanner of database/sql. An element that is no network, and a value that is
+// no array, become the zero prefix, which contains no address. To leave them out could let the key
+// be used from anywhere.
 func (n *jsonNetworks) Scan(value any) error {
 	texts, err := jsonTexts(value)
 	if err != nil {
@@ -193,9 +193,8 @@ func (n *jsonNetworks) Scan(value any) error {
 	return nil
 }
 
-// keyRow returns the values of the columns of a key, and its hash as the last one. A list is
-// never NULL. No permission and no network is the empty array, which the checks of the table ask
-// for.
+// keyRow returns the values of the columns of a key, and its hash as the last one. An empty list
+// is the empty array: the checks of the table refuse NULL and the JSON null.
 func keyRow(key *store.Key) ([]any, error) {
 	permissions, err := json.Marshal(append([]string{}, key.Permissions...)) // never null
 	if err != nil {
@@ -220,8 +219,8 @@ func orNull(id store.ID) any {
 	return id.String()
 }
 
-// jsonIDs returns ids as a JSON array, which a statement reads by json_each. One argument takes
-// any number of ids. Placeholders are bounded (https://sqlite.org/limits.html section 9).
+// jsonIDs returns ids as a JSON array, which a statement reads by json_each. So one argument takes
+// any number of ids. The number of placeholders is bounded (https://sqlite.org/limits.html).
 func jsonIDs(ids []store.ID) string {
 	texts := make([]string, 0, len(ids))
 	for _, id := range ids {

@@ -63,9 +63,10 @@ func count(ctx context.Context, tx *sql.Tx, query *store.KeyQuery) (total int, h
 	return total, how, err
 }
 
-// countKept counts the keys that the filters keep, by whichever access is fastest. Without a filter
-// it reads the counter that the triggers keep. It stops at [sqlstore.MaxSorted] to find out whether
-// the rows can be gathered and sorted, and counts again, without a bound, if not.
+// countKept counts the keys that the filters keep, and returns the access for the page. Without a
+// filter it reads the counter that the triggers keep. If an index finds the rows of a filter, it
+// first counts little further than [sqlstore.MaxSorted]: up to there the rows are gathered and
+// sorted. If there are more, it counts again without a bound, and the page is a walk.
 func countKept(ctx context.Context, tx *sql.Tx, query *store.KeyQuery) (total int, how access, err error) {
 	countRows := func(how access, atMost int) (n int, err error) {
 		s := countStatement(query, how, atMost)

@@ -30,8 +30,8 @@ func (s *Store) Migrate(ctx context.Context) error {
 	})
 }
 
-// migrate applies a migration, unless another process has done so since the version was read. In
-// SQLite a transaction takes back changes of the schema too.
+// migrate applies a migration, unless another process has done so since the version was read. A
+// rollback takes back changes of the schema too.
 func (s *Store) migrate(ctx context.Context, tx *sql.Tx, next sqlstore.Migration) error {
 	current, err := schemaVersion(ctx, tx)
 	if err != nil || current != next.Version-1 {
@@ -65,8 +65,8 @@ func schemaVersion(ctx context.Context, tx *sql.Tx) (version int, err error) {
 
 // Inspect implements [store.Store]. The clock of a file is that of this machine.
 //
-// Below the newest version nothing but the version is looked at, since the tables may be missing.
-// A file has no roles, so Role, Lacking and Enable stay empty.
+// At any version but the newest nothing else is looked at, since the tables may be others. A file
+// has no roles and no disabled triggers, so Role, Lacking and Enable stay empty.
 func (s *Store) Inspect(ctx context.Context) (*store.Inspection, error) {
 	return result(ctx, s.read, "inspect", func(tx *sql.Tx) (*store.Inspection, error) {
 		found := &store.Inspection{Newest: len(migrations), Now: s.now()}

@@ -47,7 +47,7 @@ func (s source) Records(ctx context.Context, after store.ID, limit int) ([]store
 		"SELECT "+sqlstore.AuditColumns+" FROM audit_log WHERE id > ? ORDER BY id LIMIT ?", after.String(), limit)
 }
 
-// Import implements [store.Moving]. It holds the write lock as long as fill takes. Other
+// Import implements [store.Moving]. It holds the write lock as long as fill takes. Writers in other
 // processes wait for that, and give up after busyTimeout.
 func (s *Store) Import(ctx context.Context, fill func(to store.Recipient) error) error {
 	return sqlstore.Import(fill, func(do func(to store.Recipient) error) error {
@@ -65,8 +65,8 @@ func (s *Store) Import(ctx context.Context, fill func(to store.Recipient) error)
 	})
 }
 
-// KnownKeys implements [store.Moving]. Keys and revoked are of one state. The ids are one JSON
-// text, since the number of placeholders is bounded (https://sqlite.org/limits.html section 9).
+// KnownKeys implements [store.Moving]. Keys and revoked are of one state. See jsonIDs for why the
+// ids are one argument.
 func (s *Store) KnownKeys(ctx context.Context, ids []store.ID) (keys []store.Key, revoked []store.ID, err error) {
 	ctx, end := s.calls.Begin(ctx, "known_keys")
 	defer end(&err)
@@ -141,8 +141,8 @@ func (r *recipient) each(ctx context.Context, what, statement string, n int, row
 	return nil
 }
 
-// explain adds what was done, and puts an error in the words of the store. Fill may return it, so
-// it must already be one of the contract.
+// explain adds what was done, and turns an error into one of the contract. That cannot wait until
+// the end of the transaction: what fill returns goes past the explain of the store.
 func (r *recipient) explain(ctx context.Context, what string, err error) error {
 	if err == nil {
 		return nil

@@ -20,8 +20,8 @@ import (
 
 const (
 	// busyTimeout is how long a statement waits for another process's lock. Writers of this
-	// process wait for each other in database/sql before that. The switch to write-ahead logging
-	// waits no longer either.
+	// process wait for each other in database/sql before that. For as long, the switch to
+	// write-ahead logging is tried again.
 	busyTimeout = 5 * time.Second
 	// maxReaders bounds the connections that read. Each has a page cache of
 	// 2 MiB (SQLite's default).
@@ -107,8 +107,8 @@ func open(ctx context.Context, path string, opts Options) (*Store, error) {
 	}
 	s.close = sync.OnceValue(s.closeAll)
 	// The driver applies pragmas to every new connection, busy_timeout first. FULL syncs the log
-	// at each commit (https://sqlite.org/pragma.html#pragma_synchronous). NORMAL would lose
-	// commits that were reported if the power fails.
+	// at each commit (https://sqlite.org/pragma.html#pragma_synchronous). With NORMAL, commits
+	// that were reported could be lost when the power fails.
 	writer := url.Values{"_pragma": {"synchronous(FULL)"}, "_txlock": {"immediate"}}
 	if opts.ReadOnly {
 		writer.Add("_pragma", "query_only(1)")
@@ -206,15 +206,14 @@ func connect(path string, params url.Values, conns int) (*sql.DB, error) {
 }
 
 // useWAL switches the file to write-ahead logging for good. The mode is kept in the file
-// (https://sqlite.org/wal.html section 3.3), so other programs have it too. If other connections
-// keep the file busy for longer than busyTimeout, the error says that the file is locked.
+// (https://sqlite.org/wal.html section 3.3), so other programs have it too. If the file is still
+// busy after busyTimeout, the error is SQLITE_BUSY.
 func (s *Store) useWAL(ctx context.Context) error {
 	var mode string
 	patience := time.NewTimer(busyTimeout)
 	defer patience.Stop()
 	for {
-		// The switch does not wait for other connections
-		// (https://sqlite.org/wal.html section 3), so this loop does.
+		// The switch fails at once if another connection writes, so this loop waits.
 		err := s.writer.QueryRowContext(ctx, "PRAGMA journal_mode = WAL").Scan(&mode)
 		if err == nil {
 			break

@@ -20,8 +20,9 @@ func (s *Store) Barrier(ctx context.Context) (int64, error) {
 
 // Progress implements [store.Store].
 //
-// It reads one state. Members are in the order in which they joined: the rowid decides between
-// two with the same time. The index change_log_by_key is for the cuts.
+// It reads one state. Members are ordered by JoinedAt. The rowid decides between two with the same
+// time: whose row was inserted first comes first. The index change_log_by_key finds the entries
+// whose cuts count.
 func (s *Store) Progress(ctx context.Context, keys, awaited []store.ID) (_ *store.Progress, err error) {
 	ctx, end := s.calls.Begin(ctx, "progress")
 	defer end(&err)
@@ -46,7 +47,8 @@ WHERE l.key_id IN (SELECT value FROM json_each(?)) AND l.op = 'd'`, jsonIDs(keys
 	})
 }
 
-// Leave implements [store.Store]. Its reported cuts stay: they belong to the entries of the log.
+// Leave implements [store.Store]. The cuts that the member has reported stay, since they belong to
+// the entries of the log.
 func (s *Store) Leave(ctx context.Context, member store.ID) error {
 	_, err := s.exec(ctx, "leave", "DELETE FROM member WHERE id = ?", member.String())
 	return err

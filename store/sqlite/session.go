@@ -28,7 +28,7 @@ func (s *Store) CreateSession(ctx context.Context, session *store.Session) (err 
 }
 
 // selectSession gives the key of a session. The triggers have ended the sessions of a key that
-// was deleted or got another hash, so there is nothing else to compare.
+// was deleted or rekeyed, so there is nothing else to compare.
 const selectSession = "SELECT " + columns + " FROM system_keys " +
 	"WHERE id = (SELECT key_id FROM session WHERE digest = ? AND expires_at > ?)"
 

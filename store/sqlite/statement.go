@@ -84,8 +84,8 @@ func pageStatement(query *store.KeyQuery, how access) statement {
 			value = after.Permissions
 		case store.SortCreatedAt, store.SortLastUsedAt, store.SortExpiresAt:
 		}
-		// A comparison of rows goes on behind the cursor within one index, which has the id as
-		// its second column (https://sqlite.org/rowvalue.html section 3.1).
+		// A walk goes on behind the cursor by a comparison of rows, since the id is the second
+		// column of the index (https://sqlite.org/rowvalue.html, Scrolling Window Queries).
 		where = append(where, "("+by.expression+", id) "+beyond+" ("+place+", ?)")
 		args = append(args, value, after.ID.String())
 	}
@@ -100,9 +100,9 @@ func pageStatement(query *store.KeyQuery, how access) statement {
 	}
 }
 
-// countStatement counts the rows that the filters keep. Unless atMost is 0, it stops there. A
-// walk reads an index instead of the table: that of the labels for a search, and else that of
-// the last use.
+// countStatement counts the rows that the filters keep. Unless atMost is 0, it stops there. For a
+// walk it takes an index that has the column of the filter: that of the labels for a search, and
+// else that of the last use.
 func countStatement(query *store.KeyQuery, how access, atMost int) statement {
 	index := "system_keys_by_label"
 	if query.Search == "" {
@@ -133,11 +133,10 @@ func counting(from string, where []string, args []any, atMost int) statement {
 func filters(query *store.KeyQuery, how access, index string) (from string, where []string, args []any) {
 	switch how {
 	case byTrigrams:
-		// CROSS JOIN keeps the order of the tables, so that a count with a limit stops there
-		// (https://sqlite.org/optoverview.html section 7.1).
+		// CROSS JOIN keeps the order of the tables (https://sqlite.org/optoverview.html), so a count
+		// that stops at a limit has read no more matches than it needs.
 		from = "(SELECT rowid AS match FROM label_search WHERE label_search MATCH ?) CROSS JOIN system_keys ON rid = match"
-		// This is one string in the syntax of https://sqlite.org/fts5.html section 3.1. The
-		// index folds the case of all letters, so it finds a superset.
+		// This is one string in the syntax of https://sqlite.org/fts5.html section 3.1.
 		match := `"` + strings.ReplaceAll(query.Search, `"`, `""`) + `"`
 		if !query.SearchesIDs() {
 			match = "label : " + match
@@ -154,7 +153,8 @@ func filters(query *store.KeyQuery, how access, index string) (from string, wher
 		}
 	}
 	if query.Search != "" {
-		// The index of trigrams finds a superset, so the text is compared in any case.
+		// The index of trigrams folds the case of all letters, and not of ASCII alone. So it finds
+		// too many rows, and the text is compared after it too.
 		found := "instr(folded, lower(?)) > 0"
 		args = append(args, query.Search)
 		if query.SearchesIDs() {

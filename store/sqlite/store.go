@@ -40,7 +40,8 @@ type Store struct {
 	path string
 	// files tell whether the path still leads to the file that is open.
 	files *files
-	// now is [Options.Now]. The defaults of columns and the triggers have SQLite's own clock.
+	// now is [Options.Now]. Some statements, the defaults of columns and the triggers have SQLite's
+	// own clock.
 	now func() time.Time
 	// writer has one connection, since SQLite has one writer at a time. Waiting for that
 	// connection is fair and honours a context. Polling for the lock of the file does not.
@@ -152,8 +153,8 @@ func changed(result sql.Result, err error) (int64, error) {
 	return result.RowsAffected()
 }
 
-// collect returns all rows of a query. Rows without a result are a nil slice. An error of scan
-// ends the reading and is returned.
+// collect returns all rows of a query, and nil if there are none. An error of scan ends the
+// reading and is returned.
 func collect[T any](
 	ctx context.Context, tx *sql.Tx, scan func(row sqlstore.Row) (T, error), statement string, args ...any,
 ) (all []T, err error) {
@@ -179,9 +180,9 @@ func (s *Store) read(ctx context.Context, what string, do func(tx *sql.Tx) error
 }
 
 // readFollowed is [Store.read], and checks that the database has the history that the feed has
-// seen. The file may have been restored from a backup, and a connection may still have the old
-// file open. If the history differs, the call is made once more, after the idle connections were
-// closed.
+// seen. A backup may have been restored into the open file, which the check of the files does not
+// see. If the history differs, the idle connections are closed, and the call is made once more;
+// see [store.Seen.Believe].
 func (s *Store) readFollowed(ctx context.Context, what string, do func(tx *sql.Tx) error) error {
 	renew := func() {
 		s.readers.SetMaxIdleConns(0) // closes the idle connections
@@ -256,7 +257,7 @@ func inTransaction(ctx context.Context, db *sql.DB, do func(tx *sql.Tx) error) e
 
 // explain turns SQLite's result codes into errors that say what to do. The messages of SQLite
 // name columns and constraints, never values. A value that is taken is [store.ErrConflict],
-// whatever the statement was. Other errors are wrapped, or returned as they are.
+// whatever the statement was.
 func (s *Store) explain(ctx context.Context, err error) error {
 	if err == nil {
 		return nil

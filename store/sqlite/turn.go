@@ -32,8 +32,9 @@ func (f *feed) Renew(ctx context.Context, turn *store.Turn) (*store.View, error)
 }
 
 // logInserted adds an entry to the change log if keys were inserted since the last renewal.
-// Until the next renewal nobody has seen a newer place, so it is early enough. It is one entry
-// for any number of keys, so that an import does not fill the log.
+// The entry moves the place that instances compare with. They learn places at their turns, so the
+// next renewal is early enough. It is one entry for any number of keys, so that an import does not
+// fill the log.
 func logInserted(ctx context.Context, tx *sql.Tx) error {
 	n, err := changed(tx.ExecContext(ctx, "UPDATE key_count SET inserted = 0 WHERE inserted = 1"))
 	if err != nil || n == 0 {

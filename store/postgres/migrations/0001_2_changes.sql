@@ -9,7 +9,7 @@ CREATE TABLE {own}.change_log (
     -- Random: (rev, tag) is a place in this history, and in no other.
     tag    bigint NOT NULL,
     key_id uuid,
-    -- See ChangeKind in store/change.go.
+    -- See ChangeKind in store/feed.go.
     op     text NOT NULL CHECK (op IN ('d', 'u', 'k', 'h', 'f', 'i', 'b')),
     at     timestamptz NOT NULL DEFAULT clock_timestamp()
 );

@@ -50,7 +50,7 @@ CREATE TABLE {own}.audit_chain (
     anchor_signature bytea NOT NULL DEFAULT ''
 );
 
--- As NewAuditID in store/audit_id.go.
+-- As NewAuditID in store/audit.go.
 CREATE FUNCTION {own}.audit_id(at timestamptz) RETURNS uuid
     LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
     SELECT (lpad(to_hex(us / 1000), 12, '0') || '7' || lpad(to_hex(us % 1000 * 4096 / 1000), 3, '0')

@@ -11,7 +11,7 @@ CREATE TABLE {own}.follow (
     -- What the triggers were made of.
     arguments    text[] NOT NULL,
     -- The transaction that has made them. They get another xmin when somebody disables
-    -- them, and keep it when they are enabled again.
+    -- them, and do not get this one back when they are enabled again.
     made_by      xid NOT NULL DEFAULT pg_current_xact_id()::xid,
     -- Whether the rows that came before them are known to be as theirs are now.
     caught_up    boolean NOT NULL,

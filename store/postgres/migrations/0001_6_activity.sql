@@ -1,5 +1,6 @@
--- What keys are used for: see Activities in store/activity.go. Who writes these rows
--- holds the lock of the key's row, so that none is written for a key that is gone.
+-- What keys are used for: see Activities in store/activity.go. Who inserts these rows
+-- holds the lock of the key's row, so that none is inserted for a key that is gone. Who
+-- reports new networks only updates rows, and first locks that of key_activity instead.
 CREATE TABLE {own}.key_activity (
     key_id      uuid PRIMARY KEY,
     first_at    timestamptz NOT NULL,

@@ -5,7 +5,7 @@ CREATE TABLE change_log (
     rev    INTEGER PRIMARY KEY AUTOINCREMENT,
     tag    INTEGER NOT NULL DEFAULT (random()),
     key_id TEXT,
-    -- See ChangeKind in store/change.go.
+    -- See ChangeKind in store/feed.go.
     op     TEXT NOT NULL CHECK (op IN ('d', 'u', 'k', 'h', 'f', 'i', 'b')),
     at     INTEGER NOT NULL DEFAULT (CAST(unixepoch('subsec') * 1000000 AS INTEGER))
 ) STRICT;

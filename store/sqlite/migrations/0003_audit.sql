@@ -54,7 +54,7 @@ CREATE TABLE auditing (
     id TEXT PRIMARY KEY
 ) STRICT;
 
--- The id is made as NewAuditID does in store/audit_id.go. julianday is exact to
+-- The id is made as NewAuditID does in store/audit.go. julianday is exact to
 -- the millisecond; unixepoch('subsec') is not in every sqlite3.
 CREATE TRIGGER system_keys_audit_delete AFTER DELETE ON system_keys
 WHEN NOT EXISTS (SELECT 1 FROM auditing WHERE id = old.id)
