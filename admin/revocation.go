@@ -68,8 +68,8 @@ func (r *Revoked) Awaited() []string {
 // An id without a row is logged and waited for in the same way: whoever deleted the row may not
 // have waited, and the store may have been set back to before the key was minted.
 //
-// If the database's answer is lost, the key is deleted once more. After
-// an error of the store the key may be deleted all the same.
+// If the database's answer is lost, the key is deleted once more. After an error of the store the
+// key may be deleted all the same.
 //
 // The row is read first, for its label: after an answer that was lost there may be no row any
 // more, and nobody may have recorded its end.
