@@ -144,7 +144,8 @@ func ScanSigningKey(row Row) (key store.SigningKey, err error) {
 	var public []byte
 	err = row.Scan(&id, &public, (*instant)(&key.ExpiresAt))
 	key.ID = id.String
-	if err == nil && id.Valid && copy(key.Public[:], public) != len(key.Public) {
+	copy(key.Public[:], public)
+	if err == nil && id.Valid && len(public) != len(key.Public) {
 		err = errors.New("a key has the wrong length")
 	}
 	return key, err

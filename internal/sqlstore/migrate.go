@@ -117,8 +117,9 @@ func ScanMintKey(row Row) (key store.MintKey, err error) {
 	switch {
 	case errors.Is(err, sql.ErrNoRows):
 		err = errors.New("there is none")
-	case err == nil && copy(key[:], column) != len(key):
+	case err == nil && len(column) != len(key):
 		err = errors.New("it has the wrong length")
 	}
+	copy(key[:], column)
 	return key, err
 }

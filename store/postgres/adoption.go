@@ -62,7 +62,7 @@ func (s *Store) Adopt(ctx context.Context, key *store.AdoptedKey) (err error) {
 		_, err = tx.Exec(ctx, insertAdopted, key.Digest[:], key.Era[:], uuid(key.Key))
 		return err
 	})
-	return conflict(err) // if two entries of one key were made at the same time
+	return conflict(err) // another key was entered under the same digest at the same time
 }
 
 // countUnadopted and fromUnadopted give at least one row. The count stops at a bound, so that

@@ -64,8 +64,17 @@ func (s *Store) MatchKeys(ctx context.Context, filter *store.KeyFilter) (_ []*st
 	}
 	var found statement
 	found.text = "WITH matching AS MATERIALIZED (SELECT id FROM {keys} WHERE " + found.matching(filter) + ") SELECT " + columns +
-		" FROM {keys} WHERE id IN (SELECT id FROM matching UNION SELECT unnest({own}.heirs((SELECT array_agg(id) FROM matching)))) ORDER BY id"
+		" FROM {keys} WHERE id IN (SELECT id FROM matching" + heirs(filter, "id", "matching") + ") ORDER BY id"
 	return collect(ctx, db, func(row sqlstore.Row) (*store.Key, error) { return scanKey(row) }, found.text, found.args...)
+}
+
+// heirs adds the keys that come from those in a column. What comes from keys that have ended
+// lives on.
+func heirs(filter *store.KeyFilter, column, table string) string {
+	if filter.Ended() {
+		return ""
+	}
+	return " UNION SELECT unnest({own}.heirs((SELECT array_agg(" + column + ") FROM " + table + ")))"
 }
 
 // DeleteKeys implements [store.Store].
@@ -129,11 +138,7 @@ func checkKept(ctx context.Context, tx *database, filter *store.KeyFilter) error
 func deleteKeys(ctx context.Context, tx *database, filter *store.KeyFilter) ([]*store.Key, error) {
 	var deletion statement
 	deletion.text = "WITH " + noChangeOfTriggers + ", locked AS MATERIALIZED (SELECT id AS locked_id FROM {keys} WHERE " + deletion.matching(filter) + " FOR UPDATE)" +
-		", doomed AS (SELECT locked_id FROM locked"
-	if !filter.Ended() {
-		deletion.text += " UNION SELECT unnest({own}.heirs((SELECT array_agg(locked_id) FROM locked)))"
-	}
-	deletion.text += "), deleted AS (DELETE FROM {keys} USING doomed WHERE id = locked_id AND " + durable +
+		", doomed AS (SELECT locked_id FROM locked" + heirs(filter, "locked_id", "locked") + "), deleted AS (DELETE FROM {keys} USING doomed WHERE id = locked_id AND " + durable +
 		" RETURNING " + columns + ", " + watched + " AS logged) SELECT " + columns + ", logged FROM deleted ORDER BY id"
 	logged := true // by the triggers; see deleteKey
 	keys, err := collect(ctx, tx, func(row sqlstore.Row) (*store.Key, error) { return scanKey(row, &logged) },

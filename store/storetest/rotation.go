@@ -421,8 +421,13 @@ func testHeirs(t *testing.T, fresh func(tb testing.TB) *Backend) {
 				last := rotateItself(t, s, next.ID)
 				use(t, s, last.ID)
 				b.Exec(t, "UPDATE system_keys SET expires_at = created_at WHERE id = '"+next.ID.String()+"'")
-				_, err = s.DeleteKeys(t.Context(), &store.KeyFilter{Retired: true}, nil)
+				filter := &store.KeyFilter{Retired: true}
+				matched, err := s.MatchKeys(t.Context(), filter)
 				must(t, err)
+				deleted, err := s.DeleteKeys(t.Context(), filter, nil)
+				if must(t, err); len(deleted) == 0 || !slices.Equal(idsOfKeys(matched), idsOfKeys(deleted)) {
+					t.Errorf("%v match, and %v were deleted", idsOfKeys(matched), idsOfKeys(deleted))
+				}
 				there(t, s, map[store.ID]bool{next.ID: false})
 				next = last
 			}
