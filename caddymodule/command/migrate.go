@@ -75,7 +75,7 @@ func moveKeys(cmd *cobra.Command) (err error) {
 	}
 	from, err := source.Open(cmd.Context(), openOptions(cmd, false))
 	if err != nil {
-		return fmt.Errorf("--from: open store: %w", err)
+		return fmt.Errorf("--from: %w", err)
 	}
 	defer func() { err = errors.Join(err, from.Close()) }()
 	// Check the source before a file is created for the destination.
