@@ -87,8 +87,10 @@ func recordTable(w io.Writer, width int) printer[store.AuditRecord] {
 			return nil
 		},
 		end: func(total int) error {
-			err := flush()
-			fmt.Fprintf(w, "%d record(s)\n", total)
+			if err := flush(); err != nil {
+				return err
+			}
+			_, err := fmt.Fprintf(w, "%d record(s)\n", total)
 			return err
 		},
 	}
