@@ -118,11 +118,11 @@ func shown(text string) string { return printable(token.Redact(text)) }
 
 // end revokes the live keys, if that is wanted, and returns what the search has come to. It
 // revokes after the search, since each wait may take as long as a lease. The error of a
-// revocation goes before the finding, so that the status is 1: such a key is still live.
+// revocation goes in place of the finding, so that the status is 1: such a key is still live.
 func (s *scan) end(revoke bool) error {
 	if revoke && len(s.order) > 0 {
 		if err := revokeAll(s.cmd, s.target, s.order, false); err != nil {
-			return err
+			return errors.Join(err, s.failed)
 		}
 	}
 	switch {
