@@ -57,15 +57,15 @@ func KeyQuery(p Parameters, now time.Time) (*store.KeyQuery, error) {
 	query.Sort, query.Desc, errs[1] = p.Sort()
 	query.Search, errs[2] = p.Text("q")
 	query.UnusedSince, errs[3] = p.time("unused_since")
-	query.ExpiringBefore, errs[5] = p.time("expiring_before")
+	query.ExpiringBefore, errs[4] = p.time("expiring_before")
 	expired, err := p.flag("expired")
-	if errs[6] = err; !expired {
+	if errs[5] = err; !expired {
 		query.LiveAt = now
 	}
 	if cursor, ok := p["cursor"]; ok && errs[1] == nil {
 		var err error
 		if query.After, err = store.DecodeCursor(cursor, query.Sort, query.Desc); err != nil {
-			errs[4] = errCursor
+			errs[6] = errCursor
 		}
 	}
 	return query, errors.Join(errs[:]...)

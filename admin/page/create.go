@@ -121,7 +121,7 @@ func (p *Page) createOnce(r *http.Request, x *exchange, nonce string, want admin
 	ctx, cancel := admin.Detached(r.Context())
 	defer cancel()
 	key, plain, err := x.Service.Create(ctx, x.Actor, want)
-	if err != nil && !admin.Settled(err) && !errors.Is(err, admin.ErrEscalation) && !errors.Is(err, hashing.ErrBusy) {
+	if err != nil && !admin.Settled(err) && !errors.Is(err, hashing.ErrBusy) {
 		err = errors.Join(errUnknownOutcome, err)
 	}
 	return key, plain, err

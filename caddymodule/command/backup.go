@@ -40,7 +40,7 @@ Back up a store in PostgreSQL with pg_dump.`,
 // backUp opens the store without migrating it. A backup before an upgrade is to be the old one.
 //
 // The message goes to standard error, as for every command without a result.
-func backUp(cmd *cobra.Command, args []string) (err error) {
+func backUp(cmd *cobra.Command, args []string) error {
 	if args[0] == "" {
 		return Usagef("FILE must not be empty (is a variable not set?)")
 	}
@@ -71,7 +71,7 @@ func backUp(cmd *cobra.Command, args []string) (err error) {
 	if err != nil {
 		return missing(location, err)
 	}
-	defer func() { err = errors.Join(err, s.Close()) }()
+	defer func() { _ = s.Close() }() // the copy is whole, or there is another error
 	if err := s.Backup(cmd.Context(), file); err != nil {
 		return err
 	}

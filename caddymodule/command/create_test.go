@@ -93,7 +93,9 @@ func TestASuccessorThatCannotBePrintedIsRevoked(t *testing.T) {
 			args, want, left = append(args, "--now"), "the old key has ended too: create another", "0 key(s)"
 		}
 		err = systemKeys(t, out, &said, args...)
-		if exit, ok := errors.AsType[*exec.ExitError](err); !ok || exit.ExitCode() != 1 || !strings.Contains(said.String(), want) {
+		if exit, ok := errors.AsType[*exec.ExitError](err); !ok || exit.ExitCode() != 1 || !strings.Contains(said.String(), want) ||
+			// It has waited until no server accepts the old key.
+			now != strings.Contains(said.String(), "Revoked the old key (") {
 			t.Errorf("it ended with %v and said %q", err, &said)
 		}
 		if err := systemKeys(t, &list, nil, "list", "--store", store); err != nil || !strings.Contains(list.String(), left) {

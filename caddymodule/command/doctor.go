@@ -72,9 +72,10 @@ type diagnosis struct {
 // says whether the addresses of clients matter.
 type doctor struct {
 	target
-	report func(diagnosis)
-	sick   int  // checks
-	bound  bool // there are keys that may be used from some networks alone
+	report func(diagnosis) error
+	sick   int   // checks
+	failed error // the first line of the output that could not be written
+	bound  bool  // there are keys that may be used from some networks alone
 }
 
 // errSick means that a line on standard output says what is wrong. The command then ends with
@@ -86,16 +87,17 @@ var errSick = errors.New("something is wrong")
 func runDoctor(cmd *cobra.Command, _ []string) error {
 	d := &doctor{target: target{now: time.Now}} //nolint:forbidigo // the real clock is wired here
 	out := cmd.OutOrStdout()
-	d.report = func(f diagnosis) {
+	d.report = func(f diagnosis) error {
 		state := "ok"
 		if !f.OK {
 			state = "wrong"
 		}
-		fmt.Fprintf(out, "%-13s  %-5s  %s\n", f.Check, state, printable(f.Message))
+		_, err := fmt.Fprintf(out, "%-13s  %-5s  %s\n", f.Check, state, printable(f.Message))
+		return err
 	}
 	if asJSON, _ := cmd.Flags().GetBool("json"); asJSON {
 		encoder := newEncoder(out)
-		d.report = func(f diagnosis) { _ = encoder.Encode(f) }
+		d.report = func(f diagnosis) error { return encoder.Encode(f) }
 	}
 	location, err := d.locate(cmd)
 	if _, usage := errors.AsType[*usageError](err); usage {
@@ -111,9 +113,9 @@ func runDoctor(cmd *cobra.Command, _ []string) error {
 		d.check("proxies", func() (string, error) { return checkProxies(d.raw, d.bound) }, nil)
 	}
 	if d.sick > 0 {
-		return fmt.Errorf("%w: %d check(s) failed", errSick, d.sick)
+		return errors.Join(fmt.Errorf("%w: %d check(s) failed", errSick, d.sick), d.failed)
 	}
-	return nil
+	return d.failed
 }
 
 // check runs a check, unless there is an error already, and reports what it has found. Run
@@ -128,7 +130,9 @@ func (d *doctor) check(name string, run func() (string, error), err error) (ok b
 		d.sick++
 		message = err.Error()
 	}
-	d.report(diagnosis{Check: name, OK: err == nil, Message: message})
+	if err := d.report(diagnosis{Check: name, OK: err == nil, Message: message}); err != nil && d.failed == nil {
+		d.failed = fmt.Errorf("write the output: %w", err)
+	}
 	return err == nil
 }
 

@@ -16,7 +16,7 @@ import (
 // may have routes inside.
 //
 // Strict is a number in Caddy's JSON: 1 reads X-Forwarded-For from the right, and 0 from the
-// left.
+// left. TrustsUnix concerns Unix sockets, and TrustedProxies all other listeners.
 type httpServer struct {
 	Listen         []string `json:"listen"`
 	Routes         any      `json:"routes"`
@@ -26,7 +26,8 @@ type httpServer struct {
 		Source string   `json:"source"`
 		Ranges []string `json:"ranges"`
 	} `json:"trusted_proxies"`
-	Strict int `json:"trusted_proxies_strict"`
+	TrustsUnix bool `json:"trusted_proxies_unix"`
+	Strict     int  `json:"trusted_proxies_strict"`
 }
 
 // checkProxies looks at whose word counts for the address of a client. The networks of keys, the
@@ -61,10 +62,11 @@ func checkProxies(raw json.RawMessage, bound bool) (string, error) {
 		switch trusted := server.TrustedProxies; {
 		case trusted != nil && trusted.Source == "static" && slices.ContainsFunc(trusted.Ranges, isEverybody):
 			return "", fmt.Errorf("the server on %s trusts every address as a proxy, so that each client chooses its own: name the proxies alone in trusted_proxies", listens)
-		case trusted == nil && bound && !slices.ContainsFunc(server.Listen, isReachable):
+		case bound && !slices.ContainsFunc(server.Listen, isReachable) && !slices.ContainsFunc(server.Listen, server.trusts):
 			return "", fmt.Errorf("there are keys with networks, the server on %s is reached from this machine alone, and it has no trusted_proxies: "+
-				"if a proxy is in front, every client has its address; set trusted_proxies static 127.0.0.0/8 ::1/128", listens)
-		case trusted != nil && server.Strict == 0:
+				"if a proxy is in front, every client has its address; set trusted_proxies static 127.0.0.0/8 ::1/128, "+
+				"or trusted_proxies_unix for a Unix socket", listens)
+		case server.Strict == 0 && slices.ContainsFunc(server.Listen, server.trusts):
 			loose = append(loose, listens)
 		}
 	}
@@ -80,8 +82,14 @@ func checkProxies(raw json.RawMessage, bound bool) (string, error) {
 func handlesKeys(node any) bool {
 	switch node := node.(type) {
 	case map[string]any:
-		if handler, _ := node["handler"].(string); handler == "system_key_auth" || handler == "system_keys_admin" {
+		switch node["handler"] {
+		case "system_key_auth", "system_keys_admin":
 			return true
+		case "authentication": // Caddy's own, with any providers
+			providers, _ := node["providers"].(map[string]any)
+			if _, ours := providers["system_key"]; ours {
+				return true
+			}
 		}
 		for _, child := range node {
 			if handlesKeys(child) {
@@ -92,6 +100,14 @@ func handlesKeys(node any) bool {
 		return slices.ContainsFunc(node, handlesKeys)
 	}
 	return false
+}
+
+// trusts reports whether a proxy may name the client of a request through a listener.
+func (s *httpServer) trusts(listener string) bool {
+	if address, err := caddy.ParseNetworkAddress(listener); err == nil && address.IsUnixNetwork() {
+		return s.TrustsUnix
+	}
+	return s.TrustedProxies != nil
 }
 
 // isEverybody reports whether a range of trusted_proxies has every address of IPv4 or of IPv6.

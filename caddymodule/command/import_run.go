@@ -78,14 +78,22 @@ func (i *importer) run(cmd *cobra.Command, t *target, source *postgres.Store) er
 		err = i.target.AddKeys(ctx, read)
 	}
 	i.progress.clear()
+	var unreported error
 	// After any other error the totals are of a part of the table, and would mislead.
 	if err == nil || errors.Is(err, errUnfit) {
-		err = errors.Join(err, i.report.end(&i.totals))
+		if unreported = i.report.end(&i.totals); unreported != nil {
+			unreported = fmt.Errorf("the report could not be written: %w", unreported)
+		}
 	}
 	if err == nil && i.from.Follow {
+		// Nothing was written yet, and nobody has seen what would be.
+		if unreported != nil {
+			return unreported
+		}
 		return i.follow(cmd, t, layout)
 	}
-	return i.conclude(cmd, t, err)
+	// What was imported stays so without the report.
+	return errors.Join(i.conclude(cmd, t, err), unreported)
 }
 
 // conclude says what was done. An error says whether something may have been imported, since

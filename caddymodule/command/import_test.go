@@ -241,6 +241,37 @@ INSERT INTO keys VALUES (gen_random_uuid(), 'bare', '`+theirHash+`', NULL)`)
 	})
 }
 
+// TestAReportThatIsLostUndoesNoImport, and the message says what was done.
+func TestAReportThatIsLostUndoesNoImport(t *testing.T) {
+	t.Parallel()
+	m := intoSQLite(t)
+	execSQL(t, m.theirs, rustTable+"INSERT INTO keys VALUES (gen_random_uuid(), 'bot', '"+theirHash+"')")
+	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = full.Close() }()
+	for _, c := range []struct {
+		flag, want string
+		keys       int
+	}{
+		{"--dry-run", "Nothing was written.\nError: the report could not be written: ", 0},
+		{"--skip", "Imported 1 key(s).\nError: the report could not be written: ", 1},
+	} {
+		cmd := m.command("import", "--from", "{env.THEIRS}", "--store", m.store, "--table", "public.keys", c.flag)
+		var said bytes.Buffer
+		cmd.Stdout, cmd.Stderr = full, &said
+		err := cmd.Run()
+		if exit, ok := errors.AsType[*exec.ExitError](err); !ok || exit.ExitCode() != 1 ||
+			!strings.Contains(said.String(), c.want) || strings.Contains(said.String(), "all of it or nothing") {
+			t.Errorf("with %s it ended with %v and said\n%s", c.flag, err, &said)
+		}
+		if n := len(m.keys()); n != c.keys {
+			t.Errorf("after %s there are %d keys", c.flag, n)
+		}
+	}
+}
+
 func TestRowsThatDoNotFitStopTheImport(t *testing.T) {
 	t.Parallel()
 	moveIns(t, func(t *testing.T, m *moveIn) {

@@ -87,8 +87,10 @@ func recordTable(w io.Writer, width int) printer[store.AuditRecord] {
 			return nil
 		},
 		end: func(total int) error {
-			err := flush()
-			fmt.Fprintf(w, "%d record(s)\n", total)
+			if err := flush(); err != nil {
+				return err
+			}
+			_, err := fmt.Fprintf(w, "%d record(s)\n", total)
 			return err
 		},
 	}
@@ -163,7 +165,7 @@ const (
 // character becomes one U+FFFD, so that the reader sees that something was there.
 func printable(s string) string {
 	return strings.Map(func(r rune) rune {
-		if unicode.IsPrint(r) || r == joiner || r >= firstTag && r <= lastTag {
+		if unicode.IsGraphic(r) || r == joiner || r >= firstTag && r <= lastTag {
 			return r
 		}
 		return '�'

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -68,7 +69,9 @@ func readRevoke(cmd *cobra.Command, args []string) (action, error) {
 		if err != nil {
 			return nil, Usagef("%q: %w", arg, err)
 		}
-		ids = append(ids, id)
+		if !slices.Contains(ids, id) { // named twice, revoked once
+			ids = append(ids, id)
+		}
 	}
 	// Before the store is opened: without a terminal nothing may happen at all.
 	yes, err := agreed(cmd, false)
@@ -97,19 +100,18 @@ func revokeAll(cmd *cobra.Command, t *target, ids []store.ID, asJSON bool) error
 	service := t.service()
 	var errs []error
 	fail := func(id store.ID, err error) { errs = append(errs, fmt.Errorf("%s: %w", id, err)) }
-	revocations := make(map[store.ID]*admin.Revocation)
-	for _, id := range ids {
+	revocations := make([]*admin.Revocation, len(ids))
+	for i, id := range ids {
 		var err error
-		if revocations[id], err = service.Revoke(cmd.Context(), operator(), id); err != nil {
+		if revocations[i], err = service.Revoke(cmd.Context(), operator(), id); err != nil {
 			fail(id, err)
 		}
 	}
-	for _, id := range ids {
-		revocation := revocations[id]
+	for i, id := range ids {
+		revocation := revocations[i]
 		if revocation == nil {
 			continue
 		}
-		delete(revocations, id) // named twice, revoked once
 		progress := &revokeProgress{out: cmd.ErrOrStderr(), name: id.String(), now: t.now}
 		revoked, err := revocation.Wait(cmd.Context(), progress.watch)
 		if err != nil {

@@ -1,6 +1,7 @@
 package command
 
 import (
+	"errors"
 	"fmt"
 	"os/signal"
 	"syscall"
@@ -69,7 +70,8 @@ func readRotate(cmd *cobra.Command, args []string) (action, error) {
 
 // rotate prints the new key before it waits for the end of the old one, so that a wait that is
 // interrupted does not lose it. There is a wait with --now, and if an earlier successor was
-// never used and is replaced by this one.
+// never used and is replaced by this one. It waits too if the new key could not be printed: what
+// was deleted has ended all the same.
 func rotate(cmd *cobra.Command, t *target, id store.ID, want admin.RotateOptions, asJSON bool) error {
 	service := t.service()
 	var err error
@@ -80,20 +82,20 @@ func rotate(cmd *cobra.Command, t *target, id store.ID, want admin.RotateOptions
 	if err != nil {
 		return err
 	}
-	if err := printNewKey(cmd, rotation.Key, rotation.Plain, asJSON); err != nil {
-		return unprinted(cmd, service, rotation, want.Now, err)
-	}
-	if !want.Now {
+	printed := printNewKey(cmd, rotation.Key, rotation.Plain, asJSON)
+	if printed != nil {
+		printed = unprinted(cmd, service, rotation, want.Now, printed)
+	} else if !want.Now {
 		fmt.Fprintln(cmd.ErrOrStderr(), endOf(rotation.Old))
 	}
 	// Nothing has ended yet, so there is nothing to wait for.
 	if rotation.Ended == nil {
-		return nil
+		return printed
 	}
 	progress := &revokeProgress{out: cmd.ErrOrStderr(), name: "What has ended", now: t.now}
 	revoked, err := rotation.Ended.Wait(cmd.Context(), progress.watch)
 	if err != nil {
-		return err
+		return errors.Join(printed, err)
 	}
 	for _, key := range revoked.Keys {
 		// With --now both may end: the old key, and a successor of an earlier rotation.
@@ -103,7 +105,7 @@ func rotate(cmd *cobra.Command, t *target, id store.ID, want admin.RotateOptions
 		}
 		progress.end(fmt.Sprintf("%s (%s)", what, key.ID), revoked)
 	}
-	return nil
+	return printed
 }
 
 // endOf says when a key that was replaced ends.
@@ -117,6 +119,7 @@ func endOf(old *store.Key) string {
 
 // unprinted revokes a new key that nobody has seen. The old key is not given its life back:
 // whoever needs another key rotates it again. It does not wait until servers refuse the new key.
+// The caller waits for the end of the old one.
 // The error names the next step, since the holder of the old key has an end ahead.
 func unprinted(cmd *cobra.Command, service *admin.Service, rotation *admin.Rotation, now bool, err error) error {
 	// The holder of the old key learns how much time is left.

@@ -122,7 +122,7 @@ func shown(text string) string { return printable(token.Redact(text)) }
 func (s *scan) end(revoke bool) error {
 	if revoke && len(s.order) > 0 {
 		if err := revokeAll(s.cmd, s.target, s.order, false); err != nil {
-			return err
+			return errors.Join(err, s.failed)
 		}
 	}
 	switch {

@@ -52,7 +52,7 @@ table is followed (import --follow) and its triggers were.`,
 func printStatus(cmd *cobra.Command, _ []string) error {
 	write := writeStatus
 	if asJSON, _ := cmd.Flags().GetBool("json"); asJSON {
-		write = func(w io.Writer, s *metrics.Status) error { return json.NewEncoder(w).Encode(s) }
+		write = func(w io.Writer, s *metrics.Status) error { return newEncoder(w).Encode(s) }
 	}
 	// The target has the address of the admin endpoint, even if there is an error.
 	t, err := openTarget(cmd)

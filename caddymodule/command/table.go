@@ -37,12 +37,13 @@ func terminalWidth(out io.Writer) int {
 // once.
 func writeTable(w io.Writer, rows [][]string) error {
 	var text strings.Builder
+	widths := columnWidths(rows)
 	for _, row := range rows {
 		pad := 0
 		for i, cell := range row {
 			text.WriteString(strings.Repeat(" ", pad))
 			text.WriteString(cell)
-			pad = widest(rows, i) - uniseg.StringWidth(cell) + columnGap
+			pad = widths[i] - uniseg.StringWidth(cell) + columnGap
 		}
 		text.WriteByte('\n')
 	}
@@ -50,34 +51,39 @@ func writeTable(w io.Writer, rows [][]string) error {
 	return err
 }
 
-// tableWidth is how wide a table of these rows is. There must be a row.
+// tableWidth is how wide a table of these rows is.
 func tableWidth(rows [][]string) int {
 	width := -columnGap
-	for i := range rows[0] {
-		width += widest(rows, i) + columnGap
+	for _, column := range columnWidths(rows) {
+		width += column + columnGap
 	}
 	return width
 }
 
-// widest is the width of the widest cell of a column.
-func widest(rows [][]string, column int) int {
-	width := 0
+// columnWidths is how wide the widest cell of each column is, its head included.
+func columnWidths(rows [][]string) []int {
+	var widths []int
 	for _, row := range rows {
-		width = max(width, uniseg.StringWidth(row[column]))
+		for i, cell := range row {
+			if i == len(widths) {
+				widths = append(widths, 0)
+			}
+			widths[i] = max(widths[i], uniseg.StringWidth(cell))
+		}
 	}
-	return width
+	return widths
 }
 
 // fit cuts cells of these columns, the first one first, until the table fits a terminal of this
 // width. Elsewhere, where the width is 0, it changes no cell. Other columns, such as an id that
-// somebody wants to copy, are never cut. There must be a row.
+// somebody wants to copy, are never cut.
 func fit(rows [][]string, width int, columns ...int) {
 	for _, column := range columns {
 		over := tableWidth(rows) - width
 		if width == 0 || over <= 0 {
 			return
 		}
-		most := max(minColumn, widest(rows, column)-over)
+		most := max(minColumn, columnWidths(rows)[column]-over)
 		for _, row := range rows {
 			row[column] = cutTo(row[column], most)
 		}

@@ -77,8 +77,13 @@ func report(cmd *cobra.Command, err error) error {
 		return nil
 	}
 	cmd.SilenceErrors = true
-	// The error may repeat an argument, and somebody may have typed a key in place of an id.
-	fmt.Fprintf(cmd.ErrOrStderr(), "Error: %s\n", token.Redact(err.Error()))
+	// The error may repeat an argument, and somebody may have typed a key in place of an id. It
+	// may also repeat what a server has said, and a terminal would obey it.
+	lines := strings.Split(token.Redact(err.Error()), "\n")
+	for i := range lines {
+		lines[i] = printable(lines[i])
+	}
+	fmt.Fprintf(cmd.ErrOrStderr(), "Error: %s\n", strings.Join(lines, "\n"))
 	var status int
 	if _, ok := errors.AsType[*usageError](err); ok {
 		status = exitUsage

@@ -26,6 +26,7 @@ import (
 	"github.com/lestrrat-go/jwx/v3/jwt"
 
 	"github.com/lumio-vision/caddy-system-keys/internal/nesting"
+	"github.com/lumio-vision/caddy-system-keys/store"
 )
 
 // ErrInvalid says that a token is not accepted. Any other error of [Verifier.Verify] says
@@ -49,7 +50,8 @@ const (
 type Claims struct {
 	// Subject identifies the person to the issuer. It is never empty.
 	Subject string
-	// Name is the person's name for display, and may be empty.
+	// Name is the person's name for display, and may be empty. It is as short and as
+	// harmless as a label: see [store.RepairLabel].
 	Name string
 	// Permissions are sorted, and each is there once.
 	Permissions []string
@@ -214,7 +216,7 @@ func (v *Verifier) claims(payload []byte) (*Claims, error) {
 	name, _ := claim(token, "name").(string)
 	return &Claims{
 		Subject:     subject,
-		Name:        name,
+		Name:        store.RepairLabel(name),
 		Permissions: permissions(claim(token, v.config.PermissionsClaim)),
 		IsSystem:    claim(token, v.config.SystemClaim) == true, // neither "true" nor 1
 	}, nil

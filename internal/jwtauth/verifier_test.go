@@ -287,6 +287,21 @@ func TestWhatClaimsSay(t *testing.T) {
 	}
 }
 
+// TestNamesAreAsLabels: the name goes to the audit log and to the page.
+func TestNamesAreAsLabels(t *testing.T) {
+	t.Parallel()
+	secret := []byte(strings.Repeat("s", 32))
+	v := newVerifier(t, config(secret, "HS256"))
+	for name, want := range map[string]string{
+		"Ada": "Ada", " Ada\x1b[2K\u202e\n": "Ada[2K", "\u2800": "", strings.Repeat("é", 5000): strings.Repeat("é", 100),
+	} {
+		token := sign(map[string]any{"alg": "HS256"}, with(map[string]any{"name": name}), withSecret(secret))
+		if claims, err := v.Verify(t.Context(), token); err != nil || claims.Name != want {
+			t.Errorf("%.20q became %+.50v, %v", name, claims, err)
+		}
+	}
+}
+
 // TestClaimsOfKeycloak: its roles are nested. A claim of the very name comes first, whatever it
 // is.
 func TestClaimsOfKeycloak(t *testing.T) {

@@ -10,6 +10,8 @@ package usage
 import (
 	"bytes"
 	"context"
+	"errors"
+	"fmt"
 	"log/slog"
 	"slices"
 	"sync"
@@ -55,28 +57,43 @@ type Recorder struct {
 	flushing       sync.Mutex
 	pending        map[store.ID]*store.Use // taken and not written yet; guarded by flushing
 	pendingDetails int
+	unreported     bool // something was written since the last report; guarded by flushing
 
 	worker *worker.Worker
 }
 
 // Start makes a recorder that flushes every interval until [Recorder.Close]. Report is called
-// after each write, unless it is nil.
+// after each write, unless it is nil. If it fails, it is called again by the next flush.
 func Start(sink Sink, interval time.Duration, logger *slog.Logger, report func(ctx context.Context) error) *Recorder {
 	r := &Recorder{
 		sink: sink, report: report,
 		byID: make(map[store.ID]*store.Use), pending: make(map[store.ID]*store.Use),
 	}
+	var unwritten bool // by the last warning
 	r.worker = worker.Start(worker.Work{
 		Turn:  r.Flush,
 		Every: interval,
 		Later: true,
 		Failing: func(err error) {
-			logger.Warn("last uses of keys are not written, they wait in memory", slog.Any("error", err))
+			if unwritten = !errors.Is(err, errUnreported); unwritten {
+				logger.Warn("last uses of keys are not written, they wait in memory", slog.Any("error", err))
+			} else {
+				logger.Warn("new networks of keys are not reported, last uses are written", slog.Any("error", err))
+			}
 		},
-		Recovered: func() { logger.Info("last uses of keys are written again") },
+		Recovered: func() {
+			if unwritten {
+				logger.Info("last uses of keys are written again")
+			} else {
+				logger.Info("new networks of keys are reported again")
+			}
+		},
 	})
 	return r
 }
+
+// errUnreported marks an error of the report. The uses are written by then.
+var errUnreported = errors.New("the uses are written, but not reported")
 
 // Mark makes a mark for a key. That of a nil recorder counts nothing.
 func (r *Recorder) Mark(id store.ID) *Mark { return &Mark{recorder: r, id: id} }
@@ -149,8 +166,8 @@ func (r *Recorder) Stats() Stats {
 	return s
 }
 
-// Flush writes every use that was noted so far. If the store fails, the next flush tries again.
-// Calls wait for each other. Requests do not wait for a write: the queue is exchanged under its
+// Flush writes every use that was noted so far, and reports. If the store fails, the next flush
+// tries again. Calls wait for each other. Requests do not wait for a write: the queue is exchanged under its
 // own lock.
 func (r *Recorder) Flush(ctx context.Context) error {
 	r.flushing.Lock()
@@ -175,27 +192,37 @@ func (r *Recorder) Flush(ctx context.Context) error {
 		r.add(use)
 	}
 	r.setPendingKeys(len(r.pending))
-	if len(r.pending) == 0 {
-		return nil
+	ctx, cancel := context.WithTimeout(ctx, flushTimeout)
+	defer cancel()
+	if len(r.pending) > 0 {
+		if err := r.write(ctx); err != nil {
+			return err
+		}
+		r.unreported = r.report != nil
 	}
+	if r.unreported {
+		if err := r.report(ctx); err != nil {
+			return fmt.Errorf("%w: %w", errUnreported, err)
+		}
+		r.unreported = false
+	}
+	return nil
+}
+
+// write writes what is pending.
+func (r *Recorder) write(ctx context.Context) error {
 	batch := make([]store.Use, 0, len(r.pending))
 	for _, use := range r.pending {
 		batch = append(batch, *use)
 	}
 	// Instances that lock rows in the same order cannot deadlock each other.
 	slices.SortFunc(batch, func(a, b store.Use) int { return bytes.Compare(a.ID[:], b.ID[:]) })
-
-	ctx, cancel := context.WithTimeout(ctx, flushTimeout)
-	defer cancel()
 	if err := r.sink.RecordUse(ctx, batch); err != nil {
 		return err
 	}
 	clear(r.pending)
 	r.pendingDetails = 0
 	r.setPendingKeys(0)
-	if r.report != nil {
-		return r.report(ctx)
-	}
 	return nil
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/netip"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -89,12 +90,16 @@ func (s *sink) at(id store.ID) time.Time {
 	return s.uses[id]
 }
 
-func start(t *testing.T, interval time.Duration) (*sink, *usage.Recorder) {
-	t.Helper()
-	s := &sink{
+func newSink() *sink {
+	return &sink{
 		uses: make(map[store.ID]time.Time), first: make(map[store.ID]time.Time), days: make(map[day]store.DayUse),
 		from: make(map[from]store.NetworkUse), asked: make(map[question]time.Time),
 	}
+}
+
+func start(t *testing.T, interval time.Duration) (*sink, *usage.Recorder) {
+	t.Helper()
+	s := newSink()
 	return s, usage.Start(s, interval, slog.New(slog.DiscardHandler), nil)
 }
 
@@ -110,6 +115,66 @@ func TestASingleUseIsWrittenAtTheEnd(t *testing.T) {
 	}
 	if !s.at(id).Equal(noon) {
 		t.Errorf("last use is %v", s.at(id))
+	}
+}
+
+// TestTheLogTellsAReportThatFailsFromAWrite, and a report that has failed is made again, although
+// nothing more is used.
+func TestTheLogTellsAReportThatFailsFromAWrite(t *testing.T) {
+	t.Parallel()
+	for _, writing := range []bool{false, true} {
+		var log lines
+		s, down := newSink(), errors.New("down")
+		var reports int // of the worker alone, and then of Close
+		report := func(context.Context) error {
+			if reports++; reports == 1 && !writing {
+				return down
+			}
+			return nil
+		}
+		want, again := "new networks of keys are not reported, last uses are written", "new networks of keys are reported again"
+		if writing {
+			s.setFail(down)
+			want, again = "last uses of keys are not written, they wait in memory", "last uses of keys are written again"
+		}
+		r := usage.Start(s, time.Millisecond, slog.New(slog.NewTextHandler(&log, nil)), report)
+		r.Mark(store.ID{1}).Use("", noon)
+		log.wait(t, want)
+		s.setFail(nil)
+		log.wait(t, again)
+		if err := r.Close(t.Context()); err != nil {
+			t.Error(err)
+		}
+		if n := strings.Count(log.String(), "level="); n != 2 {
+			t.Errorf("the log is\n%s", log.String())
+		}
+	}
+}
+
+// lines is a log that a test waits for.
+type lines struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (l *lines) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(p)
+}
+
+func (l *lines) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
+}
+
+func (l *lines) wait(t *testing.T, text string) {
+	t.Helper()
+	for end := time.Now().Add(10 * time.Second); !strings.Contains(l.String(), text); time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("there is no %q in the log\n%s", text, l.String())
+		}
 	}
 }
 

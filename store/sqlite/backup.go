@@ -13,8 +13,7 @@ import (
 // Backup copies the database, as it is at one moment, to a file that does not exist yet. Only
 // this user can read the file. Readers go on meanwhile, and so do writers of other processes. A
 // write by this Store waits, since the copy needs its one connection that writes. The copy is
-// checked and synced to disk before it gets its name, so a file of that name is whole. It can be
-// there after an error too: the last step syncs the folder.
+// checked and synced to disk before it gets its name. After an error there is no file.
 //
 // The folder of the file must allow hard links. The error is [fs.ErrExist] if the file exists,
 // and [store.ErrReplaced] if the database was replaced.
@@ -39,7 +38,12 @@ func (s *Store) copyTo(ctx context.Context, file string) (err error) {
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, os.Remove(part.Name())) }()
+	named := false
+	defer func() {
+		if err = errors.Join(err, os.Remove(part.Name())); err != nil && named {
+			err = errors.Join(err, os.Remove(file))
+		}
+	}()
 	// The writer's connection can VACUUM, and takes no lock that a writer of another process
 	// waits for.
 	_, err = s.writer.ExecContext(ctx, "VACUUM INTO ?", part.Name())
@@ -49,6 +53,7 @@ func (s *Store) copyTo(ctx context.Context, file string) (err error) {
 	}
 	if err = errors.Join(err, part.Close()); err == nil {
 		err = os.Link(part.Name(), file) // unlike Rename, it replaces nothing
+		named = err == nil
 	}
 	if err != nil {
 		return err
