@@ -88,7 +88,7 @@ func TestTextIsCutBetweenCharacters(t *testing.T) {
 			t.Errorf("%q cut to %d columns is %q, want %q", c.text, c.width, got, c.want)
 		}
 	}
-	if got := printable("a\x1b[31mb\u202ec"); got != "a�[31mb�c" {
+	if got := printable("a\x1b[31mb\u202ec\u00a0d"); got != "a�[31mb�c\u00a0d" {
 		t.Errorf("printable gave %q", got)
 	}
 }
