@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
@@ -32,22 +31,5 @@ func TestATableOfRecordsEndsWhereAPartIsFull(t *testing.T) {
 				t.Errorf("%d records at the width %d are %d lines", n, width, lines)
 			}
 		}
-	}
-}
-
-// TestALongTableIsWrittenAtOnce: the widths are computed once, and not for each cell.
-func TestALongTableIsWrittenAtOnce(t *testing.T) {
-	t.Parallel()
-	rows := make([][]string, 3_000)
-	for i := range rows {
-		rows[i] = []string{fmt.Sprint(i), "a label of a usual length", "bots:read,bots:write", "—"}
-	}
-	began := time.Now()
-	var out bytes.Buffer
-	if err := writeTable(&out, rows); err != nil {
-		t.Fatal(err)
-	}
-	if took := time.Since(began); took > 3*time.Second {
-		t.Errorf("it took %s", took)
 	}
 }
