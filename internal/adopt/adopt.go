@@ -7,7 +7,7 @@
 // string against it, as it does for every key. This package does not know the caller.
 //
 // All work is bounded apart from that for minted keys. If a bound is met, or if it is not
-// known yet whose a string is, the answer is [ErrLater] and never [ErrNotFound].
+// known yet whose a string is, the answer is a [LaterError] and never [ErrNotFound].
 package adopt
 
 import (
@@ -21,7 +21,9 @@ import (
 	"golang.org/x/sync/semaphore"
 	"golang.org/x/time/rate"
 
+	"github.com/lumio-vision/caddy-system-keys/internal/hashing"
 	"github.com/lumio-vision/caddy-system-keys/internal/lru"
+	"github.com/lumio-vision/caddy-system-keys/internal/observe"
 	"github.com/lumio-vision/caddy-system-keys/internal/token"
 	"github.com/lumio-vision/caddy-system-keys/internal/worker"
 	"github.com/lumio-vision/caddy-system-keys/store"
@@ -50,12 +52,8 @@ const (
 	negativeTTL  = time.Minute
 )
 
-var (
-	// ErrNotFound says that a string is nobody's key.
-	ErrNotFound = errors.New("no key of another service")
-	// ErrLater matches every [LaterError].
-	ErrLater = errors.New("a key that was not minted here cannot be found now")
-)
+// ErrNotFound says that a string is nobody's key.
+var ErrNotFound = errors.New("no key of another service")
 
 // LaterError says that it is not known now whose a string is.
 type LaterError struct {
@@ -63,36 +61,15 @@ type LaterError struct {
 	Why        string
 }
 
-func (e *LaterError) Error() string { return ErrLater.Error() + ": " + e.Why }
-
-// Is makes every LaterError match [ErrLater].
-func (*LaterError) Is(target error) bool { return target == ErrLater }
-
-// Outcome is where the row of a string was found, or why it was not: nobody has the
-// string, it is searched for still, a bound was met, or the store did not answer.
-type Outcome string
-
-// The outcomes, of one request each.
-const (
-	OutcomeMemory  Outcome = "memory"
-	OutcomeIndex   Outcome = "index"
-	OutcomeSearch  Outcome = "search"
-	OutcomeNone    Outcome = "none"
-	OutcomeWaiting Outcome = "waiting"
-	OutcomeBusy    Outcome = "busy"
-	OutcomeFailed  Outcome = "failed"
-)
-
-// Outcomes are all of them.
-func Outcomes() []Outcome {
-	return []Outcome{OutcomeMemory, OutcomeIndex, OutcomeSearch, OutcomeNone, OutcomeWaiting, OutcomeBusy, OutcomeFailed}
+func (e *LaterError) Error() string {
+	return "a key that was not minted here cannot be found now: " + e.Why
 }
 
 // Match is the row that a string may belong to.
 type Match struct {
 	ID store.ID
 	// Outcome is set in any case, unless the client went away.
-	Outcome Outcome
+	Outcome observe.Outcome
 }
 
 // Config is what a [Finder] is made of. All of it is required, and a secret at least.
@@ -113,7 +90,7 @@ type Finder struct {
 	config  Config
 	eras    [][32]byte // of the secrets
 	lookups *rate.Limiter
-	budget  *rate.Limiter // of the microseconds that searches take
+	share   *hashing.Share // what searches may take of a processor
 	reading *semaphore.Weighted
 	queue   *semaphore.Weighted // of strings for the slot
 	slot    *semaphore.Weighted // for the search that runs
@@ -147,7 +124,7 @@ func New(config Config) *Finder {
 		config:   config,
 		eras:     token.ForeignEras(config.Secrets),
 		lookups:  rate.NewLimiter(lookupsPerSecond, lookupsPerSecond),
-		budget:   newBudget(config.Processors),
+		share:    hashing.NewShare(config.Processors),
 		reading:  semaphore.NewWeighted(lookupsAtOnce),
 		queue:    semaphore.NewWeighted(maxSearches),
 		slot:     semaphore.NewWeighted(1),
@@ -189,14 +166,14 @@ func (f *Finder) Close() {
 // before is kept, in case the row comes back.
 func (f *Finder) Find(ctx context.Context, key string, digest [32]byte, refused store.ID) (Match, error) {
 	if row, ok := f.found.Get(digest); ok && row.ID != refused {
-		return Match{row.ID, OutcomeMemory}, nil
+		return Match{row.ID, observe.OutcomeMemory}, nil
 	}
 	l, m, err := f.start(key, digest)
 	if l == nil {
 		return m, err
 	}
 	if !f.waiters.TryAcquire(1) {
-		return Match{Outcome: OutcomeBusy}, &LaterError{time.Second, "too many wait"}
+		return Match{Outcome: observe.OutcomeBusy}, &LaterError{time.Second, "too many wait"}
 	}
 	defer f.waiters.Release(1)
 	timer := time.NewTimer(maxWait)
@@ -205,9 +182,9 @@ func (f *Finder) Find(ctx context.Context, key string, digest [32]byte, refused 
 	case <-l.done:
 		return l.match, l.err
 	case <-timer.C:
-		return Match{Outcome: OutcomeWaiting}, &LaterError{maxWait, "it is searched for"}
+		return Match{Outcome: observe.OutcomeWaiting}, &LaterError{maxWait, "it is searched for"}
 	case <-f.ctx.Done():
-		return Match{Outcome: OutcomeFailed}, store.ErrClosed
+		return Match{Outcome: observe.OutcomeFailed}, store.ErrClosed
 	case <-ctx.Done():
 		return Match{}, ctx.Err()
 	}

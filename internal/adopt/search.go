@@ -8,8 +8,7 @@ import (
 	"slices"
 	"time"
 
-	"golang.org/x/time/rate"
-
+	"github.com/lumio-vision/caddy-system-keys/internal/observe"
 	"github.com/lumio-vision/caddy-system-keys/internal/phc"
 	"github.com/lumio-vision/caddy-system-keys/internal/token"
 	"github.com/lumio-vision/caddy-system-keys/store"
@@ -40,9 +39,9 @@ func (f *Finder) start(key string, digest [32]byte) (*lookup, Match, error) {
 	case l != nil:
 		return l, Match{}, nil
 	case f.ctx.Err() != nil:
-		return nil, Match{Outcome: OutcomeFailed}, store.ErrClosed
+		return nil, Match{Outcome: observe.OutcomeFailed}, store.ErrClosed
 	case len(f.underWay) >= maxUnderWay, !f.lookups.AllowN(now, 1):
-		return nil, Match{Outcome: OutcomeBusy}, &LaterError{time.Second, "too many strings that were not minted here"}
+		return nil, Match{Outcome: observe.OutcomeBusy}, &LaterError{time.Second, "too many strings that were not minted here"}
 	}
 	l = &lookup{done: make(chan struct{})}
 	f.underWay[digest] = l
@@ -57,7 +56,7 @@ func (f *Finder) run(l *lookup, key string, digest [32]byte) {
 		l.match, l.err = f.search(key, digest)
 	}
 	if l.match.Outcome == "" { // the error says nothing of the string
-		l.match.Outcome, l.err = OutcomeFailed, fmt.Errorf("look for a key that was not minted here: %w", l.err)
+		l.match.Outcome, l.err = observe.OutcomeFailed, fmt.Errorf("look for a key that was not minted here: %w", l.err)
 	}
 	f.mu.Lock()
 	delete(f.underWay, digest)
@@ -83,7 +82,7 @@ func (f *Finder) indexed(key string, digest [32]byte) (Match, error) {
 		row.Hash = ""
 	}
 	f.remember(digest, row)
-	return Match{row.ID, OutcomeIndex}, nil
+	return Match{row.ID, observe.OutcomeIndex}, nil
 }
 
 // search tries the string against every candidate. The candidates are read after the
@@ -91,7 +90,7 @@ func (f *Finder) indexed(key string, digest [32]byte) (Match, error) {
 // nobody's before still is if there is no new candidate.
 func (f *Finder) search(key string, digest [32]byte) (Match, error) {
 	if !f.queue.TryAcquire(1) {
-		return Match{Outcome: OutcomeBusy}, &LaterError{maxWait, "too many are searched for"}
+		return Match{Outcome: observe.OutcomeBusy}, &LaterError{maxWait, "too many are searched for"}
 	}
 	defer f.queue.Release(1)
 	if err := f.slot.Acquire(f.ctx, 1); err != nil {
@@ -110,7 +109,7 @@ func (f *Finder) search(key string, digest [32]byte) (Match, error) {
 		if err != nil { // the hash is nobody's
 			continue
 		}
-		if err := f.budget.Wait(f.ctx); err != nil {
+		if err := f.share.Wait(f.ctx); err != nil {
 			return Match{}, err
 		}
 		if f.fits(hashed, key) {
@@ -118,7 +117,7 @@ func (f *Finder) search(key string, digest [32]byte) (Match, error) {
 			f.remember(digest, c)
 			f.config.Logger.Info("a key of another service was found",
 				slog.String("key_id", c.ID.String()), slog.Int("tried", i+1), slog.Int64("candidates_left", f.counted.Add(-1)))
-			return Match{c.ID, OutcomeSearch}, nil
+			return Match{c.ID, observe.OutcomeSearch}, nil
 		}
 	}
 	// Another instance may have found the row between our look at the index and the list,
@@ -132,7 +131,7 @@ func (f *Finder) search(key string, digest [32]byte) (Match, error) {
 // list reads the candidates. A new candidate may be the row of any string, so all of them
 // are looked for again.
 func (f *Finder) list() ([]store.Candidate, error) {
-	if err := f.budget.Wait(f.ctx); err != nil {
+	if err := f.share.Wait(f.ctx); err != nil {
 		return nil, err
 	}
 	candidates, total, err := f.unadopted(MaxCandidates)
@@ -166,7 +165,7 @@ func (f *Finder) tellFaults(candidates []store.Candidate, total int) {
 
 // unadopted reads candidates, and how many there are.
 func (f *Finder) unadopted(limit int) ([]store.Candidate, int, error) {
-	defer f.spend(time.Now()) //nolint:forbidigo // the budget waits by the real clock
+	defer f.share.Spend(time.Now()) //nolint:forbidigo // the share waits by the real clock
 	ctx, cancel := context.WithTimeout(f.ctx, 5*storeTimeout)
 	defer cancel()
 	candidates, total, err := f.config.Store.Unadopted(ctx, f.eras, f.config.Now(), limit)
@@ -178,7 +177,7 @@ func (f *Finder) unadopted(limit int) ([]store.Candidate, int, error) {
 
 // fits reports whether the string belongs to the hash.
 func (f *Finder) fits(hashed *phc.Hashed, key string) bool {
-	defer f.spend(time.Now()) //nolint:forbidigo // the budget waits by the real clock
+	defer f.share.Spend(time.Now()) //nolint:forbidigo // the share waits by the real clock
 	f.runs.Add(1)
 	return hashed.Verify(key)
 }
@@ -203,9 +202,9 @@ func (f *Finder) conclude(digest [32]byte) (Match, error) {
 // caller holds the lock.
 func (f *Finder) nobody() (Match, error) {
 	if f.tooMany {
-		return Match{Outcome: OutcomeBusy}, &LaterError{negativeTTL, "there are too many candidates"}
+		return Match{Outcome: observe.OutcomeBusy}, &LaterError{negativeTTL, "there are too many candidates"}
 	}
-	return Match{Outcome: OutcomeNone}, ErrNotFound
+	return Match{Outcome: observe.OutcomeNone}, ErrNotFound
 }
 
 // enter makes the entry by which a row is found next time, by every instance.
@@ -218,24 +217,4 @@ func (f *Finder) enter(ctx context.Context, key string, row store.Candidate) {
 		f.config.Logger.Warn("key of another service not entered, it will be searched for again",
 			slog.String("key_id", row.ID.String()), slog.Any("error", err))
 	}
-}
-
-// newBudget is the time that searches may take, in microseconds: so much at once, and a
-// share of one processor from then on. A computation holds a processor for some twenty
-// milliseconds. If there is no other processor everybody waits for it, so searches have to
-// be rare there.
-func newBudget(processors int) *rate.Limiter {
-	burst, share := 30*time.Second, 0.25
-	if processors == 1 {
-		burst, share = 3*time.Second, 0.02
-	}
-	return rate.NewLimiter(rate.Limit(share*1e6), int(burst.Microseconds()))
-}
-
-// spend takes from the budget what has passed since then. This is known when a piece of
-// work is done, so the budget may be overdrawn by one piece. The time is that of the clock:
-// if the processors are busy a computation takes longer, and searches become rarer.
-func (f *Finder) spend(began time.Time) {
-	now := time.Now() //nolint:forbidigo // the budget waits by the real clock
-	f.budget.ReserveN(now, min(int(now.Sub(began).Microseconds()), f.budget.Burst()))
 }

@@ -9,7 +9,6 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/lumio-vision/caddy-system-keys/internal/adopt"
 	"github.com/lumio-vision/caddy-system-keys/internal/gate"
 	"github.com/lumio-vision/caddy-system-keys/internal/observe"
 )
@@ -26,7 +25,7 @@ type Metrics struct {
 	decisions     map[gate.Reason]prometheus.Counter
 	cuts          map[Cut]prometheus.Counter
 	verifications map[observe.Path]prometheus.Observer
-	adoptions     map[adopt.Outcome]prometheus.Counter
+	adoptions     map[observe.Outcome]prometheus.Counter
 	revocations   prometheus.Histogram
 	store, redis  *prometheus.HistogramVec
 
@@ -79,7 +78,7 @@ func New(now func() time.Time, current func() (State, bool)) *Metrics {
 		decisions:     make(map[gate.Reason]prometheus.Counter),
 		cuts:          make(map[Cut]prometheus.Counter),
 		verifications: make(map[observe.Path]prometheus.Observer),
-		adoptions:     make(map[adopt.Outcome]prometheus.Counter),
+		adoptions:     make(map[observe.Outcome]prometheus.Counter),
 	}
 	decisions := counters("decisions_total",
 		"Requests that system_key_auth, or the provider system_key, has decided on, by result and reason.", "result", "reason")
@@ -105,7 +104,7 @@ func New(now func() time.Time, current func() (State, bool)) *Metrics {
 		"With adopt_keys, requests with a string that was not minted here, by where its key was found (memory, index, search), or why not: "+
 			"there is none, it is searched for still (waiting), a bound was met (busy), or the store did not answer (failed).",
 		"outcome")
-	for _, outcome := range adopt.Outcomes() {
+	for _, outcome := range observe.Outcomes() {
 		m.adoptions[outcome] = adoptions.WithLabelValues(string(outcome))
 	}
 	m.revocations = prometheus.NewHistogram(prometheus.HistogramOpts{
@@ -167,7 +166,7 @@ func (m *Metrics) Verified(path observe.Path, took time.Duration) {
 }
 
 // Adopted implements [observe.Meter].
-func (m *Metrics) Adopted(outcome string) { m.adoptions[adopt.Outcome(outcome)].Inc() }
+func (m *Metrics) Adopted(outcome observe.Outcome) { m.adoptions[outcome].Inc() }
 
 // StoreCalled implements [observe.Meter].
 func (m *Metrics) StoreCalled(operation string, result observe.Result, took time.Duration) {

@@ -74,6 +74,27 @@ const (
 // Paths returns every [Path].
 func Paths() []Path { return []Path{PathMemory, PathRow, PathProof, PathArgon2id} }
 
+// Outcome is where the row of a string was found that this system did not mint, or why it was
+// not: nobody has the string, it is searched for still, a bound was met, or the store did not
+// answer. There is one for each request.
+type Outcome string
+
+// The outcomes.
+const (
+	OutcomeMemory  Outcome = "memory"
+	OutcomeIndex   Outcome = "index"
+	OutcomeSearch  Outcome = "search"
+	OutcomeNone    Outcome = "none"
+	OutcomeWaiting Outcome = "waiting"
+	OutcomeBusy    Outcome = "busy"
+	OutcomeFailed  Outcome = "failed"
+)
+
+// Outcomes returns every [Outcome].
+func Outcomes() []Outcome {
+	return []Outcome{OutcomeMemory, OutcomeIndex, OutcomeSearch, OutcomeNone, OutcomeWaiting, OutcomeBusy, OutcomeFailed}
+}
+
 // Meter counts and times what happened. The operations are constants of the drivers. Many
 // goroutines call a meter at the same time, and its methods must not block.
 type Meter interface {
@@ -83,8 +104,8 @@ type Meter interface {
 	// Verified is called when it is known whether a key is good.
 	Verified(path Path, took time.Duration)
 	// Adopted is called for a string that this system did not mint, if keys of other
-	// services are adopted. The outcome is one of package adopt.
-	Adopted(outcome string)
+	// services are adopted.
+	Adopted(outcome Outcome)
 }
 
 // Unmetered is the [Meter] that counts nothing.
@@ -100,4 +121,4 @@ func (Unmetered) RedisCalled(string, Result, time.Duration) {}
 func (Unmetered) Verified(Path, time.Duration) {}
 
 // Adopted implements [Meter].
-func (Unmetered) Adopted(string) {}
+func (Unmetered) Adopted(Outcome) {}

@@ -85,7 +85,7 @@ func (v *Verifier) adopt(ctx context.Context, key, client string, request *coher
 		}
 		reason, ok := errors.AsType[Reason](err)
 		if !ok || reason == ReasonExpired || refused != (store.ID{}) {
-			v.config.Meter.Adopted(string(match.Outcome))
+			v.config.Meter.Adopted(match.Outcome)
 			return p.id, identity, err
 		}
 		refusal = reason // The row that was found is not that of the string any more. Another one may be.
@@ -94,11 +94,11 @@ func (v *Verifier) adopt(ctx context.Context, key, client string, request *coher
 
 // notFound is the answer for a string that no row was found for. The reason is for a
 // string that is nobody's key.
-func (v *Verifier) notFound(outcome adopt.Outcome, err error, reason Reason) error {
+func (v *Verifier) notFound(outcome observe.Outcome, err error, reason Reason) error {
 	if outcome == "" { // the client went away
 		return err
 	}
-	v.config.Meter.Adopted(string(outcome))
+	v.config.Meter.Adopted(outcome)
 	if errors.Is(err, adopt.ErrNotFound) {
 		return reason
 	}

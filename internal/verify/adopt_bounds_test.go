@@ -8,7 +8,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/lumio-vision/caddy-system-keys/internal/adopt"
+	"github.com/lumio-vision/caddy-system-keys/internal/observe"
 	"github.com/lumio-vision/caddy-system-keys/internal/verify"
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
@@ -31,7 +31,7 @@ func TestAFloodOfUnmintedKeysIsBounded(t *testing.T) {
 	before := f.verifier.Stats()
 	for i := range strings {
 		_, err := f.verifier.Verify(t.Context(), fmt.Sprintf("lm_sys_flood-%d", i))
-		if !errors.Is(err, verify.ErrInvalidToken) && !errors.Is(err, adopt.ErrLater) {
+		if !errors.Is(err, verify.ErrInvalidToken) && !later(err) {
 			t.Fatalf("string %d: %v", i, err)
 		}
 		mustVerify(t, f, shapes[0])
@@ -44,7 +44,7 @@ func TestAFloodOfUnmintedKeysIsBounded(t *testing.T) {
 	if x.reads > 2*lookups { // before and after a search
 		t.Errorf("the index was read %d times", x.reads)
 	}
-	if n := m.outcomes()[adopt.OutcomeBusy]; n < strings-lookups {
+	if n := m.outcomes()[observe.OutcomeBusy]; n < strings-lookups {
 		t.Errorf("%d strings were refused by a bound", n)
 	}
 }
@@ -62,7 +62,7 @@ func TestASearchGoesOnWithoutItsRequest(t *testing.T) {
 		for range 2 {
 			_, err := f.verifier.Verify(t.Context(), shapes[0])
 			unavailable, ok := errors.AsType[*verify.UnavailableError](err)
-			if !ok || !errors.Is(err, adopt.ErrLater) || unavailable.Reason != verify.ReasonAdoption || unavailable.RetryAfter != 2*time.Second {
+			if !ok || !later(err) || unavailable.Reason != verify.ReasonAdoption || unavailable.RetryAfter != 2*time.Second {
 				t.Errorf("while it is searched for: %v", err)
 			}
 		}
@@ -107,7 +107,7 @@ func TestTheQueueOfSearchesIsBounded(t *testing.T) {
 			t.Errorf("%d of %d were refused at once", busy, cap(answers))
 		}
 		for len(answers) > 0 {
-			if err := <-answers; !errors.Is(err, adopt.ErrLater) {
+			if err := <-answers; !later(err) {
 				t.Error(err)
 			}
 		}

@@ -11,6 +11,7 @@ import (
 	"github.com/lumio-vision/caddy-system-keys/internal/adopt"
 	"github.com/lumio-vision/caddy-system-keys/internal/coherence"
 	"github.com/lumio-vision/caddy-system-keys/internal/hashing"
+	"github.com/lumio-vision/caddy-system-keys/internal/observe"
 	"github.com/lumio-vision/caddy-system-keys/internal/phc"
 	"github.com/lumio-vision/caddy-system-keys/internal/verify"
 	"github.com/lumio-vision/caddy-system-keys/store"
@@ -45,7 +46,7 @@ func TestKeysOfAnotherServiceAreSearchedForOnce(t *testing.T) {
 	if stats := f.verifier.Stats(); stats.Argon2Runs != 8 || x.reads != 4 {
 		t.Errorf("%d computations and %d reads of the index, want 8 and 4", stats.Argon2Runs, x.reads)
 	}
-	want := map[adopt.Outcome]int{adopt.OutcomeSearch: 4, adopt.OutcomeMemory: 8}
+	want := map[observe.Outcome]int{observe.OutcomeSearch: 4, observe.OutcomeMemory: 8}
 	if diff := cmp.Diff(want, m.outcomes()); diff != "" {
 		t.Errorf("outcomes (-want +got):\n%s", diff)
 	}
@@ -243,7 +244,7 @@ func TestWhereThereAreTooManyCandidatesNoneIsRefusedAsUnknown(t *testing.T) {
 	for range 2 {
 		err := f.settled(t, shapes[0])
 		unavailable, ok := errors.AsType[*verify.UnavailableError](err)
-		if !ok || !errors.Is(err, adopt.ErrLater) || unavailable.RetryAfter != nobodyTTL {
+		if !ok || !later(err) || unavailable.RetryAfter != nobodyTTL {
 			t.Errorf("got %v", err)
 		}
 	}

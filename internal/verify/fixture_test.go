@@ -3,6 +3,7 @@ package verify_test
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"log/slog"
 	"sync"
 	"sync/atomic"
@@ -268,4 +269,10 @@ func (p *proofs) each(change func(address string, value []byte) []byte) {
 	for address, value := range p.values {
 		p.values[address] = change(address, value)
 	}
+}
+
+// later reports whether it is not known now whose a string is.
+func later(err error) bool {
+	_, ok := errors.AsType[*adopt.LaterError](err)
+	return ok
 }

@@ -8,7 +8,6 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/lumio-vision/caddy-system-keys/internal/adopt"
 	"github.com/lumio-vision/caddy-system-keys/internal/observe"
 	"github.com/lumio-vision/caddy-system-keys/internal/verify"
 )
@@ -19,7 +18,7 @@ type meter struct {
 
 	mu    sync.Mutex
 	calls map[observe.Path]int
-	found map[adopt.Outcome]int
+	found map[observe.Outcome]int
 	last  time.Duration
 }
 
@@ -33,17 +32,17 @@ func (m *meter) Verified(path observe.Path, took time.Duration) {
 	m.last = took
 }
 
-func (m *meter) Adopted(outcome string) {
+func (m *meter) Adopted(outcome observe.Outcome) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.found == nil {
-		m.found = make(map[adopt.Outcome]int)
+		m.found = make(map[observe.Outcome]int)
 	}
-	m.found[adopt.Outcome(outcome)]++
+	m.found[outcome]++
 }
 
 // outcomes returns what it was told of adoption since it was asked last.
-func (m *meter) outcomes() map[adopt.Outcome]int {
+func (m *meter) outcomes() map[observe.Outcome]int {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	found := maps.Clone(m.found)

@@ -160,7 +160,7 @@ func TestASearchForAMovedRowIsTriedAgain(t *testing.T) {
 		"the lookups are used up": func(t *testing.T, f *fixture, _ *index) {
 			t.Helper()
 			var err error
-			for i := 0; !errors.Is(err, adopt.ErrLater); i++ {
+			for i := 0; !later(err); i++ {
 				_, err = f.verifier.Verify(t.Context(), fmt.Sprintf("lm_sys_flood-%d", i))
 			}
 		},
@@ -212,7 +212,7 @@ func TestAMovedRowAmongTooManyIsNotRefusedAsUnknown(t *testing.T) {
 	for range 5 { // whether or not the old row is looked at
 		_, err := f.verifier.Verify(t.Context(), key)
 		unavailable, ok := errors.AsType[*verify.UnavailableError](err)
-		if !ok || !errors.Is(err, adopt.ErrLater) || unavailable.RetryAfter != nobodyTTL {
+		if !ok || !later(err) || unavailable.RetryAfter != nobodyTTL {
 			t.Fatalf("got %v", err)
 		}
 		f.clock.advance(negativesTTL)

@@ -1,4 +1,4 @@
-package adopt
+package hashing
 
 import (
 	"context"
@@ -11,16 +11,16 @@ import (
 func TestSearchesSpendAQuarterOfAProcessor(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		f := &Finder{budget: newBudget(2)}
+		s := NewShare(2)
 		work := func(took time.Duration) (waited time.Duration) {
 			t.Helper()
 			asked := time.Now()
-			if err := f.budget.Wait(t.Context()); err != nil {
+			if err := s.Wait(t.Context()); err != nil {
 				t.Fatal(err)
 			}
 			began := time.Now()
 			time.Sleep(took)
-			f.spend(began)
+			s.Spend(began)
 			return began.Sub(asked)
 		}
 		if waited := work(30 * time.Second); waited != 0 {
@@ -43,12 +43,12 @@ func TestSearchesSpendAQuarterOfAProcessor(t *testing.T) {
 		}
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
-		if err := f.budget.Wait(ctx); !errors.Is(err, context.Canceled) {
+		if err := s.Wait(ctx); !errors.Is(err, context.Canceled) {
 			t.Errorf("Wait = %v", err)
 		}
 	})
-	one, more := newBudget(1), newBudget(64)
-	if one.Limit() > 0.02e6 || more.Limit() != newBudget(2).Limit() || more.Burst() != newBudget(2).Burst() {
+	one, two, more := NewShare(1).left, NewShare(2).left, NewShare(64).left
+	if one.Limit() > 0.02e6 || more.Limit() != two.Limit() || more.Burst() != two.Burst() {
 		t.Errorf("one processor gives %v, many give %v", one.Limit(), more.Limit())
 	}
 }
