@@ -308,7 +308,7 @@ func TestMain(m *testing.M) {
 	_ = os.Setenv("XDG_DATA_HOME", home)
 	_ = os.Setenv("XDG_CONFIG_HOME", home)
 	flag.Parse()
-	if flag.Lookup("test.run").Value.String() == "" {
+	if flag.Lookup("test.run").Value.String()+flag.Lookup("test.list").Value.String() == "" {
 		go func() { _, _ = unraced() }() // takes up to a minute, and the first tests do not need it
 	}
 	status := m.Run()

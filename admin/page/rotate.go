@@ -106,8 +106,11 @@ func (p *Page) rotateKey(w http.ResponseWriter, r *http.Request, x *exchange) er
 	reveal := ui.Reveal{Label: rotation.Key.Label, Key: rotation.Plain, URL: p.siteURL(r), Old: rotation.Old, Grace: form.Grace}
 	if rotation.Ended != nil { // the old key, or a successor of before that nobody has used
 		// The new key must be shown, whatever becomes of the wait.
-		if ended, _ := patiently(r, rotation.Ended); form.Now {
+		switch ended, _ := patiently(r, rotation.Ended); {
+		case form.Now:
 			reveal.Ended = &ended
+		case !ended.Done:
+			reveal.Unused = &ended
 		}
 	}
 	p.render(w, r, x, http.StatusCreated, reveal)

@@ -2,6 +2,7 @@ package page_test
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"regexp"
 	"strings"
@@ -130,11 +131,15 @@ func TestAKeyIsRotatedAtOnceOnThePage(t *testing.T) {
 // waits is a revoker that counts the waits for keys that have ended.
 type waits struct {
 	admin.Revoker
-	keys atomic.Int64
+	keys  atomic.Int64
+	fails atomic.Bool
 }
 
 func (w *waits) Wait(ctx context.Context, keys []store.ID, committed time.Time, watch func(coherence.Report)) (coherence.Report, error) {
 	w.keys.Add(int64(len(keys)))
+	if w.fails.Load() {
+		return coherence.Report{}, errors.New("a failover may have undone it")
+	}
 	return w.Revoker.Wait(ctx, keys, committed, watch)
 }
 
@@ -157,4 +162,7 @@ func TestAnUnusedSuccessorHasEndedWhenThePageShowsTheNext(t *testing.T) {
 			t.Errorf("after %d rotations the page has waited for %d keys", ended+1, got)
 		}
 	}
+	counted.fails.Store(true)
+	v.Post(do, "nonce", v.Get(ask).Nonce(t, do), "deadline", "7d", "grace", "1h").
+		Is(t, "the answer to a wait that fails", http.StatusCreated, "An earlier successor of this key, which nobody has used, is ending")
 }

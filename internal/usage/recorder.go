@@ -18,6 +18,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/time/rate"
+
 	"github.com/lumio-vision/caddy-system-keys/internal/worker"
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
@@ -69,25 +71,26 @@ func Start(sink Sink, interval time.Duration, logger *slog.Logger, report func(c
 		sink: sink, report: report,
 		byID: make(map[store.ID]*store.Use), pending: make(map[store.ID]*store.Use),
 	}
-	var unwritten bool // by the last warning
+	unreported := rate.Sometimes{First: 1, Interval: time.Minute}
 	r.worker = worker.Start(worker.Work{
-		Turn:  r.Flush,
+		// A report that fails is no failure of the worker, which would not wake for the first
+		// use of a successor then.
+		Turn: func(ctx context.Context) error {
+			err := r.Flush(ctx)
+			if !errors.Is(err, errUnreported) {
+				return err
+			}
+			unreported.Do(func() {
+				logger.Warn("new networks of keys are not reported, last uses are written", slog.Any("error", err))
+			})
+			return nil
+		},
 		Every: interval,
 		Later: true,
 		Failing: func(err error) {
-			if unwritten = !errors.Is(err, errUnreported); unwritten {
-				logger.Warn("last uses of keys are not written, they wait in memory", slog.Any("error", err))
-			} else {
-				logger.Warn("new networks of keys are not reported, last uses are written", slog.Any("error", err))
-			}
+			logger.Warn("last uses of keys are not written, they wait in memory", slog.Any("error", err))
 		},
-		Recovered: func() {
-			if unwritten {
-				logger.Info("last uses of keys are written again")
-			} else {
-				logger.Info("new networks of keys are reported again")
-			}
-		},
+		Recovered: func() { logger.Info("last uses of keys are written again") },
 	})
 	return r
 }

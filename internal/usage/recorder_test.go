@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -118,36 +119,56 @@ func TestASingleUseIsWrittenAtTheEnd(t *testing.T) {
 	}
 }
 
-// TestTheLogTellsAReportThatFailsFromAWrite, and a report that has failed is made again, although
-// nothing more is used.
-func TestTheLogTellsAReportThatFailsFromAWrite(t *testing.T) {
+// TestAReportThatFailsIsToldAndHoldsUpNoWrite: the first use of a successor is written at once,
+// whether reports succeed or not, and a report that has failed is made again.
+func TestAReportThatFailsIsToldAndHoldsUpNoWrite(t *testing.T) {
 	t.Parallel()
-	for _, writing := range []bool{false, true} {
-		var log lines
-		s, down := newSink(), errors.New("down")
-		var reports int // of the worker alone, and then of Close
-		report := func(context.Context) error {
-			if reports++; reports == 1 && !writing {
-				return down
+	var log lines
+	s := newSink()
+	var fails atomic.Bool
+	fails.Store(true)
+	var reports atomic.Int64
+	r := usage.Start(s, time.Hour, slog.New(slog.NewTextHandler(&log, nil)), func(context.Context) error {
+		reports.Add(1)
+		if fails.Load() {
+			return errors.New("down")
+		}
+		return nil
+	})
+	for n := range byte(3) {
+		mark := r.Mark(store.ID{n})
+		mark.Hurry()
+		mark.Use("", noon)
+		for began := time.Now(); !s.at(store.ID{n}).Equal(noon) || reports.Load() <= int64(n); time.Sleep(time.Millisecond) {
+			if time.Since(began) > time.Minute {
+				t.Fatalf("use %d is not written and reported", n)
 			}
-			return nil
 		}
-		want, again := "new networks of keys are not reported, last uses are written", "new networks of keys are reported again"
-		if writing {
-			s.setFail(down)
-			want, again = "last uses of keys are not written, they wait in memory", "last uses of keys are written again"
-		}
-		r := usage.Start(s, time.Millisecond, slog.New(slog.NewTextHandler(&log, nil)), report)
-		r.Mark(store.ID{1}).Use("", noon)
-		log.wait(t, want)
-		s.setFail(nil)
-		log.wait(t, again)
-		if err := r.Close(t.Context()); err != nil {
-			t.Error(err)
-		}
-		if n := strings.Count(log.String(), "level="); n != 2 {
-			t.Errorf("the log is\n%s", log.String())
-		}
+	}
+	log.wait(t, "new networks of keys are not reported, last uses are written")
+	if n := strings.Count(log.String(), "level="); n != 1 {
+		t.Errorf("the log is\n%s", log.String())
+	}
+	fails.Store(false)
+	before := reports.Load()
+	if err := r.Close(t.Context()); err != nil || reports.Load() != before+1 {
+		t.Errorf("Close = %v after %d reports, want one more than %d", err, reports.Load(), before)
+	}
+}
+
+// TestTheLogTellsAWriteThatFails, and that it is made again.
+func TestTheLogTellsAWriteThatFails(t *testing.T) {
+	t.Parallel()
+	var log lines
+	s := newSink()
+	s.setFail(errors.New("down"))
+	r := usage.Start(s, time.Millisecond, slog.New(slog.NewTextHandler(&log, nil)), nil)
+	r.Mark(store.ID{1}).Use("", noon)
+	log.wait(t, "last uses of keys are not written, they wait in memory")
+	s.setFail(nil)
+	log.wait(t, "last uses of keys are written again")
+	if err := r.Close(t.Context()); err != nil {
+		t.Error(err)
 	}
 }
 

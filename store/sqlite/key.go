@@ -150,13 +150,13 @@ func jsonTexts(value any) ([]string, error) {
 	if !ok {
 		return nil, fmt.Errorf("a list is %T", value)
 	}
-	var elements []any
+	var elements []json.RawMessage
 	if err := json.Unmarshal([]byte(text), &elements); err != nil {
 		return nil, err
 	}
 	texts := make([]string, len(elements))
 	for i, element := range elements {
-		texts[i], _ = element.(string)
+		_ = json.Unmarshal(element, &texts[i]) // null and what is no text leave it empty
 	}
 	return texts, nil
 }

@@ -73,8 +73,9 @@ func TestAPermissionThatIsNoTextGrantsNothing(t *testing.T) {
 	}
 	for written, want := range map[string][]string{
 		`[1, "bots:read", null, {}, "chat:write"]`: {"bots:read", "chat:write"},
-		`[[], true]`: {},
-		`[]`:         {},
+		`[[], true]`:                  {},
+		`["bots:read", 1e999, "x:y"]`: {"bots:read", "x:y"}, // no number of Go
+		`[]`:                          {},
 	} {
 		execute(t, path, "UPDATE system_keys SET permissions = '"+written+"'")
 		page, err := s.Keys(t.Context(), &store.KeyQuery{Limit: 1, Sort: store.SortLabel})

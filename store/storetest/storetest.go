@@ -7,6 +7,7 @@ package storetest
 
 import (
 	"context"
+	"slices"
 	"testing"
 
 	"github.com/lumio-vision/caddy-system-keys/store"
@@ -30,9 +31,10 @@ type Backend struct {
 	Schema string
 }
 
-// Run runs the suite. It calls fresh once for each test, possibly several times
-// at the same time, and fresh registers with tb what has to be cleaned up.
-func Run(t *testing.T, fresh func(tb testing.TB) *Backend) {
+// Run runs the groups of the suite with these names, and the whole suite without any. It calls
+// fresh once for each test, possibly several times at the same time, and fresh registers with tb
+// what has to be cleaned up.
+func Run(t *testing.T, fresh func(tb testing.TB) *Backend, groups ...string) {
 	t.Helper()
 	for _, group := range []struct {
 		name string
@@ -69,6 +71,9 @@ func Run(t *testing.T, fresh func(tb testing.TB) *Backend) {
 		{"adding", testAdding},
 		{"adoption", testAdoption},
 	} {
+		if len(groups) > 0 && !slices.Contains(groups, group.name) {
+			continue
+		}
 		t.Run(group.name, func(t *testing.T) {
 			t.Parallel()
 			group.test(t, fresh)

@@ -77,6 +77,9 @@ type Reveal struct {
 	Grace string
 	// Ended says how far the end of the old key has come, if it was ended at once.
 	Ended *Revoked
+	// Unused says how far the end of an earlier successor has come, which nobody has used, if
+	// some instance may accept it still.
+	Unused *Revoked
 }
 
 func (Reveal) template() string { return "reveal" }

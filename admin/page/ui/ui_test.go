@@ -96,6 +96,7 @@ func bodies() map[string]ui.Body {
 		"rotate again":      ui.Rotate{Key: rotated(false), Now: true},
 		"rotated":           ui.Reveal{Label: hostile, Key: "lm_sys_x", Old: rotated(false).Key, Grace: "1h"},
 		"rotated now":       ui.Reveal{Label: hostile, Key: "lm_sys_x", Old: row().Key, Ended: &ui.Revoked{Total: 3, Refusing: 2, Awaited: []string{"a"}}},
+		"rotated, unused":   ui.Reveal{Label: hostile, Key: "lm_sys_x", Old: row().Key, Grace: "1h", Unused: &ui.Revoked{Total: 3, Refusing: 2, Awaited: []string{"a"}}},
 		"rotated and ended": ui.Reveal{Label: hostile, Key: "lm_sys_x", Old: row().Key, Ended: &ui.Revoked{Total: 3, Refusing: 3, Done: true}},
 		"relations":         ui.Keys{Keys: []ui.Key{rotated(false), {Key: rotated(true).Successor, Predecessor: row().Key, Rotatable: true}}, MayRead: true, MayRevoke: true},
 		"lack":              ui.Problem{Code: "forbidden", Missing: "admin:access", RequestID: "r"},

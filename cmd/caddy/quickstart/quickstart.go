@@ -272,7 +272,11 @@ func (d *demo) config(address string) *caddy.Config {
 // demo are minted by it, without a request: there is no key yet that could make one.
 func (d *demo) connect(ctx context.Context) error {
 	// The app is the one that serves the requests, so its keys are known to it at once.
-	live, err := app.Active().Live(ctx)
+	active := app.Active()
+	if active == nil { // somebody has stopped Caddy
+		return app.ErrNotConfigured
+	}
+	live, err := active.Live(ctx)
 	if err != nil {
 		return err
 	}
