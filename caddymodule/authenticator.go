@@ -94,6 +94,7 @@ func (a *Authenticator) Authenticate(w http.ResponseWriter, r *http.Request) (ca
 		// The admin plane needs it to tell a key from a user, and `system_key_auth` to
 		// verify the key anew.
 		c.Tell(r)
+		request.LogField(r, "system_key_label", c.Identity.Label)
 	}
 	return caddyauth.User{
 		ID: c.Identity.ID.String(),

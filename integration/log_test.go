@@ -113,20 +113,23 @@ func TestAuthenticationProvider(t *testing.T) {
 	keys := b.keys(t)
 	key, plain := mint(t, keys, "bot", "bots:read")
 	_, other := mint(t, keys, "other")
-	address := testenv.FreeAddress(t)
+	address, file := testenv.FreeAddress(t), filepath.Join(t.TempDir(), "access.log")
 	password, err := bcrypt.GenerateFromPassword([]byte("secret"), bcrypt.MinCost)
 	if err != nil {
 		t.Fatal(err)
 	}
 	config := adapt(t, globals(b.options+"\n"+cheap)+fmt.Sprintf(`
 		http://%s {
+			log {
+				output file %s
+			}
 			basic_auth {
 				bob %s
 			}
 			reverse_proxy %s {
 				header_down X-Seen "{http.auth.user.id}|{http.auth.user.label}|{http.auth.user.permissions}|{http.auth.user.type}"
 			}
-		}`, address, password, echo(t)))
+		}`, address, file, password, echo(t)))
 	config = []byte(strings.Replace(string(config), `"providers":{`, `"providers":{"system_key":{"require":["bots:read"]},`, 1))
 	loadJSON(t, config)
 
@@ -137,6 +140,10 @@ func TestAuthenticationProvider(t *testing.T) {
 	if !strings.Contains(body, "X-Lumio-Key-Id: "+key.ID.String()) || strings.Contains(body, "lm_sys_") {
 		t.Errorf("the upstream received\n%s", body)
 	}
+	eventually(t, "the access log names the key", func() bool {
+		log, err := os.ReadFile(file)
+		return err == nil && strings.Contains(string(log), `"user_id":"`+key.ID.String()+`"`) && strings.Contains(string(log), `"system_key_label":"bot"`)
+	})
 	// Caddy asks its providers in random order: ours must leave the credential of
 	// another one alone.
 	for range 50 {

@@ -24,7 +24,8 @@ type AuditLog interface {
 	// milliseconds.
 	Audit(ctx context.Context, query *AuditQuery) (*AuditPage, error)
 
-	// AuditLabel returns the label that a key had when it was deleted, or "".
+	// AuditLabel returns the label of a key, or the label that the key had when it was deleted,
+	// or "".
 	AuditLabel(ctx context.Context, key ID) (string, error)
 
 	// AuditChains returns every chain.

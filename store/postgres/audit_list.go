@@ -2,11 +2,8 @@ package postgres
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strings"
-
-	"github.com/jackc/pgx/v5"
 
 	"github.com/lumio-vision/caddy-system-keys/internal/sqlstore"
 	"github.com/lumio-vision/caddy-system-keys/store"
@@ -117,11 +114,9 @@ func (s *Store) AuditLabel(ctx context.Context, key store.ID) (label string, err
 	if err != nil {
 		return "", explain(what, err)
 	}
-	err = db.QueryRow(ctx, "SELECT key_label FROM (VALUES ('api_key.revoked'), ('api_key.expired')) AS ends (event) CROSS JOIN LATERAL "+
+	err = db.QueryRow(ctx, "SELECT coalesce((SELECT label FROM {keys} WHERE id = $1), "+
+		"(SELECT key_label FROM (VALUES ('api_key.revoked'), ('api_key.expired')) AS ends (event) CROSS JOIN LATERAL "+
 		"(SELECT id, key_label FROM {own}.audit_log a WHERE key_id = $1 AND a.event = ends.event ORDER BY id DESC LIMIT 1) AS newest "+
-		"ORDER BY id DESC LIMIT 1", uuid(key)).Scan(&label)
-	if errors.Is(err, pgx.ErrNoRows) {
-		return "", nil
-	}
+		"ORDER BY id DESC LIMIT 1), '')", uuid(key)).Scan(&label)
 	return label, explain(what, err)
 }

@@ -3,7 +3,6 @@ package sqlite
 import (
 	"context"
 	"database/sql"
-	"errors"
 	"fmt"
 	"strings"
 
@@ -117,11 +116,9 @@ func auditUnion(query *store.AuditQuery, span *sqlstore.AuditSpan, limit int, or
 // inserted again under the same id.
 func (s *Store) AuditLabel(ctx context.Context, key store.ID) (string, error) {
 	return result(ctx, s.read, "look up a label", func(tx *sql.Tx) (label string, err error) {
-		err = tx.QueryRowContext(ctx, "SELECT key_label FROM audit_log WHERE key_id = ? AND event IN ('api_key.revoked', 'api_key.expired') "+
-			"ORDER BY id DESC LIMIT 1", key.String()).Scan(&label)
-		if errors.Is(err, sql.ErrNoRows) {
-			err = nil
-		}
+		err = tx.QueryRowContext(ctx, "SELECT coalesce((SELECT label FROM system_keys WHERE id = ?1), "+
+			"(SELECT key_label FROM audit_log WHERE key_id = ?1 AND event IN ('api_key.revoked', 'api_key.expired') "+
+			"ORDER BY id DESC LIMIT 1), '')", key.String()).Scan(&label)
 		return label, err
 	})
 }

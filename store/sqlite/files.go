@@ -3,6 +3,7 @@ package sqlite
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"log/slog"
 	"os"
@@ -47,10 +48,13 @@ func locateFiles(path string) *files {
 // restrict takes the rights of other users away from the files that exist. The log holds hashes
 // as well as the database does.
 func (f *files) restrict(logger *slog.Logger) error {
-	for _, path := range f.paths {
+	for i, path := range f.paths {
 		info, err := os.Stat(path)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
+		}
+		if err == nil && i == 0 && info.Mode()&0o007 != 0 {
+			err = f.checkKind()
 		}
 		if err == nil {
 			err = restrict(path, info, logger)
@@ -60,6 +64,31 @@ func (f *files) restrict(logger *slog.Logger) error {
 		}
 	}
 	return nil
+}
+
+// checkKind returns an error if the file is no database. A path may be mistyped, and a file of
+// another kind keeps its mode. An empty file is a new database.
+//
+// To close a file takes away all locks of this process on it, those of SQLite too
+// (https://sqlite.org/howtocorrupt.html). So a database that may be in use is not read: it has an
+// index of its log.
+func (f *files) checkKind() error {
+	if _, err := os.Stat(f.paths[2]); err == nil {
+		return nil
+	}
+	file, err := os.Open(f.paths[0])
+	if err != nil {
+		return err
+	}
+	const magic = "SQLite format 3\x00" // https://sqlite.org/fileformat.html
+	begin := make([]byte, len(magic))
+	n, err := io.ReadFull(file, begin)
+	if n > 0 && string(begin[:n]) != magic {
+		err = fmt.Errorf("%q is not a SQLite database", f.paths[0])
+	} else if errors.Is(err, io.EOF) {
+		err = nil
+	}
+	return errors.Join(err, file.Close())
 }
 
 // noteDatabase notes which file the database is. Call it before the database is opened.

@@ -115,6 +115,47 @@ func TestOpenExplainsWhatItRefuses(t *testing.T) {
 	}
 }
 
+// TestAFileOfAnotherKindKeepsItsMode: the path of a store may be mistyped. An empty file is a new
+// database, and is taken from everybody else as a database is.
+func TestAFileOfAnotherKindKeepsItsMode(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		content string
+		opens   bool
+		mode    fs.FileMode
+	}{
+		"a text":                            {strings.Repeat("this is not a database\n", 100), false, 0o644},
+		"a text shorter than a header":      {"127.0.0.1", false, 0o644},
+		"a text that begins like a header":  {"SQLite format 3 is what I wanted", false, 0o644},
+		"an empty file, which is a new one": {"", true, 0o640},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			path := filepath.Join(t.TempDir(), "hosts")
+			if err := os.WriteFile(path, []byte(c.content), 0o644); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.Chmod(path, 0o644); err != nil { // whatever the umask
+				t.Fatal(err)
+			}
+			s, err := sqlite.Open(t.Context(), path, sqlite.Options{})
+			if c.opens != (err == nil) {
+				t.Fatalf("Open = %v", err)
+			}
+			if err == nil {
+				err = s.Close()
+			}
+			if !c.opens && !strings.Contains(err.Error(), "is not a SQLite database") || c.opens && err != nil {
+				t.Errorf("the error is %v", err)
+			}
+			info, err := os.Stat(path)
+			if err != nil || info.Mode().Perm() != c.mode {
+				t.Errorf("the mode is %v (%v), want %v", info.Mode().Perm(), err, c.mode)
+			}
+		})
+	}
+}
+
 func TestOpenEndsWithItsContext(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithCancel(t.Context())

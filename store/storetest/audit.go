@@ -277,11 +277,14 @@ func auditPruning(t *testing.T, b *Backend) {
 func auditLabels(t *testing.T, b *Backend) {
 	s := migrated(t, b)
 	key := create(t, s, newKey("was"))[0]
-	for _, want := range []string{"", "was"} {
-		if label, err := s.AuditLabel(t.Context(), key.ID); label != want || err != nil {
-			t.Errorf("AuditLabel = %q, %v; want %q", label, err, want)
+	for _, state := range []string{"there", "deleted"} {
+		if label, err := s.AuditLabel(t.Context(), key.ID); label != "was" || err != nil {
+			t.Errorf("AuditLabel of a key that is %s = %q, %v", state, label, err)
 		}
 		_, _ = s.DeleteKey(t.Context(), key.ID, recorded(store.AuditRevoked, nil))
+	}
+	if label, err := s.AuditLabel(t.Context(), newID()); label != "" || err != nil {
+		t.Errorf("AuditLabel of a key that nobody knows = %q, %v", label, err)
 	}
 }
 
