@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -147,6 +148,12 @@ func (a Actor) May(permission string) error {
 		return nil
 	}
 	return &LackError{permission}
+}
+
+// MayRotate returns nil if the actor may rotate keys that hold no more than the actor does. A
+// rotation creates a key and ends one. The error is a [*LackError].
+func (a Actor) MayRotate() error {
+	return cmp.Or(a.May(PermissionCreate), a.May(PermissionDelete))
 }
 
 // LackError is [ErrForbidden] for want of a permission. The caller is told which one, as that is

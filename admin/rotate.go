@@ -63,7 +63,7 @@ func (s *Service) Rotate(ctx context.Context, actor Actor, id store.ID, want Rot
 	if err := s.mayRotate(actor); err != nil {
 		return nil, err
 	}
-	r := &rotating{service: s, actor: actor, id: id, want: want, may: mayRotate}
+	r := &rotating{service: s, actor: actor, id: id, want: want, may: Actor.MayRotate}
 	// The successor is shown to the actor, who must not get more by it than by a new key.
 	r.grant = func(now Actor, old *store.Key) error { return now.Grant(old.Permissions, old.IsSystem) }
 	return r.run(ctx)
@@ -73,11 +73,6 @@ func (s *Service) Rotate(ctx context.Context, actor Actor, id store.ID, want Rot
 // so it needs both permissions.
 func (s *Service) mayRotate(actor Actor) error {
 	return cmp.Or(s.Allow(actor, PermissionCreate), s.Allow(actor, PermissionDelete))
-}
-
-// mayRotate is [Service.mayRotate] for the acting key as it is in the transaction.
-func mayRotate(now Actor) error {
-	return cmp.Or(now.May(PermissionCreate), now.May(PermissionDelete))
 }
 
 // RotateSelf is [Service.Rotate] for the acting key. That key needs [PermissionRotate] alone,

@@ -1,7 +1,6 @@
 package page
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"net/http"
@@ -11,12 +10,6 @@ import (
 	"github.com/lumio-vision/caddy-system-keys/admin/page/ui"
 	"github.com/lumio-vision/caddy-system-keys/store"
 )
-
-// mayRotate returns nil if the actor may rotate keys that hold no more than the actor does. The
-// service checks it again. Here it decides whether a button and a form are shown.
-func mayRotate(actor admin.Actor) error {
-	return cmp.Or(actor.May(admin.PermissionCreate), actor.May(admin.PermissionDelete))
-}
 
 // rotate answers JSON as the REST API does, and a form with a page, as create does.
 func (p *Page) rotate(w http.ResponseWriter, r *http.Request, x *admin.Exchange) error {
@@ -44,7 +37,7 @@ func (p *Page) askRotate(w http.ResponseWriter, r *http.Request, x *exchange) er
 //
 // The store is asked for the key as it is now, and not a cache: the button may be old.
 func (p *Page) rotateForm(r *http.Request, x *exchange) (ui.Rotate, error) {
-	if err := mayRotate(x.Actor); err != nil {
+	if err := x.Actor.MayRotate(); err != nil {
 		return ui.Rotate{}, err
 	}
 	ctx, cancel := admin.Bounded(r.Context())
@@ -177,7 +170,7 @@ func (p *Page) relate(ctx context.Context, x *exchange, rows []ui.Key) error {
 	for i := range rows {
 		row := &rows[i]
 		row.Predecessor, row.Successor = others[row.Replaces], others[row.ReplacedBy]
-		row.Rotatable = mayRotate(x.Actor) == nil && !row.Expired(p.config.Now()) && !row.Succeeded() &&
+		row.Rotatable = x.Actor.MayRotate() == nil && !row.Expired(p.config.Now()) && !row.Succeeded() &&
 			x.Actor.Grant(row.Permissions, row.IsSystem) == nil
 	}
 	return nil

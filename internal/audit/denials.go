@@ -94,8 +94,8 @@ func withSkipped(details json.RawMessage, n int64) json.RawMessage {
 	return whole
 }
 
-// labels finds the labels of keys whose rows are gone, for the records of those who still
-// use them. It asks the audit log, and remembers the answers.
+// labels finds the labels of keys that have ended, for the records of those who still use
+// them. It asks the store, and remembers the answers.
 type labels struct {
 	log   store.AuditLog
 	cache *lru.Cache[store.ID, string]

@@ -106,8 +106,8 @@ func unionOf(query *store.AuditQuery, span *sqlstore.AuditSpan, limit int, order
 
 // AuditLabel implements [store.AuditLog].
 //
-// LATERAL looks for the newest record of each event by itself, as the index by key has them. The
-// newest of the two counts.
+// Without a row the newest deletion counts. LATERAL looks for the newest record of each event by
+// itself, as the index by key has them.
 func (s *Store) AuditLabel(ctx context.Context, key store.ID) (label string, err error) {
 	const what = "look up a label"
 	db, err := s.database(ctx)

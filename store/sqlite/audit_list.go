@@ -112,8 +112,8 @@ func auditUnion(query *store.AuditQuery, span *sqlstore.AuditSpan, limit int, or
 	return all
 }
 
-// AuditLabel implements [store.AuditLog]. The newest deletion counts: a key may have been
-// inserted again under the same id.
+// AuditLabel implements [store.AuditLog]. Without a row the newest deletion counts: a key may have
+// been inserted again under the same id.
 func (s *Store) AuditLabel(ctx context.Context, key store.ID) (string, error) {
 	return result(ctx, s.read, "look up a label", func(tx *sql.Tx) (label string, err error) {
 		err = tx.QueryRowContext(ctx, "SELECT coalesce((SELECT label FROM system_keys WHERE id = ?1), "+
