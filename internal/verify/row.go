@@ -154,9 +154,3 @@ func (v *Verifier) prove(
 	v.keep(ctx, row.ID, fingerprint, p.digest)
 	return observe.PathArgon2id, nil
 }
-
-// keep keeps a proof in both caches.
-func (v *Verifier) keep(ctx context.Context, id store.ID, fingerprint, digest [32]byte) {
-	v.local.keep(id, fingerprint, digest)
-	v.shared.keep(ctx, id, fingerprint, digest)
-}

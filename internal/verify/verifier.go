@@ -24,6 +24,7 @@ package verify
 
 import (
 	"cmp"
+	"context"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -75,6 +76,12 @@ func New(config Config) *Verifier {
 	}
 	v.renewer = startRenewer(&config, v.keep)
 	return v
+}
+
+// keep keeps a proof in both caches.
+func (v *Verifier) keep(ctx context.Context, id store.ID, fingerprint, digest [32]byte) {
+	v.local.keep(id, fingerprint, digest)
+	v.shared.keep(ctx, id, fingerprint, digest)
 }
 
 // Forget makes the next use of this key read the store again, whether the key was good or
