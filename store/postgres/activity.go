@@ -236,12 +236,28 @@ func (s *Store) flowBack(ctx context.Context, ids []pgtype.UUID) {
 
 // Activity implements [store.Activities].
 //
-// Each part is read by a statement of its own. If the key is deleted in between, the later parts
-// are empty.
+// Each part is read by a statement of its own. The days come first and the row last, so that the
+// times of the first and the last use are no older than the counts beside them. If the key is
+// deleted in between, it is not found.
 func (s *Store) Activity(ctx context.Context, id store.ID) (_ *store.Activity, err error) {
 	ctx, end := s.call(ctx, "activity", "read the activity of a key")
 	defer end(&err)
 	db, err := s.database(ctx)
+	if err != nil {
+		return nil, err
+	}
+	days, err := collect(ctx, db, sqlstore.ScanDay, "SELECT day - date 'epoch', requests, denied FROM {own}.key_day "+
+		"WHERE key_id = $1 AND day > (clock_timestamp() AT TIME ZONE 'UTC')::date - $2::int ORDER BY day", uuid(id), store.ActivityDays)
+	if err != nil {
+		return nil, err
+	}
+	networks, err := collect(ctx, db, sqlstore.ScanNetwork, "SELECT network::text, first_at, last_at, requests FROM {own}.key_network "+
+		"WHERE key_id = $1 ORDER BY last_at DESC, network LIMIT $2", uuid(id), store.ActivityNetworks)
+	if err != nil {
+		return nil, err
+	}
+	asked, err := collect(ctx, db, sqlstore.ScanAsked, "SELECT permission, last_at FROM {own}.key_asked "+
+		"WHERE key_id = $1 ORDER BY permission", uuid(id))
 	if err != nil {
 		return nil, err
 	}
@@ -250,19 +266,8 @@ func (s *Store) Activity(ctx context.Context, id store.ID) (_ *store.Activity, e
 	if err != nil {
 		return nil, err
 	}
-	a.Days, err = collect(ctx, db, sqlstore.ScanDay, "SELECT day - date 'epoch', requests, denied FROM {own}.key_day "+
-		"WHERE key_id = $1 AND day > (clock_timestamp() AT TIME ZONE 'UTC')::date - $2::int ORDER BY day", uuid(id), store.ActivityDays)
-	if err != nil {
-		return nil, err
-	}
-	a.Networks, err = collect(ctx, db, sqlstore.ScanNetwork, "SELECT network::text, first_at, last_at, requests FROM {own}.key_network "+
-		"WHERE key_id = $1 ORDER BY last_at DESC, network LIMIT $2", uuid(id), store.ActivityNetworks)
-	if err != nil {
-		return nil, err
-	}
-	a.Asked, err = collect(ctx, db, sqlstore.ScanAsked, "SELECT permission, last_at FROM {own}.key_asked "+
-		"WHERE key_id = $1 ORDER BY permission", uuid(id))
-	return a, err
+	a.Days, a.Networks, a.Asked = days, networks, asked
+	return a, nil
 }
 
 // Asked implements [store.Activities]. The primary key of the table begins with the key, so that

@@ -113,6 +113,30 @@ func testActivity(t *testing.T, fresh func(tb testing.TB) *Backend) {
 				}
 			}
 		},
+		"who sees the requests of a day sees that there was a use": func(t *testing.T, b *Backend) {
+			s := migrated(t, b)
+			for range 50 {
+				key := create(t, s, newKey("used now"))[0]
+				var group errgroup.Group
+				group.Go(func() error {
+					return s.RecordUse(t.Context(), []store.Use{{
+						ID: key.ID, First: today, At: today, Days: []store.DayUse{{Day: store.DayOf(today), Requests: 1}},
+					}})
+				})
+				for began := time.Now(); ; {
+					got, err := s.Activity(t.Context(), key.ID)
+					must(t, err)
+					if len(got.Days) == 0 && time.Since(began) < time.Minute {
+						continue
+					}
+					if got.FirstUsedAt.IsZero() || got.LastUsedAt.IsZero() {
+						t.Errorf("got %+v", got)
+					}
+					break
+				}
+				must(t, group.Wait())
+			}
+		},
 		"refusals alone are no use": func(t *testing.T, b *Backend) {
 			s := migrated(t, b)
 			key := create(t, s, newKey("refused"))[0]
